@@ -1,0 +1,42 @@
+#include "core/dispatch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+_Atomic int tp_tier_state = TP_TIER_UNDECIDED;
+
+const char *tp_tier_name(tp_tier tier) {
+    switch (tier) {
+    case TP_TIER_REF: return "ref";
+    case TP_TIER_AVX2: return "avx2";
+    case TP_TIER_AVX512: return "avx512";
+    default: return "unknown";
+    }
+}
+
+tp_tier tp_tier_by_name(const char *name) {
+    for (tp_tier tier = TP_TIER_REF; tier <= TP_TIER_AVX512; tier++)
+        if (strcmp(name, tp_tier_name(tier)) == 0) return tier;
+    return -1;
+}
+
+tp_tier tp_best_tier(void) { return tp_detect_tier(); }
+
+tp_status tp_active_tier(tp_tier *tier) {
+    if (!tier) return TP_ERR_ARGUMENT;
+    int state = atomic_load_explicit(&tp_tier_state, memory_order_relaxed);
+    if (state == TP_TIER_UNDECIDED) {
+        const char *name = getenv("TENSORPRESS_ISA");
+        const tp_tier best = tp_detect_tier();
+        int chosen = best;
+        if (name) {
+            chosen = tp_tier_by_name(name);
+            if (chosen < 0 || chosen > best) chosen = TP_TIER_REFUSED;
+        }
+        /* The first thread decides for all, even if the environment changes meanwhile. */
+        if (atomic_compare_exchange_strong(&tp_tier_state, &state, chosen)) state = chosen;
+    }
+    if (state == TP_TIER_REFUSED) return TP_ERR_ISA;
+    *tier = state;
+    return TP_OK;
+}
