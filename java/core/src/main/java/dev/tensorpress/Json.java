@@ -1,0 +1,100 @@
+package dev.tensorpress;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.model.Weight;
+import java.io.IOException;
+import java.io.StringWriter;
+import java.io.UncheckedIOException;
+import java.nio.file.Path;
+import java.util.Locale;
+import java.util.Map;
+import java.util.TreeMap;
+
+/** Reports as JSON; {@code docs/report.md} lists the fields. */
+final class Json {
+    private Json() {}
+
+    static String report(Report report) {
+        StringWriter text = new StringWriter();
+        try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
+            json.useDefaultPrettyPrinter();
+            json.writeStartObject();
+            Recipe recipe = report.plan().recipe();
+            json.writeStringField("recipe", recipe.name());
+            json.writeStringField("target", report.plan().target().name());
+            json.writeObjectFieldStart("options");
+            // Sorted: the map of a record has no order, and two reports of one compression should differ in times alone.
+            for (Map.Entry<String, String> option : new TreeMap<>(recipe.options()).entrySet()) {
+                json.writeStringField(option.getKey(), option.getValue());
+            }
+            json.writeEndObject();
+            json.writeStringField("output", report.output().toString());
+            json.writeArrayFieldStart("files");
+            for (Path file : report.files()) {
+                json.writeString(file.toString());
+            }
+            json.writeEndArray();
+            json.writeNumberField("bytesBefore", report.bytesBefore());
+            json.writeNumberField("bytesAfter", report.bytesAfter());
+            number(json, "ratio", report.ratio());
+            number(json, "relativeError", report.relativeError());
+            number(json, "seconds", report.nanos() * 1e-9);
+            json.writeArrayFieldStart("weights");
+            for (Report.Entry entry : report.entries()) {
+                json.writeStartObject();
+                weight(json, entry.planned().weight());
+                json.writeStringField("form", entry.planned().form().describe());
+                json.writeArrayFieldStart("steps");
+                for (Recipe.Step step : entry.planned().steps()) {
+                    json.writeString(step.name());
+                }
+                json.writeEndArray();
+                json.writeStringField("note", entry.planned().note());
+                json.writeNumberField("bytesBefore", entry.planned().bytesBefore());
+                json.writeNumberField("bytesAfter", entry.planned().bytesAfter());
+                number(json, "relativeError", entry.relativeError());
+                number(json, "sqnr", entry.sqnr());
+                number(json, "maxError", entry.maxError());
+                number(json, "seconds", entry.nanos() * 1e-9);
+                json.writeEndObject();
+            }
+            json.writeEndArray();
+            json.writeArrayFieldStart("kept");
+            for (Plan.Entry entry : report.plan().entries()) {
+                if (!entry.compressed()) {
+                    json.writeStartObject();
+                    weight(json, entry.weight());
+                    json.writeNumberField("bytes", entry.bytesBefore());
+                    json.writeStringField("reason", entry.note());
+                    json.writeEndObject();
+                }
+            }
+            json.writeEndArray();
+            json.writeEndObject();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // a StringWriter throws none
+        }
+        return text.toString();
+    }
+
+    private static void weight(JsonGenerator json, Weight weight) throws IOException {
+        json.writeStringField("name", weight.name());
+        json.writeStringField("role", weight.role().id());
+        json.writeArrayFieldStart("shape");
+        for (long dim : weight.tensor().shape().dims()) {
+            json.writeNumber(dim);
+        }
+        json.writeEndArray();
+        json.writeStringField("dtype", weight.tensor().dtype().name().toLowerCase(Locale.ROOT));
+    }
+
+    /** JSON has no infinity: the SQNR of an exact weight is null. */
+    private static void number(JsonGenerator json, String name, double value) throws IOException {
+        if (Double.isFinite(value)) {
+            json.writeNumberField(name, value);
+        } else {
+            json.writeNullField(name);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+package dev.tensorpress;
+
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.Weight;
+import java.util.List;
+
+/**
+ * What a recipe would do to a model, before any work.
+ *
+ * @param bytesBefore of the model's files
+ * @param bytesAfter of the files that compression would write
+ */
+public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, long bytesAfter) {
+
+    /**
+     * One weight.
+     *
+     * @param steps those that take it, in order; empty if it stays as it is
+     * @param forms one per step: what that step makes
+     * @param bytesAfter of its data in the last form
+     * @param note why it stays as it is, or which other form was wanted; empty if there is nothing to say
+     */
+    public record Entry(Weight weight, List<Recipe.Step> steps, List<Form> forms, long bytesBefore, long bytesAfter,
+            String note) {
+        /** True if at least one step takes it. */
+        public boolean compressed() {
+            return !forms.isEmpty();
+        }
+
+        /** The form in the written file. */
+        public Form form() {
+            return forms.isEmpty() ? new Form.Dense(weight.tensor().dtype()) : forms.getLast();
+        }
+    }
+
+    /** Number of weights that change. */
+    public int compressed() {
+        int n = 0;
+        for (Entry e : entries) {
+            n += e.compressed() ? 1 : 0;
+        }
+        return n;
+    }
+}

@@ -1,0 +1,160 @@
+package dev.tensorpress;
+
+import dev.tensorpress.encoding.Form.Activations;
+import dev.tensorpress.model.Role;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.pass.Pass;
+import dev.tensorpress.pass.QuantizePass;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * What to do with a model: ordered steps, each a selector and a pass. Among steps of one method, the first that selects
+ * a weight takes it; steps of different methods follow each other. Immutable.
+ *
+ * @param name shown in reports
+ * @param target empty for the format's default
+ * @param steps in order
+ * @param excludes globs of weights that stay as they are
+ * @param options settings of the target's lowering, such as {@code accuracy-level}
+ */
+public record Recipe(String name, String target, List<Step> steps, List<String> excludes, Map<String, String> options) {
+
+    /** One pair of selector and pass. */
+    public record Step(String name, Selector selector, Pass pass) {}
+
+    /** Names of the presets. */
+    public static final List<String> NAMES = List.of("int8", "int8-dynamic", "int4");
+
+    public Recipe {
+        steps = List.copyOf(steps);
+        excludes = List.copyOf(excludes);
+        options = Map.copyOf(options);
+    }
+
+    /**
+     * A preset.
+     *
+     * @throws UnsupportedRequestException if there is none of this name
+     */
+    public static Recipe named(String name) {
+        QuantizePass channel = QuantizePass.int8();
+        QuantizePass blocks = channel.perBlock(64);
+        List<Step> steps = new ArrayList<>();
+        switch (name) {
+            case "int8" -> {
+                steps.add(value(blocks));
+                steps.add(step("linear", blocks.activations(Activations.BLOCKWISE), Role.LINEAR));
+            }
+            case "int8-dynamic" -> steps.add(
+                    step("linear", channel.asymmetric().activations(Activations.DYNAMIC), Role.LINEAR));
+            case "int4" -> {
+                steps.add(value(channel.perBlock(128).activations(Activations.BLOCKWISE)));
+                steps.add(step("linear", QuantizePass.int4().asymmetric().clipSearch(20, 0.7f)
+                        .activations(Activations.BLOCKWISE), Role.LINEAR));
+            }
+            default -> throw new UnsupportedRequestException(
+                    "no recipe named '" + name + "'; there are " + String.join(", ", NAMES) + ", or give a .yaml file");
+        }
+        steps.add(step("embedding", channel, Role.EMBEDDING));
+        steps.add(step("conv", channel, Role.CONV));
+        steps.add(step("recurrent", channel, Role.RECURRENT));
+        return new Recipe(name, "", steps, List.of(), Map.of());
+    }
+
+    /**
+     * Attention adds up what value projections give, unlike scores, which pass a softmax: they bear coarse rounding worst.
+     * Only their usual names tell them apart from other matrices.
+     */
+    private static Step value(Pass pass) {
+        return new Step("value", new Selector(Set.of(Role.LINEAR), List.of("*value*", "*v_proj*", "*v_lin*", "*/v/*"),
+                Selector.DEFAULT_MIN_SIZE), pass);
+    }
+
+    /**
+     * A recipe from a YAML file; {@code docs/recipes.md} describes it by example.
+     *
+     * @throws IllegalArgumentException if the file is not a recipe; the message names line or key
+     * @throws IOException if it cannot be read
+     */
+    public static Recipe read(Path file) throws IOException {
+        return RecipeYaml.parse(file.toString(), Files.readString(file));
+    }
+
+    /** A preset's name, or the path of a file that ends in {@code .yaml} or {@code .yml}. */
+    public static Recipe of(String nameOrFile) throws IOException {
+        return nameOrFile.endsWith(".yaml") || nameOrFile.endsWith(".yml")
+                ? read(Path.of(nameOrFile))
+                : named(nameOrFile);
+    }
+
+    private static Step step(String name, Pass pass, Role role) {
+        return new Step(name, new Selector(Set.of(role), List.of(), Selector.DEFAULT_MIN_SIZE), pass);
+    }
+
+    /** This recipe for another target. */
+    public Recipe target(String target) {
+        return new Recipe(name, target, steps, excludes, options);
+    }
+
+    /** This recipe leaving out weights whose name, or the name of a node that uses them, fits the glob. */
+    public Recipe exclude(String glob) {
+        List<String> all = new ArrayList<>(excludes);
+        all.add(glob);
+        return new Recipe(name, target, steps, all, options);
+    }
+
+    /**
+     * This recipe with one option changed.
+     *
+     * @param key {@code min-size}; an option of a pass, which changes every step that uses it on its own terms
+     *     ({@code block} changes the steps that have blocks, see {@link QuantizePass#with}); {@code STEP.OPTION} for one
+     *     step whatever it has; or an option of the target
+     * @throws IllegalArgumentException if the value does not fit
+     */
+    public Recipe set(String key, String value) {
+        int dot = key.indexOf('.');
+        String stepName = dot < 0 ? null : key.substring(0, dot);
+        String option = key.substring(dot + 1);
+        List<Step> changed = new ArrayList<>();
+        boolean known = false;
+        for (Step step : steps) {
+            Step now = step;
+            if (stepName == null || stepName.equals(step.name)) {
+                if (option.equals("min-size")) {
+                    Selector s = step.selector;
+                    now = new Step(step.name, new Selector(s.roles(), s.names(), parseSize(value)), step.pass);
+                    known = true;
+                } else if (stepName != null || step.pass.uses(option)) {
+                    Pass pass = step.pass.with(option, value);
+                    known |= pass != null;
+                    now = pass == null ? step : new Step(step.name, step.selector, pass);
+                }
+            }
+            changed.add(now);
+        }
+        if (known) {
+            return new Recipe(name, target, changed, excludes, options);
+        }
+        if (stepName != null) {
+            throw new IllegalArgumentException("no step and option '" + key + "' in recipe " + name);
+        }
+        Map<String, String> more = new LinkedHashMap<>(options);
+        more.put(key, value); // the target refuses what it does not know
+        return new Recipe(name, target, steps, excludes, more);
+    }
+
+    private static long parseSize(String value) {
+        try {
+            return Long.parseLong(value);
+        } catch (NumberFormatException e) {
+            throw new IllegalArgumentException("min-size must be a number of elements, but is '" + value + "'", e);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+package dev.tensorpress;
+
+import dev.tensorpress.model.Role;
+import dev.tensorpress.pass.Pass;
+import dev.tensorpress.pass.QuantizePass;
+import java.util.ArrayList;
+import java.util.Iterator;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import org.snakeyaml.engine.v2.api.LoadSettings;
+import org.snakeyaml.engine.v2.composer.Composer;
+import org.snakeyaml.engine.v2.events.CollectionEndEvent;
+import org.snakeyaml.engine.v2.events.CollectionStartEvent;
+import org.snakeyaml.engine.v2.events.Event;
+import org.snakeyaml.engine.v2.exceptions.Mark;
+import org.snakeyaml.engine.v2.exceptions.MarkedYamlEngineException;
+import org.snakeyaml.engine.v2.exceptions.YamlEngineException;
+import org.snakeyaml.engine.v2.nodes.MappingNode;
+import org.snakeyaml.engine.v2.nodes.Node;
+import org.snakeyaml.engine.v2.nodes.NodeTuple;
+import org.snakeyaml.engine.v2.nodes.ScalarNode;
+import org.snakeyaml.engine.v2.nodes.SequenceNode;
+import org.snakeyaml.engine.v2.parser.ParserImpl;
+import org.snakeyaml.engine.v2.scanner.StreamReader;
+
+/**
+ * Recipes as YAML; {@code docs/recipes.md} describes them by example. It works on the tree of nodes, not on loaded
+ * objects: nodes know their line, and values reach the passes as the text that {@code --set} would give them.
+ */
+final class RecipeYaml {
+    /** The library takes seconds for a comment of a megabyte. */
+    private static final int LONGEST = 1 << 18;
+    private static final int DEEPEST = 32;
+
+    private final String source;
+
+    private RecipeYaml(String source) {
+        this.source = source;
+    }
+
+    /**
+     * @param source what messages call the text, usually its file
+     * @throws IllegalArgumentException naming source and line
+     */
+    static Recipe parse(String source, String text) {
+        RecipeYaml yaml = new RecipeYaml(source);
+        if (text.length() > LONGEST) {
+            throw new IllegalArgumentException(source + " is too long for a recipe");
+        }
+        LoadSettings settings = LoadSettings.builder().setLabel(source).build();
+        try {
+            yaml.checkDepth(new ParserImpl(settings, new StreamReader(settings, text)));
+            Iterator<Node> documents =
+                    new Composer(settings, new ParserImpl(settings, new StreamReader(settings, text)));
+            if (!documents.hasNext()) {
+                throw new IllegalArgumentException(source + " is empty; a recipe has at least 'steps'");
+            }
+            Node recipe = documents.next();
+            if (documents.hasNext()) {
+                throw yaml.wrong(documents.next(), "a recipe is one document, but here starts another");
+            }
+            return yaml.recipe(recipe);
+        } catch (MarkedYamlEngineException e) {
+            int line = e.getProblemMark().map(mark -> mark.getLine() + 1).orElse(1);
+            throw new IllegalArgumentException(source + ":" + line + ": " + e.getProblem(), e);
+        } catch (YamlEngineException e) {
+            throw new IllegalArgumentException(source + ": " + e.getMessage(), e);
+        }
+    }
+
+    /** The library composes by recursion: text nested deep enough would overflow the stack. */
+    private void checkDepth(Iterator<Event> events) {
+        int depth = 0;
+        while (events.hasNext()) {
+            Event event = events.next();
+            if (event instanceof CollectionStartEvent) {
+                if (++depth > DEEPEST) {
+                    throw misplaced(event.getStartMark(), "nested deeper than any recipe");
+                }
+            } else if (event instanceof CollectionEndEvent) {
+                depth--;
+            }
+        }
+    }
+
+    private Recipe recipe(Node node) {
+        Map<String, Node> keys = mapping(node, "a recipe", "name", "target", "min-size", "exclude", "options", "steps");
+        long minSize = keys.containsKey("min-size") ? size(keys.get("min-size")) : Selector.DEFAULT_MIN_SIZE;
+        Map<String, String> options = new LinkedHashMap<>();
+        if (keys.containsKey("options")) {
+            for (Map.Entry<String, Node> option : mapping(keys.get("options"), "options").entrySet()) {
+                options.put(option.getKey(), text(option.getValue(), option.getKey()));
+            }
+        }
+        Node list = keys.get("steps");
+        if (!(list instanceof SequenceNode sequence) || sequence.getValue().isEmpty()) {
+            throw wrong(list == null ? node : list, "a recipe needs 'steps', a list of at least one");
+        }
+        List<Recipe.Step> steps = new ArrayList<>();
+        Set<String> names = new LinkedHashSet<>();
+        for (Node item : sequence.getValue()) {
+            Recipe.Step step = step(item, steps.size() + 1, minSize);
+            if (!names.add(step.name())) {
+                throw wrong(item, "there is a step '" + step.name() + "' already");
+            }
+            steps.add(step);
+        }
+        String name = keys.containsKey("name") ? text(keys.get("name"), "name") : source;
+        String target = keys.containsKey("target") ? text(keys.get("target"), "target") : "";
+        return new Recipe(name, target, steps, texts(keys.get("exclude"), "exclude"), options);
+    }
+
+    private Recipe.Step step(Node node, int number, long minSize) {
+        Map<String, Node> keys = mapping(node, "a step", "name", "select", "quantize");
+        if (!keys.containsKey("quantize")) {
+            throw wrong(node, "a step needs a method: 'quantize'");
+        }
+        String name = "step" + number;
+        if (keys.containsKey("name")) {
+            name = text(keys.get("name"), "name");
+            if (name.isEmpty() || name.indexOf('.') >= 0) {
+                throw wrong(keys.get("name"), "the name of a step must not be empty, nor hold a dot: --set " + name
+                        + ".bits=4 could not tell it from the option");
+            }
+        }
+        return new Recipe.Step(name, selector(keys.get("select"), minSize), quantize(keys.get("quantize")));
+    }
+
+    private Selector selector(Node node, long minSize) {
+        if (node == null) {
+            return new Selector(Set.of(), List.of(), minSize);
+        }
+        Map<String, Node> keys = mapping(node, "select", "role", "name", "min-size");
+        Set<Role> roles = new LinkedHashSet<>();
+        for (String role : texts(keys.get("role"), "role")) {
+            roles.add(role(keys.get("role"), role));
+        }
+        long smallest = keys.containsKey("min-size") ? size(keys.get("min-size")) : minSize;
+        return new Selector(roles, texts(keys.get("name"), "name"), smallest);
+    }
+
+    private Role role(Node node, String id) {
+        StringBuilder known = new StringBuilder();
+        for (Role role : Role.values()) {
+            if (role.id().equals(id)) {
+                return role;
+            }
+            known.append(known.isEmpty() ? "" : ", ").append(role.id());
+        }
+        throw wrong(node, "no role '" + id + "'; there are " + known);
+    }
+
+    private Pass quantize(Node node) {
+        Map<String, Node> keys =
+                mapping(node, "quantize", "bits", "block", "per", "symmetric", "clip", "activations");
+        if (keys.containsKey("block") && keys.containsKey("per")) {
+            throw wrong(keys.get("per"), "'block' and 'per' exclude each other");
+        }
+        Pass pass = QuantizePass.int8();
+        for (Map.Entry<String, Node> option : keys.entrySet()) {
+            Node value = option.getValue();
+            try {
+                pass = pass.with(option.getKey(), value instanceof MappingNode && option.getKey().equals("clip")
+                        ? clip(value)
+                        : text(value, option.getKey()));
+            } catch (Misplaced e) {
+                throw e;
+            } catch (IllegalArgumentException e) {
+                throw wrong(value, e.getMessage());
+            }
+        }
+        return pass;
+    }
+
+    private String clip(Node node) {
+        Map<String, Node> keys = mapping(node, "clip", "steps", "min");
+        if (!keys.containsKey("steps")) {
+            throw wrong(node, "clip needs 'steps'");
+        }
+        String steps = text(keys.get("steps"), "steps");
+        return keys.containsKey("min") ? steps + ":" + text(keys.get("min"), "min") : steps;
+    }
+
+    private long size(Node node) {
+        String value = text(node, "min-size");
+        try {
+            long size = Long.parseLong(value);
+            if (size >= 0) {
+                return size;
+            }
+        } catch (NumberFormatException e) {
+            // said below
+        }
+        throw wrong(node, "min-size must be a number of elements, but is '" + value + "'");
+    }
+
+    /** Keys and values in order; {@code known} empty for any key. */
+    private Map<String, Node> mapping(Node node, String what, String... known) {
+        if (!(node instanceof MappingNode mapping)) {
+            throw wrong(node, what + " must be a map of keys and values");
+        }
+        Map<String, Node> keys = new LinkedHashMap<>();
+        for (NodeTuple pair : mapping.getValue()) {
+            String key = text(pair.getKeyNode(), "a key");
+            if (known.length > 0 && !List.of(known).contains(key)) {
+                throw wrong(pair.getKeyNode(),
+                        "unknown key '" + key + "' in " + what + "; known are " + String.join(", ", known));
+            }
+            if (keys.put(key, pair.getValueNode()) != null) {
+                throw wrong(pair.getKeyNode(), "key '" + key + "' is there twice");
+            }
+        }
+        return keys;
+    }
+
+    /** One text or a list of them; none if the key is not there. */
+    private List<String> texts(Node node, String key) {
+        if (node == null) {
+            return List.of();
+        }
+        if (!(node instanceof SequenceNode sequence)) {
+            return List.of(text(node, key));
+        }
+        List<String> all = new ArrayList<>();
+        for (Node item : sequence.getValue()) {
+            all.add(text(item, key));
+        }
+        return all;
+    }
+
+    private String text(Node node, String key) {
+        if (node instanceof ScalarNode scalar) {
+            return scalar.getValue();
+        }
+        throw wrong(node, key + " must be a single value");
+    }
+
+    private IllegalArgumentException wrong(Node node, String message) {
+        return misplaced(node.getStartMark(), message);
+    }
+
+    private IllegalArgumentException misplaced(Optional<Mark> mark, String message) {
+        return new Misplaced(source + ":" + mark.map(m -> m.getLine() + 1).orElse(1) + ": " + message);
+    }
+
+    /** A message that says where already. */
+    private static final class Misplaced extends IllegalArgumentException {
+        private static final long serialVersionUID = 1;
+
+        Misplaced(String message) {
+            super(message);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+package dev.tensorpress;
+
+import dev.tensorpress.model.Role;
+import dev.tensorpress.model.Weight;
+import java.util.List;
+import java.util.Set;
+
+/**
+ * Which weights a step of a recipe takes: those that fit every part that is not empty.
+ *
+ * @param roles any of these
+ * @param names any of these globs fits the weight's name or the name of a node that uses it; {@code *} is any text,
+ *     {@code ?} one character
+ * @param minSize at least this many elements
+ */
+public record Selector(Set<Role> roles, List<String> names, long minSize) {
+    /** Weights with fewer elements are not worth their scales. */
+    public static final long DEFAULT_MIN_SIZE = 4096;
+
+    public Selector {
+        roles = Set.copyOf(roles);
+        names = List.copyOf(names);
+        if (minSize < 0) {
+            throw new IllegalArgumentException("min-size must not be negative, but is " + minSize);
+        }
+    }
+
+    /** True if role and name fit; size is asked for apart, so that a plan can name it as the reason. */
+    boolean selects(Weight weight) {
+        return (roles.isEmpty() || roles.contains(weight.role())) && (names.isEmpty() || anyMatches(names, weight));
+    }
+
+    static boolean anyMatches(List<String> globs, Weight weight) {
+        for (String glob : globs) {
+            if (matches(glob, weight.name())) {
+                return true;
+            }
+            for (String use : weight.uses()) {
+                // A use is the operator, a space, and the node's name.
+                if (matches(glob, use.substring(use.indexOf(' ') + 1))) {
+                    return true;
+                }
+            }
+        }
+        return false;
+    }
+
+    /** Linear-time glob: on a mismatch only the last star is retried, which is enough as stars match anything. */
+    static boolean matches(String glob, String text) {
+        int g = 0;
+        int t = 0;
+        int star = -1;
+        int retry = 0;
+        while (t < text.length()) {
+            if (g < glob.length() && glob.charAt(g) == '*') {
+                star = g++;
+                retry = t;
+            } else if (g < glob.length() && (glob.charAt(g) == '?' || glob.charAt(g) == text.charAt(t))) {
+                g++;
+                t++;
+            } else if (star >= 0) {
+                g = star + 1;
+                t = ++retry;
+            } else {
+                return false;
+            }
+        }
+        while (g < glob.length() && glob.charAt(g) == '*') {
+            g++;
+        }
+        return g == glob.length();
+    }
+}

@@ -1,0 +1,90 @@
+package dev.tensorpress.encoding;
+
+import dev.tensorpress.kernel.Quantize;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+
+/** What a compressed weight is. Encodings nest, so that methods compose. */
+public sealed interface Encoding {
+    /** Shape of the weight that it stands for. */
+    Shape shape();
+
+    /** The form that this encoding fills. */
+    Form form();
+
+    /**
+     * The values that a runtime will compute with.
+     *
+     * @param out f32, as many elements as {@link #shape} has, row-major
+     */
+    void decode(MemorySegment out, Workers workers);
+
+    /** The weight as it is. */
+    record Dense(Tensor tensor) implements Encoding {
+        @Override
+        public Shape shape() {
+            return tensor.shape();
+        }
+
+        @Override
+        public Form form() {
+            return new Form.Dense(tensor.dtype());
+        }
+
+        /** @throws IllegalArgumentException if the tensor is not f32, f16 or bf16 */
+        @Override
+        public void decode(MemorySegment out, Workers workers) {
+            Quantize.convert(tensor.dtype(), tensor.data(), tensor.shape().elements(), DType.F32, out);
+        }
+    }
+
+    /**
+     * Integer codes with a scale, and where asymmetric a zero point, per group.
+     *
+     * @param shape of the weight, not of the codes
+     * @param codes {@code form.codeBytes(shape)} bytes: lines of {@code form.lineLength(shape)} codes, the lines being
+     *     rows of the weight's matrix, or its columns if the form is transposed; 4-bit codes packed low nibble first
+     * @param scales one per group in {@code form.scaleType()}; [groups down, groups across] of the grid, or
+     *     [columns, groups down] if transposed
+     * @param zeros one byte per group in the order of the scales, U8 or I8 as the codes are, never packed; null if symmetric
+     */
+    record Quantized(Form.Quantized form, Shape shape, Tensor codes, Tensor scales, Tensor zeros) implements Encoding {
+        public Quantized {
+            if (form.symmetric() != (zeros == null)) {
+                throw new IllegalArgumentException("zero points are for asymmetric codes, and only for them");
+            }
+            if (codes.dtype() != form.type() || scales.dtype() != form.scaleType()
+                    || codes.bytes() != form.codeBytes(shape)
+                    || scales.shape().elements() != form.grid(shape).groups()) {
+                throw new IllegalArgumentException("codes or scales do not fit " + form + " of " + shape);
+            }
+            if (zeros != null && (zeros.dtype() != (form.type().signed() ? DType.I8 : DType.U8)
+                    || zeros.shape().elements() != form.grid(shape).groups())) {
+                throw new IllegalArgumentException("zero points do not fit " + form + " of " + shape);
+            }
+        }
+
+        @Override
+        public void decode(MemorySegment out, Workers workers) {
+            try (Arena arena = Arena.ofShared()) {
+                Quantize.dequantize(Quantize.Spec.of(form, DType.F32, shape), codes.data(), scalesAsF32(arena),
+                        zeros == null ? MemorySegment.NULL : zeros.data(), out, workers);
+            }
+        }
+
+        /** The scales widened to f32, which is exact; a copy in {@code arena} unless they are f32 already. */
+        public MemorySegment scalesAsF32(Arena arena) {
+            if (scales.dtype() == DType.F32) {
+                return scales.data();
+            }
+            long n = scales.shape().elements();
+            MemorySegment wide = arena.allocate(DType.F32.bytes(n), 4);
+            Quantize.convert(scales.dtype(), scales.data(), n, DType.F32, wide);
+            return wide;
+        }
+    }
+}

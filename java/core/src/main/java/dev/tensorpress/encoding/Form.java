@@ -1,0 +1,166 @@
+package dev.tensorpress.encoding;
+
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import java.util.Locale;
+
+/**
+ * What an {@link Encoding} will be before its bytes exist: enough to predict its size and to ask a target whether it
+ * can hold it. A pass proposes a form, the target adjusts the storage part of it, the pass then fills it.
+ */
+public sealed interface Form {
+
+    /** Bytes that a weight of this shape takes in this form, without what a file adds around it. */
+    long bytes(Shape shape);
+
+    /** A short name for tables, such as {@code f32} or {@code int8 block 64}. */
+    String describe();
+
+    /** What the consumer of a quantized weight does with its other operand. */
+    enum Activations {
+        /** Computes with it as it is. */
+        FLOAT,
+        /** Quantizes it to int8 when it runs, a scale per block, if the runtime has such a kernel. */
+        BLOCKWISE,
+        /** Quantizes it to uint8 when it runs, one scale per tensor, and multiplies in integers. */
+        DYNAMIC;
+
+        /** Lower case, as in recipes. */
+        public String id() {
+            return name().toLowerCase(Locale.ROOT);
+        }
+    }
+
+    /** The weight as it is. */
+    record Dense(DType dtype) implements Form {
+        @Override
+        public long bytes(Shape shape) {
+            return dtype.bytes(shape.elements());
+        }
+
+        @Override
+        public String describe() {
+            return dtype.name().toLowerCase(Locale.ROOT);
+        }
+    }
+
+    /**
+     * Integer codes with shared scales.
+     *
+     * <p>Two dimensions are what the kernels see: a channel axis must be the first or the last one, and so must a block
+     * axis, except that blocks may also run along the last axis but one when they divide it.
+     *
+     * @param bits 2 to 8: the codes use the 2^bits values around the middle of {@code type}
+     * @param axis the channel axis if {@code block} is 0 (one scale per index; -1 for one scale per tensor), else the
+     *     axis along which blocks run, as in ONNX; not negative otherwise
+     * @param block 0, or 16 to 256
+     * @param symmetric zero point fixed at the middle of the codes
+     * @param activations what the consumer does with its other operand
+     * @param type storage: I8, U8, I4 or U4
+     * @param scaleType storage: F32, F16 or BF16
+     * @param transposed storage: a [K, N] matrix blocked along K is held as [N, K]
+     * @param padded storage: lines of blocks are filled up to whole blocks
+     */
+    record Quantized(int bits, int axis, int block, boolean symmetric, Activations activations, DType type,
+            DType scaleType, boolean transposed, boolean padded) implements Form {
+
+        /** The weight seen as a matrix, with the groups that share a scale. */
+        public Grid grid(Shape shape) {
+            return Grid.of(shape, axis, block);
+        }
+
+        /** Length of a line of codes, padding included. */
+        public long lineLength(Shape shape) {
+            Grid g = grid(shape);
+            long n = transposed ? g.rows() : g.cols();
+            return padded ? (n + block - 1) / block * block : n;
+        }
+
+        /** The codes as [lines, length of a line]. */
+        public Shape codes(Shape shape) {
+            Grid g = grid(shape);
+            return Shape.of(transposed ? g.cols() : g.rows(), lineLength(shape));
+        }
+
+        /** Bytes of the codes alone. */
+        public long codeBytes(Shape shape) {
+            return type.bytes(codes(shape).elements());
+        }
+
+        @Override
+        public long bytes(Shape shape) {
+            long groups = grid(shape).groups();
+            return codeBytes(shape) + scaleType.bytes(groups) + (symmetric ? 0 : type.bytes(groups));
+        }
+
+        @Override
+        public String describe() {
+            String grain = block > 0 ? "block " + block : axis < 0 ? "per tensor" : "per channel";
+            return "int" + bits + " " + grain + (symmetric ? "" : " asymmetric") + (activations == Activations.FLOAT ? "" : " " + activations.id());
+        }
+
+        /** This form with its storage part replaced, as a target does. */
+        public Quantized stored(DType type, DType scaleType, boolean transposed, boolean padded) {
+            return new Quantized(bits, axis, block, symmetric, activations, type, scaleType, transposed, padded);
+        }
+
+        /** Lowest code in use. */
+        public int qmin() {
+            return middle() - (1 << (bits - 1));
+        }
+
+        /** Highest code in use. */
+        public int qmax() {
+            return middle() + (1 << (bits - 1)) - 1;
+        }
+
+        /** The zero point of symmetric codes: 0 if signed, 8 or 128 if not. */
+        public int middle() {
+            return type.signed() ? 0 : 1 << (type.bits() - 1);
+        }
+    }
+
+    /** A tensor as rows and columns, cut into groups of {@code groupRows x groupCols}; all sizes in elements. */
+    record Grid(long rows, long cols, long groupRows, long groupCols) {
+        static Grid of(Shape shape, int axis, int block) {
+            int rank = shape.rank();
+            if (axis < 0) {
+                long cols = rank == 0 ? 1 : shape.dim(-1);
+                long rows = cols == 0 ? 0 : shape.elements() / cols;
+                return new Grid(rows, cols, Math.max(rows, 1), Math.max(cols, 1));
+            }
+            if (axis == rank - 1 && !(block == 0 && rank == 1)) {
+                long cols = shape.dim(-1);
+                long rows = cols == 0 ? 0 : shape.elements() / cols;
+                return block > 0 ? new Grid(rows, cols, 1, block) : new Grid(rows, cols, Math.max(rows, 1), 1);
+            }
+            if (block > 0 && axis == rank - 2 && (rank == 2 || shape.dim(axis) % block == 0)) {
+                long cols = shape.dim(-1);
+                long rows = cols == 0 ? 0 : shape.elements() / cols;
+                return new Grid(rows, cols, block, 1);
+            }
+            if (block == 0 && axis == 0) {
+                long rows = shape.dim(0);
+                long cols = rows == 0 ? 0 : shape.elements() / rows;
+                return new Grid(rows, cols, 1, Math.max(cols, 1));
+            }
+            throw new IllegalArgumentException("no matrix view of " + shape + " along axis " + axis
+                    + (block > 0 ? " in blocks of " + block : ""));
+        }
+
+        /** Groups from top to bottom. */
+        public long groupsDown() {
+            return (rows + groupRows - 1) / groupRows;
+        }
+
+        /** Groups from left to right. */
+        public long groupsAcross() {
+            return (cols + groupCols - 1) / groupCols;
+        }
+
+        /** Number of groups, hence of scales. */
+        public long groups() {
+            return Math.multiplyExact(groupsDown(), groupsAcross());
+        }
+    }
+}

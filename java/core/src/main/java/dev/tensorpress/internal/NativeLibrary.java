@@ -1,0 +1,90 @@
+package dev.tensorpress.internal;
+
+import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.bindings.LibraryLoader;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.NoSuchElementException;
+
+/**
+ * The library of native kernels. It is loaded once per process, from the file that the system property
+ * {@value #PROPERTY} names (or from the folder that holds it), else from the copy in the bindings jar. Where the property
+ * is set nothing else is tried.
+ */
+public final class NativeLibrary {
+    /** Names the library, or its folder. */
+    public static final String PROPERTY = "tensorpress.library.path";
+
+    private static final String FILE = "libtensorpress.so";
+    private static final String FOLDER = "dev-tensorpress-natives/" + NativeFiles.PLATFORM;
+
+    private static final String PATH;
+    private static final String FAILURE;
+
+    static {
+        String path = null;
+        String failure = null;
+        try {
+            path = find();
+            checkAbi(path);
+        } catch (UnsatisfiedLinkError e) {
+            failure = e.getMessage();
+        }
+        PATH = path;
+        FAILURE = failure;
+    }
+
+    private NativeLibrary() {
+    }
+
+    /**
+     * Returns if the kernels can be called.
+     *
+     * @throws UnsatisfiedLinkError if they cannot, with the reason and what to do, each time
+     */
+    public static void load() {
+        if (FAILURE != null) {
+            throw new UnsatisfiedLinkError(FAILURE);
+        }
+    }
+
+    /** Where the library was loaded from: a file, or an entry of a jar. */
+    public static String path() {
+        load();
+        return PATH;
+    }
+
+    private static String find() {
+        String named = System.getProperty(PROPERTY);
+        if (named != null) {
+            Path file = Path.of(named);
+            if (Files.isDirectory(file)) {
+                file = file.resolve(FILE);
+            }
+            if (!Files.isRegularFile(file)) {
+                throw new UnsatisfiedLinkError("no native library at " + file + ", which -D" + PROPERTY + " names");
+            }
+            LibraryLoader.load(file);
+            return file.toString();
+        }
+        if (!NativeFiles.has(LibraryLoader.class, FOLDER, FILE)) {
+            throw new UnsatisfiedLinkError("no native library for " + NativeFiles.PLATFORM
+                    + ": Tensorpress comes with one for linux-x86_64; build the kernels with CMake and name them with -D"
+                    + PROPERTY);
+        }
+        return NativeFiles.load(LibraryLoader.class, FOLDER, FILE);
+    }
+
+    private static void checkAbi(String path) {
+        int version;
+        try {
+            version = Kernels.tp_abi_version();
+        } catch (NoSuchElementException | ExceptionInInitializerError e) {
+            throw new UnsatisfiedLinkError(path + " is not a library of Tensorpress: it has no tp_abi_version");
+        }
+        if (version != Kernels.TP_ABI_VERSION()) {
+            throw new UnsatisfiedLinkError(path + " has version " + version + " of the native interface, but "
+                    + Kernels.TP_ABI_VERSION() + " is needed: rebuild it, or remove -D" + PROPERTY);
+        }
+    }
+}

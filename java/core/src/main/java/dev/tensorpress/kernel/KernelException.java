@@ -1,0 +1,24 @@
+package dev.tensorpress.kernel;
+
+/** A kernel refused its arguments, or could not run. */
+public final class KernelException extends RuntimeException {
+    private static final long serialVersionUID = 1;
+    /** {@code TP_ERR_NONFINITE}. */
+    public static final int NONFINITE = 5;
+
+    private static final int ISA = 7;
+    private final int status;
+
+    KernelException(String kernel, int status, String name) {
+        super(status == ISA
+                ? "TENSORPRESS_ISA=" + System.getenv("TENSORPRESS_ISA") + " is no instruction set of this machine: it may be "
+                        + "ref, avx2 or avx512, as far as the processor goes"
+                : kernel + ": " + name);
+        this.status = status;
+    }
+
+    /** The {@code tp_status}; {@code tensorpress/core.h} lists the values. */
+    public int status() {
+        return status;
+    }
+}

@@ -1,0 +1,386 @@
+package dev.tensorpress.kernel;
+
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+import static java.lang.foreign.ValueLayout.JAVA_SHORT_UNALIGNED;
+
+import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.bindings.tp_error;
+import dev.tensorpress.bindings.tp_quant;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+
+/**
+ * Kernel family {@code quantize}: floats to 8- and 4-bit codes and back. Here arguments are checked and work is spread
+ * over threads; formulas, layouts and numerics are documented once, in {@code tensorpress/quantize.h}.
+ *
+ * <p>Segments are off-heap, or {@link MemorySegment#NULL} where a method says so. Results do not depend on the number of
+ * threads or on the processor. Failures of a kernel are {@link KernelException}s.
+ */
+public final class Quantize {
+    /** Columns of a panel: column kernels are fastest on whole ones. */
+    private static final int PANEL = 64;
+    /** Elements that are worth a range of their own. */
+    private static final long WORTH = 1 << 16;
+
+    static {
+        dev.tensorpress.internal.NativeLibrary.load();
+    }
+
+    private Quantize() {}
+
+    /** How a scale follows from the values of a group: {@code TP_RANGE_*}. */
+    public enum Range {
+        ABSMAX(1), ABSMAX_FULL(2), MINMAX(3), GIVEN(4);
+
+        final int id;
+
+        Range(int id) {
+            this.id = id;
+        }
+    }
+
+    /** How a value is brought to code units: {@code TP_ROUND_*}. */
+    public enum Rounding {
+        DIVIDE(1), MULTIPLY(2);
+
+        final int id;
+
+        Rounding(int id) {
+            this.id = id;
+        }
+    }
+
+    /** {@code tp_quant}; sizes and strides in elements. */
+    public record Spec(long rows, long cols, long inStride, long outStride, long groupRows, long groupCols, DType in,
+            DType out, DType scale, int qmin, int qmax, Range range, Rounding rounding, boolean transposed, boolean pad,
+            int clipSteps, float clipMin) {
+
+        /** A contiguous weight in this form, range by largest magnitude or by minimum and maximum, no clip search. */
+        public static Spec of(Form.Quantized form, DType in, Shape shape) {
+            Form.Grid g = form.grid(shape);
+            return new Spec(g.rows(), g.cols(), g.cols(), form.lineLength(shape), g.groupRows(), g.groupCols(), in,
+                    form.type(), form.scaleType(), form.qmin(), form.qmax(),
+                    form.symmetric() ? Range.ABSMAX : Range.MINMAX, Rounding.DIVIDE, form.transposed(), form.padded(),
+                    1, 1);
+        }
+
+        public Spec range(Range range) {
+            return new Spec(rows, cols, inStride, outStride, groupRows, groupCols, in, out, scale, qmin, qmax, range,
+                    rounding, transposed, pad, clipSteps, clipMin);
+        }
+
+        public Spec rounding(Rounding rounding) {
+            return new Spec(rows, cols, inStride, outStride, groupRows, groupCols, in, out, scale, qmin, qmax, range,
+                    rounding, transposed, pad, clipSteps, clipMin);
+        }
+
+        /** With a clip search of this many ratios from 1 down to {@code smallest}; one step is none. */
+        public Spec clip(int steps, float smallest) {
+            return new Spec(rows, cols, inStride, outStride, groupRows, groupCols, in, out, scale, qmin, qmax, range,
+                    rounding, transposed, pad, steps, smallest);
+        }
+
+        private boolean wholeColumn() {
+            return groupCols == 1 && groupRows == rows;
+        }
+
+        private boolean wholeRow() {
+            return groupRows == 1 && groupCols == cols;
+        }
+
+        private boolean perTensor() {
+            return groupRows == rows && groupCols == cols && !wholeColumn() && !wholeRow();
+        }
+
+        /** Where two readings fit, as with a single row, the order is that of {@code quantize.h}. */
+        private boolean linesAreRows() {
+            return !wholeColumn() && (wholeRow() || perTensor() || groupCols != 1);
+        }
+
+        private boolean empty() {
+            return rows == 0 || cols == 0;
+        }
+
+        /** Rows or columns, whichever work is cut along. */
+        public long lines() {
+            return linesAreRows() ? rows : cols;
+        }
+
+        private long lineElements() {
+            return linesAreRows() ? cols : rows;
+        }
+
+        private long groups() {
+            return Math.multiplyExact((rows + groupRows - 1) / groupRows, (cols + groupCols - 1) / groupCols);
+        }
+
+        private long inBytes(DType type) {
+            return empty() ? 0
+                    : type.bytes(Math.addExact(Math.multiplyExact(rows - 1, inStride), cols));
+        }
+
+        private long codeBytes() {
+            if (empty()) {
+                return 0;
+            }
+            long lines = transposed ? cols : rows;
+            long length = transposed ? rows : cols;
+            if (pad) {
+                long block = Math.max(groupRows, groupCols);
+                length = (length + block - 1) / block * block;
+            }
+            return out.bytes(Math.addExact(Math.multiplyExact(lines - 1, outStride), length));
+        }
+
+        /** Ranges begin at multiples of this, so that none shares a byte with its neighbour. */
+        private long granule() {
+            if (!linesAreRows()) {
+                return PANEL;
+            }
+            return out.bits() == 4 && outStride % 2 != 0 ? 2 : 1;
+        }
+
+        private long minimumLines() {
+            return Math.max(1, WORTH / Math.max(1, lineElements()));
+        }
+
+        /** The struct, in memory that the garbage collector frees: some 100 bytes, read by several threads. */
+        private MemorySegment toNative() {
+            MemorySegment s = Arena.ofAuto().allocate(tp_quant.layout());
+            tp_quant.rows(s, rows);
+            tp_quant.cols(s, cols);
+            tp_quant.in_stride(s, inStride);
+            tp_quant.out_stride(s, outStride);
+            tp_quant.group_rows(s, groupRows);
+            tp_quant.group_cols(s, groupCols);
+            tp_quant.in_type(s, id(in));
+            tp_quant.out_type(s, id(out));
+            tp_quant.scale_type(s, id(scale));
+            tp_quant.qmin(s, qmin);
+            tp_quant.qmax(s, qmax);
+            tp_quant.range(s, range.id);
+            tp_quant.rounding(s, rounding.id);
+            tp_quant.layout(s, transposed ? 1 : 0);
+            tp_quant.pad(s, pad ? 1 : 0);
+            tp_quant.clip_steps(s, clipSteps);
+            tp_quant.clip_min(s, clipMin);
+            return s;
+        }
+    }
+
+    /** Errors of a whole tensor: sum of squared differences, sum of squares, largest difference. */
+    public record Error(double sumSquaredError, double sumSquares, double maxError) {}
+
+    /** Bytes of scratch that {@link #quantize} needs; 64-byte aligned. */
+    public static long scratch(Spec spec, Workers workers) {
+        return Math.multiplyExact(scratchPerWorker(spec, spec.toNative()), workers.threads());
+    }
+
+    private static long scratchPerWorker(Spec spec, MemorySegment nativeSpec) {
+        if (spec.empty()) {
+            return 0;
+        }
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(JAVA_LONG);
+            check("tp_quantize_scratch", Kernels.tp_quantize_scratch(nativeSpec, spec.lines(), bytes));
+            return (bytes.get(JAVA_LONG, 0) + 63) / 64 * 64;
+        }
+    }
+
+    /**
+     * Quantizes a matrix.
+     *
+     * @param in any alignment
+     * @param scales f32, one per group; read if the range is {@link Range#GIVEN}, else written
+     * @param zeros a byte per group; {@code NULL} allowed unless the range is {@link Range#MINMAX}
+     * @param scratch {@link #scratch} bytes
+     * @throws KernelException with {@code TP_ERR_NONFINITE} if the input holds NaN or infinity and scales are not given
+     */
+    public static void quantize(Spec spec, MemorySegment in, MemorySegment codes, MemorySegment scales,
+            MemorySegment zeros, MemorySegment scratch, Workers workers) {
+        need("in", in, spec.inBytes(spec.in));
+        checkCodes(spec, codes, scales, zeros);
+        if (spec.empty()) {
+            return;
+        }
+        MemorySegment s = spec.toNative();
+        if (spec.perTensor() && spec.range != Range.GIVEN) {
+            if (spec.clipSteps > 1 || workers.threads() == 1) {
+                // One group: its clip search cannot be cut.
+                need("scratch", scratch, scratchPerWorker(spec, s));
+                check("tp_quantize", Kernels.tp_quantize(s, 0, spec.rows, in, codes, scales, zeros, scratch));
+                return;
+            }
+            scaleOfTensor(spec, s, in, scales, zeros, workers);
+            tp_quant.range(s, Range.GIVEN.id);
+        }
+        long share = scratchPerWorker(spec, s);
+        need("scratch", scratch, Math.multiplyExact(share, workers.threads()));
+        workers.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) -> {
+            MemorySegment own = share == 0 ? MemorySegment.NULL : scratch.asSlice(worker * share, share);
+            check("tp_quantize", Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, own));
+        });
+    }
+
+    private static void scaleOfTensor(Spec spec, MemorySegment s, MemorySegment in, MemorySegment scales,
+            MemorySegment zeros, Workers workers) {
+        float[] extremes = {Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY};
+        workers.run(spec.rows, 1, spec.minimumLines(), (begin, end, worker) -> {
+            try (Arena arena = Arena.ofConfined()) {
+                MemorySegment min = arena.allocate(JAVA_FLOAT);
+                MemorySegment max = arena.allocate(JAVA_FLOAT);
+                check("tp_minmax", Kernels.tp_minmax(s, begin, end, in, min, max));
+                synchronized (extremes) {
+                    extremes[0] = Math.min(extremes[0], min.get(JAVA_FLOAT, 0));
+                    extremes[1] = Math.max(extremes[1], max.get(JAVA_FLOAT, 0));
+                }
+            }
+        });
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment zero = zeros.equals(MemorySegment.NULL) ? arena.allocate(1) : zeros;
+            check("tp_scale_of", Kernels.tp_scale_of(s, extremes[0], extremes[1], scales, zero));
+        }
+    }
+
+    /**
+     * Decodes a matrix.
+     *
+     * @param out f32, [rows, cols] with {@code inStride}
+     */
+    public static void dequantize(Spec spec, MemorySegment codes, MemorySegment scales, MemorySegment zeros,
+            MemorySegment out, Workers workers) {
+        need("out", out, spec.inBytes(DType.F32));
+        checkCodes(spec, codes, scales, zeros);
+        if (spec.empty()) {
+            return;
+        }
+        MemorySegment s = spec.toNative();
+        workers.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
+                check("tp_dequantize", Kernels.tp_dequantize(s, begin, end, codes, scales, zeros, out)));
+    }
+
+    /** Bytes that {@link #error} needs for {@code lineErrors}. */
+    public static long errorBytes(Spec spec) {
+        return Math.multiplyExact(spec.lines(), tp_error.sizeof());
+    }
+
+    /**
+     * Error of the codes against the matrix they came from.
+     *
+     * @param lineErrors {@link #errorBytes} bytes for the errors line by line, which are added in order
+     */
+    public static Error error(Spec spec, MemorySegment in, MemorySegment codes, MemorySegment scales,
+            MemorySegment zeros, MemorySegment lineErrors, Workers workers) {
+        need("in", in, spec.inBytes(spec.in));
+        need("lineErrors", lineErrors, errorBytes(spec));
+        checkCodes(spec, codes, scales, zeros);
+        if (spec.empty()) {
+            return new Error(0, 0, 0);
+        }
+        MemorySegment s = spec.toNative();
+        workers.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
+                check("tp_quantize_error", Kernels.tp_quantize_error(s, begin, end, in, codes, scales, zeros,
+                        lineErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof()))));
+        double error = 0;
+        double squares = 0;
+        double max = 0;
+        long bytes = errorBytes(spec);
+        for (long at = 0; at < bytes; at += tp_error.sizeof()) {
+            error += lineErrors.get(JAVA_DOUBLE, at + tp_error.sum_squared_error$offset());
+            squares += lineErrors.get(JAVA_DOUBLE, at + tp_error.sum_squares$offset());
+            max = Math.max(max, lineErrors.get(JAVA_DOUBLE, at + tp_error.max_error$offset()));
+        }
+        return new Error(error, squares, max);
+    }
+
+    /** Packs n codes, one to a byte, into nibbles, low one first. */
+    public static void pack4(MemorySegment codes, long n, MemorySegment packed) {
+        need("codes", codes, n);
+        need("packed", packed, DType.U4.bytes(n));
+        check("tp_pack4", Kernels.tp_pack4(codes, n, packed));
+    }
+
+    /** Reverses {@link #pack4}; {@code type} is I4 or U4. */
+    public static void unpack4(DType type, MemorySegment packed, long n, MemorySegment codes) {
+        need("codes", codes, n);
+        need("packed", packed, DType.U4.bytes(n));
+        check("tp_unpack4", Kernels.tp_unpack4(id(type), packed, n, codes));
+    }
+
+    /** Converts n elements between f32, f16 and bf16, to nearest, ties to even. */
+    public static void convert(DType from, MemorySegment in, long n, DType to, MemorySegment out) {
+        need("in", in, from.bytes(n));
+        need("out", out, to.bytes(n));
+        check("tp_convert", Kernels.tp_convert(id(from), in, n, id(to), out));
+    }
+
+    /** Row-major index of the first NaN or infinity, or -1. */
+    public static long firstNonFinite(Spec spec, MemorySegment in) {
+        need("in", in, spec.inBytes(spec.in));
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment row = arena.allocate(JAVA_LONG);
+            MemorySegment col = arena.allocate(JAVA_LONG);
+            check("tp_find_nonfinite", Kernels.tp_find_nonfinite(spec.toNative(), in, row, col));
+            long r = row.get(JAVA_LONG, 0);
+            return r < 0 ? -1 : r * spec.cols + col.get(JAVA_LONG, 0);
+        }
+    }
+
+    /** One element of an f32, f16 or bf16 tensor. */
+    public static float element(Tensor tensor, long index) {
+        MemorySegment data = tensor.data();
+        return switch (tensor.dtype()) {
+            case F32 -> data.get(JAVA_FLOAT_UNALIGNED, index * 4);
+            case F16 -> Float.float16ToFloat(data.get(JAVA_SHORT_UNALIGNED, index * 2));
+            case BF16 -> Float.intBitsToFloat(data.get(JAVA_SHORT_UNALIGNED, index * 2) << 16);
+            default -> throw new IllegalArgumentException("no float: " + tensor.dtype());
+        };
+    }
+
+    private static void checkCodes(Spec spec, MemorySegment codes, MemorySegment scales, MemorySegment zeros) {
+        if (spec.rows < 0 || spec.cols < 0 || spec.groupRows < 1 || spec.groupCols < 1 || spec.outStride < 0
+                || spec.inStride < spec.cols) {
+            throw new IllegalArgumentException("no such matrix: " + spec);
+        }
+        need("codes", codes, spec.codeBytes());
+        need("scales", scales, DType.F32.bytes(spec.groups()));
+        if (!zeros.equals(MemorySegment.NULL)) {
+            need("zeros", zeros, spec.groups());
+        }
+    }
+
+    private static void need(String name, MemorySegment segment, long bytes) {
+        if (!segment.isNative()) {
+            throw new IllegalArgumentException(name + " must be off-heap");
+        }
+        if (segment.byteSize() < bytes) {
+            throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
+        }
+    }
+
+    private static int id(DType type) {
+        return switch (type) {
+            case F32 -> 1;
+            case F16 -> 2;
+            case BF16 -> 3;
+            case I8 -> 4;
+            case U8 -> 5;
+            case I4 -> 6;
+            case U4 -> 7;
+            default -> throw new IllegalArgumentException("no kernel reads " + type);
+        };
+    }
+
+    static void check(String kernel, int status) {
+        if (status != 0) {
+            throw new KernelException(kernel, status, Kernels.tp_status_name(status).getString(0));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+package dev.tensorpress.kernel;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.atomic.AtomicLong;
+
+/** Threads that kernels spread their lines over. The caller's thread is one of them. Close it when done. */
+public final class Workers implements AutoCloseable {
+    /** Pieces per thread: enough that a thread that was held up does not hold up the others. */
+    private static final int PIECES = 8;
+
+    private final int threads;
+    private final ExecutorService pool;
+
+    /** Work on lines {@code [begin, end)}; {@code worker} is below {@link #threads} and is one thread's alone. */
+    @FunctionalInterface
+    public interface Task {
+        void run(long begin, long end, int worker);
+    }
+
+    /** @param threads 0 for one per processor */
+    public Workers(int threads) {
+        if (threads < 0) {
+            throw new IllegalArgumentException("threads must not be negative, but is " + threads);
+        }
+        this.threads = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
+        this.pool = this.threads == 1 ? null : Executors.newFixedThreadPool(this.threads - 1, run -> {
+            Thread t = new Thread(run, "tensorpress-worker");
+            t.setDaemon(true);
+            return t;
+        });
+    }
+
+    /** Number of threads, the caller's included. */
+    public int threads() {
+        return threads;
+    }
+
+    /**
+     * Runs the task over {@code [0, lines)} in ranges that begin at multiples of {@code granule}, and returns when all
+     * are done. Which thread gets which range is not determined.
+     *
+     * @param minimum lines that are worth a range of their own
+     */
+    public void run(long lines, long granule, long minimum, Task task) {
+        if (lines <= 0) {
+            return;
+        }
+        long even = (lines + (long) threads * PIECES - 1) / ((long) threads * PIECES);
+        long wanted = Math.max(Math.max(even, minimum), 1);
+        long piece = wanted > Long.MAX_VALUE - granule ? lines : (wanted + granule - 1) / granule * granule;
+        if (threads == 1 || piece >= lines) {
+            task.run(0, lines, 0);
+            return;
+        }
+        AtomicLong next = new AtomicLong();
+        List<Future<?>> others = new ArrayList<>(threads - 1);
+        for (int w = 1; w < threads; w++) {
+            int worker = w;
+            others.add(pool.submit(() -> drain(next, lines, piece, task, worker)));
+        }
+        RuntimeException failed = null;
+        try {
+            drain(next, lines, piece, task, 0);
+        } catch (RuntimeException e) {
+            failed = e;
+        } finally {
+            // Also after an Error: nobody may touch the caller's memory once this method is left.
+            for (Future<?> other : others) {
+                failed = join(other, failed);
+            }
+        }
+        if (failed != null) {
+            throw failed;
+        }
+    }
+
+    private static void drain(AtomicLong next, long lines, long piece, Task task, int worker) {
+        try {
+            for (long begin; (begin = next.getAndAdd(piece)) < lines; ) {
+                task.run(begin, Math.min(begin + piece, lines), worker);
+            }
+        } catch (Throwable t) {
+            next.set(lines); // the others need not go on
+            throw t;
+        }
+    }
+
+    private static RuntimeException join(Future<?> other, RuntimeException failed) {
+        boolean interrupted = false;
+        try {
+            while (true) {
+                try {
+                    other.get();
+                    return failed;
+                } catch (InterruptedException e) {
+                    interrupted = true;
+                } catch (ExecutionException e) {
+                    if (failed != null) {
+                        failed.addSuppressed(e.getCause());
+                        return failed;
+                    }
+                    return e.getCause() instanceof RuntimeException r ? r : new IllegalStateException(e.getCause());
+                }
+            }
+        } finally {
+            if (interrupted) {
+                Thread.currentThread().interrupt();
+            }
+        }
+    }
+
+    @Override
+    public void close() {
+        if (pool != null) {
+            pool.shutdown();
+        }
+    }
+}

@@ -1,0 +1,128 @@
+package dev.tensorpress.model;
+
+import java.io.IOException;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.AtomicMoveNotSupportedException;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.FileSystemException;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.ReadOnlyFileSystemException;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.util.HexFormat;
+import java.util.concurrent.ThreadLocalRandom;
+
+/**
+ * A file that comes into being whole or not at all: written under a temporary name in the folder where it will be,
+ * forced to disk, renamed over what was there, and the folder forced too. Closed without {@link #commit}, it leaves
+ * nothing behind. A process killed midway leaves a file named {@code .NAME.tensorpress-XXXXXXXX.tmp}, and the old one.
+ */
+public final class DurableFile implements AutoCloseable {
+    private static final int LONGEST_NAME = 255;
+
+    private Path temporary;
+    private final FileChannel channel;
+
+    /**
+     * Starts a file in {@code folder}; {@code name} is only for the temporary file's name.
+     *
+     * @throws IOException if the folder does not exist or cannot be written
+     */
+    public DurableFile(Path folder, String name) throws IOException {
+        FileChannel opened = null;
+        while (opened == null) {
+            Path p = folder.resolve(temporaryName(name));
+            try {
+                opened = FileChannel.open(p, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW);
+                temporary = p;
+            } catch (FileAlreadyExistsException e) {
+                // Another process drew the same number.
+            } catch (IOException | ReadOnlyFileSystemException e) {
+                throw explain(e, folder.resolve(name));
+            }
+        }
+        channel = opened;
+    }
+
+    private static String temporaryName(String name) {
+        String tail = ".tensorpress-" + HexFormat.of().toHexDigits(ThreadLocalRandom.current().nextInt()) + ".tmp";
+        int room = LONGEST_NAME - 1 - tail.length();
+        String head = name;
+        while (head.getBytes(StandardCharsets.UTF_8).length > room) {
+            head = head.substring(0, head.offsetByCodePoints(head.length(), -1));
+        }
+        return "." + head + tail;
+    }
+
+    /** Where to write. */
+    public FileChannel channel() {
+        return channel;
+    }
+
+    /** Forces the contents to disk and gives the file its name, replacing what had it. */
+    public void commit(Path target) throws IOException {
+        try {
+            channel.force(true);
+            channel.close();
+            try {
+                Files.move(temporary, target, StandardCopyOption.ATOMIC_MOVE);
+            } catch (AtomicMoveNotSupportedException e) {
+                throw new IOException("cannot write " + target + ": this file system cannot rename in one step", e);
+            }
+            temporary = null;
+            forceFolder(target);
+        } catch (FileSystemException e) {
+            throw explain(e, target);
+        }
+    }
+
+    private static void forceFolder(Path target) throws IOException {
+        try (FileChannel folder = FileChannel.open(target.toAbsolutePath().getParent(), StandardOpenOption.READ)) {
+            folder.force(true);
+        } catch (AccessDeniedException e) {
+            // A folder that may be written but not listed, or a system that does not open folders: the rename stands.
+        }
+    }
+
+    /** An exception that says in words what kept {@code target} from being written. */
+    public static IOException explain(Exception e, Path target) {
+        String m = e.getMessage() == null ? e.toString() : e.getMessage();
+        String why;
+        if (m.contains("No space left")) {
+            why = "the disk is full";
+        } else if (m.contains("quota")) {
+            why = "the disk quota is used up";
+        } else if (e instanceof NoSuchFileException) {
+            why = "its folder does not exist";
+        } else if (e instanceof AccessDeniedException) {
+            why = "no permission to write in its folder";
+        } else if (e instanceof ReadOnlyFileSystemException || m.contains("Read-only file system")) {
+            why = "the file system is read-only";
+        } else if (m.contains("Not a directory")) {
+            why = "its folder is not a folder";
+        } else if (m.contains("Is a directory") || e instanceof java.nio.file.DirectoryNotEmptyException) {
+            why = "a folder has that name";
+        } else if (m.startsWith("cannot write ")) {
+            return e instanceof IOException io ? io : new IOException(m, e);
+        } else {
+            why = m;
+        }
+        return new IOException("cannot write " + target + ": " + why, e);
+    }
+
+    /** Removes the file unless it was committed. */
+    @Override
+    public void close() throws IOException {
+        try {
+            channel.close();
+        } finally {
+            if (temporary != null) {
+                Files.deleteIfExists(temporary);
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+package dev.tensorpress.model.onnx;
+
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/** A GraphProto: the model's, or one inside an attribute of a node. Positions are bytes of the model file. */
+final class Graph {
+    /** The graph around this one and the node there that holds it; null for the model's own graph. */
+    final Graph parent;
+    final Node owner;
+    final Attribute attribute;
+
+    /** The number and start of the field that holds it, and its content. */
+    int field;
+    long fieldStart;
+    long start;
+    long end;
+    /** Where further initializers and inputs go: behind the last of their kind, or at the end. */
+    long afterInitializers = -1;
+    long afterInputs = -1;
+    /** Where nodes go that no node of this graph reads from. */
+    long afterNodes = -1;
+    String name = "";
+
+    final List<Node> nodes = new ArrayList<>();
+    final List<TensorInfo> initializers = new ArrayList<>();
+    final List<TensorInfo> sparse = new ArrayList<>();
+    final List<Described> inputs = new ArrayList<>();
+    final List<Described> valueInfos = new ArrayList<>(0);
+    final List<String> outputs = new ArrayList<>();
+    /** Everything this graph names: inputs, initializers and results of nodes. */
+    final Map<String, Value> values = new HashMap<>();
+
+    Graph(Graph parent, Node owner, Attribute attribute) {
+        this.parent = parent;
+        this.owner = owner;
+        this.attribute = attribute;
+    }
+
+    /** What a name means here: names of the graphs around are visible unless hidden. Null if nothing has that name. */
+    Value resolve(String wanted) {
+        for (Graph g = this; g != null; g = g.parent) {
+            Value v = g.values.get(wanted);
+            if (v != null) {
+                return v;
+            }
+        }
+        return null;
+    }
+
+    /** How weights of a subgraph are told from those of other graphs; empty for the model's own. */
+    String qualifier() {
+        if (parent == null) {
+            return "";
+        }
+        return parent.qualifier() + owner.label() + "/" + attribute.name + "/";
+    }
+
+    /** A ValueInfoProto. */
+    record Described(String name, long fieldStart, long end) {}
+
+    /** Something with a name in a graph. */
+    static final class Value {
+        final String name;
+        final Graph graph;
+        /** The node it comes from, if any. */
+        final Node producer;
+        /** Its constant, if an initializer or the value of a Constant node. */
+        final TensorInfo tensor;
+        boolean input;
+        boolean output;
+        final List<Use> uses = new ArrayList<>(1);
+
+        Value(String name, Graph graph, Node producer, TensorInfo tensor) {
+            this.name = name;
+            this.graph = graph;
+            this.producer = producer;
+            this.tensor = tensor;
+        }
+    }
+
+    /** A node that reads a value as its input number {@code input}. */
+    record Use(Node node, int input) {}
+
+    /** A NodeProto. */
+    static final class Node {
+        final Graph graph;
+        final int index;
+        long fieldStart;
+        long start;
+        long end;
+        String name = "";
+        String op = "";
+        String domain = "";
+        final List<String> inputs = new ArrayList<>(4);
+        final List<String> outputs = new ArrayList<>(1);
+        final List<Attribute> attributes = new ArrayList<>(2);
+        boolean hasGraphs;
+
+        Node(Graph graph, int index) {
+            this.graph = graph;
+            this.index = index;
+        }
+
+        /** True for an operator of the standard's default domain. */
+        boolean is(String standardOp) {
+            return domain.isEmpty() && op.equals(standardOp);
+        }
+
+        Attribute attribute(String wanted) {
+            for (Attribute a : attributes) {
+                if (a.name.equals(wanted)) {
+                    return a;
+                }
+            }
+            return null;
+        }
+
+        long integer(String wanted, long ifAbsent) {
+            Attribute a = attribute(wanted);
+            return a == null ? ifAbsent : a.integer;
+        }
+
+        float real(String wanted, float ifAbsent) {
+            Attribute a = attribute(wanted);
+            return a == null ? ifAbsent : a.real;
+        }
+
+        /** Names of nodes are optional; their first result has one. */
+        String label() {
+            return !name.isEmpty() ? name : !outputs.isEmpty() && !outputs.get(0).isEmpty() ? outputs.get(0)
+                    : op + "#" + index;
+        }
+    }
+
+    /** An AttributeProto. */
+    static final class Attribute {
+        long fieldStart;
+        long start;
+        long end;
+        String name = "";
+        long integer;
+        float real;
+        /** At most eight, all that is asked for here (permutations of axes); null if there are more. */
+        long[] integers = {};
+        /** The t field. */
+        long tensorField = -1;
+        long tensorStart;
+        long tensorEnd;
+        TensorInfo tensor;
+        final List<Graph> graphs = new ArrayList<>(0);
+    }
+}

@@ -1,0 +1,259 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.DataFiles.DataFile;
+import dev.tensorpress.model.onnx.WeightFinder.Info;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.IdentityHashMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * An ONNX model (onnx.ai/onnx/repo-docs/IR.html). Weights are found wherever exporters put them: among the initializers
+ * of the graph and of graphs inside it, in Constant nodes, in files beside the model.
+ */
+public final class OnnxModel implements Model {
+    private final Path path;
+    private final Arena arena;
+    private final FileChannel channel;
+    private final long size;
+    private final Parser parsed;
+    private final Wire wire;
+    private final DataFiles files;
+    private final List<TensorInfo> externals;
+    private final List<Weight> weights;
+    private final Map<Weight, Info> infos;
+
+    private OnnxModel(Path path, boolean allowLinks, Arena arena, FileChannel channel) throws IOException {
+        this.path = path;
+        this.arena = arena;
+        this.channel = channel;
+        this.size = channel.size();
+        MemorySegment file = channel.map(FileChannel.MapMode.READ_ONLY, 0, size, arena);
+        this.wire = new Wire(path, file);
+        this.parsed = new Parser(wire);
+        this.files = new DataFiles(path, allowLinks, arena);
+        try {
+            parsed.model(size);
+            this.externals = externals();
+            for (TensorInfo t : externals) {
+                files.of(t);
+            }
+            List<Info> found = new WeightFinder(parsed, wire, files, arena).find();
+            this.weights = new ArrayList<>(found.size());
+            this.infos = new IdentityHashMap<>(found.size() * 2);
+            for (Info i : found) {
+                weights.add(i.weight);
+                infos.put(i.weight, i);
+            }
+        } catch (IOException | RuntimeException e) {
+            files.close();
+            throw e;
+        }
+    }
+
+    /**
+     * Opens a model and the data files it refers to. The caller closes it.
+     *
+     * @param allowLinks whether data files may be symbolic links or have several hard links, as in the caches of model
+     *     hubs; locations outside the model's folder are refused either way
+     * @throws MalformedModelException if the file is not an ONNX model, or not a consistent one
+     * @throws UnsupportedRequestException if a data file is a link and {@code allowLinks} is false
+     * @throws IOException if a file cannot be read
+     */
+    public static OnnxModel open(Path path, boolean allowLinks) throws IOException {
+        if (!Files.exists(path)) {
+            throw new NoSuchFileException(path + ": no such file");
+        }
+        if (!Files.isRegularFile(path)) {
+            throw new MalformedModelException(path, -1, "expected an ONNX model, this is not a regular file");
+        }
+        Arena arena = Arena.ofShared();
+        FileChannel channel = null;
+        try {
+            channel = FileChannel.open(path, StandardOpenOption.READ);
+            return new OnnxModel(path, allowLinks, arena, channel);
+        } catch (IOException | RuntimeException | Error e) {
+            if (channel != null) {
+                channel.close();
+            }
+            arena.close();
+            throw e;
+        }
+    }
+
+    private List<TensorInfo> externals() {
+        List<TensorInfo> all = new ArrayList<>(0);
+        for (Graph g : parsed.graphs) {
+            for (TensorInfo t : g.initializers) {
+                if (t.external) {
+                    all.add(t);
+                }
+            }
+            for (Graph.Node n : g.nodes) {
+                Graph.Attribute a = n.is("Constant") ? n.attribute("value") : null;
+                if (a != null && a.tensor != null && a.tensor.external) {
+                    all.add(a.tensor);
+                }
+            }
+            for (TensorInfo t : g.sparse) {
+                if (t.external) {
+                    throw new MalformedModelException(path, t.fieldStart, "the sparse initializer '" + t.name
+                            + "' is external, which no runtime reads");
+                }
+            }
+        }
+        return all;
+    }
+
+    @Override
+    public Path path() {
+        return path;
+    }
+
+    @Override
+    public String format() {
+        return "onnx";
+    }
+
+    @Override
+    public List<Path> files() {
+        List<Path> all = new ArrayList<>();
+        all.add(path);
+        for (DataFile f : files.all()) {
+            all.add(f.path());
+        }
+        return all;
+    }
+
+    @Override
+    public long bytes() {
+        long sum = size;
+        for (DataFile f : files.all()) {
+            sum += f.data().byteSize();
+        }
+        return sum;
+    }
+
+    @Override
+    public List<Weight> weights() {
+        return List.copyOf(weights);
+    }
+
+    @Override
+    public Map<String, String> properties() {
+        Map<String, String> m = new LinkedHashMap<>();
+        String by = (parsed.producer + " " + parsed.producerVersion).strip();
+        if (!by.isEmpty()) {
+            m.put("producer", by);
+        }
+        m.put("ir version", Long.toString(parsed.irVersion));
+        for (Map.Entry<String, Long> e : parsed.opsets.entrySet()) {
+            m.put("opset " + (e.getKey().isEmpty() ? "ai.onnx" : e.getKey()), Long.toString(e.getValue()));
+        }
+        if (!parsed.graph.name.isEmpty()) {
+            m.put("graph", parsed.graph.name);
+        }
+        int nodes = 0;
+        for (Graph g : parsed.graphs) {
+            nodes += g.nodes.size();
+        }
+        m.put("nodes", Integer.toString(nodes));
+        if (parsed.graphs.size() > 1) {
+            m.put("subgraphs", Integer.toString(parsed.graphs.size() - 1));
+        }
+        if (parsed.functions > 0) {
+            m.put("functions", parsed.functions + ", copied as they are");
+        }
+        for (DataFile f : files.all()) {
+            m.put("data file " + f.location(), f.data().byteSize() + " bytes");
+        }
+        return m;
+    }
+
+    /**
+     * {@inheritDoc}
+     *
+     * <p>Targets are {@code onnxruntime}, the default, which may use operators of the domain com.microsoft, and
+     * {@code onnx}, which uses the standard operators of the model's own operator set only. Option of the former:
+     * {@code accuracy-level}, 0 to 4, the attribute of MatMulNBits (4: activations are quantized to 8 bits).
+     */
+    @Override
+    public Target target(String name, Map<String, String> options) {
+        String chosen = name.isEmpty() ? OnnxTarget.ONNXRUNTIME : name;
+        if (!chosen.equals(OnnxTarget.ONNXRUNTIME) && !chosen.equals(OnnxTarget.ONNX)) {
+            throw new UnsupportedRequestException("ONNX models have no target '" + name
+                    + "'; there are 'onnxruntime' and 'onnx'");
+        }
+        int accuracy = -1;
+        for (Map.Entry<String, String> o : options.entrySet()) {
+            if (!o.getKey().equals("accuracy-level") || chosen.equals(OnnxTarget.ONNX)) {
+                throw new UnsupportedRequestException("target '" + chosen + "' has no option '" + o.getKey() + "'"
+                        + (chosen.equals(OnnxTarget.ONNX) ? "" : "; there is 'accuracy-level'"));
+            }
+            String v = o.getValue();
+            if (v.length() != 1 || v.charAt(0) < '0' || v.charAt(0) > '4') {
+                throw new UnsupportedRequestException("option 'accuracy-level' is a number from 0 to 4, not '" + v + "'");
+            }
+            accuracy = v.charAt(0) - '0';
+        }
+        return new OnnxTarget(this, chosen, accuracy);
+    }
+
+    @Override
+    public void close() {
+        files.close();
+        try {
+            channel.close();
+        } catch (IOException e) {
+            // Opened for reading: nothing is lost.
+        }
+        arena.close();
+    }
+
+    Info info(Weight weight) {
+        Info i = infos.get(weight);
+        if (i == null) {
+            throw new IllegalArgumentException("'" + weight.name() + "' is not a weight of " + path);
+        }
+        return i;
+    }
+
+    Parser parsed() {
+        return parsed;
+    }
+
+    Wire wire() {
+        return wire;
+    }
+
+    FileChannel channel() {
+        return channel;
+    }
+
+    long size() {
+        return size;
+    }
+
+    DataFiles dataFiles() {
+        return files;
+    }
+
+    /** Every tensor whose data lie in a data file, of any type. */
+    List<TensorInfo> externalTensors() {
+        return externals;
+    }
+}

@@ -1,0 +1,254 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.DurableFile;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.DataFiles.DataFile;
+import dev.tensorpress.model.onnx.Rewriter.Placed;
+import dev.tensorpress.model.onnx.WeightFinder.Info;
+import java.io.IOException;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.HexFormat;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * Writes ONNX. Whatever is not compressed keeps its bytes, and the model its operator set: with a newer one other
+ * operators would change their meaning.
+ */
+final class OnnxTarget implements Target {
+    static final String ONNXRUNTIME = "onnxruntime";
+    static final String ONNX = "onnx";
+    /** Readers of protobuf stop here. */
+    static final long LARGEST_MESSAGE = Integer.MAX_VALUE;
+    private static final String HASH = "00000000";
+
+    private final OnnxModel model;
+    private final String name;
+    private final int accuracy;
+    private final long opset;
+    private final long largest;
+
+    OnnxTarget(OnnxModel model, String name, int accuracy) {
+        this(model, name, accuracy, LARGEST_MESSAGE);
+    }
+
+    /** @param largest bytes of a model file above which tensors go to a file of their own */
+    OnnxTarget(OnnxModel model, String name, int accuracy, long largest) {
+        this.model = model;
+        this.name = name;
+        this.accuracy = accuracy;
+        this.largest = largest;
+        Long version = model.parsed().opsets.get("");
+        this.opset = version == null ? 0 : version;
+    }
+
+    @Override
+    public String name() {
+        return name;
+    }
+
+    @Override
+    public Form accept(Weight weight, Form wanted) {
+        return choose(model.info(weight), wanted).form();
+    }
+
+    private Choice choose(Info info, Form wanted) {
+        return Choice.of(info, wanted, name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
+    }
+
+    @Override
+    public long size(Map<Weight, Form> forms) {
+        Layout l = layout(forms, HASH);
+        if (l.unchanged) {
+            return model.bytes();
+        }
+        return Math.addExact(l.rope.length(), l.rewriter.dataLength());
+    }
+
+    /** A model file laid out, with its data file if it has one. */
+    private record Layout(Rope rope, Rewriter rewriter, String location, boolean unchanged) {
+        boolean external() {
+            return !rewriter.placed().isEmpty();
+        }
+    }
+
+    private Layout layout(Map<Weight, Form> forms, String hash) {
+        List<Info> infos = new ArrayList<>(forms.size());
+        for (Weight w : forms.keySet()) {
+            infos.add(model.info(w));
+        }
+        infos.sort(new Comparator<Info>() {
+            @Override
+            public int compare(Info a, Info b) {
+                return Integer.compare(a.order, b.order);
+            }
+        });
+        List<Choice> choices = new ArrayList<>(infos.size());
+        boolean unchanged = true;
+        for (Info i : infos) {
+            Form form = forms.get(i.weight);
+            Choice c = choose(i, form);
+            if (!c.form().equals(form)) {
+                throw new IllegalArgumentException("'" + i.weight.name() + "' was to be accepted by this target first: "
+                        + form + " becomes " + c.form());
+            }
+            choices.add(c);
+            unchanged &= c.kind() == Choice.Kind.KEEP;
+        }
+        // The name of the data file is as long as it will be, so that sizes are exact before its contents are known.
+        String location = stem() + "." + hash + ".data";
+        if (unchanged || model.externalTensors().isEmpty()) {
+            Layout l = lay(infos, choices, null, false, unchanged);
+            if (unchanged || l.rope.length() <= largest) {
+                return l;
+            }
+        }
+        Layout l = lay(infos, choices, location, false, false);
+        if (l.rope.length() > largest) {
+            l = lay(infos, choices, location, true, false);
+        }
+        if (l.rope.length() > largest) {
+            throw new UnsupportedRequestException(model.path() + ": even without its tensors the model would take "
+                    + l.rope.length() + " bytes; protobuf files end at " + largest);
+        }
+        return l;
+    }
+
+    private Layout lay(List<Info> infos, List<Choice> choices, String location, boolean moveRaw, boolean unchanged) {
+        Rewriter r = new Rewriter(model, accuracy, location, moveRaw);
+        return new Layout(r.rewrite(infos, choices), r, location, unchanged);
+    }
+
+    private String stem() {
+        String file = model.path().getFileName().toString();
+        return file.endsWith(".onnx") && file.length() > 5 ? file.substring(0, file.length() - 5) : file;
+    }
+
+    /**
+     * {@inheritDoc}
+     *
+     * <p>If the model has external data, or would pass 2 GiB, tensors go to {@code MODEL.HASH.data} beside {@code out},
+     * where MODEL is the name of the file read, and HASH depends on the contents: the data of an older output stays as
+     * long as its model does.
+     *
+     * @throws UnsupportedRequestException if {@code out} is one of the files the model was read from
+     */
+    @Override
+    public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Path out) throws IOException {
+        Layout l = layout(forms, HASH);
+        for (Path in : model.files()) {
+            if (Files.exists(out) && Files.isSameFile(in, out)) {
+                throw new UnsupportedRequestException("the output " + out + " is a file that the model is read from");
+            }
+        }
+        if (Files.isDirectory(out)) {
+            throw new IOException("cannot write " + out + ": a folder has that name");
+        }
+        Path folder = out.toAbsolutePath().normalize().getParent();
+        // Files of this output that were not there before; the model's own is last, and whole if it is there at all.
+        Set<Path> made = new LinkedHashSet<>();
+        boolean done = false;
+        try {
+            Set<Path> written = new LinkedHashSet<>();
+            if (l.unchanged) {
+                copyDataFiles(folder, made);
+                written.addAll(made);
+            }
+            if (l.external()) {
+                written.add(writeWithData(forms, l, encoder, folder, out, made));
+            } else {
+                try (DurableFile file = new DurableFile(folder, out.getFileName().toString())) {
+                    new Output(file.channel(), encoder, false).rope(l.rope, model);
+                    file.commit(out);
+                }
+            }
+            written.add(out);
+            done = true;
+            return written;
+        } catch (IOException e) {
+            throw DurableFile.explain(e, out);
+        } finally {
+            if (!done) {
+                for (Path p : made) {
+                    Files.deleteIfExists(p);
+                }
+            }
+        }
+    }
+
+    /** Both files under temporary names first, then the data file's rename, then the model's. */
+    private Path writeWithData(Map<Weight, Form> forms, Layout l, Encoder encoder, Path folder, Path out,
+            Set<Path> made) throws IOException {
+        try (DurableFile data = new DurableFile(folder, l.location);
+                DurableFile top = new DurableFile(folder, out.getFileName().toString())) {
+            Output o = new Output(data.channel(), encoder, true);
+            data(o, l.rewriter.placed());
+            Layout named = layout(forms, HexFormat.of().toHexDigits((int) o.checksum()));
+            Path path = folder.resolve(named.location);
+            boolean there = Files.exists(path);
+            for (Path in : model.files()) {
+                if (there && Files.isSameFile(in, path)) {
+                    throw new UnsupportedRequestException("the output " + path
+                            + " is a file that the model is read from");
+                }
+            }
+            new Output(top.channel(), encoder, false).rope(named.rope, model);
+            data.commit(path);
+            if (!there) {
+                made.add(path);
+            }
+            top.commit(out);
+            return path;
+        }
+    }
+
+    private void data(Output o, List<Placed> placed) throws IOException {
+        long at = 0;
+        for (Placed p : placed) {
+            o.pad(at, p.offset());
+            if (p.payload() != null) {
+                o.payload(p.payload());
+            } else {
+                o.copy(p.file() == null ? model.channel() : p.file().channel(), p.fileOffset(), p.length());
+            }
+            at = p.offset() + p.length();
+        }
+        o.flush();
+    }
+
+    /** A model that is copied as it is names its data files as before, so they go along. */
+    private void copyDataFiles(Path folder, Set<Path> made) throws IOException {
+        for (DataFile f : model.dataFiles().all()) {
+            Path to = folder.resolve(f.location()).normalize();
+            if (to.equals(f.path())) {
+                continue;
+            }
+            if (Files.exists(to)) {
+                if (Files.mismatch(f.path(), to) < 0) {
+                    continue;
+                }
+                throw new IOException("cannot write " + to + ": another file has the name of this model's data file");
+            }
+            Files.createDirectories(to.getParent());
+            try (DurableFile file = new DurableFile(to.getParent(), to.getFileName().toString())) {
+                try (FileChannel from = FileChannel.open(f.path(), StandardOpenOption.READ)) {
+                    Output o = new Output(file.channel(), null, false);
+                    o.copy(from, 0, from.size());
+                    o.flush();
+                }
+                file.commit(to);
+            }
+            made.add(to);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.onnx.Rewriter.Job;
+import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.tensor.Tensor;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.util.zip.CRC32C;
+
+/** Streams pieces of a file into a channel. Of the encodings only the current one is in memory. */
+final class Output {
+    private static final int BUFFER = 1 << 16;
+    /** Shorter pieces of the old file are gathered in the buffer, longer ones are copied by the system. */
+    private static final int SHORT = 1 << 14;
+    private static final long STEP = 8 << 20;
+
+    private final FileChannel to;
+    private final Target.Encoder encoder;
+    private final ByteBuffer buffer = ByteBuffer.allocateDirect(BUFFER);
+    /** Null if nobody asks for it: what the system copies would have to be read. */
+    private final CRC32C checksum;
+    private Job current;
+    private Encoding.Quantized encoding;
+
+    Output(FileChannel to, Target.Encoder encoder, boolean checked) {
+        this.to = to;
+        this.encoder = encoder;
+        this.checksum = checked ? new CRC32C() : null;
+    }
+
+    long checksum() {
+        return checksum.getValue();
+    }
+
+    void rope(Rope rope, OnnxModel model) throws IOException {
+        for (Rope.Piece p : rope.pieces()) {
+            if (p instanceof Rope.Slice s) {
+                if (s.length() <= SHORT) {
+                    segment(model.wire().slice(s.offset(), s.length()));
+                } else {
+                    copy(model.channel(), s.offset(), s.length());
+                }
+            } else if (p instanceof Rope.Bytes b) {
+                segment(MemorySegment.ofArray(b.bytes()));
+            } else {
+                payload((Rope.Payload) p);
+            }
+        }
+        flush();
+    }
+
+    /** Bytes of another file. */
+    void copy(FileChannel from, long offset, long length) throws IOException {
+        if (checksum != null) {
+            read(from, offset, length);
+            return;
+        }
+        flush();
+        for (long done = 0; done < length;) {
+            long n = from.transferTo(offset + done, length - done, to);
+            if (n <= 0) {
+                throw shrunk();
+            }
+            done += n;
+        }
+    }
+
+    private void read(FileChannel from, long offset, long length) throws IOException {
+        for (long done = 0; done < length;) {
+            if (!buffer.hasRemaining()) {
+                flush();
+            }
+            int room = (int) Math.min(buffer.remaining(), length - done);
+            buffer.limit(buffer.position() + room);
+            int n = from.read(buffer, offset + done);
+            buffer.limit(buffer.capacity());
+            if (n <= 0) {
+                throw shrunk();
+            }
+            done += n;
+        }
+    }
+
+    private static IOException shrunk() {
+        return new IOException("the input became shorter while it was read");
+    }
+
+    /** Zeros up to a position. */
+    void pad(long from, long until) throws IOException {
+        for (long at = from; at < until; at++) {
+            put((byte) 0);
+        }
+    }
+
+    void payload(Rope.Payload p) throws IOException {
+        if (current != p.job()) {
+            current = p.job();
+            encoding = null;
+            Encoding e = encoder.encode(current.info.weight, current.form);
+            if (!(e instanceof Encoding.Quantized q) || !q.form().equals(current.form)
+                    || !q.shape().equals(current.shape)) {
+                throw new IllegalStateException("the encoding of '" + current.info.weight.name()
+                        + "' is not what was asked for: " + current.form.describe());
+            }
+            encoding = q;
+        }
+        if (p.part() == Part.CODES) {
+            exactly(p, encoding.codes());
+        } else if (p.part() == Part.SCALES) {
+            exactly(p, encoding.scales());
+        } else if (p.part() == Part.ZEROS) {
+            exactly(p, encoding.zeros());
+        } else {
+            packedZeros(p.part());
+        }
+    }
+
+    private void exactly(Rope.Payload p, Tensor t) throws IOException {
+        if (t.bytes() != p.length()) {
+            throw new IllegalStateException("the encoding of '" + current.info.weight.name() + "' has " + t.bytes()
+                    + " bytes where " + p.length() + " belong");
+        }
+        segment(t.data());
+    }
+
+    /** Zero points in fours; a byte that two rows would share is not shared if rows are kept apart. */
+    private void packedZeros(Part part) throws IOException {
+        Form.Quantized f = current.form;
+        Form.Grid grid = f.grid(current.shape);
+        long groups = grid.groups();
+        MemorySegment given = encoding.zeros().data();
+        long row = part == Part.ZEROS_PACKED ? groups : f.transposed() ? grid.groupsDown() : grid.groupsAcross();
+        for (long from = 0; from < groups; from += row) {
+            for (long i = 0; i < row; i += 2) {
+                int low = given.get(ValueLayout.JAVA_BYTE, from + i) & 15;
+                int high = i + 1 < row ? given.get(ValueLayout.JAVA_BYTE, from + i + 1) & 15 : 0;
+                put((byte) (low | high << 4));
+            }
+        }
+    }
+
+    private void put(byte b) throws IOException {
+        if (!buffer.hasRemaining()) {
+            flush();
+        }
+        buffer.put(b);
+    }
+
+    private void segment(MemorySegment s) throws IOException {
+        long n = s.byteSize();
+        if (n <= SHORT) {
+            if (buffer.remaining() < n) {
+                flush();
+            }
+            MemorySegment.copy(s, 0, MemorySegment.ofBuffer(buffer), 0, n);
+            buffer.position(buffer.position() + (int) n);
+            return;
+        }
+        flush();
+        for (long at = 0; at < n; at += STEP) {
+            write(s.asSlice(at, Math.min(STEP, n - at)).asByteBuffer());
+        }
+    }
+
+    void flush() throws IOException {
+        buffer.flip();
+        write(buffer);
+        buffer.clear();
+    }
+
+    private void write(ByteBuffer b) throws IOException {
+        if (checksum != null) {
+            checksum.update(b.duplicate());
+        }
+        while (b.hasRemaining()) {
+            to.write(b);
+        }
+    }
+}

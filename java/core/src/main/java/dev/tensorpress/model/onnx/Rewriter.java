@@ -1,0 +1,743 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.encoding.Form.Activations;
+import dev.tensorpress.model.onnx.DataFiles.DataFile;
+import dev.tensorpress.model.onnx.Graph.Attribute;
+import dev.tensorpress.model.onnx.Graph.Node;
+import dev.tensorpress.model.onnx.Graph.Use;
+import dev.tensorpress.model.onnx.Graph.Value;
+import dev.tensorpress.model.onnx.Rope.Edit;
+import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.model.onnx.WeightFinder.Info;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.IdentityHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * Lays out a model with some weights compressed: which bytes of the old file stay, which small messages are new, and
+ * where encoded weights go. Operators are those of onnx.ai/onnx/operators and of ONNX Runtime's ContribOperators.md.
+ */
+final class Rewriter {
+    private static final String MICROSOFT = "com.microsoft";
+    /** Offsets into data files, as the standard recommends, so that runtimes can map tensors. */
+    private static final long PAGE = 4096;
+    /** Runtimes want to see small constants without opening another file. */
+    private static final long SMALL = 1024;
+
+    /** A weight to compress. */
+    static final class Job {
+        final Info info;
+        final Choice choice;
+        final Form.Quantized form;
+        final Shape shape;
+        final String name;
+        /** The graph that gets the tensors, and the one the weight is in. */
+        final Graph home;
+        final Graph graph;
+        final Rope tensors = new Rope();
+        final Rope inputs = new Rope();
+        boolean external;
+        /** Decoded values before they are converted to the type of the weight, if that takes a Cast. */
+        String unconverted;
+
+        Job(Info info, Choice choice, Graph home) {
+            this.info = info;
+            this.choice = choice;
+            this.form = (Form.Quantized) choice.form();
+            this.shape = info.weight.tensor().shape();
+            this.name = info.value.name;
+            this.graph = info.value.graph;
+            this.home = home;
+        }
+
+        long groups() {
+            return form.grid(shape).groups();
+        }
+    }
+
+    /** A tensor in the data file. */
+    record Placed(long offset, Rope.Payload payload, DataFile file, long fileOffset, long length) {}
+
+    private record Region(Path file, long offset, long length) {}
+
+    private final OnnxModel model;
+    private final Parser parsed;
+    /** Level of MatMulNBits at which activations may be quantized to int8, block by block. */
+    private static final int INT8_ACTIVATIONS = 4;
+
+    /** -1 to follow the forms. */
+    private final int accuracy;
+    /** Name of the data file; null if there is none. */
+    private final String location;
+    private final boolean moveRaw;
+
+    private final Map<Graph, List<Edit>> edits = new IdentityHashMap<>();
+    private final Map<Attribute, List<Edit>> attributeEdits = new IdentityHashMap<>();
+    private final Map<Graph, List<Node>> touched = new IdentityHashMap<>();
+    private final Set<Node> seen = new HashSet<>();
+    private final List<Placed> placed = new ArrayList<>();
+    private final Map<Region, Long> copied = new HashMap<>();
+    private long dataLength;
+    private Set<String> names;
+    private boolean microsoft;
+
+    /**
+     * @param location name of the file for large tensors, or null to keep everything in the model
+     * @param moveRaw whether tensors that are not compressed move there too
+     */
+    Rewriter(OnnxModel model, int accuracy, String location, boolean moveRaw) {
+        this.model = model;
+        this.parsed = model.parsed();
+        this.accuracy = accuracy;
+        this.location = location;
+        this.moveRaw = moveRaw;
+    }
+
+    List<Placed> placed() {
+        return placed;
+    }
+
+    long dataLength() {
+        return dataLength;
+    }
+
+    /** The whole model file. */
+    Rope rewrite(List<Info> infos, List<Choice> choices) {
+        for (int i = 0; i < infos.size(); i++) {
+            if (choices.get(i).kind() != Choice.Kind.KEEP) {
+                Graph graph = infos.get(i).value.graph;
+                lower(new Job(infos.get(i), choices.get(i), parsed.irVersion < 4 ? parsed.graph : graph));
+            }
+        }
+        if (location != null) {
+            moveTensors(infos, choices);
+        }
+        return assemble();
+    }
+
+    private void lower(Job job) {
+        job.external = location != null && job.form.codeBytes(job.shape) >= SMALL;
+        Rope nodes = switch (job.choice.kind()) {
+            case NBITS -> nbits(job);
+            case INTEGER -> integer(job);
+            case GATHER -> gather(job);
+            case DEQUANTIZE -> dequantize(job);
+            case ARITHMETIC -> arithmetic(job);
+            case KEEP -> throw new IllegalArgumentException();
+        };
+        Value v = job.info.value;
+        TensorInfo t = v.tensor;
+        boolean inPlace = job.info.isInitializer() && job.home == job.graph;
+        if (job.info.isInitializer()) {
+            edit(job.graph, t.fieldStart, t.end, inPlace ? job.tensors : new Rope());
+            long at = firstUse(v);
+            edit(job.graph, at, at, nodes);
+        } else {
+            edit(job.graph, v.producer.fieldStart, v.producer.end, nodes);
+        }
+        if (!inPlace) {
+            edit(job.home, job.home.afterInitializers, job.home.afterInitializers, job.tensors);
+        }
+        if (parsed.irVersion < 4) {
+            edit(job.home, job.home.afterInputs, job.home.afterInputs, job.inputs);
+            remove(job.graph, job.graph.inputs, job.name);
+        }
+        boolean named = job.choice.kind() == Choice.Kind.DEQUANTIZE || job.choice.kind() == Choice.Kind.ARITHMETIC;
+        if (!named) {
+            remove(job.graph, job.graph.valueInfos, job.name);
+        }
+    }
+
+    private void remove(Graph g, List<Graph.Described> from, String name) {
+        for (Graph.Described d : from) {
+            if (d.name().equals(name)) {
+                edit(g, d.fieldStart(), d.end(), new Rope());
+            }
+        }
+    }
+
+    private void edit(Graph g, long from, long to, Rope with) {
+        list(edits, g).add(new Edit(from, to, with));
+    }
+
+    private static <K, V> List<V> list(Map<K, List<V>> map, K key) {
+        List<V> l = map.get(key);
+        if (l == null) {
+            l = new ArrayList<>();
+            map.put(key, l);
+        }
+        return l;
+    }
+
+    /** Where nodes can go that the first reader of a value needs; the reader may be in a graph further in. */
+    private static long firstUse(Value v) {
+        Node first = null;
+        for (Use u : v.uses) {
+            Node n = u.node();
+            while (n.graph != v.graph) {
+                n = n.graph.owner;
+            }
+            if (first == null || n.index < first.index) {
+                first = n;
+            }
+        }
+        return first == null ? v.graph.afterNodes : first.fieldStart;
+    }
+
+    // Lowerings
+
+    /** B of MatMulNBits is [N, blocks, block bytes] with blocks along K; scales [N, blocks]. */
+    private Rope nbits(Job job) {
+        microsoft = true;
+        Form.Quantized f = job.form;
+        int in = job.info.weight.inputAxis();
+        long k = job.shape.dim(in);
+        long n = job.shape.dim(1 - in);
+        long blocks = (k + f.block() - 1) / f.block();
+        int stored = f.type().bits();
+        String codes = codes(job, DType.U8, n, blocks, f.type().bytes(f.block()));
+        String scales = scales(job, n * blocks);
+        // Absent zero points mean the middle of the stored bits.
+        String zeros = "";
+        if (!f.symmetric()) {
+            long bytes = n * f.type().bytes(blocks);
+            zeros = payload(job, name(job, "zero"), DType.U8, new long[] {bytes},
+                    stored == 4 ? Part.ZEROS_PACKED_BY_ROW : Part.ZEROS, bytes);
+        }
+        for (Use u : job.info.value.uses) {
+            Node node = u.node();
+            boolean add = node.is("Gemm") && node.inputs.size() > 2 && !node.inputs.get(2).isEmpty();
+            String y = node.outputs.get(0);
+            String product = add ? fresh(y + ".product") : y;
+            Proto p = start("MatMulNBits", product, node.inputs.get(0), codes, scales, zeros);
+            p.string(7, MICROSOFT).fields(kept(node));
+            attribute(p, "K", k);
+            attribute(p, "N", n);
+            attribute(p, "bits", stored);
+            attribute(p, "block_size", f.block());
+            int level = accuracy >= 0 ? accuracy : f.activations() == Activations.BLOCKWISE ? INT8_ACTIVATIONS : 0;
+            if (level > 0) {
+                attribute(p, "accuracy_level", level);
+            }
+            Rope r = new Rope().add(new Proto().message(1, p));
+            if (add) {
+                r.add(node("Add", y, product, node.inputs.get(2)));
+            }
+            edit(node.graph, node.fieldStart, node.end, r);
+        }
+        return new Rope();
+    }
+
+    /**
+     * Each reader quantizes its activations by itself: ONNX Runtime fuses the five nodes into DynamicQuantizeMatMul only
+     * if nothing else reads what DynamicQuantizeLinear makes.
+     */
+    private Rope integer(Job job) {
+        Form.Quantized f = job.form;
+        boolean transpose = job.info.weight.inputAxis() == 1;
+        String codes = codes(job, DType.U8, job.shape.dims());
+        String scales = f.axis() < 0 ? scales(job) : scales(job, job.groups());
+        String zeros = f.symmetric() ? constant(job, "zero", DType.U8, new byte[] {(byte) f.middle()})
+                : payload(job, name(job, "zero"), DType.U8, f.axis() < 0 ? new long[0] : new long[] {job.groups()},
+                        Part.ZEROS, job.groups());
+        Rope before = new Rope();
+        if (transpose) {
+            // Runtimes fold this when they load the model: both its input and its permutation are constant.
+            String turned = fresh(job.name + ".quantized.transposed");
+            Proto p = start("Transpose", turned, codes).string(3, fresh(job.name + "/transpose"));
+            p.message(5, new Proto().string(1, "perm").integer(8, 1).integer(8, 0).integer(20, 7));
+            before.add(new Proto().message(1, p));
+            codes = turned;
+        }
+        for (Use u : job.info.value.uses) {
+            Node node = u.node();
+            boolean add = node.is("Gemm") && node.inputs.size() > 2 && !node.inputs.get(2).isEmpty();
+            String y = node.outputs.get(0);
+            String a = node.inputs.get(0);
+            String aq = fresh(y + ".input.quantized");
+            String as = fresh(y + ".input.scale");
+            String az = fresh(y + ".input.zero");
+            String sums = fresh(y + ".sums");
+            String floats = fresh(y + ".floats");
+            String scale = fresh(y + ".scale");
+            Proto dql = start("DynamicQuantizeLinear", aq, a).string(2, as).string(2, az)
+                    .string(3, fresh(node.label() + "/quantize"));
+            Proto mm = start("MatMulInteger", sums, aq, codes, az, zeros).fields(kept(node));
+            Rope r = new Rope().add(new Proto().message(1, dql)).add(new Proto().message(1, mm))
+                    .add(cast(floats, sums, DType.F32)).add(node("Mul", scale, as, scales));
+            String product = add ? fresh(y + ".product") : y;
+            r.add(node("Mul", product, floats, scale));
+            if (add) {
+                r.add(node("Add", y, product, node.inputs.get(2)));
+            }
+            edit(node.graph, node.fieldStart, node.end, r);
+        }
+        return before;
+    }
+
+    /** Only the rows that are looked up become floats. */
+    private Rope gather(Job job) {
+        Form.Quantized f = job.form;
+        boolean nibbles = f.type() == DType.U4;
+        DType type = f.scaleType();
+        long rows = job.shape.dim(0);
+        long[] perRow = new long[job.shape.rank()];
+        Arrays.fill(perRow, 1);
+        perRow[0] = rows;
+        long cols = job.shape.dim(-1);
+        String codes = nibbles ? codes(job, DType.U8, rows, cols / 2, 1) : codes(job, f.type(), job.shape.dims());
+        String scales = scales(job, perRow);
+        String zeros = f.symmetric() ? "" : payload(job, name(job, "zero"), DType.U8, perRow, Part.ZEROS, rows);
+        String middle = f.symmetric() && nibbles ? constant(job, "zero", type, floats(type, f.middle())) : "";
+        Nibbles unpack = nibbles ? new Nibbles(job, type) : null;
+        String width = nibbles ? constant(job, "width", DType.I64, longs(cols)) : "";
+        for (Use u : job.info.value.uses) {
+            Node node = u.node();
+            String index = node.inputs.get(1);
+            String y = node.outputs.get(0);
+            String rowCodes = fresh(y + ".quantized");
+            String rowScales = fresh(y + ".scale");
+            Proto first = start("Gather", rowCodes, codes, index).fields(kept(node));
+            attribute(first, "axis", 0);
+            Rope r = new Rope().add(new Proto().message(1, first)).add(node("Gather", rowScales, scales, index));
+            String x = fresh(y + ".floats");
+            r.add(cast(x, rowCodes, type));
+            if (nibbles) {
+                String pairs = unpack.nodes(r, x, y, -1);
+                String shape = fresh(y + ".shape");
+                String wanted = fresh(y + ".shape.full");
+                x = fresh(y + ".unpacked");
+                r.add(node("Shape", shape, index));
+                Proto concat = start("Concat", wanted, shape, width).string(3, fresh(y + "/shape"));
+                attribute(concat, "axis", 0);
+                r.add(new Proto().message(1, concat)).add(node("Reshape", x, pairs, wanted));
+            }
+            if (!f.symmetric()) {
+                String rowZeros = fresh(y + ".zero");
+                String zeroFloats = fresh(y + ".zero.floats");
+                r.add(node("Gather", rowZeros, zeros, index)).add(cast(zeroFloats, rowZeros, type));
+                x = subtract(r, y, x, zeroFloats);
+            } else if (nibbles) {
+                x = subtract(r, y, x, middle);
+            }
+            r.add(node("Mul", decoded(job, y), x, rowScales));
+            convert(r, job, y);
+            edit(node.graph, node.fieldStart, node.end, r);
+        }
+        return new Rope();
+    }
+
+    private String subtract(Rope r, String base, String x, String zero) {
+        String centred = fresh(base + ".centred");
+        r.add(node("Sub", centred, x, zero));
+        return centred;
+    }
+
+    private Rope dequantize(Job job) {
+        Form.Quantized f = job.form;
+        long[] dims = f.block() > 0 ? job.shape.dims() : f.axis() < 0 ? new long[0]
+                : new long[] {job.shape.dim(f.axis())};
+        if (f.block() > 0) {
+            dims[f.axis()] = (dims[f.axis()] + f.block() - 1) / f.block();
+        }
+        String codes = codes(job, f.type(), job.shape.dims());
+        String scales = scales(job, dims);
+        String zeros = "";
+        if (!f.symmetric()) {
+            zeros = payload(job, name(job, "zero"), f.type(), dims,
+                    f.type().bits() == 4 ? Part.ZEROS_PACKED : Part.ZEROS, f.type().bytes(job.groups()));
+        }
+        Proto p = start("DequantizeLinear", decoded(job, job.name), codes, scales, zeros)
+                .string(3, fresh(job.name + "/dequantize"));
+        if (f.axis() >= 0) {
+            attribute(p, "axis", f.axis());
+        }
+        if (f.block() > 0) {
+            attribute(p, "block_size", f.block());
+        }
+        return convert(new Rope().add(new Proto().message(1, p)), job, job.name);
+    }
+
+    /** The name under which decoded values appear that are to become {@code result}: another if a Cast follows. */
+    private String decoded(Job job, String result) {
+        if (job.form.scaleType() == job.info.weight.tensor().dtype()) {
+            return result;
+        }
+        job.unconverted = fresh(result + ".f32");
+        return job.unconverted;
+    }
+
+    private Rope convert(Rope r, Job job, String result) {
+        return job.unconverted == null ? r : r.add(cast(result, job.unconverted, job.info.weight.tensor().dtype()));
+    }
+
+    /** {@code (codes - zero) * scale}, blocks having an axis of their own until the last step. */
+    private Rope arithmetic(Job job) {
+        Form.Quantized f = job.form;
+        DType type = f.scaleType();
+        long[] dims = job.shape.dims();
+        long[] split = dims;
+        long[] perGroup = new long[f.axis() < 0 ? 0 : dims.length];
+        Arrays.fill(perGroup, 1);
+        if (f.block() > 0) {
+            split = new long[dims.length + 1];
+            System.arraycopy(dims, 0, split, 0, f.axis());
+            split[f.axis()] = dims[f.axis()] / f.block();
+            split[f.axis() + 1] = f.block();
+            System.arraycopy(dims, f.axis() + 1, split, f.axis() + 2, dims.length - f.axis() - 1);
+            perGroup = split.clone();
+            perGroup[f.axis() + 1] = 1;
+        } else if (f.axis() >= 0) {
+            perGroup[f.axis()] = dims[f.axis()];
+        }
+        Rope r = new Rope();
+        boolean nibbles = f.type().bits() == 4;
+        String x = fresh(job.name + ".floats");
+        if (nibbles) {
+            long n = job.shape.elements();
+            String packed = codes(job, DType.U8, (n + 1) / 2, 1);
+            r.add(cast(x, packed, type));
+            x = new Nibbles(job, type).nodes(r, x, job.name, 1);
+            if (n % 2 != 0) {
+                x = dropLast(r, job, x, n);
+            }
+            String shaped = fresh(job.name + ".unpacked");
+            r.add(node("Reshape", shaped, x, constant(job, "unpacked_shape", DType.I64, longs(split))));
+            x = shaped;
+        } else {
+            r.add(cast(x, codes(job, f.type(), split), type));
+        }
+        String scales = scales(job, perGroup);
+        if (!f.symmetric()) {
+            String zeros = payload(job, name(job, "zero"), DType.U8, perGroup, Part.ZEROS, job.groups());
+            String zeroFloats = fresh(job.name + ".zero.floats");
+            r.add(cast(zeroFloats, zeros, type));
+            x = subtract(r, job.name, x, zeroFloats);
+        } else if (nibbles) {
+            x = subtract(r, job.name, x, constant(job, "zero", type, floats(type, f.middle())));
+        }
+        if (f.block() == 0) {
+            return convert(r.add(node("Mul", decoded(job, job.name), x, scales)), job, job.name);
+        }
+        String scaled = fresh(job.name + ".scaled");
+        r.add(node("Mul", scaled, x, scales)).add(node("Reshape", decoded(job, job.name), scaled,
+                constant(job, "shape", DType.I64, longs(dims))));
+        return convert(r, job, job.name);
+    }
+
+    /** An odd number of nibbles fills its last byte half. */
+    private String dropLast(Rope r, Job job, String pairs, long n) {
+        String flat = fresh(job.name + ".flat");
+        String cut = fresh(job.name + ".cut");
+        r.add(node("Reshape", flat, pairs, constant(job, "flat_shape", DType.I64, longs(-1))));
+        if (parsed.opsets.get("") >= 10) {
+            r.add(node("Slice", cut, flat, constant(job, "first", DType.I64, longs(0)),
+                    constant(job, "last", DType.I64, longs(n))));
+            return cut;
+        }
+        Proto p = start("Slice", cut, flat).string(3, fresh(cut + "/slice"));
+        p.message(5, new Proto().string(1, "starts").integer(8, 0).integer(20, 7));
+        p.message(5, new Proto().string(1, "ends").integer(8, n).integer(20, 7));
+        r.add(new Proto().message(1, p));
+        return cut;
+    }
+
+    /** Bytes to pairs of nibbles by arithmetic, for operator sets without 4-bit types; exact in every float type. */
+    private final class Nibbles {
+        private final String sixteen;
+        private final String sixteenth;
+
+        Nibbles(Job job, DType type) {
+            sixteen = constant(job, "16", type, Rewriter.floats(type, 16));
+            sixteenth = constant(job, "16th", type, Rewriter.floats(type, 0.0625f));
+        }
+
+        /** {@code bytes} are floats whose last axis has length 1; in the result it has length 2. */
+        String nodes(Rope r, String bytes, String base, long lastAxis) {
+            String sixteenths = fresh(base + ".sixteenths");
+            String high = fresh(base + ".high");
+            String high16 = fresh(base + ".high16");
+            String low = fresh(base + ".low");
+            String pairs = fresh(base + ".pairs");
+            r.add(node("Mul", sixteenths, bytes, sixteenth)).add(node("Floor", high, sixteenths))
+                    .add(node("Mul", high16, high, sixteen)).add(node("Sub", low, bytes, high16));
+            Proto p = start("Concat", pairs, low, high).string(3, fresh(base + "/pairs"));
+            attribute(p, "axis", lastAxis);
+            r.add(new Proto().message(1, p));
+            return pairs;
+        }
+    }
+
+    // Messages
+
+    private static Proto start(String op, String out, String... in) {
+        Proto p = new Proto();
+        int n = in.length;
+        while (n > 0 && in[n - 1].isEmpty()) {
+            n--;
+        }
+        for (int i = 0; i < n; i++) {
+            p.string(1, in[i]);
+        }
+        return p.string(2, out).string(4, op);
+    }
+
+    private Proto node(String op, String out, String... in) {
+        return new Proto().message(1, start(op, out, in).string(3, fresh(out + "/" + op)));
+    }
+
+    private Proto cast(String out, String in, DType type) {
+        Proto p = start("Cast", out, in).string(3, fresh(out + "/Cast"));
+        attribute(p, "to", TensorInfo.code(type));
+        return new Proto().message(1, p);
+    }
+
+    private static void attribute(Proto node, String name, long value) {
+        node.message(5, new Proto().string(1, name).integer(3, value).integer(20, 2));
+    }
+
+    /** What a replaced node keeps: its name, documentation, metadata and everything not understood here. */
+    private byte[] kept(Node n) {
+        Wire w = model.wire();
+        Proto p = new Proto();
+        w.seek(n.start, n.end);
+        while (w.next()) {
+            switch (w.field) {
+                case 1, 2, 4, 5, 7, 8 -> { }
+                default -> p.fields(w.bytes(w.fieldStart, Math.toIntExact(w.end() - w.fieldStart)));
+            }
+        }
+        return p.toBytes();
+    }
+
+    private String codes(Job job, DType type, long... dims) {
+        return payload(job, name(job, "quantized"), type, dims, Part.CODES, job.form.codeBytes(job.shape));
+    }
+
+    private String scales(Job job, long... dims) {
+        return payload(job, name(job, "scale"), job.form.scaleType(), dims, Part.SCALES,
+                job.form.scaleType().bytes(job.groups()));
+    }
+
+    private String name(Job job, String what) {
+        return fresh(job.name + "." + what);
+    }
+
+    private String payload(Job job, String name, DType type, long[] dims, Part part, long length) {
+        Proto t = describe(name, type, dims);
+        Rope.Payload payload = new Rope.Payload(job, part, length);
+        if (job.external) {
+            external(t, place(payload, null, 0, length), length);
+            job.tensors.add(new Proto().message(5, t));
+        } else {
+            job.tensors.add(new Rope().add(t.header(9, length)).add(payload).field(5));
+        }
+        input(job, name, type, dims);
+        return name;
+    }
+
+    private String constant(Job job, String what, DType type, byte[] data) {
+        String name = name(job, what);
+        long[] dims = type == DType.I64 ? new long[] {data.length / 8} : new long[0];
+        job.tensors.add(new Proto().message(5, describe(name, type, dims).bytes(9, data)));
+        input(job, name, type, dims);
+        return name;
+    }
+
+    private static Proto describe(String name, DType type, long[] dims) {
+        Proto t = new Proto();
+        for (long d : dims) {
+            t.integer(1, d);
+        }
+        return t.integer(2, TensorInfo.code(type)).string(8, name);
+    }
+
+    /** Before version 4 of the format every initializer was an input as well. */
+    private void input(Job job, String name, DType type, long[] dims) {
+        if (parsed.irVersion >= 4) {
+            return;
+        }
+        Proto shape = new Proto();
+        for (long d : dims) {
+            shape.message(1, new Proto().integer(1, d));
+        }
+        Proto tensor = new Proto().integer(1, TensorInfo.code(type)).message(2, shape);
+        job.inputs.add(new Proto().message(11,
+                new Proto().string(1, name).message(2, new Proto().message(1, tensor))));
+    }
+
+    private static byte[] longs(long... values) {
+        ByteBuffer b = ByteBuffer.allocate(values.length * 8).order(ByteOrder.LITTLE_ENDIAN);
+        for (long v : values) {
+            b.putLong(v);
+        }
+        return b.array();
+    }
+
+    private static byte[] floats(DType type, float value) {
+        ByteBuffer b = ByteBuffer.allocate(type.bits() / 8).order(ByteOrder.LITTLE_ENDIAN);
+        if (type == DType.F32) {
+            b.putFloat(value);
+        } else {
+            b.putShort(Float.floatToFloat16(value));
+        }
+        return b.array();
+    }
+
+    /** A name that nothing in the model has; the whole model, since graphs inside see the names of those around. */
+    private String fresh(String wanted) {
+        if (names == null) {
+            names = new HashSet<>();
+            for (Graph g : parsed.graphs) {
+                names.addAll(g.values.keySet());
+                for (Node n : g.nodes) {
+                    names.add(n.name);
+                    names.addAll(n.inputs);
+                }
+            }
+        }
+        String name = wanted;
+        for (int i = 2; !names.add(name); i++) {
+            name = wanted + "_" + i;
+        }
+        return name;
+    }
+
+    // Data files
+
+    private long place(Rope.Payload payload, DataFile file, long fileOffset, long length) {
+        long offset = (dataLength + PAGE - 1) / PAGE * PAGE;
+        placed.add(new Placed(offset, payload, file, fileOffset, length));
+        dataLength = Math.addExact(offset, length);
+        return offset;
+    }
+
+    private void external(Proto tensor, long offset, long length) {
+        entry(tensor, "location", location);
+        entry(tensor, "offset", Long.toString(offset));
+        entry(tensor, "length", Long.toString(length));
+        tensor.integer(14, 1);
+    }
+
+    private static void entry(Proto tensor, String key, String value) {
+        tensor.message(13, new Proto().string(1, key).string(2, value));
+    }
+
+    /** Tensors that are external already follow into the new data file, so that the output does not need the old one. */
+    private void moveTensors(List<Info> infos, List<Choice> choices) {
+        Set<TensorInfo> done = Collections.newSetFromMap(new IdentityHashMap<>());
+        for (int i = 0; i < infos.size(); i++) {
+            if (choices.get(i).kind() != Choice.Kind.KEEP) {
+                done.add(infos.get(i).tensor);
+            }
+        }
+        for (Graph g : parsed.graphs) {
+            for (TensorInfo t : g.initializers) {
+                boolean big = moveRaw && t.hasRaw && !t.external && t.bytes() == t.rawLength && t.rawLength >= SMALL;
+                if ((t.external || big) && !done.contains(t)) {
+                    edit(g, t.fieldStart, t.end, new Rope().add(new Proto().message(5, moved(t))));
+                }
+            }
+            for (Node n : g.nodes) {
+                Attribute a = n.is("Constant") ? n.attribute("value") : null;
+                if (a != null && a.tensor != null && a.tensor.external && !done.contains(a.tensor)) {
+                    touch(n);
+                    list(attributeEdits, a).add(new Edit(a.tensorField, a.tensorEnd,
+                            new Rope().add(new Proto().message(5, moved(a.tensor)))));
+                }
+            }
+        }
+    }
+
+    private Proto moved(TensorInfo t) {
+        Proto p = new Proto();
+        Wire w = model.wire();
+        w.seek(t.start, t.end);
+        while (w.next()) {
+            if (w.field != 9 && w.field != 13 && w.field != 14) {
+                p.fields(w.bytes(w.fieldStart, Math.toIntExact(w.end() - w.fieldStart)));
+            }
+        }
+        long length = t.external ? t.externalLength : t.rawLength;
+        long offset;
+        try {
+            DataFile file = t.external ? model.dataFiles().of(t) : null;
+            Region region = new Region(file == null ? model.path() : file.path(),
+                    file == null ? t.rawStart : t.externalOffset, length);
+            Long before = copied.get(region);
+            if (before == null) {
+                before = place(null, file, region.offset, length);
+                copied.put(region, before);
+            }
+            offset = before;
+        } catch (IOException e) {
+            // Opened already, with the model.
+            throw new UncheckedIOException(e);
+        }
+        external(p, offset, length);
+        return p;
+    }
+
+    // Assembly
+
+    private void touch(Node n) {
+        if (seen.add(n)) {
+            list(touched, n.graph).add(n);
+        }
+    }
+
+    /** From the innermost graphs outwards, since the length of each is written in front of it. */
+    private Rope assemble() {
+        List<Edit> top = new ArrayList<>();
+        for (int i = parsed.graphs.size() - 1; i >= 0; i--) {
+            Graph g = parsed.graphs.get(i);
+            List<Node> nodes = touched.get(g);
+            if (nodes != null) {
+                for (Node n : nodes) {
+                    edit(g, n.fieldStart, n.end, node(n));
+                }
+            }
+            List<Edit> own = edits.get(g);
+            if (own == null) {
+                continue;
+            }
+            Edit e = new Edit(g.fieldStart, g.end, Rope.splice(g.start, g.end, own).field(g.field));
+            if (g.parent == null) {
+                top.add(e);
+            } else {
+                list(attributeEdits, g.attribute).add(e);
+                touch(g.owner);
+            }
+        }
+        if (microsoft && !parsed.opsets.containsKey(MICROSOFT)) {
+            top.add(new Edit(parsed.afterOpsets, parsed.afterOpsets, new Rope().add(new Proto().message(8,
+                    new Proto().string(1, MICROSOFT).integer(2, 1)))));
+        }
+        return Rope.splice(0, model.size(), top);
+    }
+
+    private Rope node(Node n) {
+        List<Edit> inNode = new ArrayList<>();
+        for (Attribute a : n.attributes) {
+            List<Edit> inAttribute = attributeEdits.get(a);
+            if (inAttribute != null) {
+                inNode.add(new Edit(a.fieldStart, a.end, Rope.splice(a.start, a.end, inAttribute).field(5)));
+            }
+        }
+        return Rope.splice(n.start, n.end, inNode).field(1);
+    }
+}

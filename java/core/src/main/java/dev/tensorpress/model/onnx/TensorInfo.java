@@ -1,0 +1,80 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.tensor.DType;
+
+/** A TensorProto: what it is and where its data lies. Positions are bytes of the model file. */
+final class TensorInfo {
+    // TensorProto.DataType
+    static final int FLOAT = 1;
+    static final int UINT8 = 2;
+    static final int INT8 = 3;
+    static final int INT64 = 7;
+    static final int STRING = 8;
+    static final int FLOAT16 = 10;
+    static final int DOUBLE = 11;
+    static final int BFLOAT16 = 16;
+    static final int UINT4 = 21;
+    static final int INT4 = 22;
+    private static final int[] BITS = {0, 32, 8, 8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64, 64, 128, 16, 8, 8, 8, 8, 4, 4, 4};
+
+    /** The field that holds it, tag included, and its content. */
+    long fieldStart;
+    long start;
+    long end;
+    String name = "";
+    long[] dims = {};
+    long elements;
+    int type;
+    boolean hasRaw;
+    long rawStart;
+    long rawLength;
+    /** Numbers in the typed field that this type uses; if all lie in one packed run, where. */
+    long typedCount;
+    long typedStart = -1;
+    boolean typedContiguous = true;
+    boolean external;
+    String location;
+    long externalOffset;
+    /** -1 if not given. */
+    long externalLength = -1;
+
+    DType dtype() {
+        return dtype(type);
+    }
+
+    static DType dtype(int type) {
+        return switch (type) {
+            case FLOAT -> DType.F32;
+            case DOUBLE -> DType.F64;
+            case FLOAT16 -> DType.F16;
+            case BFLOAT16 -> DType.BF16;
+            default -> null;
+        };
+    }
+
+    static int code(DType type) {
+        return switch (type) {
+            case F32 -> FLOAT;
+            case F16 -> FLOAT16;
+            case BF16 -> BFLOAT16;
+            case F64 -> DOUBLE;
+            case I8 -> INT8;
+            case U8 -> UINT8;
+            case I4 -> INT4;
+            case U4 -> UINT4;
+            case I64 -> INT64;
+            default -> throw new IllegalArgumentException("not written: " + type);
+        };
+    }
+
+    /** Bits of one element as raw data; 0 if the type has no fixed size or is not known. */
+    int bits() {
+        return type > 0 && type < BITS.length ? BITS[type] : 0;
+    }
+
+    /** Bytes of the data, -1 if not known. */
+    long bytes() {
+        int bits = bits();
+        return bits == 0 || elements > Long.MAX_VALUE / 128 ? -1 : (elements * bits + 7) / 8;
+    }
+}

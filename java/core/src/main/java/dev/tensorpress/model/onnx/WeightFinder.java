@@ -1,0 +1,366 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.model.Role;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.Graph.Attribute;
+import dev.tensorpress.model.onnx.Graph.Node;
+import dev.tensorpress.model.onnx.Graph.Use;
+import dev.tensorpress.model.onnx.Graph.Value;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Optional;
+import java.util.Set;
+
+/** Makes weights of a model's constant float tensors: where their data lie, and what the operators do with them. */
+final class WeightFinder {
+    /** Identity, Transpose and Cast between a weight and what uses it; exporters leave one or two. */
+    private static final int LONGEST_CHAIN = 16;
+    private static final int OLDEST_OPSET = 7;
+
+    private final Parser model;
+    private final Wire w;
+    private final DataFiles files;
+    private final Arena arena;
+    private final Set<String> names = new HashSet<>();
+
+    WeightFinder(Parser model, Wire w, DataFiles files, Arena arena) {
+        this.model = model;
+        this.w = w;
+        this.files = files;
+        this.arena = arena;
+    }
+
+    /** A weight with its place in the model. */
+    static final class Info {
+        final Value value;
+        final TensorInfo tensor;
+        final Weight weight;
+        /** Every reader is one that a lowering can replace by its own nodes: no chain between, nothing unusual set. */
+        final boolean replaceable;
+        /** Position among the weights, in file order. */
+        int order;
+
+        Info(Value value, Weight weight, boolean replaceable) {
+            this.value = value;
+            this.tensor = value.tensor;
+            this.weight = weight;
+            this.replaceable = replaceable;
+        }
+
+        boolean isInitializer() {
+            return value.producer == null;
+        }
+    }
+
+    /** What one reader, or all readers, do with a weight. Axes are those of the weight. */
+    private record Kind(Role role, int in, int out, boolean replaceable, String obstacle) {
+        static final Kind OTHER = new Kind(Role.OTHER, -1, -1, false, null);
+
+        static Kind of(Role role, int in, int out, boolean replaceable) {
+            return new Kind(role, in, out, replaceable, null);
+        }
+
+        static Kind blocked(String why) {
+            return new Kind(Role.OTHER, -1, -1, false, why);
+        }
+
+        Kind and(Kind other) {
+            if (obstacle != null || other.obstacle != null) {
+                return obstacle != null ? this : other;
+            }
+            if (role != other.role || in != other.in || out != other.out) {
+                return blocked("its readers disagree: " + describe() + " for one, " + other.describe()
+                        + " for another");
+            }
+            return of(role, in, out, replaceable && other.replaceable);
+        }
+
+        private String describe() {
+            return role.id() + (out < 0 ? "" : " with outputs along axis " + out);
+        }
+    }
+
+    /** All weights, in file order. */
+    List<Info> find() throws IOException {
+        List<Value> found = new ArrayList<>();
+        Set<TensorInfo> sparse = new HashSet<>();
+        for (Graph g : model.graphs) {
+            for (TensorInfo t : g.initializers) {
+                add(found, g.values.get(t.name));
+            }
+            for (TensorInfo t : g.sparse) {
+                add(found, g.values.get(t.name));
+                sparse.add(t);
+            }
+            for (Node n : g.nodes) {
+                if (n.is("Constant") && n.outputs.size() == 1 && !n.outputs.get(0).isEmpty()) {
+                    add(found, g.values.get(n.outputs.get(0)));
+                }
+            }
+        }
+        // Not a lambda: the first one of a process costs more than reading the model.
+        found.sort(new Comparator<Value>() {
+            @Override
+            public int compare(Value a, Value b) {
+                return Long.compare(a.tensor.fieldStart, b.tensor.fieldStart);
+            }
+        });
+        List<Info> all = new ArrayList<>(found.size());
+        for (Value v : found) {
+            Info i = info(v, sparse.contains(v.tensor));
+            i.order = all.size();
+            all.add(i);
+        }
+        return all;
+    }
+
+    private static void add(List<Value> to, Value v) {
+        if (v.tensor != null && v.tensor.dtype() != null) {
+            to.add(v);
+        }
+    }
+
+    private Info info(Value v, boolean sparse) throws IOException {
+        TensorInfo t = v.tensor;
+        Tensor tensor = new Tensor(t.dtype(), Shape.of(t.dims), data(t));
+        Kind kind = null;
+        List<String> readers = new ArrayList<>(v.uses.size());
+        for (Use u : v.uses) {
+            readers.add(u.node().op + " " + u.node().label());
+            Kind k = kind(u, t.dims, 0);
+            kind = kind == null ? k : kind.and(k);
+        }
+        String obstacle = obstacle(v, sparse, kind);
+        Kind k = kind == null ? Kind.OTHER : kind;
+        Weight weight = new Weight(unique(v.graph.qualifier() + v.name), k.role, tensor, k.in, k.out, readers,
+                Optional.ofNullable(obstacle));
+        return new Info(v, weight, k.replaceable && !v.output);
+    }
+
+    private String obstacle(Value v, boolean sparse, Kind kind) {
+        Long opset = model.opsets.get("");
+        if (sparse) {
+            return "it is sparse already";
+        }
+        if (!v.tensor.dtype().compressible()) {
+            return "its type is " + v.tensor.dtype() + "; f32, f16 and bf16 can be compressed";
+        }
+        if (v.tensor.elements == 0) {
+            return "it is empty";
+        }
+        if (v.input && (model.irVersion >= 4 || v.graph.parent != null)) {
+            return "it is also an input of the graph, so a caller may replace it";
+        }
+        if (opset == null) {
+            return "the model imports no version of the standard operators";
+        }
+        if (opset < OLDEST_OPSET) {
+            return "the model uses operator set " + opset + "; before " + OLDEST_OPSET + " broadcasting was another";
+        }
+        if (model.training) {
+            return "the model holds training information that refers to its weights";
+        }
+        if (v.uses.isEmpty() && !v.output) {
+            return "no operator reads it";
+        }
+        return kind == null ? null : kind.obstacle;
+    }
+
+    private String unique(String wanted) {
+        String name = wanted;
+        for (int i = 2; !names.add(name); i++) {
+            name = wanted + "#" + i;
+        }
+        return name;
+    }
+
+    private static Kind kind(Use use, long[] dims, int depth) {
+        Node n = use.node();
+        int rank = dims.length;
+        int i = use.input();
+        if (!n.domain.isEmpty()) {
+            return foreign(n, i, rank);
+        }
+        boolean plain = !n.hasGraphs && n.outputs.size() == 1 && !n.outputs.get(0).isEmpty();
+        switch (n.op) {
+            case "MatMul":
+                if (i == 1) {
+                    return rank < 2 ? Kind.of(Role.LINEAR, rank - 1, -1, false)
+                            : Kind.of(Role.LINEAR, rank - 2, rank - 1, plain && rank == 2 && n.inputs.size() == 2);
+                }
+                return Kind.of(Role.LINEAR, rank - 1, rank < 2 ? -1 : rank - 2, false);
+            case "Gemm":
+                if (rank != 2 || i > 1) {
+                    return i == 2 ? Kind.of(Role.BIAS, -1, -1, false) : Kind.OTHER;
+                }
+                boolean flipped = n.integer(i == 1 ? "transB" : "transA", 0) != 0;
+                boolean inFirst = (i == 1) != flipped;
+                return Kind.of(Role.LINEAR, inFirst ? 0 : 1, inFirst ? 1 : 0, i == 1 && plain && n.inputs.size() <= 3
+                        && n.integer("transA", 0) == 0 && n.real("alpha", 1) == 1
+                        && (n.inputs.size() < 3 || n.inputs.get(2).isEmpty() || n.real("beta", 1) == 1));
+            case "Gather":
+                long axis = n.integer("axis", 0);
+                return i == 0 && rank >= 2 && (axis == 0 || axis == -rank)
+                        ? Kind.of(Role.EMBEDDING, -1, 0, plain && n.inputs.size() == 2) : Kind.OTHER;
+            case "Conv":
+                return i == 1 && rank >= 3 ? Kind.of(Role.CONV, 1, 0, false)
+                        : i == 2 ? Kind.of(Role.BIAS, -1, -1, false) : Kind.OTHER;
+            case "ConvTranspose":
+                return i == 1 && rank >= 3 ? Kind.of(Role.CONV, 0, 1, false)
+                        : i == 2 ? Kind.of(Role.BIAS, -1, -1, false) : Kind.OTHER;
+            case "LSTM", "GRU", "RNN":
+                return (i == 1 || i == 2) && rank == 3 ? Kind.of(Role.RECURRENT, 2, 1, false)
+                        : i == 3 ? Kind.of(Role.BIAS, -1, -1, false) : Kind.OTHER;
+            case "LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization",
+                    "BatchNormalization":
+                return i > 0 ? Kind.of(Role.NORM, -1, -1, false) : Kind.OTHER;
+            case "Add", "Sub":
+                return vector(dims) ? Kind.of(Role.BIAS, -1, -1, false) : Kind.OTHER;
+            case "Mul", "Div":
+                return vector(dims) ? Kind.of(Role.NORM, -1, -1, false) : Kind.OTHER;
+            case "Identity", "Cast", "Transpose":
+                return through(n, dims, depth);
+            case "QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "QLinearConv":
+                return Kind.blocked("it belongs to an operator that is quantized already (" + n.op + ")");
+            case "Resize", "Upsample", "Range", "NonMaxSuppression", "RoiAlign", "BlackmanWindow", "MelWeightMatrix":
+                return Kind.blocked(n.op + " takes it as a setting, which has to be exact");
+            default:
+                return Kind.OTHER;
+        }
+    }
+
+    /** Operators that ONNX Runtime's own optimizer puts in place of standard ones. */
+    private static Kind foreign(Node n, int i, int rank) {
+        if (n.domain.equals("com.microsoft")) {
+            if (n.op.startsWith("QLinear") || n.op.contains("Quantize") || n.op.contains("NBits")
+                    || n.op.contains("MatMulInteger") || n.op.startsWith("QAttention") || n.op.contains("Bnb4")) {
+                return Kind.blocked("it belongs to an operator that is quantized already (" + n.op + ")");
+            }
+            if (i == 1 && rank == 2 && n.op.equals("Attention")) {
+                return Kind.of(Role.LINEAR, 0, 1, false);
+            }
+            if (i == 1 && rank == 2 && (n.op.equals("FusedMatMul") || n.op.equals("FusedGemm"))) {
+                boolean flipped = n.integer("transB", 0) != 0;
+                return Kind.of(Role.LINEAR, flipped ? 1 : 0, flipped ? 0 : 1, false);
+            }
+            if (i > 0 && n.op.contains("LayerNormalization") && rank == 1) {
+                return Kind.of(Role.NORM, -1, -1, false);
+            }
+        }
+        return Kind.OTHER;
+    }
+
+    /** What the readers of a reshuffled or converted weight do with it, in the axes of the weight itself. */
+    private static Kind through(Node n, long[] dims, int depth) {
+        Value result = n.outputs.size() == 1 ? n.graph.values.get(n.outputs.get(0)) : null;
+        if (depth == LONGEST_CHAIN || result == null || result.output || result.uses.isEmpty()) {
+            return Kind.OTHER;
+        }
+        int rank = dims.length;
+        int[] from = new int[rank];
+        for (int i = 0; i < rank; i++) {
+            from[i] = n.op.equals("Transpose") ? rank - 1 - i : i;
+        }
+        Attribute perm = n.op.equals("Transpose") ? n.attribute("perm") : null;
+        if (perm != null) {
+            if (perm.integers == null || perm.integers.length != rank) {
+                return Kind.OTHER;
+            }
+            for (int i = 0; i < rank; i++) {
+                long p = perm.integers[i];
+                if (p < 0 || p >= rank) {
+                    return Kind.OTHER;
+                }
+                from[i] = (int) p;
+            }
+        }
+        long[] seen = new long[rank];
+        for (int i = 0; i < rank; i++) {
+            seen[i] = dims[from[i]];
+        }
+        Kind all = null;
+        for (Use u : result.uses) {
+            Kind k = kind(u, seen, depth + 1);
+            all = all == null ? k : all.and(k);
+        }
+        if (all.obstacle != null) {
+            return all;
+        }
+        return Kind.of(all.role, all.in < 0 ? -1 : from[all.in], all.out < 0 ? -1 : from[all.out], false);
+    }
+
+    /** True if everything lies along one axis, the last. */
+    private static boolean vector(long[] dims) {
+        if (dims.length == 0 || dims[dims.length - 1] < 2) {
+            return false;
+        }
+        for (int i = 0; i < dims.length - 1; i++) {
+            if (dims[i] != 1) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    private MemorySegment data(TensorInfo t) throws IOException {
+        if (t.external) {
+            return files.view(t);
+        }
+        if (t.hasRaw && (t.rawLength > 0 || t.typedCount == 0)) {
+            return w.slice(t.rawStart, t.rawLength);
+        }
+        DType type = t.dtype();
+        long bytes = type.bytes(t.elements);
+        if (t.typedContiguous) {
+            return w.slice(t.typedStart, bytes);
+        }
+        // As many numbers as elements were counted in the file, so this cannot outgrow it by much.
+        MemorySegment decoded = arena.allocate(bytes, 8);
+        decode(t, decoded);
+        return decoded;
+    }
+
+    private void decode(TensorInfo t, MemorySegment to) {
+        int field = t.type == TensorInfo.FLOAT ? 4 : t.type == TensorInfo.DOUBLE ? 10 : 5;
+        int size = t.dtype().bits() / 8;
+        long at = 0;
+        w.seek(t.start, t.end);
+        while (w.next()) {
+            if (w.field != field) {
+                continue;
+            }
+            if (w.type != Wire.BYTES) {
+                at = put(t, to, at, size, w.value);
+                continue;
+            }
+            long outer = w.enter("typed data");
+            while (w.more()) {
+                at = put(t, to, at, size, size == 2 ? w.varint() : w.fixed(size));
+            }
+            w.leave(outer);
+        }
+    }
+
+    private long put(TensorInfo t, MemorySegment to, long at, int size, long v) {
+        if (size == 2) {
+            if (v >>> 16 != 0) {
+                throw w.bad(w.fieldStart, "tensor '" + t.name + "': expected 16 bits in int32_data, found " + v);
+            }
+            to.set(ValueLayout.JAVA_SHORT_UNALIGNED, at, (short) v);
+        } else if (size == 4) {
+            to.set(ValueLayout.JAVA_INT_UNALIGNED, at, (int) v);
+        } else {
+            to.set(ValueLayout.JAVA_LONG_UNALIGNED, at, v);
+        }
+        return at + size;
+    }
+}

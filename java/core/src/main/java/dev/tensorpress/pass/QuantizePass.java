@@ -1,0 +1,211 @@
+package dev.tensorpress.pass;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.encoding.Form.Activations;
+import dev.tensorpress.kernel.KernelException;
+import dev.tensorpress.kernel.Quantize;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.lang.foreign.MemorySegment;
+
+/**
+ * Floats to integer codes with shared scales: round to nearest, the range of a group found by its largest magnitude
+ * (symmetric) or its smallest and largest value (asymmetric), or narrowed to the least squared error over a grid.
+ *
+ * @param bits 2 to 8
+ * @param grain what shares a scale
+ * @param block elements per scale along the input axis if the grain is a block, else 0
+ * @param symmetric zero point fixed at the middle of the codes
+ * @param clipSteps ratios to try, 1 for none; see {@code tp_quant} in {@code tensorpress/quantize.h}
+ * @param clipMin smallest ratio
+ * @param activations what products with the weight do with their other operand
+ */
+public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, int clipSteps, float clipMin,
+        Activations activations) implements Pass {
+
+    /** What shares a scale. */
+    public enum Grain { TENSOR, CHANNEL, BLOCK }
+
+    public QuantizePass {
+        if (bits < 2 || bits > 8) {
+            throw new IllegalArgumentException("bits must be 2 to 8, but is " + bits);
+        }
+        if (grain == Grain.BLOCK ? block < 16 || block > 256 || block % 16 != 0 : block != 0) {
+            throw new IllegalArgumentException("block must be a multiple of 16 from 16 to 256, but is " + block);
+        }
+        if (clipSteps < 1 || clipSteps > 64 || !(clipMin > 0 && clipMin <= 1)) {
+            throw new IllegalArgumentException("clip must be 1 to 64 steps down to a ratio in (0, 1], but is "
+                    + clipSteps + ":" + clipMin);
+        }
+    }
+
+    /** Eight bits, symmetric, one scale per output channel. */
+    public static QuantizePass int8() {
+        return new QuantizePass(8, Grain.CHANNEL, 0, true, 1, 1, Activations.FLOAT);
+    }
+
+    /** Four bits, symmetric, one scale per block of 32. */
+    public static QuantizePass int4() {
+        return new QuantizePass(4, Grain.BLOCK, 32, true, 1, 1, Activations.FLOAT);
+    }
+
+    public QuantizePass perChannel() {
+        return new QuantizePass(bits, Grain.CHANNEL, 0, symmetric, clipSteps, clipMin, activations);
+    }
+
+    public QuantizePass perTensor() {
+        return new QuantizePass(bits, Grain.TENSOR, 0, symmetric, clipSteps, clipMin, activations);
+    }
+
+    public QuantizePass perBlock(int size) {
+        return new QuantizePass(bits, Grain.BLOCK, size, symmetric, clipSteps, clipMin, activations);
+    }
+
+    public QuantizePass asymmetric() {
+        return new QuantizePass(bits, grain, block, false, clipSteps, clipMin, activations);
+    }
+
+    public QuantizePass clipSearch(int steps, float smallest) {
+        return new QuantizePass(bits, grain, block, symmetric, steps, smallest, activations);
+    }
+
+    /** With activations treated like this by the products that use the weight. */
+    public QuantizePass activations(Activations activations) {
+        return new QuantizePass(bits, grain, block, symmetric, clipSteps, clipMin, activations);
+    }
+
+    @Override
+    public String method() {
+        return "quantize";
+    }
+
+    @Override
+    public boolean uses(String option) {
+        return switch (option) {
+            case "block" -> grain == Grain.BLOCK;
+            case "bits", "per", "symmetric", "clip", "activations" -> true;
+            default -> false;
+        };
+    }
+
+    /**
+     * Options: {@code bits} (2 to 8), {@code block} (16 to 256), {@code per} (tensor, channel), {@code symmetric}
+     * (true, false), {@code clip} (none, STEPS or STEPS:MIN), {@code activations} (float, blockwise, dynamic).
+     */
+    @Override
+    public Pass with(String option, String value) {
+        return switch (option) {
+            case "bits" -> new QuantizePass(number(option, value), grain, block, symmetric, clipSteps, clipMin,
+                    activations);
+            case "block" -> perBlock(number(option, value));
+            case "per" -> switch (value) {
+                case "tensor" -> perTensor();
+                case "channel" -> perChannel();
+                default -> throw new IllegalArgumentException("per must be tensor or channel, but is '" + value + "'");
+            };
+            case "symmetric" -> new QuantizePass(bits, grain, block, choice(option, value, "true", "false"), clipSteps,
+                    clipMin, activations);
+            case "activations" -> {
+                for (Activations a : Activations.values()) {
+                    if (a.id().equals(value)) {
+                        yield activations(a);
+                    }
+                }
+                throw new IllegalArgumentException(
+                        "activations must be float, blockwise or dynamic, but is '" + value + "'");
+            }
+            case "clip" -> {
+                if (value.equals("none")) {
+                    yield clipSearch(1, 1);
+                }
+                int colon = value.indexOf(':');
+                int steps = number(option, colon < 0 ? value : value.substring(0, colon));
+                try {
+                    yield clipSearch(steps, colon < 0 ? 0.5f : Float.parseFloat(value.substring(colon + 1)));
+                } catch (NumberFormatException e) {
+                    throw new IllegalArgumentException("clip must be none, STEPS or STEPS:MIN, but is '" + value + "'", e);
+                }
+            }
+            default -> null;
+        };
+    }
+
+    private static int number(String option, String value) {
+        try {
+            return Integer.parseInt(value);
+        } catch (NumberFormatException e) {
+            throw new IllegalArgumentException(option + " must be a number, but is '" + value + "'", e);
+        }
+    }
+
+    private static boolean choice(String option, String value, String yes, String no) {
+        if (value.equals(yes) || value.equals(no)) {
+            return value.equals(yes);
+        }
+        throw new IllegalArgumentException(option + " must be " + yes + " or " + no + ", but is '" + value + "'");
+    }
+
+    @Override
+    public Form plan(Weight weight, Form current) {
+        DType dtype = weight.tensor().dtype();
+        if (!(current instanceof Form.Dense) || !dtype.compressible()) {
+            throw new UnsupportedRequestException("cannot quantize " + current.describe());
+        }
+        Shape shape = weight.tensor().shape();
+        if (shape.elements() == 0) {
+            throw new UnsupportedRequestException("has no elements");
+        }
+        if (grain != Grain.TENSOR && shape.rank() < 2) {
+            throw new UnsupportedRequestException("has no channels: its shape is " + shape);
+        }
+        int axis = switch (grain) {
+            case TENSOR -> -1;
+            case CHANNEL -> weight.outputAxis();
+            case BLOCK -> weight.inputAxis();
+        };
+        if (axis < 0 && grain != Grain.TENSOR) {
+            throw new UnsupportedRequestException("role " + weight.role().id() + " has no "
+                    + (grain == Grain.BLOCK ? "input" : "output") + " axis to quantize along");
+        }
+        // Signed or not, and how it lies in the file, is the target's to say.
+        DType type = bits <= 4 ? DType.I4 : DType.I8;
+        return new Form.Quantized(bits, axis, block, symmetric, activations, type, DType.F32, false, false);
+    }
+
+    @Override
+    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+        Tensor in = ((Encoding.Dense) current).tensor();
+        Form.Quantized q = (Form.Quantized) form;
+        Shape shape = in.shape();
+        Quantize.Spec spec = Quantize.Spec.of(q, in.dtype(), shape)
+                .range(symmetric ? Quantize.Range.ABSMAX : Quantize.Range.MINMAX).clip(clipSteps, clipMin);
+        long groups = q.grid(shape).groups();
+        DType zeroType = q.type().signed() ? DType.I8 : DType.U8;
+        MemorySegment codes = workspace.take(Workspace.Slot.CODES, q.codeBytes(shape));
+        MemorySegment scales = workspace.take(Workspace.Slot.SCALES, DType.F32.bytes(groups));
+        MemorySegment zeros = symmetric ? MemorySegment.NULL : workspace.take(Workspace.Slot.ZEROS, groups);
+        MemorySegment scratch = workspace.take(Workspace.Slot.SCRATCH, Quantize.scratch(spec, workers));
+        try {
+            Quantize.quantize(spec, in.data(), codes, scales, zeros, scratch, workers);
+        } catch (KernelException e) {
+            if (e.status() == KernelException.NONFINITE) {
+                long bad = Quantize.firstNonFinite(spec, in.data());
+                throw new NonFiniteWeightException(weight.name(), bad, Quantize.element(in, bad));
+            }
+            throw e;
+        }
+        MemorySegment stored = scales;
+        if (q.scaleType() != DType.F32) {
+            stored = workspace.take(Workspace.Slot.STORED_SCALES, q.scaleType().bytes(groups));
+            Quantize.convert(DType.F32, scales, groups, q.scaleType(), stored);
+        }
+        Shape across = Shape.of(groups);
+        return new Encoding.Quantized(q, shape, new Tensor(q.type(), q.codes(shape), codes),
+                new Tensor(q.scaleType(), across, stored), symmetric ? null : new Tensor(zeroType, across, zeros));
+    }
+}

@@ -1,0 +1,15 @@
+/** The Tensorpress library. */
+module dev.tensorpress {
+    requires dev.tensorpress.bindings;
+    requires jdk.jfr;
+    requires org.snakeyaml.engine;
+    requires com.fasterxml.jackson.core;
+
+    exports dev.tensorpress;
+    exports dev.tensorpress.encoding;
+    exports dev.tensorpress.kernel;
+    exports dev.tensorpress.model;
+    exports dev.tensorpress.model.onnx;
+    exports dev.tensorpress.pass;
+    exports dev.tensorpress.tensor;
+}

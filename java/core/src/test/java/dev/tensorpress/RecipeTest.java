@@ -1,0 +1,57 @@
+package dev.tensorpress;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.pass.QuantizePass;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+
+class RecipeTest {
+    private static QuantizePass pass(Recipe recipe, String step) {
+        return (QuantizePass) recipe.steps().stream().filter(s -> s.name().equals(step)).findFirst().orElseThrow().pass();
+    }
+
+    @Test
+    void anOptionChangesTheStepsThatHaveIt() {
+        Recipe r = Recipe.named("int8").set("block", "32");
+        assertEquals(32, pass(r, "linear").block());
+        assertEquals(QuantizePass.Grain.CHANNEL, pass(r, "embedding").grain());
+        assertEquals(32, pass(Recipe.named("int8").set("embedding.block", "32"), "embedding").block());
+        assertEquals(16, Recipe.named("int8").set("min-size", "16").steps().get(3).selector().minSize());
+        assertEquals(16, Recipe.named("int8").set("conv.min-size", "16").steps().get(3).selector().minSize());
+        assertEquals(4096, Recipe.named("int8").set("conv.min-size", "16").steps().get(0).selector().minSize());
+        assertEquals(Map.of("accuracy-level", "4"), Recipe.named("int8-dynamic").set("accuracy-level", "4").options());
+        assertEquals(QuantizePass.int4().asymmetric().activations(Form.Activations.BLOCKWISE),
+                pass(Recipe.named("int4").set("linear.clip", "none"),
+                "linear"));
+        assertEquals(QuantizePass.int4().asymmetric().clipSearch(9, 0.7f).activations(Form.Activations.BLOCKWISE),
+                pass(Recipe.named("int4").set("linear.clip", "9:0.7"), "linear"));
+        assertTrue(pass(Recipe.named("int8").set("symmetric", "false"), "embedding").equals(
+                QuantizePass.int8().asymmetric()));
+    }
+
+    @Test
+    void everyPresetExistsAndNothingElse() {
+        for (String name : Recipe.NAMES) {
+            assertEquals(name, Recipe.named(name).name());
+        }
+        String message = assertThrows(UnsupportedRequestException.class, () -> Recipe.named("int9")).getMessage();
+        assertTrue(message.contains("int9") && message.contains("int8-dynamic"), message);
+    }
+
+    @Test
+    void badValuesAreNamed() {
+        Recipe r = Recipe.named("int8");
+        for (String[] bad : new String[][] {{"block", "33"}, {"block", "8"}, {"block", "x"}, {"bits", "9"}, {"bits", "1"},
+            {"per", "row"}, {"symmetric", "maybe"}, {"clip", "65"}, {"clip", "4:0"}, {"clip", "4:z"}, {"activations", "static"},
+            {"min-size", "many"}, {"min-size", "-1"}, {"nosuch.block", "32"}, {"linear.nosuch", "1"}}) {
+            String message = assertThrows(IllegalArgumentException.class, () -> r.set(bad[0], bad[1]), bad[0]).getMessage();
+            String key = bad[0].contains("nosuch") ? "nosuch" : bad[0];
+            assertTrue(message.contains(key), message);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+package dev.tensorpress;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Role;
+import dev.tensorpress.pass.QuantizePass;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.FieldSource;
+
+class RecipeYamlTest {
+    static final List<String> PRESETS = Recipe.NAMES;
+
+    /** The YAML blocks of docs/recipes.md. */
+    private static List<String> documented() throws IOException {
+        Path docs = Path.of("docs/recipes.md");
+        if (!Files.exists(docs)) {
+            docs = Path.of("../../docs/recipes.md"); // Maven runs tests in the module's folder
+        }
+        List<String> blocks = new ArrayList<>();
+        StringBuilder block = null;
+        for (String line : Files.readAllLines(docs)) {
+            if (line.equals("```yaml")) {
+                block = new StringBuilder();
+            } else if (line.equals("```") && block != null) {
+                blocks.add(block.toString());
+                block = null;
+            } else if (block != null) {
+                block.append(line).append('\n');
+            }
+        }
+        return blocks;
+    }
+
+    @ParameterizedTest
+    @FieldSource("PRESETS")
+    void documentationShowsThePreset(String preset) throws IOException {
+        List<Recipe> same = new ArrayList<>();
+        for (String yaml : documented()) {
+            Recipe recipe = RecipeYaml.parse("docs", yaml);
+            if (recipe.name().equals(preset)) {
+                same.add(recipe);
+            }
+        }
+        assertEquals(List.of(Recipe.named(preset)), same);
+    }
+
+    @Test
+    void everyKeyOfTheDocumentedExample() throws IOException {
+        Recipe recipe = RecipeYaml.parse("docs", documented().getFirst());
+        assertEquals("mine", recipe.name());
+        assertEquals("onnxruntime", recipe.target());
+        assertEquals(List.of("*/pooler/*"), recipe.excludes());
+        assertEquals(Map.of("accuracy-level", "4"), recipe.options());
+        assertEquals(List.of(
+                new Recipe.Step("first-layers",
+                        new Selector(Set.of(Role.LINEAR), List.of("*/layer.0/*", "*/layer.1/*"), 65536),
+                        QuantizePass.int8().perBlock(64)),
+                new Recipe.Step("rest", new Selector(Set.of(Role.LINEAR), List.of(), 4096),
+                        new QuantizePass(4, QuantizePass.Grain.BLOCK, 32, false, 20, 0.5f, Form.Activations.FLOAT)),
+                new Recipe.Step("tables", new Selector(Set.of(Role.EMBEDDING, Role.CONV), List.of(), 4096),
+                        QuantizePass.int8().perChannel())), recipe.steps());
+    }
+
+    @Test
+    void defaultsOfTheShortestRecipe() {
+        Recipe recipe = RecipeYaml.parse("short.yaml", "min-size: 7\nsteps:\n- quantize: {}\n- quantize: {bits: 4}\n");
+        Selector all = new Selector(Set.of(), List.of(), 7);
+        assertEquals(new Recipe("short.yaml", "", List.of(
+                new Recipe.Step("step1", all, QuantizePass.int8()),
+                new Recipe.Step("step2", all, new QuantizePass(4, QuantizePass.Grain.CHANNEL, 0, true, 1, 1, Form.Activations.FLOAT))),
+                List.of(), Map.of()), recipe);
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', ignoreLeadingAndTrailingWhitespace = true, quoteCharacter = '`', value = {
+        "steps: [{quantize: {bits: 9}}]                      | 1 | bits must be 2 to 8",
+        "steps: [{quantize: {bits: many}}]                   | 1 | bits must be a number",
+        "steps: [{quantize: {bits: [8]}}]                    | 1 | bits must be a single value",
+        "steps: [{quantize: {block: 17}}]                    | 1 | multiple of 16",
+        "steps: [{quantize: {block: 32, per: tensor}}]       | 1 | exclude each other",
+        "steps: [{quantize: {per: row}}]                     | 1 | tensor or channel",
+        "steps: [{quantize: {symmetric: yes}}]               | 1 | true or false",
+        "steps: [{quantize: {clip: {min: 0.5}}}]             | 1 | clip needs 'steps'",
+        "steps: [{quantize: {clip: {steps: 20, min: 2}}}]    | 1 | clip must be",
+        "steps: [{quantize: {clip: {steps: 20, max: 2}}}]    | 1 | unknown key 'max' in clip",
+        "steps: [{quantize: {blocks: 32}}]                   | 1 | unknown key 'blocks' in quantize; known are bits, block",
+        "steps: [{quantize: 8}]                              | 1 | quantize must be a map",
+        "steps: [{select: {role: linear}}]                   | 1 | needs a method",
+        "steps: [{select: {role: dense}, quantize: {}}]      | 1 | no role 'dense'; there are linear, embedding",
+        "steps: [{select: {min-size: -1}, quantize: {}}]     | 1 | min-size must be",
+        "steps: [{name: a.b, quantize: {}}]                  | 1 | nor hold a dot",
+        "steps: []                                           | 1 | at least one",
+        "name: x                                             | 1 | needs 'steps'",
+        "[]                                                  | 1 | must be a map",
+        "steps: [                                            | 2 | expected",
+    })
+    void mistakesAreNamedWithTheirLine(String yaml, int line, String message) {
+        IllegalArgumentException e =
+                assertThrows(IllegalArgumentException.class, () -> RecipeYaml.parse("bad.yaml", yaml + "\n"));
+        assertTrue(e.getMessage().startsWith("bad.yaml:" + line + ": "), e.getMessage());
+        assertTrue(e.getMessage().contains(message), e.getMessage());
+    }
+
+    @Test
+    void mistakesBelowTheFirstLine() {
+        String yaml = "steps:\n  - name: a\n    quantize: {}\n  - name: a\n    quantize: {}\n";
+        assertEquals("two.yaml:4: there is a step 'a' already", message("two.yaml", yaml));
+        assertEquals("two.yaml:3: key 'bits' is there twice",
+                message("two.yaml", "steps:\n- quantize: {bits: 4,\n    bits: 8}\n"));
+        assertEquals("two.yaml:2: a recipe is one document, but here starts another",
+                message("two.yaml", "steps: [{quantize: {}}]\n--- {}\n"));
+        assertEquals("e.yaml is empty; a recipe has at least 'steps'", message("e.yaml", "# nothing\n"));
+    }
+
+    @Test
+    void hostileYamlEndsInAMessage() {
+        assertTrue(message("deep.yaml", "[".repeat(100_000)).startsWith("deep.yaml"));
+        assertTrue(message("self.yaml", "steps: &a [*a]\n").startsWith("self.yaml"));
+        assertTrue(message("big.yaml", "#".repeat(2_000_000)).startsWith("big.yaml"));
+        assertTrue(message("tag.yaml", "steps: !!java.net.URL [x]\n").startsWith("tag.yaml"));
+    }
+
+    private static String message(String source, String yaml) {
+        return assertThrows(IllegalArgumentException.class, () -> RecipeYaml.parse(source, yaml)).getMessage();
+    }
+
+    @Test
+    void readFromAFileOrNamed(@TempDir Path folder) throws IOException {
+        Path file = folder.resolve("r.yml");
+        Files.writeString(file, "name: r\nsteps: [{quantize: {}}]\n");
+        assertEquals(Recipe.read(file), Recipe.of(file.toString()));
+        assertEquals(Recipe.named("int4"), Recipe.of("int4"));
+    }
+}

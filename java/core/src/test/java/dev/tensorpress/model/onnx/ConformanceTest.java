@@ -1,0 +1,106 @@
+package dev.tensorpress.model.onnx;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import ai.onnxruntime.OrtException;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.DType;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** The models of ONNX's own conformance tests, as Debian's package libonnx-testdata installs them. */
+final class ConformanceTest {
+    private static final Path DATA = Path.of("/usr/share/libonnx-testdata/data");
+
+    @TempDir
+    Path folder;
+
+    @Test
+    void everyModelSurvivesCompression() throws Exception {
+        boolean there = Files.isDirectory(DATA);
+        if (System.getProperty("tensorpress.require", "").contains("onnx-testdata")) {
+            assertTrue(there, "onnx-testdata is required, but " + DATA + " does not exist");
+        }
+        Assumptions.assumeTrue(there, "onnx-testdata: " + DATA + " does not exist (Debian package libonnx-testdata)");
+        List<Path> models;
+        try (Stream<Path> all = Files.walk(DATA)) {
+            models = all.filter(p -> p.getFileName().toString().endsWith(".onnx")).sorted().toList();
+        }
+        int opened = 0;
+        int compressed = 0;
+        int compared = 0;
+        for (Path p : models) {
+            try (OnnxModel m = OnnxModel.open(p, true)) {
+                opened++;
+                for (String target : List.of("onnxruntime", "onnx")) {
+                    for (int wish = 0; wish < 3; wish++) {
+                        Path out = folder.resolve("out.onnx");
+                        if (compress(m, target, wish, out)) {
+                            compressed++;
+                            compared += compare(p, out, wish) ? 1 : 0;
+                        }
+                    }
+                }
+            }
+        }
+        assertEquals(models.size(), opened);
+        assertTrue(compared > 0, compressed + " were compressed, none compared");
+        System.out.println("onnx-testdata: " + opened + " models, " + compressed + " outputs, " + compared + " compared");
+    }
+
+    private static boolean compress(OnnxModel m, String target, int wish, Path out) throws Exception {
+        Target t = m.target(target, Map.of());
+        Map<Weight, Form> forms = new LinkedHashMap<>();
+        for (Weight w : m.weights()) {
+            boolean blocks = wish == 1 && w.inputAxis() >= 0;
+            try {
+                forms.put(w, t.accept(w, new Form.Quantized(wish == 1 ? 4 : 8, blocks ? w.inputAxis() : w.outputAxis(),
+                        blocks ? 16 : 0, true, wish == 2 ? Form.Activations.DYNAMIC : Form.Activations.FLOAT, DType.I8, DType.F32, false, false)));
+            } catch (UnsupportedRequestException e) {
+                assertTrue(e.getMessage().length() > 5);
+            }
+        }
+        if (forms.isEmpty()) {
+            return false;
+        }
+        t.write(forms, new PlainEncoder(), out);
+        assertEquals(Files.size(out), t.size(forms));
+        return true;
+    }
+
+    private static boolean compare(Path in, Path out, int wish) throws Exception {
+        Path data = in.resolveSibling("test_data_set_0");
+        float[] expected;
+        try {
+            expected = Ort.runOn(data, in);
+        } catch (OrtException | IOException | IndexOutOfBoundsException | ClassCastException e) {
+            // An operator that ONNX Runtime lacks, or inputs that are sequences.
+            return false;
+        }
+        float[] actual = Ort.runOn(data, out);
+        assertEquals(expected.length, actual.length, in.toString());
+        double error = 0;
+        double sum = 0;
+        for (int i = 0; i < expected.length; i++) {
+            if (Float.isFinite(expected[i])) {
+                error += Math.pow(expected[i] - actual[i], 2);
+                sum += Math.pow(expected[i], 2);
+            }
+        }
+        assertTrue(Math.sqrt(error) <= (wish == 1 ? 0.5 : 0.1) * Math.sqrt(sum) + 1e-6,
+                in + ": off by " + Math.sqrt(error / sum) + " with wish " + wish);
+        return true;
+    }
+}

@@ -1,0 +1,121 @@
+package dev.tensorpress.pass;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Role;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+
+class QuantizePassTest {
+    private static Weight linear(DType dtype, MemorySegment data, long... dims) {
+        return new Weight("w", Role.LINEAR, new Tensor(dtype, Shape.of(dims), data), 0, 1, List.of("MatMul m"),
+                Optional.empty());
+    }
+
+    private static Form.Quantized plan(QuantizePass pass, Weight w) {
+        return (Form.Quantized) pass.plan(w, new Form.Dense(w.tensor().dtype()));
+    }
+
+    @Test
+    void everyGrainAndStorageDecodesWithinHalfAStep() {
+        Random random = new Random(1);
+        try (Arena arena = Arena.ofShared(); Workspace workspace = new Workspace(); Workers workers = new Workers(2)) {
+            MemorySegment data = arena.allocate(4 * 70 * 34, 4);
+            for (int i = 0; i < 70 * 34; i++) {
+                data.setAtIndex(ValueLayout.JAVA_FLOAT, i, (float) random.nextGaussian());
+            }
+            Weight w = linear(DType.F32, data, 70, 34);
+            MemorySegment out = arena.allocate(4 * 70 * 34, 4);
+            for (QuantizePass pass : List.of(QuantizePass.int8(), QuantizePass.int8().perTensor(),
+                    QuantizePass.int8().perBlock(16).asymmetric(), QuantizePass.int4().perBlock(32),
+                    QuantizePass.int4().perBlock(32).asymmetric())) {
+                Form.Quantized wanted = plan(pass, w);
+                boolean four = wanted.bits() == 4;
+                List<Form.Quantized> stored = new ArrayList<>(List.of(wanted,
+                        wanted.stored(four ? DType.U4 : DType.U8, DType.F16, false, false)));
+                if (pass.block() > 0) {
+                    stored.add(wanted.stored(four ? DType.U4 : DType.U8, DType.F32, true, true));
+                }
+                for (Form.Quantized form : stored) {
+                    Encoding.Quantized q = (Encoding.Quantized) pass.apply(w, new Encoding.Dense(w.tensor()), form,
+                            workspace, workers);
+                    assertEquals(form, q.form());
+                    assertEquals(form.bytes(q.shape()), q.codes().bytes() + q.scales().bytes()
+                            + (q.zeros() == null ? 0 : form.type().bytes(q.zeros().bytes())));
+                    q.decode(out, workers);
+                    float largest = 0;
+                    MemorySegment scales = q.scalesAsF32(arena);
+                    for (int i = 0; i < scales.byteSize() / 4; i++) {
+                        largest = Math.max(largest, scales.getAtIndex(ValueLayout.JAVA_FLOAT, i));
+                    }
+                    // A scale rounded to f16 may lose half a step of 2^-11 at the ends of the range as well.
+                    double bound = largest * (form.scaleType() == DType.F16 ? 0.57 : 0.5 + 1e-4);
+                    for (int i = 0; i < 70 * 34; i++) {
+                        float x = data.getAtIndex(ValueLayout.JAVA_FLOAT, i);
+                        assertEquals(x, out.getAtIndex(ValueLayout.JAVA_FLOAT, i), bound, form + " at " + i);
+                    }
+                }
+            }
+        }
+    }
+
+    @Test
+    void whatCannotBeQuantizedIsRefusedWithTheReason() {
+        MemorySegment data = MemorySegment.ofArray(new byte[64]);
+        QuantizePass pass = QuantizePass.int8();
+        assertRefused("has no channels", pass, linear(DType.F32, data, 16));
+        assertRefused("no elements", pass, linear(DType.F32, data.asSlice(0, 0), 4, 0));
+        assertRefused("cannot quantize", pass, linear(DType.I32, data, 4, 4));
+        Weight other = new Weight("o", Role.OTHER, new Tensor(DType.F32, Shape.of(4, 4), data), -1, -1, List.of(),
+                Optional.empty());
+        assertRefused("no output axis", pass, other);
+        assertRefused("no input axis", pass.perBlock(16), other);
+        assertEquals(-1, plan(pass.perTensor(), other).axis());
+    }
+
+    private static void assertRefused(String reason, QuantizePass pass, Weight weight) {
+        String message = assertThrows(UnsupportedRequestException.class, () -> plan(pass, weight)).getMessage();
+        assertTrue(message.contains(reason), message);
+    }
+
+    @Test
+    void notANumberIsNamedWithItsIndex() {
+        try (Arena arena = Arena.ofShared(); Workspace workspace = new Workspace(); Workers workers = new Workers(2)) {
+            for (float bad : new float[] {Float.NaN, Float.NEGATIVE_INFINITY}) {
+                for (QuantizePass pass : List.of(QuantizePass.int8(), QuantizePass.int8().perTensor(),
+                        QuantizePass.int8().perBlock(16), QuantizePass.int4().asymmetric().clipSearch(4, 0.8f))) {
+                    MemorySegment data = arena.allocate(4 * 64 * 8, 4);
+                    data.setAtIndex(ValueLayout.JAVA_FLOAT, 77, bad);
+                    Weight w = linear(DType.F32, data, 64, 8);
+                    NonFiniteWeightException e = assertThrows(NonFiniteWeightException.class, () -> pass.apply(w,
+                            new Encoding.Dense(w.tensor()), plan(pass, w), workspace, workers), pass.toString());
+                    assertEquals("w", e.weight());
+                    assertEquals(77, e.index());
+                    assertTrue(e.getMessage().contains("w holds " + bad + " at element 77"), e.getMessage());
+                }
+            }
+        }
+    }
+
+    @Test
+    void unknownOptionsAreLeftToOthers() {
+        assertNull(QuantizePass.int8().with("accuracy-level", "4"));
+    }
+}
