@@ -1,0 +1,105 @@
+package dev.tensorpress.cli;
+
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
+import dev.tensorpress.Recipe;
+import dev.tensorpress.Report;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/** {@code tensorpress compress}: makes the smaller model. */
+final class CompressCommand implements Command {
+    @Override
+    public Syntax syntax() {
+        return RecipeOptions.declare(new Syntax("compress", "Compresses a model.", "MODEL")
+                        .option("o", "output", "OUT", "the file to write, which must be given"))
+                .option("threads", "N", "that kernels use; all processors if left out")
+                .option("report", "FILE.json", "writes sizes, errors and times of every weight")
+                .flag("force", "replaces OUT, and the report, if they exist");
+    }
+
+    @Override
+    public void run(Arguments arguments, Console console) throws IOException {
+        Path out = arguments.path("output");
+        if (out == null) {
+            throw arguments.wrong("missing -o OUT");
+        }
+        boolean force = arguments.flag("force");
+        Recipe recipe = RecipeOptions.recipe(arguments);
+        Compressor.Options options = Compressor.Options.DEFAULT
+                .threads(arguments.number("threads", 1, 0))
+                .allowLinks(arguments.flag("allow-links"))
+                .overwrite(force)
+                .progress((index, count, entry) -> console.progress("compressing", index, count,
+                        entry == null ? "writing" : entry.weight().name()));
+        Path reportFile = arguments.path("report");
+        try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+            List<Path> models = new ArrayList<>(compressor.model().files());
+            OutputFile.check(arguments, "-o", out, force, models);
+            if (reportFile != null) {
+                models.add(out);
+                OutputFile.check(arguments, "--report", reportFile, force, models);
+            }
+            Plan plan = compressor.plan(recipe);
+            Report report = compressor.compress(plan, out);
+            console.clearProgress();
+            if (reportFile != null) {
+                OutputFile.writeJson(reportFile, report.toJson());
+            }
+            print(report, console.out());
+        }
+    }
+
+    static void print(Report report, PrintStream out) {
+        Plan plan = report.plan();
+        // One write, since each costs a system call.
+        StringBuilder text = new StringBuilder();
+        text.append(report.output()).append(": ").append(Text.count(report.bytesBefore())).append(" -> ")
+                .append(Text.count(report.bytesAfter())).append(" bytes, ").append(Text.percent(report.ratio()))
+                .append(", in ").append(Text.time(report.nanos())).append('\n');
+        Map<String, Integer> forms = new LinkedHashMap<>();
+        Map<String, Integer> notes = new LinkedHashMap<>();
+        for (Plan.Entry e : plan.entries()) {
+            if (e.compressed()) {
+                forms.merge(e.form().describe(), 1, Integer::sum);
+                if (!e.note().isEmpty()) {
+                    notes.merge(e.form().describe() + ": " + e.note(), 1, Integer::sum);
+                }
+            }
+        }
+        text.append(plan.compressed()).append(" of ").append(Text.plural(plan.entries().size(), "weight"))
+                .append(" compressed");
+        String separator = ": ";
+        for (Map.Entry<String, Integer> form : forms.entrySet()) {
+            text.append(separator).append(form.getValue()).append(" as ").append(form.getKey());
+            separator = ", ";
+        }
+        text.append('\n');
+        Report.Entry worst = null;
+        for (Report.Entry e : report.entries()) {
+            worst = worst == null || e.relativeError() > worst.relativeError() ? e : worst;
+        }
+        if (worst != null) {
+            text.append("relative error ").append(Text.digits(report.relativeError())).append("; the largest, ")
+                    .append(Text.digits(worst.relativeError())).append(", in ")
+                    .append(worst.planned().weight().name()).append('\n');
+        }
+        for (Map.Entry<String, Integer> note : notes.entrySet()) {
+            text.append(Text.plural(note.getValue(), "weight")).append(" as ").append(note.getKey()).append('\n');
+        }
+        if (plan.compressed() < plan.entries().size()) {
+            text.append("stay as they are:\n").append(Kept.lines(plan, false));
+        }
+        if (plan.compressed() == 0) {
+            text.append("nothing was compressed: the output holds the same weights as the input\n");
+        }
+        out.print(text);
+        out.flush();
+    }
+}

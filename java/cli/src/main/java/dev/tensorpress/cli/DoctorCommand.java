@@ -1,0 +1,167 @@
+package dev.tensorpress.cli;
+
+import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.kernel.KernelException;
+import dev.tensorpress.kernel.Machine;
+import dev.tensorpress.kernel.OneDnn;
+import dev.tensorpress.kernel.Workers;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+
+/** {@code tensorpress doctor}: what this machine has, and whether all parts are there. */
+final class DoctorCommand implements Command {
+    private static final List<String> LIBRARIES =
+            List.of("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/cuda/compat", "/usr/lib/wsl/lib");
+
+    @Override
+    public Syntax syntax() {
+        return new Syntax("doctor", "Shows what this machine has: Java, kernels, oneDNN, CUDA, memory bandwidth.")
+                .option("threads", "N", "that measure the bandwidth; all processors if left out")
+                .flag("json", "as JSON");
+    }
+
+    @Override
+    public void run(Arguments arguments, Console console) throws IOException {
+        Map<String, Object> facts = facts(arguments.number("threads", 1, 0));
+        if (arguments.flag("json")) {
+            try (JsonGenerator json = Names.json(console.out())) {
+                json.writeStartObject();
+                for (Map.Entry<String, Object> fact : facts.entrySet()) {
+                    String key = camelCase(fact.getKey());
+                    switch (fact.getValue()) {
+                        case Long n -> json.writeNumberField(key, n);
+                        case Double n -> json.writeNumberField(key, n);
+                        default -> json.writeStringField(key, fact.getValue().toString());
+                    }
+                }
+                json.writeEndObject();
+            }
+            console.out().println();
+            return;
+        }
+        int width = 0;
+        for (String key : facts.keySet()) {
+            width = Math.max(width, key.length());
+        }
+        for (Map.Entry<String, Object> fact : facts.entrySet()) {
+            String value = fact.getValue() instanceof Double bytesPerSecond
+                    ? Text.fixed(bytesPerSecond * 1e-9, 1) + " GB/s"
+                    : fact.getValue().toString();
+            console.out().println(Text.left(fact.getKey(), width + 2) + value);
+        }
+    }
+
+    /** {@code CUDA driver} becomes {@code cudaDriver}. */
+    private static String camelCase(String words) {
+        StringBuilder text = new StringBuilder();
+        for (String word : words.split(" ")) {
+            boolean shout = word.equals(word.toUpperCase(Locale.ROOT));
+            String first = text.isEmpty() ? word : word.substring(0, 1).toUpperCase(Locale.ROOT) + word.substring(1);
+            text.append(text.isEmpty() && shout ? word.toLowerCase(Locale.ROOT) : first);
+        }
+        return text.toString();
+    }
+
+    /** Numbers are counts ({@code Long}) or bytes per second ({@code Double}). */
+    private static Map<String, Object> facts(int threads) {
+        Map<String, Object> facts = new LinkedHashMap<>();
+        facts.put("java", System.getProperty("java.vm.name") + " " + System.getProperty("java.vm.version"));
+        facts.put("java home", System.getProperty("java.home"));
+        facts.put("system", System.getProperty("os.name") + " " + System.getProperty("os.version") + " "
+                + System.getProperty("os.arch"));
+        facts.put("processor", processor());
+        facts.put("processors", (long) Runtime.getRuntime().availableProcessors());
+        boolean kernels = false;
+        try {
+            facts.put("native library", Machine.library());
+            facts.put("native version", Machine.version());
+            facts.put("best tier", Machine.bestTier());
+            kernels = true;
+            facts.put("tier in use", Machine.tier());
+        } catch (UnsatisfiedLinkError | KernelException e) {
+            facts.put(kernels ? "tier in use" : "native library", "none: " + e.getMessage());
+        }
+        facts.put("oneDNN", oneDnn());
+        facts.put("CUDA driver", cudaDriver());
+        facts.put("CUDA toolkit", cudaToolkit());
+        facts.put("GPU kernels", "not in this version");
+        if (kernels) {
+            try (Workers workers = new Workers(threads)) {
+                facts.put("bandwidth threads", (long) workers.threads());
+                Machine.Bandwidth bandwidth = Machine.bandwidth(workers);
+                facts.put("bandwidth reading", bandwidth.read());
+                facts.put("bandwidth f32 to int8", bandwidth.narrow());
+            } catch (OutOfMemoryError e) {
+                facts.put("bandwidth reading", "not measured: " + e.getMessage());
+            }
+        }
+        return facts;
+    }
+
+    private static String processor() {
+        try {
+            for (String line : Files.readAllLines(Path.of("/proc/cpuinfo"), StandardCharsets.ISO_8859_1)) {
+                if (line.startsWith("model name")) {
+                    return line.substring(line.indexOf(':') + 1).strip();
+                }
+            }
+        } catch (IOException e) {
+            // not Linux
+        }
+        return "unknown";
+    }
+
+    private static String oneDnn() {
+        try {
+            return OneDnn.version();
+        } catch (LinkageError | RuntimeException e) {
+            String message = e.getMessage() == null ? e.toString() : e.getMessage();
+            return message.startsWith("oneDNN is not on the class path")
+                    ? "not installed (optional); TENSORPRESS_JAVA_OPTS=-Dtensorpress.onednn.path=FOLDER points to it"
+                    : "none: " + message;
+        }
+    }
+
+    private static String cudaDriver() {
+        Path driver = find("libcuda.so.1", System.getenv("LD_LIBRARY_PATH"), LIBRARIES);
+        if (driver == null) {
+            return "none";
+        }
+        try {
+            String version = Files.readString(Path.of("/proc/driver/nvidia/version"), StandardCharsets.ISO_8859_1);
+            return driver + ", " + version.lines().findFirst().orElse("").strip();
+        } catch (IOException e) {
+            return driver.toString(); // the library alone; the kernel module may be elsewhere, as in WSL
+        }
+    }
+
+    private static String cudaToolkit() {
+        String home = System.getenv("CUDA_HOME");
+        List<String> folders = new ArrayList<>();
+        if (home != null && !home.isEmpty()) {
+            folders.add(home + "/bin");
+        }
+        folders.add("/usr/local/cuda/bin");
+        Path nvcc = find("nvcc", System.getenv("PATH"), folders);
+        return nvcc == null ? "none" : nvcc.toString();
+    }
+
+    private static Path find(String file, String path, List<String> more) {
+        List<String> folders = new ArrayList<>(path == null ? List.of() : List.of(path.split(":")));
+        folders.addAll(more);
+        for (String folder : folders) {
+            Path candidate = Path.of(folder, file);
+            if (!folder.isEmpty() && Files.exists(candidate)) {
+                return candidate;
+            }
+        }
+        return null;
+    }
+}

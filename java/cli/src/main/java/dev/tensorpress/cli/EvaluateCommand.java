@@ -1,0 +1,118 @@
+package dev.tensorpress.cli;
+
+import dev.tensorpress.evaluate.Comparison;
+import dev.tensorpress.evaluate.Evaluation;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+
+/** {@code tensorpress evaluate}: runs two models and compares them. */
+final class EvaluateCommand implements Command {
+    /** Below this, timings of one machine do not tell two models apart. */
+    private static final double SLOWER = 0.97;
+
+    @Override
+    public Syntax syntax() {
+        return new Syntax("evaluate", "Runs two models in ONNX Runtime on the same inputs, and compares them.",
+                "REFERENCE", "CANDIDATE")
+                .option("texts", "FILE", "compare sentence embeddings of the lines of this file")
+                .option("tokenizer", "FILE", "the tokenizer.json for --texts")
+                .option("random", "N", "compare all outputs on this many random inputs")
+                .option("threads", "N", "inside an operator; all processors if left out")
+                .option("report", "FILE.json", "writes the figures")
+                .flag("force", "replaces the report if it exists")
+                .flag("allow-links", "external data may lie behind links");
+    }
+
+    @Override
+    public void run(Arguments arguments, Console console) throws IOException {
+        Path texts = arguments.path("texts");
+        Path tokenizer = arguments.path("tokenizer");
+        int random = arguments.number("random", 1, 0);
+        if ((texts == null) == (random == 0)) {
+            throw arguments.wrong("give either --texts FILE and --tokenizer FILE, or --random N");
+        }
+        if ((texts == null) != (tokenizer == null)) {
+            throw arguments.wrong("--texts and --tokenizer go together");
+        }
+        Path report = arguments.path("report");
+        if (report != null) {
+            OutputFile.check(arguments, "--report", report, arguments.flag("force"),
+                    List.of(arguments.path(0), arguments.path(1)));
+        }
+        Evaluation.Options options = options(console)
+                .threads(arguments.number("threads", 1, 0))
+                .allowLinks(arguments.flag("allow-links"));
+        Comparison comparison;
+        if (texts == null) {
+            comparison = Evaluation.random(arguments.path(0), arguments.path(1), random, options);
+        } else {
+            List<String> lines = lines(texts);
+            if (lines.isEmpty()) {
+                throw arguments.wrong("--texts " + texts + " holds no text");
+            }
+            try {
+                comparison = Evaluation.texts(arguments.path(0), arguments.path(1), lines, tokenizer, options);
+            } catch (IllegalArgumentException e) {
+                // What is wrong with the tokenizer names it; all else is a fault of ours.
+                throw e.getMessage() != null && e.getMessage().startsWith(tokenizer.toString())
+                        ? new UsageException(e.getMessage(), e)
+                        : e;
+            }
+        }
+        console.clearProgress();
+        if (report != null) {
+            OutputFile.writeJson(report, comparison.toJson());
+        }
+        print(comparison, console.out());
+    }
+
+    static Evaluation.Options options(Console console) {
+        return Evaluation.Options.DEFAULT.progress((model, done, total) ->
+                console.progress("running " + model.getFileName(), done, total, ""));
+    }
+
+    private static List<String> lines(Path file) throws IOException {
+        List<String> lines = new ArrayList<>();
+        for (String line : Files.readAllLines(file)) {
+            if (!line.isBlank()) {
+                lines.add(line);
+            }
+        }
+        return lines;
+    }
+
+    static void print(Comparison c, PrintStream out) {
+        Comparison.Side reference = c.reference();
+        Comparison.Side candidate = c.candidate();
+        Table sides = new Table("", ">REFERENCE", ">CANDIDATE", ">");
+        sides.row("model", reference.path().getFileName().toString(), candidate.path().getFileName().toString(), "");
+        sides.row("bytes", Text.count(reference.bytes()), Text.count(candidate.bytes()), Text.percent(c.ratio()));
+        sides.row("median ms per input", Text.fixed(reference.medianMillis(), 2), Text.fixed(candidate.medianMillis(), 2),
+                Text.fixed(c.speedup(), 2) + "x as fast");
+        sides.row("95 % at most", Text.fixed(reference.p95Millis(), 2), Text.fixed(candidate.p95Millis(), 2), "");
+        out.print(sides);
+        out.println();
+        Table outputs = new Table("OUTPUT", ">COSINE", ">5 % BELOW", ">LEAST", ">RELATIVE ERROR", ">LARGEST ERROR");
+        for (Comparison.Output o : c.outputs()) {
+            outputs.row(o.name(), Text.fixed(o.cosineMean(), 5), Text.fixed(o.cosineP5(), 5),
+                    Text.fixed(o.cosineMin(), 5), Text.digits(o.relativeError()), Text.digits(o.maxError()));
+        }
+        out.print(outputs);
+        if (!Double.isNaN(c.neighbours())) {
+            out.println("the nearest texts of a text are the same for " + Text.percent(c.neighbours()));
+        }
+        out.println("over " + Text.plural(c.items(), c.inputs().equals("texts") ? "text" : "random input")
+                + (c.inputs().equals("texts") ? ", embeddings averaged over tokens" : "") + "; ONNX Runtime "
+                + c.runtime() + ", " + Text.plural(c.threads(), "thread"));
+        if (c.speedup() < SLOWER) {
+            out.println("The candidate is slower than the reference on this machine: decoding weights while the model runs"
+                    + " takes time. What it saves is size; --set accuracy-level=4, or --recipe int8-dynamic, gives some fidelity"
+                    + " for speed.");
+        }
+        out.flush();
+    }
+}

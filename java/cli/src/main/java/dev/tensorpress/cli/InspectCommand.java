@@ -1,0 +1,129 @@
+package dev.tensorpress.cli;
+
+import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Selector;
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Role;
+import dev.tensorpress.model.Weight;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+
+/** {@code tensorpress inspect}: what is in a model. */
+final class InspectCommand implements Command {
+    @Override
+    public Syntax syntax() {
+        return new Syntax("inspect", "Shows the weights of a model: role, shape, type, bytes.", "MODEL")
+                .flag("all", "small weights too, one by one")
+                .flag("json", "as JSON, all weights")
+                .flag("allow-links", "external data may lie behind links");
+    }
+
+    @Override
+    public void run(Arguments arguments, Console console) throws IOException {
+        Compressor.Options options = Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links"));
+        try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+            if (arguments.flag("json")) {
+                json(compressor.model(), console.out());
+            } else {
+                print(compressor.model(), arguments.flag("all"), console.out());
+            }
+        }
+    }
+
+    private static void print(Model model, boolean all, PrintStream out) {
+        out.println(model.path() + ": " + model.format() + ", " + Text.count(model.bytes()) + " bytes in "
+                + Text.plural(model.files().size(), "file"));
+        for (Map.Entry<String, String> property : model.properties().entrySet()) {
+            out.println("  " + property.getKey() + ": " + property.getValue());
+        }
+        out.println();
+        Table table = new Table("WEIGHT", "ROLE", "SHAPE", "TYPE", ">BYTES", "USED BY");
+        long[] count = new long[Role.values().length];
+        long[] bytes = new long[count.length];
+        long small = 0;
+        long smallBytes = 0;
+        long total = 0;
+        for (Weight weight : model.weights()) {
+            long size = weight.tensor().bytes();
+            count[weight.role().ordinal()]++;
+            bytes[weight.role().ordinal()] += size;
+            total += size;
+            if (!all && weight.obstacle().isEmpty()
+                    && weight.tensor().shape().elements() < Selector.DEFAULT_MIN_SIZE) {
+                small++;
+                smallBytes += size;
+                continue;
+            }
+            table.row(weight.name(), weight.role().id(), weight.tensor().shape().toString(), Names.dtype(weight),
+                    Text.count(size), uses(weight.uses()) + weight.obstacle().map(o -> " (" + o + ")").orElse(""));
+        }
+        if (!table.isEmpty()) {
+            out.print(table);
+        }
+        if (small > 0) {
+            out.println("and " + Text.plural(small, "weight") + " with fewer than "
+                    + Text.count(Selector.DEFAULT_MIN_SIZE) + " elements, " + Text.count(smallBytes)
+                    + " bytes (--all lists them)");
+        }
+        out.println();
+        Table roles = new Table("ROLE", ">WEIGHTS", ">BYTES", ">PART");
+        for (Role role : Role.values()) {
+            int r = role.ordinal();
+            if (count[r] > 0) {
+                roles.row(role.id(), Text.count(count[r]), Text.count(bytes[r]),
+                        total == 0 ? "" : Text.percent((double) bytes[r] / total));
+            }
+        }
+        roles.row("total", Text.count(model.weights().size()), Text.count(total), "");
+        out.print(roles);
+    }
+
+    private static String uses(List<String> uses) {
+        return switch (uses.size()) {
+            case 0 -> "nothing";
+            case 1 -> uses.getFirst();
+            default -> uses.getFirst() + " and " + (uses.size() - 1) + " more";
+        };
+    }
+
+    private static void json(Model model, PrintStream out) throws IOException {
+        try (JsonGenerator json = Names.json(out)) {
+            json.writeStartObject();
+            json.writeStringField("path", model.path().toString());
+            json.writeStringField("format", model.format());
+            json.writeArrayFieldStart("files");
+            for (Path file : model.files()) {
+                json.writeString(file.toString());
+            }
+            json.writeEndArray();
+            json.writeNumberField("bytes", model.bytes());
+            json.writeObjectFieldStart("properties");
+            for (Map.Entry<String, String> property : model.properties().entrySet()) {
+                json.writeStringField(property.getKey(), property.getValue());
+            }
+            json.writeEndObject();
+            json.writeArrayFieldStart("weights");
+            for (Weight weight : model.weights()) {
+                json.writeStartObject();
+                Names.weight(json, weight);
+                json.writeNumberField("bytes", weight.tensor().bytes());
+                json.writeNumberField("inputAxis", weight.inputAxis());
+                json.writeNumberField("outputAxis", weight.outputAxis());
+                json.writeArrayFieldStart("uses");
+                for (String use : weight.uses()) {
+                    json.writeString(use);
+                }
+                json.writeEndArray();
+                json.writeStringField("obstacle", weight.obstacle().orElse(null));
+                json.writeEndObject();
+            }
+            json.writeEndArray();
+            json.writeEndObject();
+        }
+        out.println();
+    }
+}

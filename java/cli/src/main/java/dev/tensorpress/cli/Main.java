@@ -1,0 +1,175 @@
+package dev.tensorpress.cli;
+
+import dev.tensorpress.kernel.KernelException;
+import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.pass.NonFiniteWeightException;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.channels.ClosedByInterruptException;
+import java.nio.charset.CharacterCodingException;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.FileSystemException;
+import java.nio.file.NoSuchFileException;
+import java.util.List;
+
+/** The {@code tensorpress} command. */
+public final class Main {
+    static final int OK = 0;
+    static final int USAGE = 2;
+    static final int MALFORMED = 3;
+    static final int UNSUPPORTED = 4;
+    static final int IO = 5;
+    static final int INTERNAL = 70;
+
+    private static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "evaluate", "doctor", "demo");
+    private static final long PATIENCE_MILLIS = 5000;
+
+    private Main() {}
+
+    /** Runs one command and ends the process with its exit code. */
+    public static void main(String[] args) {
+        boolean[] done = new boolean[1];
+        Thread main = Thread.currentThread();
+        // On Ctrl-C the work is interrupted and waited for, so that it takes its temporary files away itself.
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            synchronized (done) {
+                if (done[0]) {
+                    return;
+                }
+            }
+            main.interrupt();
+            try {
+                main.join(PATIENCE_MILLIS);
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+        }));
+        int code = run(args, System.out, System.err);
+        System.out.flush();
+        synchronized (done) {
+            done[0] = true;
+        }
+        System.exit(code);
+    }
+
+    /**
+     * Runs one command in this process.
+     *
+     * @return its exit code: 0 done, 2 wrong usage, 3 malformed model, 4 unsupported request, 5 input or output failed,
+     *     70 a fault of ours
+     */
+    public static int run(String[] args, PrintStream out, PrintStream err) {
+        Console console = new Console(out, err);
+        try {
+            return dispatch(args, console);
+        } catch (Exception | LinkageError | OutOfMemoryError e) {
+            console.clearProgress();
+            err.println("tensorpress: " + oneLine(message(e)));
+            for (String arg : args) {
+                if (arg.equals("--" + Syntax.STACKTRACE)) {
+                    e.printStackTrace(err);
+                }
+            }
+            return code(e);
+        }
+    }
+
+    private static int dispatch(String[] args, Console console) throws IOException {
+        if (args.length == 0) {
+            throw new UsageException("missing command: " + String.join(", ", COMMANDS) + " (see tensorpress --help)");
+        }
+        switch (args[0]) {
+            case "-h", "--help", "help" -> {
+                Command of = args.length > 1 ? command(args[1]) : null;
+                if (of == null) {
+                    console.out().print(overview());
+                } else {
+                    of.syntax().help(console.out());
+                }
+                return OK;
+            }
+            case "-V", "--version" -> {
+                String version = Main.class.getPackage().getImplementationVersion();
+                console.out().println("tensorpress " + (version == null ? "(unpackaged)" : version));
+                return OK;
+            }
+            default -> { }
+        }
+        Command command = command(args[0]);
+        if (command == null) {
+            throw new UsageException("no command '" + args[0] + "'; there are " + String.join(", ", COMMANDS));
+        }
+        Arguments arguments = command.syntax().parse(args);
+        if (arguments == null) {
+            command.syntax().help(console.out());
+            return OK;
+        }
+        command.run(arguments, console);
+        return OK;
+    }
+
+    /** One class each: what a command does not need is not loaded. */
+    private static Command command(String name) {
+        return switch (name) {
+            case "inspect" -> new InspectCommand();
+            case "plan" -> new PlanCommand();
+            case "compress" -> new CompressCommand();
+            case "evaluate" -> new EvaluateCommand();
+            case "doctor" -> new DoctorCommand();
+            case "demo" -> new DemoCommand();
+            default -> null;
+        };
+    }
+
+    private static String overview() {
+        StringBuilder text = new StringBuilder("Compresses trained models.\n\nUsage: tensorpress COMMAND ...\n\n");
+        for (String name : COMMANDS) {
+            text.append("  ").append(Text.left(name, 11)).append(command(name).syntax().summary()).append('\n');
+        }
+        return text.append("""
+
+                tensorpress COMMAND --help tells more. --stacktrace shows where an error came from.
+                Exit codes: 0 done, 2 usage, 3 malformed model, 4 unsupported request, 5 input or output, 70 internal.
+                """).toString();
+    }
+
+    private static int code(Throwable e) {
+        return switch (e) {
+            case MalformedModelException m -> MALFORMED;
+            case UnsupportedRequestException r -> UNSUPPORTED;
+            case NonFiniteWeightException n -> UNSUPPORTED;
+            case UnsatisfiedLinkError l -> UNSUPPORTED; // there is no native library for this machine
+            case KernelException k -> UNSUPPORTED;
+            case UsageException u -> USAGE;
+            case IOException i -> IO;
+            default -> INTERNAL;
+        };
+    }
+
+    /** What Java's exceptions about files leave out. */
+    private static String message(Throwable e) {
+        String said = e.getMessage() == null ? "" : e.getMessage();
+        for (Throwable cause = e; cause != null; cause = cause.getCause()) {
+            if (cause instanceof ClosedByInterruptException) {
+                return "interrupted";
+            }
+        }
+        return switch (e) {
+            case NoSuchFileException f -> f.getReason() == null ? "no such file: " + f.getFile() : said;
+            case FileAlreadyExistsException f -> f.getReason() == null ? f.getFile() + " exists" : said;
+            case AccessDeniedException f -> f.getReason() == null ? "no permission: " + f.getFile() : said;
+            case FileSystemException f -> said;
+            case CharacterCodingException c -> "not UTF-8 text: " + said;
+            case IOException i -> said.isEmpty() ? i.toString() : said;
+            default -> code(e) != INTERNAL && !said.isEmpty()
+                    ? said
+                    : "internal error: " + e + " (--stacktrace shows where; please report it)";
+        };
+    }
+
+    private static String oneLine(String message) {
+        return message.replace("\r", "").strip().replace('\n', ' ');
+    }
+}

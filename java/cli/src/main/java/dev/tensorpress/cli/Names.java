@@ -1,0 +1,34 @@
+package dev.tensorpress.cli;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.model.Weight;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.util.Locale;
+
+/** What weights are called in output, and how JSON is written. */
+final class Names {
+    private Names() {}
+
+    static String dtype(Weight weight) {
+        return weight.tensor().dtype().name().toLowerCase(Locale.ROOT);
+    }
+
+    /** Writes to {@code out} and leaves it open. */
+    static JsonGenerator json(PrintStream out) throws IOException {
+        return new JsonFactory().createGenerator(out).disable(JsonGenerator.Feature.AUTO_CLOSE_TARGET)
+                .useDefaultPrettyPrinter();
+    }
+
+    static void weight(JsonGenerator json, Weight weight) throws IOException {
+        json.writeStringField("name", weight.name());
+        json.writeStringField("role", weight.role().id());
+        json.writeArrayFieldStart("shape");
+        for (long dim : weight.tensor().shape().dims()) {
+            json.writeNumber(dim);
+        }
+        json.writeEndArray();
+        json.writeStringField("dtype", dtype(weight));
+    }
+}

