@@ -1,0 +1,89 @@
+package dev.tensorpress.benchmarks;
+
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+
+import dev.tensorpress.kernel.OneDnn;
+import dev.tensorpress.kernel.Workers;
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.SymbolLookup;
+import java.lang.invoke.MethodHandle;
+
+/**
+ * The peer: oneDNN's reorder from f32 to s8, one scale to a row. It computes no scales, so they are given to it and cost
+ * it nothing; {@link Case#GIVEN_ROW} is the same work, {@link Case#ROW} is more.
+ */
+final class OneDnnWork implements Work {
+    private final Arena arena = Arena.ofShared();
+    private final Matrix in;
+    private final int threads;
+    private final MemorySegment out;
+    private final MemorySegment inverses;
+    private final OneDnn.Operation operation;
+
+    OneDnnWork(Matrix in, Workers workers) {
+        this.in = in;
+        threads = workers.threads();
+        out = arena.allocate(in.shape().elements(), 64);
+        inverses = arena.allocate(4L * in.rows, 64);
+        for (int r = 0; r < in.rows; r++) {
+            float max = 0;
+            for (long c = 0; c < in.cols; c++) {
+                max = Math.max(max, Math.abs(in.data.getAtIndex(JAVA_FLOAT, (long) r * in.cols + c)));
+            }
+            inverses.setAtIndex(JAVA_FLOAT, r, 1 / (max / 127));
+        }
+        OneDnn.version(); // loads it, and OpenMP with it
+        OpenMp.setThreads(threads);
+        operation = OneDnn.quantizeRows(in.rows, in.cols);
+    }
+
+    @Override
+    public void run() {
+        OpenMp.setThreads(threads);
+        operation.run(in.data, out, inverses);
+    }
+
+    @Override
+    public void check() {
+        for (long r = 0; r < in.rows; r++) {
+            float inverse = inverses.getAtIndex(JAVA_FLOAT, r);
+            for (long c = 0; c < in.cols; c++) {
+                long i = r * in.cols + c;
+                double code = Math.clamp(Math.rint(in.data.getAtIndex(JAVA_FLOAT, i) * inverse), -128, 127);
+                Plain.expect("code of oneDNN", r, c, code, out.get(JAVA_BYTE, i));
+            }
+        }
+    }
+
+    @Override
+    public long bytes() {
+        return in.data.byteSize() + out.byteSize() + inverses.byteSize();
+    }
+
+    @Override
+    public void close() {
+        operation.close();
+        arena.close();
+    }
+
+    /** Threads of oneDNN, which are OpenMP's. The number belongs to the thread that calls. */
+    private static final class OpenMp {
+        private static final MethodHandle SET_THREADS = Linker.nativeLinker().downcallHandle(
+                SymbolLookup.loaderLookup().findOrThrow("omp_set_num_threads"), FunctionDescriptor.ofVoid(JAVA_INT));
+
+        static void setThreads(int threads) {
+            try {
+                SET_THREADS.invokeExact(threads);
+            } catch (RuntimeException | Error e) {
+                throw e;
+            } catch (Throwable e) {
+                throw new AssertionError(e);
+            }
+        }
+    }
+}
