@@ -5,6 +5,9 @@
 
 #include "core/dispatch.h"
 #include "support.h"
+#include "tensorpress/sparse.h"
+#include "tensorpress/prune.h"
+#include "tensorpress/spmm.h"
 
 int main(int argc, char **argv) {
     test_start("test_isa");
@@ -26,6 +29,10 @@ int main(int argc, char **argv) {
     tp_error error;
     int64_t row, col;
     uint64_t sum;
+    const tp_product product = {.a = {.rows = 1, .cols = 1, .stride = 1, .type = TP_F32, .layout = TP_SPARSE_CSR32},
+                                .n = 1, .b_stride = 1, .out_stride = 1};
+    const int64_t offsets[2] = {0, 1};
+    const uint32_t index = 0;
     char scratch[256] __attribute__((aligned(64)));
 #define EXPECT(call) CHECK((call) == expected, "%s: %s", name, #call)
     EXPECT(tp_quantize(&q, 0, 1, &x, &code, &scale, &zero, scratch));
@@ -39,6 +46,36 @@ int main(int argc, char **argv) {
     EXPECT(tp_unpack4(TP_I4, &byte, 1, &code));
     EXPECT(tp_convert(TP_F32, &x, 1, TP_F16, &half));
     EXPECT(tp_find_nonfinite(&q, &x, &row, &col));
+    const tp_sparse sparse = {.rows = 1, .cols = 1, .stride = 1, .type = TP_F32, .layout = TP_SPARSE_BITMASK};
+    tp_survey survey;
+    int64_t count;
+    EXPECT(tp_sparse_survey(&sparse, 0, 1, &x, &survey));
+    EXPECT(tp_sparse_count(&sparse, 0, 1, &x, &count));
+    EXPECT(tp_sparse_pack(&sparse, 0, 1, &x, offsets, &byte, &out));
+    EXPECT(tp_sparse_count_mask(&sparse, 0, 1, &byte, &count));
+    byte = 1; /* where nothing was packed, too */
+    EXPECT(tp_sparse_check(&sparse, 0, 1, 1, offsets, &byte, &row));
+    EXPECT(tp_sparse_unpack(&sparse, 0, 1, offsets, &byte, &x, &out));
+    const tp_scores s = {.rows = 1, .cols = 1, .stride = 1, .type = TP_F32, .order = TP_ORDER_MAGNITUDE};
+    static int64_t counts[TP_PRUNE_COUNTS];
+    uint32_t key;
+    char keys[1 << 13] __attribute__((aligned(64)));
+    EXPECT(tp_prune_histogram(&s, 0, 1, &x, 0, 0, counts));
+    EXPECT(tp_prune_count(&s, 0, 1, &x, 0, &row, &col));
+    EXPECT(tp_prune_find(&s, 0, 1, &x, 0, 0, &row, &col));
+    EXPECT(tp_prune_mask(&s, 0, 1, &x, 0, 0, 0, &byte));
+    EXPECT(tp_prune_key(&s, 1, &key));
+    EXPECT(tp_prune_lines(&s, 1, 0, 1, &x, 1, &byte, keys));
+    EXPECT(tp_prune_nm(&s, 1, 0, 1, &x, 1, 1, &byte));
+    EXPECT(tp_prune_blocks(&s, 1, 1, 0, 1, &x, &out));
+    EXPECT(tp_prune_expand(&s, 1, 1, 0, 1, &code, &byte));
+    EXPECT(tp_prune_apply(&s, 0, 1, &x, &byte, &out));
+    EXPECT(tp_prune_error(&s, 0, 1, &x, &out, &error));
+    EXPECT(tp_spmm(&product, 0, 1, offsets, &index, &x, &x, &out));
+    EXPECT(tp_spmm_segment(&product, 0, 0, 0, offsets, &index, &x, &x, &out));
+    EXPECT(tp_spmm_column(&product, 0, 0, offsets, &index, &col));
+    EXPECT(tp_spmm_add(&product, 0, 1, &x, &out));
+    EXPECT(tp_spmm_transposed(&product, 0, 1, 0, 1, offsets, &index, &x, &x, &out));
     EXPECT(tp_stream_narrow(&x, 1, &byte));
     EXPECT(tp_stream_read(&x, 4, &sum));
     tp_tier tier = -1;

@@ -42,7 +42,9 @@ enum {
     TP_ERR_RANGE = 4,       /* begin/end outside the lines, or not on a boundary that the function asks for */
     TP_ERR_NONFINITE = 5,   /* the input holds NaN or infinity; tp_find_nonfinite() says where */
     TP_ERR_SCALE = 6,       /* a scale is not representable in the scale type that was asked for */
-    TP_ERR_ISA = 7          /* TENSORPRESS_ISA names a tier that is unknown, or that this machine lacks */
+    TP_ERR_ISA = 7,         /* TENSORPRESS_ISA names a tier that is unknown, or that this machine lacks */
+    TP_ERR_FORMAT = 8,      /* offsets, indices or masks of a sparse matrix contradict each other or its shape */
+    TP_ERR_LAYOUT = 9       /* the matrix does not fit the sparse layout: a gap too wide, a group too full */
 };
 
 /* Element types. The values are pinned. */
@@ -56,6 +58,13 @@ enum {
     TP_I4 = 6,    /* two's complement, two elements to a byte, the first in the low nibble */
     TP_U4 = 7     /* unsigned, packed like TP_I4 */
 };
+
+/* Difference between a line of a tensor and its compressed form. */
+typedef struct tp_error {
+    double sum_squared_error;  /* sum of (x - x')^2, f64 */
+    double sum_squares;        /* sum of x^2, f64 */
+    double max_error;          /* max |x - x'|, NaN if any of them is */
+} tp_error;
 
 /* Instruction-set tiers, from the portable one up. The values are pinned. */
 typedef int32_t tp_tier;

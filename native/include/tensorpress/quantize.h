@@ -112,13 +112,6 @@ typedef struct tp_quant {
     float clip_min;                 /* smallest ratio of the search, in (0, 1] */
 } tp_quant;
 
-/* Difference between a line and its quantized form. */
-typedef struct tp_error {
-    double sum_squared_error;  /* sum of (x - x')^2, f64 */
-    double sum_squares;        /* sum of x^2, f64 */
-    double max_error;          /* max |x - x'|, NaN if any of them is */
-} tp_error;
-
 /* The number of lines of this quantization, of groups, and of bytes that the codes take from the first to the last.
    Needs only the shape, out_type, layout and pad, as does tp_quantize_scratch. Both work whatever TENSORPRESS_ISA. */
 TP_API tp_status tp_quantize_sizes(const tp_quant *spec, int64_t *lines, int64_t *groups, int64_t *code_bytes);

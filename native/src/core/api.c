@@ -17,6 +17,8 @@ const char *tp_status_name(tp_status status) {
     case TP_ERR_NONFINITE: return "TP_ERR_NONFINITE";
     case TP_ERR_SCALE: return "TP_ERR_SCALE";
     case TP_ERR_ISA: return "TP_ERR_ISA";
+    case TP_ERR_FORMAT: return "TP_ERR_FORMAT";
+    case TP_ERR_LAYOUT: return "TP_ERR_LAYOUT";
     default: return "TP_ERR_UNKNOWN";
     }
 }

@@ -110,6 +110,24 @@ public class Kernels extends Kernels$shared {
     public static int TP_ERR_ISA() {
         return TP_ERR_ISA;
     }
+    private static final int TP_ERR_FORMAT = (int)8L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_ERR_FORMAT = 8
+     * }
+     */
+    public static int TP_ERR_FORMAT() {
+        return TP_ERR_FORMAT;
+    }
+    private static final int TP_ERR_LAYOUT = (int)9L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_ERR_LAYOUT = 9
+     * }
+     */
+    public static int TP_ERR_LAYOUT() {
+        return TP_ERR_LAYOUT;
+    }
     /**
      * {@snippet lang=c :
      * typedef int32_t tp_dtype
@@ -684,6 +702,828 @@ public class Kernels extends Kernels$shared {
                 traceDowncall("tp_stream_read", in, n_bytes, out);
             }
             return (int)mh$.invokeExact(in, n_bytes, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int TP_ORDER_MAGNITUDE = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_ORDER_MAGNITUDE = 1
+     * }
+     */
+    public static int TP_ORDER_MAGNITUDE() {
+        return TP_ORDER_MAGNITUDE;
+    }
+    private static final int TP_ORDER_VALUE = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_ORDER_VALUE = 2
+     * }
+     */
+    public static int TP_ORDER_VALUE() {
+        return TP_ORDER_VALUE;
+    }
+    private static final int TP_PRUNE_DIGITS = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_PRUNE_DIGITS = 3
+     * }
+     */
+    public static int TP_PRUNE_DIGITS() {
+        return TP_PRUNE_DIGITS;
+    }
+    private static final int TP_PRUNE_COUNTS = (int)2048L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_PRUNE_COUNTS = 2048
+     * }
+     */
+    public static int TP_PRUNE_COUNTS() {
+        return TP_PRUNE_COUNTS;
+    }
+
+    private static class tp_prune_histogram {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_histogram");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_histogram(const tp_scores *spec, int64_t begin, int64_t end, const void *in, int32_t digit, uint32_t prefix, int64_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_histogram$descriptor() {
+        return tp_prune_histogram.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_histogram(const tp_scores *spec, int64_t begin, int64_t end, const void *in, int32_t digit, uint32_t prefix, int64_t *counts)
+     * }
+     */
+    public static MethodHandle tp_prune_histogram$handle() {
+        return tp_prune_histogram.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_histogram(const tp_scores *spec, int64_t begin, int64_t end, const void *in, int32_t digit, uint32_t prefix, int64_t *counts)
+     * }
+     */
+    public static MemorySegment tp_prune_histogram$address() {
+        return tp_prune_histogram.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_histogram(const tp_scores *spec, int64_t begin, int64_t end, const void *in, int32_t digit, uint32_t prefix, int64_t *counts)
+     * }
+     */
+    public static int tp_prune_histogram(MemorySegment spec, long begin, long end, MemorySegment in, int digit, int prefix, MemorySegment counts) {
+        var mh$ = tp_prune_histogram.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_histogram", spec, begin, end, in, digit, prefix, counts);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, digit, prefix, counts);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_count {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_count");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_count(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t *larger, int64_t *equal)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_count$descriptor() {
+        return tp_prune_count.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_count(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t *larger, int64_t *equal)
+     * }
+     */
+    public static MethodHandle tp_prune_count$handle() {
+        return tp_prune_count.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_count(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t *larger, int64_t *equal)
+     * }
+     */
+    public static MemorySegment tp_prune_count$address() {
+        return tp_prune_count.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_count(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t *larger, int64_t *equal)
+     * }
+     */
+    public static int tp_prune_count(MemorySegment spec, long begin, long end, MemorySegment in, int key, MemorySegment larger, MemorySegment equal) {
+        var mh$ = tp_prune_count.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_count", spec, begin, end, in, key, larger, equal);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, key, larger, equal);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_find {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_find");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_find(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t skip, int64_t *row, int64_t *col)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_find$descriptor() {
+        return tp_prune_find.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_find(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t skip, int64_t *row, int64_t *col)
+     * }
+     */
+    public static MethodHandle tp_prune_find$handle() {
+        return tp_prune_find.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_find(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t skip, int64_t *row, int64_t *col)
+     * }
+     */
+    public static MemorySegment tp_prune_find$address() {
+        return tp_prune_find.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_find(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t skip, int64_t *row, int64_t *col)
+     * }
+     */
+    public static int tp_prune_find(MemorySegment spec, long begin, long end, MemorySegment in, int key, long skip, MemorySegment row, MemorySegment col) {
+        var mh$ = tp_prune_find.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_find", spec, begin, end, in, key, skip, row, col);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, key, skip, row, col);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_mask {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_mask");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_mask(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t tie_row, int64_t tie_col, uint8_t *mask)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_mask$descriptor() {
+        return tp_prune_mask.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_mask(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t tie_row, int64_t tie_col, uint8_t *mask)
+     * }
+     */
+    public static MethodHandle tp_prune_mask$handle() {
+        return tp_prune_mask.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_mask(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t tie_row, int64_t tie_col, uint8_t *mask)
+     * }
+     */
+    public static MemorySegment tp_prune_mask$address() {
+        return tp_prune_mask.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_mask(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t tie_row, int64_t tie_col, uint8_t *mask)
+     * }
+     */
+    public static int tp_prune_mask(MemorySegment spec, long begin, long end, MemorySegment in, int key, long tie_row, long tie_col, MemorySegment mask) {
+        var mh$ = tp_prune_mask.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_mask", spec, begin, end, in, key, tie_row, tie_col, mask);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, key, tie_row, tie_col, mask);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_key {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_DOUBLE,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_key");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_key(const tp_scores *spec, double score, uint32_t *key)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_key$descriptor() {
+        return tp_prune_key.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_key(const tp_scores *spec, double score, uint32_t *key)
+     * }
+     */
+    public static MethodHandle tp_prune_key$handle() {
+        return tp_prune_key.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_key(const tp_scores *spec, double score, uint32_t *key)
+     * }
+     */
+    public static MemorySegment tp_prune_key$address() {
+        return tp_prune_key.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_key(const tp_scores *spec, double score, uint32_t *key)
+     * }
+     */
+    public static int tp_prune_key(MemorySegment spec, double score, MemorySegment key) {
+        var mh$ = tp_prune_key.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_key", spec, score, key);
+            }
+            return (int)mh$.invokeExact(spec, score, key);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_lines {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_lines");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_lines(const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int64_t k, uint8_t *mask, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_lines$descriptor() {
+        return tp_prune_lines.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_lines(const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int64_t k, uint8_t *mask, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_prune_lines$handle() {
+        return tp_prune_lines.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_lines(const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int64_t k, uint8_t *mask, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_prune_lines$address() {
+        return tp_prune_lines.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_lines(const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int64_t k, uint8_t *mask, void *scratch)
+     * }
+     */
+    public static int tp_prune_lines(MemorySegment spec, int axis, long begin, long end, MemorySegment in, long k, MemorySegment mask, MemorySegment scratch) {
+        var mh$ = tp_prune_lines.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_lines", spec, axis, begin, end, in, k, mask, scratch);
+            }
+            return (int)mh$.invokeExact(spec, axis, begin, end, in, k, mask, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_lines_scratch {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_lines_scratch");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_lines_scratch(const tp_scores *spec, int32_t axis, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_lines_scratch$descriptor() {
+        return tp_prune_lines_scratch.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_lines_scratch(const tp_scores *spec, int32_t axis, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle tp_prune_lines_scratch$handle() {
+        return tp_prune_lines_scratch.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_lines_scratch(const tp_scores *spec, int32_t axis, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment tp_prune_lines_scratch$address() {
+        return tp_prune_lines_scratch.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_lines_scratch(const tp_scores *spec, int32_t axis, int64_t *bytes)
+     * }
+     */
+    public static int tp_prune_lines_scratch(MemorySegment spec, int axis, MemorySegment bytes) {
+        var mh$ = tp_prune_lines_scratch.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_lines_scratch", spec, axis, bytes);
+            }
+            return (int)mh$.invokeExact(spec, axis, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_nm {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_nm");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_nm(const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int32_t n, int32_t m, uint8_t *mask)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_nm$descriptor() {
+        return tp_prune_nm.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_nm(const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int32_t n, int32_t m, uint8_t *mask)
+     * }
+     */
+    public static MethodHandle tp_prune_nm$handle() {
+        return tp_prune_nm.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_nm(const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int32_t n, int32_t m, uint8_t *mask)
+     * }
+     */
+    public static MemorySegment tp_prune_nm$address() {
+        return tp_prune_nm.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_nm(const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int32_t n, int32_t m, uint8_t *mask)
+     * }
+     */
+    public static int tp_prune_nm(MemorySegment spec, int axis, long begin, long end, MemorySegment in, int n, int m, MemorySegment mask) {
+        var mh$ = tp_prune_nm.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_nm", spec, axis, begin, end, in, n, m, mask);
+            }
+            return (int)mh$.invokeExact(spec, axis, begin, end, in, n, m, mask);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_blocks {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_blocks");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_blocks(const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const void *in, float *scores)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_blocks$descriptor() {
+        return tp_prune_blocks.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_blocks(const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const void *in, float *scores)
+     * }
+     */
+    public static MethodHandle tp_prune_blocks$handle() {
+        return tp_prune_blocks.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_blocks(const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const void *in, float *scores)
+     * }
+     */
+    public static MemorySegment tp_prune_blocks$address() {
+        return tp_prune_blocks.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_blocks(const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const void *in, float *scores)
+     * }
+     */
+    public static int tp_prune_blocks(MemorySegment spec, long block_rows, long block_cols, long begin, long end, MemorySegment in, MemorySegment scores) {
+        var mh$ = tp_prune_blocks.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_blocks", spec, block_rows, block_cols, begin, end, in, scores);
+            }
+            return (int)mh$.invokeExact(spec, block_rows, block_cols, begin, end, in, scores);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_expand {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_expand");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_expand(const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const uint8_t *block_mask, uint8_t *mask)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_expand$descriptor() {
+        return tp_prune_expand.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_expand(const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const uint8_t *block_mask, uint8_t *mask)
+     * }
+     */
+    public static MethodHandle tp_prune_expand$handle() {
+        return tp_prune_expand.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_expand(const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const uint8_t *block_mask, uint8_t *mask)
+     * }
+     */
+    public static MemorySegment tp_prune_expand$address() {
+        return tp_prune_expand.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_expand(const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const uint8_t *block_mask, uint8_t *mask)
+     * }
+     */
+    public static int tp_prune_expand(MemorySegment spec, long block_rows, long block_cols, long begin, long end, MemorySegment block_mask, MemorySegment mask) {
+        var mh$ = tp_prune_expand.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_expand", spec, block_rows, block_cols, begin, end, block_mask, mask);
+            }
+            return (int)mh$.invokeExact(spec, block_rows, block_cols, begin, end, block_mask, mask);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_apply {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_apply");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_apply(const tp_scores *spec, int64_t begin, int64_t end, const void *in, const uint8_t *mask, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_apply$descriptor() {
+        return tp_prune_apply.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_apply(const tp_scores *spec, int64_t begin, int64_t end, const void *in, const uint8_t *mask, void *out)
+     * }
+     */
+    public static MethodHandle tp_prune_apply$handle() {
+        return tp_prune_apply.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_apply(const tp_scores *spec, int64_t begin, int64_t end, const void *in, const uint8_t *mask, void *out)
+     * }
+     */
+    public static MemorySegment tp_prune_apply$address() {
+        return tp_prune_apply.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_apply(const tp_scores *spec, int64_t begin, int64_t end, const void *in, const uint8_t *mask, void *out)
+     * }
+     */
+    public static int tp_prune_apply(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment mask, MemorySegment out) {
+        var mh$ = tp_prune_apply.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_apply", spec, begin, end, in, mask, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, mask, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_prune_error {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_prune_error");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_error(const tp_scores *spec, int64_t begin, int64_t end, const void *in, const void *out, tp_error *errors)
+     * }
+     */
+    public static FunctionDescriptor tp_prune_error$descriptor() {
+        return tp_prune_error.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_error(const tp_scores *spec, int64_t begin, int64_t end, const void *in, const void *out, tp_error *errors)
+     * }
+     */
+    public static MethodHandle tp_prune_error$handle() {
+        return tp_prune_error.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_prune_error(const tp_scores *spec, int64_t begin, int64_t end, const void *in, const void *out, tp_error *errors)
+     * }
+     */
+    public static MemorySegment tp_prune_error$address() {
+        return tp_prune_error.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_prune_error(const tp_scores *spec, int64_t begin, int64_t end, const void *in, const void *out, tp_error *errors)
+     * }
+     */
+    public static int tp_prune_error(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment out, MemorySegment errors) {
+        var mh$ = tp_prune_error.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_prune_error", spec, begin, end, in, out, errors);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, out, errors);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -1462,6 +2302,847 @@ public class Kernels extends Kernels$shared {
                 traceDowncall("tp_find_nonfinite", spec, in, row, col);
             }
             return (int)mh$.invokeExact(spec, in, row, col);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int TP_SPARSE_CSR16 = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_SPARSE_CSR16 = 1
+     * }
+     */
+    public static int TP_SPARSE_CSR16() {
+        return TP_SPARSE_CSR16;
+    }
+    private static final int TP_SPARSE_CSR32 = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_SPARSE_CSR32 = 2
+     * }
+     */
+    public static int TP_SPARSE_CSR32() {
+        return TP_SPARSE_CSR32;
+    }
+    private static final int TP_SPARSE_BSR = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_SPARSE_BSR = 3
+     * }
+     */
+    public static int TP_SPARSE_BSR() {
+        return TP_SPARSE_BSR;
+    }
+    private static final int TP_SPARSE_BITMASK = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_SPARSE_BITMASK = 4
+     * }
+     */
+    public static int TP_SPARSE_BITMASK() {
+        return TP_SPARSE_BITMASK;
+    }
+    private static final int TP_SPARSE_NM24 = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_SPARSE_NM24 = 5
+     * }
+     */
+    public static int TP_SPARSE_NM24() {
+        return TP_SPARSE_NM24;
+    }
+
+    private static class tp_sparse_survey {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_sparse_survey");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_survey(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, tp_survey *survey)
+     * }
+     */
+    public static FunctionDescriptor tp_sparse_survey$descriptor() {
+        return tp_sparse_survey.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_survey(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, tp_survey *survey)
+     * }
+     */
+    public static MethodHandle tp_sparse_survey$handle() {
+        return tp_sparse_survey.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_survey(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, tp_survey *survey)
+     * }
+     */
+    public static MemorySegment tp_sparse_survey$address() {
+        return tp_sparse_survey.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_sparse_survey(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, tp_survey *survey)
+     * }
+     */
+    public static int tp_sparse_survey(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment survey) {
+        var mh$ = tp_sparse_survey.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_sparse_survey", spec, begin, end, in, survey);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, survey);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_sparse_bytes {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_sparse_bytes");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_bytes(const tp_sparse *spec, int64_t units, int64_t *offsets, int64_t *indices, int64_t *values)
+     * }
+     */
+    public static FunctionDescriptor tp_sparse_bytes$descriptor() {
+        return tp_sparse_bytes.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_bytes(const tp_sparse *spec, int64_t units, int64_t *offsets, int64_t *indices, int64_t *values)
+     * }
+     */
+    public static MethodHandle tp_sparse_bytes$handle() {
+        return tp_sparse_bytes.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_bytes(const tp_sparse *spec, int64_t units, int64_t *offsets, int64_t *indices, int64_t *values)
+     * }
+     */
+    public static MemorySegment tp_sparse_bytes$address() {
+        return tp_sparse_bytes.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_sparse_bytes(const tp_sparse *spec, int64_t units, int64_t *offsets, int64_t *indices, int64_t *values)
+     * }
+     */
+    public static int tp_sparse_bytes(MemorySegment spec, long units, MemorySegment offsets, MemorySegment indices, MemorySegment values) {
+        var mh$ = tp_sparse_bytes.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_sparse_bytes", spec, units, offsets, indices, values);
+            }
+            return (int)mh$.invokeExact(spec, units, offsets, indices, values);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_sparse_count {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_sparse_count");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_count(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, int64_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_sparse_count$descriptor() {
+        return tp_sparse_count.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_count(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, int64_t *counts)
+     * }
+     */
+    public static MethodHandle tp_sparse_count$handle() {
+        return tp_sparse_count.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_count(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, int64_t *counts)
+     * }
+     */
+    public static MemorySegment tp_sparse_count$address() {
+        return tp_sparse_count.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_sparse_count(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, int64_t *counts)
+     * }
+     */
+    public static int tp_sparse_count(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment counts) {
+        var mh$ = tp_sparse_count.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_sparse_count", spec, begin, end, in, counts);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, counts);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_sparse_count_mask {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_sparse_count_mask");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_count_mask(const tp_sparse *spec, int64_t begin, int64_t end, const uint8_t *indices, int64_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_sparse_count_mask$descriptor() {
+        return tp_sparse_count_mask.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_count_mask(const tp_sparse *spec, int64_t begin, int64_t end, const uint8_t *indices, int64_t *counts)
+     * }
+     */
+    public static MethodHandle tp_sparse_count_mask$handle() {
+        return tp_sparse_count_mask.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_count_mask(const tp_sparse *spec, int64_t begin, int64_t end, const uint8_t *indices, int64_t *counts)
+     * }
+     */
+    public static MemorySegment tp_sparse_count_mask$address() {
+        return tp_sparse_count_mask.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_sparse_count_mask(const tp_sparse *spec, int64_t begin, int64_t end, const uint8_t *indices, int64_t *counts)
+     * }
+     */
+    public static int tp_sparse_count_mask(MemorySegment spec, long begin, long end, MemorySegment indices, MemorySegment counts) {
+        var mh$ = tp_sparse_count_mask.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_sparse_count_mask", spec, begin, end, indices, counts);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, indices, counts);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_sparse_pack {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_sparse_pack");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_pack(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, const int64_t *offsets, void *indices, void *values)
+     * }
+     */
+    public static FunctionDescriptor tp_sparse_pack$descriptor() {
+        return tp_sparse_pack.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_pack(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, const int64_t *offsets, void *indices, void *values)
+     * }
+     */
+    public static MethodHandle tp_sparse_pack$handle() {
+        return tp_sparse_pack.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_pack(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, const int64_t *offsets, void *indices, void *values)
+     * }
+     */
+    public static MemorySegment tp_sparse_pack$address() {
+        return tp_sparse_pack.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_sparse_pack(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, const int64_t *offsets, void *indices, void *values)
+     * }
+     */
+    public static int tp_sparse_pack(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment offsets, MemorySegment indices, MemorySegment values) {
+        var mh$ = tp_sparse_pack.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_sparse_pack", spec, begin, end, in, offsets, indices, values);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, offsets, indices, values);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_sparse_check {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_sparse_check");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_check(const tp_sparse *spec, int64_t begin, int64_t end, int64_t units, const int64_t *offsets, const void *indices, int64_t *bad_line)
+     * }
+     */
+    public static FunctionDescriptor tp_sparse_check$descriptor() {
+        return tp_sparse_check.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_check(const tp_sparse *spec, int64_t begin, int64_t end, int64_t units, const int64_t *offsets, const void *indices, int64_t *bad_line)
+     * }
+     */
+    public static MethodHandle tp_sparse_check$handle() {
+        return tp_sparse_check.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_check(const tp_sparse *spec, int64_t begin, int64_t end, int64_t units, const int64_t *offsets, const void *indices, int64_t *bad_line)
+     * }
+     */
+    public static MemorySegment tp_sparse_check$address() {
+        return tp_sparse_check.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_sparse_check(const tp_sparse *spec, int64_t begin, int64_t end, int64_t units, const int64_t *offsets, const void *indices, int64_t *bad_line)
+     * }
+     */
+    public static int tp_sparse_check(MemorySegment spec, long begin, long end, long units, MemorySegment offsets, MemorySegment indices, MemorySegment bad_line) {
+        var mh$ = tp_sparse_check.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_sparse_check", spec, begin, end, units, offsets, indices, bad_line);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, units, offsets, indices, bad_line);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_sparse_unpack {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_sparse_unpack");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_unpack(const tp_sparse *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_sparse_unpack$descriptor() {
+        return tp_sparse_unpack.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_unpack(const tp_sparse *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, void *out)
+     * }
+     */
+    public static MethodHandle tp_sparse_unpack$handle() {
+        return tp_sparse_unpack.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_sparse_unpack(const tp_sparse *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, void *out)
+     * }
+     */
+    public static MemorySegment tp_sparse_unpack$address() {
+        return tp_sparse_unpack.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_sparse_unpack(const tp_sparse *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, void *out)
+     * }
+     */
+    public static int tp_sparse_unpack(MemorySegment spec, long begin, long end, MemorySegment offsets, MemorySegment indices, MemorySegment values, MemorySegment out) {
+        var mh$ = tp_sparse_unpack.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_sparse_unpack", spec, begin, end, offsets, indices, values, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, offsets, indices, values, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int TP_SPMM_SEGMENT = (int)16384L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_SPMM_SEGMENT = 16384
+     * }
+     */
+    public static int TP_SPMM_SEGMENT() {
+        return TP_SPMM_SEGMENT;
+    }
+
+    private static class tp_spmm {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_spmm");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm(const tp_product *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_spmm$descriptor() {
+        return tp_spmm.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm(const tp_product *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static MethodHandle tp_spmm$handle() {
+        return tp_spmm.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm(const tp_product *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static MemorySegment tp_spmm$address() {
+        return tp_spmm.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_spmm(const tp_product *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static int tp_spmm(MemorySegment spec, long begin, long end, MemorySegment offsets, MemorySegment indices, MemorySegment values, MemorySegment b, MemorySegment out) {
+        var mh$ = tp_spmm.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_spmm", spec, begin, end, offsets, indices, values, b, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, offsets, indices, values, b, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_spmm_segment {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_spmm_segment");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_segment(const tp_product *spec, int64_t line, int64_t segment, int64_t column, const int64_t *offsets, const void *indices, const void *values, const void *b, void *partial)
+     * }
+     */
+    public static FunctionDescriptor tp_spmm_segment$descriptor() {
+        return tp_spmm_segment.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_segment(const tp_product *spec, int64_t line, int64_t segment, int64_t column, const int64_t *offsets, const void *indices, const void *values, const void *b, void *partial)
+     * }
+     */
+    public static MethodHandle tp_spmm_segment$handle() {
+        return tp_spmm_segment.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_segment(const tp_product *spec, int64_t line, int64_t segment, int64_t column, const int64_t *offsets, const void *indices, const void *values, const void *b, void *partial)
+     * }
+     */
+    public static MemorySegment tp_spmm_segment$address() {
+        return tp_spmm_segment.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_spmm_segment(const tp_product *spec, int64_t line, int64_t segment, int64_t column, const int64_t *offsets, const void *indices, const void *values, const void *b, void *partial)
+     * }
+     */
+    public static int tp_spmm_segment(MemorySegment spec, long line, long segment, long column, MemorySegment offsets, MemorySegment indices, MemorySegment values, MemorySegment b, MemorySegment partial) {
+        var mh$ = tp_spmm_segment.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_spmm_segment", spec, line, segment, column, offsets, indices, values, b, partial);
+            }
+            return (int)mh$.invokeExact(spec, line, segment, column, offsets, indices, values, b, partial);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_spmm_column {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_spmm_column");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_column(const tp_product *spec, int64_t line, int64_t segment, const int64_t *offsets, const void *indices, int64_t *column)
+     * }
+     */
+    public static FunctionDescriptor tp_spmm_column$descriptor() {
+        return tp_spmm_column.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_column(const tp_product *spec, int64_t line, int64_t segment, const int64_t *offsets, const void *indices, int64_t *column)
+     * }
+     */
+    public static MethodHandle tp_spmm_column$handle() {
+        return tp_spmm_column.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_column(const tp_product *spec, int64_t line, int64_t segment, const int64_t *offsets, const void *indices, int64_t *column)
+     * }
+     */
+    public static MemorySegment tp_spmm_column$address() {
+        return tp_spmm_column.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_spmm_column(const tp_product *spec, int64_t line, int64_t segment, const int64_t *offsets, const void *indices, int64_t *column)
+     * }
+     */
+    public static int tp_spmm_column(MemorySegment spec, long line, long segment, MemorySegment offsets, MemorySegment indices, MemorySegment column) {
+        var mh$ = tp_spmm_column.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_spmm_column", spec, line, segment, offsets, indices, column);
+            }
+            return (int)mh$.invokeExact(spec, line, segment, offsets, indices, column);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_spmm_add {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_spmm_add");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_add(const tp_product *spec, int64_t line, int64_t segments, const void *partials, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_spmm_add$descriptor() {
+        return tp_spmm_add.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_add(const tp_product *spec, int64_t line, int64_t segments, const void *partials, void *out)
+     * }
+     */
+    public static MethodHandle tp_spmm_add$handle() {
+        return tp_spmm_add.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_add(const tp_product *spec, int64_t line, int64_t segments, const void *partials, void *out)
+     * }
+     */
+    public static MemorySegment tp_spmm_add$address() {
+        return tp_spmm_add.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_spmm_add(const tp_product *spec, int64_t line, int64_t segments, const void *partials, void *out)
+     * }
+     */
+    public static int tp_spmm_add(MemorySegment spec, long line, long segments, MemorySegment partials, MemorySegment out) {
+        var mh$ = tp_spmm_add.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_spmm_add", spec, line, segments, partials, out);
+            }
+            return (int)mh$.invokeExact(spec, line, segments, partials, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_spmm_transposed {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_spmm_transposed");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_transposed(const tp_product *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_spmm_transposed$descriptor() {
+        return tp_spmm_transposed.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_transposed(const tp_product *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static MethodHandle tp_spmm_transposed$handle() {
+        return tp_spmm_transposed.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_spmm_transposed(const tp_product *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static MemorySegment tp_spmm_transposed$address() {
+        return tp_spmm_transposed.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_spmm_transposed(const tp_product *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static int tp_spmm_transposed(MemorySegment spec, long begin, long end, long first, long last, MemorySegment offsets, MemorySegment indices, MemorySegment values, MemorySegment b, MemorySegment out) {
+        var mh$ = tp_spmm_transposed.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_spmm_transposed", spec, begin, end, first, last, offsets, indices, values, b, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, first, last, offsets, indices, values, b, out);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

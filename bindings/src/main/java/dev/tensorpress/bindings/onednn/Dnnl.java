@@ -457,6 +457,24 @@ public class Dnnl extends Dnnl$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+    private static final int dnnl_format_tag_any = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.dnnl_format_tag_any = 1
+     * }
+     */
+    public static int dnnl_format_tag_any() {
+        return dnnl_format_tag_any;
+    }
+    private static final int dnnl_query_weights_md = (int)131L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.dnnl_query_weights_md = 131
+     * }
+     */
+    public static int dnnl_query_weights_md() {
+        return dnnl_query_weights_md;
+    }
 
     private static class dnnl_primitive_desc_destroy {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
@@ -511,6 +529,68 @@ public class Dnnl extends Dnnl$shared {
                 traceDowncall("dnnl_primitive_desc_destroy", primitive_desc);
             }
             return (int)mh$.invokeExact(primitive_desc);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class dnnl_primitive_desc_query_md {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Dnnl.C_POINTER,
+            Dnnl.C_POINTER,
+            Dnnl.C_INT,
+            Dnnl.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_primitive_desc_query_md");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * const_dnnl_memory_desc_t dnnl_primitive_desc_query_md(const_dnnl_primitive_desc_t primitive_desc, dnnl_query_t what, int index)
+     * }
+     */
+    public static FunctionDescriptor dnnl_primitive_desc_query_md$descriptor() {
+        return dnnl_primitive_desc_query_md.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * const_dnnl_memory_desc_t dnnl_primitive_desc_query_md(const_dnnl_primitive_desc_t primitive_desc, dnnl_query_t what, int index)
+     * }
+     */
+    public static MethodHandle dnnl_primitive_desc_query_md$handle() {
+        return dnnl_primitive_desc_query_md.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * const_dnnl_memory_desc_t dnnl_primitive_desc_query_md(const_dnnl_primitive_desc_t primitive_desc, dnnl_query_t what, int index)
+     * }
+     */
+    public static MemorySegment dnnl_primitive_desc_query_md$address() {
+        return dnnl_primitive_desc_query_md.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * const_dnnl_memory_desc_t dnnl_primitive_desc_query_md(const_dnnl_primitive_desc_t primitive_desc, dnnl_query_t what, int index)
+     * }
+     */
+    public static MemorySegment dnnl_primitive_desc_query_md(MemorySegment primitive_desc, int what, int index) {
+        var mh$ = dnnl_primitive_desc_query_md.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("dnnl_primitive_desc_query_md", primitive_desc, what, index);
+            }
+            return (MemorySegment)mh$.invokeExact(primitive_desc, what, index);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -1008,16 +1088,17 @@ public class Dnnl extends Dnnl$shared {
         }
     }
 
-    private static class dnnl_memory_create {
+    private static class dnnl_memory_desc_create_with_tag {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Dnnl.C_INT,
             Dnnl.C_POINTER,
+            Dnnl.C_INT,
             Dnnl.C_POINTER,
-            Dnnl.C_POINTER,
-            Dnnl.C_POINTER
+            Dnnl.C_INT,
+            Dnnl.C_INT
         );
 
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_memory_create");
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_memory_desc_create_with_tag");
 
         public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
     }
@@ -1025,45 +1106,45 @@ public class Dnnl extends Dnnl$shared {
     /**
      * Function descriptor for:
      * {@snippet lang=c :
-     * dnnl_status_t dnnl_memory_create(dnnl_memory_t *memory, const_dnnl_memory_desc_t memory_desc, dnnl_engine_t engine, void *handle)
+     * dnnl_status_t dnnl_memory_desc_create_with_tag(dnnl_memory_desc_t *memory_desc, int ndims, const dnnl_dims_t dims, dnnl_data_type_t data_type, dnnl_format_tag_t tag)
      * }
      */
-    public static FunctionDescriptor dnnl_memory_create$descriptor() {
-        return dnnl_memory_create.DESC;
+    public static FunctionDescriptor dnnl_memory_desc_create_with_tag$descriptor() {
+        return dnnl_memory_desc_create_with_tag.DESC;
     }
 
     /**
      * Downcall method handle for:
      * {@snippet lang=c :
-     * dnnl_status_t dnnl_memory_create(dnnl_memory_t *memory, const_dnnl_memory_desc_t memory_desc, dnnl_engine_t engine, void *handle)
+     * dnnl_status_t dnnl_memory_desc_create_with_tag(dnnl_memory_desc_t *memory_desc, int ndims, const dnnl_dims_t dims, dnnl_data_type_t data_type, dnnl_format_tag_t tag)
      * }
      */
-    public static MethodHandle dnnl_memory_create$handle() {
-        return dnnl_memory_create.HANDLE;
+    public static MethodHandle dnnl_memory_desc_create_with_tag$handle() {
+        return dnnl_memory_desc_create_with_tag.HANDLE;
     }
 
     /**
      * Address for:
      * {@snippet lang=c :
-     * dnnl_status_t dnnl_memory_create(dnnl_memory_t *memory, const_dnnl_memory_desc_t memory_desc, dnnl_engine_t engine, void *handle)
+     * dnnl_status_t dnnl_memory_desc_create_with_tag(dnnl_memory_desc_t *memory_desc, int ndims, const dnnl_dims_t dims, dnnl_data_type_t data_type, dnnl_format_tag_t tag)
      * }
      */
-    public static MemorySegment dnnl_memory_create$address() {
-        return dnnl_memory_create.ADDR;
+    public static MemorySegment dnnl_memory_desc_create_with_tag$address() {
+        return dnnl_memory_desc_create_with_tag.ADDR;
     }
 
     /**
      * {@snippet lang=c :
-     * dnnl_status_t dnnl_memory_create(dnnl_memory_t *memory, const_dnnl_memory_desc_t memory_desc, dnnl_engine_t engine, void *handle)
+     * dnnl_status_t dnnl_memory_desc_create_with_tag(dnnl_memory_desc_t *memory_desc, int ndims, const dnnl_dims_t dims, dnnl_data_type_t data_type, dnnl_format_tag_t tag)
      * }
      */
-    public static int dnnl_memory_create(MemorySegment memory, MemorySegment memory_desc, MemorySegment engine, MemorySegment handle) {
-        var mh$ = dnnl_memory_create.HANDLE;
+    public static int dnnl_memory_desc_create_with_tag(MemorySegment memory_desc, int ndims, MemorySegment dims, int data_type, int tag) {
+        var mh$ = dnnl_memory_desc_create_with_tag.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("dnnl_memory_create", memory, memory_desc, engine, handle);
+                traceDowncall("dnnl_memory_desc_create_with_tag", memory_desc, ndims, dims, data_type, tag);
             }
-            return (int)mh$.invokeExact(memory, memory_desc, engine, handle);
+            return (int)mh$.invokeExact(memory_desc, ndims, dims, data_type, tag);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -1071,14 +1152,19 @@ public class Dnnl extends Dnnl$shared {
         }
     }
 
-    private static class dnnl_memory_set_data_handle {
+    private static class dnnl_memory_desc_create_with_csr_encoding {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Dnnl.C_INT,
             Dnnl.C_POINTER,
-            Dnnl.C_POINTER
+            Dnnl.C_INT,
+            Dnnl.C_POINTER,
+            Dnnl.C_INT,
+            Dnnl.C_LONG,
+            Dnnl.C_INT,
+            Dnnl.C_INT
         );
 
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_memory_set_data_handle");
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_memory_desc_create_with_csr_encoding");
 
         public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
     }
@@ -1086,45 +1172,171 @@ public class Dnnl extends Dnnl$shared {
     /**
      * Function descriptor for:
      * {@snippet lang=c :
-     * dnnl_status_t dnnl_memory_set_data_handle(dnnl_memory_t memory, void *handle)
+     * dnnl_status_t dnnl_memory_desc_create_with_csr_encoding(dnnl_memory_desc_t *memory_desc, int ndims, const dnnl_dims_t dims, dnnl_data_type_t data_type, dnnl_dim_t nnz, dnnl_data_type_t indices_dt, dnnl_data_type_t pointers_dt)
      * }
      */
-    public static FunctionDescriptor dnnl_memory_set_data_handle$descriptor() {
-        return dnnl_memory_set_data_handle.DESC;
+    public static FunctionDescriptor dnnl_memory_desc_create_with_csr_encoding$descriptor() {
+        return dnnl_memory_desc_create_with_csr_encoding.DESC;
     }
 
     /**
      * Downcall method handle for:
      * {@snippet lang=c :
-     * dnnl_status_t dnnl_memory_set_data_handle(dnnl_memory_t memory, void *handle)
+     * dnnl_status_t dnnl_memory_desc_create_with_csr_encoding(dnnl_memory_desc_t *memory_desc, int ndims, const dnnl_dims_t dims, dnnl_data_type_t data_type, dnnl_dim_t nnz, dnnl_data_type_t indices_dt, dnnl_data_type_t pointers_dt)
      * }
      */
-    public static MethodHandle dnnl_memory_set_data_handle$handle() {
-        return dnnl_memory_set_data_handle.HANDLE;
+    public static MethodHandle dnnl_memory_desc_create_with_csr_encoding$handle() {
+        return dnnl_memory_desc_create_with_csr_encoding.HANDLE;
     }
 
     /**
      * Address for:
      * {@snippet lang=c :
-     * dnnl_status_t dnnl_memory_set_data_handle(dnnl_memory_t memory, void *handle)
+     * dnnl_status_t dnnl_memory_desc_create_with_csr_encoding(dnnl_memory_desc_t *memory_desc, int ndims, const dnnl_dims_t dims, dnnl_data_type_t data_type, dnnl_dim_t nnz, dnnl_data_type_t indices_dt, dnnl_data_type_t pointers_dt)
      * }
      */
-    public static MemorySegment dnnl_memory_set_data_handle$address() {
-        return dnnl_memory_set_data_handle.ADDR;
+    public static MemorySegment dnnl_memory_desc_create_with_csr_encoding$address() {
+        return dnnl_memory_desc_create_with_csr_encoding.ADDR;
     }
 
     /**
      * {@snippet lang=c :
-     * dnnl_status_t dnnl_memory_set_data_handle(dnnl_memory_t memory, void *handle)
+     * dnnl_status_t dnnl_memory_desc_create_with_csr_encoding(dnnl_memory_desc_t *memory_desc, int ndims, const dnnl_dims_t dims, dnnl_data_type_t data_type, dnnl_dim_t nnz, dnnl_data_type_t indices_dt, dnnl_data_type_t pointers_dt)
      * }
      */
-    public static int dnnl_memory_set_data_handle(MemorySegment memory, MemorySegment handle) {
-        var mh$ = dnnl_memory_set_data_handle.HANDLE;
+    public static int dnnl_memory_desc_create_with_csr_encoding(MemorySegment memory_desc, int ndims, MemorySegment dims, int data_type, long nnz, int indices_dt, int pointers_dt) {
+        var mh$ = dnnl_memory_desc_create_with_csr_encoding.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("dnnl_memory_set_data_handle", memory, handle);
+                traceDowncall("dnnl_memory_desc_create_with_csr_encoding", memory_desc, ndims, dims, data_type, nnz, indices_dt, pointers_dt);
             }
-            return (int)mh$.invokeExact(memory, handle);
+            return (int)mh$.invokeExact(memory_desc, ndims, dims, data_type, nnz, indices_dt, pointers_dt);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class dnnl_memory_create_v2 {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Dnnl.C_INT,
+            Dnnl.C_POINTER,
+            Dnnl.C_POINTER,
+            Dnnl.C_POINTER,
+            Dnnl.C_INT,
+            Dnnl.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_memory_create_v2");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_create_v2(dnnl_memory_t *memory, const_dnnl_memory_desc_t memory_desc, dnnl_engine_t engine, int nhandles, void **handles)
+     * }
+     */
+    public static FunctionDescriptor dnnl_memory_create_v2$descriptor() {
+        return dnnl_memory_create_v2.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_create_v2(dnnl_memory_t *memory, const_dnnl_memory_desc_t memory_desc, dnnl_engine_t engine, int nhandles, void **handles)
+     * }
+     */
+    public static MethodHandle dnnl_memory_create_v2$handle() {
+        return dnnl_memory_create_v2.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_create_v2(dnnl_memory_t *memory, const_dnnl_memory_desc_t memory_desc, dnnl_engine_t engine, int nhandles, void **handles)
+     * }
+     */
+    public static MemorySegment dnnl_memory_create_v2$address() {
+        return dnnl_memory_create_v2.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_create_v2(dnnl_memory_t *memory, const_dnnl_memory_desc_t memory_desc, dnnl_engine_t engine, int nhandles, void **handles)
+     * }
+     */
+    public static int dnnl_memory_create_v2(MemorySegment memory, MemorySegment memory_desc, MemorySegment engine, int nhandles, MemorySegment handles) {
+        var mh$ = dnnl_memory_create_v2.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("dnnl_memory_create_v2", memory, memory_desc, engine, nhandles, handles);
+            }
+            return (int)mh$.invokeExact(memory, memory_desc, engine, nhandles, handles);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class dnnl_memory_set_data_handle_v2 {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Dnnl.C_INT,
+            Dnnl.C_POINTER,
+            Dnnl.C_POINTER,
+            Dnnl.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_memory_set_data_handle_v2");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_set_data_handle_v2(dnnl_memory_t memory, void *handle, int index)
+     * }
+     */
+    public static FunctionDescriptor dnnl_memory_set_data_handle_v2$descriptor() {
+        return dnnl_memory_set_data_handle_v2.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_set_data_handle_v2(dnnl_memory_t memory, void *handle, int index)
+     * }
+     */
+    public static MethodHandle dnnl_memory_set_data_handle_v2$handle() {
+        return dnnl_memory_set_data_handle_v2.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_set_data_handle_v2(dnnl_memory_t memory, void *handle, int index)
+     * }
+     */
+    public static MemorySegment dnnl_memory_set_data_handle_v2$address() {
+        return dnnl_memory_set_data_handle_v2.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_set_data_handle_v2(dnnl_memory_t memory, void *handle, int index)
+     * }
+     */
+    public static int dnnl_memory_set_data_handle_v2(MemorySegment memory, MemorySegment handle, int index) {
+        var mh$ = dnnl_memory_set_data_handle_v2.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("dnnl_memory_set_data_handle_v2", memory, handle, index);
+            }
+            return (int)mh$.invokeExact(memory, handle, index);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -1316,6 +1528,78 @@ public class Dnnl extends Dnnl$shared {
                 traceDowncall("dnnl_matmul_primitive_desc_create", primitive_desc, engine, src_desc, weights_desc, bias_desc, dst_desc, attr);
             }
             return (int)mh$.invokeExact(primitive_desc, engine, src_desc, weights_desc, bias_desc, dst_desc, attr);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class dnnl_sgemm {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Dnnl.C_INT,
+            Dnnl.C_CHAR,
+            Dnnl.C_CHAR,
+            Dnnl.C_LONG,
+            Dnnl.C_LONG,
+            Dnnl.C_LONG,
+            Dnnl.C_FLOAT,
+            Dnnl.C_POINTER,
+            Dnnl.C_LONG,
+            Dnnl.C_POINTER,
+            Dnnl.C_LONG,
+            Dnnl.C_FLOAT,
+            Dnnl.C_POINTER,
+            Dnnl.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_sgemm");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_sgemm(char transa, char transb, dnnl_dim_t M, dnnl_dim_t N, dnnl_dim_t K, float alpha, const float *A, dnnl_dim_t lda, const float *B, dnnl_dim_t ldb, float beta, float *C, dnnl_dim_t ldc)
+     * }
+     */
+    public static FunctionDescriptor dnnl_sgemm$descriptor() {
+        return dnnl_sgemm.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_sgemm(char transa, char transb, dnnl_dim_t M, dnnl_dim_t N, dnnl_dim_t K, float alpha, const float *A, dnnl_dim_t lda, const float *B, dnnl_dim_t ldb, float beta, float *C, dnnl_dim_t ldc)
+     * }
+     */
+    public static MethodHandle dnnl_sgemm$handle() {
+        return dnnl_sgemm.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_sgemm(char transa, char transb, dnnl_dim_t M, dnnl_dim_t N, dnnl_dim_t K, float alpha, const float *A, dnnl_dim_t lda, const float *B, dnnl_dim_t ldb, float beta, float *C, dnnl_dim_t ldc)
+     * }
+     */
+    public static MemorySegment dnnl_sgemm$address() {
+        return dnnl_sgemm.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_sgemm(char transa, char transb, dnnl_dim_t M, dnnl_dim_t N, dnnl_dim_t K, float alpha, const float *A, dnnl_dim_t lda, const float *B, dnnl_dim_t ldb, float beta, float *C, dnnl_dim_t ldc)
+     * }
+     */
+    public static int dnnl_sgemm(byte transa, byte transb, long M, long N, long K, float alpha, MemorySegment A, long lda, MemorySegment B, long ldb, float beta, MemorySegment C, long ldc) {
+        var mh$ = dnnl_sgemm.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("dnnl_sgemm", transa, transb, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
+            }
+            return (int)mh$.invokeExact(transa, transb, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
