@@ -10,6 +10,7 @@ module dev.tensorpress {
     exports dev.tensorpress.kernel;
     exports dev.tensorpress.model;
     exports dev.tensorpress.model.onnx;
+    exports dev.tensorpress.model.safetensors;
     exports dev.tensorpress.pass;
     exports dev.tensorpress.tensor;
 }

@@ -3,11 +3,13 @@ package dev.tensorpress;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.OnnxModel;
+import dev.tensorpress.model.safetensors.Safetensors;
 import dev.tensorpress.pass.Workspace;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
@@ -84,7 +86,15 @@ public final class Compressor implements AutoCloseable {
      * @throws IOException if it cannot be read
      */
     public static Compressor open(Path path, Options options) throws IOException {
-        return new Compressor(OnnxModel.open(path, options.allowLinks), options);
+        try {
+            return new Compressor(OnnxModel.open(path, options.allowLinks), options);
+        } catch (MalformedModelException e) {
+            if (Files.isRegularFile(path) && Safetensors.resembles(path)) {
+                throw new UnsupportedRequestException(path + " is a safetensors file, and models are read from ONNX files; if it"
+                        + " was made with --target sparse, tensorpress expand makes an ONNX file of it");
+            }
+            throw e;
+        }
     }
 
     /** The model, for a look at its weights. */
@@ -93,28 +103,81 @@ public final class Compressor implements AutoCloseable {
     }
 
     /**
-     * What the recipe would do.
+     * What the recipe would do. Reads no data, unless a pass has to see the weights first: pruning does.
      *
      * @throws UnsupportedRequestException if the format has no such target or option
+     * @throws dev.tensorpress.pass.NonFiniteWeightException if a weight that has to be seen holds NaN or infinity
      */
     public Plan plan(Recipe recipe) {
         Target target = model.target(recipe.target(), recipe.options());
+        List<Candidate> candidates = new ArrayList<>();
+        boolean surveys = false;
+        for (Weight weight : model.weights()) {
+            List<Recipe.Step> steps = new ArrayList<>();
+            String reason = select(recipe, weight, steps);
+            candidates.add(new Candidate(weight, steps, reason));
+            for (Recipe.Step step : steps) {
+                surveys |= step.pass().surveys();
+            }
+        }
+        if (surveys) {
+            survey(recipe, candidates);
+        }
         List<Plan.Entry> entries = new ArrayList<>();
         Map<Weight, Form> forms = new LinkedHashMap<>();
-        for (Weight weight : model.weights()) {
-            Plan.Entry entry = plan(recipe, target, weight);
+        for (Candidate candidate : candidates) {
+            Plan.Entry entry = plan(target, candidate);
             entries.add(entry);
             if (entry.compressed()) {
-                forms.put(weight, entry.form());
+                forms.put(entry.weight(), entry.form());
             }
         }
         return new Plan(recipe, target, List.copyOf(entries), model.bytes(), target.size(forms));
     }
 
-    private static Plan.Entry plan(Recipe recipe, Target target, Weight weight) {
+    /** A weight with the steps that select it; if there is none, {@code reason} says why. */
+    private record Candidate(Weight weight, List<Recipe.Step> steps, String reason) {}
+
+    /** Puts in the place of each pass that surveys the one that its survey gives. */
+    private void survey(Recipe recipe, List<Candidate> candidates) {
+        try (Workers workers = new Workers(options.threads); Workspace workspace = new Workspace()) {
+            for (Recipe.Step step : recipe.steps()) {
+                if (!step.pass().surveys()) {
+                    continue;
+                }
+                List<Weight> weights = new ArrayList<>();
+                for (Candidate c : candidates) {
+                    if (indexOf(step, c) >= 0) {
+                        weights.add(c.weight);
+                    }
+                }
+                Recipe.Step seen = new Recipe.Step(step.name(), step.selector(),
+                        step.pass().survey(weights, workspace, workers));
+                for (Candidate c : candidates) {
+                    int at = indexOf(step, c);
+                    if (at >= 0) {
+                        c.steps.set(at, seen);
+                    }
+                }
+            }
+        }
+    }
+
+    /** By identity: two steps of a recipe may be equal. */
+    private static int indexOf(Recipe.Step step, Candidate candidate) {
+        for (int i = 0; i < candidate.steps.size(); i++) {
+            if (candidate.steps.get(i) == step) {
+                return i;
+            }
+        }
+        return -1;
+    }
+
+    private static Plan.Entry plan(Target target, Candidate candidate) {
+        Weight weight = candidate.weight;
+        List<Recipe.Step> steps = candidate.steps;
+        String reason = candidate.reason;
         long before = weight.tensor().bytes();
-        List<Recipe.Step> steps = new ArrayList<>();
-        String reason = select(recipe, weight, steps);
         if (!steps.isEmpty()) {
             List<Form> forms = new ArrayList<>();
             try {
@@ -127,8 +190,9 @@ public final class Compressor implements AutoCloseable {
                 form = target.accept(weight, wanted);
                 forms.set(forms.size() - 1, form);
                 long after = form.bytes(weight.tensor().shape());
-                if (after < before) {
-                    String note = form.describe().equals(wanted.describe()) ? "" : "wanted " + wanted.describe();
+                // Zeros in place save nothing by themselves, and yet are what was asked for.
+                if (after < before || after == before && form instanceof Form.Sparse) {
+                    String note = described(form).equals(described(wanted)) ? "" : "wanted " + wanted.describe();
                     return new Plan.Entry(weight, List.copyOf(steps), List.copyOf(forms), before, after, note);
                 }
                 reason = "would take " + after + " bytes as " + form.describe();
@@ -137,6 +201,11 @@ public final class Compressor implements AutoCloseable {
             }
         }
         return new Plan.Entry(weight, List.of(), List.of(), before, before, reason);
+    }
+
+    /** Where the zeros are kept is not what a recipe asks for. */
+    private static String described(Form form) {
+        return form instanceof Form.Sparse s ? s.stored(Form.Storage.MASKED).describe() : form.describe();
     }
 
     /** Fills {@code steps}; where it stays empty, the result says why. */

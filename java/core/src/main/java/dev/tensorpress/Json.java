@@ -40,6 +40,7 @@ final class Json {
             number(json, "ratio", report.ratio());
             number(json, "relativeError", report.relativeError());
             number(json, "seconds", report.nanos() * 1e-9);
+            sparsity(json, report.sparsity());
             json.writeArrayFieldStart("weights");
             for (Report.Entry entry : report.entries()) {
                 json.writeStartObject();
@@ -57,6 +58,7 @@ final class Json {
                 number(json, "sqnr", entry.sqnr());
                 number(json, "maxError", entry.maxError());
                 number(json, "seconds", entry.nanos() * 1e-9);
+                sparsity(json, entry.sparsity());
                 json.writeEndObject();
             }
             json.writeEndArray();
@@ -76,6 +78,33 @@ final class Json {
             throw new UncheckedIOException(e); // a StringWriter throws none
         }
         return text.toString();
+    }
+
+    private static void sparsity(JsonGenerator json, Report.Sparsity sparsity) throws IOException {
+        if (sparsity == null) {
+            return;
+        }
+        json.writeObjectFieldStart("sparsity");
+        json.writeNumberField("elements", sparsity.elements());
+        json.writeNumberField("zerosAsked", sparsity.zerosAsked());
+        json.writeNumberField("zerosReached", sparsity.zerosReached());
+        json.writeNumberField("bytesDense", sparsity.bytesDense());
+        json.writeObjectFieldStart("bytesStored");
+        for (Map.Entry<String, Long> layout : sparsity.layouts().entrySet()) {
+            if (layout.getValue() == null) {
+                json.writeNullField(layout.getKey());
+            } else {
+                json.writeNumberField(layout.getKey(), layout.getValue());
+            }
+        }
+        json.writeEndObject();
+        json.writeNumberField("bytesSmallest", sparsity.bytesSmallest());
+        if (!sparsity.smallest().isEmpty()) {
+            json.writeStringField("smallest", sparsity.smallest());
+            json.writeStringField("why", sparsity.why());
+        }
+        json.writeNumberField("bytesWritten", sparsity.bytesWritten());
+        json.writeEndObject();
     }
 
     private static void weight(JsonGenerator json, Weight weight) throws IOException {

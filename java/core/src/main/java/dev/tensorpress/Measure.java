@@ -1,9 +1,14 @@
 package dev.tensorpress;
 
 import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.pass.PruneChoice;
 import dev.tensorpress.pass.Workspace;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -14,16 +19,66 @@ final class Measure {
 
     static Report.Entry error(Plan.Entry planned, Encoding encoding, Workspace workspace, Workers workers, long began) {
         Tensor original = planned.weight().tensor();
-        // A cast, since a switch over patterns links at run time, which start-up would notice.
-        Encoding.Quantized q = (Encoding.Quantized) encoding;
+        Encoding values = encoding;
+        Report.Sparsity sparsity = null;
+        // Casts, since a switch over patterns links at run time, which start-up would notice.
+        if (encoding instanceof Encoding.Sparse sparse) {
+            values = sparse.values();
+            sparsity = sparsity(planned, sparse, workspace, workers);
+        }
+        Quantize.Error error = values instanceof Encoding.Dense dense
+                ? ofDense(original, dense.tensor(), workspace, workers)
+                : ofCodes(original, (Encoding.Quantized) values, workspace, workers);
+        return new Report.Entry(planned, error.sumSquaredError(), error.sumSquares(), error.maxError(), sparsity,
+                System.nanoTime() - began);
+    }
+
+    private static Quantize.Error ofCodes(Tensor original, Encoding.Quantized q, Workspace workspace,
+            Workers workers) {
         Quantize.Spec spec = Quantize.Spec.of(q.form(), original.dtype(), original.shape());
         MemorySegment lines = workspace.take(Workspace.Slot.ERRORS, Quantize.errorBytes(spec));
-        Quantize.Error error;
         try (Arena arena = Arena.ofShared()) {
-            error = Quantize.error(spec, original.data(), q.codes().data(), q.scalesAsF32(arena),
+            return Quantize.error(spec, original.data(), q.codes().data(), q.scalesAsF32(arena),
                     q.zeros() == null ? MemorySegment.NULL : q.zeros().data(), lines, workers);
         }
-        return new Report.Entry(planned, error.sumSquaredError(), error.sumSquares(), error.maxError(),
-                System.nanoTime() - began);
+    }
+
+    private static Quantize.Error ofDense(Tensor original, Tensor changed, Workspace workspace, Workers workers) {
+        Prune.Scores matrix = matrix(original.shape(), original.dtype());
+        MemorySegment rows = workspace.take(Workspace.Slot.ERRORS, Prune.errorBytes(matrix));
+        return Prune.error(matrix, original.data(), changed.data(), rows, workers);
+    }
+
+    private static Prune.Scores matrix(Shape shape, DType type) {
+        long cols = shape.rank() == 0 ? 1 : shape.dim(-1);
+        return Prune.Scores.of(cols == 0 ? 0 : shape.elements() / cols, cols, type);
+    }
+
+    private static Report.Sparsity sparsity(Plan.Entry planned, Encoding.Sparse encoding, Workspace workspace,
+            Workers workers) {
+        Tensor decoded;
+        if (encoding.values() instanceof Encoding.Dense dense) {
+            decoded = dense.tensor();
+        } else {
+            long bytes = DType.F32.bytes(encoding.shape().elements());
+            MemorySegment out = workspace.take(Workspace.Slot.DECODED, bytes);
+            encoding.decode(out, workers);
+            decoded = new Tensor(DType.F32, encoding.shape(), out);
+        }
+        long zeros = Prune.count(matrix(decoded.shape(), decoded.dtype()), decoded.data(), 0, workers).equal();
+        PruneChoice choice = choice(planned);
+        StoredSizes sizes = StoredSizes.of(encoding, choice.twoOfFourDown(planned.weight()), workspace, workers);
+        long written = encoding.form().storage() == Form.Storage.PACKED ? sizes.packed() : planned.bytesAfter();
+        return new Report.Sparsity(decoded.shape().elements(), choice.asked(planned.weight()), zeros, sizes.dense(),
+                sizes.layouts(), sizes.smallest(), sizes.least(), sizes.why(), written);
+    }
+
+    private static PruneChoice choice(Plan.Entry planned) {
+        for (Recipe.Step step : planned.steps()) {
+            if (step.pass() instanceof PruneChoice choice) {
+                return choice;
+            }
+        }
+        throw new IllegalStateException("no step pruned " + planned.weight().name());
     }
 }

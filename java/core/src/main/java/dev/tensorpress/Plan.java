@@ -9,7 +9,7 @@ import java.util.List;
  * What a recipe would do to a model, before any work.
  *
  * @param bytesBefore of the model's files
- * @param bytesAfter of the files that compression would write
+ * @param bytesAfter of the files that compression would write; an upper bound if {@link #bound}
  */
 public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, long bytesAfter) {
 
@@ -32,6 +32,16 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         public Form form() {
             return forms.isEmpty() ? new Form.Dense(weight.tensor().dtype()) : forms.getLast();
         }
+    }
+
+    /** True if the size depends on where zeros are, which is looked at when they are written; else it is exact. */
+    public boolean bound() {
+        for (Entry e : entries) {
+            if (e.form() instanceof Form.Sparse s && s.storage() == Form.Storage.PACKED) {
+                return true;
+            }
+        }
+        return false;
     }
 
     /** Number of weights that change. */

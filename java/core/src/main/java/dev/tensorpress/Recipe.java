@@ -4,6 +4,7 @@ import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.pass.Pass;
+import dev.tensorpress.pass.PrunePass;
 import dev.tensorpress.pass.QuantizePass;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -30,7 +31,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     public record Step(String name, Selector selector, Pass pass) {}
 
     /** Names of the presets. */
-    public static final List<String> NAMES = List.of("int8", "int8-dynamic", "int4");
+    public static final List<String> NAMES = List.of("int8", "int8-dynamic", "int4", "prune50", "sparse24", "prune50-int8");
 
     public Recipe {
         steps = List.copyOf(steps);
@@ -48,6 +49,18 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         QuantizePass blocks = channel.perBlock(64);
         List<Step> steps = new ArrayList<>();
         switch (name) {
+            case "prune50" -> {
+                return new Recipe(name, "", List.of(half()), List.of(), Map.of());
+            }
+            case "sparse24" -> {
+                Step step = step("prune", PrunePass.nm(2, 4), Role.LINEAR);
+                return new Recipe(name, "", List.of(step), List.of(), Map.of());
+            }
+            case "prune50-int8" -> {
+                steps.add(half());
+                steps.addAll(named("int8").steps);
+                return new Recipe(name, "", steps, List.of(), Map.of());
+            }
             case "int8" -> {
                 steps.add(value(blocks));
                 steps.add(step("linear", blocks.activations(Activations.BLOCKWISE), Role.LINEAR));
@@ -66,6 +79,12 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         steps.add(step("conv", channel, Role.CONV));
         steps.add(step("recurrent", channel, Role.RECURRENT));
         return new Recipe(name, "", steps, List.of(), Map.of());
+    }
+
+    /** Half of what each output sums over, in products and convolutions; see {@code docs/recipes.md} for the reasons. */
+    private static Step half() {
+        return new Step("prune", new Selector(Set.of(Role.LINEAR, Role.CONV), List.of(), Selector.DEFAULT_MIN_SIZE),
+                PrunePass.sparsity(0.5).scope(PrunePass.Scope.CHANNEL));
     }
 
     /**
@@ -96,6 +115,27 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
 
     private static Step step(String name, Pass pass, Role role) {
         return new Step(name, new Selector(Set.of(role), List.of(), Selector.DEFAULT_MIN_SIZE), pass);
+    }
+
+    /** The longest schedule of its passes: how often a model is pruned, and trained in between; 1 if there is none. */
+    public int scheduled() {
+        int most = 1;
+        for (Step step : steps) {
+            most = Math.max(most, step.pass.steps());
+        }
+        return most;
+    }
+
+    /** This recipe with every schedule at this step, from 1 to {@link #scheduled}; shorter ones at their last. */
+    public Recipe atStep(int number) {
+        if (number < 1 || number > scheduled()) {
+            throw new IllegalArgumentException("step must be 1 to " + scheduled() + ", but is " + number);
+        }
+        List<Step> all = new ArrayList<>();
+        for (Step step : steps) {
+            all.add(new Step(step.name, step.selector, step.pass.atStep(number)));
+        }
+        return new Recipe(name, target, all, excludes, options);
     }
 
     /** This recipe for another target. */

@@ -2,6 +2,7 @@ package dev.tensorpress;
 
 import dev.tensorpress.model.Role;
 import dev.tensorpress.pass.Pass;
+import dev.tensorpress.pass.PrunePass;
 import dev.tensorpress.pass.QuantizePass;
 import java.util.ArrayList;
 import java.util.Iterator;
@@ -115,9 +116,9 @@ final class RecipeYaml {
     }
 
     private Recipe.Step step(Node node, int number, long minSize) {
-        Map<String, Node> keys = mapping(node, "a step", "name", "select", "quantize");
-        if (!keys.containsKey("quantize")) {
-            throw wrong(node, "a step needs a method: 'quantize'");
+        Map<String, Node> keys = mapping(node, "a step", "name", "select", "prune", "quantize");
+        if (keys.containsKey("prune") == keys.containsKey("quantize")) {
+            throw wrong(node, "a step needs one method: 'prune' or 'quantize'");
         }
         String name = "step" + number;
         if (keys.containsKey("name")) {
@@ -127,7 +128,8 @@ final class RecipeYaml {
                         + ".bits=4 could not tell it from the option");
             }
         }
-        return new Recipe.Step(name, selector(keys.get("select"), minSize), quantize(keys.get("quantize")));
+        Pass pass = keys.containsKey("prune") ? prune(keys.get("prune")) : quantize(keys.get("quantize"));
+        return new Recipe.Step(name, selector(keys.get("select"), minSize), pass);
     }
 
     private Selector selector(Node node, long minSize) {
@@ -163,17 +165,69 @@ final class RecipeYaml {
         Pass pass = QuantizePass.int8();
         for (Map.Entry<String, Node> option : keys.entrySet()) {
             Node value = option.getValue();
-            try {
-                pass = pass.with(option.getKey(), value instanceof MappingNode && option.getKey().equals("clip")
-                        ? clip(value)
-                        : text(value, option.getKey()));
-            } catch (Misplaced e) {
-                throw e;
-            } catch (IllegalArgumentException e) {
-                throw wrong(value, e.getMessage());
-            }
+            pass = with(pass, option.getKey(), value, value instanceof MappingNode && option.getKey().equals("clip")
+                    ? clip(value)
+                    : text(value, option.getKey()));
         }
         return pass;
+    }
+
+    private Pass with(Pass pass, String option, Node node, String value) {
+        try {
+            return pass.with(option, value);
+        } catch (IllegalArgumentException e) {
+            throw wrong(node, e.getMessage());
+        }
+    }
+
+    private Pass prune(Node node) {
+        Map<String, Node> keys = mapping(node, "prune", "sparsity", "schedule", "step", "threshold", "budget", "pattern",
+                "scope");
+        Pass pass = null;
+        String said = null;
+        for (String option : List.of("sparsity", "schedule", "threshold", "budget", "pattern")) {
+            Node value = keys.get(option);
+            if (value == null || option.equals("pattern") && !text(value, option).contains(":")) {
+                continue;
+            }
+            if (said != null) {
+                throw wrong(value, "'" + said + "' and '" + option + "' exclude each other: both say how much goes");
+            }
+            said = option;
+            pass = with(PrunePass.sparsity(0), option, value, option.equals("schedule") ? schedule(value)
+                    : text(value, option));
+        }
+        if (pass == null) {
+            throw wrong(node, "prune needs 'sparsity', 'schedule', 'threshold', 'budget', or a pattern N:M");
+        }
+        // What depends on others comes last, wherever it stands.
+        for (String option : List.of("pattern", "scope", "step")) {
+            Node value = keys.get(option);
+            if (value == null || option.equals(said)) {
+                continue;
+            }
+            if (!pass.uses(option)) {
+                throw wrong(value, "'" + option + "' means nothing beside '" + said + "'");
+            }
+            pass = with(pass, option, value, text(value, option));
+        }
+        return pass;
+    }
+
+    /** A list of levels, or a map of the cubic one. */
+    private String schedule(Node node) {
+        if (node instanceof MappingNode) {
+            Map<String, Node> keys = mapping(node, "schedule", "from", "to", "steps");
+            StringBuilder cubic = new StringBuilder("cubic");
+            for (String key : List.of("from", "to", "steps")) {
+                if (!keys.containsKey(key)) {
+                    throw wrong(node, "schedule needs '" + key + "'");
+                }
+                cubic.append(':').append(text(keys.get(key), key));
+            }
+            return cubic.toString();
+        }
+        return String.join(",", texts(node, "schedule"));
     }
 
     private String clip(Node node) {
@@ -244,15 +298,6 @@ final class RecipeYaml {
     }
 
     private IllegalArgumentException misplaced(Optional<Mark> mark, String message) {
-        return new Misplaced(source + ":" + mark.map(m -> m.getLine() + 1).orElse(1) + ": " + message);
-    }
-
-    /** A message that says where already. */
-    private static final class Misplaced extends IllegalArgumentException {
-        private static final long serialVersionUID = 1;
-
-        Misplaced(String message) {
-            super(message);
-        }
+        return new IllegalArgumentException(source + ":" + mark.map(m -> m.getLine() + 1).orElse(1) + ": " + message);
     }
 }

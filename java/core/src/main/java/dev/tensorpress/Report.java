@@ -1,7 +1,9 @@
 package dev.tensorpress;
 
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 
 /**
  * What a compression did. Errors are measured on the decoded weights, never predicted.
@@ -18,9 +20,11 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
      *
      * @param sumSquaredError sum of squared differences to the original, {@code sumSquares} of the original, in f64
      * @param maxError largest difference
+     * @param sparsity what became of its zeros, null if it was not pruned
      * @param nanos wall time of encoding and measuring
      */
-    public record Entry(Plan.Entry planned, double sumSquaredError, double sumSquares, double maxError, long nanos) {
+    public record Entry(Plan.Entry planned, double sumSquaredError, double sumSquares, double maxError,
+            Sparsity sparsity, long nanos) {
         /** Frobenius norm of the difference over that of the original; 0 for a zero weight. */
         public double relativeError() {
             return sumSquares == 0 ? 0 : Math.sqrt(sumSquaredError / sumSquares);
@@ -30,6 +34,50 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
         public double sqnr() {
             return sumSquaredError == 0 ? Double.POSITIVE_INFINITY : 10 * Math.log10(sumSquares / sumSquaredError);
         }
+    }
+
+    /**
+     * Zeros of a pruned weight, or of all of them together, and what storing only the others would take. No number of
+     * zeros is a saving by itself: {@code bytesWritten} is what the file holds.
+     *
+     * @param zerosAsked elements that were to be zero
+     * @param zerosReached elements that are zero in the decoded result, of either sign
+     * @param bytesDense of all elements as they are encoded: codes and their scales if quantized
+     * @param layouts bytes in each way of leaving zeros out, by name; null where the weight does not fit it
+     * @param smallest name of the smallest of {@code dense} and the layouts
+     * @param bytesSmallest its bytes; in total, the sum over weights
+     * @param why it is the smallest, in words; empty in total
+     * @param bytesWritten of the weight's data in the file
+     */
+    public record Sparsity(long elements, long zerosAsked, long zerosReached, long bytesDense,
+            Map<String, Long> layouts, String smallest, long bytesSmallest, String why, long bytesWritten) {}
+
+    /** The sums over all pruned weights, layouts only where each fits; null if there are none. */
+    public Sparsity sparsity() {
+        long[] sums = new long[6];
+        Map<String, Long> layouts = null;
+        for (Entry e : entries) {
+            Sparsity s = e.sparsity;
+            if (s == null) {
+                continue;
+            }
+            sums[0] += s.elements;
+            sums[1] += s.zerosAsked;
+            sums[2] += s.zerosReached;
+            sums[3] += s.bytesDense;
+            sums[4] += s.bytesSmallest;
+            sums[5] += s.bytesWritten;
+            if (layouts == null) {
+                layouts = new LinkedHashMap<>(s.layouts);
+                continue;
+            }
+            for (Map.Entry<String, Long> layout : layouts.entrySet()) {
+                Long more = s.layouts.get(layout.getKey());
+                layout.setValue(layout.getValue() == null || more == null ? null : layout.getValue() + more);
+            }
+        }
+        return layouts == null ? null
+                : new Sparsity(sums[0], sums[1], sums[2], sums[3], layouts, "", sums[4], "", sums[5]);
     }
 
     /** Relative Frobenius error over all compressed weights together. */

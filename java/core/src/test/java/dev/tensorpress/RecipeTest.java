@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.pass.PrunePass;
 import dev.tensorpress.pass.QuantizePass;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -32,6 +33,28 @@ class RecipeTest {
                 pass(Recipe.named("int4").set("linear.clip", "9:0.7"), "linear"));
         assertTrue(pass(Recipe.named("int8").set("symmetric", "false"), "embedding").equals(
                 QuantizePass.int8().asymmetric()));
+    }
+
+    @Test
+    void schedulesAreTakenStepByStep() {
+        assertEquals(1, Recipe.named("prune50").scheduled());
+        Recipe r = Recipe.named("prune50-int8").set("schedule", "0.1,0.3,0.5");
+        assertEquals(3, r.scheduled());
+        PrunePass first = (PrunePass) r.atStep(1).steps().getFirst().pass();
+        assertEquals(1, first.step());
+        assertEquals(r.set("step", "1"), r.atStep(1));
+        assertEquals(r.steps().getLast(), r.atStep(2).steps().getLast());
+        assertThrows(IllegalArgumentException.class, () -> r.atStep(0));
+        assertThrows(IllegalArgumentException.class, () -> r.atStep(4));
+    }
+
+    @Test
+    void blocksOfScalesAreNotThoseOfPruning() {
+        Recipe r = Recipe.named("prune50-int8").set("block", "32");
+        assertEquals(Recipe.named("prune50").steps().getFirst(), r.steps().getFirst());
+        assertEquals(32, pass(r, "linear").block());
+        assertEquals(PrunePass.sparsity(0.7),
+                Recipe.named("sparse24").set("prune.sparsity", "0.7").steps().getFirst().pass());
     }
 
     @Test

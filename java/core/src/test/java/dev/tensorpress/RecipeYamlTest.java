@@ -6,6 +6,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Role;
+import dev.tensorpress.pass.PrunePass;
+import dev.tensorpress.pass.PrunePass.Pattern;
+import dev.tensorpress.pass.PrunePass.Scope;
 import dev.tensorpress.pass.QuantizePass;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -75,6 +78,63 @@ class RecipeYamlTest {
     }
 
     @Test
+    void everyKeyOfTheDocumentedPruning() throws IOException {
+        Recipe recipe = RecipeYaml.parse("docs", documented().get(1));
+        assertEquals(List.of(
+                new Recipe.Step("prune", new Selector(Set.of(Role.LINEAR, Role.CONV), List.of(), 4096),
+                        new PrunePass(Pattern.block(4, 4), Scope.GLOBAL, PrunePass.cubic(0.2, 0.8, 4), 2, 0, -1)),
+                new Recipe.Step("quantize", new Selector(Set.of(Role.LINEAR), List.of(), 4096),
+                        QuantizePass.int8().perBlock(64))), recipe.steps());
+    }
+
+    @Test
+    void everyWayToSayHowMuchIsPruned() {
+        for (Map.Entry<String, PrunePass> e : Map.of(
+                "sparsity: 0.3", PrunePass.sparsity(0.3),
+                "schedule: [0.1, 0.3]", PrunePass.sparsity(0).schedule(List.of(0.1, 0.3)),
+                "{step: 1, schedule: [0.1, 0.3], scope: channel}",
+                PrunePass.sparsity(0).schedule(List.of(0.1, 0.3)).scope(Scope.CHANNEL).atStep(1),
+                "schedule: 0.3", PrunePass.sparsity(0.3),
+                "threshold: 0.01", PrunePass.below(0.01),
+                "{pattern: row, budget: 1000}", PrunePass.budget(1000).pattern(Pattern.ROW),
+                "{scope: global, budget: 1000}", PrunePass.budget(1000),
+                "pattern: '1:2'", PrunePass.nm(1, 2)).entrySet()) {
+            String map = e.getKey().startsWith("{") ? e.getKey() : "{" + e.getKey() + "}";
+            assertEquals(e.getValue(),
+                    RecipeYaml.parse("x", "steps: [{prune: " + map + "}]").steps().getFirst().pass(), map);
+        }
+    }
+
+    @Test
+    void mistakesOfPruningAreNamedWithTheirLine() {
+        for (String[] bad : new String[][] {
+            {"sparsity: 1", "at least 0 and below 1"}, {"sparsity: [0.5]", "sparsity must be a single value"},
+            {"pattern: '3:2'", "1 <= N <= M <= 16"}, {"pattern: 4x4", "prune needs 'sparsity'"},
+            {"{}", "prune needs 'sparsity'"}, {"{sparsity: 0.5, budget: 9}", "exclude each other"},
+            {"{sparsity: 0.5, pattern: '2:4'}", "'sparsity' and 'pattern' exclude each other"},
+            {"{pattern: '2:4', scope: global}", "'scope' means nothing beside 'pattern'"},
+            {"{sparsity: 0.5, step: 1}", "'step' means nothing beside 'sparsity'"},
+            {"{schedule: [0.1, 0.5], step: 3}", "step must be 1 to 2"},
+            {"{budget: 10, scope: tensor}", "scope must be global"},
+            {"{threshold: 0.1, scope: channel}", "scope channel is for"},
+            {"{sparsity: 0.5, pattern: 4x4, scope: channel}", "scope channel is for"},
+            {"schedule: {from: 0, to: 0.5}", "schedule needs 'steps'"},
+            {"schedule: {from: 0, to: 0.5, step: 3}", "unknown key 'step' in schedule; known are from, to, steps"},
+            {"schedule: [0.5, 0.1]", "must not fall"}, {"sparsty: 0.5", "unknown key 'sparsty' in prune"},
+            {"block: 32", "unknown key 'block' in prune"}, {"7", "prune must be a map"},
+        }) {
+            String value = bad[0].startsWith("{") || bad[0].equals("7") ? bad[0] : "{" + bad[0] + "}";
+            String yaml = "name: x\nsteps:\n- prune: " + value + "\n";
+            String message = assertThrows(IllegalArgumentException.class, () -> RecipeYaml.parse("bad.yaml", yaml),
+                    value).getMessage();
+            assertTrue(message.startsWith("bad.yaml:3: ") && message.contains(bad[1]), message);
+        }
+        String both = "steps:\n- quantize: {}\n- prune: {sparsity: 0.5}\n  quantize: {}\n";
+        String message = assertThrows(IllegalArgumentException.class, () -> RecipeYaml.parse("bad.yaml", both)).getMessage();
+        assertTrue(message.startsWith("bad.yaml:3: a step needs one method"), message);
+    }
+
+    @Test
     void defaultsOfTheShortestRecipe() {
         Recipe recipe = RecipeYaml.parse("short.yaml", "min-size: 7\nsteps:\n- quantize: {}\n- quantize: {bits: 4}\n");
         Selector all = new Selector(Set.of(), List.of(), 7);
@@ -98,7 +158,7 @@ class RecipeYamlTest {
         "steps: [{quantize: {clip: {steps: 20, max: 2}}}]    | 1 | unknown key 'max' in clip",
         "steps: [{quantize: {blocks: 32}}]                   | 1 | unknown key 'blocks' in quantize; known are bits, block",
         "steps: [{quantize: 8}]                              | 1 | quantize must be a map",
-        "steps: [{select: {role: linear}}]                   | 1 | needs a method",
+        "steps: [{select: {role: linear}}]                   | 1 | needs one method",
         "steps: [{select: {role: dense}, quantize: {}}]      | 1 | no role 'dense'; there are linear, embedding",
         "steps: [{select: {min-size: -1}, quantize: {}}]     | 1 | min-size must be",
         "steps: [{name: a.b, quantize: {}}]                  | 1 | nor hold a dot",

@@ -87,4 +87,27 @@ public sealed interface Encoding {
             return wide;
         }
     }
+
+    /**
+     * A pruned weight, its zeros in place. {@code form.storage()} says how a file is to keep them.
+     *
+     * @param values dense with zeros, or codes that decode to 0 there
+     */
+    record Sparse(Form.Sparse form, Encoding values) implements Encoding {
+        public Sparse {
+            if (!form.values().equals(values.form())) {
+                throw new IllegalArgumentException(values.form() + " is not what " + form + " holds");
+            }
+        }
+
+        @Override
+        public Shape shape() {
+            return values.shape();
+        }
+
+        @Override
+        public void decode(MemorySegment out, Workers workers) {
+            values.decode(out, workers);
+        }
+    }
 }

@@ -120,6 +120,91 @@ public sealed interface Form {
         }
     }
 
+    /** How the zeros of a sparse form are kept. */
+    enum Storage {
+        /** As elements like the others: every runtime reads it, and no byte is saved. */
+        MASKED,
+        /** Left out: each other element is stored with its position as an int64, as ONNX's sparse tensors do. */
+        COORDINATES,
+        /** Left out, in the smallest of the layouts of {@code tensorpress/sparse.h} once the elements are known. */
+        PACKED
+    }
+
+    /**
+     * A form of which elements are exactly zero.
+     *
+     * @param values what the elements are: dense, or quantized with codes that decode to 0 where the weight was pruned
+     * @param pattern what was removed, for tables: {@code 50 %} or {@code 2:4}
+     * @param nonzeros elements that are not zero: exact for dense values, for others an upper bound, since more may round
+     *     to zero
+     * @param storage how the zeros are kept; only dense values can have coordinates
+     */
+    record Sparse(Form values, String pattern, long nonzeros, Storage storage) implements Form {
+        private static final long COORDINATE_BYTES = 8;
+        /** Columns up to which distances within a row always fit in 16 bits. */
+        private static final long NARROW = 1 << 16;
+        /** Fewer columns than this waste bits of masks and offsets. */
+        private static final long SHORT = 64;
+
+        public Sparse {
+            if (values instanceof Sparse || storage == Storage.COORDINATES && !(values instanceof Dense)) {
+                throw new IllegalArgumentException("no " + storage + " storage of " + values);
+            }
+        }
+
+        /** Exact for {@link Storage#MASKED} and {@link Storage#COORDINATES}; for {@link Storage#PACKED} an upper bound. */
+        @Override
+        public long bytes(Shape shape) {
+            if (storage == Storage.MASKED) {
+                return values.bytes(shape);
+            }
+            if (storage == Storage.COORDINATES) {
+                return Math.multiplyExact(nonzeros, COORDINATE_BYTES + ((Dense) values).dtype().bytes(1));
+            }
+            if (values instanceof Quantized q) {
+                return q.bytes(shape) - q.codeBytes(shape) + packed(q.codes(shape), 1);
+            }
+            return packed(shape, ((Dense) values).dtype().bytes(1));
+        }
+
+        /**
+         * Elements as [rows, columns] where zeros are left out: the last axis as columns, or all but the first if that is
+         * too short for rows to be worth storing one by one.
+         */
+        public static Shape matrix(Shape shape) {
+            long cols = shape.rank() == 0 ? 1 : shape.dim(-1);
+            if (cols < SHORT && shape.rank() > 1 && shape.dim(0) > 0) {
+                cols = shape.elements() / shape.dim(0);
+            }
+            return Shape.of(cols == 0 ? 0 : shape.elements() / cols, cols);
+        }
+
+        private long packed(Shape shape, long size) {
+            Shape matrix = matrix(shape);
+            long rows = matrix.dim(0);
+            long cols = matrix.dim(1);
+            long mask = rows * ((cols + 7) / 8);
+            long indices = nonzeros * (cols <= NARROW ? 2 : 4) + (rows + 1) * 8;
+            return Math.min(shape.elements() * size, nonzeros * size + Math.min(mask, indices));
+        }
+
+        @Override
+        public String describe() {
+            String how = storage == Storage.MASKED ? "" : " " + storage.name().toLowerCase(Locale.ROOT);
+            return values.describe() + " sparse " + pattern + how;
+        }
+
+        /** This form with other values, as a target or a second pass makes it. */
+        public Sparse of(Form other) {
+            return new Sparse(other, pattern, nonzeros, storage);
+        }
+
+        /** This form with its zeros kept in another way, as a target decides. */
+        public Sparse stored(Storage other) {
+            return new Sparse(values, pattern, nonzeros, other);
+        }
+    }
+
     /** A tensor as rows and columns, cut into groups of {@code groupRows x groupCols}; all sizes in elements. */
     record Grid(long rows, long cols, long groupRows, long groupCols) {
         static Grid of(Shape shape, int axis, int block) {

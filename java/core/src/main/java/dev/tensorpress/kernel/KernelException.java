@@ -5,6 +5,10 @@ public final class KernelException extends RuntimeException {
     private static final long serialVersionUID = 1;
     /** {@code TP_ERR_NONFINITE}. */
     public static final int NONFINITE = 5;
+    /** {@code TP_ERR_FORMAT}. */
+    public static final int FORMAT = 8;
+    /** {@code TP_ERR_LAYOUT}. */
+    public static final int LAYOUT = 9;
 
     private static final int ISA = 7;
     private final int status;

@@ -17,11 +17,14 @@ import java.util.List;
  * throws {@link UnsatisfiedLinkError} that says what to add.
  *
  * <p>An operation is prepared for its sizes, which is when oneDNN generates code, and then run any number of times. All
- * matrices are dense, row-major and off-heap. oneDNN spreads the work over OpenMP threads of its own; the environment
+ * matrices are row-major and off-heap, and dense unless said. oneDNN spreads the work over OpenMP threads of its own; the environment
  * variable {@code OMP_NUM_THREADS} sets their number.
  */
 public final class OneDnn {
     private static final MemorySegment ENGINE = engine();
+    /** {@code DNNL_MEMORY_NONE} and {@code DNNL_MEMORY_ALLOCATE}, which are no constants to a generator of bindings. */
+    private static final long NONE = 0;
+    private static final long ALLOCATE = -1;
 
     private OneDnn() {
     }
@@ -36,6 +39,68 @@ public final class OneDnn {
     public static Operation matmul(long m, long n, long k) {
         return new Builder()
                 .operand(Dnnl.DNNL_ARG_SRC(), Dnnl.dnnl_f32(), m, k)
+                .operand(Dnnl.DNNL_ARG_WEIGHTS(), Dnnl.dnnl_f32(), k, n)
+                .operand(Dnnl.DNNL_ARG_DST(), Dnnl.dnnl_f32(), m, n)
+                .matmul();
+    }
+
+    /** The same product as {@link #matmul}, with B brought at each run to the layout that oneDNN likes best. */
+    public static Operation matmulReordering(long m, long n, long k) {
+        return new Builder()
+                .operand(Dnnl.DNNL_ARG_SRC(), Dnnl.dnnl_f32(), m, k)
+                .operand(Dnnl.DNNL_ARG_WEIGHTS(), Dnnl.dnnl_f32(), k, n)
+                .operand(Dnnl.DNNL_ARG_DST(), Dnnl.dnnl_f32(), m, n)
+                .reordered(MemorySegment.NULL)
+                .matmul();
+    }
+
+    /**
+     * The f32 product C[m, n] = A[m, k] W[n, k]^T with weights that stay: they are brought here, once, to the layout that
+     * oneDNN likes best. Operands: A, C.
+     *
+     * @param weights n rows of k; not needed after this call
+     */
+    public static Operation linear(long m, long n, long k, MemorySegment weights) {
+        need("weights", weights, Math.multiplyExact(Math.multiplyExact(4, n), k));
+        return linear(Dnnl.dnnl_f32(), Dnnl.dnnl_f32(), Dnnl.dnnl_f32(), m, n, k, weights);
+    }
+
+    /**
+     * As {@link #linear} in integers: A in u8, W in s8 and C in s32. About saturation see {@link #matmulInt8}.
+     *
+     * @param weights n rows of k; not needed after this call
+     */
+    public static Operation linearInt8(long m, long n, long k, MemorySegment weights) {
+        need("weights", weights, Math.multiplyExact(n, k));
+        return linear(Dnnl.dnnl_u8(), Dnnl.dnnl_s8(), Dnnl.dnnl_s32(), m, n, k, weights);
+    }
+
+    private static Operation linear(int a, int w, int c, long m, long n, long k, MemorySegment weights) {
+        return new Builder()
+                .operand(Dnnl.DNNL_ARG_SRC(), a, m, k)
+                .transposed(Dnnl.DNNL_ARG_WEIGHTS(), w, k, n)
+                .operand(Dnnl.DNNL_ARG_DST(), c, m, n)
+                .reordered(weights)
+                .matmul();
+    }
+
+    /** The f32 product C[m, n] = A[m, k] B[k, n] through oneDNN's BLAS interface, which needs no preparation. */
+    public static void sgemm(long m, long n, long k, MemorySegment a, MemorySegment b, MemorySegment c) {
+        need("A", a, Math.multiplyExact(Math.multiplyExact(4, m), k));
+        need("B", b, Math.multiplyExact(Math.multiplyExact(4, k), n));
+        need("C", c, Math.multiplyExact(Math.multiplyExact(4, m), n));
+        check("dnnl_sgemm", Dnnl.dnnl_sgemm((byte) 'N', (byte) 'N', m, n, k, 1, a, k, b, n, 0, c, n));
+    }
+
+    /**
+     * The f32 product C[m, n] = A[m, k] B[k, n] with A sparse, in CSR. Operands: the values of A, their columns as s32, the
+     * m + 1 offsets of its rows as s32, B, C.
+     *
+     * @throws KernelException {@code dnnl_unimplemented} if this build of oneDNN, or this processor, has no such product
+     */
+    public static Operation sparseMatmul(long m, long n, long k, long nonzeros) {
+        return new Builder()
+                .csr(Dnnl.DNNL_ARG_SRC(), Dnnl.dnnl_f32(), m, k, nonzeros)
                 .operand(Dnnl.DNNL_ARG_WEIGHTS(), Dnnl.dnnl_f32(), k, n)
                 .operand(Dnnl.DNNL_ARG_DST(), Dnnl.dnnl_f32(), m, n)
                 .matmul();
@@ -84,34 +149,94 @@ public final class OneDnn {
     /** A prepared operation. One thread at a time may run it. Close it when done. */
     public static final class Operation implements AutoCloseable {
         private final Arena arena = Arena.ofShared();
-        private final long[] bytes;
-        private final MemorySegment[] memories;
-        private final MemorySegment arguments;
-        private final MemorySegment primitive;
+        private final List<Buffer> buffers = new ArrayList<>();
+        private final List<MemorySegment> memories = new ArrayList<>();
+        private final List<Step> steps = new ArrayList<>();
         private final MemorySegment stream;
 
+        /** What an operand of {@link #run} is to oneDNN. */
+        private record Buffer(MemorySegment memory, int index, long bytes) {}
+
+        private record Step(MemorySegment primitive, int count, MemorySegment arguments) {}
+
         private Operation(Builder builder, MemorySegment description) {
+            MemorySegment out = arena.allocate(ADDRESS);
+            check("dnnl_stream_create", Dnnl.dnnl_stream_create(out, ENGINE, Dnnl.dnnl_stream_in_order()));
+            stream = out.get(ADDRESS, 0);
             int n = builder.operands.size();
-            bytes = new long[n];
-            memories = new MemorySegment[n];
-            arguments = dnnl_exec_arg_t.allocateArray(n, arena);
-            try (Arena scratch = Arena.ofConfined()) {
-                MemorySegment out = scratch.allocate(ADDRESS);
-                for (int i = 0; i < n; i++) {
-                    Operand operand = builder.operands.get(i);
-                    bytes[i] = operand.bytes();
-                    check("dnnl_memory_create",
-                            Dnnl.dnnl_memory_create(out, operand.description, ENGINE, MemorySegment.NULL));
-                    memories[i] = out.get(ADDRESS, 0);
-                    MemorySegment argument = dnnl_exec_arg_t.asSlice(arguments, i);
-                    dnnl_exec_arg_t.arg(argument, operand.argument);
-                    dnnl_exec_arg_t.memory(argument, memories[i]);
+            MemorySegment arguments = dnnl_exec_arg_t.allocateArray(n, arena);
+            for (int i = 0; i < n; i++) {
+                Operand operand = builder.operands.get(i);
+                MemorySegment memory = memory(operand.description, NONE, operand.bytes.length);
+                if (operand == builder.reordered) {
+                    MemorySegment preferred = Dnnl.dnnl_primitive_desc_query_md(description, Dnnl.dnnl_query_weights_md(), 0);
+                    MemorySegment inner = memory(preferred, ALLOCATE, 1);
+                    Step reorder = reorder(operand.description, preferred, memory, inner);
+                    if (builder.fixed.address() == 0) {
+                        steps.add(reorder);
+                        buffers.add(new Buffer(memory, 0, operand.bytes[0]));
+                    } else {
+                        handle(memory, 0, builder.fixed);
+                        run(reorder);
+                        check("dnnl_stream_wait", Dnnl.dnnl_stream_wait(stream));
+                        Dnnl.dnnl_primitive_destroy(reorder.primitive);
+                    }
+                    memory = inner;
+                } else {
+                    for (int b = 0; b < operand.bytes.length; b++) {
+                        buffers.add(new Buffer(memory, b, operand.bytes[b]));
+                    }
                 }
-                check("dnnl_primitive_create", Dnnl.dnnl_primitive_create(out, description));
-                primitive = out.get(ADDRESS, 0);
-                check("dnnl_stream_create", Dnnl.dnnl_stream_create(out, ENGINE, Dnnl.dnnl_stream_in_order()));
-                stream = out.get(ADDRESS, 0);
+                argument(arguments, i, operand.argument, memory);
             }
+            steps.add(step(description, n, arguments));
+        }
+
+        private MemorySegment memory(MemorySegment description, long handle, int handles) {
+            MemorySegment out = arena.allocate(ADDRESS);
+            MemorySegment all = arena.allocate(ADDRESS, handles);
+            for (int i = 0; i < handles; i++) {
+                all.setAtIndex(ADDRESS, i, MemorySegment.ofAddress(handle));
+            }
+            check("dnnl_memory_create_v2", Dnnl.dnnl_memory_create_v2(out, description, ENGINE, handles, all));
+            memories.add(out.get(ADDRESS, 0));
+            return memories.getLast();
+        }
+
+        private Step reorder(MemorySegment from, MemorySegment to, MemorySegment source, MemorySegment target) {
+            MemorySegment out = arena.allocate(ADDRESS);
+            check("dnnl_reorder_primitive_desc_create",
+                    Dnnl.dnnl_reorder_primitive_desc_create(out, from, ENGINE, to, ENGINE, MemorySegment.NULL));
+            MemorySegment description = out.get(ADDRESS, 0);
+            try {
+                MemorySegment arguments = dnnl_exec_arg_t.allocateArray(2, arena);
+                argument(arguments, 0, Dnnl.DNNL_ARG_FROM(), source);
+                argument(arguments, 1, Dnnl.DNNL_ARG_TO(), target);
+                return step(description, 2, arguments);
+            } finally {
+                Dnnl.dnnl_primitive_desc_destroy(description);
+            }
+        }
+
+        private Step step(MemorySegment description, int count, MemorySegment arguments) {
+            MemorySegment out = arena.allocate(ADDRESS);
+            check("dnnl_primitive_create", Dnnl.dnnl_primitive_create(out, description));
+            return new Step(out.get(ADDRESS, 0), count, arguments);
+        }
+
+        private static void argument(MemorySegment arguments, int i, int argument, MemorySegment memory) {
+            MemorySegment slot = dnnl_exec_arg_t.asSlice(arguments, i);
+            dnnl_exec_arg_t.arg(slot, argument);
+            dnnl_exec_arg_t.memory(slot, memory);
+        }
+
+        private static void handle(MemorySegment memory, int index, MemorySegment data) {
+            check("dnnl_memory_set_data_handle_v2", Dnnl.dnnl_memory_set_data_handle_v2(memory, data, index));
+        }
+
+        private void run(Step step) {
+            check("dnnl_primitive_execute",
+                    Dnnl.dnnl_primitive_execute(step.primitive, stream, step.count, step.arguments));
         }
 
         /**
@@ -121,19 +246,16 @@ public final class OneDnn {
          *     large as its matrix. None is kept.
          */
         public void run(MemorySegment... operands) {
-            if (operands.length != bytes.length) {
-                throw new IllegalArgumentException("needs " + bytes.length + " operands, but has " + operands.length);
+            if (operands.length != buffers.size()) {
+                throw new IllegalArgumentException("needs " + buffers.size() + " operands, but has " + operands.length);
             }
-            for (int i = 0; i < bytes.length; i++) {
-                if (!operands[i].isNative() || operands[i].byteSize() != bytes[i]) {
-                    throw new IllegalArgumentException("operand " + i + " must be " + bytes[i] + " bytes off the heap, but is "
-                            + operands[i]);
-                }
+            for (int i = 0; i < operands.length; i++) {
+                need("operand " + i, operands[i], buffers.get(i).bytes);
             }
-            for (int i = 0; i < bytes.length; i++) {
-                check("dnnl_memory_set_data_handle", Dnnl.dnnl_memory_set_data_handle(memories[i], operands[i]));
+            for (int i = 0; i < operands.length; i++) {
+                handle(buffers.get(i).memory, buffers.get(i).index, operands[i]);
             }
-            check("dnnl_primitive_execute", Dnnl.dnnl_primitive_execute(primitive, stream, bytes.length, arguments));
+            steps.forEach(this::run);
             check("dnnl_stream_wait", Dnnl.dnnl_stream_wait(stream));
         }
 
@@ -144,38 +266,68 @@ public final class OneDnn {
             }
             arena.close();
             Dnnl.dnnl_stream_destroy(stream);
-            Dnnl.dnnl_primitive_destroy(primitive);
-            for (MemorySegment memory : memories) {
-                Dnnl.dnnl_memory_destroy(memory);
-            }
+            steps.forEach(step -> Dnnl.dnnl_primitive_destroy(step.primitive));
+            memories.forEach(Dnnl::dnnl_memory_destroy);
         }
     }
 
-    private record Operand(int argument, int type, long[] dims, MemorySegment description) {
-        long bytes() {
-            long n = type == Dnnl.dnnl_s8() || type == Dnnl.dnnl_u8() ? 1 : 4;
-            for (long dim : dims) {
-                n = Math.multiplyExact(n, dim);
-            }
-            return n;
-        }
-    }
+    /** @param bytes of each buffer; a sparse matrix has three */
+    private record Operand(int argument, int type, long[] dims, MemorySegment description, long[] bytes) {}
 
     /** Collects descriptions, and frees them when the operation is made or could not be. */
     private static final class Builder {
         final List<Operand> operands = new ArrayList<>();
+        /** The operand whose layout oneDNN chooses, or null. */
+        Operand reordered;
+        /** Its data if it stays the same, or {@code NULL} if each run has its own. */
+        MemorySegment fixed = MemorySegment.NULL;
         private final Arena arena = Arena.ofConfined();
         private final MemorySegment out = arena.allocate(ADDRESS);
         private MemorySegment attributes = MemorySegment.NULL;
 
         Builder operand(int argument, int type, long... dims) {
-            if (dims[0] < 1 || dims[dims.length - 1] < 1) {
-                throw new IllegalArgumentException("sizes must be positive");
-            }
-            long[] strides = dims.length == 2 ? new long[] {dims[1], 1} : new long[] {1};
+            return operand(argument, type, dims, dims.length == 2 ? new long[] {dims[1], 1} : new long[] {1});
+        }
+
+        /** A matrix of which the columns lie one after the other. */
+        Builder transposed(int argument, int type, long rows, long cols) {
+            return operand(argument, type, new long[] {rows, cols}, new long[] {1, rows});
+        }
+
+        private Builder operand(int argument, int type, long[] dims, long[] strides) {
+            checkSizes(dims);
             check("dnnl_memory_desc_create_with_strides", Dnnl.dnnl_memory_desc_create_with_strides(out, dims.length,
                     arena.allocateFrom(JAVA_LONG, dims), type, arena.allocateFrom(JAVA_LONG, strides)));
-            operands.add(new Operand(argument, type, dims, out.get(ADDRESS, 0)));
+            long bytes = type == Dnnl.dnnl_s8() || type == Dnnl.dnnl_u8() ? 1 : 4;
+            for (long dim : dims) {
+                bytes = Math.multiplyExact(bytes, dim);
+            }
+            operands.add(new Operand(argument, type, dims, out.get(ADDRESS, 0), new long[] {bytes}));
+            return this;
+        }
+
+        Builder csr(int argument, int type, long rows, long cols, long nonzeros) {
+            checkSizes(rows, cols, nonzeros);
+            long[] dims = {rows, cols};
+            check("dnnl_memory_desc_create_with_csr_encoding", Dnnl.dnnl_memory_desc_create_with_csr_encoding(out, 2,
+                    arena.allocateFrom(JAVA_LONG, dims), type, nonzeros, Dnnl.dnnl_s32(), Dnnl.dnnl_s32()));
+            operands.add(new Operand(argument, type, dims, out.get(ADDRESS, 0), new long[] {
+                    Math.multiplyExact(4, nonzeros), Math.multiplyExact(4, nonzeros), 4 * (rows + 1)}));
+            return this;
+        }
+
+        private static void checkSizes(long... sizes) {
+            for (long size : sizes) {
+                if (size < 1) {
+                    throw new IllegalArgumentException("sizes must be positive");
+                }
+            }
+        }
+
+        /** Leaves the layout of the second operand to oneDNN. */
+        Builder reordered(MemorySegment fixed) {
+            reordered = operands.get(1);
+            this.fixed = fixed;
             return this;
         }
 
@@ -190,9 +342,18 @@ public final class OneDnn {
         }
 
         Operation matmul() {
-            return build("dnnl_matmul_primitive_desc_create",
-                    Dnnl.dnnl_matmul_primitive_desc_create(out, ENGINE, operands.get(0).description,
-                            operands.get(1).description, MemorySegment.NULL, operands.get(2).description, attributes));
+            MemorySegment weights = operands.get(1).description;
+            if (reordered != null) {
+                check("dnnl_memory_desc_create_with_tag", Dnnl.dnnl_memory_desc_create_with_tag(out, 2,
+                        arena.allocateFrom(JAVA_LONG, reordered.dims), reordered.type, Dnnl.dnnl_format_tag_any()));
+                weights = out.get(ADDRESS, 0);
+            }
+            int status = Dnnl.dnnl_matmul_primitive_desc_create(out, ENGINE, operands.get(0).description, weights,
+                    MemorySegment.NULL, operands.get(2).description, attributes);
+            if (reordered != null) {
+                Dnnl.dnnl_memory_desc_destroy(weights);
+            }
+            return build("dnnl_matmul_primitive_desc_create", status);
         }
 
         Operation reorder() {
@@ -226,6 +387,12 @@ public final class OneDnn {
             MemorySegment out = arena.allocate(ADDRESS);
             check("dnnl_engine_create", Dnnl.dnnl_engine_create(out, Dnnl.dnnl_cpu(), 0));
             return out.get(ADDRESS, 0);
+        }
+    }
+
+    private static void need(String name, MemorySegment segment, long bytes) {
+        if (!segment.isNative() || segment.byteSize() != bytes) {
+            throw new IllegalArgumentException(name + " must be " + bytes + " bytes off the heap, but is " + segment);
         }
     }
 

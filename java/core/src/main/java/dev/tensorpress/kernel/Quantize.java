@@ -288,10 +288,15 @@ public final class Quantize {
         workers.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
                 check("tp_quantize_error", Kernels.tp_quantize_error(s, begin, end, in, codes, scales, zeros,
                         lineErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof()))));
+        return sum(lineErrors, spec.lines());
+    }
+
+    /** The errors of {@code lines} lines, added in order. */
+    static Error sum(MemorySegment lineErrors, long lines) {
         double error = 0;
         double squares = 0;
         double max = 0;
-        long bytes = errorBytes(spec);
+        long bytes = lines * tp_error.sizeof();
         for (long at = 0; at < bytes; at += tp_error.sizeof()) {
             error += lineErrors.get(JAVA_DOUBLE, at + tp_error.sum_squared_error$offset());
             squares += lineErrors.get(JAVA_DOUBLE, at + tp_error.sum_squares$offset());
@@ -356,7 +361,7 @@ public final class Quantize {
         }
     }
 
-    private static void need(String name, MemorySegment segment, long bytes) {
+    static void need(String name, MemorySegment segment, long bytes) {
         if (!segment.isNative()) {
             throw new IllegalArgumentException(name + " must be off-heap");
         }
@@ -365,7 +370,7 @@ public final class Quantize {
         }
     }
 
-    private static int id(DType type) {
+    static int id(DType type) {
         return switch (type) {
             case F32 -> 1;
             case F16 -> 2;

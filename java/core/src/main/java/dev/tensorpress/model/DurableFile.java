@@ -37,7 +37,8 @@ public final class DurableFile implements AutoCloseable {
         while (opened == null) {
             Path p = folder.resolve(temporaryName(name));
             try {
-                opened = FileChannel.open(p, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW);
+                opened = FileChannel.open(p, StandardOpenOption.READ, StandardOpenOption.WRITE,
+                        StandardOpenOption.CREATE_NEW);
                 temporary = p;
             } catch (FileAlreadyExistsException e) {
                 // Another process drew the same number.
@@ -58,7 +59,7 @@ public final class DurableFile implements AutoCloseable {
         return "." + head + tail;
     }
 
-    /** Where to write. */
+    /** Where to write; what was written can be read back. */
     public FileChannel channel() {
         return channel;
     }

@@ -23,7 +23,11 @@ public interface Target {
      */
     Form accept(Weight weight, Form wanted);
 
-    /** Bytes of the files that {@link #write} would write for these forms. Exact. */
+    /**
+     * Bytes of the files that {@link #write} would write for these forms. Exact, unless a form has storage
+     * {@link dev.tensorpress.encoding.Form.Storage#PACKED}: how small such a weight gets depends on where its zeros are, and
+     * this is an upper bound.
+     */
     long size(Map<Weight, Form> forms);
 
     /**

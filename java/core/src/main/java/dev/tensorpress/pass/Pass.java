@@ -4,14 +4,42 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Weight;
+import java.util.List;
 
 /** A method of compression. It knows weights and encodings, never a file format. Immutable. */
 public interface Pass {
     /** The method's name, as in recipes: {@code quantize}. */
     String method();
 
+    /** Steps of the pass's schedule, between which a model may be trained; 1 if it has none. */
+    default int steps() {
+        return 1;
+    }
+
+    /** This pass at a step of its schedule, from 1; at its last if it has not so many. */
+    default Pass atStep(int step) {
+        return this;
+    }
+
+    /** True if {@link #survey} has to be called. */
+    default boolean surveys() {
+        return false;
+    }
+
     /**
-     * What this pass would make of a weight. Cheap: looks at shapes only.
+     * Looks at the data of all weights that this pass will take, before any of them is planned: for methods that weigh
+     * weights against each other, or whose sizes depend on values.
+     *
+     * @param weights those that this pass was selected for, in file order
+     * @return the pass to plan and apply in its place; this one if it decides weight by weight
+     * @throws NonFiniteWeightException if a weight holds NaN or infinity, and the method cannot take it
+     */
+    default Pass survey(List<Weight> weights, Workspace workspace, Workers workers) {
+        return this;
+    }
+
+    /**
+     * What this pass would make of a weight. Cheap: looks at shapes, and at what {@link #survey} found.
      *
      * @throws dev.tensorpress.model.UnsupportedRequestException with the reason if it cannot take this weight or form
      */

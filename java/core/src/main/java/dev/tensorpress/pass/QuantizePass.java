@@ -17,6 +17,9 @@ import java.lang.foreign.MemorySegment;
  * Floats to integer codes with shared scales: round to nearest, the range of a group found by its largest magnitude
  * (symmetric) or its smallest and largest value (asymmetric), or narrowed to the least squared error over a grid.
  *
+ * <p>0 has a code of its own in every mode. So the zeros of a pruned weight stay exact zeros, and since every range
+ * includes 0, they have no part in the scales.
+ *
  * @param bits 2 to 8
  * @param grain what shares a scale
  * @param block elements per scale along the input axis if the grain is a block, else 0
@@ -153,6 +156,9 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
     @Override
     public Form plan(Weight weight, Form current) {
         DType dtype = weight.tensor().dtype();
+        if (current instanceof Form.Sparse s) {
+            return s.of(plan(weight, s.values()));
+        }
         if (!(current instanceof Form.Dense) || !dtype.compressible()) {
             throw new UnsupportedRequestException("cannot quantize " + current.describe());
         }
@@ -179,6 +185,10 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
 
     @Override
     public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+        if (current instanceof Encoding.Sparse s) {
+            Form.Sparse f = (Form.Sparse) form;
+            return new Encoding.Sparse(f, apply(weight, s.values(), f.values(), workspace, workers));
+        }
         Tensor in = ((Encoding.Dense) current).tensor();
         Form.Quantized q = (Form.Quantized) form;
         Shape shape = in.shape();

@@ -11,7 +11,7 @@ import java.util.Map;
  */
 public final class Workspace implements AutoCloseable {
     /** What a buffer is for; each use has its own. */
-    public enum Slot { CODES, SCALES, STORED_SCALES, ZEROS, ERRORS, SCRATCH }
+    public enum Slot { CODES, SCALES, STORED_SCALES, ZEROS, ERRORS, SCRATCH, MASK, BLOCK_MASK, BLOCK_SCORES, MASKED, DECODED }
 
     private record Buffer(Arena arena, MemorySegment memory) {}
 

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
@@ -51,13 +52,15 @@ class OneDnnTest {
         assertTrue(OneDnn.version().startsWith("3.11."), OneDnn.version());
     }
 
-    @Test
-    void floatMatmul() {
-        float[] a = floats(M * K);
+    private interface Product {
+        void run(MemorySegment a, MemorySegment b, MemorySegment c, float[] plainB);
+    }
+
+    private void checkProduct(float[] a, Product product) {
         float[] b = floats(K * N);
-        try (Arena arena = Arena.ofConfined(); OneDnn.Operation matmul = OneDnn.matmul(M, N, K)) {
+        try (Arena arena = Arena.ofConfined()) {
             MemorySegment c = arena.allocate(JAVA_FLOAT, M * N);
-            matmul.run(arena.allocateFrom(JAVA_FLOAT, a), arena.allocateFrom(JAVA_FLOAT, b), c);
+            product.run(arena.allocateFrom(JAVA_FLOAT, a), arena.allocateFrom(JAVA_FLOAT, b), c, b);
             for (int row = 0; row < M; row++) {
                 for (int col = 0; col < N; col++) {
                     double sum = 0;
@@ -74,6 +77,72 @@ class OneDnnTest {
     }
 
     @Test
+    void floatMatmul() {
+        try (OneDnn.Operation matmul = OneDnn.matmul(M, N, K)) {
+            checkProduct(floats(M * K), (a, b, c, plainB) -> matmul.run(a, b, c));
+        }
+    }
+
+    @Test
+    void floatMatmulThatReorders() {
+        try (OneDnn.Operation matmul = OneDnn.matmulReordering(M, N, K)) {
+            for (int run = 0; run < 2; run++) {
+                checkProduct(floats(M * K), (a, b, c, plainB) -> matmul.run(a, b, c));
+            }
+        }
+    }
+
+    @Test
+    void sgemm() {
+        checkProduct(floats(M * K), (a, b, c, plainB) -> OneDnn.sgemm(M, N, K, a, b, c));
+    }
+
+    @Test
+    void linearKeepsItsWeights() {
+        checkProduct(floats(M * K), (a, b, c, plainB) -> {
+            try (Arena arena = Arena.ofConfined()) {
+                MemorySegment weights = arena.allocate(JAVA_FLOAT, N * K);
+                for (int i = 0; i < K * N; i++) {
+                    weights.setAtIndex(JAVA_FLOAT, (long) i % N * K + i / N, plainB[i]);
+                }
+                try (OneDnn.Operation linear = OneDnn.linear(M, N, K, weights)) {
+                    weights.fill((byte) -1);
+                    linear.run(a, c);
+                    linear.run(a, c);
+                }
+            }
+        });
+    }
+
+    @Test
+    void sparseMatmul() {
+        float[] a = floats(M * K);
+        float[] values = new float[a.length];
+        int[] columns = new int[a.length];
+        int[] offsets = new int[M + 1];
+        int n = 0;
+        for (int row = 0; row < M; row++) {
+            for (int col = 0; col < K; col++) {
+                if (row == 3 || random.nextInt(5) > 0) {
+                    a[row * K + col] = 0;
+                } else {
+                    values[n] = a[row * K + col];
+                    columns[n++] = col;
+                }
+            }
+            offsets[row + 1] = n;
+        }
+        int nonzeros = n;
+        checkProduct(a, (dense, b, c, plainB) -> {
+            try (Arena arena = Arena.ofConfined(); OneDnn.Operation matmul = OneDnn.sparseMatmul(M, N, K, nonzeros)) {
+                matmul.run(arena.allocateFrom(JAVA_FLOAT, Arrays.copyOf(values, nonzeros)),
+                        arena.allocateFrom(JAVA_INT, Arrays.copyOf(columns, nonzeros)),
+                        arena.allocateFrom(JAVA_INT, offsets), b, c);
+            }
+        });
+    }
+
+    @Test
     void int8MatmulIsExactAndMayBeRunAgain() {
         byte[] b = bytes(K * N, -128, 128);
         try (Arena arena = Arena.ofConfined(); OneDnn.Operation matmul = OneDnn.matmulInt8(M, N, K)) {
@@ -85,6 +154,24 @@ class OneDnnTest {
                 for (int i = 0; i < M * N; i++) {
                     assertEquals(product(a, b, i / N, i % N), c.getAtIndex(JAVA_INT, i));
                 }
+            }
+        }
+    }
+
+    @Test
+    void int8LinearIsExact() {
+        byte[] a = bytes(M * K, 0, 128);
+        byte[] b = bytes(K * N, -128, 128);
+        byte[] weights = new byte[N * K];
+        for (int i = 0; i < K * N; i++) {
+            weights[i % N * K + i / N] = b[i];
+        }
+        try (Arena arena = Arena.ofConfined();
+                OneDnn.Operation linear = OneDnn.linearInt8(M, N, K, arena.allocateFrom(JAVA_BYTE, weights))) {
+            MemorySegment c = arena.allocate(JAVA_INT, M * N);
+            linear.run(arena.allocateFrom(JAVA_BYTE, a), c);
+            for (int i = 0; i < M * N; i++) {
+                assertEquals(product(a, b, i / N, i % N), c.getAtIndex(JAVA_INT, i));
             }
         }
     }
@@ -140,5 +227,14 @@ class OneDnnTest {
                     () -> matmul.run(good, MemorySegment.ofArray(new float[4]), good));
         }
         assertThrows(IllegalArgumentException.class, () -> OneDnn.matmul(0, 1, 1));
+        assertThrows(IllegalArgumentException.class, () -> OneDnn.sparseMatmul(1, 1, 1, 0));
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment good = arena.allocate(16, 4);
+            MemorySegment bad = arena.allocate(12, 4);
+            assertThrows(IllegalArgumentException.class, () -> OneDnn.linear(2, 2, 2, bad));
+            assertThrows(IllegalArgumentException.class, () -> OneDnn.sgemm(2, 2, 2, bad, good, good));
+            assertThrows(IllegalArgumentException.class, () -> OneDnn.sgemm(2, 2, 2, good, bad, good));
+            assertThrows(IllegalArgumentException.class, () -> OneDnn.sgemm(2, 2, 2, good, good, bad));
+        }
     }
 }

@@ -2,6 +2,7 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;
+import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -14,6 +15,10 @@ record Choice(Kind kind, Form form) {
     enum Kind {
         /** As it is. */
         KEEP,
+        /** The same tensor with other elements. */
+        MASKED,
+        /** A sparse initializer with the name of the weight. */
+        COORDINATES,
         /** MatMulNBits of com.microsoft in place of MatMul and Gemm. */
         NBITS,
         /** DynamicQuantizeLinear and MatMulInteger in place of MatMul and Gemm. */
@@ -41,6 +46,9 @@ record Choice(Kind kind, Form form) {
             }
             return new Choice(Kind.KEEP, wanted);
         }
+        if (wanted instanceof Form.Sparse s) {
+            return sparse(info, s, microsoft, opset, ir);
+        }
         Form.Quantized q = (Form.Quantized) wanted;
         if (q.bits() < 2 || q.bits() > 8) {
             throw new UnsupportedRequestException("ONNX targets store codes of 2 to 8 bits, not " + q.bits());
@@ -65,6 +73,12 @@ record Choice(Kind kind, Form form) {
             }
         }
         return general(w, q, type, opset, ir);
+    }
+
+    /** What a sparse form holds is expressed as it would be on its own: the zeros stay in place. */
+    private static Choice sparse(Info info, Form.Sparse s, boolean microsoft, long opset, long ir) {
+        Choice held = of(info, s.values(), microsoft, opset, ir);
+        return new Choice(held.kind == Kind.KEEP ? Kind.MASKED : held.kind, s.of(held.form).stored(Storage.MASKED));
     }
 
     private static Choice general(Weight w, Form.Quantized q, DType type, long opset, long ir) {

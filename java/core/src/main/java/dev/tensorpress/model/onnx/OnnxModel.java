@@ -187,30 +187,54 @@ public final class OnnxModel implements Model {
     /**
      * {@inheritDoc}
      *
-     * <p>Targets are {@code onnxruntime}, the default, which may use operators of the domain com.microsoft, and
-     * {@code onnx}, which uses the standard operators of the model's own operator set only. Option of the former:
-     * {@code accuracy-level}, 0 to 4, the attribute of MatMulNBits (4: activations are quantized to 8 bits).
+     * <p>Targets are {@code onnxruntime}, the default, which may use operators of the domain com.microsoft;
+     * {@code onnx}, which uses the standard operators of the model's own operator set only; and {@code sparse}, a
+     * {@link dev.tensorpress.model.safetensors.SparseFile} that leaves out the zeros of pruned weights and from which
+     * {@code expand} rebuilds what {@code onnxruntime} would have written. Option of the first and the last is
+     * {@code accuracy-level}, 0 to 4, the attribute of MatMulNBits (4: activations are quantized to 8 bits). Option of all is
+     * {@code sparse-initializers}, true or false.
+     *
+     * <p>Pruned weights keep their zeros in place, or become sparse initializers where the file gets smaller by that:
+     * initializers that are no outputs and mostly zero, of models of version 6 of the format or later without data files.
+     * A stored f32 takes 12 bytes with its position, so that more than two thirds must be zero; of f16 and bf16 four fifths.
+     * Runtimes make them dense when they load the model. Tools that train or edit models often cannot read them:
+     * {@code sparse-initializers=false} leaves zeros in place.
      */
     @Override
     public Target target(String name, Map<String, String> options) {
         String chosen = name.isEmpty() ? OnnxTarget.ONNXRUNTIME : name;
-        if (!chosen.equals(OnnxTarget.ONNXRUNTIME) && !chosen.equals(OnnxTarget.ONNX)) {
+        if (!chosen.equals(OnnxTarget.ONNXRUNTIME) && !chosen.equals(OnnxTarget.ONNX)
+                && !chosen.equals(OnnxSparseTarget.NAME)) {
             throw new UnsupportedRequestException("ONNX models have no target '" + name
-                    + "'; there are 'onnxruntime' and 'onnx'");
+                    + "'; there are 'onnxruntime', 'onnx' and 'sparse'");
+        }
+        if (chosen.equals(OnnxSparseTarget.NAME) && !externals.isEmpty()) {
+            throw new UnsupportedRequestException("target 'sparse' takes models in one file, and " + path
+                    + " keeps tensors in data files; target 'onnxruntime' takes it");
         }
         int accuracy = -1;
+        boolean sparse = true;
         for (Map.Entry<String, String> o : options.entrySet()) {
-            if (!o.getKey().equals("accuracy-level") || chosen.equals(OnnxTarget.ONNX)) {
-                throw new UnsupportedRequestException("target '" + chosen + "' has no option '" + o.getKey() + "'"
-                        + (chosen.equals(OnnxTarget.ONNX) ? "" : "; there is 'accuracy-level'"));
-            }
             String v = o.getValue();
-            if (v.length() != 1 || v.charAt(0) < '0' || v.charAt(0) > '4') {
-                throw new UnsupportedRequestException("option 'accuracy-level' is a number from 0 to 4, not '" + v + "'");
+            if (o.getKey().equals("sparse-initializers")) {
+                if (!v.equals("true") && !v.equals("false")) {
+                    throw new UnsupportedRequestException("option 'sparse-initializers' is true or false, not '" + v + "'");
+                }
+                sparse = v.equals("true");
+            } else if (o.getKey().equals("accuracy-level") && !chosen.equals(OnnxTarget.ONNX)) {
+                if (v.length() != 1 || v.charAt(0) < '0' || v.charAt(0) > '4') {
+                    throw new UnsupportedRequestException("option 'accuracy-level' is a number from 0 to 4, not '" + v + "'");
+                }
+                accuracy = v.charAt(0) - '0';
+            } else {
+                throw new UnsupportedRequestException("target '" + chosen + "' has no option '" + o.getKey() + "'; there is "
+                        + (chosen.equals(OnnxTarget.ONNX) ? "" : "'accuracy-level' and ") + "'sparse-initializers'");
             }
-            accuracy = v.charAt(0) - '0';
         }
-        return new OnnxTarget(this, chosen, accuracy);
+        if (chosen.equals(OnnxSparseTarget.NAME)) {
+            return new OnnxSparseTarget(this, new OnnxTarget(this, OnnxTarget.ONNXRUNTIME, accuracy, sparse));
+        }
+        return new OnnxTarget(this, chosen, accuracy, sparse);
     }
 
     @Override

@@ -30,23 +30,28 @@ final class OnnxTarget implements Target {
     static final String ONNX = "onnx";
     /** Readers of protobuf stop here. */
     static final long LARGEST_MESSAGE = Integer.MAX_VALUE;
+    /** Sparse initializers came with this version of the format. */
+    private static final long SPARSE_IR = 6;
     private static final String HASH = "00000000";
 
     private final OnnxModel model;
     private final String name;
     private final int accuracy;
+    private final boolean sparse;
     private final long opset;
     private final long largest;
 
-    OnnxTarget(OnnxModel model, String name, int accuracy) {
-        this(model, name, accuracy, LARGEST_MESSAGE);
+    /** @param sparse whether there may be sparse initializers */
+    OnnxTarget(OnnxModel model, String name, int accuracy, boolean sparse) {
+        this(model, name, accuracy, sparse, LARGEST_MESSAGE);
     }
 
     /** @param largest bytes of a model file above which tensors go to a file of their own */
-    OnnxTarget(OnnxModel model, String name, int accuracy, long largest) {
+    OnnxTarget(OnnxModel model, String name, int accuracy, boolean sparse, long largest) {
         this.model = model;
         this.name = name;
         this.accuracy = accuracy;
+        this.sparse = sparse;
         this.largest = largest;
         Long version = model.parsed().opsets.get("");
         this.opset = version == null ? 0 : version;
@@ -63,7 +68,25 @@ final class OnnxTarget implements Target {
     }
 
     private Choice choose(Info info, Form wanted) {
-        return Choice.of(info, wanted, name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
+        Choice c = Choice.of(info, wanted, name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
+        if (c.kind() == Choice.Kind.MASKED && sparser(info, (Form.Sparse) c.form())) {
+            return new Choice(Choice.Kind.COORDINATES, ((Form.Sparse) c.form()).stored(Form.Storage.COORDINATES));
+        }
+        return c;
+    }
+
+    /**
+     * True if the file gets smaller with a sparse initializer. Tensors in data files stay dense, since no runtime reads
+     * sparse ones from there, and so do Constant nodes, and outputs of a graph, which would become sparse with them.
+     */
+    private boolean sparser(Info info, Form.Sparse form) {
+        if (!sparse || model.parsed().irVersion < SPARSE_IR || !info.isInitializer() || info.value.output
+                || !model.externalTensors().isEmpty()) {
+            return false;
+        }
+        Wire w = model.wire();
+        return Rewriter.sparseInitializer(w, info.tensor, form.nonzeros(), null).length()
+                < Rewriter.maskedLength(w, info.tensor);
     }
 
     @Override
@@ -75,14 +98,18 @@ final class OnnxTarget implements Target {
         return Math.addExact(l.rope.length(), l.rewriter.dataLength());
     }
 
+    Layout layout(Map<Weight, Form> forms) {
+        return layout(forms, HASH);
+    }
+
     /** A model file laid out, with its data file if it has one. */
-    private record Layout(Rope rope, Rewriter rewriter, String location, boolean unchanged) {
+    record Layout(Rope rope, Rewriter rewriter, String location, boolean unchanged) {
         boolean external() {
             return !rewriter.placed().isEmpty();
         }
     }
 
-    private Layout layout(Map<Weight, Form> forms, String hash) {
+    Layout layout(Map<Weight, Form> forms, String hash) {
         List<Info> infos = new ArrayList<>(forms.size());
         for (Weight w : forms.keySet()) {
             infos.add(model.info(w));

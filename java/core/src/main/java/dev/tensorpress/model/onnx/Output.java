@@ -2,6 +2,7 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.internal.Coordinates;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.onnx.Rewriter.Job;
 import dev.tensorpress.model.onnx.Rope.Part;
@@ -25,11 +26,30 @@ final class Output {
     private final ByteBuffer buffer = ByteBuffer.allocateDirect(BUFFER);
     /** Null if nobody asks for it: what the system copies would have to be read. */
     private final CRC32C checksum;
+    private final Packer packer;
+    /** Where the current piece starts. */
+    private long position;
+    /** While true, bytes are summed up but not written. */
+    private boolean packed;
     private Job current;
-    private Encoding.Quantized encoding;
+    private Encoding encoding;
+
+    /** Takes some of the parts of encodings, in the place of the file. */
+    interface Packer {
+        boolean takes(Rope.Payload p);
+
+        /** @param position of the part in what would be the whole file */
+        void take(Rope.Payload p, Encoding values, long position) throws IOException;
+    }
 
     Output(FileChannel to, Target.Encoder encoder, boolean checked) {
+        this(to, encoder, checked, null);
+    }
+
+    /** @param packer or null; what it takes is part of the checksum */
+    Output(FileChannel to, Target.Encoder encoder, boolean checked, Packer packer) {
         this.to = to;
+        this.packer = packer;
         this.encoder = encoder;
         this.checksum = checked ? new CRC32C() : null;
     }
@@ -51,6 +71,7 @@ final class Output {
             } else {
                 payload((Rope.Payload) p);
             }
+            position += p.length();
         }
         flush();
     }
@@ -102,23 +123,64 @@ final class Output {
         if (current != p.job()) {
             current = p.job();
             encoding = null;
-            Encoding e = encoder.encode(current.info.weight, current.form);
-            if (!(e instanceof Encoding.Quantized q) || !q.form().equals(current.form)
-                    || !q.shape().equals(current.shape)) {
+            Encoding e = encoder.encode(current.info.weight, current.choice.form());
+            Form asked = current.choice.form();
+            if (!e.form().equals(asked) || !e.shape().equals(current.shape)) {
                 throw new IllegalStateException("the encoding of '" + current.info.weight.name()
-                        + "' is not what was asked for: " + current.form.describe());
+                        + "' is not what was asked for: " + asked.describe());
             }
-            encoding = q;
+            encoding = e instanceof Encoding.Sparse s ? s.values() : e;
         }
-        if (p.part() == Part.CODES) {
-            exactly(p, encoding.codes());
-        } else if (p.part() == Part.SCALES) {
-            exactly(p, encoding.scales());
-        } else if (p.part() == Part.ZEROS) {
-            exactly(p, encoding.zeros());
+        if (packer != null && packer.takes(p)) {
+            packer.take(p, encoding, position);
+            flush();
+            packed = true;
+            part(p);
+            flush();
+            packed = false;
         } else {
-            packedZeros(p.part());
+            part(p);
         }
+    }
+
+    private void part(Rope.Payload p) throws IOException {
+        if (encoding instanceof Encoding.Dense d) {
+            dense(p, d.tensor());
+            return;
+        }
+        Encoding.Quantized q = (Encoding.Quantized) encoding;
+        if (p.part() == Part.CODES) {
+            exactly(p, q.codes());
+        } else if (p.part() == Part.SCALES) {
+            exactly(p, q.scales());
+        } else if (p.part() == Part.ZEROS) {
+            exactly(p, q.zeros());
+        } else {
+            packedZeros(p.part(), q.zeros().data());
+        }
+    }
+
+    private void dense(Rope.Payload p, Tensor t) throws IOException {
+        if (p.part() == Part.ELEMENTS) {
+            exactly(p, t);
+            return;
+        }
+        long[] room = {p.length()};
+        Coordinates.write(t.data(), t.dtype().bits() / 8, 0, p.part() == Part.INDICES, bytes -> {
+            room[0] -= bytes.remaining();
+            if (room[0] < 0) {
+                throw wrongCount(p);
+            }
+            segment(MemorySegment.ofBuffer(bytes));
+        });
+        if (room[0] > 0) {
+            throw wrongCount(p);
+        }
+    }
+
+    private IllegalStateException wrongCount(Rope.Payload p) {
+        return new IllegalStateException("the encoding of '" + p.job().info.weight.name() + "' does not have the "
+                + ((Form.Sparse) p.job().choice.form()).nonzeros() + " elements that are not zero which its form says");
     }
 
     private void exactly(Rope.Payload p, Tensor t) throws IOException {
@@ -130,11 +192,10 @@ final class Output {
     }
 
     /** Zero points in fours; a byte that two rows would share is not shared if rows are kept apart. */
-    private void packedZeros(Part part) throws IOException {
+    private void packedZeros(Part part, MemorySegment given) throws IOException {
         Form.Quantized f = current.form;
         Form.Grid grid = f.grid(current.shape);
         long groups = grid.groups();
-        MemorySegment given = encoding.zeros().data();
         long row = part == Part.ZEROS_PACKED ? groups : f.transposed() ? grid.groupsDown() : grid.groupsAcross();
         for (long from = 0; from < groups; from += row) {
             for (long i = 0; i < row; i += 2) {
@@ -178,7 +239,7 @@ final class Output {
         if (checksum != null) {
             checksum.update(b.duplicate());
         }
-        while (b.hasRemaining()) {
+        while (!packed && b.hasRemaining()) {
             to.write(b);
         }
     }

@@ -42,6 +42,7 @@ final class Rewriter {
     static final class Job {
         final Info info;
         final Choice choice;
+        /** The codes; null if the weight stays dense. */
         final Form.Quantized form;
         final Shape shape;
         final String name;
@@ -57,7 +58,8 @@ final class Rewriter {
         Job(Info info, Choice choice, Graph home) {
             this.info = info;
             this.choice = choice;
-            this.form = (Form.Quantized) choice.form();
+            Form held = choice.form() instanceof Form.Sparse s ? s.values() : choice.form();
+            this.form = held instanceof Form.Quantized q ? q : null;
             this.shape = info.weight.tensor().shape();
             this.name = info.value.name;
             this.graph = info.value.graph;
@@ -130,6 +132,16 @@ final class Rewriter {
     }
 
     private void lower(Job job) {
+        if (job.choice.kind() == Choice.Kind.MASKED) {
+            masked(job);
+            return;
+        }
+        if (job.choice.kind() == Choice.Kind.COORDINATES) {
+            TensorInfo t = job.info.tensor;
+            long nonzeros = ((Form.Sparse) job.choice.form()).nonzeros();
+            edit(job.graph, t.fieldStart, t.end, sparseInitializer(model.wire(), t, nonzeros, job));
+            return;
+        }
         job.external = location != null && job.form.codeBytes(job.shape) >= SMALL;
         Rope nodes = switch (job.choice.kind()) {
             case NBITS -> nbits(job);
@@ -137,7 +149,7 @@ final class Rewriter {
             case GATHER -> gather(job);
             case DEQUANTIZE -> dequantize(job);
             case ARITHMETIC -> arithmetic(job);
-            case KEEP -> throw new IllegalArgumentException();
+            case KEEP, MASKED, COORDINATES -> throw new IllegalArgumentException();
         };
         Value v = job.info.value;
         TensorInfo t = v.tensor;
@@ -199,6 +211,82 @@ final class Rewriter {
     }
 
     // Lowerings
+
+    /** Everything about the tensor stays but its data. */
+    private void masked(Job job) {
+        TensorInfo t = job.info.tensor;
+        long length = job.info.weight.tensor().bytes();
+        Rope.Payload payload = new Rope.Payload(job, Part.ELEMENTS, length);
+        boolean external = location != null && length >= SMALL;
+        if (!external && inPlace(t, length)) {
+            edit(job.graph, t.rawStart, t.rawStart + length, new Rope().add(payload));
+            return;
+        }
+        Proto p = description(model.wire(), t, true);
+        Rope tensor;
+        if (external) {
+            external(p, place(payload, null, 0, length), length);
+            tensor = new Rope().add(p);
+        } else {
+            tensor = new Rope().add(p.header(9, length)).add(payload);
+        }
+        if (job.info.isInitializer()) {
+            edit(job.graph, t.fieldStart, t.end, tensor.field(5));
+        } else {
+            Node n = job.info.value.producer;
+            Attribute a = n.attribute("value");
+            touch(n);
+            list(attributeEdits, a).add(new Edit(a.tensorField, a.tensorEnd, tensor.field(5)));
+        }
+    }
+
+    private static boolean inPlace(TensorInfo t, long length) {
+        return t.hasRaw && !t.external && t.rawLength == length;
+    }
+
+    /** Bytes that the field of a masked initializer takes in a model without data files. */
+    static long maskedLength(Wire w, TensorInfo t) {
+        if (inPlace(t, t.bytes())) {
+            return t.end - t.fieldStart;
+        }
+        Proto p = description(w, t, true).header(9, t.bytes());
+        return new Rope().add(p).add(new Rope.Payload(null, Part.ELEMENTS, t.bytes())).field(5).length();
+    }
+
+    /** A SparseTensorProto in the graph: named values, their positions, the shape. */
+    static Rope sparseInitializer(Wire w, TensorInfo t, long nonzeros, Job job) {
+        long valueBytes = t.dtype().bytes(nonzeros);
+        long indexBytes = DType.I64.bytes(nonzeros);
+        Proto values = new Proto().integer(1, nonzeros).fields(description(w, t, false).toBytes());
+        Proto indices = new Proto().integer(1, nonzeros).integer(2, TensorInfo.INT64);
+        Proto shape = new Proto();
+        for (long d : t.dims) {
+            shape.integer(3, d);
+        }
+        return new Rope()
+                .add(new Rope().add(values.header(9, valueBytes))
+                        .add(new Rope.Payload(job, Part.NONZEROS, valueBytes)).field(1))
+                .add(new Rope().add(indices.header(9, indexBytes))
+                        .add(new Rope.Payload(job, Part.INDICES, indexBytes)).field(2))
+                .add(shape).field(15);
+    }
+
+    /** The fields of a TensorProto that are neither data nor say where data lie. */
+    private static Proto description(Wire w, TensorInfo t, boolean dims) {
+        Proto p = new Proto();
+        w.seek(t.start, t.end);
+        while (w.next()) {
+            boolean keep = switch (w.field) {
+                case 1 -> dims;
+                case 4, 5, 6, 7, 9, 10, 11, 13, 14 -> false;
+                default -> true;
+            };
+            if (keep) {
+                p.fields(w.bytes(w.fieldStart, Math.toIntExact(w.end() - w.fieldStart)));
+            }
+        }
+        return p;
+    }
 
     /** B of MatMulNBits is [N, blocks, block bytes] with blocks along K; scales [N, blocks]. */
     private Rope nbits(Job job) {

@@ -27,9 +27,12 @@ final class Rope {
     /** A part of a weight's encoding, made when the file is written. */
     record Payload(Rewriter.Job job, Part part, long length) implements Piece {}
 
-    /** The parts of an encoding, and how zero points are laid out: a byte each, or packed in fours. */
+    /**
+     * The parts of an encoding, and how zero points are laid out: a byte each, or packed in fours. Of dense values: all
+     * elements, or those with a bit set, and where these are in row-major order as int64.
+     */
     enum Part {
-        CODES, SCALES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW
+        ELEMENTS, NONZEROS, INDICES, CODES, SCALES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW
     }
 
     /** Replaces bytes {@code from} to {@code to} of the model; inserts if they are the same. */
@@ -42,7 +45,8 @@ final class Rope {
     }
 
     Rope add(Piece p) {
-        if (p.length() > 0) {
+        // Empty parts stay: asking for one is asking for its weight.
+        if (p.length() > 0 || p instanceof Payload) {
             pieces.add(p);
             length = Math.addExact(length, p.length());
         }

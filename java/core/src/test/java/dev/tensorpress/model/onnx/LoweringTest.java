@@ -32,7 +32,7 @@ final class LoweringTest {
     Path folder;
 
     /** A model around one weight {@code w}. */
-    private record Subject(String name, long[] dims, BiFunction<GraphBuilder, DType, Object> build) {
+    record Subject(String name, long[] dims, BiFunction<GraphBuilder, DType, Object> build) {
         @Override
         public String toString() {
             return name;
@@ -61,7 +61,7 @@ final class LoweringTest {
         return new Subject(name, dims, build);
     }
 
-    private static final List<Subject> SUBJECTS = List.of(
+    static final List<Subject> SUBJECTS = List.of(
             subject("matmul", (g, t) -> g.input("x", code(t), -1, 80).node("MatMul", "y", "x", "w")
                     .output("y", code(t), -1, 50), 80, 50),
             subject("matmul odd", (g, t) -> g.input("x", code(t), 2, 3, 37).node("MatMul", "y", "x", "w")

@@ -17,13 +17,46 @@ import java.util.Map;
 final class PlainEncoder implements Target.Encoder {
     /** The weights as a runtime should see them, row-major. */
     final Map<String, float[]> decoded = new HashMap<>();
+    /** Percent of the elements that pruning leaves. */
+    private final int keep;
+
+    PlainEncoder() {
+        this(50);
+    }
+
+    PlainEncoder(int keep) {
+        this.keep = keep;
+    }
 
     @Override
     public Encoding encode(Weight weight, Form form) {
-        Form.Quantized f = (Form.Quantized) form;
+        if (form instanceof Form.Sparse s) {
+            Tensor pruned = pruned(weight.tensor(), keep);
+            if (s.values() instanceof Form.Quantized q) {
+                return new Encoding.Sparse(s, quantized(weight, q, pruned));
+            }
+            decoded.put(weight.name(), floats(pruned));
+            return new Encoding.Sparse(s, new Encoding.Dense(pruned));
+        }
+        return quantized(weight, (Form.Quantized) form, weight.tensor());
+    }
+
+    /** A copy in which {@code keep} percent of the elements are left, by their number. */
+    static Tensor pruned(Tensor t, int keep) {
+        MemorySegment m = Arena.ofAuto().allocate(Math.max(1, t.bytes()), 8).asSlice(0, t.bytes()).copyFrom(t.data());
+        int size = t.dtype().bits() / 8;
+        for (long i = 0; i < t.shape().elements(); i++) {
+            if ((i * 2654435761L >>> 7) % 100 >= keep) {
+                m.asSlice(i * size, size).fill((byte) 0);
+            }
+        }
+        return new Tensor(t.dtype(), t.shape(), m);
+    }
+
+    private Encoding.Quantized quantized(Weight weight, Form.Quantized f, Tensor values) {
         Shape shape = weight.tensor().shape();
         Form.Grid g = f.grid(shape);
-        float[] x = floats(weight.tensor());
+        float[] x = floats(values);
         int rows = (int) g.rows();
         int cols = (int) g.cols();
         int down = (int) g.groupsDown();

@@ -294,7 +294,7 @@ final class WritingTest {
         Path out = folder.resolve("out.onnx");
         float[] expected = Ort.run(in, 1, 2);
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            Target t = new OnnxTarget(m, "onnxruntime", -1, 4000);
+            Target t = new OnnxTarget(m, "onnxruntime", -1, true, 4000);
             Map<Weight, Form> forms = forms(m, t, 8, 32, false);
             Set<Path> files = t.write(forms, new PlainEncoder(), out);
             assertEquals(2, files.size());
@@ -304,7 +304,7 @@ final class WritingTest {
             }
             assertEquals(sum, t.size(forms));
             LoweringTest.close("external", expected, Ort.run(out, 1, 2), 0.02);
-            assertThrows(UnsupportedRequestException.class, () -> new OnnxTarget(m, "onnx", -1, 100).size(forms(m,
+            assertThrows(UnsupportedRequestException.class, () -> new OnnxTarget(m, "onnx", -1, true, 100).size(forms(m,
                     m.target("onnx", Map.of()), 8, 0, false)));
         }
     }

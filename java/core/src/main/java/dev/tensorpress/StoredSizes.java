@@ -1,0 +1,142 @@
+package dev.tensorpress;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Sparse;
+import dev.tensorpress.kernel.Sparse.Layout;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.safetensors.SparseFile;
+import dev.tensorpress.model.safetensors.SparseFileWriter;
+import dev.tensorpress.pass.Workspace;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import java.lang.foreign.MemorySegment;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/**
+ * What a pruned weight takes in each way of leaving its zeros out.
+ *
+ * @param dense bytes with the zeros in place, scales and zero points included, as in {@code layouts}
+ * @param layouts by name; null where the weight does not fit
+ * @param packed the least of those that files of the target {@code sparse} use
+ * @param smallest name of the smallest of all, {@code dense} included
+ * @param least its bytes
+ */
+record StoredSizes(long dense, Map<String, Long> layouts, long packed, String smallest, long least, String why) {
+    private static final String COORDINATES = "coordinates";
+    private static final long WIDEST = 0xffff;
+    private static final long COORDINATE_BYTES = 8;
+
+    /** @param twoOfFourDown each four elements of a column have at most two that are not zero */
+    static StoredSizes of(Encoding.Sparse encoding, boolean twoOfFourDown, Workspace workspace, Workers workers) {
+        Shape shape = encoding.shape();
+        long dense = encoding.form().values().bytes(shape);
+        Map<String, Long> layouts;
+        Sparse.Survey survey = null;
+        long elements = shape.elements();
+        if (encoding.values() instanceof Encoding.Dense d) {
+            Matrix m = new Matrix(d.tensor().dtype(), Form.Sparse.matrix(shape), 0);
+            survey = m.survey(d.tensor().data(), workers);
+            layouts = m.layouts(survey);
+            if (layouts.get("2:4") == null && twoOfFourDown) {
+                layouts.put("2:4", m.transposed().bytes(Layout.NM24, 0, 0));
+            }
+            layouts.put(COORDINATES, survey.entries() * (COORDINATE_BYTES + m.type.bytes(1)));
+        } else {
+            Encoding.Quantized q = (Encoding.Quantized) encoding.values();
+            Matrix m = new Matrix(q.form().type(), Form.Sparse.matrix(q.form().codes(shape)),
+                    dense - q.form().codeBytes(shape));
+            if (SparseFileWriter.leavesOut(q.form())) {
+                MemorySegment codes = q.codes().data();
+                int middle = SparseFileWriter.middle(q.form());
+                if (middle != 0) {
+                    codes = workspace.take(Workspace.Slot.DECODED, codes.byteSize());
+                    SparseFile.xor(q.codes().data(), middle, codes);
+                }
+                survey = m.survey(codes, workers);
+                elements = m.shape.elements();
+                layouts = m.layouts(survey);
+            } else {
+                layouts = Matrix.none();
+            }
+            layouts.put(COORDINATES, null);
+        }
+        String smallest = "dense";
+        long least = dense;
+        long packed = dense;
+        for (Map.Entry<String, Long> layout : layouts.entrySet()) {
+            if (layout.getValue() == null) {
+                continue;
+            }
+            if (layout.getValue() < least) {
+                smallest = layout.getKey();
+                least = layout.getValue();
+            }
+            if (!layout.getKey().equals(COORDINATES)) {
+                packed = Math.min(packed, layout.getValue());
+            }
+        }
+        return new StoredSizes(dense, layouts, packed, smallest, least, why(smallest, survey, elements));
+    }
+
+    /** @param beside bytes that do not depend on the layout */
+    private record Matrix(DType type, Shape shape, long beside) {
+        Sparse.Survey survey(MemorySegment data, Workers workers) {
+            return Sparse.survey(type, shape.dim(0), shape.dim(1), data, workers);
+        }
+
+        Matrix transposed() {
+            return new Matrix(type, Shape.of(shape.dim(1), shape.dim(0)), beside);
+        }
+
+        static Map<String, Long> none() {
+            Map<String, Long> layouts = new LinkedHashMap<>();
+            for (String name : new String[] {"csr16", "csr32", "bsr4x4", "bsr8x8", "bitmask", "2:4"}) {
+                layouts.put(name, null);
+            }
+            return layouts;
+        }
+
+        Map<String, Long> layouts(Sparse.Survey s) {
+            Map<String, Long> layouts = none();
+            if (s.widest() <= WIDEST) {
+                layouts.put("csr16", bytes(Layout.CSR16, 0, s.entries()));
+            }
+            layouts.put("csr32", bytes(Layout.CSR32, 0, s.entries()));
+            layouts.put("bsr4x4", bytes(Layout.BSR, 4, s.blocks4x4()));
+            layouts.put("bsr8x8", bytes(Layout.BSR, 8, s.blocks8x8()));
+            layouts.put("bitmask", bytes(Layout.BITMASK, 0, s.entries()));
+            if (s.overfull() == 0) {
+                layouts.put("2:4", bytes(Layout.NM24, 0, 0));
+            }
+            return layouts;
+        }
+
+        long bytes(Layout layout, int block, long units) {
+            return Sparse.sizes(layout, type, shape.dim(0), shape.dim(1), block, units).stored(layout) + beside;
+        }
+    }
+
+    private static String why(String smallest, Sparse.Survey s, long elements) {
+        if (s == null) {
+            return "these codes share bytes, or have no one code for zero";
+        }
+        String zeros = percent(elements - s.entries(), elements) + " zeros";
+        return switch (smallest) {
+            case "dense" -> "with " + zeros + ", positions of the others take more than the zeros do";
+            case "bitmask" -> "with " + zeros + ", a bit for each element takes less than positions of the others";
+            case "2:4" -> "no group of four has more than two elements, and four bits say which two";
+            case "csr16" -> "with " + zeros + ", positions of the others take less than a bit for each element";
+            case "csr32" -> "with " + zeros + ", the others are few, and some too far apart for 16 bits";
+            case COORDINATES -> "with " + zeros + ", there are fewer others than rows";
+            default -> "what is not zero lies together: " + percent(s.entries(),
+                    smallest.equals("bsr4x4") ? s.blocks4x4() * 16 : s.blocks8x8() * 64) + " of the kept blocks";
+        };
+    }
+
+    private static String percent(long part, long all) {
+        long tenths = all == 0 ? 0 : Math.round(1000.0 * part / all);
+        return tenths / 10 + (tenths % 10 == 0 ? "" : "." + tenths % 10) + " %";
+    }
+}

@@ -1,0 +1,482 @@
+package dev.tensorpress.kernel;
+
+import static dev.tensorpress.kernel.Quantize.check;
+import static dev.tensorpress.kernel.Quantize.need;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.bindings.tp_error;
+import dev.tensorpress.bindings.tp_scores;
+import dev.tensorpress.tensor.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import java.util.List;
+
+/**
+ * Kernel family {@code prune}: which elements of a matrix to keep. Here arguments are checked and work is spread over
+ * threads; keys, masks, ties and numerics are documented once, in {@code tensorpress/prune.h}.
+ *
+ * <p>Scores may be the weight itself or a second array of its shape; every choice takes either. Segments are off-heap.
+ * Results do not depend on the number of threads or on the processor. Failures of a kernel are
+ * {@link KernelException}s; NaN among scores is one with {@link KernelException#NONFINITE}.
+ */
+public final class Prune {
+    /** Elements that are worth a range of their own. */
+    private static final long WORTH = 1 << 16;
+    private static final int DIGITS = 3;
+    private static final int COUNTS = 2048;
+    private static final int[] SHIFT = {21, 10, 0};
+    /** Lines of a column-wise choice that share a byte of the mask. */
+    private static final int BYTE = 8;
+
+    static {
+        dev.tensorpress.internal.NativeLibrary.load();
+    }
+
+    private Prune() {}
+
+    /** What makes a score large: {@code TP_ORDER_*}. */
+    public enum Order {
+        MAGNITUDE(1), VALUE(2);
+
+        final int id;
+
+        Order(int id) {
+            this.id = id;
+        }
+    }
+
+    /** {@code tp_scores}; sizes and stride in elements. */
+    public record Scores(long rows, long cols, long stride, DType type, Order order) {
+        public Scores {
+            if (rows < 0 || cols < 0 || stride < cols) {
+                throw new IllegalArgumentException("no such matrix: " + rows + "x" + cols + ", stride " + stride);
+            }
+        }
+
+        /** A matrix without gaps, compared by magnitude. */
+        public static Scores of(long rows, long cols, DType type) {
+            return new Scores(rows, cols, cols, type, Order.MAGNITUDE);
+        }
+
+        /** The same matrix compared in another way. */
+        public Scores order(Order order) {
+            return new Scores(rows, cols, stride, type, order);
+        }
+
+        /** Number of elements. */
+        public long elements() {
+            return Math.multiplyExact(rows, cols);
+        }
+
+        /** Bytes of a mask of this matrix. */
+        public long maskBytes() {
+            return Math.multiplyExact(rows, (cols + 7) / 8);
+        }
+
+        private boolean empty() {
+            return rows == 0 || cols == 0;
+        }
+
+        private long bytes() {
+            return empty() ? 0 : type.bytes(Math.addExact(Math.multiplyExact(rows - 1, stride), cols));
+        }
+
+        private long minimumRows() {
+            return Math.max(1, WORTH / Math.max(1, cols));
+        }
+
+        /** The struct, in memory that the garbage collector frees: 32 bytes, read by several threads. */
+        private MemorySegment toNative() {
+            MemorySegment s = Arena.ofAuto().allocate(tp_scores.layout());
+            tp_scores.rows(s, rows);
+            tp_scores.cols(s, cols);
+            tp_scores.stride(s, stride);
+            tp_scores.type(s, id(type));
+            tp_scores.order(s, order.id);
+            return s;
+        }
+    }
+
+    /**
+     * Where a selection ends. Kept are all elements with a larger key than {@code key}; of those with this very key all in
+     * matrices before number {@code matrix}, and in that one those before ({@code row}, {@code col}).
+     *
+     * @param key as in {@code prune.h}, an unsigned number
+     * @param kept elements of each matrix that are kept
+     */
+    public record Cut(int key, int matrix, long row, long col, List<Long> kept) {
+        public Cut {
+            kept = List.copyOf(kept);
+        }
+    }
+
+    /** Whether so many elements of each matrix may be kept. What fits must still fit with fewer. */
+    @FunctionalInterface
+    public interface Limit {
+        boolean fits(long[] kept);
+    }
+
+    /** How many elements have a larger key, and how many this very key. */
+    public record Count(long larger, long equal) {}
+
+    /**
+     * The {@code k} largest elements of all matrices together, all if there are not so many. Ties go to the matrix that
+     * comes first, and within it to the first in row-major order.
+     *
+     * @param in one matrix for each of {@code scores}
+     * @throws IllegalArgumentException if types are mixed, but for magnitudes of f32 and bf16: keys of others do not
+     *     compare
+     */
+    public static Cut select(List<Scores> scores, List<MemorySegment> in, long k, Workers workers) {
+        if (k < 0) {
+            throw new IllegalArgumentException("cannot keep " + k + " elements");
+        }
+        return select(scores, in, kept -> {
+            long sum = 0;
+            for (long n : kept) {
+                sum += n;
+            }
+            return sum <= k;
+        }, workers);
+    }
+
+    /**
+     * As many of the largest elements as the limit allows, one after the other in the order of their keys.
+     *
+     * @throws IllegalArgumentException as above, and if the limit does not even allow to keep none
+     */
+    public static Cut select(List<Scores> scores, List<MemorySegment> in, Limit limit, Workers workers) {
+        int n = scores.size();
+        if (in.size() != n) {
+            throw new IllegalArgumentException(n + " shapes, but " + in.size() + " matrices");
+        }
+        for (int i = 0; i < n; i++) {
+            Scores s = scores.get(i);
+            need("in", in.get(i), s.bytes());
+            Scores first = scores.getFirst();
+            boolean alike = s.type == first.type
+                    || s.order == Order.MAGNITUDE && s.type != DType.F16 && first.type != DType.F16;
+            if (s.order != first.order || !alike) {
+                throw new IllegalArgumentException(
+                        "cannot compare " + s.type + " by " + s.order + " with " + first.type + " by " + first.order);
+            }
+        }
+        long[] kept = new long[n];
+        if (!limit.fits(kept)) {
+            throw new IllegalArgumentException("the limit does not even allow to keep no element");
+        }
+        int key = 0;
+        long[][] counts = new long[n][COUNTS];
+        int last = 0;
+        for (int digit = 0; digit < DIGITS; digit++) {
+            for (int i = 0; i < n; i++) {
+                histogram(scores.get(i), in.get(i), digit, key, counts[i], workers);
+            }
+            last = walk(counts, kept, limit);
+            if (last < 0) {
+                return new Cut(0, n, 0, 0, Arrays.stream(kept).boxed().toList());
+            }
+            key |= last << SHIFT[digit];
+        }
+        return ties(scores, in, key, counts, last, kept, limit);
+    }
+
+    /** Goes down from the largest digit, adding to {@code kept} what fits; the digit that does not, or -1. */
+    private static int walk(long[][] counts, long[] kept, Limit limit) {
+        for (int d = COUNTS - 1; d >= 0; d--) {
+            boolean any = false;
+            for (int i = 0; i < kept.length; i++) {
+                kept[i] += counts[i][d];
+                any |= counts[i][d] != 0;
+            }
+            if (any && !limit.fits(kept)) {
+                for (int i = 0; i < kept.length; i++) {
+                    kept[i] -= counts[i][d];
+                }
+                return d;
+            }
+        }
+        return -1;
+    }
+
+    private static Cut ties(List<Scores> scores, List<MemorySegment> in, int key, long[][] counts, int digit,
+            long[] kept, Limit limit) {
+        int n = kept.length;
+        long all = 0;
+        for (long[] c : counts) {
+            all += c[digit];
+        }
+        long low = 0;
+        for (long high = all; high - low > 1;) {
+            long middle = low + (high - low) / 2;
+            if (limit.fits(with(kept, counts, digit, middle))) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        long[] result = with(kept, counts, digit, low);
+        int matrix = 0;
+        for (long left = low; left >= counts[matrix][digit]; matrix++) {
+            left -= counts[matrix][digit];
+        }
+        long before = result[matrix] - kept[matrix];
+        long row = 0;
+        long col = 0;
+        if (before > 0) {
+            try (Arena arena = Arena.ofConfined()) {
+                MemorySegment at = arena.allocate(JAVA_LONG, 2);
+                Scores s = scores.get(matrix);
+                check("tp_prune_find", Kernels.tp_prune_find(s.toNative(), 0, s.rows, in.get(matrix), key, before, at,
+                        at.asSlice(8)));
+                row = at.get(JAVA_LONG, 0);
+                col = at.get(JAVA_LONG, 8);
+            }
+        }
+        return new Cut(key, matrix, row, col, Arrays.stream(result).boxed().toList());
+    }
+
+    /** What is kept with the first {@code ties} of the ties, matrix by matrix. */
+    private static long[] with(long[] kept, long[][] counts, int digit, long ties) {
+        long[] result = kept.clone();
+        long left = ties;
+        for (int i = 0; i < result.length; i++) {
+            long here = Math.min(left, counts[i][digit]);
+            result[i] += here;
+            left -= here;
+        }
+        return result;
+    }
+
+    private static void histogram(Scores scores, MemorySegment in, int digit, int prefix, long[] counts,
+            Workers workers) {
+        Arrays.fill(counts, 0);
+        if (scores.empty()) {
+            return;
+        }
+        MemorySegment s = scores.toNative();
+        try (Arena arena = Arena.ofShared()) {
+            MemorySegment all = arena.allocate(JAVA_LONG, (long) COUNTS * workers.threads());
+            workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+                    check("tp_prune_histogram", Kernels.tp_prune_histogram(s, begin, end, in, digit, prefix,
+                            all.asSlice(worker * COUNTS * 8L, COUNTS * 8L))));
+            for (int w = 0; w < workers.threads(); w++) {
+                for (int d = 0; d < COUNTS; d++) {
+                    counts[d] += all.getAtIndex(JAVA_LONG, (long) w * COUNTS + d);
+                }
+            }
+        }
+    }
+
+    /** Counts elements by their key; infinities and NaN are those that are not below {@code key(scores, INFINITY)}. */
+    public static Count count(Scores scores, MemorySegment in, int key, Workers workers) {
+        need("in", in, scores.bytes());
+        if (scores.empty()) {
+            return new Count(0, 0);
+        }
+        MemorySegment s = scores.toNative();
+        long[] sums = new long[2];
+        workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
+            try (Arena arena = Arena.ofConfined()) {
+                MemorySegment counts = arena.allocate(JAVA_LONG, 2);
+                check("tp_prune_count",
+                        Kernels.tp_prune_count(s, begin, end, in, key, counts, counts.asSlice(8)));
+                synchronized (sums) {
+                    sums[0] += counts.get(JAVA_LONG, 0);
+                    sums[1] += counts.get(JAVA_LONG, 8);
+                }
+            }
+        });
+        return new Count(sums[0], sums[1]);
+    }
+
+    /** The smallest key among scores of at least {@code score}; a mask with it and all ties keeps exactly those. */
+    public static int key(Scores scores, double score) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment key = arena.allocate(JAVA_INT);
+            check("tp_prune_key", Kernels.tp_prune_key(scores.toNative(), score, key));
+            return key.get(JAVA_INT, 0);
+        }
+    }
+
+    /** Mask of what {@code cut} keeps of matrix number {@code matrix} of its selection. */
+    public static void mask(Scores scores, MemorySegment in, Cut cut, int matrix, MemorySegment mask,
+            Workers workers) {
+        boolean all = matrix < cut.matrix;
+        boolean some = matrix == cut.matrix;
+        mask(scores, in, cut.key, all ? scores.rows : some ? cut.row : 0, some ? cut.col : 0, mask, workers);
+    }
+
+    /**
+     * Mask of the elements with a larger key, and of those with this key before ({@code tieRow}, {@code tieCol}).
+     *
+     * @param mask {@link Scores#maskBytes} bytes
+     */
+    public static void mask(Scores scores, MemorySegment in, int key, long tieRow, long tieCol, MemorySegment mask,
+            Workers workers) {
+        need("in", in, scores.bytes());
+        need("mask", mask, scores.maskBytes());
+        if (scores.empty()) {
+            return;
+        }
+        MemorySegment s = scores.toNative();
+        workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+                check("tp_prune_mask", Kernels.tp_prune_mask(s, begin, end, in, key, tieRow, tieCol, mask)));
+    }
+
+    /** Bytes of scratch that {@link #lines} needs; 64-byte aligned. */
+    public static long linesScratch(Scores scores, int axis, Workers workers) {
+        return Math.multiplyExact(linesScratch(scores.toNative(), axis), workers.threads());
+    }
+
+    private static long linesScratch(MemorySegment s, int axis) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(JAVA_LONG);
+            check("tp_prune_lines_scratch", Kernels.tp_prune_lines_scratch(s, axis, bytes));
+            return (bytes.get(JAVA_LONG, 0) + 63) / 64 * 64;
+        }
+    }
+
+    /**
+     * Mask of the {@code k} largest elements of each row (axis 1) or column (axis 0).
+     *
+     * @param scratch {@link #linesScratch} bytes
+     */
+    public static void lines(Scores scores, int axis, MemorySegment in, long k, MemorySegment mask,
+            MemorySegment scratch, Workers workers) {
+        need("in", in, scores.bytes());
+        need("mask", mask, scores.maskBytes());
+        MemorySegment s = scores.toNative();
+        long share = linesScratch(s, axis);
+        need("scratch", scratch, Math.multiplyExact(share, workers.threads()));
+        if (scores.empty()) {
+            return;
+        }
+        long length = axis == 1 ? scores.cols : scores.rows;
+        workers.run(axis == 1 ? scores.rows : scores.cols, axis == 1 ? 1 : BYTE, Math.max(1, WORTH / length),
+                (begin, end, worker) -> {
+                    MemorySegment own = share == 0 ? MemorySegment.NULL : scratch.asSlice(worker * share, share);
+                    check("tp_prune_lines", Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, own));
+                });
+    }
+
+    /** Mask of the {@code n} largest of each group of {@code m} elements along a row (axis 1) or down a column (axis 0). */
+    public static void nm(Scores scores, int axis, MemorySegment in, int n, int m, MemorySegment mask,
+            Workers workers) {
+        if (n < 1 || n > m || m > 16) {
+            throw new IllegalArgumentException("N:M must be 1 <= N <= M <= 16, but is " + n + ":" + m);
+        }
+        need("in", in, scores.bytes());
+        need("mask", mask, scores.maskBytes());
+        if (scores.empty()) {
+            return;
+        }
+        MemorySegment s = scores.toNative();
+        long lines = axis == 1 ? scores.rows : (scores.rows + m - 1) / m;
+        long size = Math.multiplyExact(scores.cols, axis == 1 ? 1 : m);
+        workers.run(lines, 1, Math.max(1, WORTH / size), (begin, end, worker) ->
+                check("tp_prune_nm", Kernels.tp_prune_nm(s, axis, begin, end, in, n, m, mask)));
+    }
+
+    /** What the scores of blocks are as a matrix: f32 without gaps, in the order of the elements. */
+    public static Scores blocks(Scores scores, long blockRows, long blockCols) {
+        return new Scores(ceil(scores.rows, blockRows), ceil(scores.cols, blockCols), ceil(scores.cols, blockCols),
+                DType.F32, scores.order);
+    }
+
+    /**
+     * One score for each block of elements.
+     *
+     * @param out f32, as {@link #blocks(Scores, long, long)} says
+     */
+    public static void blocks(Scores scores, long blockRows, long blockCols, MemorySegment in, MemorySegment out,
+            Workers workers) {
+        need("in", in, scores.bytes());
+        need("out", out, DType.F32.bytes(blocks(scores, blockRows, blockCols).elements()));
+        if (scores.empty()) {
+            return;
+        }
+        MemorySegment s = scores.toNative();
+        workers.run(ceil(scores.rows, blockRows), 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
+                check("tp_prune_blocks", Kernels.tp_prune_blocks(s, blockRows, blockCols, begin, end, in, out)));
+    }
+
+    /** From a mask of blocks to that of their elements. */
+    public static void expand(Scores scores, long blockRows, long blockCols, MemorySegment blockMask,
+            MemorySegment mask, Workers workers) {
+        need("blockMask", blockMask, blocks(scores, blockRows, blockCols).maskBytes());
+        need("mask", mask, scores.maskBytes());
+        if (scores.empty()) {
+            return;
+        }
+        MemorySegment s = scores.toNative();
+        workers.run(ceil(scores.rows, blockRows), 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
+                check("tp_prune_expand",
+                        Kernels.tp_prune_expand(s, blockRows, blockCols, begin, end, blockMask, mask)));
+    }
+
+    private static long minimumBlockRows(Scores scores, long blockRows) {
+        return Math.max(1, scores.minimumRows() / blockRows);
+    }
+
+    private static long ceil(long n, long part) {
+        if (part < 1) {
+            throw new IllegalArgumentException("blocks must have at least one row and column, but have " + part);
+        }
+        return n / part + (n % part == 0 ? 0 : 1);
+    }
+
+    /**
+     * The elements where the mask is set, zeros elsewhere.
+     *
+     * @param out [rows, cols] without gaps; may be {@code in} if that has none
+     */
+    public static void apply(Scores scores, MemorySegment in, MemorySegment mask, MemorySegment out,
+            Workers workers) {
+        need("in", in, scores.bytes());
+        need("mask", mask, scores.maskBytes());
+        need("out", out, scores.type.bytes(scores.elements()));
+        if (scores.empty()) {
+            return;
+        }
+        MemorySegment s = scores.toNative();
+        workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+                check("tp_prune_apply", Kernels.tp_prune_apply(s, begin, end, in, mask, out)));
+    }
+
+    /** Bytes that {@link #error} needs for {@code rowErrors}. */
+    public static long errorBytes(Scores scores) {
+        return Math.multiplyExact(scores.rows, tp_error.sizeof());
+    }
+
+    /**
+     * Error of a changed copy against the matrix.
+     *
+     * @param out [rows, cols] without gaps, of the same type
+     * @param rowErrors {@link #errorBytes} bytes for the errors row by row, which are added in order
+     */
+    public static Quantize.Error error(Scores scores, MemorySegment in, MemorySegment out, MemorySegment rowErrors,
+            Workers workers) {
+        need("in", in, scores.bytes());
+        need("out", out, scores.type.bytes(scores.elements()));
+        need("rowErrors", rowErrors, errorBytes(scores));
+        if (scores.empty()) {
+            return new Quantize.Error(0, 0, 0);
+        }
+        MemorySegment s = scores.toNative();
+        workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+                check("tp_prune_error", Kernels.tp_prune_error(s, begin, end, in, out,
+                        rowErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof()))));
+        return Quantize.sum(rowErrors, scores.rows);
+    }
+
+    private static int id(DType type) {
+        if (!type.compressible()) {
+            throw new IllegalArgumentException("scores are f32, f16 or bf16, not " + type);
+        }
+        return Quantize.id(type);
+    }
+}

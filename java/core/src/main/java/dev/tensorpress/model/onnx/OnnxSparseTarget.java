@@ -1,0 +1,203 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.encoding.Form.Storage;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.DurableFile;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.model.safetensors.SparseFileWriter;
+import dev.tensorpress.model.safetensors.SparseFileWriter.Expected;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.IdentityHashMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * Writes a {@link dev.tensorpress.model.safetensors.SparseFile}: the model that another target would write, with the elements
+ * of pruned weights taken out and stored without their zeros. Those are dense elements, and 8-bit symmetric codes;
+ * other codes have no one code for zero, or share bytes, and stay where they are.
+ */
+final class OnnxSparseTarget implements Target {
+    static final String NAME = "sparse";
+
+    private final OnnxModel model;
+    private final OnnxTarget ordinary;
+
+    OnnxSparseTarget(OnnxModel model, OnnxTarget ordinary) {
+        this.model = model;
+        this.ordinary = ordinary;
+    }
+
+    @Override
+    public String name() {
+        return NAME;
+    }
+
+    @Override
+    public Form accept(Weight weight, Form wanted) {
+        Form form = ordinary.accept(weight, wanted);
+        return form instanceof Form.Sparse s && packable(s, weight.tensor().shape()) ? s.stored(Storage.PACKED) : form;
+    }
+
+    private static boolean packable(Form.Sparse form, Shape shape) {
+        if (form.values() instanceof Form.Quantized q) {
+            return SparseFileWriter.leavesOut(q) && SparseFileWriter.packable(q.type(), q.codes(shape));
+        }
+        return SparseFileWriter.packable(((Form.Dense) form.values()).dtype(), shape);
+    }
+
+    private static boolean packed(Form form) {
+        return form instanceof Form.Sparse s && s.storage() == Storage.PACKED;
+    }
+
+    /** The forms that the ordinary model has. */
+    private Map<Weight, Form> ordinary(Map<Weight, Form> forms) {
+        Map<Weight, Form> all = new LinkedHashMap<>();
+        for (Map.Entry<Weight, Form> e : forms.entrySet()) {
+            all.put(e.getKey(), packed(e.getValue()) ? ordinary.accept(e.getKey(), e.getValue()) : e.getValue());
+        }
+        return all;
+    }
+
+    private OnnxTarget.Layout layout(Map<Weight, Form> forms) {
+        OnnxTarget.Layout l = ordinary.layout(ordinary(forms));
+        if (l.external()) {
+            throw new UnsupportedRequestException("target 'sparse' takes models in one file, and this one would be larger"
+                    + " than " + OnnxTarget.LARGEST_MESSAGE + " bytes; target 'onnxruntime' takes it");
+        }
+        return l;
+    }
+
+    /** True for what is not written to the model's file, but to arrays beside it. */
+    private static boolean takes(Map<Weight, Form> forms, Rope.Payload p) {
+        return packed(forms.get(p.job().info.weight)) && part(p.part()) != null;
+    }
+
+    private static SparseFileWriter.Part part(Part p) {
+        return switch (p) {
+            case ELEMENTS, CODES -> SparseFileWriter.Part.ELEMENTS;
+            case NONZEROS -> SparseFileWriter.Part.NONZEROS;
+            case INDICES -> SparseFileWriter.Part.INDICES;
+            case SCALES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW -> null;
+        };
+    }
+
+    @Override
+    public long size(Map<Weight, Form> forms) {
+        OnnxTarget.Layout l = layout(forms);
+        Map<Weight, List<SparseFileWriter.Part>> parts = new IdentityHashMap<>();
+        List<Expected> expected = new ArrayList<>();
+        long arrays = 0;
+        long skeleton = l.rope().length();
+        for (Rope.Piece piece : l.rope().pieces()) {
+            if (!(piece instanceof Rope.Payload p) || !takes(forms, p)) {
+                continue;
+            }
+            skeleton -= p.length();
+            Weight w = p.job().info.weight;
+            List<SparseFileWriter.Part> of = parts.get(w);
+            if (of == null) {
+                of = new ArrayList<>(2);
+                parts.put(w, of);
+                Form.Sparse s = (Form.Sparse) forms.get(w);
+                Shape shape = w.tensor().shape();
+                if (s.values() instanceof Form.Quantized q) {
+                    expected.add(new Expected(w.name(), q.type(), q.codes(shape), of));
+                    arrays += s.bytes(shape) - (q.bytes(shape) - q.codeBytes(shape));
+                } else {
+                    expected.add(new Expected(w.name(), w.tensor().dtype(), shape, of));
+                    arrays += s.bytes(shape);
+                }
+            }
+            of.add(part(p.part()));
+        }
+        return SparseFileWriter.bound(expected, l.rope().length(), skeleton, arrays);
+    }
+
+    /**
+     * {@inheritDoc}
+     *
+     * @throws UnsupportedRequestException if {@code out} is the file the model was read from
+     */
+    @Override
+    public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Path out) throws IOException {
+        OnnxTarget.Layout l = layout(forms);
+        if (Files.exists(out) && Files.isSameFile(model.path(), out)) {
+            throw new UnsupportedRequestException("the output " + out + " is a file that the model is read from");
+        }
+        if (Files.isDirectory(out)) {
+            throw new IOException("cannot write " + out + ": a folder has that name");
+        }
+        Path folder = out.toAbsolutePath().normalize().getParent();
+        // One thread: packing keeps up with the disk.
+        try (Workers workers = new Workers(1);
+                SparseFileWriter file = new SparseFileWriter(folder, out.getFileName().toString(), workers)) {
+            Output o = new Output(file.startModel(), unpacked(forms, encoder), true, new Packing(forms, file));
+            o.rope(l.rope(), model);
+            file.finishModel(l.rope().length(), (int) o.checksum());
+            file.commit(out);
+            return Set.of(out);
+        } catch (IOException e) {
+            throw DurableFile.explain(e, out);
+        }
+    }
+
+    /** Asks for the forms that were accepted here, and gives what the ordinary target asks for. */
+    private Encoder unpacked(Map<Weight, Form> forms, Encoder encoder) {
+        return (weight, form) -> {
+            Form asked = forms.get(weight);
+            Encoding e = encoder.encode(weight, asked);
+            if (!packed(asked)) {
+                return e;
+            }
+            if (!e.form().equals(asked)) {
+                throw new IllegalStateException("the encoding of '" + weight.name() + "' is not what was asked for: "
+                        + asked.describe());
+            }
+            return new Encoding.Sparse((Form.Sparse) form, ((Encoding.Sparse) e).values());
+        };
+    }
+
+    /** Takes elements and codes out of the model. */
+    private static final class Packing implements Output.Packer {
+        private final Map<Weight, Form> forms;
+        private final SparseFileWriter file;
+        private Weight last;
+
+        Packing(Map<Weight, Form> forms, SparseFileWriter file) {
+            this.forms = forms;
+            this.file = file;
+        }
+
+        @Override
+        public boolean takes(Rope.Payload p) {
+            return OnnxSparseTarget.takes(forms, p);
+        }
+
+        @Override
+        public void take(Rope.Payload p, Encoding values, long position) throws IOException {
+            Weight w = p.job().info.weight;
+            if (w != last) {
+                last = w;
+                if (values instanceof Encoding.Quantized q) {
+                    file.add(w.name(), new Tensor(q.codes().dtype(), q.form().codes(q.shape()), q.codes().data()),
+                            SparseFileWriter.middle(q.form()));
+                } else {
+                    file.add(w.name(), ((Encoding.Dense) values).tensor(), 0);
+                }
+            }
+            file.place(part(p.part()), position);
+        }
+    }
+}

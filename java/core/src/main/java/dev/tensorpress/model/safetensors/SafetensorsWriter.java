@@ -1,0 +1,163 @@
+package dev.tensorpress.model.safetensors;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+
+/**
+ * Writes the format that {@link Safetensors} reads. Tensors are ordered by the size of their elements, the largest first,
+ * then by name, so that each is aligned to its elements; keys of the metadata are sorted. So the same tensors give the same
+ * bytes.
+ */
+public final class SafetensorsWriter {
+    private static final long STEP = 8 << 20;
+
+    private final List<Item> items;
+    private final Map<String, String> metadata = new TreeMap<>();
+
+    /** Contents that are made when they are written. */
+    @FunctionalInterface
+    public interface Data {
+        /** Appends the tensor's bytes, all of them and no more. */
+        void write(FileChannel to) throws IOException;
+
+        /** Bytes at hand. */
+        static Data of(MemorySegment bytes) {
+            return to -> {
+                for (long at = 0; at < bytes.byteSize(); at += STEP) {
+                    ByteBuffer b = bytes.asSlice(at, Math.min(STEP, bytes.byteSize() - at)).asByteBuffer();
+                    while (b.hasRemaining()) {
+                        to.write(b);
+                    }
+                }
+            };
+        }
+    }
+
+    /** A tensor to write. */
+    public record Item(String name, DType dtype, Shape shape, Data data) {
+        /** Size of the data. */
+        public long bytes() {
+            return dtype.bytes(shape.elements());
+        }
+    }
+
+    /**
+     * @throws IllegalArgumentException if two tensors have one name, or the format has no such type
+     */
+    public SafetensorsWriter(List<Item> items, Map<String, String> metadata) {
+        this.items = new ArrayList<>(items);
+        Set<String> names = new HashSet<>();
+        for (Item i : items) {
+            if (!names.add(i.name) || i.name.equals(Safetensors.METADATA)) {
+                throw new IllegalArgumentException("a second tensor, or metadata, has the name '" + i.name + "'");
+            }
+            id(i.dtype);
+        }
+        this.items.sort(Comparator.comparingInt((Item i) -> -i.dtype.bits()).thenComparing(Item::name));
+        this.metadata.putAll(metadata);
+    }
+
+    /** Bytes of the file. */
+    public long length() {
+        long n = headerLength();
+        for (Item i : items) {
+            n = Math.addExact(n, i.bytes());
+        }
+        return n;
+    }
+
+    long headerLength() {
+        return header().length;
+    }
+
+    /**
+     * Writes all, from the channel's start.
+     *
+     * @throws IllegalStateException if a tensor's data are not as long as its shape says
+     */
+    public void write(FileChannel to) throws IOException {
+        ByteBuffer header = ByteBuffer.wrap(header());
+        long at = header.capacity();
+        while (header.hasRemaining()) {
+            to.write(header);
+        }
+        for (Item i : items) {
+            i.data.write(to);
+            at += i.bytes();
+            if (to.position() != at) {
+                throw new IllegalStateException("tensor '" + i.name + "' of " + i.bytes() + " bytes wrote "
+                        + (to.position() - at + i.bytes()));
+            }
+        }
+    }
+
+    /** With its length in front, and filled up with spaces so that the data start at a multiple of 8. */
+    private byte[] header() {
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        out.writeBytes(new byte[8]);
+        try (JsonGenerator json = new JsonFactory().createGenerator(out)) {
+            json.writeStartObject();
+            if (!metadata.isEmpty()) {
+                json.writeObjectFieldStart(Safetensors.METADATA);
+                for (Map.Entry<String, String> e : metadata.entrySet()) {
+                    json.writeStringField(e.getKey(), e.getValue());
+                }
+                json.writeEndObject();
+            }
+            long at = 0;
+            for (Item i : items) {
+                json.writeObjectFieldStart(i.name);
+                json.writeStringField("dtype", id(i.dtype));
+                json.writeArrayFieldStart("shape");
+                for (long d : i.shape.dims()) {
+                    json.writeNumber(d);
+                }
+                json.writeEndArray();
+                json.writeArrayFieldStart("data_offsets");
+                json.writeNumber(at);
+                at = Math.addExact(at, i.bytes());
+                json.writeNumber(at);
+                json.writeEndArray();
+                json.writeEndObject();
+            }
+            json.writeEndObject();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // memory throws none
+        }
+        while (out.size() % 8 != 0) {
+            out.write(' ');
+        }
+        byte[] all = out.toByteArray();
+        if (all.length - 8 > Safetensors.LARGEST_HEADER) {
+            throw new IllegalArgumentException("the header would take " + (all.length - 8) + " bytes; readers accept "
+                    + Safetensors.LARGEST_HEADER);
+        }
+        ByteBuffer.wrap(all).order(ByteOrder.LITTLE_ENDIAN).putLong(0, all.length - 8);
+        return all;
+    }
+
+    static String id(DType type) {
+        return switch (type) {
+            case F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8, BOOL -> type.name();
+            case F8E4M3 -> "F8_E4M3";
+            case F8E5M2 -> "F8_E5M2";
+            default -> throw new IllegalArgumentException("safetensors files have no " + type);
+        };
+    }
+}

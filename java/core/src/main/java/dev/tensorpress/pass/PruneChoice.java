@@ -1,0 +1,338 @@
+package dev.tensorpress.pass;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Prune;
+import dev.tensorpress.kernel.Prune.Cut;
+import dev.tensorpress.kernel.Prune.Scores;
+import dev.tensorpress.kernel.Quantize;
+import dev.tensorpress.kernel.Sparse;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.pass.PrunePass.Pattern;
+import dev.tensorpress.pass.PrunePass.Scope;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/** A {@link PrunePass} that knows for each of its weights which elements stay: what its survey found. */
+public final class PruneChoice implements Pass {
+    private final PrunePass pass;
+    private final Map<Weight, Chosen> chosen = new HashMap<>();
+    /** Why the pass takes none of its weights, or null. */
+    private String refusal;
+
+    /**
+     * @param cut where the selection ends, null if lines or groups are chosen one by one
+     * @param matrix of the selection
+     * @param asked elements that were to be zero
+     */
+    private record Chosen(Cut cut, int matrix, long nonzeros, long asked) {}
+
+    /**
+     * A weight as a matrix.
+     *
+     * @param axis along which channels and N:M groups run: 1 for rows, 0 for columns
+     */
+    private record View(long rows, long cols, int axis) {
+        Scores scores(DType type) {
+            return Scores.of(rows, cols, type);
+        }
+    }
+
+    private PruneChoice(PrunePass pass) {
+        this.pass = pass;
+    }
+
+    static PruneChoice of(PrunePass pass, List<Weight> weights, Workspace workspace, Workers workers) {
+        PruneChoice choice = new PruneChoice(pass);
+        List<Weight> able = new ArrayList<>();
+        for (Weight weight : weights) {
+            if (choice.obstacle(weight) == null) {
+                checkFinite(weight, workers);
+                able.add(weight);
+            }
+        }
+        if (pass.scope() == Scope.GLOBAL && !pass.pattern().groups() && pass.threshold() == 0) {
+            choice.together(able, workspace, workers);
+        } else {
+            for (Weight weight : able) {
+                choice.finish(weight, choice.alone(weight, workspace, workers), 0, workspace, workers);
+            }
+        }
+        return choice;
+    }
+
+    private static void checkFinite(Weight weight, Workers workers) {
+        Tensor t = weight.tensor();
+        Scores scores = rows(t.shape()).scores(t.dtype());
+        int infinity = Prune.key(scores, Double.POSITIVE_INFINITY);
+        Prune.Count bad = Prune.count(scores, t.data(), infinity, workers);
+        if (bad.larger() + bad.equal() > 0) {
+            Form.Quantized whole = new Form.Quantized(8, -1, 0, true, Form.Activations.FLOAT, DType.I8, DType.F32,
+                    false, false);
+            long at = Quantize.firstNonFinite(Quantize.Spec.of(whole, t.dtype(), t.shape()), t.data());
+            throw new NonFiniteWeightException(weight.name(), at, Quantize.element(t, at));
+        }
+    }
+
+    /** The cut through one weight; null if its lines or groups are chosen one by one. */
+    private Cut alone(Weight weight, Workspace workspace, Workers workers) {
+        if (pass.pattern().groups() || pass.scope() == Scope.CHANNEL) {
+            return null;
+        }
+        Scores scores = compared(weight);
+        if (pass.threshold() > 0) {
+            return new Cut(Prune.key(scores, pass.threshold()), 1, 0, 0, List.of());
+        }
+        MemorySegment in = weight.tensor().data();
+        if (!pass.pattern().single()) {
+            in = workspace.take(Workspace.Slot.BLOCK_SCORES, DType.F32.bytes(scores.elements()));
+            blocks(weight, in, workers);
+        }
+        long n = scores.elements();
+        return Prune.select(List.of(scores), List.of(in), n - part(n), workers);
+    }
+
+    private long part(long elements) {
+        return Math.round(pass.sparsity() * elements);
+    }
+
+    /** One cut through all weights. */
+    private void together(List<Weight> weights, Workspace workspace, Workers workers) {
+        List<Scores> scores = new ArrayList<>();
+        List<MemorySegment> data = new ArrayList<>();
+        long total = 0;
+        int halves = 0;
+        for (Weight weight : weights) {
+            Scores s = compared(weight);
+            scores.add(s);
+            total += s.elements();
+            halves += s.type() == DType.F16 ? 1 : 0;
+        }
+        if (halves > 0 && halves < weights.size()) {
+            refusal = "scope global cannot compare f16 with other types: use scope tensor, or a step for each type";
+            return;
+        }
+        if (pass.budget() >= 0 && !fits(weights, new long[weights.size()])) {
+            refusal = "even without an element these weights take more than the budget of " + pass.budget() + " bytes";
+            return;
+        }
+        Cut cut;
+        try (Arena arena = Arena.ofShared()) {
+            for (int i = 0; i < weights.size(); i++) {
+                MemorySegment in = weights.get(i).tensor().data();
+                if (!pass.pattern().single()) {
+                    in = arena.allocate(DType.F32.bytes(scores.get(i).elements()), 4);
+                    blocks(weights.get(i), in, workers);
+                }
+                data.add(in);
+            }
+            if (pass.budget() >= 0) {
+                cut = Prune.select(scores, data, kept -> fits(weights, kept), workers);
+            } else {
+                cut = Prune.select(scores, data, total - part(total), workers);
+            }
+        }
+        for (int i = 0; i < weights.size(); i++) {
+            finish(weights.get(i), cut, i, workspace, workers);
+        }
+    }
+
+    private boolean fits(List<Weight> weights, long[] kept) {
+        Pattern p = pass.pattern();
+        long sum = 0;
+        for (int i = 0; i < kept.length; i++) {
+            Tensor t = weights.get(i).tensor();
+            View v = view(weights.get(i));
+            long block = Math.min(p.rows(), v.rows) * Math.min(p.cols(), v.cols);
+            long nonzeros = Math.min(Math.multiplyExact(kept[i], block), t.shape().elements());
+            sum += new Form.Sparse(new Form.Dense(t.dtype()), "", nonzeros, Form.Storage.PACKED).bytes(t.shape());
+        }
+        return sum <= pass.budget();
+    }
+
+    private void finish(Weight weight, Cut cut, int matrix, Workspace workspace, Workers workers) {
+        Tensor t = weight.tensor();
+        long elements = t.shape().elements();
+        Chosen c = new Chosen(cut, matrix, 0, 0);
+        MemorySegment mask = mask(weight, c, workspace, workers);
+        MemorySegment masked = apply(weight, mask, workspace, workers);
+        View v = view(weight);
+        // By bits, as files that leave zeros out do: a -0 that was kept is stored.
+        long nonzeros = Sparse.survey(t.dtype(), v.rows, v.cols, masked, workers).entries();
+        boolean relative = !pass.levels().isEmpty() && pass.scope() != Scope.GLOBAL;
+        chosen.put(weight, new Chosen(cut, matrix, nonzeros, relative ? part(elements) : elements - ones(mask)));
+    }
+
+    private static long ones(MemorySegment mask) {
+        long n = 0;
+        long at = 0;
+        for (; at + 8 <= mask.byteSize(); at += 8) {
+            n += Long.bitCount(mask.get(ValueLayout.JAVA_LONG_UNALIGNED, at));
+        }
+        for (; at < mask.byteSize(); at++) {
+            n += Integer.bitCount(mask.get(ValueLayout.JAVA_BYTE, at) & 255);
+        }
+        return n;
+    }
+
+    /** What is compared: the elements, or the blocks. */
+    private Scores compared(Weight weight) {
+        Scores elements = view(weight).scores(weight.tensor().dtype());
+        Pattern p = pass.pattern();
+        return p.single() ? elements : Prune.blocks(elements, p.rows(), p.cols());
+    }
+
+    private void blocks(Weight weight, MemorySegment out, Workers workers) {
+        Pattern p = pass.pattern();
+        Tensor t = weight.tensor();
+        Prune.blocks(view(weight).scores(t.dtype()), p.rows(), p.cols(), t.data(), out, workers);
+    }
+
+    private MemorySegment mask(Weight weight, Chosen c, Workspace workspace, Workers workers) {
+        Tensor t = weight.tensor();
+        View v = view(weight);
+        Scores s = v.scores(t.dtype());
+        Pattern p = pass.pattern();
+        MemorySegment mask = workspace.take(Workspace.Slot.MASK, s.maskBytes());
+        if (p.groups()) {
+            Prune.nm(s, v.axis, t.data(), p.n(), p.m(), mask, workers);
+        } else if (pass.scope() == Scope.CHANNEL) {
+            long length = v.axis == 1 ? v.cols : v.rows;
+            MemorySegment scratch =
+                    workspace.take(Workspace.Slot.SCRATCH, Prune.linesScratch(s, v.axis, workers));
+            Prune.lines(s, v.axis, t.data(), length - part(length), mask, scratch, workers);
+        } else if (p.single()) {
+            Prune.mask(s, t.data(), c.cut, c.matrix, mask, workers);
+        } else {
+            Scores of = compared(weight);
+            MemorySegment scores = workspace.take(Workspace.Slot.BLOCK_SCORES, DType.F32.bytes(of.elements()));
+            MemorySegment blockMask = workspace.take(Workspace.Slot.BLOCK_MASK, of.maskBytes());
+            blocks(weight, scores, workers);
+            Prune.mask(of, scores, c.cut, c.matrix, blockMask, workers);
+            Prune.expand(s, p.rows(), p.cols(), blockMask, mask, workers);
+        }
+        return mask;
+    }
+
+    private MemorySegment apply(Weight weight, MemorySegment mask, Workspace workspace, Workers workers) {
+        Tensor t = weight.tensor();
+        MemorySegment masked = workspace.take(Workspace.Slot.MASKED, t.bytes());
+        Prune.apply(view(weight).scores(t.dtype()), t.data(), mask, masked, workers);
+        return masked;
+    }
+
+    /** Rows along the last axis. */
+    private static View rows(Shape shape) {
+        long cols = shape.rank() == 0 ? 1 : shape.dim(-1);
+        return new View(cols == 0 ? 0 : shape.elements() / cols, cols, 1);
+    }
+
+    /** The first axis as rows, the others as columns. */
+    private static View first(Shape shape, int axis) {
+        long rows = shape.dim(0);
+        return new View(rows, rows == 0 ? 0 : shape.elements() / rows, axis);
+    }
+
+    private View view(Weight weight) {
+        Shape shape = weight.tensor().shape();
+        int rank = shape.rank();
+        int in = weight.inputAxis();
+        // The kernel of a convolution is a matrix of output channels and all that each of them sums over.
+        boolean kernel = rank > 2 && in == 1 && weight.outputAxis() == 0;
+        if (!pass.pattern().groups() && pass.scope() != Scope.CHANNEL) {
+            return kernel ? first(shape, 1) : rows(shape);
+        }
+        boolean channels = pass.scope() == Scope.CHANNEL;
+        if (kernel || channels && in < 0 && weight.outputAxis() == 0 && rank > 1) {
+            return first(shape, 1);
+        }
+        if (in >= 0 && in == rank - 1) {
+            return rows(shape);
+        }
+        if (in == 0 && (!channels || rank == 2)) {
+            return first(shape, 0);
+        }
+        return null;
+    }
+
+    /** Why the pass cannot take this weight, or null. */
+    private String obstacle(Weight weight) {
+        Shape shape = weight.tensor().shape();
+        if (!weight.tensor().dtype().compressible()) {
+            return "cannot prune " + new Form.Dense(weight.tensor().dtype()).describe();
+        }
+        if (shape.elements() == 0) {
+            return "has no elements";
+        }
+        if (view(weight) == null) {
+            String what = pass.pattern().groups() ? pass.pattern().toString() : "channels";
+            return weight.inputAxis() < 0 ? "role " + weight.role().id() + " has no input axis for " + what
+                    : "its input axis " + weight.inputAxis() + " of shape " + shape + " is inside: no matrix has " + what
+                            + " along it";
+        }
+        return null;
+    }
+
+    /** Elements of a surveyed weight that were to become zero. */
+    public long asked(Weight weight) {
+        return chosen.get(weight).asked;
+    }
+
+    /** True if the pattern leaves at most two of each four elements down the columns of the weight's matrix. */
+    public boolean twoOfFourDown(Weight weight) {
+        Pattern p = pass.pattern();
+        boolean fits = p.m() == 4 && p.n() <= 2 || p.m() == 2 && p.n() == 1;
+        return fits && view(weight).axis == 0;
+    }
+
+    @Override
+    public String method() {
+        return pass.method();
+    }
+
+    @Override
+    public Form plan(Weight weight, Form current) {
+        if (!(current instanceof Form.Dense)) {
+            throw new UnsupportedRequestException("cannot prune " + current.describe() + ": prune comes first");
+        }
+        String obstacle = refusal == null ? obstacle(weight) : refusal;
+        if (obstacle != null) {
+            throw new UnsupportedRequestException(obstacle);
+        }
+        Chosen c = chosen.get(weight);
+        if (c == null) {
+            throw new IllegalStateException("weight " + weight.name() + " was not among those that were surveyed");
+        }
+        return new Form.Sparse(current, pass.describe(), c.nonzeros, Form.Storage.MASKED);
+    }
+
+    @Override
+    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+        Tensor t = ((Encoding.Dense) current).tensor();
+        MemorySegment mask = mask(weight, chosen.get(weight), workspace, workers);
+        MemorySegment masked = apply(weight, mask, workspace, workers);
+        return new Encoding.Sparse((Form.Sparse) form,
+                new Encoding.Dense(new Tensor(t.dtype(), t.shape(), masked)));
+    }
+
+    @Override
+    public boolean uses(String option) {
+        return pass.uses(option);
+    }
+
+    /** The pass with the option changed, which has to survey again. */
+    @Override
+    public Pass with(String option, String value) {
+        return pass.with(option, value);
+    }
+}

@@ -1,0 +1,357 @@
+package dev.tensorpress.pass;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+
+/**
+ * Sets the elements of smallest magnitude to zero. What is zero already is smallest of all, so a pruned model that is
+ * pruned again keeps its zeros.
+ *
+ * <p>How much goes is said in one of four ways, each replacing the others: by a schedule of sparsities, which may be a
+ * single one; by a threshold; by a budget of bytes; or by an N:M pattern.
+ *
+ * @param pattern what goes together
+ * @param scope among what elements are compared
+ * @param levels sparsities in [0, 1) that do not fall, one for each step of a schedule; empty if another amount is given
+ * @param step number of the level that is applied, from 1; 0 for the last
+ * @param threshold magnitudes below it go, of elements or of whole blocks by their Euclidean norm; 0 if another amount
+ *     is given
+ * @param budget bytes that all weights of the pass may take together in packed storage; -1 if another amount is given
+ */
+public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int step, double threshold, long budget)
+        implements Pass {
+
+    /** Among what elements are compared. */
+    public enum Scope {
+        /** All weights of the pass together. */
+        GLOBAL,
+        /** Each weight on its own. */
+        TENSOR,
+        /** Each output channel on its own. */
+        CHANNEL;
+
+        /** Lower case, as in recipes. */
+        public String id() {
+            return name().toLowerCase(Locale.ROOT);
+        }
+    }
+
+    /**
+     * What goes together: blocks of elements, a single one being {@code 1 x 1}; or of each {@code m} elements along the
+     * input axis all but {@code n}.
+     *
+     * @param rows of a block, 0 for N:M
+     * @param m 0 for blocks
+     */
+    public record Pattern(long rows, long cols, int n, int m) {
+        private static final long LONGEST = 1L << 31;
+        /** Single elements. */
+        public static final Pattern ELEMENT = block(1, 1);
+        /** Whole rows of the weight's matrix. */
+        public static final Pattern ROW = block(1, LONGEST);
+        /** Whole columns of the weight's matrix. */
+        public static final Pattern COLUMN = block(LONGEST, 1);
+
+        public Pattern {
+            if (m == 0 ? rows < 1 || cols < 1 || rows > LONGEST || cols > LONGEST || n != 0 : rows != 0 || cols != 0) {
+                throw new IllegalArgumentException("pattern must be blocks of at least one row and column, but is "
+                        + rows + "x" + cols);
+            }
+            if (m != 0 && (n < 1 || n > m || m > 16)) {
+                throw new IllegalArgumentException("pattern N:M must be 1 <= N <= M <= 16, but is " + n + ":" + m);
+            }
+        }
+
+        public static Pattern block(long rows, long cols) {
+            return new Pattern(rows, cols, 0, 0);
+        }
+
+        public static Pattern nm(int n, int m) {
+            return new Pattern(0, 0, n, m);
+        }
+
+        /** {@code element}, {@code row}, {@code column}, {@code 4x4}, {@code 2:4}. */
+        static Pattern parse(String text) {
+            int colon = text.indexOf(':');
+            int x = text.indexOf('x');
+            try {
+                return switch (text) {
+                    case "element" -> ELEMENT;
+                    case "row" -> ROW;
+                    case "column" -> COLUMN;
+                    default -> colon >= 0
+                            ? nm(Integer.parseInt(text.substring(0, colon)), positive(text.substring(colon + 1)))
+                            : block(Long.parseLong(text.substring(0, Math.max(x, 0))),
+                                    Long.parseLong(text.substring(x + 1)));
+                };
+            } catch (NumberFormatException e) {
+                throw new IllegalArgumentException(
+                        "pattern must be element, row, column, ROWSxCOLUMNS or N:M, but is '" + text + "'", e);
+            }
+        }
+
+        private static int positive(String m) {
+            int value = Integer.parseInt(m);
+            if (value < 1) {
+                throw new IllegalArgumentException("pattern N:M must be 1 <= N <= M <= 16, but M is " + m);
+            }
+            return value;
+        }
+
+        boolean single() {
+            return rows == 1 && cols == 1;
+        }
+
+        /** True for N:M. */
+        public boolean groups() {
+            return m > 0;
+        }
+
+        @Override
+        public String toString() {
+            return groups() ? n + ":" + m : single() ? "element" : equals(ROW) ? "row" : equals(COLUMN) ? "column"
+                    : rows + "x" + cols;
+        }
+    }
+
+    public PrunePass {
+        levels = List.copyOf(levels);
+        double before = 0;
+        for (double level : levels) {
+            if (!(level >= 0 && level < 1)) {
+                throw new IllegalArgumentException("sparsity must be at least 0 and below 1, but is " + level);
+            }
+            if (level < before) {
+                throw new IllegalArgumentException("a schedule must not fall, but has " + level + " after " + before);
+            }
+            before = level;
+        }
+        if (!(threshold >= 0 && threshold < Double.POSITIVE_INFINITY)) {
+            throw new IllegalArgumentException("threshold must be a finite number of at least 0, but is " + threshold);
+        }
+        if (budget < -1) {
+            throw new IllegalArgumentException("budget must be a number of bytes, but is " + budget);
+        }
+        int amounts = (levels.isEmpty() ? 0 : 1) + (threshold == 0 ? 0 : 1) + (budget < 0 ? 0 : 1)
+                + (pattern.groups() ? 1 : 0);
+        if (amounts != 1) {
+            throw new IllegalArgumentException(
+                    "prune needs one of sparsity, schedule, threshold above 0, budget, and a pattern N:M");
+        }
+        if (step < 0 || step > Math.max(1, levels.size())) {
+            throw new IllegalArgumentException(
+                    "step must be 1 to " + Math.max(1, levels.size()) + ", as the schedule has it, but is " + step);
+        }
+        if (scope == Scope.CHANNEL && !pattern.groups() && (levels.isEmpty() || !pattern.single())) {
+            throw new IllegalArgumentException("scope channel is for single elements and a sparsity or schedule");
+        }
+        if (pattern.groups() && scope != Scope.TENSOR) {
+            throw new IllegalArgumentException("a pattern N:M chooses group by group: it has no other scope than tensor");
+        }
+        if (budget >= 0 && scope != Scope.GLOBAL) {
+            throw new IllegalArgumentException("budget is for all weights together: scope must be global");
+        }
+    }
+
+    /** Single elements, each weight on its own. */
+    public static PrunePass sparsity(double sparsity) {
+        return new PrunePass(Pattern.ELEMENT, Scope.TENSOR, List.of(sparsity), 0, 0, -1);
+    }
+
+    /** Of each {@code m} elements along the input axis the {@code n} largest stay. */
+    public static PrunePass nm(int n, int m) {
+        return new PrunePass(Pattern.nm(n, m), Scope.TENSOR, List.of(), 0, 0, -1);
+    }
+
+    /** Magnitudes below {@code threshold} go. */
+    public static PrunePass below(double threshold) {
+        return new PrunePass(Pattern.ELEMENT, Scope.TENSOR, List.of(), 0, threshold, -1);
+    }
+
+    /** As little goes as lets all weights of the pass fit {@code bytes} in packed storage. */
+    public static PrunePass budget(long bytes) {
+        return new PrunePass(Pattern.ELEMENT, Scope.GLOBAL, List.of(), 0, 0, bytes);
+    }
+
+    /**
+     * Sparsities that rise fast first and then ever more slowly: {@code to + (from - to) (1 - t / n)^3} for t = 1 to n.
+     * See Zhu and Gupta, "To prune, or not to prune", 2017.
+     */
+    public static List<Double> cubic(double from, double to, int n) {
+        if (n < 1 || n > 10_000) {
+            throw new IllegalArgumentException("schedule must have 1 to 10000 steps, but has " + n);
+        }
+        List<Double> levels = new ArrayList<>(n);
+        for (int t = 1; t <= n; t++) {
+            double left = 1 - (double) t / n;
+            levels.add(to + (from - to) * left * left * left);
+        }
+        return levels;
+    }
+
+    public PrunePass scope(Scope scope) {
+        return new PrunePass(pattern, scope, levels, step, threshold, budget);
+    }
+
+    /** With this pattern; N:M takes the place of the amount, and has no use for a scope. */
+    public PrunePass pattern(Pattern pattern) {
+        if (pattern.groups()) {
+            return nm(pattern.n, pattern.m);
+        }
+        return new PrunePass(pattern, scope, levels, step, threshold, budget);
+    }
+
+    /** With this schedule in place of another amount, its last level applied. */
+    public PrunePass schedule(List<Double> levels) {
+        Pattern p = pattern.groups() ? Pattern.ELEMENT : pattern;
+        return new PrunePass(p, scope, levels, 0, 0, -1);
+    }
+
+    /** The sparsity that is applied; meaningful only if there are levels. */
+    double sparsity() {
+        return levels.get((step == 0 ? levels.size() : step) - 1);
+    }
+
+    @Override
+    public String method() {
+        return "prune";
+    }
+
+    @Override
+    public int steps() {
+        return Math.max(1, levels.size());
+    }
+
+    /** With level number {@code step} of the schedule applied, its last if it has not so many. */
+    @Override
+    public PrunePass atStep(int step) {
+        return new PrunePass(pattern, scope, levels, Math.min(step, steps()), threshold, budget);
+    }
+
+    @Override
+    public boolean uses(String option) {
+        return switch (option) {
+            case "pattern" -> true;
+            case "sparsity", "schedule", "threshold", "budget", "scope" -> !pattern.groups();
+            case "step" -> levels.size() > 1;
+            default -> false;
+        };
+    }
+
+    /**
+     * Options: {@code pattern} (element, row, column, ROWSxCOLUMNS, N:M), {@code scope} (global, tensor, channel),
+     * {@code sparsity}, {@code schedule} ({@code 0.2,0.4,0.5} or {@code cubic:FROM:TO:STEPS}), {@code threshold},
+     * {@code budget} (bytes; makes the scope global), {@code step}.
+     */
+    @Override
+    public Pass with(String option, String value) {
+        Pattern p = pattern.groups() ? Pattern.ELEMENT : pattern;
+        Scope single = scope == Scope.CHANNEL ? Scope.TENSOR : scope;
+        return switch (option) {
+            case "pattern" -> pattern(Pattern.parse(value));
+            case "scope" -> {
+                for (Scope s : Scope.values()) {
+                    if (s.id().equals(value)) {
+                        yield scope(s);
+                    }
+                }
+                throw new IllegalArgumentException("scope must be global, tensor or channel, but is '" + value + "'");
+            }
+            case "sparsity" -> schedule(List.of(real(option, value)));
+            case "schedule" -> schedule(parseSchedule(value));
+            case "threshold" -> new PrunePass(p, single, List.of(), 0, real(option, value), -1);
+            case "budget" -> new PrunePass(p, Scope.GLOBAL, List.of(), 0, 0, number(option, value));
+            case "step" -> {
+                int number = (int) Math.min(Integer.MAX_VALUE, number(option, value));
+                if (number < 1) {
+                    throw new IllegalArgumentException("step must be at least 1, but is " + value);
+                }
+                yield new PrunePass(pattern, scope, levels, number, threshold, budget);
+            }
+            default -> null;
+        };
+    }
+
+    private static List<Double> parseSchedule(String value) {
+        String[] parts = value.split(":", -1);
+        if (parts.length == 4 && parts[0].equals("cubic")) {
+            return cubic(real("schedule", parts[1]), real("schedule", parts[2]),
+                    (int) Math.min(Integer.MAX_VALUE, number("schedule", parts[3])));
+        }
+        List<Double> levels = new ArrayList<>();
+        for (String level : value.split(",", -1)) {
+            levels.add(real("schedule", level.trim()));
+        }
+        return levels;
+    }
+
+    private static double real(String option, String value) {
+        try {
+            return Double.parseDouble(value);
+        } catch (NumberFormatException e) {
+            throw new IllegalArgumentException(option + " must be a number, but is '" + value + "'", e);
+        }
+    }
+
+    private static long number(String option, String value) {
+        try {
+            long n = Long.parseLong(value);
+            if (n >= 0) {
+                return n;
+            }
+        } catch (NumberFormatException e) {
+            // said below
+        }
+        throw new IllegalArgumentException(option + " must be a whole number of at least 0, but is '" + value + "'");
+    }
+
+    /** What is removed, as tables show it: {@code 50 %}, {@code 50 % of 4x4}, {@code 2:4}, {@code below 0.01}. */
+    String describe() {
+        if (pattern.groups()) {
+            return pattern.toString();
+        }
+        boolean whole = pattern.equals(Pattern.ROW) || pattern.equals(Pattern.COLUMN);
+        String blocks = pattern.single() ? "" : " of " + pattern + (whole ? "s" : "");
+        if (budget >= 0) {
+            return "to " + budget + " bytes" + blocks;
+        }
+        if (levels.isEmpty()) {
+            return "below " + threshold + blocks;
+        }
+        String among = scope == Scope.TENSOR ? "" : scope == Scope.GLOBAL ? " global" : " per channel";
+        return percent(sparsity()) + blocks + among;
+    }
+
+    private static String percent(double part) {
+        double rounded = Math.round(part * 1e4) / 1e2;
+        return (rounded == Math.rint(rounded) ? Long.toString((long) rounded) : Double.toString(rounded)) + " %";
+    }
+
+    @Override
+    public boolean surveys() {
+        return true;
+    }
+
+    @Override
+    public Pass survey(List<Weight> weights, Workspace workspace, Workers workers) {
+        return PruneChoice.of(this, weights, workspace, workers);
+    }
+
+    /** Only what {@link #survey} returns can plan: which elements go depends on values. */
+    @Override
+    public Form plan(Weight weight, Form current) {
+        throw new IllegalStateException("prune has to survey the weights first");
+    }
+
+    /** As {@link #plan}. */
+    @Override
+    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+        throw new IllegalStateException("prune has to survey the weights first");
+    }
+}

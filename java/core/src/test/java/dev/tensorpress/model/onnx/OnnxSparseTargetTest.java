@@ -1,0 +1,247 @@
+package dev.tensorpress.model.onnx;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.encoding.Form.Storage;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.TestModel.NodeBuilder;
+import dev.tensorpress.model.safetensors.SparseFile;
+import dev.tensorpress.tensor.DType;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import java.util.Set;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Sparse files of models: what is rebuilt from one is what the ordinary target writes. */
+final class OnnxSparseTargetTest {
+    private static final long SEED = Long.getLong("tensorpress.seed", 11);
+    private static final int K = 96;
+    private static final int KEEP = 40;
+
+    @TempDir
+    Path folder;
+
+    /** A chain of products whose weights get all kinds of forms; those of the last are in a Constant node and typed. */
+    private Path model(DType type) throws Exception {
+        int code = TensorInfo.code(type);
+        TestModel m = TestModel.of(8, 17);
+        m.graph.input("x", code, -1, K);
+        String last = "x";
+        for (int i = 0; i < 8; i++) {
+            float[] w = TestModel.random(i, K * K);
+            if (i == 6) {
+                m.graph.node(new NodeBuilder("Constant", "w6").tensor("value", TestModel.tensor("", type, w, K, K)));
+            } else if (i == 7 && type == DType.F32) {
+                Proto t = TestModel.head("w7", code, K, K);
+                for (float v : w) {
+                    t.real(4, v);
+                }
+                m.graph.init(t);
+            } else {
+                m.graph.init("w" + i, type, w, K, K);
+            }
+            m.graph.node("MatMul", "y" + i, last, "w" + i);
+            last = "y" + i;
+        }
+        m.graph.output(last, code, -1, K);
+        return m.write(folder, "model.onnx");
+    }
+
+    private static Form wanted(Weight w) {
+        return switch (w.name()) {
+            case "w0", "w6", "w7" -> SparseLoweringTest.dense(w, KEEP);
+            case "w1" -> SparseLoweringTest.quantized(w, 8, true, KEEP);
+            case "w2" -> SparseLoweringTest.quantized(w, 8, false, KEEP);
+            case "w3" -> SparseLoweringTest.quantized(w, 4, true, KEEP);
+            case "w4" -> SparseLoweringTest.quantized(w, 8, true, KEEP).values();
+            default -> null;
+        };
+    }
+
+    private static Map<Weight, Form> forms(OnnxModel m, Target t) {
+        Map<Weight, Form> forms = new LinkedHashMap<>();
+        for (Weight w : m.weights()) {
+            Form f = wanted(w);
+            if (f != null) {
+                Form accepted = t.accept(w, f);
+                assertEquals(accepted, t.accept(w, accepted), "accepting twice");
+                forms.put(w, accepted);
+            }
+        }
+        return forms;
+    }
+
+    @Test
+    void whatIsRebuiltIsWhatTheOrdinaryTargetWrites() throws Exception {
+        for (DType type : List.of(DType.F32, DType.F16)) {
+            for (int keep : new int[] {KEEP, 10}) {
+                Path side = folder.resolve("side.safetensors");
+                Path ordinary = folder.resolve("ordinary.onnx");
+                Path rebuilt = folder.resolve("rebuilt.onnx");
+                try (OnnxModel m = OnnxModel.open(model(type), false)) {
+                    Target sparse = m.target("sparse", Map.of());
+                    Target plain = m.target("onnxruntime", Map.of());
+                    Map<Weight, Form> packed = new LinkedHashMap<>();
+                    Map<Weight, Form> masked = new LinkedHashMap<>();
+                    for (Weight w : m.weights()) {
+                        Form f = wanted(w);
+                        if (f instanceof Form.Sparse s && s.values() instanceof Form.Dense) {
+                            f = SparseLoweringTest.dense(w, keep);
+                        }
+                        if (f != null) {
+                            packed.put(w, sparse.accept(w, f));
+                            masked.put(w, plain.accept(w, f));
+                        }
+                    }
+                    assertEquals(Set.of(side), sparse.write(packed, new PlainEncoder(keep), side));
+                    plain.write(masked, new PlainEncoder(keep), ordinary);
+                    assertTrue(Files.size(side) <= sparse.size(packed), Files.size(side) + " " + sparse.size(packed));
+                    // Layouts may turn out smaller than foreseen, headers are some letters shorter.
+                    assertTrue(Files.size(side) > sparse.size(packed) * 0.9, Files.size(side) + " " + sparse.size(packed));
+                    assertTrue(Files.size(side) < Files.size(ordinary));
+                    if (keep == 10) {
+                        long coordinates = masked.values().stream().filter(f -> f instanceof Form.Sparse s
+                                && s.storage() == Storage.COORDINATES).count();
+                        assertEquals(2, coordinates);
+                    }
+                    byte[] first = Files.readAllBytes(side);
+                    sparse.write(packed, new PlainEncoder(keep), side);
+                    assertArrayEquals(first, Files.readAllBytes(side));
+                }
+                try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(2)) {
+                    assertEquals(List.of("w0", "w1", "w6", "w7"), f.names().stream().sorted().toList());
+                    f.names().forEach(n -> assertEquals("bitmask", f.layout(n)));
+                    assertEquals(Files.size(ordinary), f.expand(rebuilt, workers));
+                }
+                assertArrayEquals(Files.readAllBytes(ordinary), Files.readAllBytes(rebuilt));
+                assertTrue(Ort.run(rebuilt, 3, 9).length > 0);
+            }
+        }
+        try (var files = Files.list(folder)) {
+            assertEquals(4, files.count());
+        }
+    }
+
+    @Test
+    void halfOfTheCodesGone() throws Exception {
+        TestModel t = TestModel.of(8, 17);
+        t.graph.init("w", DType.F32, TestModel.random(1, 512 * 512), 512, 512).input("x", 1, -1, 512)
+                .node("MatMul", "y", "x", "w").output("y", 1, -1, 512);
+        Path side = folder.resolve("side.safetensors");
+        Path ordinary = folder.resolve("ordinary.onnx");
+        try (OnnxModel m = OnnxModel.open(t.write(folder, "in.onnx"), false)) {
+            Weight w = m.weights().getFirst();
+            for (String target : List.of("sparse", "onnxruntime")) {
+                Target to = m.target(target, Map.of());
+                Form.Sparse s = SparseLoweringTest.dense(w, 50).of(new Form.Quantized(8, 0, 64, true,
+                        Form.Activations.BLOCKWISE, DType.I8, DType.F32, false, false));
+                to.write(Map.of(w, to.accept(w, s)), new PlainEncoder(50), target.equals("sparse") ? side : ordinary);
+            }
+        }
+        double ratio = (double) Files.size(side) / Files.size(ordinary);
+        // A bit and half a byte of nine eighths, and the scales: a float for 64.
+        assertTrue(ratio < 0.66, "ratio " + ratio);
+    }
+
+    @Test
+    void whatIsNotPrunedOrLargerStays() throws Exception {
+        Path side = folder.resolve("side.safetensors");
+        Path in = model(DType.F32);
+        try (OnnxModel m = OnnxModel.open(in, false)) {
+            Target sparse = m.target("sparse", Map.of("accuracy-level", "4"));
+            sparse.write(Map.of(), new PlainEncoder(), side);
+            assertTrue(Files.size(side) <= sparse.size(Map.of()));
+            // All elements kept: dense is the smallest.
+            Weight w = m.weights().stream().filter(x -> x.name().equals("w0")).findFirst().orElseThrow();
+            Form full = sparse.accept(w, SparseLoweringTest.dense(w, 100));
+            Path other = folder.resolve("full.safetensors");
+            sparse.write(Map.of(w, full), new PlainEncoder(100), other);
+            try (SparseFile f = SparseFile.open(other); Workers workers = new Workers(1)) {
+                assertEquals("dense", f.layout("w0"));
+                f.expand(folder.resolve("full.onnx"), workers);
+            }
+            assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(folder.resolve("full.onnx")));
+        }
+        try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
+            f.expand(folder.resolve("same.onnx"), workers);
+            assertThrows(IllegalArgumentException.class, () -> f.expand(side, workers));
+        }
+        assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(folder.resolve("same.onnx")));
+    }
+
+    @Test
+    void modelsInSeveralFilesAreRefusedAtOnce() throws Exception {
+        TestModel t = TestModel.of(8, 17);
+        Files.write(folder.resolve("w.data"), TestModel.raw(DType.F32, TestModel.random(1, K * K)));
+        t.graph.init(TestModel.head("w", 1, K, K).message(13, new Proto().string(1, "location").string(2, "w.data"))
+                .integer(14, 1)).input("x", 1, -1, K).node("MatMul", "y", "x", "w").output("y", 1, -1, K);
+        try (OnnxModel m = OnnxModel.open(t.write(folder, "in.onnx"), false)) {
+            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
+                    () -> m.target("sparse", Map.of()));
+            assertTrue(e.getMessage().contains("data files"), e.getMessage());
+        }
+    }
+
+    /** Any damage is named with its place and nothing is written, or what comes out is the model. */
+    @Test
+    void damageIsNamedOrHarmless() throws Exception {
+        Path side = folder.resolve("side.safetensors");
+        Path out = folder.resolve("out.onnx");
+        byte[] model;
+        try (OnnxModel m = OnnxModel.open(model(DType.F32), false)) {
+            Target sparse = m.target("sparse", Map.of());
+            sparse.write(forms(m, sparse), new PlainEncoder(KEEP), side);
+        }
+        try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
+            f.expand(out, workers);
+            model = Files.readAllBytes(out);
+            Files.delete(out);
+        }
+        byte[] whole = Files.readAllBytes(side);
+        int header = (int) ByteBuffer.wrap(whole).order(ByteOrder.LITTLE_ENDIAN).getLong(0);
+        Random r = new Random(SEED);
+        int harmless = 0;
+        int n = 300;
+        for (int i = 0; i < n; i++) {
+            byte[] b = whole.clone();
+            if (r.nextInt(8) == 0) {
+                b = Arrays.copyOf(b, r.nextInt(b.length));
+            } else {
+                b[r.nextInt(3) == 0 ? 8 + r.nextInt(header) : r.nextInt(b.length)] ^= (byte) (1 << r.nextInt(8));
+            }
+            Files.write(side, b);
+            try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
+                f.expand(out, workers);
+                assertArrayEquals(model, Files.readAllBytes(out));
+                Files.delete(out);
+                harmless++;
+            } catch (MalformedModelException e) {
+                assertTrue(e.offset() >= 0 && e.offset() <= b.length, e.getMessage());
+                assertTrue(Files.notExists(out));
+            } catch (UnsupportedRequestException e) {
+                assertTrue(e.getMessage().contains("format") || e.getMessage().contains("single weights"),
+                        e.getMessage());
+            }
+        }
+        assertTrue(harmless < n / 50, harmless + " went unnoticed");
+        try (var files = Files.list(folder)) {
+            assertEquals(2, files.count());
+        }
+    }
+}

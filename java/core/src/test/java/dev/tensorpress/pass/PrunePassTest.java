@@ -1,0 +1,571 @@
+package dev.tensorpress.pass;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Role;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.pass.PrunePass.Pattern;
+import dev.tensorpress.pass.PrunePass.Scope;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.Random;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+class PrunePassTest {
+    private Arena arena;
+    private Workspace workspace;
+    private Workers workers;
+
+    @BeforeEach
+    void open() {
+        arena = Arena.ofShared();
+        workspace = new Workspace();
+        workers = new Workers(2);
+    }
+
+    @AfterEach
+    void close() {
+        workers.close();
+        workspace.close();
+        arena.close();
+    }
+
+    private Weight weight(String name, Role role, int in, int out, DType type, float[] x, long... dims) {
+        MemorySegment data = arena.allocate(Math.max(1, type.bytes(x.length)), 4).asSlice(0, type.bytes(x.length));
+        for (int i = 0; i < x.length; i++) {
+            if (type == DType.F32) {
+                data.setAtIndex(ValueLayout.JAVA_FLOAT, i, x[i]);
+            } else {
+                short bits = type == DType.F16 ? Float.floatToFloat16(x[i])
+                        : (short) (Float.floatToRawIntBits(x[i]) >>> 16);
+                data.setAtIndex(ValueLayout.JAVA_SHORT, i, bits);
+            }
+        }
+        return new Weight(name, role, new Tensor(type, Shape.of(dims), data), in, out, List.of("MatMul " + name),
+                Optional.empty());
+    }
+
+    /** [K, N], as in a MatMul. */
+    private Weight linear(String name, float[] x, long... dims) {
+        return weight(name, Role.LINEAR, 0, 1, DType.F32, x, dims);
+    }
+
+    private static float[] random(int n) {
+        Random r = new Random(n);
+        float[] x = new float[n];
+        for (int i = 0; i < n; i++) {
+            x[i] = (float) r.nextGaussian();
+        }
+        return x;
+    }
+
+    private static float[] ramp(int n) {
+        float[] x = new float[n];
+        for (int i = 0; i < n; i++) {
+            x[i] = i % 2 == 0 ? i + 1 : -i - 1;
+        }
+        return x;
+    }
+
+    private List<float[]> prune(PrunePass pass, Weight... weights) {
+        Pass choice = pass.survey(List.of(weights), workspace, workers);
+        List<float[]> results = new ArrayList<>();
+        for (Weight w : weights) {
+            results.add(apply(choice, w));
+        }
+        return results;
+    }
+
+    private float[] apply(Pass choice, Weight w) {
+        Form.Sparse form = (Form.Sparse) choice.plan(w, new Form.Dense(w.tensor().dtype()));
+        assertEquals(Form.Storage.MASKED, form.storage());
+        Encoding.Sparse e = (Encoding.Sparse) choice.apply(w, new Encoding.Dense(w.tensor()),
+                form.stored(Form.Storage.PACKED), workspace, workers);
+        assertEquals(form.stored(Form.Storage.PACKED), e.form());
+        float[] x = decode(e);
+        assertEquals(form.nonzeros(), nonzeros(x));
+        float[] before = decode(new Encoding.Dense(w.tensor()));
+        for (int i = 0; i < x.length; i++) {
+            assertTrue(x[i] == 0 || x[i] == before[i]);
+        }
+        return x;
+    }
+
+    private float[] decode(Encoding e) {
+        int n = (int) e.shape().elements();
+        MemorySegment out = arena.allocate(4L * n + 4, 4);
+        e.decode(out, workers);
+        return out.asSlice(0, 4L * n).toArray(ValueLayout.JAVA_FLOAT);
+    }
+
+    private static long nonzeros(float[] x) {
+        long n = 0;
+        for (float v : x) {
+            n += v != 0 ? 1 : 0;
+        }
+        return n;
+    }
+
+    private static float least(float[] x) {
+        float least = Float.POSITIVE_INFINITY;
+        for (float v : x) {
+            least = v == 0 ? least : Math.min(least, Math.abs(v));
+        }
+        return least;
+    }
+
+    @Test
+    void eachWeightKeepsItsLargest() {
+        for (DType type : List.of(DType.F32, DType.F16, DType.BF16)) {
+            Weight a = weight("a", Role.LINEAR, 0, 1, type, ramp(60), 6, 10);
+            float[] x = prune(PrunePass.sparsity(0.7), a).getFirst();
+            assertEquals(18, nonzeros(x));
+            assertEquals(43, least(x));
+        }
+        Weight odd = linear("odd", ramp(7), 7, 1);
+        assertEquals(3, nonzeros(prune(PrunePass.sparsity(0.5), odd).getFirst()), "3.5 rounds up to 4 zeros");
+        assertEquals(7, nonzeros(prune(PrunePass.sparsity(0), odd).getFirst()));
+        assertEquals(0, nonzeros(prune(PrunePass.sparsity(0.99), odd).getFirst()));
+        Weight scalar = weight("s", Role.OTHER, -1, -1, DType.F32, new float[] {3});
+        assertEquals(1, nonzeros(prune(PrunePass.sparsity(0.4), scalar).getFirst()));
+    }
+
+    @Test
+    void globalComparesAllWeightsAndTiesGoToTheFirst() {
+        PrunePass half = PrunePass.sparsity(0.5).scope(Scope.GLOBAL);
+        float[] small = random(200);
+        float[] large = random(200);
+        for (int i = 0; i < 200; i++) {
+            large[i] = 100 + Math.abs(large[i]);
+        }
+        List<float[]> x = prune(half, linear("small", small, 20, 10), linear("large", large, 20, 10));
+        assertEquals(0, nonzeros(x.get(0)));
+        assertEquals(200, nonzeros(x.get(1)));
+        float[] same = new float[40];
+        java.util.Arrays.fill(same, -2);
+        x = prune(half.schedule(List.of(0.375)), linear("a", same, 4, 10), linear("b", same, 4, 10));
+        assertEquals(40, nonzeros(x.get(0)));
+        assertEquals(10, nonzeros(x.get(1)));
+        for (int i = 0; i < 40; i++) {
+            assertEquals(i < 10 ? -2 : 0, x.get(1)[i]);
+        }
+        Weight c = linear("c", same, 4, 10);
+        Pass choice = half.survey(List.of(c), workspace, workers);
+        assertEquals("f32 sparse 50 % global", choice.plan(c, new Form.Dense(DType.F32)).describe());
+        Weight unseen = linear("d", same, 4, 10);
+        assertThrows(IllegalStateException.class, () -> choice.plan(unseen, new Form.Dense(DType.F32)));
+    }
+
+    /** The inputs of an output channel are a column of [K, N], a row of [N, K], and of a kernel all behind the first axis. */
+    @Test
+    void channelsKeepTheirOwnLargest() {
+        PrunePass pass = PrunePass.sparsity(0.75).scope(Scope.CHANNEL);
+        float[] x = prune(pass, linear("kn", random(120), 12, 10)).getFirst();
+        for (int c = 0; c < 10; c++) {
+            int kept = 0;
+            for (int r = 0; r < 12; r++) {
+                kept += x[r * 10 + c] != 0 ? 1 : 0;
+            }
+            assertEquals(3, kept);
+        }
+        for (Weight w : List.of(weight("nk", Role.LINEAR, 1, 0, DType.F32, random(120), 10, 12),
+                weight("kernel", Role.CONV, 1, 0, DType.F32, random(120), 10, 3, 2, 2),
+                weight("table", Role.EMBEDDING, -1, 0, DType.F32, random(120), 10, 12),
+                weight("gates", Role.RECURRENT, 2, 1, DType.F32, random(120), 2, 5, 12))) {
+            x = prune(pass, w).getFirst();
+            for (int row = 0; row < 10; row++) {
+                assertEquals(3, nonzeros(java.util.Arrays.copyOfRange(x, row * 12, row * 12 + 12)), w.name());
+            }
+        }
+    }
+
+    @Test
+    void groupsLieAlongTheInputAxis() {
+        float[] down = prune(PrunePass.nm(2, 4), linear("kn", random(66), 11, 6)).getFirst();
+        for (int c = 0; c < 6; c++) {
+            for (int g = 0; g < 11; g += 4) {
+                int kept = 0;
+                for (int r = g; r < Math.min(11, g + 4); r++) {
+                    kept += down[r * 6 + c] != 0 ? 1 : 0;
+                }
+                assertEquals(2, kept, "the last group has three rows");
+            }
+        }
+        for (Weight w : List.of(weight("nk", Role.LINEAR, 1, 0, DType.F32, random(48), 4, 12),
+                weight("kernel", Role.CONV, 1, 0, DType.F32, random(48), 4, 3, 2, 2))) {
+            float[] along = prune(PrunePass.nm(1, 4), w).getFirst();
+            for (int g = 0; g < 48; g += 4) {
+                assertEquals(1, nonzeros(java.util.Arrays.copyOfRange(along, g, g + 4)), w.name());
+            }
+        }
+        Weight transposed = weight("t", Role.CONV, 0, 1, DType.F32, random(48), 4, 3, 2, 2);
+        assertEquals(24, nonzeros(prune(PrunePass.nm(2, 4), transposed).getFirst()));
+    }
+
+    @Test
+    void blocksGoTogetherAndEdgesHavePartialOnes() {
+        Weight w = linear("w", random(7 * 10), 7, 10);
+        float[] x = prune(PrunePass.sparsity(0.5).pattern(Pattern.block(4, 4)), w).getFirst();
+        int kept = 0;
+        for (int i = 0; i < 7; i += 4) {
+            for (int j = 0; j < 10; j += 4) {
+                int inside = 0;
+                int set = 0;
+                for (int r = i; r < Math.min(7, i + 4); r++) {
+                    for (int c = j; c < Math.min(10, j + 4); c++) {
+                        inside++;
+                        set += x[r * 10 + c] != 0 ? 1 : 0;
+                    }
+                }
+                assertTrue(set == 0 || set == inside);
+                kept += set > 0 ? 1 : 0;
+            }
+        }
+        assertEquals(3, kept, "of six blocks");
+        float[] ramp = ramp(20);
+        x = prune(PrunePass.sparsity(0.5).pattern(Pattern.ROW), linear("r", ramp, 4, 5)).getFirst();
+        for (int i = 0; i < 20; i++) {
+            assertEquals(i < 10 ? 0 : ramp[i], x[i]);
+        }
+        x = prune(PrunePass.sparsity(0.6).pattern(Pattern.COLUMN), linear("c", ramp, 4, 5)).getFirst();
+        for (int i = 0; i < 20; i++) {
+            assertEquals(i % 5 < 3 ? 0 : ramp[i], x[i]);
+        }
+        List<float[]> both = prune(PrunePass.sparsity(0.5).pattern(Pattern.block(2, 2)).scope(Scope.GLOBAL),
+                linear("a", ramp(16), 4, 4), linear("b", new float[16], 4, 4));
+        assertEquals(16, nonzeros(both.get(0)));
+        // Below a threshold are blocks by their norm: 1 2 5 6 against 3 4 7 8 and those below.
+        x = prune(PrunePass.below(9).pattern(Pattern.block(2, 2)), linear("t", ramp(16), 4, 4)).getFirst();
+        assertEquals(12, nonzeros(x));
+        assertEquals(0, x[5]);
+    }
+
+    @Test
+    void thresholdsKeepWhatReachesThem() {
+        float[] x = prune(PrunePass.below(4), linear("w", ramp(10), 2, 5)).getFirst();
+        assertEquals(7, nonzeros(x));
+        assertEquals(4, least(x));
+        assertEquals(0, nonzeros(prune(PrunePass.below(1e30), linear("w", ramp(10), 2, 5)).getFirst()));
+    }
+
+    @Test
+    void aBudgetKeepsAsMuchAsFits() {
+        Weight a = linear("a", random(4000), 40, 100);
+        Weight b = linear("b", random(1000), 100, 10);
+        long all = size(a, 4000) + size(b, 1000);
+        long none = size(a, 0) + size(b, 0);
+        for (long budget : new long[] {none, none + 5, 9000, 12_345, all - 1, all, all + 1}) {
+            Pass choice = PrunePass.budget(budget).survey(List.of(a, b), workspace, workers);
+            long inA = nonzeros(apply(choice, a));
+            long inB = nonzeros(apply(choice, b));
+            assertTrue(size(a, inA) + size(b, inB) <= budget);
+            assertTrue(inA + inB == 5000 || size(a, inA + 1) + size(b, inB) > budget
+                    || size(a, inA) + size(b, inB + 1) > budget, inA + " and " + inB + " for " + budget);
+            float lost = 0;
+            for (Weight w : List.of(a, b)) {
+                float[] before = decode(new Encoding.Dense(w.tensor()));
+                float[] after = apply(choice, w);
+                for (int i = 0; i < before.length; i++) {
+                    lost = after[i] == 0 ? Math.max(lost, Math.abs(before[i])) : lost;
+                }
+            }
+            assertTrue(Math.min(least(apply(choice, a)), least(apply(choice, b))) >= lost);
+        }
+        Pass choice = PrunePass.budget(none - 1).survey(List.of(a, b), workspace, workers);
+        refused("more than the budget of " + (none - 1), choice, a);
+        // Zeros take no room, so that all else stays.
+        float[] sparse = new float[4000];
+        sparse[17] = 1;
+        assertEquals(1, nonzeros(prune(PrunePass.budget(size(a, 1)), linear("s", sparse, 40, 100)).getFirst()));
+        Pass blocks = PrunePass.budget(9000).pattern(Pattern.block(3, 7)).survey(List.of(a, b), workspace, workers);
+        long inA = nonzeros(apply(blocks, a));
+        long inB = nonzeros(apply(blocks, b));
+        assertTrue(size(a, inA) + size(b, inB) <= 9000 && inA + inB > 1000);
+    }
+
+    private static long size(Weight w, long nonzeros) {
+        return new Form.Sparse(new Form.Dense(DType.F32), "", nonzeros, Form.Storage.PACKED).bytes(w.tensor().shape());
+    }
+
+    /** Trained on in between or not: what is zero is smallest, whatever the level. */
+    @Test
+    void prunedAgainAModelKeepsItsZeros() {
+        for (PrunePass pass : List.of(PrunePass.sparsity(0.6), PrunePass.sparsity(0.6).scope(Scope.CHANNEL),
+                PrunePass.nm(2, 5), PrunePass.sparsity(0.6).scope(Scope.GLOBAL), PrunePass.below(0.8))) {
+            float[] once = prune(pass, linear("w", random(400), 20, 20)).getFirst();
+            for (PrunePass again : List.of(pass, PrunePass.sparsity(0.1), PrunePass.sparsity(0.8), PrunePass.nm(3, 4))) {
+                float[] twice = prune(again, linear("w", once, 20, 20)).getFirst();
+                for (int i = 0; i < 400; i++) {
+                    assertTrue(twice[i] == 0 || once[i] != 0);
+                }
+                if (again == pass) {
+                    assertEquals(nonzeros(once), nonzeros(twice));
+                }
+            }
+        }
+        float[] minus = {-0f, 1, -0f, 2};
+        assertEquals(2, nonzeros(decode(pruned(PrunePass.sparsity(0.25), linear("w", minus, 2, 2)))));
+    }
+
+    private Encoding pruned(PrunePass pass, Weight w) {
+        Pass choice = pass.survey(List.of(w), workspace, workers);
+        return choice.apply(w, new Encoding.Dense(w.tensor()), choice.plan(w, new Form.Dense(DType.F32)), workspace,
+                workers);
+    }
+
+    @Test
+    void schedulesRiseToTheirLastLevel() {
+        List<Double> levels = PrunePass.cubic(0.2, 0.8, 4);
+        assertEquals(4, levels.size());
+        double[] want = {0.8 - 0.6 * 27 / 64, 0.8 - 0.6 * 8 / 64, 0.8 - 0.6 / 64, 0.8};
+        PrunePass pass = PrunePass.sparsity(0).schedule(levels);
+        assertEquals(4, pass.steps());
+        Weight w = linear("w", random(1000), 10, 100);
+        for (int i = 0; i < 4; i++) {
+            assertEquals(want[i], levels.get(i), 1e-15);
+            assertEquals(1000 - Math.round(1000 * levels.get(i)), nonzeros(prune(pass.atStep(i + 1), w).getFirst()));
+        }
+        assertEquals(pass.atStep(4).sparsity(), pass.sparsity());
+        assertEquals(pass.atStep(4), pass.atStep(99));
+        assertEquals(pass.atStep(2), pass.with("step", "2"));
+        assertEquals(1, PrunePass.nm(2, 4).steps());
+        assertEquals(1, QuantizePass.int8().steps());
+        assertEquals(QuantizePass.int8(), QuantizePass.int8().atStep(7));
+    }
+
+    /** Blocks go whole, so that the largest magnitude of a group of scales may be gone, or all of the group. */
+    @Test
+    void quantizedZerosStayZerosAndScalesAreThoseOfTheRest() {
+        float[] x = random(64 * 48);
+        for (int i = 0; i < x.length; i++) {
+            // A column without survivors, one of outliers, and none that is negative.
+            x[i] = i % 48 == 0 ? 1e-6f : i % 48 == 1 ? x[i] * 1000 : i % 48 == 2 ? Math.abs(x[i]) + 1 : x[i];
+        }
+        Weight w = linear("w", x, 64, 48);
+        for (PrunePass prune : List.of(PrunePass.sparsity(0.5), PrunePass.sparsity(0.8).pattern(Pattern.block(4, 4)),
+                PrunePass.nm(2, 4), PrunePass.sparsity(0.9).scope(Scope.CHANNEL))) {
+            Pass choice = prune.survey(List.of(w), workspace, workers);
+            float[] masked = apply(choice, w);
+            Weight rest = linear("rest", masked, 64, 48);
+            for (QuantizePass q : List.of(QuantizePass.int8(), QuantizePass.int8().asymmetric(),
+                    QuantizePass.int8().perTensor(), QuantizePass.int8().perTensor().asymmetric(),
+                    QuantizePass.int8().perBlock(16), QuantizePass.int8().perBlock(32).asymmetric().clipSearch(9, 0.5f),
+                    QuantizePass.int4(), QuantizePass.int4().asymmetric(), QuantizePass.int4().perChannel(),
+                    QuantizePass.int4().clipSearch(20, 0.5f), QuantizePass.int4().asymmetric().clipSearch(20, 0.5f))) {
+                Form.Sparse first = (Form.Sparse) choice.plan(w, new Form.Dense(DType.F32));
+                Form.Sparse form = (Form.Sparse) q.plan(w, first);
+                Form.Quantized codes = (Form.Quantized) form.values();
+                for (Form.Quantized stored : List.of(codes,
+                        codes.stored(codes.bits() == 4 ? DType.U4 : DType.U8, DType.F16, false, false))) {
+                    Encoding.Sparse e = (Encoding.Sparse) q.apply(w,
+                            choice.apply(w, new Encoding.Dense(w.tensor()), first, workspace, workers), form.of(stored),
+                            workspace, workers);
+                    float[] decoded = decode(e);
+                    for (int i = 0; i < decoded.length; i++) {
+                        assertTrue(masked[i] != 0 || decoded[i] == 0, prune + " " + q + " at " + i);
+                    }
+                    Encoding.Quantized got = (Encoding.Quantized) e.values();
+                    if (q.clipSteps() == 1) {
+                        scales(got, masked, q, prune.toString());
+                    }
+                    byte[] bytes = got.codes().data().toArray(ValueLayout.JAVA_BYTE);
+                    Encoding.Quantized alone = (Encoding.Quantized) q.apply(rest, new Encoding.Dense(rest.tensor()),
+                            stored, workspace, workers);
+                    assertEquals(-1, java.util.Arrays.mismatch(bytes,
+                            alone.codes().data().toArray(ValueLayout.JAVA_BYTE)));
+                }
+            }
+        }
+    }
+
+    /** Of each group, from its survivors alone. */
+    private void scales(Encoding.Quantized got, float[] masked, QuantizePass q, String what) {
+        Form.Grid g = got.form().grid(got.shape());
+        MemorySegment scales = got.scalesAsF32(arena);
+        int steps = got.form().qmax() - got.form().qmin();
+        for (int i = 0; i < g.groupsDown(); i++) {
+            for (int j = 0; j < g.groupsAcross(); j++) {
+                float min = 0;
+                float max = 0;
+                for (long r = i * g.groupRows(); r < Math.min(g.rows(), (i + 1) * g.groupRows()); r++) {
+                    for (long c = j * g.groupCols(); c < Math.min(g.cols(), (j + 1) * g.groupCols()); c++) {
+                        float v = masked[(int) (r * g.cols() + c)];
+                        min = v != 0 ? Math.min(min, v) : min;
+                        max = v != 0 ? Math.max(max, v) : max;
+                    }
+                }
+                float want = q.symmetric() ? Math.max(-min, max) / (steps / 2) : max / steps - min / steps;
+                want = max == 0 && min == 0 ? 1 : want;
+                if (got.form().scaleType() == DType.F16) {
+                    want = Math.max(0x1p-24f, Float.float16ToFloat(Float.floatToFloat16(want)));
+                }
+                assertEquals(want, scales.getAtIndex(ValueLayout.JAVA_FLOAT, i * g.groupsAcross() + j), what + " " + q);
+            }
+        }
+    }
+
+    @Test
+    void notANumberIsNamedWithItsIndex() {
+        for (float bad : new float[] {Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY}) {
+            for (PrunePass pass : List.of(PrunePass.sparsity(0.5), PrunePass.nm(2, 4), PrunePass.below(1),
+                    PrunePass.sparsity(0.5).scope(Scope.GLOBAL), PrunePass.sparsity(0.5).scope(Scope.CHANNEL),
+                    PrunePass.sparsity(0.5).pattern(Pattern.block(4, 4)), PrunePass.budget(1000))) {
+                for (DType type : List.of(DType.F32, DType.F16, DType.BF16)) {
+                    float[] x = random(512);
+                    x[77] = bad;
+                    Weight w = weight("w", Role.LINEAR, 0, 1, type, x, 64, 8);
+                    NonFiniteWeightException e = assertThrows(NonFiniteWeightException.class,
+                            () -> pass.survey(List.of(w), workspace, workers), pass.toString());
+                    assertEquals("w", e.weight());
+                    assertEquals(77, e.index());
+                }
+            }
+        }
+    }
+
+    @Test
+    void whatCannotBePrunedIsRefusedWithTheReason() {
+        PrunePass half = PrunePass.sparsity(0.5);
+        PrunePass channel = half.scope(Scope.CHANNEL);
+        Weight empty = linear("empty", new float[0], 4, 0);
+        Weight table = weight("table", Role.EMBEDDING, -1, 0, DType.F32, random(12), 3, 4);
+        Weight transposed = weight("t", Role.CONV, 0, 1, DType.F32, random(48), 4, 3, 2, 2);
+        Weight batch = weight("b", Role.LINEAR, 1, 2, DType.F32, random(24), 2, 3, 4);
+        Weight other = weight("o", Role.OTHER, -1, -1, DType.F32, random(12), 3, 4);
+        Weight ints = new Weight("i", Role.LINEAR, new Tensor(DType.I32, Shape.of(1, 4), arena.allocate(16)), 0, 1,
+                List.of(), Optional.empty());
+        refused("has no elements", survey(half, empty), empty);
+        refused("cannot prune i32", survey(half, ints), ints);
+        refused("role embedding has no input axis for 2:4", survey(PrunePass.nm(2, 4), table), table);
+        refused("role other has no input axis for channels", survey(channel, other), other);
+        refused("its input axis 0 of shape 4x3x2x2", survey(channel, transposed), transposed);
+        refused("its input axis 1 of shape 2x3x4", survey(PrunePass.nm(2, 4), batch), batch);
+        Weight a = weight("a", Role.LINEAR, 0, 1, DType.F16, random(12), 3, 4);
+        Weight b = weight("b", Role.LINEAR, 0, 1, DType.F32, random(12), 3, 4);
+        Pass mixed = half.scope(Scope.GLOBAL).survey(List.of(a, b), workspace, workers);
+        refused("cannot compare f16", mixed, a);
+        refused("cannot compare f16", mixed, b);
+        Pass choice = survey(half, b);
+        String message = assertThrows(UnsupportedRequestException.class,
+                () -> choice.plan(b, QuantizePass.int8().plan(b, new Form.Dense(DType.F32)))).getMessage();
+        assertTrue(message.contains("cannot prune int8 per channel: prune comes first"), message);
+        assertThrows(UnsupportedRequestException.class, () -> choice.plan(b, choice.plan(b, new Form.Dense(DType.F32))));
+        assertThrows(IllegalStateException.class, () -> half.plan(b, new Form.Dense(DType.F32)));
+        assertThrows(IllegalStateException.class,
+                () -> half.apply(b, new Encoding.Dense(b.tensor()), new Form.Dense(DType.F32), workspace, workers));
+        assertFalse(choice.surveys());
+    }
+
+    private Pass survey(PrunePass pass, Weight w) {
+        return pass.survey(List.of(w), workspace, workers);
+    }
+
+    private static void refused(String reason, Pass pass, Weight w) {
+        String message = assertThrows(UnsupportedRequestException.class,
+                () -> pass.plan(w, new Form.Dense(w.tensor().dtype()))).getMessage();
+        assertTrue(message.contains(reason), message);
+    }
+
+    @Test
+    void optionsReplaceEachOther() {
+        PrunePass half = PrunePass.sparsity(0.5);
+        assertEquals(PrunePass.sparsity(0.7), half.with("sparsity", "0.7"));
+        assertEquals(half.schedule(List.of(0.1, 0.5)), half.with("schedule", "0.1, 0.5"));
+        assertEquals(half.schedule(PrunePass.cubic(0, 0.5, 3)), half.with("schedule", "cubic:0:0.5:3"));
+        assertEquals(PrunePass.below(0.25), half.scope(Scope.CHANNEL).with("threshold", "0.25"));
+        assertEquals(PrunePass.budget(99), half.with("budget", "99"));
+        assertEquals(PrunePass.nm(2, 4), half.with("pattern", "2:4"));
+        assertEquals(half, PrunePass.nm(2, 4).with("sparsity", "0.5"));
+        assertEquals(half.pattern(Pattern.block(4, 8)), half.with("pattern", "4x8"));
+        assertEquals(half.pattern(Pattern.ROW), half.with("pattern", "row"));
+        assertEquals(half.pattern(Pattern.COLUMN), half.with("pattern", "column"));
+        assertEquals(half, half.with("pattern", "4x8").with("pattern", "element"));
+        assertEquals(half.scope(Scope.CHANNEL), half.with("scope", "channel"));
+        assertNull(half.with("block", "32"));
+        assertFalse(half.uses("block") || half.uses("step") || PrunePass.nm(1, 2).uses("sparsity"));
+        assertTrue(half.uses("sparsity") && half.uses("scope") && PrunePass.nm(1, 2).uses("pattern"));
+        assertEquals("50 % of 4x4 global", half.pattern(Pattern.block(4, 4)).scope(Scope.GLOBAL).describe());
+        assertEquals("33.33 % per channel", PrunePass.sparsity(1 / 3.0).scope(Scope.CHANNEL).describe());
+        assertEquals("50 % of rows", half.pattern(Pattern.ROW).describe());
+        assertEquals("below 0.1", PrunePass.below(0.1).describe());
+        assertEquals("to 5 bytes", PrunePass.budget(5).describe());
+        assertEquals("2:4", PrunePass.nm(2, 4).describe());
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', value = {
+        "sparsity  | 1         | at least 0 and below 1, but is 1.0",
+        "sparsity  | -0.1      | at least 0 and below 1",
+        "sparsity  | NaN       | at least 0 and below 1",
+        "sparsity  | half      | sparsity must be a number",
+        "schedule  | 0.5,0.2   | must not fall",
+        "schedule  | 0.5,      | schedule must be a number",
+        "schedule  | cubic:0:0.5:0 | 1 to 10000 steps",
+        "schedule  | cubic:0:1:3   | below 1",
+        "schedule  | cubic:0.9:0.1:3 | must not fall",
+        "schedule  | cubic:0:0.5   | schedule must be a number",
+        "threshold | -1        | finite number of at least 0",
+        "threshold | Infinity  | finite number of at least 0",
+        "threshold | 0         | prune needs one of",
+        "budget    | -1        | budget must be a whole number",
+        "budget    | 1e6       | budget must be a whole number",
+        "pattern   | 3:2       | 1 <= N <= M <= 16, but is 3:2",
+        "pattern   | 0:4       | 1 <= N <= M <= 16",
+        "pattern   | 2:17      | 1 <= N <= M <= 16",
+        "pattern   | 0:0       | 1 <= N <= M <= 16",
+        "pattern   | 0x4       | at least one row and column",
+        "pattern   | 4x        | element, row, column, ROWSxCOLUMNS or N:M",
+        "pattern   | x4        | element, row, column, ROWSxCOLUMNS or N:M",
+        "pattern   | 4         | element, row, column, ROWSxCOLUMNS or N:M",
+        "scope     | row       | global, tensor or channel",
+        "scope     | GLOBAL    | global, tensor or channel",
+        "step      | 2         | step must be 1 to 1",
+        "step      | 0         | step must be at least 1",
+        "step      | x         | step must be a whole number",
+    })
+    void badOptionsAreNamed(String option, String value, String message) {
+        String said = assertThrows(IllegalArgumentException.class, () -> PrunePass.sparsity(0.5).with(option, value))
+                .getMessage();
+        assertTrue(said.contains(message), said);
+    }
+
+    @Test
+    void combinationsThatMeanNothing() {
+        PrunePass half = PrunePass.sparsity(0.5);
+        for (Runnable call : List.<Runnable>of(
+                () -> half.pattern(Pattern.block(4, 4)).scope(Scope.CHANNEL),
+                () -> half.scope(Scope.CHANNEL).pattern(Pattern.ROW),
+                () -> PrunePass.below(0.1).scope(Scope.CHANNEL),
+                () -> PrunePass.nm(2, 4).scope(Scope.CHANNEL),
+                () -> PrunePass.nm(2, 4).scope(Scope.GLOBAL),
+                () -> PrunePass.budget(10).scope(Scope.TENSOR),
+                () -> new PrunePass(Pattern.ELEMENT, Scope.TENSOR, List.of(), 0, 0, -1),
+                () -> new PrunePass(Pattern.ELEMENT, Scope.TENSOR, List.of(0.5), 0, 0.1, -1),
+                () -> new PrunePass(Pattern.nm(2, 4), Scope.TENSOR, List.of(0.5), 0, 0, -1),
+                () -> new PrunePass(Pattern.ELEMENT, Scope.TENSOR, List.of(0.5), 0, 0, -2),
+                () -> new Pattern(4, 4, 2, 4),
+                () -> new Pattern(4, 4, 2, 0),
+                () -> Pattern.block((1L << 31) + 1, 1))) {
+            assertThrows(IllegalArgumentException.class, call::run);
+        }
+    }
+}
