@@ -21,6 +21,8 @@ final class CompressCommand implements Command {
                         .option("o", "output", "OUT", "the file to write, which must be given"))
                 .option("threads", "N", "that kernels use; all processors if left out")
                 .option("report", "FILE.json", "writes sizes, errors and times of every weight")
+                .flag("all-steps", "writes the model at every step of the recipe's schedule: OUT is the last, the others"
+                        + " have .step1, .step2, ... before their extension")
                 .flag("force", "replaces OUT, and the report, if they exist");
     }
 
@@ -40,20 +42,43 @@ final class CompressCommand implements Command {
                         entry == null ? "writing" : entry.weight().name()));
         Path reportFile = arguments.path("report");
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+            List<Recipe> recipes = new ArrayList<>();
+            List<Path> outs = new ArrayList<>();
+            if (arguments.flag("all-steps")) {
+                for (int step = 1; step < recipe.scheduled(); step++) {
+                    recipes.add(recipe.atStep(step));
+                    outs.add(stepFile(out, step));
+                }
+                recipe = recipe.atStep(recipe.scheduled());
+            }
+            recipes.add(recipe);
+            outs.add(out);
             List<Path> models = new ArrayList<>(compressor.model().files());
-            OutputFile.check(arguments, "-o", out, force, models);
+            for (Path file : outs) {
+                OutputFile.check(arguments, "-o", file, force, models);
+            }
             if (reportFile != null) {
-                models.add(out);
+                models.addAll(outs);
                 OutputFile.check(arguments, "--report", reportFile, force, models);
             }
-            Plan plan = compressor.plan(recipe);
-            Report report = compressor.compress(plan, out);
-            console.clearProgress();
-            if (reportFile != null) {
-                OutputFile.writeJson(reportFile, report.toJson());
+            for (int i = 0; i < outs.size(); i++) {
+                Plan plan = compressor.plan(recipes.get(i));
+                Report report = compressor.compress(plan, outs.get(i));
+                console.clearProgress();
+                if (i == outs.size() - 1 && reportFile != null) {
+                    OutputFile.writeJson(reportFile, report.toJson());
+                }
+                print(report, console.out());
             }
-            print(report, console.out());
         }
+    }
+
+    /** model.onnx at step 2: model.step2.onnx. */
+    static Path stepFile(Path out, int step) {
+        String name = out.getFileName().toString();
+        int dot = name.lastIndexOf('.');
+        int at = dot > 0 ? dot : name.length();
+        return out.resolveSibling(name.substring(0, at) + ".step" + step + name.substring(at));
     }
 
     static void print(Report report, PrintStream out) {
@@ -90,6 +115,17 @@ final class CompressCommand implements Command {
                     .append(Text.digits(worst.relativeError())).append(", in ")
                     .append(worst.planned().weight().name()).append('\n');
         }
+        Report.Sparsity pruned = report.sparsity();
+        if (pruned != null) {
+            text.append("zeros ").append(Text.count(pruned.zerosReached())).append(" of ")
+                    .append(Text.count(pruned.elements())).append(" pruned elements, ")
+                    .append(part(pruned.zerosReached(), pruned.elements())).append("; asked for ")
+                    .append(Text.count(pruned.zerosAsked())).append(", ")
+                    .append(part(pruned.zerosAsked(), pruned.elements())).append('\n');
+            text.append("these weights: ").append(Text.count(pruned.bytesDense())).append(" bytes dense, ")
+                    .append(Text.count(pruned.bytesWritten())).append(" as written, ")
+                    .append(Text.count(pruned.bytesSmallest())).append(" in the smallest storage of each\n");
+        }
         for (Map.Entry<String, Integer> note : notes.entrySet()) {
             text.append(Text.plural(note.getValue(), "weight")).append(" as ").append(note.getKey()).append('\n');
         }
@@ -101,5 +137,9 @@ final class CompressCommand implements Command {
         }
         out.print(text);
         out.flush();
+    }
+
+    private static String part(long zeros, long elements) {
+        return elements == 0 ? "0 %" : Text.percent((double) zeros / elements);
     }
 }

@@ -23,7 +23,7 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    private static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "evaluate", "doctor", "demo");
+    private static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "expand", "evaluate", "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
 
     private Main() {}
@@ -116,6 +116,7 @@ public final class Main {
             case "inspect" -> new InspectCommand();
             case "plan" -> new PlanCommand();
             case "compress" -> new CompressCommand();
+            case "expand" -> new ExpandCommand();
             case "evaluate" -> new EvaluateCommand();
             case "doctor" -> new DoctorCommand();
             case "demo" -> new DemoCommand();

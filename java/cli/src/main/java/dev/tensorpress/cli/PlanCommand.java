@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.encoding.Form;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.util.Map;
@@ -11,6 +12,8 @@ import java.util.TreeMap;
 
 /** {@code tensorpress plan}: what a recipe would do. */
 final class PlanCommand implements Command {
+    private static final int ZEROS = 5;
+
     @Override
     public Syntax syntax() {
         return RecipeOptions.declare(
@@ -36,20 +39,29 @@ final class PlanCommand implements Command {
     private static void print(Plan plan, boolean all, PrintStream out) {
         out.println("recipe " + plan.recipe().name() + " for " + plan.target().name());
         out.println();
-        Table table = new Table("WEIGHT", "ROLE", "SHAPE", "FROM", "TO", ">BYTES", ">BECOME", "NOTE");
+        boolean pruned = false;
+        for (Plan.Entry e : plan.entries()) {
+            pruned |= e.form() instanceof Form.Sparse;
+        }
+        Table table = pruned
+                ? new Table("WEIGHT", "ROLE", "SHAPE", "FROM", "TO", ">ZEROS", ">BYTES", ">BECOME", "NOTE")
+                : new Table("WEIGHT", "ROLE", "SHAPE", "FROM", "TO", ">BYTES", ">BECOME", "NOTE");
         long before = 0;
         long after = 0;
+        long zeros = 0;
         for (Plan.Entry e : plan.entries()) {
             if (e.compressed()) {
                 before += e.bytesBefore();
                 after += e.bytesAfter();
-                table.row(e.weight().name(), e.weight().role().id(), e.weight().tensor().shape().toString(),
-                        Names.dtype(e.weight()), e.form().describe(), Text.count(e.bytesBefore()),
+                zeros += zeros(e);
+                row(table, pruned, e.weight().name(), e.weight().role().id(),
+                        e.weight().tensor().shape().toString(), Names.dtype(e.weight()), e.form().describe(),
+                        e.form() instanceof Form.Sparse ? Text.count(zeros(e)) : "", Text.count(e.bytesBefore()),
                         Text.count(e.bytesAfter()), e.note());
             }
         }
         if (!table.isEmpty()) {
-            table.row("total", "", "", "", "", Text.count(before), Text.count(after), "");
+            row(table, pruned, "total", "", "", "", "", Text.count(zeros), Text.count(before), Text.count(after), "");
             out.print(table);
             out.println();
         }
@@ -59,8 +71,25 @@ final class PlanCommand implements Command {
             out.println();
         }
         out.println(plan.compressed() + " of " + Text.plural(plan.entries().size(), "weight") + "; file "
-                + Text.count(plan.bytesBefore()) + " -> " + Text.count(plan.bytesAfter()) + " bytes, "
+                + Text.count(plan.bytesBefore()) + " -> " + (plan.bound() ? "at most " : "")
+                + Text.count(plan.bytesAfter()) + " bytes, "
                 + Text.percent((double) plan.bytesAfter() / plan.bytesBefore()));
+    }
+
+    /** Cell {@value #ZEROS} only if something is pruned. */
+    private static void row(Table table, boolean pruned, String... cells) {
+        if (pruned) {
+            table.row(cells);
+            return;
+        }
+        String[] others = new String[cells.length - 1];
+        System.arraycopy(cells, 0, others, 0, ZEROS);
+        System.arraycopy(cells, ZEROS + 1, others, ZEROS, others.length - ZEROS);
+        table.row(others);
+    }
+
+    private static long zeros(Plan.Entry e) {
+        return e.form() instanceof Form.Sparse s ? e.weight().tensor().shape().elements() - s.nonzeros() : 0;
     }
 
     private static void json(Plan plan, PrintStream out) throws IOException {
@@ -88,6 +117,9 @@ final class PlanCommand implements Command {
                 }
                 json.writeEndArray();
                 json.writeStringField("note", e.note());
+                if (e.form() instanceof Form.Sparse) {
+                    json.writeNumberField("zeros", zeros(e));
+                }
                 json.writeNumberField("bytesBefore", e.bytesBefore());
                 json.writeNumberField("bytesAfter", e.bytesAfter());
                 json.writeEndObject();

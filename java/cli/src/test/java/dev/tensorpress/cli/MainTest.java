@@ -93,6 +93,49 @@ class MainTest {
     }
 
     @Test
+    void zerosAreShownButNotCountedAsSaved() throws IOException {
+        Result plan = run("plan", model, "--recipe", "prune50");
+        assertTrue(plan.out.contains("ZEROS") && plan.out.contains("f32 sparse 50 % per channel"), plan.out);
+        assertTrue(plan.out.lines().anyMatch(line -> line.matches("total +8,192 +65,536 +65,536")), plan.out);
+        assertFalse(run("plan", model).out.contains("ZEROS"));
+        assertTrue(parse(run("plan", model, "--recipe", "prune50", "--json").out).contains("\"zeros\" : 8192"));
+        Result r = run("compress", model, "-o", out, "--recipe", "prune50");
+        assertEquals(0, r.code, r.err);
+        assertTrue(r.out.contains("zeros 8,192 of 16,384 pruned elements, 50.0 %; asked for 8,192, 50.0 %"), r.out);
+        assertTrue(r.out.contains("these weights: 65,536 bytes dense, 65,536 as written, 34,816 in the smallest"), r.out);
+        assertTrue(r.out.contains("100.0 %"), r.out);
+        assertEquals(Files.size(model), Files.size(out));
+        assertFalse(run("compress", model, "-o", out, "--force").out.contains("zeros"));
+    }
+
+    @Test
+    void allStepsOfAScheduleAreWritten() throws IOException {
+        Path report = folder.resolve("report.json");
+        Object[] command = {"compress", model, "-o", out, "--recipe", "prune50", "--set", "schedule=0.25,0.5,0.95",
+            "--all-steps", "--report", report};
+        Result r = run(command);
+        assertEquals(0, r.code, r.err);
+        assertEquals(List.of("out.onnx", "out.step1.onnx", "out.step2.onnx", "report.json", "small.onnx"), files());
+        assertTrue(parse(Files.readString(report)).contains("\"output\" : \"" + out + "\""));
+        assertTrue(r.out.indexOf("zeros 4,096 of") < r.out.indexOf("zeros 8,192 of"), r.out);
+        Path second = folder.resolve("again.onnx");
+        assertEquals(0, run("compress", model, "-o", second, "--recipe", "prune50", "--set", "schedule=0.25,0.5,0.95",
+                "--set", "step=2").code);
+        assertEquals(-1, Files.mismatch(second, folder.resolve("out.step2.onnx")));
+        // None of the files is replaced unasked, and none is written before all are checked.
+        Files.delete(out);
+        Files.delete(folder.resolve("out.step1.onnx"));
+        Files.delete(report);
+        r = run(command);
+        assertEquals(Main.IO, r.code);
+        assertTrue(r.line().contains("out.step2.onnx"), r.err);
+        assertFalse(Files.exists(out) || Files.exists(folder.resolve("out.step1.onnx")));
+        assertEquals(0, run("compress", model, "-o", folder.resolve("plain"), "--all-steps").code);
+        assertEquals(Path.of("x/a.step3.onnx"), CompressCommand.stepFile(Path.of("x/a.onnx"), 3));
+        assertEquals(Path.of("model.step1"), CompressCommand.stepFile(Path.of("model"), 1));
+    }
+
+    @Test
     void excludedAndSmallWeightsStay() {
         for (String glob : List.of("weight", "w*", "/dense")) {
             Result r = run("plan", model, "--exclude", glob);
@@ -139,7 +182,7 @@ class MainTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"inspect", "plan", "compress", "evaluate", "doctor", "demo"})
+    @ValueSource(strings = {"inspect", "plan", "compress", "expand", "evaluate", "doctor", "demo"})
     void everyCommandExplainsItself(String command) {
         Result r = run(command, "--help");
         assertEquals(0, r.code);
@@ -169,6 +212,9 @@ class MainTest {
         "compress MODEL -o OUT --set block             | --set takes KEY=VALUE",
         "compress MODEL -o OUT --set block=17          | multiple of 16",
         "compress MODEL -o OUT --set nope.block=32     | no step and option",
+        "compress MODEL -o OUT --recipe prune50 --set sparsity=1 | at least 0 and below 1",
+        "compress MODEL -o OUT --recipe prune50 --set pattern=4:2 | 1 <= N <= M <= 16",
+        "compress MODEL -o OUT --recipe prune50 --set prune.step=2 | step must be 1 to 1",
         "compress MODEL -o MODEL --force               | is one of the models",
         "compress MODEL -o OUT --report OUT            | is one of the models",
         "compress MODEL -o OUT --recipe BAD.yaml       | BAD.yaml:1: ",

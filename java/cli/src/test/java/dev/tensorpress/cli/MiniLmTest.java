@@ -53,6 +53,9 @@ class MiniLmTest {
         "int8,         32, 0.275, 0.9997, 64",
         "int8-dynamic, 0,  0.260, 0.993,  512",
         "int4,         0,  0.215, 0.974,  512",
+        "prune50,      0,  1.0,   0.72,   64",
+        "sparse24,     0,  1.0,   0.58,   64",
+        "prune50-int8, 0,  0.262, 0.72,   64",
     })
     void smallAndFaithful(String name, int block, double ratio, double cosine, int texts, @TempDir Path folder)
             throws IOException {
