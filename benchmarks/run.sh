@@ -2,19 +2,21 @@
 # Builds what is needed, then measures.
 #   benchmarks/run.sh [--rounds N] [--size N] [--threads 1,0] [--tiers ref,avx2,avx512] [--cases ROW,COLUMN,...]
 #                               tables in Markdown, every case on every tier of this machine
+#   benchmarks/run.sh sparse [--rounds N] [--size N] [--threads N] [--sparsity 50,90] [--columns 1,128] [--cases CSR16,...]
+#                               the same for sparsity, on the tier that TENSORPRESS_ISA names or the best one
 #   benchmarks/run.sh jmh ...   JMH with these arguments, on the tier that TENSORPRESS_ISA names or the best one
 set -euo pipefail
 root=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 . "$root/.mvn/jdk.sh"
 find_jdk || { echo "benchmarks/run.sh: JDK 25 or newer not found; JAVA_HOME may name it" >&2; exit 1; }
 
-"$root/mvnw" -q -f "$root/pom.xml" -pl benchmarks -am package -DskipTests >&2
+"$root/mvnw" -q -f "$root/pom.xml" -pl benchmarks -am package -DskipTests </dev/null >&2
 
 main=dev.tensorpress.benchmarks.Ratios
-if [ "${1-}" = jmh ]; then
-    shift
-    main=org.openjdk.jmh.Main
-fi
+case ${1-} in
+    jmh) shift; main=org.openjdk.jmh.Main ;;
+    sparse) shift; main=dev.tensorpress.benchmarks.SparseRatios ;;
+esac
 # Else OpenMP's threads go on spinning after oneDNN is done.
 export OMP_WAIT_POLICY=passive
 exec "$jdk/bin/java" --enable-native-access=ALL-UNNAMED \

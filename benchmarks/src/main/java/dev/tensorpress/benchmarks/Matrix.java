@@ -49,12 +49,13 @@ final class Matrix implements AutoCloseable {
         return Shape.of(rows, cols);
     }
 
-    private static float unit(long bits) {
+    /** A number in [0, 1) from well mixed bits. */
+    static float unit(long bits) {
         return (bits >>> 40) * 0x1p-24f;
     }
 
     /** Well mixed bits of a counter: the finalizer of SplitMix64. */
-    private static long mix(long counter) {
+    static long mix(long counter) {
         long z = (counter + 1) * 0x9e3779b97f4a7c15L;
         z = (z ^ z >>> 30) * 0xbf58476d1ce4e5b9L;
         z = (z ^ z >>> 27) * 0x94d049bb133111ebL;

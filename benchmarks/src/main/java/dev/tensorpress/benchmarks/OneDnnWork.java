@@ -2,16 +2,11 @@ package dev.tensorpress.benchmarks;
 
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
-import static java.lang.foreign.ValueLayout.JAVA_INT;
 
 import dev.tensorpress.kernel.OneDnn;
 import dev.tensorpress.kernel.Workers;
 import java.lang.foreign.Arena;
-import java.lang.foreign.FunctionDescriptor;
-import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.SymbolLookup;
-import java.lang.invoke.MethodHandle;
 
 /**
  * The peer: oneDNN's reorder from f32 to s8, one scale to a row. It computes no scales, so they are given to it and cost
@@ -37,7 +32,6 @@ final class OneDnnWork implements Work {
             }
             inverses.setAtIndex(JAVA_FLOAT, r, 1 / (max / 127));
         }
-        OneDnn.version(); // loads it, and OpenMP with it
         OpenMp.setThreads(threads);
         operation = OneDnn.quantizeRows(in.rows, in.cols);
     }
@@ -69,21 +63,5 @@ final class OneDnnWork implements Work {
     public void close() {
         operation.close();
         arena.close();
-    }
-
-    /** Threads of oneDNN, which are OpenMP's. The number belongs to the thread that calls. */
-    private static final class OpenMp {
-        private static final MethodHandle SET_THREADS = Linker.nativeLinker().downcallHandle(
-                SymbolLookup.loaderLookup().findOrThrow("omp_set_num_threads"), FunctionDescriptor.ofVoid(JAVA_INT));
-
-        static void setThreads(int threads) {
-            try {
-                SET_THREADS.invokeExact(threads);
-            } catch (RuntimeException | Error e) {
-                throw e;
-            } catch (Throwable e) {
-                throw new AssertionError(e);
-            }
-        }
     }
 }

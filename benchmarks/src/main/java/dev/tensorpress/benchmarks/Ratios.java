@@ -187,11 +187,11 @@ public final class Ratios {
         return quantile(ratios, 0.5);
     }
 
-    private static double spread(double[] values) {
+    static double spread(double[] values) {
         return (quantile(values, 0.75) - quantile(values, 0.25)) / quantile(values, 0.5);
     }
 
-    private static double quantile(double[] values, double q) {
+    static double quantile(double[] values, double q) {
         double[] sorted = Arrays.stream(values).filter(x -> !Double.isNaN(x)).sorted().toArray();
         if (sorted.length == 0) {
             return Double.NaN;
@@ -202,11 +202,11 @@ public final class Ratios {
         return sorted[low] + (at - low) * (sorted[high] - sorted[low]);
     }
 
-    private static String text(String format, double value) {
+    static String text(String format, double value) {
         return String.format(Locale.ROOT, format, value);
     }
 
-    private static String machine() throws IOException {
+    static String machine() throws IOException {
         Path info = Path.of("/proc/cpuinfo");
         String processor = !Files.isReadable(info) ? System.getProperty("os.arch") : Files.readAllLines(info).stream()
                 .filter(line -> line.startsWith("model name")).map(line -> line.substring(line.indexOf(':') + 2))
