@@ -751,8 +751,8 @@ static void nm_any(const uint32_t keys[256], int n, int m, uint8_t bytes[40]) {
     vk x[16];
     vm keep[16];
     for (int g = 0; g < 16; g++)
-        for (int i = 0; i < m; i++) lanes[i][g] = keys[g * m + i];
-    for (int i = 0; i < m; i++) x[i] = vk_load(lanes[i]);
+        for (int i = 0; i < 16; i++) lanes[i][g] = keys[g * m + (i < m ? i : 0)];
+    for (int i = 0; i < 16; i++) x[i] = vk_load(lanes[i]);
     rank_lanes(x, m, n, keep);
     vk_store(groups, gather_bits(keep, m));
     uint64_t word = 0;
