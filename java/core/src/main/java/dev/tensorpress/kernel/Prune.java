@@ -173,7 +173,9 @@ public final class Prune {
         int last = 0;
         for (int digit = 0; digit < DIGITS; digit++) {
             for (int i = 0; i < n; i++) {
-                histogram(scores.get(i), in.get(i), digit, key, counts[i], workers);
+                // To and fro, since the end of one pass is still in the caches when the next begins.
+                int j = digit == 1 ? n - 1 - i : i;
+                histogram(scores.get(j), in.get(j), digit, key, counts[j], workers);
             }
             last = walk(counts, kept, limit);
             if (last < 0) {
@@ -260,9 +262,11 @@ public final class Prune {
         MemorySegment s = scores.toNative();
         try (Arena arena = Arena.ofShared()) {
             MemorySegment all = arena.allocate(JAVA_LONG, (long) COUNTS * workers.threads());
-            workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
-                    check("tp_prune_histogram", Kernels.tp_prune_histogram(s, begin, end, in, digit, prefix,
-                            all.asSlice(worker * COUNTS * 8L, COUNTS * 8L))));
+            workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
+                long first = digit == 1 ? scores.rows - end : begin;
+                check("tp_prune_histogram", Kernels.tp_prune_histogram(s, first, first + end - begin, in, digit, prefix,
+                        all.asSlice(worker * COUNTS * 8L, COUNTS * 8L)));
+            });
             for (int w = 0; w < workers.threads(); w++) {
                 for (int d = 0; d < COUNTS; d++) {
                     counts[d] += all.getAtIndex(JAVA_LONG, (long) w * COUNTS + d);

@@ -231,8 +231,9 @@ public final class Sparse {
         MemorySegment indices = arena.allocate(sizes.indices, 8);
         MemorySegment values = arena.allocate(sizes.values, 64);
         MemorySegment from = offsets;
+        // Backwards, since what was counted last is still in the caches.
         workers.run(lines, 1, minimum, (begin, end, worker) -> check("tp_sparse_pack",
-                Kernels.tp_sparse_pack(spec, begin, end, in, from, indices, values)));
+                Kernels.tp_sparse_pack(spec, lines - end, lines - begin, in, from, indices, values)));
         return new SparseMatrix(layout, type, rows, cols, block, units, offsets, indices, values);
     }
 
