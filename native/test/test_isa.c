@@ -5,8 +5,10 @@
 
 #include "core/dispatch.h"
 #include "support.h"
-#include "tensorpress/sparse.h"
+#include "svd/kernels.h"
+#include "tensorpress/gemm.h"
 #include "tensorpress/prune.h"
+#include "tensorpress/sparse.h"
 #include "tensorpress/spmm.h"
 
 int main(int argc, char **argv) {
@@ -76,8 +78,48 @@ int main(int argc, char **argv) {
     EXPECT(tp_spmm_column(&product, 0, 0, offsets, &index, &col));
     EXPECT(tp_spmm_add(&product, 0, 1, &x, &out));
     EXPECT(tp_spmm_transposed(&product, 0, 1, 0, 1, offsets, &index, &x, &x, &out));
+    const tp_gemm_spec g = {.m = 1, .n = 1, .k = 1, .a_stride = 1, .b_stride = 1, .c_stride = 1, .type = TP_I8};
+    const tp_gemm_affine affine = {.scaled = 1};
+    tp_gemm_layout layout;
+    static char packed[4096] __attribute__((aligned(64))), block[4096] __attribute__((aligned(64)));
+    EXPECT(tp_gemm_layout_of(&g, &layout));
+    EXPECT(tp_gemm_pack(&g, 0, 1, &byte, packed));
+    EXPECT(tp_gemm(&g, 0, 1, 0, 1, &byte, packed, &sum, block));
+    EXPECT(tp_gemm_int8(&g, &affine, 0, 1, 0, 1, &byte, packed, &out, block));
     EXPECT(tp_stream_narrow(&x, 1, &byte));
     EXPECT(tp_stream_read(&x, 4, &sum));
+    /* The svd family on matrices of one element. */
+    const tp_copying copying = {1, 1, 1, 1, TP_F64, TP_F64, 0, 1};
+    const tp_multiplication multiplication = {1, 1, 1, 1, 1, 1, TP_F64, TP_F64, 0, 0, 0, 1, 0};
+    const tp_jacobi jacobi = {1, 1, 1, 1, 1, 1, 1e-15, 0};
+    const tp_small small = {1, 1, 1, 1, 1, TP_F64, 30};
+    static double large[(3 * 128 + TP_TILE_COLS) * 128] __attribute__((aligned(64)));
+    double a[4] = {1, 1, 1, 1}, b[4] = {1}, c[4] = {1}, t[4], w[4], y[8];
+    int64_t order[4] = {0}, slots[4] = {0}, first, second;
+    const int32_t pair[2] = {0, 0};
+    EXPECT(tp_gaussian(0, 0, 0, 1, TP_F64, a));
+    EXPECT(tp_row_norms(TP_F64, 1, 1, 1, 0, 1, a, b, c));
+    EXPECT(tp_copy_rows(&copying, 0, 1, NULL, NULL, a, b));
+    EXPECT(tp_multiply(&multiplication, 0, 1, a, b, c, large));
+    a[0] = 1;
+    EXPECT(tp_cholesky(1, 1, a));
+    EXPECT(tp_triangular_solve(1, 1, a, 0, 1, 0, 1, b));
+    EXPECT(tp_reflect_panel(1, 1, 1, 0, 1, b, 1, c, t));
+    EXPECT(tp_reflect_factor(1, 1, 1, b, c, t));
+    a[0] = a[1] = a[2] = a[3] = 1;
+    EXPECT(tp_tridiagonal_panel(2, 2, 2, 1, a, b, c, 2, t, w, y, y + 4, large));
+    EXPECT(tp_tridiagonal_ql(1, b, c, 1, 1, t));
+    a[0] = b[0] = c[0] = 1;
+    EXPECT(tp_merge_deflate(1, 0, 1, a, b, 1, c, t, w, order, slots, slots + 2, &count, &first, &second));
+    a[0] = b[0] = 1;
+    slots[0] = 0;
+    EXPECT(tp_merge_roots(1, 1, a, b, 0, 1, t, w));
+    w[0] = -1;
+    EXPECT(tp_merge_weights(1, a, b, w, 0, 1, t));
+    EXPECT(tp_merge_vectors(1, a, w, slots, 0, 1, t));
+    EXPECT(tp_gram_blocks(&jacobi, 1, a, 0, 1, t));
+    EXPECT(tp_jacobi_pairs(&jacobi, pair, 0, 1, a, b, large, &count));
+    EXPECT(tp_svd_small(&small, 0, 1, a, t, w, y));
     tp_tier tier = -1;
     EXPECT(tp_active_tier(&tier));
     CHECK(refused || tier == wanted, "tier %d in use, not %d", tier, wanted);

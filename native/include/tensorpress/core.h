@@ -44,7 +44,9 @@ enum {
     TP_ERR_SCALE = 6,       /* a scale is not representable in the scale type that was asked for */
     TP_ERR_ISA = 7,         /* TENSORPRESS_ISA names a tier that is unknown, or that this machine lacks */
     TP_ERR_FORMAT = 8,      /* offsets, indices or masks of a sparse matrix contradict each other or its shape */
-    TP_ERR_LAYOUT = 9       /* the matrix does not fit the sparse layout: a gap too wide, a group too full */
+    TP_ERR_LAYOUT = 9,      /* the matrix does not fit the sparse layout: a gap too wide, a group too full */
+    TP_ERR_INDEFINITE = 10, /* a symmetric matrix is not positive definite to working precision */
+    TP_ERR_CONVERGENCE = 11 /* an iteration did not end within its limit */
 };
 
 /* Element types. The values are pinned. */
@@ -56,7 +58,8 @@ enum {
     TP_I8 = 4,
     TP_U8 = 5,
     TP_I4 = 6,    /* two's complement, two elements to a byte, the first in the low nibble */
-    TP_U4 = 7     /* unsigned, packed like TP_I4 */
+    TP_U4 = 7,    /* unsigned, packed like TP_I4 */
+    TP_F64 = 8    /* IEEE binary64 */
 };
 
 /* Difference between a line of a tensor and its compressed form. */
@@ -71,7 +74,7 @@ typedef int32_t tp_tier;
 enum {
     TP_TIER_REF = 0,    /* portable C17, the normative variant */
     TP_TIER_AVX2 = 1,   /* AVX2, FMA, F16C */
-    TP_TIER_AVX512 = 2  /* AVX-512 F, BW, DQ, VL on top of TP_TIER_AVX2 */
+    TP_TIER_AVX512 = 2  /* AVX-512 F, BW, DQ, VL on top of TP_TIER_AVX2; int8 products use VNNI too if it is there */
 };
 
 /* TP_ABI_VERSION of the library that was loaded. */

@@ -19,6 +19,8 @@ const char *tp_status_name(tp_status status) {
     case TP_ERR_ISA: return "TP_ERR_ISA";
     case TP_ERR_FORMAT: return "TP_ERR_FORMAT";
     case TP_ERR_LAYOUT: return "TP_ERR_LAYOUT";
+    case TP_ERR_INDEFINITE: return "TP_ERR_INDEFINITE";
+    case TP_ERR_CONVERGENCE: return "TP_ERR_CONVERGENCE";
     default: return "TP_ERR_UNKNOWN";
     }
 }

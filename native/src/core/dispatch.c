@@ -4,6 +4,7 @@
 #include <string.h>
 
 _Atomic int tp_tier_state = TP_TIER_UNDECIDED;
+_Atomic int tp_vnni_state = TP_VNNI_UNDECIDED;
 
 const char *tp_tier_name(tp_tier tier) {
     switch (tier) {
@@ -39,4 +40,13 @@ tp_status tp_active_tier(tp_tier *tier) {
     if (state == TP_TIER_REFUSED) return TP_ERR_ISA;
     *tier = state;
     return TP_OK;
+}
+
+bool tp_use_vnni(void) {
+    int state = atomic_load_explicit(&tp_vnni_state, memory_order_relaxed);
+    if (state == TP_VNNI_UNDECIDED) {
+        state = tp_detect_vnni();
+        atomic_store_explicit(&tp_vnni_state, state, memory_order_relaxed);
+    }
+    return state;
 }

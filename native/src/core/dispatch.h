@@ -3,6 +3,7 @@
 #define TP_CORE_DISPATCH_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "core/family.h"
 
@@ -15,5 +16,16 @@ tp_tier tp_tier_by_name(const char *name);
 /* TP_TIER_UNDECIDED, TP_TIER_REFUSED, or the tier in use. Only dispatch.c writes it, and tests that switch tiers. */
 enum { TP_TIER_UNDECIDED = -1, TP_TIER_REFUSED = -2 };
 extern _Atomic int tp_tier_state;
+
+/*
+ * Whether kernels of the tier avx512 use VNNI (vpdpbusd on 512 bits). It makes integer products faster and does not change
+ * a bit of them, so it is no tier of its own. It goes with that tier: where TENSORPRESS_ISA lowers the tier, nobody asks.
+ */
+bool tp_detect_vnni(void);
+bool tp_use_vnni(void);
+
+/* TP_VNNI_UNDECIDED, 0 or 1. Only dispatch.c writes it, and tests that switch it off. */
+enum { TP_VNNI_UNDECIDED = -1 };
+extern _Atomic int tp_vnni_state;
 
 #endif

@@ -22,6 +22,12 @@ tp_tier tp_detect_tier(void) {
     if ((b & wide) != wide || (saved & zmm_state) != zmm_state) return TP_TIER_AVX2;
     return TP_TIER_AVX512;
 }
+
+bool tp_detect_vnni(void) {
+    uint32_t a, b, c, d;
+    return tp_detect_tier() == TP_TIER_AVX512 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_AVX512VNNI);
+}
 #else
 tp_tier tp_detect_tier(void) { return TP_TIER_REF; }
+bool tp_detect_vnni(void) { return false; }
 #endif

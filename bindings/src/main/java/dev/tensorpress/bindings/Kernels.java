@@ -128,6 +128,24 @@ public class Kernels extends Kernels$shared {
     public static int TP_ERR_LAYOUT() {
         return TP_ERR_LAYOUT;
     }
+    private static final int TP_ERR_INDEFINITE = (int)10L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_ERR_INDEFINITE = 10
+     * }
+     */
+    public static int TP_ERR_INDEFINITE() {
+        return TP_ERR_INDEFINITE;
+    }
+    private static final int TP_ERR_CONVERGENCE = (int)11L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_ERR_CONVERGENCE = 11
+     * }
+     */
+    public static int TP_ERR_CONVERGENCE() {
+        return TP_ERR_CONVERGENCE;
+    }
     /**
      * {@snippet lang=c :
      * typedef int32_t tp_dtype
@@ -196,6 +214,15 @@ public class Kernels extends Kernels$shared {
      */
     public static int TP_U4() {
         return TP_U4;
+    }
+    private static final int TP_F64 = (int)8L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_F64 = 8
+     * }
+     */
+    public static int TP_F64() {
+        return TP_F64;
     }
     /**
      * {@snippet lang=c :
@@ -702,6 +729,304 @@ public class Kernels extends Kernels$shared {
                 traceDowncall("tp_stream_read", in, n_bytes, out);
             }
             return (int)mh$.invokeExact(in, n_bytes, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int TP_GEMM_BLOCK = (int)256L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_GEMM_BLOCK = 256
+     * }
+     */
+    public static int TP_GEMM_BLOCK() {
+        return TP_GEMM_BLOCK;
+    }
+    private static final int TP_GEMM_AB = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_GEMM_AB = 0
+     * }
+     */
+    public static int TP_GEMM_AB() {
+        return TP_GEMM_AB;
+    }
+    private static final int TP_GEMM_ATB = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_GEMM_ATB = 1
+     * }
+     */
+    public static int TP_GEMM_ATB() {
+        return TP_GEMM_ATB;
+    }
+    private static final int TP_GEMM_ABT = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_GEMM_ABT = 2
+     * }
+     */
+    public static int TP_GEMM_ABT() {
+        return TP_GEMM_ABT;
+    }
+
+    private static class tp_gemm_layout_of {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_gemm_layout_of");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm_layout_of(const tp_gemm_spec *spec, tp_gemm_layout *layout)
+     * }
+     */
+    public static FunctionDescriptor tp_gemm_layout_of$descriptor() {
+        return tp_gemm_layout_of.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm_layout_of(const tp_gemm_spec *spec, tp_gemm_layout *layout)
+     * }
+     */
+    public static MethodHandle tp_gemm_layout_of$handle() {
+        return tp_gemm_layout_of.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm_layout_of(const tp_gemm_spec *spec, tp_gemm_layout *layout)
+     * }
+     */
+    public static MemorySegment tp_gemm_layout_of$address() {
+        return tp_gemm_layout_of.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_gemm_layout_of(const tp_gemm_spec *spec, tp_gemm_layout *layout)
+     * }
+     */
+    public static int tp_gemm_layout_of(MemorySegment spec, MemorySegment layout) {
+        var mh$ = tp_gemm_layout_of.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_gemm_layout_of", spec, layout);
+            }
+            return (int)mh$.invokeExact(spec, layout);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_gemm_pack {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_gemm_pack");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm_pack(const tp_gemm_spec *spec, int64_t first, int64_t last, const void *b, void *packed)
+     * }
+     */
+    public static FunctionDescriptor tp_gemm_pack$descriptor() {
+        return tp_gemm_pack.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm_pack(const tp_gemm_spec *spec, int64_t first, int64_t last, const void *b, void *packed)
+     * }
+     */
+    public static MethodHandle tp_gemm_pack$handle() {
+        return tp_gemm_pack.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm_pack(const tp_gemm_spec *spec, int64_t first, int64_t last, const void *b, void *packed)
+     * }
+     */
+    public static MemorySegment tp_gemm_pack$address() {
+        return tp_gemm_pack.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_gemm_pack(const tp_gemm_spec *spec, int64_t first, int64_t last, const void *b, void *packed)
+     * }
+     */
+    public static int tp_gemm_pack(MemorySegment spec, long first, long last, MemorySegment b, MemorySegment packed) {
+        var mh$ = tp_gemm_pack.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_gemm_pack", spec, first, last, b, packed);
+            }
+            return (int)mh$.invokeExact(spec, first, last, b, packed);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_gemm {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_gemm");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm(const tp_gemm_spec *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const void *a, const void *packed, void *c, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_gemm$descriptor() {
+        return tp_gemm.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm(const tp_gemm_spec *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const void *a, const void *packed, void *c, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_gemm$handle() {
+        return tp_gemm.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm(const tp_gemm_spec *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const void *a, const void *packed, void *c, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_gemm$address() {
+        return tp_gemm.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_gemm(const tp_gemm_spec *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const void *a, const void *packed, void *c, void *scratch)
+     * }
+     */
+    public static int tp_gemm(MemorySegment spec, long begin, long end, long first, long last, MemorySegment a, MemorySegment packed, MemorySegment c, MemorySegment scratch) {
+        var mh$ = tp_gemm.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_gemm", spec, begin, end, first, last, a, packed, c, scratch);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, first, last, a, packed, c, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_gemm_int8 {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_gemm_int8");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm_int8(const tp_gemm_spec *spec, const tp_gemm_affine *affine, int64_t begin, int64_t end, int64_t first, int64_t last, const void *a, const void *packed, void *c, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_gemm_int8$descriptor() {
+        return tp_gemm_int8.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm_int8(const tp_gemm_spec *spec, const tp_gemm_affine *affine, int64_t begin, int64_t end, int64_t first, int64_t last, const void *a, const void *packed, void *c, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_gemm_int8$handle() {
+        return tp_gemm_int8.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_gemm_int8(const tp_gemm_spec *spec, const tp_gemm_affine *affine, int64_t begin, int64_t end, int64_t first, int64_t last, const void *a, const void *packed, void *c, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_gemm_int8$address() {
+        return tp_gemm_int8.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_gemm_int8(const tp_gemm_spec *spec, const tp_gemm_affine *affine, int64_t begin, int64_t end, int64_t first, int64_t last, const void *a, const void *packed, void *c, void *scratch)
+     * }
+     */
+    public static int tp_gemm_int8(MemorySegment spec, MemorySegment affine, long begin, long end, long first, long last, MemorySegment a, MemorySegment packed, MemorySegment c, MemorySegment scratch) {
+        var mh$ = tp_gemm_int8.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_gemm_int8", spec, affine, begin, end, first, last, a, packed, c, scratch);
+            }
+            return (int)mh$.invokeExact(spec, affine, begin, end, first, last, a, packed, c, scratch);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -3143,6 +3468,1263 @@ public class Kernels extends Kernels$shared {
                 traceDowncall("tp_spmm_transposed", spec, begin, end, first, last, offsets, indices, values, b, out);
             }
             return (int)mh$.invokeExact(spec, begin, end, first, last, offsets, indices, values, b, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_gaussian {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_INT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_gaussian");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_gaussian(uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_gaussian$descriptor() {
+        return tp_gaussian.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_gaussian(uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out)
+     * }
+     */
+    public static MethodHandle tp_gaussian$handle() {
+        return tp_gaussian.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_gaussian(uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out)
+     * }
+     */
+    public static MemorySegment tp_gaussian$address() {
+        return tp_gaussian.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_gaussian(uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out)
+     * }
+     */
+    public static int tp_gaussian(long seed, long stream, long begin, long end, int type, MemorySegment out) {
+        var mh$ = tp_gaussian.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_gaussian", seed, stream, begin, end, type, out);
+            }
+            return (int)mh$.invokeExact(seed, stream, begin, end, type, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_row_norms {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_row_norms");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_row_norms(tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const void *in, double *sums, double *largest)
+     * }
+     */
+    public static FunctionDescriptor tp_row_norms$descriptor() {
+        return tp_row_norms.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_row_norms(tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const void *in, double *sums, double *largest)
+     * }
+     */
+    public static MethodHandle tp_row_norms$handle() {
+        return tp_row_norms.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_row_norms(tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const void *in, double *sums, double *largest)
+     * }
+     */
+    public static MemorySegment tp_row_norms$address() {
+        return tp_row_norms.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_row_norms(tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const void *in, double *sums, double *largest)
+     * }
+     */
+    public static int tp_row_norms(int type, long rows, long cols, long stride, long begin, long end, MemorySegment in, MemorySegment sums, MemorySegment largest) {
+        var mh$ = tp_row_norms.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_row_norms", type, rows, cols, stride, begin, end, in, sums, largest);
+            }
+            return (int)mh$.invokeExact(type, rows, cols, stride, begin, end, in, sums, largest);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_copy_rows {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_copy_rows");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_copy_rows(const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors, const void *in, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_copy_rows$descriptor() {
+        return tp_copy_rows.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_copy_rows(const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors, const void *in, void *out)
+     * }
+     */
+    public static MethodHandle tp_copy_rows$handle() {
+        return tp_copy_rows.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_copy_rows(const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors, const void *in, void *out)
+     * }
+     */
+    public static MemorySegment tp_copy_rows$address() {
+        return tp_copy_rows.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_copy_rows(const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors, const void *in, void *out)
+     * }
+     */
+    public static int tp_copy_rows(MemorySegment spec, long begin, long end, MemorySegment order, MemorySegment factors, MemorySegment in, MemorySegment out) {
+        var mh$ = tp_copy_rows.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_copy_rows", spec, begin, end, order, factors, in, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, order, factors, in, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_multiply_scratch {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_multiply_scratch");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_multiply_scratch(const tp_multiplication *spec, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor tp_multiply_scratch$descriptor() {
+        return tp_multiply_scratch.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_multiply_scratch(const tp_multiplication *spec, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle tp_multiply_scratch$handle() {
+        return tp_multiply_scratch.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_multiply_scratch(const tp_multiplication *spec, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment tp_multiply_scratch$address() {
+        return tp_multiply_scratch.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_multiply_scratch(const tp_multiplication *spec, int64_t *bytes)
+     * }
+     */
+    public static int tp_multiply_scratch(MemorySegment spec, MemorySegment bytes) {
+        var mh$ = tp_multiply_scratch.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_multiply_scratch", spec, bytes);
+            }
+            return (int)mh$.invokeExact(spec, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_multiply {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_multiply");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_multiply(const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b, double *c, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_multiply$descriptor() {
+        return tp_multiply.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_multiply(const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b, double *c, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_multiply$handle() {
+        return tp_multiply.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_multiply(const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b, double *c, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_multiply$address() {
+        return tp_multiply.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_multiply(const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b, double *c, void *scratch)
+     * }
+     */
+    public static int tp_multiply(MemorySegment spec, long begin, long end, MemorySegment a, MemorySegment b, MemorySegment c, MemorySegment scratch) {
+        var mh$ = tp_multiply.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_multiply", spec, begin, end, a, b, c, scratch);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, a, b, c, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cholesky {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cholesky");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cholesky(int64_t n, int64_t stride, double *g)
+     * }
+     */
+    public static FunctionDescriptor tp_cholesky$descriptor() {
+        return tp_cholesky.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cholesky(int64_t n, int64_t stride, double *g)
+     * }
+     */
+    public static MethodHandle tp_cholesky$handle() {
+        return tp_cholesky.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cholesky(int64_t n, int64_t stride, double *g)
+     * }
+     */
+    public static MemorySegment tp_cholesky$address() {
+        return tp_cholesky.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cholesky(int64_t n, int64_t stride, double *g)
+     * }
+     */
+    public static int tp_cholesky(long n, long stride, MemorySegment g) {
+        var mh$ = tp_cholesky.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cholesky", n, stride, g);
+            }
+            return (int)mh$.invokeExact(n, stride, g);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_triangular_solve {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_triangular_solve");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_triangular_solve(int64_t n, int64_t l_stride, const double *l, int32_t transposed, int64_t x_stride, int64_t begin, int64_t end, double *x)
+     * }
+     */
+    public static FunctionDescriptor tp_triangular_solve$descriptor() {
+        return tp_triangular_solve.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_triangular_solve(int64_t n, int64_t l_stride, const double *l, int32_t transposed, int64_t x_stride, int64_t begin, int64_t end, double *x)
+     * }
+     */
+    public static MethodHandle tp_triangular_solve$handle() {
+        return tp_triangular_solve.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_triangular_solve(int64_t n, int64_t l_stride, const double *l, int32_t transposed, int64_t x_stride, int64_t begin, int64_t end, double *x)
+     * }
+     */
+    public static MemorySegment tp_triangular_solve$address() {
+        return tp_triangular_solve.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_triangular_solve(int64_t n, int64_t l_stride, const double *l, int32_t transposed, int64_t x_stride, int64_t begin, int64_t end, double *x)
+     * }
+     */
+    public static int tp_triangular_solve(long n, long l_stride, MemorySegment l, int transposed, long x_stride, long begin, long end, MemorySegment x) {
+        var mh$ = tp_triangular_solve.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_triangular_solve", n, l_stride, l, transposed, x_stride, begin, end, x);
+            }
+            return (int)mh$.invokeExact(n, l_stride, l, transposed, x_stride, begin, end, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_reflect_panel {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_reflect_panel");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_reflect_panel(int64_t rows, int64_t cols, int64_t a_stride, int64_t first, int64_t count, double *a, int64_t v_stride, double *v, double *t)
+     * }
+     */
+    public static FunctionDescriptor tp_reflect_panel$descriptor() {
+        return tp_reflect_panel.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_reflect_panel(int64_t rows, int64_t cols, int64_t a_stride, int64_t first, int64_t count, double *a, int64_t v_stride, double *v, double *t)
+     * }
+     */
+    public static MethodHandle tp_reflect_panel$handle() {
+        return tp_reflect_panel.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_reflect_panel(int64_t rows, int64_t cols, int64_t a_stride, int64_t first, int64_t count, double *a, int64_t v_stride, double *v, double *t)
+     * }
+     */
+    public static MemorySegment tp_reflect_panel$address() {
+        return tp_reflect_panel.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_reflect_panel(int64_t rows, int64_t cols, int64_t a_stride, int64_t first, int64_t count, double *a, int64_t v_stride, double *v, double *t)
+     * }
+     */
+    public static int tp_reflect_panel(long rows, long cols, long a_stride, long first, long count, MemorySegment a, long v_stride, MemorySegment v, MemorySegment t) {
+        var mh$ = tp_reflect_panel.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_reflect_panel", rows, cols, a_stride, first, count, a, v_stride, v, t);
+            }
+            return (int)mh$.invokeExact(rows, cols, a_stride, first, count, a, v_stride, v, t);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_reflect_factor {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_reflect_factor");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_reflect_factor(int64_t count, int64_t n, int64_t v_stride, const double *v, const double *tau, double *t)
+     * }
+     */
+    public static FunctionDescriptor tp_reflect_factor$descriptor() {
+        return tp_reflect_factor.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_reflect_factor(int64_t count, int64_t n, int64_t v_stride, const double *v, const double *tau, double *t)
+     * }
+     */
+    public static MethodHandle tp_reflect_factor$handle() {
+        return tp_reflect_factor.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_reflect_factor(int64_t count, int64_t n, int64_t v_stride, const double *v, const double *tau, double *t)
+     * }
+     */
+    public static MemorySegment tp_reflect_factor$address() {
+        return tp_reflect_factor.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_reflect_factor(int64_t count, int64_t n, int64_t v_stride, const double *v, const double *tau, double *t)
+     * }
+     */
+    public static int tp_reflect_factor(long count, long n, long v_stride, MemorySegment v, MemorySegment tau, MemorySegment t) {
+        var mh$ = tp_reflect_factor.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_reflect_factor", count, n, v_stride, v, tau, t);
+            }
+            return (int)mh$.invokeExact(count, n, v_stride, v, tau, t);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_tridiagonal_panel {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_tridiagonal_panel");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_panel(int64_t n, int64_t a_stride, int64_t last, int64_t count, double *a, double *d, double *e, int64_t q_stride, double *q, double *tau, double *vw, double *wv, double *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_tridiagonal_panel$descriptor() {
+        return tp_tridiagonal_panel.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_panel(int64_t n, int64_t a_stride, int64_t last, int64_t count, double *a, double *d, double *e, int64_t q_stride, double *q, double *tau, double *vw, double *wv, double *scratch)
+     * }
+     */
+    public static MethodHandle tp_tridiagonal_panel$handle() {
+        return tp_tridiagonal_panel.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_panel(int64_t n, int64_t a_stride, int64_t last, int64_t count, double *a, double *d, double *e, int64_t q_stride, double *q, double *tau, double *vw, double *wv, double *scratch)
+     * }
+     */
+    public static MemorySegment tp_tridiagonal_panel$address() {
+        return tp_tridiagonal_panel.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_panel(int64_t n, int64_t a_stride, int64_t last, int64_t count, double *a, double *d, double *e, int64_t q_stride, double *q, double *tau, double *vw, double *wv, double *scratch)
+     * }
+     */
+    public static int tp_tridiagonal_panel(long n, long a_stride, long last, long count, MemorySegment a, MemorySegment d, MemorySegment e, long q_stride, MemorySegment q, MemorySegment tau, MemorySegment vw, MemorySegment wv, MemorySegment scratch) {
+        var mh$ = tp_tridiagonal_panel.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_tridiagonal_panel", n, a_stride, last, count, a, d, e, q_stride, q, tau, vw, wv, scratch);
+            }
+            return (int)mh$.invokeExact(n, a_stride, last, count, a, d, e, q_stride, q, tau, vw, wv, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_tridiagonal_ql {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_tridiagonal_ql");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_ql(int64_t n, double *d, double *e, int64_t cols, int64_t z_stride, double *z)
+     * }
+     */
+    public static FunctionDescriptor tp_tridiagonal_ql$descriptor() {
+        return tp_tridiagonal_ql.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_ql(int64_t n, double *d, double *e, int64_t cols, int64_t z_stride, double *z)
+     * }
+     */
+    public static MethodHandle tp_tridiagonal_ql$handle() {
+        return tp_tridiagonal_ql.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_ql(int64_t n, double *d, double *e, int64_t cols, int64_t z_stride, double *z)
+     * }
+     */
+    public static MemorySegment tp_tridiagonal_ql$address() {
+        return tp_tridiagonal_ql.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_ql(int64_t n, double *d, double *e, int64_t cols, int64_t z_stride, double *z)
+     * }
+     */
+    public static int tp_tridiagonal_ql(long n, MemorySegment d, MemorySegment e, long cols, long z_stride, MemorySegment z) {
+        var mh$ = tp_tridiagonal_ql.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_tridiagonal_ql", n, d, e, cols, z_stride, z);
+            }
+            return (int)mh$.invokeExact(n, d, e, cols, z_stride, z);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_merge_deflate {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_DOUBLE,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_merge_deflate");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_deflate(int64_t n, int64_t split, double rho, double *d, double *z, int64_t q_stride, double *q, double *kept_d, double *kept_z, int64_t *order, int64_t *slots, int64_t *scratch, int64_t *count, int64_t *first, int64_t *second)
+     * }
+     */
+    public static FunctionDescriptor tp_merge_deflate$descriptor() {
+        return tp_merge_deflate.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_deflate(int64_t n, int64_t split, double rho, double *d, double *z, int64_t q_stride, double *q, double *kept_d, double *kept_z, int64_t *order, int64_t *slots, int64_t *scratch, int64_t *count, int64_t *first, int64_t *second)
+     * }
+     */
+    public static MethodHandle tp_merge_deflate$handle() {
+        return tp_merge_deflate.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_deflate(int64_t n, int64_t split, double rho, double *d, double *z, int64_t q_stride, double *q, double *kept_d, double *kept_z, int64_t *order, int64_t *slots, int64_t *scratch, int64_t *count, int64_t *first, int64_t *second)
+     * }
+     */
+    public static MemorySegment tp_merge_deflate$address() {
+        return tp_merge_deflate.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_merge_deflate(int64_t n, int64_t split, double rho, double *d, double *z, int64_t q_stride, double *q, double *kept_d, double *kept_z, int64_t *order, int64_t *slots, int64_t *scratch, int64_t *count, int64_t *first, int64_t *second)
+     * }
+     */
+    public static int tp_merge_deflate(long n, long split, double rho, MemorySegment d, MemorySegment z, long q_stride, MemorySegment q, MemorySegment kept_d, MemorySegment kept_z, MemorySegment order, MemorySegment slots, MemorySegment scratch, MemorySegment count, MemorySegment first, MemorySegment second) {
+        var mh$ = tp_merge_deflate.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_merge_deflate", n, split, rho, d, z, q_stride, q, kept_d, kept_z, order, slots, scratch, count, first, second);
+            }
+            return (int)mh$.invokeExact(n, split, rho, d, z, q_stride, q, kept_d, kept_z, order, slots, scratch, count, first, second);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_merge_roots {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_DOUBLE,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_merge_roots");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_roots(int64_t count, double rho, const double *d, const double *z, int64_t begin, int64_t end, double *lambda, double *delta)
+     * }
+     */
+    public static FunctionDescriptor tp_merge_roots$descriptor() {
+        return tp_merge_roots.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_roots(int64_t count, double rho, const double *d, const double *z, int64_t begin, int64_t end, double *lambda, double *delta)
+     * }
+     */
+    public static MethodHandle tp_merge_roots$handle() {
+        return tp_merge_roots.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_roots(int64_t count, double rho, const double *d, const double *z, int64_t begin, int64_t end, double *lambda, double *delta)
+     * }
+     */
+    public static MemorySegment tp_merge_roots$address() {
+        return tp_merge_roots.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_merge_roots(int64_t count, double rho, const double *d, const double *z, int64_t begin, int64_t end, double *lambda, double *delta)
+     * }
+     */
+    public static int tp_merge_roots(long count, double rho, MemorySegment d, MemorySegment z, long begin, long end, MemorySegment lambda, MemorySegment delta) {
+        var mh$ = tp_merge_roots.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_merge_roots", count, rho, d, z, begin, end, lambda, delta);
+            }
+            return (int)mh$.invokeExact(count, rho, d, z, begin, end, lambda, delta);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_merge_weights {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_merge_weights");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_weights(int64_t count, const double *d, const double *z, const double *delta, int64_t begin, int64_t end, double *weights)
+     * }
+     */
+    public static FunctionDescriptor tp_merge_weights$descriptor() {
+        return tp_merge_weights.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_weights(int64_t count, const double *d, const double *z, const double *delta, int64_t begin, int64_t end, double *weights)
+     * }
+     */
+    public static MethodHandle tp_merge_weights$handle() {
+        return tp_merge_weights.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_weights(int64_t count, const double *d, const double *z, const double *delta, int64_t begin, int64_t end, double *weights)
+     * }
+     */
+    public static MemorySegment tp_merge_weights$address() {
+        return tp_merge_weights.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_merge_weights(int64_t count, const double *d, const double *z, const double *delta, int64_t begin, int64_t end, double *weights)
+     * }
+     */
+    public static int tp_merge_weights(long count, MemorySegment d, MemorySegment z, MemorySegment delta, long begin, long end, MemorySegment weights) {
+        var mh$ = tp_merge_weights.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_merge_weights", count, d, z, delta, begin, end, weights);
+            }
+            return (int)mh$.invokeExact(count, d, z, delta, begin, end, weights);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_merge_vectors {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_merge_vectors");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_vectors(int64_t count, const double *weights, const double *delta, const int64_t *slots, int64_t begin, int64_t end, double *s)
+     * }
+     */
+    public static FunctionDescriptor tp_merge_vectors$descriptor() {
+        return tp_merge_vectors.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_vectors(int64_t count, const double *weights, const double *delta, const int64_t *slots, int64_t begin, int64_t end, double *s)
+     * }
+     */
+    public static MethodHandle tp_merge_vectors$handle() {
+        return tp_merge_vectors.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_merge_vectors(int64_t count, const double *weights, const double *delta, const int64_t *slots, int64_t begin, int64_t end, double *s)
+     * }
+     */
+    public static MemorySegment tp_merge_vectors$address() {
+        return tp_merge_vectors.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_merge_vectors(int64_t count, const double *weights, const double *delta, const int64_t *slots, int64_t begin, int64_t end, double *s)
+     * }
+     */
+    public static int tp_merge_vectors(long count, MemorySegment weights, MemorySegment delta, MemorySegment slots, long begin, long end, MemorySegment s) {
+        var mh$ = tp_merge_vectors.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_merge_vectors", count, weights, delta, slots, begin, end, s);
+            }
+            return (int)mh$.invokeExact(count, weights, delta, slots, begin, end, s);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_gram_blocks {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_gram_blocks");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_gram_blocks(const tp_jacobi *spec, int64_t g_stride, const double *g, int64_t begin, int64_t end, double *cosines)
+     * }
+     */
+    public static FunctionDescriptor tp_gram_blocks$descriptor() {
+        return tp_gram_blocks.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_gram_blocks(const tp_jacobi *spec, int64_t g_stride, const double *g, int64_t begin, int64_t end, double *cosines)
+     * }
+     */
+    public static MethodHandle tp_gram_blocks$handle() {
+        return tp_gram_blocks.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_gram_blocks(const tp_jacobi *spec, int64_t g_stride, const double *g, int64_t begin, int64_t end, double *cosines)
+     * }
+     */
+    public static MemorySegment tp_gram_blocks$address() {
+        return tp_gram_blocks.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_gram_blocks(const tp_jacobi *spec, int64_t g_stride, const double *g, int64_t begin, int64_t end, double *cosines)
+     * }
+     */
+    public static int tp_gram_blocks(MemorySegment spec, long g_stride, MemorySegment g, long begin, long end, MemorySegment cosines) {
+        var mh$ = tp_gram_blocks.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_gram_blocks", spec, g_stride, g, begin, end, cosines);
+            }
+            return (int)mh$.invokeExact(spec, g_stride, g, begin, end, cosines);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_jacobi_scratch {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_jacobi_scratch");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_jacobi_scratch(const tp_jacobi *spec, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor tp_jacobi_scratch$descriptor() {
+        return tp_jacobi_scratch.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_jacobi_scratch(const tp_jacobi *spec, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle tp_jacobi_scratch$handle() {
+        return tp_jacobi_scratch.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_jacobi_scratch(const tp_jacobi *spec, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment tp_jacobi_scratch$address() {
+        return tp_jacobi_scratch.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_jacobi_scratch(const tp_jacobi *spec, int64_t *bytes)
+     * }
+     */
+    public static int tp_jacobi_scratch(MemorySegment spec, MemorySegment bytes) {
+        var mh$ = tp_jacobi_scratch.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_jacobi_scratch", spec, bytes);
+            }
+            return (int)mh$.invokeExact(spec, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_jacobi_pairs {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_jacobi_pairs");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_jacobi_pairs(const tp_jacobi *spec, const int32_t *pairs, int64_t begin, int64_t end, double *w, double *z, void *scratch, int64_t *rotated)
+     * }
+     */
+    public static FunctionDescriptor tp_jacobi_pairs$descriptor() {
+        return tp_jacobi_pairs.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_jacobi_pairs(const tp_jacobi *spec, const int32_t *pairs, int64_t begin, int64_t end, double *w, double *z, void *scratch, int64_t *rotated)
+     * }
+     */
+    public static MethodHandle tp_jacobi_pairs$handle() {
+        return tp_jacobi_pairs.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_jacobi_pairs(const tp_jacobi *spec, const int32_t *pairs, int64_t begin, int64_t end, double *w, double *z, void *scratch, int64_t *rotated)
+     * }
+     */
+    public static MemorySegment tp_jacobi_pairs$address() {
+        return tp_jacobi_pairs.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_jacobi_pairs(const tp_jacobi *spec, const int32_t *pairs, int64_t begin, int64_t end, double *w, double *z, void *scratch, int64_t *rotated)
+     * }
+     */
+    public static int tp_jacobi_pairs(MemorySegment spec, MemorySegment pairs, long begin, long end, MemorySegment w, MemorySegment z, MemorySegment scratch, MemorySegment rotated) {
+        var mh$ = tp_jacobi_pairs.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_jacobi_pairs", spec, pairs, begin, end, w, z, scratch, rotated);
+            }
+            return (int)mh$.invokeExact(spec, pairs, begin, end, w, z, scratch, rotated);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_svd_small {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_svd_small");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_svd_small(const tp_small *spec, int64_t begin, int64_t end, const void *in, void *u, void *s, void *vt)
+     * }
+     */
+    public static FunctionDescriptor tp_svd_small$descriptor() {
+        return tp_svd_small.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_svd_small(const tp_small *spec, int64_t begin, int64_t end, const void *in, void *u, void *s, void *vt)
+     * }
+     */
+    public static MethodHandle tp_svd_small$handle() {
+        return tp_svd_small.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_svd_small(const tp_small *spec, int64_t begin, int64_t end, const void *in, void *u, void *s, void *vt)
+     * }
+     */
+    public static MemorySegment tp_svd_small$address() {
+        return tp_svd_small.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_svd_small(const tp_small *spec, int64_t begin, int64_t end, const void *in, void *u, void *s, void *vt)
+     * }
+     */
+    public static int tp_svd_small(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment u, MemorySegment s, MemorySegment vt) {
+        var mh$ = tp_svd_small.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_svd_small", spec, begin, end, in, u, s, vt);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, u, s, vt);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
