@@ -10,6 +10,8 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.model.safetensors.Safetensors;
+import dev.tensorpress.pass.NoGainException;
+import dev.tensorpress.pass.Spectra;
 import dev.tensorpress.pass.Workspace;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
@@ -36,6 +38,8 @@ import jdk.jfr.FlightRecorder;
 public final class Compressor implements AutoCloseable {
     private final Model model;
     private final Options options;
+    /** Of weights that a plan decomposed: the next plan needs them as well. */
+    private final Spectra spectra = new Spectra();
 
     /**
      * @param threads that kernels spread over; 0 for all processors
@@ -103,7 +107,8 @@ public final class Compressor implements AutoCloseable {
     }
 
     /**
-     * What the recipe would do. Reads no data, unless a pass has to see the weights first: pruning does.
+     * What the recipe would do. Reads no data, unless a pass has to see the weights first: pruning does, and so does
+     * factorizing, unless to a fixed rank. Singular values are kept until the compressor is closed.
      *
      * @throws UnsupportedRequestException if the format has no such target or option
      * @throws dev.tensorpress.pass.NonFiniteWeightException if a weight that has to be seen holds NaN or infinity
@@ -140,7 +145,7 @@ public final class Compressor implements AutoCloseable {
 
     /** Puts in the place of each pass that surveys the one that its survey gives. */
     private void survey(Recipe recipe, List<Candidate> candidates) {
-        try (Workers workers = new Workers(options.threads); Workspace workspace = new Workspace()) {
+        try (Workers workers = new Workers(options.threads); Workspace workspace = new Workspace(spectra)) {
             for (Recipe.Step step : recipe.steps()) {
                 if (!step.pass().surveys()) {
                     continue;
@@ -175,10 +180,11 @@ public final class Compressor implements AutoCloseable {
 
     private static Plan.Entry plan(Target target, Candidate candidate) {
         Weight weight = candidate.weight;
-        List<Recipe.Step> steps = candidate.steps;
+        List<Recipe.Step> steps = new ArrayList<>(candidate.steps);
         String reason = candidate.reason;
+        List<String> dropped = new ArrayList<>();
         long before = weight.tensor().bytes();
-        if (!steps.isEmpty()) {
+        while (!steps.isEmpty()) {
             List<Form> forms = new ArrayList<>();
             try {
                 Form form = new Form.Dense(weight.tensor().dtype());
@@ -189,18 +195,51 @@ public final class Compressor implements AutoCloseable {
                 Form wanted = form;
                 form = target.accept(weight, wanted);
                 forms.set(forms.size() - 1, form);
+                if (form instanceof Form.Sum sum) {
+                    // What is corrected is what the target stores.
+                    forms.set(forms.size() - 2, sum.base());
+                }
                 long after = form.bytes(weight.tensor().shape());
                 // Zeros in place save nothing by themselves, and yet are what was asked for.
                 if (after < before || after == before && form instanceof Form.Sparse) {
                     String note = described(form).equals(described(wanted)) ? "" : "wanted " + wanted.describe();
-                    return new Plan.Entry(weight, List.copyOf(steps), List.copyOf(forms), before, after, note);
+                    if (!note.isEmpty()) {
+                        dropped.add(note);
+                    }
+                    return new Plan.Entry(weight, List.copyOf(steps), List.copyOf(forms), before, after,
+                            String.join("; ", dropped));
                 }
-                reason = "would take " + after + " bytes as " + form.describe();
+                throw new NoGainException("would take " + after + " bytes as " + form.describe());
             } catch (UnsupportedRequestException e) {
-                reason = e.getMessage();
+                int dispensable = dispensable(steps, forms.size(), e);
+                if (dispensable < 0) {
+                    reason = e.getMessage();
+                    break;
+                }
+                dropped.add("no " + steps.remove(dispensable).pass().method() + ": " + e.getMessage());
+                reason = dropped.size() == 1 ? e.getMessage() : String.join("; ", dropped);
             }
         }
         return new Plan.Entry(weight, List.of(), List.of(), before, before, reason);
+    }
+
+    /**
+     * The step without which the others go on, or -1: one that would gain nothing; or, if all of them together are refused, or
+     * gain nothing, the one that makes factors.
+     *
+     * @param failed number of the step that threw; of them all if none did
+     */
+    private static int dispensable(List<Recipe.Step> steps, int failed, UnsupportedRequestException e) {
+        if (failed < steps.size()) {
+            return e instanceof NoGainException ? failed : -1;
+        }
+        for (int i = steps.size() - 1; i >= 0; i--) {
+            String method = steps.get(i).pass().method();
+            if (method.equals("correct") || method.equals("factorize")) {
+                return i;
+            }
+        }
+        return -1;
     }
 
     /** Where the zeros are kept is not what a recipe asks for. */
@@ -253,7 +292,7 @@ public final class Compressor implements AutoCloseable {
         }
         List<Report.Entry> entries = new ArrayList<>();
         Set<Path> files;
-        try (Workers workers = new Workers(options.threads); Workspace workspace = new Workspace()) {
+        try (Workers workers = new Workers(options.threads); Workspace workspace = new Workspace(spectra)) {
             files = plan.target().write(forms, (weight, form) -> {
                 Plan.Entry entry = planned.get(weight);
                 tell(entries.size(), planned.size(), entry);

@@ -2,6 +2,7 @@ package dev.tensorpress;
 
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.kernel.Svd;
 import dev.tensorpress.model.Weight;
 import java.io.IOException;
 import java.io.StringWriter;
@@ -59,6 +60,7 @@ final class Json {
                 number(json, "maxError", entry.maxError());
                 number(json, "seconds", entry.nanos() * 1e-9);
                 sparsity(json, entry.sparsity());
+                lowRank(json, entry.lowRank());
                 json.writeEndObject();
             }
             json.writeEndArray();
@@ -104,6 +106,28 @@ final class Json {
             json.writeStringField("why", sparsity.why());
         }
         json.writeNumberField("bytesWritten", sparsity.bytesWritten());
+        json.writeEndObject();
+    }
+
+    private static void lowRank(JsonGenerator json, Report.LowRank factors) throws IOException {
+        if (factors == null) {
+            return;
+        }
+        json.writeObjectFieldStart("lowRank");
+        json.writeStringField("of", factors.correction() ? "residual" : "weight");
+        json.writeNumberField("rank", factors.rank());
+        json.writeNumberField("rankOf", factors.of());
+        number(json, "energy", factors.energy());
+        json.writeNumberField("bytes", factors.bytes());
+        json.writeObjectFieldStart("certificate");
+        Svd.Certificate c = factors.certificate();
+        number(json, "norm", c.norm());
+        number(json, "residual", c.error());
+        number(json, "bound", c.bound());
+        number(json, "nearness", factors.nearness());
+        number(json, "leftOrthogonality", c.left());
+        number(json, "rightOrthogonality", c.right());
+        json.writeEndObject();
         json.writeEndObject();
     }
 

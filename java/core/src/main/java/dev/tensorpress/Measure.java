@@ -26,11 +26,42 @@ final class Measure {
             values = sparse.values();
             sparsity = sparsity(planned, sparse, workspace, workers);
         }
-        Quantize.Error error = values instanceof Encoding.Dense dense
-                ? ofDense(original, dense.tensor(), workspace, workers)
-                : ofCodes(original, (Encoding.Quantized) values, workspace, workers);
+        Quantize.Error error;
+        if (values instanceof Encoding.Dense dense) {
+            error = ofDense(original, dense.tensor(), workspace, workers);
+        } else if (values instanceof Encoding.Quantized q) {
+            error = ofCodes(original, q, workspace, workers);
+        } else {
+            error = ofDecoded(original, values, workspace, workers);
+        }
         return new Report.Entry(planned, error.sumSquaredError(), error.sumSquares(), error.maxError(), sparsity,
-                System.nanoTime() - began);
+                lowRank(values), System.nanoTime() - began);
+    }
+
+    /** Of products of factors: decoded to f32, and the original as well if it is anything else, which is exact. */
+    private static Quantize.Error ofDecoded(Tensor original, Encoding encoding, Workspace workspace, Workers workers) {
+        long bytes = DType.F32.bytes(original.shape().elements());
+        MemorySegment decoded = workspace.take(Workspace.Slot.DECODED, bytes);
+        encoding.decode(decoded, workers);
+        Tensor wide = original;
+        if (original.dtype() != DType.F32) {
+            MemorySegment copy = workspace.take(Workspace.Slot.MATRIX, bytes);
+            Quantize.convert(original.dtype(), original.data(), original.shape().elements(), DType.F32, copy);
+            wide = new Tensor(DType.F32, original.shape(), copy);
+        }
+        return ofDense(wide, new Tensor(DType.F32, original.shape(), decoded), workspace, workers);
+    }
+
+    private static Report.LowRank lowRank(Encoding encoding) {
+        boolean correction = encoding instanceof Encoding.Sum;
+        if (!correction && !(encoding instanceof Encoding.LowRank)) {
+            return null;
+        }
+        Encoding.LowRank f = correction ? ((Encoding.Sum) encoding).correction() : (Encoding.LowRank) encoding;
+        Shape shape = f.shape();
+        long rows = shape.dim(0);
+        return new Report.LowRank(correction, f.form().rank(), Math.min(rows, shape.elements() / rows), f.certificate(),
+                f.form().bytes(shape));
     }
 
     private static Quantize.Error ofCodes(Tensor original, Encoding.Quantized q, Workspace workspace,

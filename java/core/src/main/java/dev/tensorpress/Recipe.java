@@ -3,6 +3,8 @@ package dev.tensorpress;
 import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.pass.CorrectPass;
+import dev.tensorpress.pass.FactorizePass;
 import dev.tensorpress.pass.Pass;
 import dev.tensorpress.pass.PrunePass;
 import dev.tensorpress.pass.QuantizePass;
@@ -31,7 +33,8 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     public record Step(String name, Selector selector, Pass pass) {}
 
     /** Names of the presets. */
-    public static final List<String> NAMES = List.of("int8", "int8-dynamic", "int4", "prune50", "sparse24", "prune50-int8");
+    public static final List<String> NAMES = List.of("int8", "int8-dynamic", "int4", "prune50", "sparse24", "prune50-int8",
+            "lowrank", "lowrank-int8", "int4-corrected");
 
     public Recipe {
         steps = List.copyOf(steps);
@@ -61,6 +64,19 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 steps.addAll(named("int8").steps);
                 return new Recipe(name, "", steps, List.of(), Map.of());
             }
+            case "lowrank" -> {
+                return new Recipe(name, "", List.of(factors()), List.of(), Map.of());
+            }
+            case "lowrank-int8" -> {
+                steps.add(factors());
+                steps.addAll(named("int8").steps);
+                return new Recipe(name, "", steps, List.of(), Map.of());
+            }
+            case "int4-corrected" -> {
+                steps.addAll(named("int4").steps);
+                steps.add(step("correct", CorrectPass.rank(32).factors(CorrectPass.Storage.INT8).maxBits(4), Role.LINEAR));
+                return new Recipe(name, "", steps, List.of(), Map.of());
+            }
             case "int8" -> {
                 steps.add(value(blocks));
                 steps.add(step("linear", blocks.activations(Activations.BLOCKWISE), Role.LINEAR));
@@ -85,6 +101,12 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     private static Step half() {
         return new Step("prune", new Selector(Set.of(Role.LINEAR, Role.CONV), List.of(), Selector.DEFAULT_MIN_SIZE),
                 PrunePass.sparsity(0.5).scope(PrunePass.Scope.CHANNEL));
+    }
+
+    /** 99 % of the energy of each matrix: a relative error of 0.1; see {@code docs/recipes.md}. */
+    private static Step factors() {
+        return new Step("factorize", new Selector(Set.of(Role.LINEAR, Role.CONV), List.of(), Selector.DEFAULT_MIN_SIZE),
+                FactorizePass.energy(0.99));
     }
 
     /**

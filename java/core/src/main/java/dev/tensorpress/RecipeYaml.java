@@ -1,6 +1,8 @@
 package dev.tensorpress;
 
 import dev.tensorpress.model.Role;
+import dev.tensorpress.pass.CorrectPass;
+import dev.tensorpress.pass.FactorizePass;
 import dev.tensorpress.pass.Pass;
 import dev.tensorpress.pass.PrunePass;
 import dev.tensorpress.pass.QuantizePass;
@@ -36,6 +38,7 @@ final class RecipeYaml {
     /** The library takes seconds for a comment of a megabyte. */
     private static final int LONGEST = 1 << 18;
     private static final int DEEPEST = 32;
+    private static final String ONE_METHOD = "a step needs one method: 'prune', 'factorize', 'quantize' or 'correct'";
 
     private final String source;
 
@@ -116,9 +119,18 @@ final class RecipeYaml {
     }
 
     private Recipe.Step step(Node node, int number, long minSize) {
-        Map<String, Node> keys = mapping(node, "a step", "name", "select", "prune", "quantize");
-        if (keys.containsKey("prune") == keys.containsKey("quantize")) {
-            throw wrong(node, "a step needs one method: 'prune' or 'quantize'");
+        Map<String, Node> keys = mapping(node, "a step", "name", "select", "prune", "factorize", "quantize", "correct");
+        String method = null;
+        for (String key : List.of("prune", "factorize", "quantize", "correct")) {
+            if (keys.containsKey(key)) {
+                if (method != null) {
+                    throw wrong(node, ONE_METHOD);
+                }
+                method = key;
+            }
+        }
+        if (method == null) {
+            throw wrong(node, ONE_METHOD);
         }
         String name = "step" + number;
         if (keys.containsKey("name")) {
@@ -128,7 +140,13 @@ final class RecipeYaml {
                         + ".bits=4 could not tell it from the option");
             }
         }
-        Pass pass = keys.containsKey("prune") ? prune(keys.get("prune")) : quantize(keys.get("quantize"));
+        Node options = keys.get(method);
+        Pass pass = switch (method) {
+            case "prune" -> prune(options);
+            case "factorize" -> factorize(options);
+            case "quantize" -> quantize(options);
+            default -> correct(options);
+        };
         return new Recipe.Step(name, selector(keys.get("select"), minSize), pass);
     }
 
@@ -210,6 +228,36 @@ final class RecipeYaml {
                 throw wrong(value, "'" + option + "' means nothing beside '" + said + "'");
             }
             pass = with(pass, option, value, text(value, option));
+        }
+        return pass;
+    }
+
+    private Pass factorize(Node node) {
+        Map<String, Node> keys = mapping(node, "factorize", "rank", "energy", "error", "budget");
+        Pass pass = null;
+        String said = null;
+        for (Map.Entry<String, Node> option : keys.entrySet()) {
+            if (said != null) {
+                throw wrong(option.getValue(), "'" + said + "' and '" + option.getKey()
+                        + "' exclude each other: both say how much stays");
+            }
+            said = option.getKey();
+            pass = with(FactorizePass.rank(1), said, option.getValue(), text(option.getValue(), said));
+        }
+        if (pass == null) {
+            throw wrong(node, "factorize needs 'rank', 'energy', 'error' or 'budget'");
+        }
+        return pass;
+    }
+
+    private Pass correct(Node node) {
+        Map<String, Node> keys = mapping(node, "correct", "rank", "factors", "max-bits");
+        if (!keys.containsKey("rank")) {
+            throw wrong(node, "correct needs 'rank'");
+        }
+        Pass pass = CorrectPass.rank(1);
+        for (Map.Entry<String, Node> option : keys.entrySet()) {
+            pass = with(pass, option.getKey(), option.getValue(), text(option.getValue(), option.getKey()));
         }
         return pass;
     }

@@ -1,5 +1,6 @@
 package dev.tensorpress;
 
+import dev.tensorpress.kernel.Svd;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -21,10 +22,11 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
      * @param sumSquaredError sum of squared differences to the original, {@code sumSquares} of the original, in f64
      * @param maxError largest difference
      * @param sparsity what became of its zeros, null if it was not pruned
+     * @param lowRank its factors, null if it has none
      * @param nanos wall time of encoding and measuring
      */
     public record Entry(Plan.Entry planned, double sumSquaredError, double sumSquares, double maxError,
-            Sparsity sparsity, long nanos) {
+            Sparsity sparsity, LowRank lowRank, long nanos) {
         /** Frobenius norm of the difference over that of the original; 0 for a zero weight. */
         public double relativeError() {
             return sumSquares == 0 ? 0 : Math.sqrt(sumSquaredError / sumSquares);
@@ -33,6 +35,27 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
         /** Signal to quantization noise, in dB; infinite if exact. */
         public double sqnr() {
             return sumSquaredError == 0 ? Double.POSITIVE_INFINITY : 10 * Math.log10(sumSquares / sumSquaredError);
+        }
+    }
+
+    /**
+     * Factors of a weight, or of what quantization took off one.
+     *
+     * @param correction of which of the two
+     * @param of the rank that the matrix may have: its smaller side
+     * @param certificate of the decomposition, of that matrix: measured before the factors were rounded or quantized
+     * @param bytes of both factors
+     */
+    public record LowRank(boolean correction, long rank, long of, Svd.Certificate certificate, long bytes) {
+        /** The part of the matrix's squared Frobenius norm that the decomposition keeps; 1 for a zero matrix. */
+        public double energy() {
+            double lost = certificate.relativeError();
+            return 1 - lost * lost;
+        }
+
+        /** The decomposition's error by the least that any matrix of this rank has, or 1 if both are 0: 1 is optimal. */
+        public double nearness() {
+            return certificate.error() == 0 ? 1 : certificate.error() / certificate.bound();
         }
     }
 

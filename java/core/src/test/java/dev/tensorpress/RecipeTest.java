@@ -6,6 +6,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.pass.CorrectPass;
+import dev.tensorpress.pass.FactorizePass;
 import dev.tensorpress.pass.PrunePass;
 import dev.tensorpress.pass.QuantizePass;
 import java.util.Map;
@@ -55,6 +57,17 @@ class RecipeTest {
         assertEquals(32, pass(r, "linear").block());
         assertEquals(PrunePass.sparsity(0.7),
                 Recipe.named("sparse24").set("prune.sparsity", "0.7").steps().getFirst().pass());
+    }
+
+    @Test
+    void amountsOfFactorsReplaceEachOther() {
+        Recipe r = Recipe.named("lowrank-int8").set("rank", "16").set("block", "32");
+        assertEquals(FactorizePass.rank(16), r.steps().getFirst().pass());
+        assertEquals(32, pass(r, "linear").block());
+        assertEquals(FactorizePass.error(0.2), r.set("error", "0.2").steps().getFirst().pass());
+        Recipe corrected = Recipe.named("int4-corrected").set("rank", "8").set("max-bits", "8").set("factors", "float");
+        assertEquals(CorrectPass.rank(8), corrected.steps().getLast().pass());
+        assertEquals(Recipe.named("int4").steps(), corrected.steps().subList(0, 5));
     }
 
     @Test

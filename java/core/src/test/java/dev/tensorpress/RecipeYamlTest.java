@@ -6,6 +6,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Role;
+import dev.tensorpress.pass.CorrectPass;
+import dev.tensorpress.pass.FactorizePass;
+import dev.tensorpress.pass.Pass;
 import dev.tensorpress.pass.PrunePass;
 import dev.tensorpress.pass.PrunePass.Pattern;
 import dev.tensorpress.pass.PrunePass.Scope;
@@ -85,6 +88,39 @@ class RecipeYamlTest {
                         new PrunePass(Pattern.block(4, 4), Scope.GLOBAL, PrunePass.cubic(0.2, 0.8, 4), 2, 0, -1)),
                 new Recipe.Step("quantize", new Selector(Set.of(Role.LINEAR), List.of(), 4096),
                         QuantizePass.int8().perBlock(64))), recipe.steps());
+    }
+
+    @Test
+    void everyKeyOfTheDocumentedFactors() throws IOException {
+        Recipe recipe = RecipeYaml.parse("docs", documented().get(2));
+        Selector linear = new Selector(Set.of(Role.LINEAR), List.of(), 4096);
+        assertEquals(List.of(
+                new Recipe.Step("factorize", new Selector(Set.of(Role.LINEAR, Role.CONV), List.of(), 4096),
+                        FactorizePass.energy(0.99)),
+                new Recipe.Step("quantize", linear, QuantizePass.int4()),
+                new Recipe.Step("correct", linear, CorrectPass.rank(32).factors(CorrectPass.Storage.INT8))), recipe.steps());
+    }
+
+    @Test
+    void everyWayToFactorizeAndCorrect() {
+        for (Map.Entry<String, Pass> e : Map.<String, Pass>of(
+                "factorize: {rank: 7}", FactorizePass.rank(7), "factorize: {energy: 0.9}", FactorizePass.energy(0.9),
+                "factorize: {error: 0.1}", FactorizePass.error(0.1), "factorize: {budget: 1000}", FactorizePass.budget(1000),
+                "correct: {rank: 8}", CorrectPass.rank(8),
+                "correct: {max-bits: 4, factors: float, rank: 9}", CorrectPass.rank(9).maxBits(4)).entrySet()) {
+            assertEquals(e.getValue(), RecipeYaml.parse("x", "steps: [{" + e.getKey() + "}]").steps().getFirst().pass());
+        }
+        for (String[] bad : new String[][] {
+            {"factorize: {rank: 0}", "rank must be at least 1"}, {"factorize: {}", "factorize needs 'rank'"},
+            {"factorize: {energy: 1}", "energy must be above 0 and below 1"}, {"factorize: 5", "factorize must be a map"},
+            {"factorize: {rank: 5, energy: 0.9}", "'rank' and 'energy' exclude each other"},
+            {"factorize: {ranks: 5}", "unknown key 'ranks' in factorize"}, {"correct: {}", "correct needs 'rank'"},
+            {"correct: {rank: 5, factors: int4}", "factors must be float or int8"},
+            {"correct: {rank: 5, max-bits: 9}", "max-bits must be 2 to 8"}, {"correct: {rank: [5]}", "rank must be a single value"},
+            {"correct: {rank: 5}, quantize: {}", "a step needs one method"}}) {
+            String message = message("bad.yaml", "steps:\n- {" + bad[0] + "}\n");
+            assertTrue(message.startsWith("bad.yaml:2: ") && message.contains(bad[1]), message);
+        }
     }
 
     @Test

@@ -4,11 +4,13 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
+import dev.tensorpress.encoding.Form;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -90,11 +92,14 @@ final class CompressCommand implements Command {
                 .append(", in ").append(Text.time(report.nanos())).append('\n');
         Map<String, Integer> forms = new LinkedHashMap<>();
         Map<String, Integer> notes = new LinkedHashMap<>();
+        Map<String, String> kinds = new HashMap<>();
         for (Plan.Entry e : plan.entries()) {
             if (e.compressed()) {
-                forms.merge(e.form().describe(), 1, Integer::sum);
+                forms.merge(e.form() instanceof Form.LowRank f ? anyRank(f) : e.form().describe(), 1, Integer::sum);
                 if (!e.note().isEmpty()) {
-                    notes.merge(e.form().describe() + ": " + e.note(), 1, Integer::sum);
+                    // Those that differ in numbers alone are one.
+                    String note = e.form().describe() + ": " + e.note();
+                    notes.merge(kinds.computeIfAbsent(Kept.kind(note), kind -> note), 1, Integer::sum);
                 }
             }
         }
@@ -126,17 +131,48 @@ final class CompressCommand implements Command {
                     .append(Text.count(pruned.bytesWritten())).append(" as written, ")
                     .append(Text.count(pruned.bytesSmallest())).append(" in the smallest storage of each\n");
         }
+        lowRank(report, false, "factors", text);
+        lowRank(report, true, "corrections", text);
         for (Map.Entry<String, Integer> note : notes.entrySet()) {
             text.append(Text.plural(note.getValue(), "weight")).append(" as ").append(note.getKey()).append('\n');
         }
         if (plan.compressed() < plan.entries().size()) {
-            text.append("stay as they are:\n").append(Kept.lines(plan, false));
+            text.append("stay as they are:\n").append(Kept.brief(plan));
         }
         if (plan.compressed() == 0) {
             text.append("nothing was compressed: the output holds the same weights as the input\n");
         }
         out.print(text);
         out.flush();
+    }
+
+    /** Without the rank, which differs from weight to weight. */
+    private static String anyRank(Form.LowRank form) {
+        String one = new Form.LowRank(form.left(), form.right(), 1, form.transposed()).describe();
+        return "factors, " + one.substring("rank 1 ".length());
+    }
+
+    private static void lowRank(Report report, boolean corrections, String what, StringBuilder text) {
+        long least = Long.MAX_VALUE;
+        long most = 0;
+        long bytes = 0;
+        double squares = 0;
+        double lost = 0;
+        for (Report.Entry e : report.entries()) {
+            Report.LowRank f = e.lowRank();
+            if (f != null && f.correction() == corrections) {
+                least = Math.min(least, f.rank());
+                most = Math.max(most, f.rank());
+                bytes += f.bytes();
+                squares += f.certificate().norm() * f.certificate().norm();
+                lost += f.certificate().error() * f.certificate().error();
+            }
+        }
+        if (most > 0) {
+            text.append(what).append(" of rank ").append(least).append(least < most ? " to " + most : "").append(": ")
+                    .append(Text.count(bytes)).append(" bytes, ").append(Text.percent(squares == 0 ? 1 : 1 - lost / squares))
+                    .append(corrections ? " of the squared error of quantization taken off\n" : " of the energy kept\n");
+        }
     }
 
     private static String part(long zeros, long elements) {

@@ -92,6 +92,11 @@ final class PlanCommand implements Command {
         return e.form() instanceof Form.Sparse s ? e.weight().tensor().shape().elements() - s.nonzeros() : 0;
     }
 
+    /** Of factors or of a correction; 0 where there are none. */
+    private static long rank(Form form) {
+        return form instanceof Form.LowRank f ? f.rank() : form instanceof Form.Sum s ? s.correction().rank() : 0;
+    }
+
     private static void json(Plan plan, PrintStream out) throws IOException {
         try (JsonGenerator json = Names.json(out)) {
             json.writeStartObject();
@@ -119,6 +124,9 @@ final class PlanCommand implements Command {
                 json.writeStringField("note", e.note());
                 if (e.form() instanceof Form.Sparse) {
                     json.writeNumberField("zeros", zeros(e));
+                }
+                if (rank(e.form()) > 0) {
+                    json.writeNumberField("rank", rank(e.form()));
                 }
                 json.writeNumberField("bytesBefore", e.bytesBefore());
                 json.writeNumberField("bytesAfter", e.bytesAfter());

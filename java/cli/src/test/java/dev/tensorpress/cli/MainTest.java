@@ -109,6 +109,24 @@ class MainTest {
     }
 
     @Test
+    void ranksAreShownWithWhatTheyKeep() throws IOException {
+        Result plan = run("plan", model, "--recipe", "lowrank", "--set", "rank=16");
+        assertTrue(plan.out.lines().anyMatch(line -> line.matches("weight .* rank 16 f32 +65,536 +16,384 *")), plan.out);
+        assertTrue(parse(run("plan", model, "--recipe", "lowrank", "--set", "rank=16", "--json").out).contains("\"rank\" : 16"));
+        Result r = run("compress", model, "-o", out, "--recipe", "lowrank", "--set", "rank=16");
+        assertEquals(0, r.code, r.err);
+        assertTrue(r.out.contains("1 as factors, f32"), r.out);
+        assertTrue(r.out.lines().anyMatch(line -> line.matches("factors of rank 16: 16,384 bytes, \\d\\d\\.\\d % of the energy kept")),
+                r.out);
+        r = run("compress", model, "-o", out, "--recipe", "lowrank", "--force");
+        assertTrue(r.out.lines().anyMatch(line -> line.matches(".*: factors of rank \\d+ of 128 would take \\d+ bytes instead "
+                + "of 65536, and less would not keep to 99 % of the energy: weight")), r.out);
+        r = run("compress", model, "-o", out, "--recipe", "int4-corrected", "--force");
+        assertTrue(r.out.lines().anyMatch(line -> line.matches("corrections of rank 32: [\\d,]+ bytes, \\d\\d\\.\\d % of the squared "
+                + "error of quantization taken off")), r.out);
+    }
+
+    @Test
     void allStepsOfAScheduleAreWritten() throws IOException {
         Path report = folder.resolve("report.json");
         Object[] command = {"compress", model, "-o", out, "--recipe", "prune50", "--set", "schedule=0.25,0.5,0.95",
@@ -215,6 +233,9 @@ class MainTest {
         "compress MODEL -o OUT --recipe prune50 --set sparsity=1 | at least 0 and below 1",
         "compress MODEL -o OUT --recipe prune50 --set pattern=4:2 | 1 <= N <= M <= 16",
         "compress MODEL -o OUT --recipe prune50 --set prune.step=2 | step must be 1 to 1",
+        "compress MODEL -o OUT --recipe lowrank --set energy=1 | above 0 and below 1",
+        "compress MODEL -o OUT --recipe lowrank --set rank=0 | rank must be at least 1",
+        "compress MODEL -o OUT --recipe int4-corrected --set factors=int2 | factors must be float or int8",
         "compress MODEL -o MODEL --force               | is one of the models",
         "compress MODEL -o OUT --report OUT            | is one of the models",
         "compress MODEL -o OUT --recipe BAD.yaml       | BAD.yaml:1: ",

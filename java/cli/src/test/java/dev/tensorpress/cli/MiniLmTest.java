@@ -56,6 +56,9 @@ class MiniLmTest {
         "prune50,      0,  1.0,   0.72,   64",
         "sparse24,     0,  1.0,   0.58,   64",
         "prune50-int8, 0,  0.262, 0.72,   64",
+        "lowrank,      0,  1.0,   0.99999, 16",
+        "lowrank-int8, 64, 0.262, 0.9995, 64",
+        "int4-corrected, 0, 0.231, 0.98,  512",
     })
     void smallAndFaithful(String name, int block, double ratio, double cosine, int texts, @TempDir Path folder)
             throws IOException {

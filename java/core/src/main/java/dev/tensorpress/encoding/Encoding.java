@@ -1,12 +1,15 @@
 package dev.tensorpress.encoding;
 
+import dev.tensorpress.kernel.Gemm;
 import dev.tensorpress.kernel.Quantize;
+import dev.tensorpress.kernel.Svd;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 
 /** What a compressed weight is. Encodings nest, so that methods compose. */
 public sealed interface Encoding {
@@ -108,6 +111,84 @@ public sealed interface Encoding {
         @Override
         public void decode(MemorySegment out, Workers workers) {
             values.decode(out, workers);
+        }
+    }
+
+    /**
+     * Two factors, each encoded as any matrix; {@link Form.LowRank} says how they lie.
+     *
+     * @param certificate how good the decomposition is that the factors came from, before they were rounded; null if that
+     *     is not known
+     */
+    record LowRank(Form.LowRank form, Shape shape, Encoding left, Encoding right, Svd.Certificate certificate)
+            implements Encoding {
+        public LowRank {
+            if (!left.form().equals(form.left()) || !right.form().equals(form.right())
+                    || !left.shape().equals(form.left(shape)) || !right.shape().equals(form.right(shape))) {
+                throw new IllegalArgumentException("factors do not fit " + form + " of " + shape);
+            }
+        }
+
+        public LowRank(Form.LowRank form, Shape shape, Encoding left, Encoding right) {
+            this(form, shape, left, right, null);
+        }
+
+        @Override
+        public void decode(MemorySegment out, Workers workers) {
+            multiply(out, false, workers);
+        }
+
+        /** The product in f32, in the place of {@code out} or added to it. */
+        void multiply(MemorySegment out, boolean add, Workers workers) {
+            long rows = left.shape().dim(0);
+            long cols = right.shape().dim(1);
+            long rank = form.rank();
+            boolean turned = form.transposed();
+            Gemm.Spec spec = turned ? Gemm.Spec.of(DType.F32, Gemm.Form.ABT, cols, rows, rank)
+                    : Gemm.Spec.of(DType.F32, Gemm.Form.AB, rows, cols, rank);
+            try (Arena arena = Arena.ofShared(); Gemm product = new Gemm(add ? spec.accumulating() : spec, workers)) {
+                MemorySegment l = arena.allocate(DType.F32.bytes(rows * rank), 64);
+                MemorySegment r = arena.allocate(DType.F32.bytes(rank * cols), 64);
+                left.decode(l, workers);
+                right.decode(r, workers);
+                if (turned) {
+                    // The transposed product is that of the transposed factors in turn: R^T L^T.
+                    product.pack(l).multiply(transpose(arena, r, rank, cols), out);
+                } else {
+                    product.pack(r).multiply(l, out);
+                }
+            }
+        }
+
+        private static MemorySegment transpose(Arena arena, MemorySegment in, long rows, long cols) {
+            MemorySegment out = arena.allocate(in.byteSize(), 64);
+            for (long i = 0; i < rows; i++) {
+                for (long j = 0; j < cols; j++) {
+                    out.setAtIndex(ValueLayout.JAVA_FLOAT, j * rows + i, in.getAtIndex(ValueLayout.JAVA_FLOAT, i * cols + j));
+                }
+            }
+            return out;
+        }
+    }
+
+    /** A coarse encoding and its correction, which are added. */
+    record Sum(Form.Sum form, Encoding base, LowRank correction) implements Encoding {
+        public Sum {
+            if (!base.form().equals(form.base()) || !correction.form().equals(form.correction())
+                    || !base.shape().equals(correction.shape())) {
+                throw new IllegalArgumentException(base.form() + " and " + correction.form() + " are not " + form);
+            }
+        }
+
+        @Override
+        public Shape shape() {
+            return base.shape();
+        }
+
+        @Override
+        public void decode(MemorySegment out, Workers workers) {
+            base.decode(out, workers);
+            correction.multiply(out, true, workers);
         }
     }
 }

@@ -205,6 +205,70 @@ public sealed interface Form {
         }
     }
 
+    /**
+     * A product of two factors. The weight is seen as a matrix [rows, cols]: its first axis, and all others. The product is
+     * [rows, cols], or [cols, rows] if transposed; {@code left} is [its rows, rank], {@code right} [rank, its columns].
+     *
+     * @param transposed so that {@code left} always holds the axis that a product sums over: weights [out, in] are
+     */
+    record LowRank(Form left, Form right, long rank, boolean transposed) implements Form {
+        public LowRank {
+            if (rank < 1 || !(left instanceof Dense || left instanceof Quantized)
+                    || !(right instanceof Dense || right instanceof Quantized)) {
+                throw new IllegalArgumentException("no factors of rank " + rank + ", " + left + " and " + right);
+            }
+        }
+
+        /** Shape of the left factor of a weight. */
+        public Shape left(Shape weight) {
+            return Shape.of(transposed ? cols(weight) : rows(weight), rank);
+        }
+
+        /** Shape of the right factor of a weight. */
+        public Shape right(Shape weight) {
+            return Shape.of(rank, transposed ? rows(weight) : cols(weight));
+        }
+
+        private static long rows(Shape weight) {
+            return weight.dim(0);
+        }
+
+        private static long cols(Shape weight) {
+            return rows(weight) == 0 ? 0 : weight.elements() / rows(weight);
+        }
+
+        @Override
+        public long bytes(Shape shape) {
+            return Math.addExact(left.bytes(left(shape)), right.bytes(right(shape)));
+        }
+
+        @Override
+        public String describe() {
+            String factors = left.describe().equals(right.describe()) ? left.describe()
+                    : left.describe() + " and " + right.describe();
+            return "rank " + rank + " " + factors;
+        }
+    }
+
+    /** A weight as a coarse form of it, and what is to be added to that. */
+    record Sum(Form base, LowRank correction) implements Form {
+        public Sum {
+            if (!(base instanceof Quantized)) {
+                throw new IllegalArgumentException("nothing to correct in " + base);
+            }
+        }
+
+        @Override
+        public long bytes(Shape shape) {
+            return Math.addExact(base.bytes(shape), correction.bytes(shape));
+        }
+
+        @Override
+        public String describe() {
+            return base.describe() + " + " + correction.describe();
+        }
+    }
+
     /** A tensor as rows and columns, cut into groups of {@code groupRows x groupCols}; all sizes in elements. */
     record Grid(long rows, long cols, long groupRows, long groupCols) {
         static Grid of(Shape shape, int axis, int block) {

@@ -10,6 +10,9 @@ public final class KernelException extends RuntimeException {
     /** {@code TP_ERR_LAYOUT}. */
     public static final int LAYOUT = 9;
 
+    /** {@code TP_ERR_CONVERGENCE}. */
+    public static final int CONVERGENCE = 11;
+
     private static final int ISA = 7;
     private final int status;
 

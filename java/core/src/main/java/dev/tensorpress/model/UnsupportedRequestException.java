@@ -1,7 +1,7 @@
 package dev.tensorpress.model;
 
 /** Something well formed that cannot be done: the message says what, and what can be done instead. */
-public final class UnsupportedRequestException extends RuntimeException {
+public class UnsupportedRequestException extends RuntimeException {
     private static final long serialVersionUID = 1;
 
     public UnsupportedRequestException(String message) {

@@ -1,5 +1,11 @@
 package dev.tensorpress.pass;
 
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Quantize;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Tensor;
+
 /** A weight holds NaN or infinity, which no integer code can stand for. */
 public final class NonFiniteWeightException extends RuntimeException {
     private static final long serialVersionUID = 1;
@@ -15,6 +21,15 @@ public final class NonFiniteWeightException extends RuntimeException {
                 + "; exclude it to keep it as it is (--exclude '" + weight + "')");
         this.weight = weight;
         this.index = index;
+    }
+
+    /** Looks for the first such element of a weight that is known to have one. */
+    static NonFiniteWeightException in(Weight weight) {
+        Tensor t = weight.tensor();
+        Form.Quantized whole = new Form.Quantized(8, -1, 0, true, Form.Activations.FLOAT, DType.I8, DType.F32, false,
+                false);
+        long at = Quantize.firstNonFinite(Quantize.Spec.of(whole, t.dtype(), t.shape()), t.data());
+        return new NonFiniteWeightException(weight.name(), at, Quantize.element(t, at));
     }
 
     /** Name of the weight. */

@@ -5,7 +5,6 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Prune.Cut;
 import dev.tensorpress.kernel.Prune.Scores;
-import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -77,10 +76,7 @@ public final class PruneChoice implements Pass {
         int infinity = Prune.key(scores, Double.POSITIVE_INFINITY);
         Prune.Count bad = Prune.count(scores, t.data(), infinity, workers);
         if (bad.larger() + bad.equal() > 0) {
-            Form.Quantized whole = new Form.Quantized(8, -1, 0, true, Form.Activations.FLOAT, DType.I8, DType.F32,
-                    false, false);
-            long at = Quantize.firstNonFinite(Quantize.Spec.of(whole, t.dtype(), t.shape()), t.data());
-            throw new NonFiniteWeightException(weight.name(), at, Quantize.element(t, at));
+            throw NonFiniteWeightException.in(weight);
         }
     }
 

@@ -263,12 +263,12 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
                 }
                 throw new IllegalArgumentException("scope must be global, tensor or channel, but is '" + value + "'");
             }
-            case "sparsity" -> schedule(List.of(real(option, value)));
+            case "sparsity" -> schedule(List.of(Numbers.real(option, value)));
             case "schedule" -> schedule(parseSchedule(value));
-            case "threshold" -> new PrunePass(p, single, List.of(), 0, real(option, value), -1);
-            case "budget" -> new PrunePass(p, Scope.GLOBAL, List.of(), 0, 0, number(option, value));
+            case "threshold" -> new PrunePass(p, single, List.of(), 0, Numbers.real(option, value), -1);
+            case "budget" -> new PrunePass(p, Scope.GLOBAL, List.of(), 0, 0, Numbers.whole(option, value));
             case "step" -> {
-                int number = (int) Math.min(Integer.MAX_VALUE, number(option, value));
+                int number = (int) Math.min(Integer.MAX_VALUE, Numbers.whole(option, value));
                 if (number < 1) {
                     throw new IllegalArgumentException("step must be at least 1, but is " + value);
                 }
@@ -281,34 +281,14 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
     private static List<Double> parseSchedule(String value) {
         String[] parts = value.split(":", -1);
         if (parts.length == 4 && parts[0].equals("cubic")) {
-            return cubic(real("schedule", parts[1]), real("schedule", parts[2]),
-                    (int) Math.min(Integer.MAX_VALUE, number("schedule", parts[3])));
+            return cubic(Numbers.real("schedule", parts[1]), Numbers.real("schedule", parts[2]),
+                    (int) Math.min(Integer.MAX_VALUE, Numbers.whole("schedule", parts[3])));
         }
         List<Double> levels = new ArrayList<>();
         for (String level : value.split(",", -1)) {
-            levels.add(real("schedule", level.trim()));
+            levels.add(Numbers.real("schedule", level.trim()));
         }
         return levels;
-    }
-
-    private static double real(String option, String value) {
-        try {
-            return Double.parseDouble(value);
-        } catch (NumberFormatException e) {
-            throw new IllegalArgumentException(option + " must be a number, but is '" + value + "'", e);
-        }
-    }
-
-    private static long number(String option, String value) {
-        try {
-            long n = Long.parseLong(value);
-            if (n >= 0) {
-                return n;
-            }
-        } catch (NumberFormatException e) {
-            // said below
-        }
-        throw new IllegalArgumentException(option + " must be a whole number of at least 0, but is '" + value + "'");
     }
 
     /** What is removed, as tables show it: {@code 50 %}, {@code 50 % of 4x4}, {@code 2:4}, {@code below 0.01}. */
@@ -325,12 +305,7 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
             return "below " + threshold + blocks;
         }
         String among = scope == Scope.TENSOR ? "" : scope == Scope.GLOBAL ? " global" : " per channel";
-        return percent(sparsity()) + blocks + among;
-    }
-
-    private static String percent(double part) {
-        double rounded = Math.round(part * 1e4) / 1e2;
-        return (rounded == Math.rint(rounded) ? Long.toString((long) rounded) : Double.toString(rounded)) + " %";
+        return Numbers.percent(sparsity()) + blocks + among;
     }
 
     @Override

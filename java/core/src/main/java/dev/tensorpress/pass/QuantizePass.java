@@ -6,6 +6,7 @@ import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
@@ -20,6 +21,9 @@ import java.lang.foreign.MemorySegment;
  * <p>0 has a code of its own in every mode. So the zeros of a pruned weight stay exact zeros, and since every range
  * includes 0, they have no part in the scales.
  *
+ * <p>A weight in factors has each of them quantized as a matrix of its own, [in, rank] and [rank, out], blocks along the
+ * first axis, and no longer than it takes for that; of convolutions along the second, of [out, rank] and [rank, in].
+ *
  * @param bits 2 to 8
  * @param grain what shares a scale
  * @param block elements per scale along the input axis if the grain is a block, else 0
@@ -30,6 +34,9 @@ import java.lang.foreign.MemorySegment;
  */
 public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, int clipSteps, float clipMin,
         Activations activations) implements Pass {
+
+    private static final int LEFT = 0;
+    private static final int RIGHT = 1;
 
     /** What shares a scale. */
     public enum Grain { TENSOR, CHANNEL, BLOCK }
@@ -159,10 +166,28 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         if (current instanceof Form.Sparse s) {
             return s.of(plan(weight, s.values()));
         }
+        Shape shape = weight.tensor().shape();
+        if (current instanceof Form.LowRank f && f.left() instanceof Form.Dense && f.right() instanceof Form.Dense) {
+            return new Form.LowRank(factor(weight, f.left(shape)), factor(weight, f.right(shape)), f.rank(), f.transposed());
+        }
         if (!(current instanceof Form.Dense) || !dtype.compressible()) {
             throw new UnsupportedRequestException("cannot quantize " + current.describe());
         }
-        Shape shape = weight.tensor().shape();
+        return form(weight.role(), shape, weight.inputAxis(), weight.outputAxis());
+    }
+
+    /** Factors of products are summed over along their first axis, those of kernels along their second. */
+    private Form.Quantized factor(Weight weight, Shape shape) {
+        int in = weight.role() == Role.CONV ? 1 : 0;
+        int size = block;
+        // Few ranks fill no long block.
+        while (size > 16 && size % 32 == 0 && size / 2 >= shape.dim(in)) {
+            size /= 2;
+        }
+        return (size == block ? this : perBlock(size)).form(weight.role(), shape, in, 1 - in);
+    }
+
+    private Form.Quantized form(Role role, Shape shape, int in, int out) {
         if (shape.elements() == 0) {
             throw new UnsupportedRequestException("has no elements");
         }
@@ -171,11 +196,11 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         }
         int axis = switch (grain) {
             case TENSOR -> -1;
-            case CHANNEL -> weight.outputAxis();
-            case BLOCK -> weight.inputAxis();
+            case CHANNEL -> out;
+            case BLOCK -> in;
         };
         if (axis < 0 && grain != Grain.TENSOR) {
-            throw new UnsupportedRequestException("role " + weight.role().id() + " has no "
+            throw new UnsupportedRequestException("role " + role.id() + " has no "
                     + (grain == Grain.BLOCK ? "input" : "output") + " axis to quantize along");
         }
         // Signed or not, and how it lies in the file, is the target's to say.
@@ -188,6 +213,13 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         if (current instanceof Encoding.Sparse s) {
             Form.Sparse f = (Form.Sparse) form;
             return new Encoding.Sparse(f, apply(weight, s.values(), f.values(), workspace, workers));
+        }
+        if (current instanceof Encoding.LowRank f) {
+            // Two encodings at once: each has buffers of its own.
+            Form.LowRank wanted = (Form.LowRank) form;
+            return new Encoding.LowRank(wanted, f.shape(),
+                    apply(weight, f.left(), wanted.left(), workspace.part(LEFT), workers),
+                    apply(weight, f.right(), wanted.right(), workspace.part(RIGHT), workers), f.certificate());
         }
         Tensor in = ((Encoding.Dense) current).tensor();
         Form.Quantized q = (Form.Quantized) form;

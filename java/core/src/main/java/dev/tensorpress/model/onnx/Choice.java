@@ -6,12 +6,19 @@ import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.Graph.Node;
+import dev.tensorpress.model.onnx.Graph.Use;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
+import java.util.List;
 
-/** How a weight will be expressed in the model, and the form its encoding needs for that. */
-record Choice(Kind kind, Form form) {
+/**
+ * How a weight, or a matrix that is part of one, will be expressed in the model, and the form its encoding needs for that.
+ *
+ * @param parts of {@link Kind#FACTORS} the left and the right factor, of {@link Kind#CORRECTED} the base before them
+ */
+record Choice(Kind kind, Form form, List<Choice> parts) {
     enum Kind {
         /** As it is. */
         KEEP,
@@ -19,6 +26,8 @@ record Choice(Kind kind, Form form) {
         MASKED,
         /** A sparse initializer with the name of the weight. */
         COORDINATES,
+        /** A factor as it is: a tensor of its own. */
+        DENSE,
         /** MatMulNBits of com.microsoft in place of MatMul and Gemm. */
         NBITS,
         /** DynamicQuantizeLinear and MatMulInteger in place of MatMul and Gemm. */
@@ -28,10 +37,33 @@ record Choice(Kind kind, Form form) {
         /** DequantizeLinear with the name of the weight. */
         DEQUANTIZE,
         /** The arithmetic of DequantizeLinear in operators that older operator sets have. */
-        ARITHMETIC
+        ARITHMETIC,
+        /** Two products, or two convolutions, in place of MatMul and Gemm, or Conv. */
+        FACTORS,
+        /** The product with a base, and with two factors what is to be added to it, in place of MatMul and Gemm. */
+        CORRECTED
     }
 
     private static final int INT4_IR = 10;
+
+    Choice(Kind kind, Form form) {
+        this(kind, form, List.of());
+    }
+
+    /** What the lowering of codes depends on: a weight, or a factor, which has its readers but another shape. */
+    private record Matrix(Role role, boolean replaceable, DType type, Shape shape, int in, int out) {
+        static Matrix of(Info info) {
+            Weight w = info.weight;
+            return new Matrix(w.role(), info.replaceable, w.tensor().dtype(), w.tensor().shape(), w.inputAxis(),
+                    w.outputAxis());
+        }
+
+        /** Factors of products are summed over along their first axis, those of kernels along their second. */
+        static Matrix factor(Info info, Shape shape) {
+            int in = info.weight.role() == Role.CONV ? 1 : 0;
+            return new Matrix(info.weight.role(), info.replaceable, info.weight.tensor().dtype(), shape, in, 1 - in);
+        }
+    }
 
     /** @throws UnsupportedRequestException if the weight can have neither the wanted form nor one near it */
     static Choice of(Info info, Form wanted, boolean microsoft, long opset, long ir) {
@@ -41,30 +73,44 @@ record Choice(Kind kind, Form form) {
         }
         DType type = w.tensor().dtype();
         if (wanted instanceof Form.Dense d) {
-            if (d.dtype() != type) {
-                throw new UnsupportedRequestException("ONNX targets do not turn " + type + " into " + d.dtype());
-            }
-            return new Choice(Kind.KEEP, wanted);
+            return dense(Kind.KEEP, d, type);
         }
         if (wanted instanceof Form.Sparse s) {
             return sparse(info, s, microsoft, opset, ir);
         }
-        Form.Quantized q = (Form.Quantized) wanted;
+        if (wanted instanceof Form.LowRank f) {
+            return smaller(w, factors(info, f, microsoft, opset, ir));
+        }
+        if (wanted instanceof Form.Sum s) {
+            return smaller(w, corrected(info, s, microsoft, opset, ir));
+        }
+        return quantized(Matrix.of(info), (Form.Quantized) wanted, microsoft, opset, ir);
+    }
+
+    private static Choice dense(Kind kind, Form.Dense d, DType type) {
+        if (d.dtype() != type) {
+            throw new UnsupportedRequestException("ONNX targets do not turn " + type + " into " + d.dtype());
+        }
+        return new Choice(kind, d);
+    }
+
+    private static Choice quantized(Matrix m, Form.Quantized q, boolean microsoft, long opset, long ir) {
+        DType type = m.type;
         if (q.bits() < 2 || q.bits() > 8) {
             throw new UnsupportedRequestException("ONNX targets store codes of 2 to 8 bits, not " + q.bits());
         }
-        if (w.role() == Role.LINEAR && info.replaceable) {
+        if (m.role == Role.LINEAR && m.replaceable) {
             if (q.activations() == Activations.DYNAMIC && q.block() == 0 && q.bits() > 4 && type == DType.F32 && opset >= 11) {
-                int axis = q.axis() < 0 ? -1 : w.outputAxis();
+                int axis = q.axis() < 0 ? -1 : m.out;
                 return new Choice(Kind.INTEGER, form(q, axis, 0, Activations.DYNAMIC, DType.U8, type, false, false));
             }
-            if (microsoft && q.block() > 0 && q.axis() == w.inputAxis() && type != DType.BF16) {
-                return new Choice(Kind.NBITS, form(q, q.axis(), powerOfTwo(q.block(), w.tensor().shape().dim(q.axis())),
-                        q.activations() == Activations.BLOCKWISE ? Activations.BLOCKWISE : Activations.FLOAT, q.bits() > 4 ? DType.U8 : DType.U4, type, w.inputAxis() == 0, true));
+            if (microsoft && q.block() > 0 && q.axis() == m.in && type != DType.BF16) {
+                return new Choice(Kind.NBITS, form(q, q.axis(), powerOfTwo(q.block(), m.shape.dim(q.axis())),
+                        q.activations() == Activations.BLOCKWISE ? Activations.BLOCKWISE : Activations.FLOAT, q.bits() > 4 ? DType.U8 : DType.U4, type, m.in == 0, true));
             }
         }
-        if (w.role() == Role.EMBEDDING && info.replaceable) {
-            Shape s = w.tensor().shape();
+        if (m.role == Role.EMBEDDING && m.replaceable) {
+            Shape s = m.shape;
             if (q.bits() > 4) {
                 return new Choice(Kind.GATHER, form(q, 0, 0, Activations.FLOAT, q.symmetric() ? DType.I8 : DType.U8, type, false, false));
             }
@@ -72,26 +118,97 @@ record Choice(Kind kind, Form form) {
                 return new Choice(Kind.GATHER, form(q, 0, 0, Activations.FLOAT, DType.U4, type, false, false));
             }
         }
-        return general(w, q, type, opset, ir);
+        return general(m, q, opset, ir);
     }
 
     /** What a sparse form holds is expressed as it would be on its own: the zeros stay in place. */
     private static Choice sparse(Info info, Form.Sparse s, boolean microsoft, long opset, long ir) {
+        if (s.values() instanceof Form.LowRank || s.values() instanceof Form.Sum) {
+            throw new UnsupportedRequestException("a product of factors does not keep the zeros of a pruned weight");
+        }
         Choice held = of(info, s.values(), microsoft, opset, ir);
         return new Choice(held.kind == Kind.KEEP ? Kind.MASKED : held.kind, s.of(held.form).stored(Storage.MASKED));
     }
 
-    private static Choice general(Weight w, Form.Quantized q, DType type, long opset, long ir) {
-        Shape s = w.tensor().shape();
+    private static Choice factors(Info info, Form.LowRank f, boolean microsoft, long opset, long ir) {
+        Weight w = info.weight;
+        refuseReaders(info);
+        Shape shape = w.tensor().shape();
+        boolean transposed = w.role() == Role.LINEAR && w.inputAxis() == 1;
+        Form.LowRank turned = new Form.LowRank(f.left(), f.right(), f.rank(), transposed);
+        Shape l = turned.left(shape);
+        Shape r = turned.right(shape);
+        if (f.rank() > Math.min(l.dim(0), r.dim(1))) {
+            throw new UnsupportedRequestException("rank " + f.rank() + " is more than a matrix " + l.dim(0) + "x" + r.dim(1)
+                    + " can have");
+        }
+        Choice left = factor(Matrix.factor(info, l), f.left(), microsoft, opset, ir);
+        Choice right = factor(Matrix.factor(info, r), f.right(), microsoft, opset, ir);
+        return new Choice(Kind.FACTORS, new Form.LowRank(left.form, right.form, f.rank(), transposed),
+                List.of(left, right));
+    }
+
+    private static Choice factor(Matrix m, Form f, boolean microsoft, long opset, long ir) {
+        return f instanceof Form.Dense d ? dense(Kind.DENSE, d, m.type)
+                : quantized(m, (Form.Quantized) f, microsoft, opset, ir);
+    }
+
+    private static Choice corrected(Info info, Form.Sum s, boolean microsoft, long opset, long ir) {
+        if (info.weight.role() == Role.CONV) {
+            throw new UnsupportedRequestException("kernels of convolutions can be factored, but not corrected");
+        }
+        Choice factors = factors(info, s.correction(), microsoft, opset, ir);
+        Choice base = quantized(Matrix.of(info), (Form.Quantized) s.base(), microsoft, opset, ir);
+        return new Choice(Kind.CORRECTED, new Form.Sum(base.form, (Form.LowRank) factors.form),
+                List.of(base, factors.parts.get(0), factors.parts.get(1)));
+    }
+
+    /** Throws unless each reader is an operator that several can stand in for. */
+    private static void refuseReaders(Info info) {
+        Weight w = info.weight;
+        if (w.role() != Role.CONV && (w.role() != Role.LINEAR || w.tensor().shape().rank() != 2)) {
+            throw new UnsupportedRequestException("matrices of products and kernels of convolutions can be factored, not a "
+                    + w.tensor().shape() + " weight of role " + w.role().id());
+        }
+        if (info.value.output) {
+            throw new UnsupportedRequestException("it is an output of the graph as well, which needs it whole");
+        }
+        for (Use u : info.value.uses) {
+            Node n = u.node();
+            boolean plain = n.inputs.size() <= 3 && n.outputs.size() == 1 && !n.outputs.get(0).isEmpty() && !n.hasGraphs;
+            if (u.input() != 1 || !plain || !n.is("MatMul") && !n.is("Gemm") && !n.is("Conv")) {
+                throw new UnsupportedRequestException("the " + n.op + " " + n.label() + " reads it, and only the second "
+                        + "operand of MatMul, Gemm and Conv can be factored");
+            }
+            if (n.integer("group", 1) != 1) {
+                throw new UnsupportedRequestException("the convolution " + n.label() + " has " + n.integer("group", 1)
+                        + " groups; kernels of a single group can be factored");
+            }
+        }
+    }
+
+    private static Choice smaller(Weight w, Choice c) {
+        long before = w.tensor().bytes();
+        long after = c.form.bytes(w.tensor().shape());
+        if (after >= before) {
+            throw new UnsupportedRequestException(c.form.describe() + " of " + w.tensor().shape() + " would take " + after
+                    + " bytes, no fewer than the " + before + " it has");
+        }
+        return c;
+    }
+
+    private static Choice general(Matrix m, Form.Quantized q, long opset, long ir) {
+        Shape s = m.shape;
+        DType type = m.type;
         boolean operator = opset >= (type == DType.F16 ? 19 : 13);
         boolean small = q.bits() <= 4;
         // Below, 4-bit types do not exist, and the arithmetic in their place wants blocks that divide the axis.
         boolean blocks = operator && opset >= 21 && (!small || ir >= INT4_IR);
         int axis = q.axis();
         int block = q.block();
-        if (w.role() == Role.RECURRENT && block == 0 && axis >= 0) {
+        if (m.role == Role.RECURRENT && block == 0 && axis >= 0) {
             // Channels are the middle axis, which no matrix view has; blocks along the rows are finer still.
-            axis = w.inputAxis();
+            axis = m.in;
             block = 256;
         }
         if (block > 0 && (axis < 0 || axis >= s.rank())) {
@@ -101,7 +218,7 @@ record Choice(Kind kind, Form form) {
             block = fitting(s, axis, block, blocks);
         }
         if (block == 0 && axis >= 0) {
-            axis = w.role() == Role.RECURRENT ? w.inputAxis() : q.block() > 0 ? w.outputAxis() : axis;
+            axis = m.role == Role.RECURRENT ? m.in : q.block() > 0 ? m.out : axis;
             if (s.rank() == 0 || axis != 0 && axis != s.rank() - 1) {
                 axis = s.rank() > 1 ? 0 : -1;
             }

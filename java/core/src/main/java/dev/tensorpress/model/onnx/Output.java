@@ -4,7 +4,9 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.internal.Coordinates;
 import dev.tensorpress.model.Target;
+import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.Rewriter.Job;
+import dev.tensorpress.model.onnx.Rewriter.Piece;
 import dev.tensorpress.model.onnx.Rope.Part;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
@@ -32,6 +34,8 @@ final class Output {
     /** While true, bytes are summed up but not written. */
     private boolean packed;
     private Job current;
+    /** Of the weight that {@link #current} is or is part of, and of it. */
+    private Encoding whole;
     private Encoding encoding;
 
     /** Takes some of the parts of encodings, in the place of the file. */
@@ -121,15 +125,20 @@ final class Output {
 
     void payload(Rope.Payload p) throws IOException {
         if (current != p.job()) {
-            current = p.job();
-            encoding = null;
-            Encoding e = encoder.encode(current.info.weight, current.choice.form());
-            Form asked = current.choice.form();
-            if (!e.form().equals(asked) || !e.shape().equals(current.shape)) {
-                throw new IllegalStateException("the encoding of '" + current.info.weight.name()
-                        + "' is not what was asked for: " + asked.describe());
+            Weight weight = p.job().info.weight;
+            if (current == null || current.info.weight != weight) {
+                whole = null;
+                encoding = null;
+                Form asked = p.job().asked;
+                Encoding e = encoder.encode(weight, asked);
+                if (!e.form().equals(asked) || !e.shape().equals(weight.tensor().shape())) {
+                    throw new IllegalStateException("the encoding of '" + weight.name() + "' is not what was asked for: "
+                            + asked.describe());
+                }
+                whole = e;
             }
-            encoding = e instanceof Encoding.Sparse s ? s.values() : e;
+            current = p.job();
+            encoding = piece(whole, current.piece);
         }
         if (packer != null && packer.takes(p)) {
             packer.take(p, encoding, position);
@@ -141,6 +150,17 @@ final class Output {
         } else {
             part(p);
         }
+    }
+
+    private static Encoding piece(Encoding e, Piece piece) {
+        if (piece == Piece.WHOLE) {
+            return e instanceof Encoding.Sparse s ? s.values() : e;
+        }
+        if (piece == Piece.BASE) {
+            return ((Encoding.Sum) e).base();
+        }
+        Encoding.LowRank f = e instanceof Encoding.Sum s ? s.correction() : (Encoding.LowRank) e;
+        return piece == Piece.LEFT ? f.left() : f.right();
     }
 
     private void part(Rope.Payload p) throws IOException {
@@ -180,7 +200,7 @@ final class Output {
 
     private IllegalStateException wrongCount(Rope.Payload p) {
         return new IllegalStateException("the encoding of '" + p.job().info.weight.name() + "' does not have the "
-                + ((Form.Sparse) p.job().choice.form()).nonzeros() + " elements that are not zero which its form says");
+                + ((Form.Sparse) p.job().asked).nonzeros() + " elements that are not zero which its form says");
     }
 
     private void exactly(Rope.Payload p, Tensor t) throws IOException {

@@ -2,6 +2,7 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;
+import dev.tensorpress.model.Role;
 import dev.tensorpress.model.onnx.DataFiles.DataFile;
 import dev.tensorpress.model.onnx.Graph.Attribute;
 import dev.tensorpress.model.onnx.Graph.Node;
@@ -38,36 +39,83 @@ final class Rewriter {
     /** Runtimes want to see small constants without opening another file. */
     private static final long SMALL = 1024;
 
-    /** A weight to compress. */
+    /** Which of the encodings that make up the one of a weight. */
+    enum Piece { WHOLE, BASE, LEFT, RIGHT }
+
+    /** A weight to compress, or a matrix that is part of one. */
     static final class Job {
         final Info info;
+        /** The form of the whole weight. */
+        final Form asked;
+        final Piece piece;
         final Choice choice;
-        /** The codes; null if the weight stays dense. */
+        /** The codes; null if there are none. */
         final Form.Quantized form;
         final Shape shape;
+        /** What the tensor has for dimensions where it is used; other than those of the matrix if that is of a kernel. */
+        final long[] dims;
+        /** The axis that a product sums over. */
+        final int in;
         final String name;
         /** The graph that gets the tensors, and the one the weight is in. */
         final Graph home;
         final Graph graph;
-        final Rope tensors = new Rope();
-        final Rope inputs = new Rope();
+        final Rope tensors;
+        final Rope inputs;
         boolean external;
+        /** The operands that make a product with this, once prepared: floats by themselves, or codes and what they need. */
+        String values = "";
+        String codes = "";
+        String scales = "";
+        String zeros = "";
         /** Decoded values before they are converted to the type of the weight, if that takes a Cast. */
         String unconverted;
 
         Job(Info info, Choice choice, Graph home) {
             this.info = info;
+            this.asked = choice.form();
+            this.piece = Piece.WHOLE;
             this.choice = choice;
-            Form held = choice.form() instanceof Form.Sparse s ? s.values() : choice.form();
-            this.form = held instanceof Form.Quantized q ? q : null;
+            this.form = codes(asked instanceof Form.Sparse s ? s.values() : asked);
             this.shape = info.weight.tensor().shape();
+            this.dims = shape.dims();
+            this.in = info.weight.inputAxis();
             this.name = info.value.name;
             this.graph = info.value.graph;
             this.home = home;
+            this.tensors = new Rope();
+            this.inputs = new Rope();
+        }
+
+        /** A matrix of which {@code whole} is made; its tensors go where those of the whole go. */
+        Job(Job whole, Piece piece, Choice choice, Shape shape, long[] dims, int in, String name) {
+            this.info = whole.info;
+            this.asked = whole.asked;
+            this.piece = piece;
+            this.choice = choice;
+            this.form = codes(choice.form());
+            this.shape = shape;
+            this.dims = dims;
+            this.in = in;
+            this.name = name;
+            this.graph = whole.graph;
+            this.home = whole.home;
+            this.tensors = whole.tensors;
+            this.inputs = whole.inputs;
+            this.external = whole.external;
+        }
+
+        private static Form.Quantized codes(Form f) {
+            return f instanceof Form.Quantized q ? q : null;
         }
 
         long groups() {
             return form.grid(shape).groups();
+        }
+
+        /** Dimensions of codes that are decoded: those of use, unless groups run along an axis that only the matrix has. */
+        long[] decodedDims() {
+            return form.block() == 0 && form.axis() <= 0 ? dims : shape.dims();
         }
     }
 
@@ -142,14 +190,15 @@ final class Rewriter {
             edit(job.graph, t.fieldStart, t.end, sparseInitializer(model.wire(), t, nonzeros, job));
             return;
         }
-        job.external = location != null && job.form.codeBytes(job.shape) >= SMALL;
+        // All or nothing: whoever encodes the weight is asked for it once, and the files are written one after the other.
+        job.external = location != null
+                && (job.form != null ? job.form.codeBytes(job.shape) : job.asked.bytes(job.shape)) >= SMALL;
         Rope nodes = switch (job.choice.kind()) {
-            case NBITS -> nbits(job);
-            case INTEGER -> integer(job);
+            case NBITS, INTEGER -> product(job);
             case GATHER -> gather(job);
-            case DEQUANTIZE -> dequantize(job);
-            case ARITHMETIC -> arithmetic(job);
-            case KEEP, MASKED, COORDINATES -> throw new IllegalArgumentException();
+            case DEQUANTIZE, ARITHMETIC -> prepare(job);
+            case FACTORS, CORRECTED -> factors(job);
+            case KEEP, MASKED, COORDINATES, DENSE -> throw new IllegalArgumentException();
         };
         Value v = job.info.value;
         TensorInfo t = v.tensor;
@@ -288,93 +337,236 @@ final class Rewriter {
         return p;
     }
 
+    /** Products with codes in place of those with floats. */
+    private Rope product(Job job) {
+        Rope before = prepare(job);
+        for (Use u : job.info.value.uses) {
+            Node n = u.node();
+            Rope r = new Rope();
+            multiply(r, job, n.inputs.get(0), n.outputs.get(0), n.is("Gemm") ? input(n, 2) : "", n.label(), kept(n));
+            edit(n.graph, n.fieldStart, n.end, r);
+        }
+        return before;
+    }
+
+    /**
+     * Two products, or two convolutions, in place of each one. Where there is a base they are added to the product with
+     * that, as the bias of a Gemm is.
+     */
+    private Rope factors(Job job) {
+        List<Choice> parts = job.choice.parts();
+        boolean corrected = job.choice.kind() == Choice.Kind.CORRECTED;
+        boolean conv = job.info.weight.role() == Role.CONV;
+        Form.LowRank f = corrected ? ((Form.Sum) job.asked).correction() : (Form.LowRank) job.asked;
+        Job base = !corrected ? null : new Job(job, Piece.BASE, parts.getFirst(), job.shape, job.dims, job.in,
+                name(job, "base"));
+        long[] leftDims = f.left(job.shape).dims();
+        long[] rightDims = f.right(job.shape).dims();
+        if (conv) {
+            leftDims = new long[job.dims.length];
+            Arrays.fill(leftDims, 1);
+            leftDims[0] = job.dims[0];
+            leftDims[1] = f.rank();
+            rightDims = job.dims.clone();
+            rightDims[0] = f.rank();
+        }
+        Job left = new Job(job, Piece.LEFT, parts.get(parts.size() - 2), f.left(job.shape), leftDims, 0,
+                name(job, "left"));
+        Job right = new Job(job, Piece.RIGHT, parts.getLast(), f.right(job.shape), rightDims, 0, name(job, "right"));
+        Rope before = corrected ? prepare(base) : new Rope();
+        before.add(prepare(left)).add(prepare(right));
+        for (Use u : job.info.value.uses) {
+            Node n = u.node();
+            Rope r = new Rope();
+            if (conv) {
+                convolve(r, n, left, right);
+            } else {
+                multiply(r, n, base, left, right);
+            }
+            edit(n.graph, n.fieldStart, n.end, r);
+        }
+        return before;
+    }
+
+    private void multiply(Rope r, Node n, Job base, Job left, Job right) {
+        boolean gemm = n.is("Gemm");
+        String x = n.inputs.get(0);
+        String y = n.outputs.get(0);
+        String c = gemm ? input(n, 2) : "";
+        byte[] kept = kept(n);
+        if (base != null) {
+            String coarse = fresh(y + ".base");
+            if (gemm && !base.values.isEmpty()) {
+                gemm(r, n, kept, coarse, x, base.values, c, "alpha", "beta", "transA", "transB");
+            } else {
+                multiply(r, base, x, coarse, c, n.label(), kept);
+            }
+            c = coarse;
+            kept = named(n, "right");
+        }
+        String h = fresh(y + ".left");
+        if (gemm && n.integer("transA", 0) != 0) {
+            // Older ones want something to add.
+            String nothing = parsed.opsets.get("") >= 11 ? ""
+                    : constant(left, "nothing", left.info.weight.tensor().dtype(), new byte[left.info.tensor.bits() / 8]);
+            gemm(r, n, named(n, "left"), h, x, left.values, nothing, "transA");
+        } else {
+            multiply(r, left, x, h, "", n.label() + "/left", named(n, "left"));
+        }
+        if (gemm && !right.values.isEmpty()) {
+            gemm(r, n, kept, y, h, right.values, c, base == null ? new String[] {"alpha", "beta"} : new String[] {"alpha"});
+        } else {
+            multiply(r, right, h, y, c, n.label() + "/right", kept);
+        }
+    }
+
+    /** Kernels of few channels with all that the node says, then each place by itself to the channels it had. */
+    private void convolve(Rope r, Node n, Job left, Job right) {
+        String y = n.outputs.get(0);
+        String h = fresh(y + ".right");
+        Proto p = start("Conv", h, n.inputs.get(0), right.values).fields(named(n, "right"));
+        for (Attribute a : n.attributes) {
+            copy(p, a);
+        }
+        r.add(new Proto().message(1, p)).add(new Proto().message(1,
+                start("Conv", y, h, left.values, input(n, 2)).fields(kept(n))));
+    }
+
+    private void gemm(Rope r, Node n, byte[] kept, String y, String a, String b, String c, String... attributes) {
+        Proto p = start("Gemm", y, a, b, c).fields(kept);
+        for (String name : attributes) {
+            Attribute attribute = n.attribute(name);
+            if (attribute != null) {
+                copy(p, attribute);
+            }
+        }
+        r.add(new Proto().message(1, p));
+    }
+
+    private void copy(Proto node, Attribute a) {
+        node.fields(model.wire().bytes(a.fieldStart, Math.toIntExact(a.end - a.fieldStart)));
+    }
+
+    private byte[] named(Node n, String part) {
+        return new Proto().string(3, fresh(n.label() + "/" + part)).toBytes();
+    }
+
+    /** Empty if absent. */
+    private static String input(Node n, int i) {
+        return i < n.inputs.size() ? n.inputs.get(i) : "";
+    }
+
+    /** Makes the tensors of a matrix, and the nodes that it takes before anything can be multiplied with it. */
+    private Rope prepare(Job m) {
+        switch (m.choice.kind()) {
+            case DENSE -> {
+                DType type = m.info.weight.tensor().dtype();
+                m.values = payload(m, m.name, type, m.dims, Part.ELEMENTS, type.bytes(m.shape.elements()));
+                return new Rope();
+            }
+            case NBITS -> {
+                return nbits(m);
+            }
+            case INTEGER -> {
+                return integer(m);
+            }
+            case DEQUANTIZE, ARITHMETIC -> {
+                Rope r = m.choice.kind() == Choice.Kind.DEQUANTIZE ? dequantize(m) : arithmetic(m);
+                m.values = m.name;
+                if (m.decodedDims().length != m.dims.length) {
+                    m.values = name(m, "kernel");
+                    r.add(node("Reshape", m.values, m.name, constant(m, "kernel_shape", DType.I64, longs(m.dims))));
+                }
+                return r;
+            }
+            default -> throw new IllegalArgumentException();
+        }
+    }
+
+    /**
+     * y = x times a matrix, plus c unless that is empty.
+     *
+     * @param label what names of further nodes begin with
+     * @param kept name and whatever else the node that multiplies is to have
+     */
+    private void multiply(Rope r, Job m, String x, String y, String c, String label, byte[] kept) {
+        String product = c.isEmpty() ? y : fresh(y + ".product");
+        switch (m.choice.kind()) {
+            case NBITS -> nbits(r, m, x, product, kept);
+            case INTEGER -> integer(r, m, x, y, product, label, kept);
+            default -> r.add(new Proto().message(1, start("MatMul", product, x, m.values).fields(kept)));
+        }
+        if (!c.isEmpty()) {
+            r.add(node("Add", y, product, c));
+        }
+    }
+
     /** B of MatMulNBits is [N, blocks, block bytes] with blocks along K; scales [N, blocks]. */
     private Rope nbits(Job job) {
         microsoft = true;
         Form.Quantized f = job.form;
-        int in = job.info.weight.inputAxis();
-        long k = job.shape.dim(in);
-        long n = job.shape.dim(1 - in);
+        long k = job.shape.dim(job.in);
+        long n = job.shape.dim(1 - job.in);
         long blocks = (k + f.block() - 1) / f.block();
-        int stored = f.type().bits();
-        String codes = codes(job, DType.U8, n, blocks, f.type().bytes(f.block()));
-        String scales = scales(job, n * blocks);
+        job.codes = codes(job, DType.U8, n, blocks, f.type().bytes(f.block()));
+        job.scales = scales(job, n * blocks);
         // Absent zero points mean the middle of the stored bits.
-        String zeros = "";
         if (!f.symmetric()) {
             long bytes = n * f.type().bytes(blocks);
-            zeros = payload(job, name(job, "zero"), DType.U8, new long[] {bytes},
-                    stored == 4 ? Part.ZEROS_PACKED_BY_ROW : Part.ZEROS, bytes);
-        }
-        for (Use u : job.info.value.uses) {
-            Node node = u.node();
-            boolean add = node.is("Gemm") && node.inputs.size() > 2 && !node.inputs.get(2).isEmpty();
-            String y = node.outputs.get(0);
-            String product = add ? fresh(y + ".product") : y;
-            Proto p = start("MatMulNBits", product, node.inputs.get(0), codes, scales, zeros);
-            p.string(7, MICROSOFT).fields(kept(node));
-            attribute(p, "K", k);
-            attribute(p, "N", n);
-            attribute(p, "bits", stored);
-            attribute(p, "block_size", f.block());
-            int level = accuracy >= 0 ? accuracy : f.activations() == Activations.BLOCKWISE ? INT8_ACTIVATIONS : 0;
-            if (level > 0) {
-                attribute(p, "accuracy_level", level);
-            }
-            Rope r = new Rope().add(new Proto().message(1, p));
-            if (add) {
-                r.add(node("Add", y, product, node.inputs.get(2)));
-            }
-            edit(node.graph, node.fieldStart, node.end, r);
+            job.zeros = payload(job, name(job, "zero"), DType.U8, new long[] {bytes},
+                    f.type().bits() == 4 ? Part.ZEROS_PACKED_BY_ROW : Part.ZEROS, bytes);
         }
         return new Rope();
+    }
+
+    private void nbits(Rope r, Job job, String x, String y, byte[] kept) {
+        Form.Quantized f = job.form;
+        Proto p = start("MatMulNBits", y, x, job.codes, job.scales, job.zeros).string(7, MICROSOFT).fields(kept);
+        attribute(p, "K", job.shape.dim(job.in));
+        attribute(p, "N", job.shape.dim(1 - job.in));
+        attribute(p, "bits", f.type().bits());
+        attribute(p, "block_size", f.block());
+        int level = accuracy >= 0 ? accuracy : f.activations() == Activations.BLOCKWISE ? INT8_ACTIVATIONS : 0;
+        if (level > 0) {
+            attribute(p, "accuracy_level", level);
+        }
+        r.add(new Proto().message(1, p));
+    }
+
+    private Rope integer(Job job) {
+        Form.Quantized f = job.form;
+        job.codes = codes(job, DType.U8, job.shape.dims());
+        job.scales = f.axis() < 0 ? scales(job) : scales(job, job.groups());
+        job.zeros = f.symmetric() ? constant(job, "zero", DType.U8, new byte[] {(byte) f.middle()})
+                : payload(job, name(job, "zero"), DType.U8, f.axis() < 0 ? new long[0] : new long[] {job.groups()},
+                        Part.ZEROS, job.groups());
+        Rope before = new Rope();
+        if (job.in == 1) {
+            // Runtimes fold this when they load the model: both its input and its permutation are constant.
+            String turned = fresh(job.name + ".quantized.transposed");
+            Proto p = start("Transpose", turned, job.codes).string(3, fresh(job.name + "/transpose"));
+            p.message(5, new Proto().string(1, "perm").integer(8, 1).integer(8, 0).integer(20, 7));
+            before.add(new Proto().message(1, p));
+            job.codes = turned;
+        }
+        return before;
     }
 
     /**
      * Each reader quantizes its activations by itself: ONNX Runtime fuses the five nodes into DynamicQuantizeMatMul only
      * if nothing else reads what DynamicQuantizeLinear makes.
      */
-    private Rope integer(Job job) {
-        Form.Quantized f = job.form;
-        boolean transpose = job.info.weight.inputAxis() == 1;
-        String codes = codes(job, DType.U8, job.shape.dims());
-        String scales = f.axis() < 0 ? scales(job) : scales(job, job.groups());
-        String zeros = f.symmetric() ? constant(job, "zero", DType.U8, new byte[] {(byte) f.middle()})
-                : payload(job, name(job, "zero"), DType.U8, f.axis() < 0 ? new long[0] : new long[] {job.groups()},
-                        Part.ZEROS, job.groups());
-        Rope before = new Rope();
-        if (transpose) {
-            // Runtimes fold this when they load the model: both its input and its permutation are constant.
-            String turned = fresh(job.name + ".quantized.transposed");
-            Proto p = start("Transpose", turned, codes).string(3, fresh(job.name + "/transpose"));
-            p.message(5, new Proto().string(1, "perm").integer(8, 1).integer(8, 0).integer(20, 7));
-            before.add(new Proto().message(1, p));
-            codes = turned;
-        }
-        for (Use u : job.info.value.uses) {
-            Node node = u.node();
-            boolean add = node.is("Gemm") && node.inputs.size() > 2 && !node.inputs.get(2).isEmpty();
-            String y = node.outputs.get(0);
-            String a = node.inputs.get(0);
-            String aq = fresh(y + ".input.quantized");
-            String as = fresh(y + ".input.scale");
-            String az = fresh(y + ".input.zero");
-            String sums = fresh(y + ".sums");
-            String floats = fresh(y + ".floats");
-            String scale = fresh(y + ".scale");
-            Proto dql = start("DynamicQuantizeLinear", aq, a).string(2, as).string(2, az)
-                    .string(3, fresh(node.label() + "/quantize"));
-            Proto mm = start("MatMulInteger", sums, aq, codes, az, zeros).fields(kept(node));
-            Rope r = new Rope().add(new Proto().message(1, dql)).add(new Proto().message(1, mm))
-                    .add(cast(floats, sums, DType.F32)).add(node("Mul", scale, as, scales));
-            String product = add ? fresh(y + ".product") : y;
-            r.add(node("Mul", product, floats, scale));
-            if (add) {
-                r.add(node("Add", y, product, node.inputs.get(2)));
-            }
-            edit(node.graph, node.fieldStart, node.end, r);
-        }
-        return before;
+    private void integer(Rope r, Job job, String x, String y, String product, String label, byte[] kept) {
+        String aq = fresh(y + ".input.quantized");
+        String as = fresh(y + ".input.scale");
+        String az = fresh(y + ".input.zero");
+        String sums = fresh(y + ".sums");
+        String floats = fresh(y + ".floats");
+        String scale = fresh(y + ".scale");
+        Proto dql = start("DynamicQuantizeLinear", aq, x).string(2, as).string(2, az).string(3, fresh(label + "/quantize"));
+        Proto mm = start("MatMulInteger", sums, aq, job.codes, az, job.zeros).fields(kept);
+        r.add(new Proto().message(1, dql)).add(new Proto().message(1, mm)).add(cast(floats, sums, DType.F32))
+                .add(node("Mul", scale, as, job.scales)).add(node("Mul", product, floats, scale));
     }
 
     /** Only the rows that are looked up become floats. */
@@ -442,7 +634,7 @@ final class Rewriter {
         if (f.block() > 0) {
             dims[f.axis()] = (dims[f.axis()] + f.block() - 1) / f.block();
         }
-        String codes = codes(job, f.type(), job.shape.dims());
+        String codes = codes(job, f.type(), job.decodedDims());
         String scales = scales(job, dims);
         String zeros = "";
         if (!f.symmetric()) {
@@ -477,7 +669,7 @@ final class Rewriter {
     private Rope arithmetic(Job job) {
         Form.Quantized f = job.form;
         DType type = f.scaleType();
-        long[] dims = job.shape.dims();
+        long[] dims = job.decodedDims();
         long[] split = dims;
         long[] perGroup = new long[f.axis() < 0 ? 0 : dims.length];
         Arrays.fill(perGroup, 1);

@@ -13,7 +13,10 @@ import java.lang.foreign.ValueLayout;
 import java.util.HashMap;
 import java.util.Map;
 
-/** Quantizes by the formulas, one element after another, and remembers what each weight then means. */
+/**
+ * Quantizes by the formulas, one element after another, and remembers what each weight then means. Factors are random: they
+ * have nothing to do with the weight that they stand for.
+ */
 final class PlainEncoder implements Target.Encoder {
     /** The weights as a runtime should see them, row-major. */
     final Map<String, float[]> decoded = new HashMap<>();
@@ -33,12 +36,58 @@ final class PlainEncoder implements Target.Encoder {
         if (form instanceof Form.Sparse s) {
             Tensor pruned = pruned(weight.tensor(), keep);
             if (s.values() instanceof Form.Quantized q) {
-                return new Encoding.Sparse(s, quantized(weight, q, pruned));
+                float[] back = new float[(int) pruned.shape().elements()];
+                decoded.put(weight.name(), back);
+                return new Encoding.Sparse(s, quantized(q, pruned, back));
             }
             decoded.put(weight.name(), floats(pruned));
             return new Encoding.Sparse(s, new Encoding.Dense(pruned));
         }
-        return quantized(weight, (Form.Quantized) form, weight.tensor());
+        Tensor t = weight.tensor();
+        float[] back = new float[(int) t.shape().elements()];
+        decoded.put(weight.name(), back);
+        if (form instanceof Form.LowRank f) {
+            return factors(f, t, back);
+        }
+        if (form instanceof Form.Sum s) {
+            Encoding base = quantized((Form.Quantized) s.base(), t, back);
+            return new Encoding.Sum(s, base, factors(s.correction(), t, back));
+        }
+        return quantized((Form.Quantized) form, t, back);
+    }
+
+    /** Adds what the factors mean. */
+    private static Encoding.LowRank factors(Form.LowRank f, Tensor of, float[] back) {
+        Shape l = f.left(of.shape());
+        Shape r = f.right(of.shape());
+        float[] left = new float[(int) l.elements()];
+        float[] right = new float[(int) r.elements()];
+        Encoding a = factor(f.left(), of.dtype(), l, 1, left);
+        Encoding b = factor(f.right(), of.dtype(), r, 2, right);
+        int rows = (int) l.dim(0);
+        int cols = (int) r.dim(1);
+        for (int i = 0; i < rows; i++) {
+            for (int j = 0; j < cols; j++) {
+                double sum = 0;
+                for (int k = 0; k < f.rank(); k++) {
+                    sum += (double) left[i * (int) f.rank() + k] * right[k * cols + j];
+                }
+                back[f.transposed() ? j * rows + i : i * cols + j] += (float) sum;
+            }
+        }
+        return new Encoding.LowRank(f, of.shape(), a, b);
+    }
+
+    private static Encoding factor(Form f, DType type, Shape shape, int seed, float[] back) {
+        float[] x = TestModel.random(seed, back.length);
+        byte[] raw = TestModel.raw(type, x);
+        MemorySegment m = Arena.ofAuto().allocate(raw.length, 8).copyFrom(MemorySegment.ofArray(raw));
+        Tensor t = new Tensor(type, shape, m);
+        if (f instanceof Form.Quantized q) {
+            return quantized(q, t, back);
+        }
+        System.arraycopy(floats(t), 0, back, 0, back.length);
+        return new Encoding.Dense(t);
     }
 
     /** A copy in which {@code keep} percent of the elements are left, by their number. */
@@ -53,8 +102,8 @@ final class PlainEncoder implements Target.Encoder {
         return new Tensor(t.dtype(), t.shape(), m);
     }
 
-    private Encoding.Quantized quantized(Weight weight, Form.Quantized f, Tensor values) {
-        Shape shape = weight.tensor().shape();
+    private static Encoding.Quantized quantized(Form.Quantized f, Tensor values, float[] back) {
+        Shape shape = values.shape();
         Form.Grid g = f.grid(shape);
         float[] x = floats(values);
         int rows = (int) g.rows();
@@ -89,7 +138,6 @@ final class PlainEncoder implements Target.Encoder {
         int lines = f.transposed() ? cols : rows;
         int length = (int) f.lineLength(shape);
         int[] codes = new int[lines * length];
-        float[] back = new float[rows * cols];
         for (int l = 0; l < lines; l++) {
             for (int p = 0; p < length; p++) {
                 int r = f.transposed() ? p : l;
@@ -104,7 +152,6 @@ final class PlainEncoder implements Target.Encoder {
                 back[r * cols + c] = round((q - zero[k]) * scale[k], f.scaleType());
             }
         }
-        decoded.put(weight.name(), back);
         return new Encoding.Quantized(f, shape, new Tensor(f.type(), Shape.of(codes.length), pack(codes, f.type())),
                 scales(scale, f, down, across), f.symmetric() ? null : zeros(zero, f, down, across));
     }

@@ -1,0 +1,326 @@
+package dev.tensorpress.kernel;
+
+import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.bindings.tp_gemm_affine;
+import dev.tensorpress.bindings.tp_gemm_layout;
+import dev.tensorpress.bindings.tp_gemm_spec;
+import dev.tensorpress.tensor.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.Objects;
+
+/**
+ * Kernel family {@code gemm}: products of dense matrices in f32, f64 and exact int8. Formulas, numerics and limits are
+ * documented once, in {@code tensorpress/gemm.h}.
+ *
+ * <p>A product is prepared for its sizes, is given B, which it packs and keeps, and then multiplies any number of A's. Its
+ * memory is allocated once, when it is prepared; {@link #bytes} says how much that is. Segments are off-heap and open to the
+ * threads of the workers; A and B at any address, C and scales at a multiple of their element's size. None is kept. Results
+ * are the same for any number of threads and every processor. One thread at a time may use a product. Close it when done.
+ * Failures of a kernel are {@link KernelException}s.
+ *
+ * <p>oneDNN does not stand in for any shape: over those of {@code docs/results.md} these kernels take 0.7 to 1.05 of its time, on
+ * AVX2 and AVX-512; only its int8 on AVX2, which saturates, is faster.
+ */
+public final class Gemm implements AutoCloseable {
+    /** Multiplications that are worth a piece of their own, some 10 microseconds. */
+    private static final double WORTH = 1 << 20;
+    /** Pieces per thread: enough that a thread that was held up does not hold up the others for long. */
+    private static final int PIECES = 4;
+    /** Rows of C, at least, of a piece that shares its columns with others: less makes poor use of the caches. */
+    private static final long LEAST_ROWS = 48;
+    /** Columns of C, at least, of a piece: each packs its rows of A, which must pay. */
+    private static final long LEAST_COLUMNS = 192;
+    /** Panels that are packed together: they share cache lines and pages. */
+    private static final long PANELS_TOGETHER = 4;
+
+    static {
+        dev.tensorpress.internal.NativeLibrary.load();
+    }
+
+    /** Which operand is transposed: {@code TP_GEMM_*}. */
+    public enum Form {
+        /** C = A B: A is [m, k], B is [k, n]. */
+        AB(0),
+        /** C = A<sup>T</sup> B: A is [k, m], B is [k, n]. */
+        ATB(1),
+        /** C = A B<sup>T</sup>: A is [m, k], B is [n, k]. */
+        ABT(2);
+
+        final int id;
+
+        Form(int id) {
+            this.id = id;
+        }
+    }
+
+    /**
+     * Sizes of a product, and of its matrices in memory: C [m, n], sums over k; strides from row to row, in elements.
+     *
+     * @param type of A and B: F32, F64 (and then of C), or I8 (C is I32, or F32)
+     * @param accumulate whether the product is added to C
+     */
+    public record Spec(DType type, Form form, long m, long n, long k, long aStride, long bStride, long cStride,
+            boolean accumulate) {
+        public Spec {
+            Objects.requireNonNull(form);
+            if (type != DType.F32 && type != DType.F64 && type != DType.I8) {
+                throw new IllegalArgumentException("no product of " + type);
+            }
+            if (m < 0 || n < 0 || k < 0 || aStride < (form == Form.ATB ? m : k) || bStride < (form == Form.ABT ? k : n)
+                    || cStride < n) {
+                throw new IllegalArgumentException("no such product: " + form + " of m, n, k " + m + ", " + n + ", " + k
+                        + " with strides " + aStride + ", " + bStride + ", " + cStride);
+            }
+        }
+
+        /** Of contiguous matrices, overwriting C. */
+        public static Spec of(DType type, Form form, long m, long n, long k) {
+            return new Spec(type, form, m, n, k, form == Form.ATB ? m : k, form == Form.ABT ? k : n, n, false);
+        }
+
+        /** The same, but adding to C. */
+        public Spec accumulating() {
+            return new Spec(type, form, m, n, k, aStride, bStride, cStride, true);
+        }
+
+        /** Bytes of A from its first element to its last, for this many rows of C. */
+        private long aBytes(long rows) {
+            return form == Form.ATB ? bytes(type, k, rows, aStride) : bytes(type, rows, k, aStride);
+        }
+
+        private long bBytes() {
+            return form == Form.ABT ? bytes(type, n, k, bStride) : bytes(type, k, n, bStride);
+        }
+
+        private long cBytes(long rows) {
+            return bytes(type == DType.F64 ? DType.F64 : DType.F32, rows, n, cStride);
+        }
+
+        private static long bytes(DType type, long rows, long cols, long stride) {
+            return rows == 0 || cols == 0 ? 0 : type.bytes(Math.addExact(Math.multiplyExact(rows - 1, stride), cols));
+        }
+    }
+
+    /**
+     * Zero points and scales of int8 operands: {@code tp_gemm_affine}. Each is {@code NULL} for none, one value, or one for
+     * each row of C (A's) or column (B's).
+     *
+     * @param aZeros int8
+     * @param bZeros int8
+     * @param aScales f32, used only if C is f32
+     * @param bScales likewise
+     */
+    public record Affine(MemorySegment aZeros, MemorySegment bZeros, MemorySegment aScales, MemorySegment bScales) {
+        /** Neither zero points nor scales. */
+        public static final Affine NONE = new Affine(MemorySegment.NULL, MemorySegment.NULL, MemorySegment.NULL, MemorySegment.NULL);
+    }
+
+    private final Spec spec;
+    private final Workers workers;
+    private final Arena arena;
+    private final MemorySegment nativeSpec;
+    private final MemorySegment affine;
+    private final MemorySegment packed;
+    private final MemorySegment scratch;
+    private final long scratchShare;
+    private final long panels;
+    private final long panelColumns;
+    private final long rowGranule;
+    private boolean hasB;
+
+    /** Sizes of the packed panels and of one thread's scratch. */
+    private record Sizes(long panels, long panelColumns, long rowGranule, long packed, long scratch) {
+        static Sizes of(MemorySegment nativeSpec) {
+            try (Arena arena = Arena.ofConfined()) {
+                MemorySegment layout = tp_gemm_layout.allocate(arena);
+                Quantize.check("tp_gemm_layout_of", Kernels.tp_gemm_layout_of(nativeSpec, layout));
+                return new Sizes(tp_gemm_layout.panels(layout), tp_gemm_layout.panel_columns(layout),
+                        tp_gemm_layout.row_granule(layout), tp_gemm_layout.packed_bytes(layout),
+                        Math.ceilDiv(tp_gemm_layout.scratch_bytes(layout), 64L) * 64);
+            }
+        }
+    }
+
+    /**
+     * Prepares a product and allocates its memory.
+     *
+     * @param workers must outlive the product
+     */
+    public Gemm(Spec spec, Workers workers) {
+        this.spec = spec;
+        this.workers = workers;
+        arena = Arena.ofShared();
+        try {
+            nativeSpec = toNative(spec, arena);
+            affine = tp_gemm_affine.allocate(arena);
+            Sizes sizes = Sizes.of(nativeSpec);
+            panels = sizes.panels;
+            panelColumns = sizes.panelColumns;
+            rowGranule = sizes.rowGranule;
+            scratchShare = sizes.scratch;
+            packed = arena.allocate(sizes.packed, 64);
+            scratch = arena.allocate(Math.multiplyExact(sizes.scratch, workers.threads()), 64);
+        } catch (RuntimeException | Error e) {
+            arena.close();
+            throw e;
+        }
+    }
+
+    /** Bytes that a product allocates: packed B, and for each thread a block of packed A of at most 420 KB. */
+    public static long bytes(Spec spec, Workers workers) {
+        try (Arena arena = Arena.ofConfined()) {
+            Sizes sizes = Sizes.of(toNative(spec, arena));
+            return Math.addExact(sizes.packed, Math.multiplyExact(sizes.scratch, workers.threads()));
+        }
+    }
+
+    private static MemorySegment toNative(Spec spec, Arena arena) {
+        MemorySegment s = tp_gemm_spec.allocate(arena);
+        tp_gemm_spec.m(s, spec.m);
+        tp_gemm_spec.n(s, spec.n);
+        tp_gemm_spec.k(s, spec.k);
+        tp_gemm_spec.a_stride(s, spec.aStride);
+        tp_gemm_spec.b_stride(s, spec.bStride);
+        tp_gemm_spec.c_stride(s, spec.cStride);
+        tp_gemm_spec.type(s, spec.type == DType.F32 ? Kernels.TP_F32() : spec.type == DType.F64 ? Kernels.TP_F64() : Kernels.TP_I8());
+        tp_gemm_spec.form(s, spec.form.id);
+        tp_gemm_spec.accumulate(s, spec.accumulate ? 1 : 0);
+        return s;
+    }
+
+    public Spec spec() {
+        return spec;
+    }
+
+    /** Packs B, for all products that follow until the next B. It may be changed or freed afterwards. */
+    public Gemm pack(MemorySegment b) {
+        need("B", b, spec.bBytes());
+        hasB = false;
+        long worth = Math.max(PANELS_TOGETHER, (long) (WORTH / 8 / panelColumns / Math.max(1, spec.k)));
+        workers.run(panels, PANELS_TOGETHER, worth, (first, last, worker) ->
+                Quantize.check("tp_gemm_pack", Kernels.tp_gemm_pack(nativeSpec, first, last, b, packed)));
+        hasB = true;
+        return this;
+    }
+
+    /** C = op(A) op(B), or that added to C; for int8, C is int32. */
+    public void multiply(MemorySegment a, MemorySegment c) {
+        multiply(spec.m, a, c);
+    }
+
+    /** As above, but only the first {@code rows} rows of C: for batches of up to m rows. */
+    public void multiply(long rows, MemorySegment a, MemorySegment c) {
+        checkOperands(rows, a, c);
+        run(rows, (begin, end, first, last, own) -> Quantize.check("tp_gemm",
+                Kernels.tp_gemm(nativeSpec, begin, end, first, last, a, packed, c, own)));
+    }
+
+    /** The int8 product with zero points, in int32. */
+    public void multiplyToInt32(long rows, MemorySegment a, MemorySegment c, Affine values) {
+        multiplyInt8(rows, a, c, values, false);
+    }
+
+    /** The int8 product with zero points and scales, in f32. Not for products that add to C. */
+    public void multiplyToFloat(long rows, MemorySegment a, MemorySegment c, Affine values) {
+        if (spec.accumulate) {
+            throw new IllegalArgumentException("a product with scales cannot be added to C");
+        }
+        multiplyInt8(rows, a, c, values, true);
+    }
+
+    private void multiplyInt8(long rows, MemorySegment a, MemorySegment c, Affine values, boolean scaled) {
+        if (spec.type != DType.I8) {
+            throw new IllegalArgumentException("zero points and scales are for I8, not " + spec.type);
+        }
+        checkOperands(rows, a, c);
+        tp_gemm_affine.a_zero(affine, values.aZeros);
+        tp_gemm_affine.b_zero(affine, values.bZeros);
+        tp_gemm_affine.a_scale(affine, values.aScales);
+        tp_gemm_affine.b_scale(affine, values.bScales);
+        tp_gemm_affine.a_zero_step(affine, step("aZeros", values.aZeros, 1, rows));
+        tp_gemm_affine.b_zero_step(affine, step("bZeros", values.bZeros, 1, spec.n));
+        tp_gemm_affine.a_scale_step(affine, step("aScales", values.aScales, 4, rows));
+        tp_gemm_affine.b_scale_step(affine, step("bScales", values.bScales, 4, spec.n));
+        tp_gemm_affine.scaled(affine, scaled ? 1 : 0);
+        run(rows, (begin, end, first, last, own) -> Quantize.check("tp_gemm_int8",
+                Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own)));
+    }
+
+    /** 0 for one value, 1 for one to each line. */
+    private static int step(String name, MemorySegment values, int size, long lines) {
+        if (values.equals(MemorySegment.NULL)) {
+            return 0;
+        }
+        if (!values.isNative() || values.byteSize() != size && values.byteSize() < Math.multiplyExact(lines, size)) {
+            throw new IllegalArgumentException(name + " must be off-heap and hold one value or " + lines + ", but is " + values);
+        }
+        aligned(name, values, size);
+        return values.byteSize() == size ? 0 : 1;
+    }
+
+    private void checkOperands(long rows, MemorySegment a, MemorySegment c) {
+        if (rows < 0 || rows > spec.m) {
+            throw new IllegalArgumentException("rows must be from 0 to " + spec.m + ", but is " + rows);
+        }
+        if (!hasB) {
+            throw new IllegalStateException("pack B first");
+        }
+        need("A", a, spec.aBytes(rows));
+        need("C", c, spec.cBytes(rows));
+        aligned("C", c, spec.type == DType.F64 ? 8 : 4);
+    }
+
+    @FunctionalInterface
+    private interface Rectangle {
+        void run(long begin, long end, long first, long last, MemorySegment scratch);
+    }
+
+    /** Cuts C into rectangles: into rows as far as that goes, since columns have to pack the same rows of A again. */
+    private void run(long rows, Rectangle work) {
+        if (rows == 0 || panels == 0) {
+            return;
+        }
+        double worth = (double) rows * spec.n * spec.k / WORTH;
+        long wanted = workers.threads() == 1 ? 1 : (long) Math.clamp(worth, 1, (double) workers.threads() * PIECES);
+        long height = up(Math.max(Math.ceilDiv(rows, wanted), Math.min(rows, LEAST_ROWS)), rowGranule);
+        long down = Math.ceilDiv(rows, height);
+        long across = Math.clamp(spec.n / LEAST_COLUMNS, 1, Math.ceilDiv(wanted, down));
+        long width = Math.ceilDiv(panels, across);
+        long columns = Math.ceilDiv(panels, width);
+        workers.run(down * columns, 1, 1, (from, to, worker) -> {
+            MemorySegment own = scratch.asSlice(worker * scratchShare, scratchShare);
+            for (long piece = from; piece < to; piece++) {
+                long begin = piece / columns * height;
+                long first = piece % columns * width;
+                work.run(begin, Math.min(begin + height, rows), first, Math.min(first + width, panels), own);
+            }
+        });
+    }
+
+    private static long up(long n, long granule) {
+        return Math.ceilDiv(n, granule) * granule;
+    }
+
+    private static void need(String name, MemorySegment segment, long bytes) {
+        if (!segment.isNative()) {
+            throw new IllegalArgumentException(name + " must be off-heap");
+        }
+        if (segment.byteSize() < bytes) {
+            throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
+        }
+    }
+
+    private static void aligned(String name, MemorySegment segment, int size) {
+        if (segment.address() % size != 0) {
+            throw new IllegalArgumentException(name + " must lie at a multiple of " + size + " bytes");
+        }
+    }
+
+    @Override
+    public void close() {
+        if (arena.scope().isAlive()) {
+            arena.close();
+        }
+    }
+}

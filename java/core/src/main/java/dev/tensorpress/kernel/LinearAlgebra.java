@@ -1,0 +1,685 @@
+package dev.tensorpress.kernel;
+
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.bindings.tp_copying;
+import dev.tensorpress.bindings.tp_multiplication;
+import dev.tensorpress.tensor.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
+
+/**
+ * The building blocks of {@code tensorpress/svd.h} over several threads: products, norms, orthogonal factors, random
+ * matrices. Numerics are documented in that header. Everything is f64 unless a {@link View} says otherwise.
+ *
+ * <p>Results are the same for any number of threads. Memory for intermediate results is kept and used again, so that one object
+ * should serve many decompositions; one thread at a time may use it. Close it when done. Segments are off-heap and hold
+ * their matrix; sizes are the caller's to get right, only what the kernels can see is checked. Failures of a kernel are
+ * {@link KernelException}s.
+ */
+public final class LinearAlgebra implements AutoCloseable {
+    /** Reflections in a block. */
+    static final int PANEL = 32;
+    /** Multiplications worth a thread of their own, some 10 microseconds. */
+    private static final double WORTH = 1 << 18;
+    private static final long SCRATCH = 64 * 52224;
+
+    static {
+        dev.tensorpress.internal.NativeLibrary.load();
+    }
+
+    /**
+     * A matrix in memory.
+     *
+     * @param type F32 or F64
+     * @param stride elements from row to row
+     */
+    public record View(DType type, MemorySegment data, long stride) {
+        public View {
+            if (type != DType.F32 && type != DType.F64) {
+                throw new IllegalArgumentException("decompositions are of F32 or F64, not " + type);
+            }
+            if (!data.isNative()) {
+                throw new IllegalArgumentException("the matrix must be off-heap");
+            }
+        }
+
+        static View of(MemorySegment data, long stride) {
+            return new View(DType.F64, data, stride);
+        }
+
+        int id() {
+            return type == DType.F32 ? Kernels.TP_F32() : Kernels.TP_F64();
+        }
+    }
+
+    /** What one thread has for itself. */
+    private record Lane(MemorySegment multiplication, MemorySegment copying, MemorySegment scratch) {}
+
+    final Workers workers;
+    final Arena arena = Arena.ofShared();
+    private final Lane[] lanes;
+    private final Map<String, MemorySegment> buffers = new HashMap<>();
+    private final Map<String, Arena> owners = new HashMap<>();
+
+    /** @param workers must outlive this object */
+    public LinearAlgebra(Workers workers) {
+        this.workers = workers;
+        lanes = new Lane[workers.threads()];
+        for (int i = 0; i < lanes.length; i++) {
+            lanes[i] = new Lane(tp_multiplication.allocate(arena), tp_copying.allocate(arena), arena.allocate(SCRATCH, 64));
+        }
+    }
+
+    @Override
+    public void close() {
+        owners.values().forEach(Arena::close);
+        owners.clear();
+        buffers.clear();
+        if (arena.scope().isAlive()) {
+            arena.close();
+        }
+    }
+
+    /** A buffer for this many f64 that lives until the next, larger one of the same name. Its contents are left over. */
+    MemorySegment buffer(String name, long elements) {
+        MemorySegment held = buffers.get(name);
+        if (held == null || held.byteSize() < elements * 8) {
+            Arena old = owners.remove(name);
+            buffers.remove(name);
+            if (old != null) {
+                old.close();
+            }
+            Arena owner = Arena.ofShared();
+            owners.put(name, owner);
+            held = owner.allocate(Math.max(64, Math.multiplyExact(elements, 8)), 64);
+            buffers.put(name, held);
+        }
+        return held;
+    }
+
+    MemorySegment scratch(int worker) {
+        return lanes[worker].scratch;
+    }
+
+    /** Element (row, col) of an f64 matrix. */
+    static MemorySegment at(MemorySegment matrix, long index) {
+        return matrix.asSlice(index * 8);
+    }
+
+    private static double get(MemorySegment m, long i) {
+        return m.getAtIndex(JAVA_DOUBLE, i);
+    }
+
+    /** Runs lines over the threads if there is enough to do, {@code work} being multiplications. */
+    void spread(long lines, long granule, double work, Workers.Task task) {
+        double pieces = Math.min(4.0 * workers.threads(), work / WORTH);
+        long minimum = pieces <= 1 ? lines : (long) Math.ceil(lines / pieces);
+        workers.run(lines, granule, minimum, task);
+    }
+
+    // ---- products ----
+
+    /** One product: {@code tp_multiplication}. A transposed operand is stored as its transpose. */
+    record Product(View a, boolean aTransposed, View b, boolean bTransposed, MemorySegment c, long cStride, long m, long n,
+            long k, boolean lower, double alpha, double beta) {
+        void fill(MemorySegment s) {
+            tp_multiplication.m(s, m);
+            tp_multiplication.n(s, n);
+            tp_multiplication.k(s, k);
+            tp_multiplication.a_stride(s, a.stride());
+            tp_multiplication.b_stride(s, b.stride());
+            tp_multiplication.c_stride(s, cStride);
+            tp_multiplication.a_type(s, a.id());
+            tp_multiplication.b_type(s, b.id());
+            tp_multiplication.a_transposed(s, aTransposed ? 1 : 0);
+            tp_multiplication.b_transposed(s, bTransposed ? 1 : 0);
+            tp_multiplication.lower(s, lower ? 1 : 0);
+            tp_multiplication.alpha(s, alpha);
+            tp_multiplication.beta(s, beta);
+        }
+
+        /** The same for some columns of B and C. */
+        Product columns(long begin, long end) {
+            View part = new View(b.type(), b.data().asSlice(b.type().bytes(bTransposed ? begin * b.stride() : begin)),
+                    b.stride());
+            return new Product(a, aTransposed, part, bTransposed, at(c, begin), cStride, m, end - begin, k, lower, alpha, beta);
+        }
+
+        void run(MemorySegment spec, long begin, long end, MemorySegment scratch) {
+            Quantize.check("tp_multiply", Kernels.tp_multiply(spec, begin, end, a.data(), b.data(), c, scratch));
+        }
+    }
+
+    /** On all threads. */
+    void multiply(Product p) {
+        MemorySegment spec = lanes[0].multiplication;
+        p.fill(spec);
+        double work = (double) p.m * p.n * p.k;
+        if (p.m < p.n && !p.lower && work >= WORTH) {
+            // Cut along the longer side, so that no two threads pack the same part of B.
+            long least = (p.n + workers.threads() - 1) / workers.threads();
+            workers.run(p.n, 24, least, (begin, end, worker) -> multiply(p.columns(begin, end), worker));
+            return;
+        }
+        // Each range packs B anew, so there are no more of them than threads; but rows of a triangle differ in length.
+        long minimum = work < WORTH ? p.m : p.lower ? 96 : (p.m + workers.threads() - 1) / workers.threads();
+        workers.run(p.m, 8, minimum, (begin, end, worker) -> p.run(spec, begin, end, lanes[worker].scratch));
+    }
+
+    /** On the thread that calls. */
+    void multiply(Product p, int worker) {
+        p.fill(lanes[worker].multiplication);
+        p.run(lanes[worker].multiplication, 0, p.m, lanes[worker].scratch);
+    }
+
+    /** C = A B or variants; f64 [m, n]. */
+    void multiply(View a, boolean ta, View b, boolean tb, MemorySegment c, long m, long n, long k) {
+        multiply(new Product(a, ta, b, tb, c, n, m, n, k, false, 1, 0));
+    }
+
+    /**
+     * The symmetric rank-k update G = A A<sup>T</sup> (A [n, k]), or A<sup>T</sup> A with {@code transposed} (A [k, n]), times
+     * {@code factor}: the lower triangle of G [n, n], which is f64 without gaps.
+     */
+    public void gram(View a, boolean transposed, long n, long k, double factor, MemorySegment g) {
+        multiply(new Product(a, transposed, a, !transposed, g, n, n, n, k, true, factor, 0));
+    }
+
+    // ---- copies, norms ----
+
+    void copy(View in, long rows, long cols, View out, boolean transposed, double factor, MemorySegment order,
+            MemorySegment factors) {
+        MemorySegment spec = lanes[0].copying;
+        fillCopy(spec, in, rows, cols, out, transposed, factor);
+        spread(rows, 16, 2.0 * rows * cols, (begin, end, worker) -> Quantize.check("tp_copy_rows",
+                Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data())));
+    }
+
+    /** Only the first {@code count} rows of the result. */
+    void copy(View in, long rows, long cols, View out, long count, boolean transposed, MemorySegment order,
+            MemorySegment factors) {
+        MemorySegment spec = lanes[0].copying;
+        fillCopy(spec, in, rows, cols, out, transposed, 1);
+        spread(count, 16, 2.0 * count * cols, (begin, end, worker) -> Quantize.check("tp_copy_rows",
+                Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data())));
+    }
+
+    void copy(View in, long rows, long cols, View out, MemorySegment order, int worker) {
+        MemorySegment spec = lanes[worker].copying;
+        fillCopy(spec, in, rows, cols, out, false, 1);
+        Quantize.check("tp_copy_rows",
+                Kernels.tp_copy_rows(spec, 0, rows, order, MemorySegment.NULL, in.data(), out.data()));
+    }
+
+    private static void fillCopy(MemorySegment spec, View in, long rows, long cols, View out, boolean transposed,
+            double factor) {
+        tp_copying.rows(spec, rows);
+        tp_copying.cols(spec, cols);
+        tp_copying.in_stride(spec, in.stride());
+        tp_copying.out_stride(spec, out.stride());
+        tp_copying.in_type(spec, in.id());
+        tp_copying.out_type(spec, out.id());
+        tp_copying.transposed(spec, transposed ? 1 : 0);
+        tp_copying.factor(spec, factor);
+    }
+
+    void copy(View in, long rows, long cols, View out, double factor, int worker) {
+        MemorySegment spec = lanes[worker].copying;
+        fillCopy(spec, in, rows, cols, out, false, factor);
+        Quantize.check("tp_copy_rows", Kernels.tp_copy_rows(spec, 0, rows, MemorySegment.NULL, MemorySegment.NULL,
+                in.data(), out.data()));
+    }
+
+    /** On the thread that calls. */
+    void rowNorms(View a, long rows, long cols, MemorySegment sums, MemorySegment largest, int unused) {
+        Quantize.check("tp_row_norms", Kernels.tp_row_norms(a.id(), rows, cols, a.stride(), 0, rows, a.data(), sums, largest));
+    }
+
+    /** Sums of squares of the rows to {@code sums}, largest magnitudes to {@code largest}. */
+    void rowNorms(View a, long rows, long cols, MemorySegment sums, MemorySegment largest) {
+        spread(rows, 1, (double) rows * cols, (begin, end, worker) -> Quantize.check("tp_row_norms",
+                Kernels.tp_row_norms(a.id(), rows, cols, a.stride(), begin, end, a.data(), sums, largest)));
+    }
+
+    /**
+     * The sum of squares of a matrix, added up row by row.
+     *
+     * @throws KernelException with {@link KernelException#NONFINITE} if it holds NaN or infinity
+     */
+    public double sumOfSquares(View a, long rows, long cols) {
+        MemorySegment sums = buffer("sums", Math.max(1, rows));
+        MemorySegment largest = buffer("largest", Math.max(1, rows));
+        rowNorms(a, rows, cols, sums, largest);
+        double sum = 0;
+        for (long i = 0; i < rows; i++) {
+            sum += get(sums, i);
+        }
+        return sum;
+    }
+
+    /** Elements 0 .. n - 1 of the sequence of standard normal numbers with this seed and stream: {@code tp_gaussian}. */
+    public void gaussian(long seed, long stream, long n, DType type, MemorySegment out) {
+        int id = new View(type, out, 0).id();
+        spread(n, 256, 16.0 * n, (begin, end, worker) -> Quantize.check("tp_gaussian",
+                Kernels.tp_gaussian(seed, stream, begin, end, id, out.asSlice(type.bytes(begin)))));
+    }
+
+    // ---- Householder ----
+
+    /**
+     * The reflections of a factorisation, in blocks of {@link #PANEL}: V [count, n] and each block's T. Row i of V is zero from
+     * column i on ({@code leading}) or before it.
+     */
+    record Reflections(long count, long n, MemorySegment v, MemorySegment t, boolean leading) {}
+
+    /**
+     * A [rows, n] H_0 H_1 .. = L, in place: the transposed of a QR factorisation.
+     *
+     * @param name of the buffers for the reflections
+     */
+    Reflections reflect(long rows, long n, MemorySegment a, String name) {
+        long count = Math.min(rows, n);
+        MemorySegment v = buffer(name + " v", Math.max(1, count * n));
+        MemorySegment t = buffer(name + " t", Math.max(1, (count + PANEL) * PANEL));
+        Reflections all = new Reflections(count, n, v, t, false);
+        for (long first = 0; first < count; first += PANEL) {
+            long width = Math.min(PANEL, count - first);
+            Quantize.check("tp_reflect_panel",
+                    Kernels.tp_reflect_panel(rows, n, n, first, width, a, n, at(v, first * n), at(t, first * PANEL)));
+            long after = first + width;
+            applyBlock(all, first, false, at(a, after * n), rows - after);
+        }
+        return all;
+    }
+
+    /** X -= ((X V^T) T) V for the rows of X, or with T^T. */
+    private void applyBlock(Reflections r, long first, boolean inverse, MemorySegment x, long rows) {
+        long width = Math.min(PANEL, r.count - first);
+        if (rows <= 0) {
+            return;
+        }
+        MemorySegment p = buffer("reflected", rows * 2 * PANEL);
+        MemorySegment q = at(p, rows * PANEL);
+        long from = r.leading ? 0 : first;
+        long cols = (r.leading ? Math.min(r.n, first + width) : r.n) - from;
+        View v = View.of(at(r.v, first * r.n + from), r.n);
+        View t = View.of(at(r.t, first * PANEL), width);
+        spread(rows, 8, 2.0 * rows * width * cols, (begin, end, worker) -> {
+            long m = end - begin;
+            MemorySegment own = at(x, begin * r.n + from);
+            MemorySegment a = at(p, begin * PANEL);
+            MemorySegment b = at(q, begin * PANEL);
+            multiply(new Product(View.of(own, r.n), false, v, true, a, width, m, width, cols, false, 1, 0), worker);
+            multiply(new Product(View.of(a, width), false, t, inverse, b, width, m, width, width, false, 1, 0), worker);
+            multiply(new Product(View.of(b, width), false, v, false, own, r.n, m, cols, width, false, -1, 1), worker);
+        });
+    }
+
+    /** X H_0 H_1 .. for the rows of X [rows, n]; with {@code inverse} X .. H_1 H_0. */
+    void apply(Reflections r, boolean inverse, MemorySegment x, long rows) {
+        for (long k = 0; k < r.count; k += PANEL) {
+            long last = (r.count - 1) / PANEL * PANEL;
+            applyBlock(r, inverse ? last - k : k, inverse, x, rows);
+        }
+    }
+
+    /** Rows [from, to) of Q^T, Q = H_0 H_1 ..: orthonormal. */
+    void orthogonalRows(Reflections r, long from, long to, MemorySegment out) {
+        out.asSlice(0, (to - from) * r.n * 8).fill((byte) 0);
+        for (long i = from; i < to; i++) {
+            out.setAtIndex(JAVA_DOUBLE, (i - from) * r.n + i, 1);
+        }
+        apply(r, true, out, to - from);
+    }
+
+    /**
+     * Orthonormal rows with the span of the rows of X [rows, n], rows at most n, in place, f64 without gaps: CholeskyQR2
+     * (Fukaya et al., 2014), or Householder reflections where a Gram matrix is not safely positive definite.
+     *
+     * @return whether CholeskyQR2 sufficed
+     */
+    public boolean orthonormalize(long rows, long n, MemorySegment x) {
+        if (rows > n) {
+            throw new IllegalArgumentException("no " + rows + " orthonormal vectors of length " + n);
+        }
+        if (rows == 0) {
+            return true;
+        }
+        MemorySegment g = buffer("cholesky", rows * rows);
+        MemorySegment inverse = buffer("inverse", rows * rows);
+        MemorySegment y = buffer("orthonormal", rows * n);
+        MemorySegment from = x;
+        for (int pass = 0; pass < 2; pass++) {
+            gram(View.of(from, n), false, rows, n, 1, g);
+            // The second Gram matrix is nearly the unit matrix if the first factor was accurate to half the digits.
+            if (!cholesky(rows, g) || pass == 0 && !safe(rows, g)) {
+                Reflections r = reflect(rows, n, x, "orthonormalize");
+                orthogonalRows(r, 0, rows, x);
+                return false;
+            }
+            // L^-1 X: from the solutions of Y L^T = I, which are the rows of L^-T.
+            inverse.asSlice(0, rows * rows * 8).fill((byte) 0);
+            for (long i = 0; i < rows; i++) {
+                inverse.setAtIndex(JAVA_DOUBLE, i * rows + i, 1);
+            }
+            solve(rows, g, rows, inverse);
+            MemorySegment to = pass == 0 ? y : x;
+            multiply(View.of(inverse, rows), true, View.of(from, n), false, to, rows, n, rows);
+            from = to;
+        }
+        return true;
+    }
+
+    private static boolean cholesky(long n, MemorySegment g) {
+        int status = Kernels.tp_cholesky(n, n, g);
+        if (status == Kernels.TP_ERR_INDEFINITE()) {
+            return false;
+        }
+        Quantize.check("tp_cholesky", status);
+        return true;
+    }
+
+    /** Whether the diagonal of L shows a condition below 1e7, so that one pass leaves errors of at most 1e-2. */
+    private static boolean safe(long n, MemorySegment l) {
+        double least = Double.MAX_VALUE;
+        double most = 0;
+        for (long i = 0; i < n; i++) {
+            least = Math.min(least, get(l, i * n + i));
+            most = Math.max(most, get(l, i * n + i));
+        }
+        return least > most * 1e-6;
+    }
+
+    /** Rows of X [rows, n]: X L^T = B in place, L lower triangular. */
+    public void solve(long n, MemorySegment l, long rows, MemorySegment x) {
+        spread(rows, 4, 0.5 * rows * n * n, (begin, end, worker) -> Quantize.check("tp_triangular_solve",
+                Kernels.tp_triangular_solve(n, n, l, 0, n, begin, end, x)));
+    }
+
+    // ---- symmetric eigenproblem ----
+
+    private static final int LEAF = 32;
+
+    /**
+     * Eigenvalues and eigenvectors of a symmetric matrix by tridiagonalisation and divide and conquer.
+     *
+     * @param a lower triangle of [n, n]; destroyed
+     * @param values n eigenvalues, descending
+     * @param z [n, n]: row i is the i-th eigenvector
+     */
+    public void symmetricEigen(long n, MemorySegment a, MemorySegment values, MemorySegment z) {
+        if (n == 0) {
+            return;
+        }
+        MemorySegment d = buffer("eigen d", n);
+        MemorySegment e = buffer("eigen e", n);
+        MemorySegment tau = buffer("eigen tau", n);
+        MemorySegment q = buffer("eigen q", n * n);
+        tau.setAtIndex(JAVA_DOUBLE, 0, 0);
+        q.asSlice(0, n * 8).fill((byte) 0);
+        tridiagonalize(n, a, d, e, q, tau);
+        conquer(n, d, e, values, z);
+        MemorySegment t = buffer("eigen t", (n + PANEL) * PANEL);
+        long blocks = (n + PANEL - 1) / PANEL;
+        workers.run(blocks, 1, 1, (begin, end, worker) -> {
+            for (long b = begin; b < end; b++) {
+                long first = b * PANEL;
+                Quantize.check("tp_reflect_factor", Kernels.tp_reflect_factor(Math.min(PANEL, n - first), n, n,
+                        at(q, first * n), at(tau, first), at(t, first * PANEL)));
+            }
+        });
+        apply(new Reflections(n, n, q, t, true), false, z, n);
+    }
+
+    /**
+     * Eigenvalues alone: a fraction of the work.
+     *
+     * @param a lower triangle of [n, n]; destroyed
+     * @param values n eigenvalues, descending
+     */
+    public void symmetricEigenvalues(long n, MemorySegment a, MemorySegment values) {
+        MemorySegment e = buffer("eigen e", n);
+        MemorySegment d = buffer("eigen d", n);
+        tridiagonalize(n, a, d, e, buffer("eigen q", n * n), buffer("eigen tau", n));
+        Quantize.check("tp_tridiagonal_ql", Kernels.tp_tridiagonal_ql(n, d, e, 0, 0, MemorySegment.NULL));
+        for (long i = 0; i < n; i++) {
+            values.setAtIndex(JAVA_DOUBLE, i, get(d, n - 1 - i));
+        }
+    }
+
+    private void tridiagonalize(long n, MemorySegment a, MemorySegment d, MemorySegment e, MemorySegment q,
+            MemorySegment tau) {
+        MemorySegment vw = buffer("eigen vw", 2 * PANEL * n);
+        MemorySegment wv = buffer("eigen wv", 2 * PANEL * n);
+        for (long last = n; last > 1; ) {
+            long count = Math.min(PANEL, last - 1);
+            Quantize.check("tp_tridiagonal_panel", Kernels.tp_tridiagonal_panel(n, n, last, count, a, d, e, n, q, tau,
+                    vw, wv, lanes[0].scratch.byteSize() >= 16 * n ? lanes[0].scratch : buffer("eigen y", 2 * n)));
+            last -= count;
+            multiply(new Product(View.of(vw, n), true, View.of(wv, n), false, a, n, last, last, 2 * count, true, -1, 1));
+        }
+        d.setAtIndex(JAVA_DOUBLE, 0, get(a, 0));
+    }
+
+    /** Arrays of one merge, at the merge's own offset in arrays for all. */
+    private final class Merge {
+        final long n;
+        final long off;
+        final long split;
+        final MemorySegment d;
+        final MemorySegment e;
+        final MemorySegment q;
+
+        Merge(long total, long off, long size, MemorySegment d, MemorySegment e, MemorySegment q) {
+            this.n = total;
+            this.off = off;
+            this.split = size / 2;
+            this.d = d;
+            this.e = e;
+            this.q = q;
+        }
+
+        /**
+         * @param worker the only thread, or -1 for all of them
+         * @param descending order of the result
+         */
+        void run(long size, int worker, boolean descending) {
+            long coupling = off + split - 1;
+            double rho = get(e, coupling);
+            MemorySegment own = at(q, off * n + off);
+            MemorySegment dOwn = at(d, off);
+            MemorySegment z = at(buffers.get("merge z"), off);
+            MemorySegment keptD = at(buffers.get("merge d"), off);
+            MemorySegment keptZ = at(buffers.get("merge kept z"), off);
+            MemorySegment lambda = at(buffers.get("merge lambda"), off);
+            MemorySegment weights = at(buffers.get("merge weights"), off);
+            MemorySegment order = at(buffers.get("merge order"), off);
+            MemorySegment slots = at(buffers.get("merge slots"), off);
+            MemorySegment bySlot = at(buffers.get("merge by slot"), off);
+            MemorySegment ints = at(buffers.get("merge ints"), 2 * off);
+            MemorySegment counts = at(buffers.get("merge counts"), 4 * off);
+            MemorySegment delta = at(buffers.get("merge delta"), off * n);
+            MemorySegment s = at(buffers.get("merge s"), off * n);
+            MemorySegment gathered = at(buffers.get("merge rows"), off * n + off);
+            MemorySegment result = delta;
+            double half = Math.sqrt(0.5);
+            for (long i = 0; i < size; i++) {
+                z.setAtIndex(JAVA_DOUBLE, i, i < split ? half * get(own, i * n + split - 1)
+                        : half * Math.copySign(1, rho) * get(own, i * n + split));
+            }
+            if (rho == 0) {
+                counts.setAtIndex(JAVA_LONG, 0, 0);
+                for (long i = 0; i < size; i++) {
+                    order.setAtIndex(JAVA_LONG, i, i);
+                    slots.setAtIndex(JAVA_LONG, i, i);
+                    keptD.setAtIndex(JAVA_DOUBLE, i, get(dOwn, i));
+                }
+            } else {
+                Quantize.check("tp_merge_deflate", Kernels.tp_merge_deflate(size, split, 2 * Math.abs(rho), dOwn, z, n,
+                        own, keptD, keptZ, order, slots, ints, counts, counts.asSlice(8), counts.asSlice(16)));
+            }
+            long count = counts.getAtIndex(JAVA_LONG, 0);
+            long first = counts.getAtIndex(JAVA_LONG, 1);
+            long second = counts.getAtIndex(JAVA_LONG, 2);
+            double work = 8.0 * count * count;
+            each(worker, count, 10 * work, (begin, end, w) -> Quantize.check("tp_merge_roots",
+                    Kernels.tp_merge_roots(count, 2 * Math.abs(rho), keptD, keptZ, begin, end, lambda, delta)));
+            each(worker, count, work, (begin, end, w) -> Quantize.check("tp_merge_weights",
+                    Kernels.tp_merge_weights(count, keptD, keptZ, delta, begin, end, weights)));
+            each(worker, count, work, (begin, end, w) -> Quantize.check("tp_merge_vectors",
+                    Kernels.tp_merge_vectors(count, weights, delta, slots, begin, end, s)));
+            for (long i = 0; i < size; i++) {
+                bySlot.setAtIndex(JAVA_LONG, slots.getAtIndex(JAVA_LONG, i), order.getAtIndex(JAVA_LONG, i));
+            }
+            // Rows of Q by slot; delta is not needed any more and takes the result.
+            View rows = View.of(gathered, n);
+            if (worker < 0) {
+                copy(View.of(own, n), size, size, rows, false, 1, bySlot, MemorySegment.NULL);
+            } else {
+                copy(View.of(own, n), size, size, rows, bySlot, worker);
+            }
+            if (count > 0) {
+                product(new Product(View.of(s, count), false, rows, false, result, size, count, split, second, false, 1,
+                        0), worker);
+                product(new Product(View.of(at(s, first), count), false, View.of(at(gathered, first * n + split), n), false,
+                        at(result, split), size, count, size - split, count - first, false, 1, 0), worker);
+            }
+            // Back in the order of the eigenvalues: first those of the product, then the rows that were left alone.
+            Long[] sorted = new Long[(int) size];
+            double[] value = new double[(int) size];
+            for (int i = 0; i < size; i++) {
+                sorted[i] = (long) i;
+                value[i] = i < count ? get(lambda, i) : get(keptD, i);
+            }
+            Arrays.sort(sorted, (x, y) -> Double.compare(value[descending ? y.intValue() : x.intValue()],
+                    value[descending ? x.intValue() : y.intValue()]));
+            for (int i = 0; i < size; i++) {
+                order.setAtIndex(JAVA_LONG, i, sorted[i]);
+                dOwn.setAtIndex(JAVA_DOUBLE, i, value[sorted[i].intValue()]);
+            }
+            Workers.Task back = (begin, end, w) -> {
+                for (long i = begin; i < end; i++) {
+                    long row = order.getAtIndex(JAVA_LONG, i);
+                    MemorySegment from = row < count ? at(result, row * size) : at(gathered, row * n);
+                    MemorySegment.copy(from, 0, own, i * n * 8, size * 8);
+                }
+            };
+            each(worker, size, 0.5 * size * size, back);
+        }
+
+        private void each(int worker, long lines, double work, Workers.Task task) {
+            if (lines == 0) {
+                return;
+            }
+            if (worker >= 0) {
+                task.run(0, lines, worker);
+            } else {
+                spread(lines, 8, work, task);
+            }
+        }
+
+        private void product(Product p, int worker) {
+            if (worker >= 0) {
+                multiply(p, worker);
+            } else {
+                multiply(p);
+            }
+        }
+    }
+
+    private void conquer(long n, MemorySegment d, MemorySegment e, MemorySegment values, MemorySegment q) {
+        for (String name : new String[] {"z", "d", "kept z", "lambda", "weights", "order", "slots", "by slot"}) {
+            buffer("merge " + name, n);
+        }
+        buffer("merge ints", 2 * n);
+        buffer("merge counts", 4 * n);
+        buffer("merge delta", n * n);
+        buffer("merge s", n * n);
+        buffer("merge rows", n * n);
+        long[][] levels = levels(n);
+        // Tear the matrix at every boundary there will be.
+        long[] finest = levels[levels.length - 1];
+        for (int i = 1; i + 1 < finest.length; i++) {
+            long at = finest[i];
+            double coupling = Math.abs(get(e, at - 1));
+            d.setAtIndex(JAVA_DOUBLE, at - 1, get(d, at - 1) - coupling);
+            d.setAtIndex(JAVA_DOUBLE, at, get(d, at) - coupling);
+        }
+        spread(n, 1, 0.25 * n * n, (begin, end, worker) ->
+                q.asSlice(begin * n * 8, (end - begin) * n * 8).fill((byte) 0));
+        MemorySegment couplings = buffer("merge couplings", n);
+        MemorySegment.copy(e, 0, couplings, 0, n * 8);
+        workers.run(finest.length - 1, 1, 1, (begin, end, worker) -> {
+            for (long i = begin; i < end; i++) {
+                long off = finest[(int) i];
+                long size = finest[(int) i + 1] - off;
+                for (long k = 0; k < size; k++) {
+                    q.setAtIndex(JAVA_DOUBLE, (off + k) * n + off + k, 1);
+                }
+                Quantize.check("tp_tridiagonal_ql",
+                        Kernels.tp_tridiagonal_ql(size, at(d, off), at(e, off), size, n, at(q, off * n + off)));
+            }
+        });
+        for (int level = levels.length - 2; level >= 0; level--) {
+            long[] bounds = levels[level];
+            boolean top = level == 0;
+            if (bounds.length - 1 >= workers.threads() && (bounds[1] - bounds[0]) <= 256 && !top) {
+                workers.run(bounds.length - 1, 1, 1, (begin, end, worker) -> {
+                    for (int i = (int) begin; i < end; i++) {
+                        new Merge(n, bounds[i], bounds[i + 1] - bounds[i], d, couplings, q)
+                                .run(bounds[i + 1] - bounds[i], worker, false);
+                    }
+                });
+            } else {
+                for (int i = 0; i + 1 < bounds.length; i++) {
+                    new Merge(n, bounds[i], bounds[i + 1] - bounds[i], d, couplings, q)
+                            .run(bounds[i + 1] - bounds[i], -1, top);
+                }
+            }
+        }
+        if (levels.length == 1) {
+            reverse(n, d, q);
+        }
+        MemorySegment.copy(d, 0, values, 0, n * 8);
+    }
+
+    /** Boundaries of the parts, level by level, each level halving those of the one before, down to {@link #LEAF}. */
+    private static long[][] levels(long n) {
+        int depth = 1;
+        for (long size = n; size > LEAF; size = (size + 1) / 2) {
+            depth++;
+        }
+        long[][] levels = new long[depth][];
+        levels[0] = new long[] {0, n};
+        for (int i = 1; i < depth; i++) {
+            long[] above = levels[i - 1];
+            long[] below = new long[above.length * 2 - 1];
+            for (int k = 0; k + 1 < above.length; k++) {
+                below[2 * k] = above[k];
+                below[2 * k + 1] = above[k] + (above[k + 1] - above[k]) / 2;
+            }
+            below[below.length - 1] = n;
+            levels[i] = below;
+        }
+        return levels;
+    }
+
+    private static void reverse(long n, MemorySegment d, MemorySegment q) {
+        for (long i = 0, j = n - 1; i < j; i++, j--) {
+            double t = get(d, i);
+            d.setAtIndex(JAVA_DOUBLE, i, get(d, j));
+            d.setAtIndex(JAVA_DOUBLE, j, t);
+            for (long k = 0; k < n; k++) {
+                double x = get(q, i * n + k);
+                q.setAtIndex(JAVA_DOUBLE, i * n + k, get(q, j * n + k));
+                q.setAtIndex(JAVA_DOUBLE, j * n + k, x);
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+package dev.tensorpress.kernel;
+
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+
+import dev.tensorpress.kernel.LinearAlgebra.View;
+import dev.tensorpress.tensor.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+
+/**
+ * Principal components of a data matrix X [samples, features] of f32 or f64: the right singular vectors of X less the mean of
+ * each feature, by {@link Svd}. The variance along a component is the square of its singular value over samples - 1.
+ *
+ * <p>Components are orthonormal and come by falling variance; in the scores of the data itself the entry of largest magnitude
+ * of each component is positive. Everything here is f64, whatever X is; variances are accurate to f64 precision
+ * relative to the largest, those of a truncated fit to what its certificate says. Results are the same for any number of threads.
+ *
+ * <p>NaN and infinity are a {@link KernelException} with status {@link KernelException#NONFINITE}. A fit takes three times the
+ * memory of X in f64. It may be used by one thread at a time. Close it when done.
+ */
+public final class Pca implements AutoCloseable {
+    private final Arena arena = Arena.ofShared();
+    private final long samples;
+    private final long features;
+    private final long rank;
+    private final double[] variance;
+    private final double total;
+    private final MemorySegment mean;
+    private final MemorySegment components;
+
+    /**
+     * All min(samples, features) components.
+     *
+     * @param data at least one sample and one feature
+     */
+    public static Pca of(View data, long samples, long features, Workers workers) {
+        return new Pca(data, samples, features, 0, 1, workers);
+    }
+
+    /**
+     * The first components, by a truncated decomposition where that is faster: up to 2 % of the remaining standard deviation may
+     * be lost to rounding off iterations.
+     *
+     * @param rank 1 to min(samples, features)
+     */
+    public static Pca ofRank(View data, long samples, long features, long rank, Workers workers) {
+        if (rank < 1 || rank > Math.min(samples, features)) {
+            throw new IllegalArgumentException("the rank must be in 1 .. " + Math.min(samples, features) + ", but is " + rank);
+        }
+        return new Pca(data, samples, features, rank, 1, workers);
+    }
+
+    /**
+     * As few components as explain this part of the variance, at least one.
+     *
+     * @param share above 0, at most 1
+     */
+    public static Pca ofVariance(View data, long samples, long features, double share, Workers workers) {
+        if (!(share > 0 && share <= 1)) {
+            throw new IllegalArgumentException("the share of the variance must be above 0 and at most 1, but is " + share);
+        }
+        return new Pca(data, samples, features, 0, share, workers);
+    }
+
+    /** @param wanted components; 0 for as many as explain {@code share} */
+    private Pca(View data, long samples, long features, long wanted, double share, Workers workers) {
+        if (samples < 1 || features < 1) {
+            throw new IllegalArgumentException("no components of " + samples + " samples of " + features + " features");
+        }
+        this.samples = samples;
+        this.features = features;
+        long all = Math.min(samples, features);
+        long found = wanted == 0 ? all : wanted;
+        try (Arena work = Arena.ofShared(); LinearAlgebra la = new LinearAlgebra(workers); Svd svd = new Svd(workers)) {
+            check("data", data.data(), data.type(), samples, features, data.stride());
+            mean = arena.allocate(features * 8, 64);
+            MemorySegment centered = work.allocate(Math.multiplyExact(samples * 8, features), 64);
+            la.sumOfSquares(data, samples, features); // refuses NaN and infinity
+            la.copy(data, samples, features, View.of(centered, features), false, 1, MemorySegment.NULL, MemorySegment.NULL);
+            center(centered, workers);
+            View x = View.of(centered, features);
+            total = la.sumOfSquares(x, samples, features) / Math.max(1, samples - 1);
+            MemorySegment u = work.allocate(samples * found * 8, 64);
+            MemorySegment s = work.allocate(found * 8, 64);
+            MemorySegment vt = work.allocate(found * features * 8, 64);
+            if (wanted == 0) {
+                svd.full(x, samples, features, u, s, vt);
+            } else {
+                svd.truncated(x, samples, features, wanted, new Svd.Options(0, 3, 0.02, false), u, s, vt);
+            }
+            double[] variances = new double[Math.toIntExact(found)];
+            for (int i = 0; i < variances.length; i++) {
+                double value = s.getAtIndex(JAVA_DOUBLE, i);
+                variances[i] = value * value / Math.max(1, samples - 1);
+            }
+            rank = wanted == 0 ? enough(variances, total, share) : wanted;
+            variance = Arrays.copyOf(variances, Math.toIntExact(rank));
+            components = arena.allocate(rank * features * 8, 64).copyFrom(vt.asSlice(0, rank * features * 8));
+        } catch (RuntimeException | Error e) {
+            arena.close();
+            throw e;
+        }
+    }
+
+    private static int enough(double[] variances, double total, double share) {
+        double sum = 0;
+        for (int i = 0; i < variances.length; i++) {
+            sum += variances[i];
+            if (share < 1 && sum >= share * total) {
+                return i + 1;
+            }
+        }
+        return variances.length;
+    }
+
+    /** Sums over samples in a fixed order, feature by feature, then the difference. */
+    private void center(MemorySegment x, Workers workers) {
+        workers.run(features, 8, 64, (begin, end, worker) -> {
+            for (long i = 0; i < samples; i++) {
+                for (long j = begin; j < end; j++) {
+                    mean.setAtIndex(JAVA_DOUBLE, j,
+                            mean.getAtIndex(JAVA_DOUBLE, j) + x.getAtIndex(JAVA_DOUBLE, i * features + j));
+                }
+            }
+            for (long j = begin; j < end; j++) {
+                mean.setAtIndex(JAVA_DOUBLE, j, mean.getAtIndex(JAVA_DOUBLE, j) / samples);
+            }
+            shift(x, samples, begin, end, -1);
+        });
+    }
+
+    /** Adds the mean {@code times} times. */
+    private void shift(MemorySegment x, long rows, long begin, long end, int times) {
+        for (long i = 0; i < rows; i++) {
+            for (long j = begin; j < end; j++) {
+                long at = i * features + j;
+                x.setAtIndex(JAVA_DOUBLE, at, x.getAtIndex(JAVA_DOUBLE, at) + times * mean.getAtIndex(JAVA_DOUBLE, j));
+            }
+        }
+    }
+
+    /** Number of components. */
+    public long rank() {
+        return rank;
+    }
+
+    /** Number of features. */
+    public long features() {
+        return features;
+    }
+
+    /** The mean of each feature: f64 [features]. */
+    public MemorySegment mean() {
+        return mean.asReadOnly();
+    }
+
+    /** The components as rows: f64 [rank, features]. */
+    public MemorySegment components() {
+        return components.asReadOnly();
+    }
+
+    /** The variance along each component, over samples - 1; 0 for a single sample. */
+    public double[] variance() {
+        return variance.clone();
+    }
+
+    /** The same as parts of {@link #totalVariance}; 0 if that is 0. */
+    public double[] varianceRatio() {
+        double[] ratio = variance.clone();
+        for (int i = 0; i < ratio.length; i++) {
+            ratio[i] = total == 0 ? 0 : ratio[i] / total;
+        }
+        return ratio;
+    }
+
+    /** The sum of the variances of all features. */
+    public double totalVariance() {
+        return total;
+    }
+
+    /**
+     * Scores: (X - mean) C<sup>T</sup>.
+     *
+     * @param data [rows, features], these or other samples
+     * @param scores receives f64 [rows, rank]
+     */
+    public void transform(View data, long rows, MemorySegment scores, Workers workers) {
+        check("data", data.data(), data.type(), rows, features, data.stride());
+        check("scores", scores, DType.F64, rows, rank, rank);
+        if (rows == 0) {
+            return;
+        }
+        try (Arena work = Arena.ofShared(); LinearAlgebra la = new LinearAlgebra(workers)) {
+            MemorySegment centered = work.allocate(Math.multiplyExact(rows * 8, features), 64);
+            la.sumOfSquares(data, rows, features);
+            la.copy(data, rows, features, View.of(centered, features), false, 1, MemorySegment.NULL, MemorySegment.NULL);
+            workers.run(features, 8, 64, (begin, end, worker) -> shift(centered, rows, begin, end, -1));
+            la.multiply(View.of(centered, features), false, View.of(components, features), true, scores, rows, rank, features);
+        }
+    }
+
+    /**
+     * What the scores stand for: scores C + mean.
+     *
+     * @param scores f64 [rows, rank]
+     * @param data receives f64 [rows, features]
+     */
+    public void inverse(MemorySegment scores, long rows, MemorySegment data, Workers workers) {
+        check("scores", scores, DType.F64, rows, rank, rank);
+        check("data", data, DType.F64, rows, features, features);
+        if (rows == 0) {
+            return;
+        }
+        try (LinearAlgebra la = new LinearAlgebra(workers)) {
+            la.sumOfSquares(View.of(scores, rank), rows, rank);
+            la.multiply(View.of(scores, rank), false, View.of(components, features), false, data, rows, features, rank);
+            workers.run(features, 8, 64, (begin, end, worker) -> shift(data, rows, begin, end, 1));
+        }
+    }
+
+    private static void check(String name, MemorySegment segment, DType type, long rows, long cols, long stride) {
+        if (rows < 0 || stride < cols) {
+            throw new IllegalArgumentException("no such " + name + ": " + rows + " x " + cols + ", stride " + stride);
+        }
+        if (!segment.isNative()) {
+            throw new IllegalArgumentException(name + " must be off-heap");
+        }
+        long bytes = rows == 0 ? 0 : type.bytes(Math.addExact(Math.multiplyExact(rows - 1, stride), cols));
+        if (segment.byteSize() < bytes) {
+            throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
+        }
+    }
+
+    @Override
+    public void close() {
+        if (arena.scope().isAlive()) {
+            arena.close();
+        }
+    }
+}

@@ -1,0 +1,972 @@
+package dev.tensorpress.kernel;
+
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.bindings.tp_jacobi;
+import dev.tensorpress.bindings.tp_small;
+import dev.tensorpress.kernel.LinearAlgebra.Product;
+import dev.tensorpress.kernel.LinearAlgebra.Reflections;
+import dev.tensorpress.kernel.LinearAlgebra.View;
+import dev.tensorpress.tensor.DType;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+
+/**
+ * Singular value decompositions A = U diag(s) V<sup>T</sup> of f32 and f64 matrices, off-heap and row-major: full, truncated
+ * by rank or by error, and of many small matrices. The kernels and their numerics are in {@code tensorpress/svd.h}.
+ *
+ * <p>Singular values descend; in each left vector the entry of largest magnitude, the first among equals, is positive. Any
+ * finite matrix will do: rank-deficient, zero, graded, as small or large as its type holds. NaN and infinity are a {@link
+ * KernelException} with status {@link KernelException#NONFINITE}; an iteration that does not end within its limit is one with
+ * status {@link KernelException#CONVERGENCE}. Wrong sizes are {@link IllegalArgumentException}s.
+ *
+ * <p><b>Full.</b> Everything is f64 inside. The result has ||A - U S V<sup>T</sup>|| within a modest multiple of the type's
+ * precision times ||A||. If the columns of A (rows, if A is wide) differ in norm by more than 1e4, A is decomposed by QR and
+ * one-sided Jacobi, and all singular values have the relative accuracy that the columns' scales allow: for A = B D,
+ * B well conditioned, D diagonal, that of f64 arithmetic. Otherwise one-sided Jacobi starts from the eigenvectors of A<sup>T</sup>A, and
+ * singular values are accurate to f64 precision relative to the largest (f32: values below 1e-10 of the largest
+ * get completions as vectors).
+ *
+ * <p><b>Truncated.</b> Block Krylov iteration from a Gaussian sketch (Halko, Martinsson and Tropp 2011; Musco and Musco 2015;
+ * Yu, Gu and Li 2018): the given seed determines the result. A certificate says how good it is.
+ *
+ * <p>Results are the same for any number of threads. Memory is kept for the next decomposition, so one object should serve
+ * many; one thread at a time may use it. Close it when done.
+ */
+public final class Svd implements AutoCloseable {
+    /** Sides of matrices that one kernel call decomposes. */
+    public static final int SMALL = 64;
+
+    private static final int SWEEPS = 40;
+    private static final double GRADED = 1e8; // squared ratio of column norms
+    private static final double SMALLER = 1e-8; // squared ratio of singular values
+
+    /** Power iteration finds the largest singular value from below. */
+    private static final double DOUBT = 1.25;
+    /** Limit for orthogonalising a block against the others. */
+    private static final int PASSES = 8;
+
+    private final Workers workers;
+    private final LinearAlgebra la;
+    private final MemorySegment jacobi;
+    private int sweepLimit = SWEEPS;
+
+    /** @param workers must outlive this object */
+    public Svd(Workers workers) {
+        this.workers = workers;
+        la = new LinearAlgebra(workers);
+        jacobi = tp_jacobi.allocate(la.arena);
+    }
+
+    @Override
+    public void close() {
+        la.close();
+    }
+
+    /** For tests: the limit of sweeps of one-sided Jacobi. */
+    void limitSweeps(int limit) {
+        sweepLimit = limit;
+    }
+
+    /**
+     * How good a decomposition is, measured on its results.
+     *
+     * @param rank number of singular values
+     * @param norm ||A||<sub>F</sub>
+     * @param error ||A - U S V<sup>T</sup>||<sub>F</sub>, products and sums in f64
+     * @param bound no matrix of this rank has a smaller error: the root of ||A||<sub>F</sub><sup>2</sup> less the largest
+     *     squared singular values that A can have (Ky Fan). Where A was decomposed in full that is the best error itself. Otherwise
+     *     they are at most those found, and for each the largest one outside of the space that was searched; of that there is
+     *     only an estimate, by power iteration and with a quarter added, so the bound is likely, not certain. 0 if nothing is known
+     * @param left ||U<sup>T</sup>U - I||<sub>F</sub>
+     * @param right ||V<sup>T</sup>V - I||<sub>F</sub>
+     */
+    public record Certificate(long rank, double norm, double error, double bound, double left, double right) {
+        /** The error relative to the norm of the matrix; 0 for a zero matrix. */
+        public double relativeError() {
+            return norm == 0 ? 0 : error / norm;
+        }
+    }
+
+    // ---- full ----
+
+    /**
+     * The full decomposition, r = min(rows, cols).
+     *
+     * @param a [rows, cols]
+     * @param u [rows, r], without gaps and of A's type, as are s [r] and vt [r, cols]
+     */
+    public void full(View a, long rows, long cols, MemorySegment u, MemorySegment s, MemorySegment vt) {
+        checkInput(a, rows, cols);
+        long r = Math.min(rows, cols);
+        need("u", u, a.type(), rows, r);
+        need("s", s, a.type(), 1, r);
+        need("vt", vt, a.type(), r, cols);
+        if (r == 0) {
+            return;
+        }
+        if (Math.max(rows, cols) <= SMALL) {
+            small(a, 1, 0, rows, cols, u, s, vt);
+            return;
+        }
+        int exponent = exponent(a, rows, cols);
+        decompose(a, rows, cols, exponent, r, u, s, vt);
+    }
+
+    /** The power of two that brings the largest magnitude to 1 .. 2, negated: multiply by 2^-exponent. */
+    private int exponent(View a, long rows, long cols) {
+        MemorySegment largest = la.buffer("largest", rows);
+        la.rowNorms(a, rows, cols, la.buffer("sums", rows), largest);
+        double most = 0;
+        for (long i = 0; i < rows; i++) {
+            most = Math.max(most, largest.getAtIndex(JAVA_DOUBLE, i));
+        }
+        return most == 0 ? 0 : Math.getExponent(most);
+    }
+
+    private void decompose(View a, long rows, long cols, int exponent, long keep, MemorySegment u, MemorySegment s,
+            MemorySegment vt) {
+        boolean tall = rows >= cols;
+        long n = Math.min(rows, cols);
+        long m = Math.max(rows, cols);
+        View x = a;
+        double factor = Math.scalb(1.0, -exponent);
+        if (a.type() == DType.F64 && Math.abs(exponent) > 300) {
+            // Squares of the entries would leave the range. In two steps, since the factor may leave it too.
+            View scaled = View.of(la.buffer("scaled", rows * cols), cols);
+            la.copy(a, rows, cols, scaled, false, Math.scalb(1.0, -exponent / 2), MemorySegment.NULL, MemorySegment.NULL);
+            la.copy(scaled, rows, cols, scaled, false, Math.scalb(1.0, -(exponent - exponent / 2)), MemorySegment.NULL,
+                    MemorySegment.NULL);
+            x = scaled;
+            factor = 1;
+        }
+        MemorySegment g = la.buffer("gram", n * n);
+        la.gram(x, tall, n, m, factor * factor, g);
+        double least = Double.MAX_VALUE;
+        double most = 0;
+        for (long i = 0; i < n; i++) {
+            double norm = g.getAtIndex(JAVA_DOUBLE, i * n + i);
+            most = Math.max(most, norm);
+            least = norm > 0 ? Math.min(least, norm) : least;
+        }
+        boolean graded = most > GRADED * least;
+        MemorySegment w;
+        MemorySegment z;
+        long wCols;
+        long zCols;
+        MemorySegment order = la.buffer("columns", n);
+        double tolerance;
+        double negligible;
+        if (graded) {
+            // Rows are the columns of A, largest first. L = A^T H; rows of L^T and of Q^T.
+            sortDescending(n, i -> g.getAtIndex(JAVA_DOUBLE, i * n + i), order);
+            MemorySegment columns = la.buffer("w", n * m);
+            MemorySegment sorted = la.buffer("z", n * m);
+            la.copy(x, rows, cols, View.of(columns, m), tall, factor, MemorySegment.NULL, MemorySegment.NULL);
+            la.copy(View.of(columns, m), n, m, View.of(sorted, m), false, 1, order, MemorySegment.NULL);
+            Reflections q = la.reflect(n, m, sorted, "qr");
+            w = la.buffer("w", n * n);
+            la.copy(View.of(sorted, m), n, n, View.of(w, n), true, 1, MemorySegment.NULL, MemorySegment.NULL);
+            z = sorted;
+            la.orthogonalRows(q, 0, n, z);
+            wCols = n;
+            zCols = m;
+            negligible = 0x1p-1000;
+        } else {
+            z = la.buffer("z", n * n);
+            MemorySegment values = la.buffer("values", n);
+            la.symmetricEigen(n, g, values, z);
+            w = la.buffer("w", n * m);
+            la.multiply(new Product(View.of(z, n), false, x, tall, w, m, n, m, n, false, factor, 0));
+            wCols = m;
+            zCols = n;
+            double threshold = a.type() == DType.F32 ? 1e-10 : 4 * 0x1p-53 * n;
+            negligible = Math.max(0x1p-1000, threshold * threshold * Math.max(0, values.getAtIndex(JAVA_DOUBLE, 0)));
+            refine(n, w, wCols, z, zCols, negligible);
+        }
+        tolerance = a.type() == DType.F32 ? 1e-8 : 3 * 0x1p-53 * Math.sqrt(wCols);
+        rotate(n, w, wCols, z, zCols, tolerance, negligible);
+        if (a.type() == DType.F64) {
+            polish(n, z, zCols);
+        }
+        finish(a.type(), n, w, wCols, z, zCols, tall != graded, graded ? order : null, negligible, exponent, rows, cols,
+                keep, u, s, vt);
+    }
+
+    /**
+     * Rows far smaller than the largest are as orthogonal to it as the Gram matrix was accurate, but not to each other. Among
+     * themselves, a Gram matrix of their own says what the first one could not.
+     */
+    private void refine(long n, MemorySegment w, long wCols, MemorySegment z, long zCols, double negligible) {
+        MemorySegment sums = la.buffer("sums", n);
+        long first = 0;
+        while (true) {
+            la.rowNorms(View.of(w, wCols), n, wCols, sums, la.buffer("largest", n));
+            double largest = 0;
+            for (long i = first; i < n; i++) {
+                largest = Math.max(largest, sums.getAtIndex(JAVA_DOUBLE, i));
+            }
+            long next = first;
+            while (next < n && sums.getAtIndex(JAVA_DOUBLE, next) > SMALLER * largest) {
+                next++;
+            }
+            long count = n - next;
+            // A few are left to Jacobi.
+            if (next == first || count < SMALL || sums.getAtIndex(JAVA_DOUBLE, next) <= negligible) {
+                return;
+            }
+            MemorySegment g = la.buffer("gram", n * n);
+            MemorySegment vectors = la.buffer("refined vectors", count * count);
+            MemorySegment small = LinearAlgebra.at(w, next * wCols);
+            MemorySegment companions = LinearAlgebra.at(z, next * zCols);
+            // Scaled, since squares of what is left may be as small as the first Gram matrix's rounding errors.
+            la.gram(View.of(small, wCols), false, count, wCols, 1 / sums.getAtIndex(JAVA_DOUBLE, next), g);
+            la.symmetricEigen(count, g, la.buffer("refined values", count), vectors);
+            turn(count, vectors, small, wCols);
+            turn(count, vectors, companions, zCols);
+            first = next;
+        }
+    }
+
+    /** Rows that have been through many rotations: X = (3 I - X X^T) / 2 X, which squares their distance from orthonormal ones. */
+    private void polish(long n, MemorySegment x, long cols) {
+        MemorySegment g = la.buffer("gram", n * n);
+        la.gram(View.of(x, cols), false, n, cols, -0.5, g);
+        for (long i = 0; i < n; i++) {
+            g.setAtIndex(JAVA_DOUBLE, i * n + i, g.getAtIndex(JAVA_DOUBLE, i * n + i) + 1.5);
+            for (long j = 0; j < i; j++) {
+                g.setAtIndex(JAVA_DOUBLE, j * n + i, g.getAtIndex(JAVA_DOUBLE, i * n + j));
+            }
+        }
+        turn(n, g, x, cols);
+    }
+
+    /** X = Q X for square Q. */
+    private void turn(long n, MemorySegment q, MemorySegment x, long cols) {
+        MemorySegment turned = la.buffer("turned", n * cols);
+        la.multiply(View.of(q, n), false, View.of(x, cols), false, turned, n, cols, n);
+        la.copy(View.of(turned, cols), n, cols, View.of(x, cols), false, 1, MemorySegment.NULL, MemorySegment.NULL);
+    }
+
+    /** One-sided Jacobi until all rows of W are orthogonal, in rounds of disjoint pairs of blocks. */
+    private void rotate(long n, MemorySegment w, long wCols, MemorySegment z, long zCols, double tolerance,
+            double negligible) {
+        long block = n <= 128 ? 16 : 32;
+        int blocks = (int) ((n + block - 1) / block);
+        tp_jacobi.n(jacobi, n);
+        tp_jacobi.block(jacobi, block);
+        tp_jacobi.w_cols(jacobi, wCols);
+        tp_jacobi.w_stride(jacobi, wCols);
+        tp_jacobi.z_cols(jacobi, zCols);
+        tp_jacobi.z_stride(jacobi, zCols);
+        // Stricter than the check below, whose sums run in another order: what that finds, this must not overlook.
+        tp_jacobi.tolerance(jacobi, 0.5 * tolerance);
+        tp_jacobi.negligible(jacobi, negligible);
+        MemorySegment g = la.buffer("gram", n * n);
+        MemorySegment cosines = la.buffer("cosines", (long) blocks * blocks);
+        MemorySegment pairs = la.buffer("pairs", blocks + 1);
+        MemorySegment rotated = la.buffer("rotated", 8L * workers.threads());
+        for (int sweep = 0;; sweep++) {
+            la.gram(View.of(w, wCols), false, n, wCols, 1, g);
+            la.spread(blocks, 1, 0.5 * n * n, (begin, end, worker) -> Quantize.check("tp_gram_blocks",
+                    Kernels.tp_gram_blocks(jacobi, n, g, begin, end, cosines)));
+            boolean[][] active = active(blocks, cosines, tolerance);
+            if (active == null) {
+                return;
+            }
+            if (sweep == sweepLimit) {
+                throw new KernelException("one-sided Jacobi", KernelException.CONVERGENCE,
+                        "not orthogonal after " + sweep + " sweeps");
+            }
+            for (List<int[]> round : rounds(blocks, active)) {
+                for (int i = 0; i < round.size(); i++) {
+                    pairs.setAtIndex(JAVA_INT, 2L * i, round.get(i)[0]);
+                    pairs.setAtIndex(JAVA_INT, 2L * i + 1, round.get(i)[1]);
+                }
+                workers.run(round.size(), 1, 1, (begin, end, worker) -> Quantize.check("tp_jacobi_pairs",
+                        Kernels.tp_jacobi_pairs(jacobi, pairs, begin, end, w, z, la.scratch(worker),
+                                rotated.asSlice(64L * worker))));
+            }
+        }
+    }
+
+    /** The pairs of blocks with rows that are not orthogonal; null if there are none. */
+    private static boolean[][] active(int blocks, MemorySegment cosines, double tolerance) {
+        boolean[][] active = new boolean[blocks][blocks];
+        boolean any = false;
+        for (int i = 0; i < blocks; i++) {
+            for (int j = 0; j <= i; j++) {
+                active[j][i] = !(cosines.getAtIndex(JAVA_DOUBLE, (long) i * blocks + j) <= tolerance);
+                any |= active[j][i];
+            }
+        }
+        return any ? active : null;
+    }
+
+    /** A tournament: each active pair of blocks once, those of a round disjoint; blocks alone where nothing else has them. */
+    private static List<List<int[]>> rounds(int blocks, boolean[][] active) {
+        List<List<int[]>> rounds = new ArrayList<>();
+        boolean[] met = new boolean[blocks];
+        int seats = blocks + blocks % 2;
+        for (int round = 0; round < seats - 1; round++) {
+            List<int[]> pairs = new ArrayList<>();
+            for (int k = 0; k < seats / 2; k++) {
+                int p = k == 0 ? seats - 1 : (round + k) % (seats - 1);
+                int q = (round - k + seats - 1) % (seats - 1);
+                int i = Math.min(p, q);
+                int j = Math.max(p, q);
+                if (j < blocks && active[i][j]) {
+                    pairs.add(new int[] {i, j});
+                    met[i] = met[j] = true;
+                }
+            }
+            if (!pairs.isEmpty()) {
+                rounds.add(pairs);
+            }
+        }
+        List<int[]> alone = new ArrayList<>();
+        for (int i = 0; i < blocks; i++) {
+            if (active[i][i] && !met[i]) {
+                alone.add(new int[] {i, i});
+            }
+        }
+        if (!alone.isEmpty()) {
+            rounds.add(alone);
+        }
+        return rounds;
+    }
+
+    @FunctionalInterface
+    private interface Values {
+        double at(long i);
+    }
+
+    private static void sortDescending(long n, Values values, MemorySegment order) {
+        Long[] sorted = new Long[(int) n];
+        Arrays.setAll(sorted, i -> (long) i);
+        Arrays.sort(sorted, (i, j) -> Double.compare(values.at(j), values.at(i)));
+        for (int i = 0; i < n; i++) {
+            order.setAtIndex(JAVA_LONG, i, sorted[i]);
+        }
+    }
+
+    /**
+     * Norms, order, signs and types.
+     *
+     * @param wLeft whether rows of W are left singular vectors times singular values, or right ones
+     * @param columns column i of the vectors in W belongs at columns[i]; or null
+     */
+    private void finish(DType type, long n, MemorySegment w, long wCols, MemorySegment z, long zCols, boolean wLeft,
+            MemorySegment columns, double negligible, int exponent, long rows, long cols, long keep, MemorySegment u,
+            MemorySegment s, MemorySegment vt) {
+        MemorySegment sums = la.buffer("sums", n);
+        la.rowNorms(View.of(w, wCols), n, wCols, sums, la.buffer("largest", n));
+        MemorySegment order = la.buffer("order", n);
+        sortDescending(n, i -> sums.getAtIndex(JAVA_DOUBLE, i), order);
+        long known = 0;
+        while (known < n && sums.getAtIndex(JAVA_DOUBLE, order.getAtIndex(JAVA_LONG, known)) > negligible) {
+            known++;
+        }
+        MemorySegment norms = la.buffer("norms", n);
+        MemorySegment wFactors = la.buffer("w factors", n);
+        MemorySegment zFactors = la.buffer("z factors", n);
+        for (long i = 0; i < n; i++) {
+            long row = order.getAtIndex(JAVA_LONG, i);
+            double norm = Math.sqrt(sums.getAtIndex(JAVA_DOUBLE, row));
+            norms.setAtIndex(JAVA_DOUBLE, row, norm);
+            wFactors.setAtIndex(JAVA_DOUBLE, row, i < known ? 1 / norm : 1);
+            zFactors.setAtIndex(JAVA_DOUBLE, row, 1);
+        }
+        complete(n, known, w, wCols, order, wFactors);
+        MemorySegment left = wLeft ? w : z;
+        long leftCols = wLeft ? wCols : zCols;
+        boolean permuted = wLeft && columns != null;
+        workers.run(n, 1, 16, (begin, end, worker) -> {
+            for (long i = begin; i < end; i++) {
+                if (negativePeak(left, i * leftCols, leftCols, permuted ? columns : null)) {
+                    wFactors.setAtIndex(JAVA_DOUBLE, i, -wFactors.getAtIndex(JAVA_DOUBLE, i));
+                    zFactors.setAtIndex(JAVA_DOUBLE, i, -1);
+                }
+            }
+        });
+        View unordered = View.of(w, wCols);
+        MemorySegment byRank = order;
+        if (columns != null) {
+            // Columns of W back to their places: rows of the transpose, twice.
+            MemorySegment places = la.buffer("places", n);
+            for (long i = 0; i < n; i++) {
+                places.setAtIndex(JAVA_LONG, columns.getAtIndex(JAVA_LONG, i), i);
+            }
+            MemorySegment turned = la.buffer("turned", n * wCols);
+            MemorySegment back = la.buffer("back", n * wCols);
+            la.copy(unordered, n, wCols, View.of(turned, n), true, 1, MemorySegment.NULL, MemorySegment.NULL);
+            la.copy(View.of(turned, n), wCols, n, View.of(back, n), true, 1, places, MemorySegment.NULL);
+            unordered = View.of(back, wCols);
+        }
+        View zView = View.of(z, zCols);
+        View uOut = new View(type, u, keep);
+        View vOut = new View(type, vt, cols);
+        la.copy(wLeft ? unordered : zView, n, rows, uOut, keep, true, byRank, wLeft ? wFactors : zFactors);
+        la.copy(wLeft ? zView : unordered, n, cols, vOut, keep, false, byRank, wLeft ? zFactors : wFactors);
+        for (long i = 0; i < keep; i++) {
+            double value = norms.getAtIndex(JAVA_DOUBLE, order.getAtIndex(JAVA_LONG, i));
+            value = Math.scalb(value, exponent);
+            if (type == DType.F32) {
+                s.setAtIndex(JAVA_FLOAT, i, (float) value);
+            } else {
+                s.setAtIndex(JAVA_DOUBLE, i, value);
+            }
+        }
+    }
+
+    /** Rows of W from place {@code known} on become orthonormal to the others. */
+    private void complete(long n, long known, MemorySegment w, long wCols, MemorySegment order, MemorySegment factors) {
+        if (known == n) {
+            return;
+        }
+        MemorySegment good = la.buffer("known", n * wCols);
+        MemorySegment completion = la.buffer("completion", (n - known) * wCols);
+        la.copy(View.of(w, wCols), n, wCols, View.of(good, wCols), n, false, order, factors);
+        Reflections r = la.reflect(known, wCols, good, "completion");
+        la.orthogonalRows(r, known, n, completion);
+        for (long i = known; i < n; i++) {
+            MemorySegment.copy(completion, (i - known) * wCols * 8, w, order.getAtIndex(JAVA_LONG, i) * wCols * 8, wCols * 8);
+        }
+    }
+
+    /** Whether the entry of largest magnitude, the first among equals, is negative. */
+    private static boolean negativePeak(MemorySegment x, long from, long count, MemorySegment columns) {
+        double most = -1;
+        double peak = 0;
+        long place = 0;
+        for (long k = 0; k < count; k++) {
+            double value = x.getAtIndex(JAVA_DOUBLE, from + k);
+            double size = Math.abs(value);
+            if (size >= most) {
+                long at = columns == null ? k : columns.getAtIndex(JAVA_LONG, k);
+                if (size > most || at < place) {
+                    most = size;
+                    peak = value;
+                    place = at;
+                }
+            }
+        }
+        return peak < 0;
+    }
+
+    // ---- many small matrices ----
+
+    /**
+     * Decompositions of {@code count} matrices with sides of at most {@link #SMALL}, {@code step} elements apart.
+     *
+     * @param u [count, rows, r] without gaps, r = min(rows, cols), as are s [count, r] and vt [count, r, cols]; A's type
+     */
+    public void batch(View a, long count, long step, long rows, long cols, MemorySegment u, MemorySegment s,
+            MemorySegment vt) {
+        if (count < 0 || step < 0 || rows < 0 || cols < 0 || rows > SMALL || cols > SMALL) {
+            throw new IllegalArgumentException("no batch of " + count + " matrices of " + rows + " x " + cols);
+        }
+        if (count == 0 || rows == 0 || cols == 0) {
+            return;
+        }
+        long r = Math.min(rows, cols);
+        checkView(a, rows, cols);
+        if (a.data().byteSize() / (a.type().bits() / 8) - ((rows - 1) * a.stride() + cols) < Math.multiplyExact(count - 1, step)) {
+            throw new IllegalArgumentException("the matrices need more than " + a.data().byteSize() + " bytes");
+        }
+        need("u", u, a.type(), count * rows, r);
+        need("s", s, a.type(), count, r);
+        need("vt", vt, a.type(), count * r, cols);
+        small(a, count, step, rows, cols, u, s, vt);
+    }
+
+    private void small(View a, long count, long step, long rows, long cols, MemorySegment u, MemorySegment s,
+            MemorySegment vt) {
+        MemorySegment spec = la.buffer("small", 8);
+        tp_small.count(spec, count);
+        tp_small.rows(spec, rows);
+        tp_small.cols(spec, cols);
+        tp_small.in_stride(spec, a.stride());
+        tp_small.in_step(spec, step);
+        tp_small.type(spec, a.id());
+        tp_small.sweeps(spec, sweepLimit);
+        la.spread(count, 1, 20.0 * count * rows * cols * Math.min(rows, cols), (begin, end, worker) -> Quantize.check(
+                "tp_svd_small", Kernels.tp_svd_small(spec, begin, end, a.data(), u, s, vt)));
+    }
+
+    // ---- truncated ----
+
+    /**
+     * How the truncated decomposition proceeds.
+     *
+     * @param seed of the Gaussian sketch
+     * @param iterations of a block as wide as the rank, 0 .. 3, that the work may at most be worth: blocks are a quarter as wide,
+     *     and the space searched grows to 1 + iterations / 2 times the rank. By error it grows as far as the error asks for
+     * @param tolerance for a fixed rank: iterations end once the error is predicted to exceed the best one by no more than this share
+     *     (from how it fell so far: an estimate, no bound); 0 for all iterations
+     * @param certify whether to measure the result, which costs about as much as one iteration; without it the error in
+     *     the certificate is the one known from norms, which resolve some 1e-3 of ||A|| in F32 and 1e-7 in F64, and
+     *     the rest is NaN
+     */
+    public record Options(long seed, int iterations, double tolerance, boolean certify) {
+        /** Seed 0, at most 3 iterations, 2 %, measured. */
+        public static final Options DEFAULT = new Options(0, 3, 0.02, true);
+
+        public Options {
+            if (iterations < 0 || iterations > 3 || !(tolerance >= 0)) {
+                throw new IllegalArgumentException("no such options: " + iterations + " iterations, tolerance " + tolerance);
+            }
+        }
+    }
+
+    /**
+     * The best rank that can be had for this much, approximately: A ~ U diag(s) V<sup>T</sup> with {@code rank} columns.
+     *
+     * @param rank 1 .. min(rows, cols)
+     * @param u [rows, rank], without gaps and of A's type, as are s [rank] and vt [rank, cols]
+     */
+    public Certificate truncated(View a, long rows, long cols, long rank, Options options, MemorySegment u, MemorySegment s,
+            MemorySegment vt) {
+        checkInput(a, rows, cols);
+        if (rank < 1 || rank > Math.min(rows, cols)) {
+            throw new IllegalArgumentException("the rank must be in 1 .. " + Math.min(rows, cols) + ", but is " + rank);
+        }
+        need("u", u, a.type(), rows, rank);
+        need("s", s, a.type(), 1, rank);
+        need("vt", vt, a.type(), rank, cols);
+        return truncate(a, rows, cols, rank, 0, options, u, s, vt);
+    }
+
+    /**
+     * The smallest rank found, at most {@code limit}, for which ||A - U S V<sup>T</sup>||<sub>F</sub> is at most {@code error} times
+     * ||A||<sub>F</sub>; the certificate has the rank, which is 0 for a zero matrix. If the limit does not suffice the result
+     * is the one of rank {@code limit}, and its error is larger.
+     *
+     * @param u room for [rows, limit]; the result is [rows, rank] without gaps, and likewise s and vt
+     * @param error in 0 .. 1. What the type cannot resolve (1e-5 for F32, 1e-12 for F64) takes the full decomposition
+     */
+    public Certificate truncatedByError(View a, long rows, long cols, double error, long limit, Options options,
+            MemorySegment u, MemorySegment s, MemorySegment vt) {
+        checkInput(a, rows, cols);
+        if (!(error >= 0 && error <= 1)) {
+            throw new IllegalArgumentException("the error must be in 0 .. 1, but is " + error);
+        }
+        if (limit < 0 || limit > Math.min(rows, cols)) {
+            throw new IllegalArgumentException("the limit must be in 0 .. " + Math.min(rows, cols) + ", but is " + limit);
+        }
+        need("u", u, a.type(), rows, limit);
+        need("s", s, a.type(), 1, limit);
+        need("vt", vt, a.type(), limit, cols);
+        return truncate(a, rows, cols, limit, error, options, u, s, vt);
+    }
+
+    /** By rank if {@code error} is 0 and by error otherwise; {@code rank} is the limit. */
+    private Certificate truncate(View a, long rows, long cols, long rank, double error, Options options, MemorySegment u,
+            MemorySegment s, MemorySegment vt) {
+        long least = Math.min(rows, cols);
+        int exponent = least == 0 ? 0 : exponent(a, rows, cols);
+        View x = a;
+        // Sketches have larger entries than A, and squares of norms must not leave f64.
+        if (Math.abs(exponent) > (a.type() == DType.F32 ? 40 : 300)) {
+            x = new View(a.type(), la.buffer("scaled", rows * cols), cols);
+            la.copy(a, rows, cols, x, false, Math.scalb(1.0, -exponent / 2), MemorySegment.NULL, MemorySegment.NULL);
+            la.copy(x, rows, cols, x, false, Math.scalb(1.0, -(exponent - exponent / 2)), MemorySegment.NULL,
+                    MemorySegment.NULL);
+        } else {
+            exponent = 0;
+        }
+        double squares = la.sumOfSquares(x, rows, cols);
+        double allowed = error * error * squares;
+        if (rank == 0 || squares == 0 && error > 0) {
+            double norm = Math.scalb(Math.sqrt(squares), exponent);
+            return measure(a, rows, cols, 0, u, s, vt, norm, norm, norm, options);
+        }
+        long block = Math.max(16, (rank / 4 + 7) / 8 * 8);
+        if (error > 0) {
+            block = Math.min(64, block);
+        }
+        double resolved = a.type() == DType.F32 ? 1e-5 : 1e-12;
+        boolean hopeless = error > 0 && error < resolved;
+        if (least <= 2 * SMALL || 5 * rank >= 2 * least && error == 0 || hopeless) {
+            return throughFull(a, rows, cols, rank, error, options, u, s, vt);
+        }
+        Krylov k = new Krylov(x, rows, cols, block, Math.min(least / 2 + block, 2 * rank + 3 * block + 64), options);
+        long most = Math.max(rank + block, rank * (1 + options.iterations) / 2 + rank / 2);
+        double before = Double.NaN;
+        double change = Double.NaN;
+        while (true) {
+            if (k.size + block > k.room) {
+                if (error == 0) {
+                    break;
+                }
+                return throughFull(a, rows, cols, rank, error, options, u, s, vt);
+            }
+            k.step();
+            if (error > 0) {
+                if (squares - k.squares <= allowed || k.size >= 2 * rank) {
+                    break;
+                }
+                continue;
+            }
+            if (k.size >= most && k.size >= rank + block) {
+                break;
+            }
+            if (k.size < rank + block || options.tolerance == 0) {
+                continue;
+            }
+            // The error falls geometrically, about: what it will lose yet follows from the last two steps.
+            double known = Math.sqrt(Math.max(0, squares - k.best(rank)));
+            double drop = before - known;
+            if (drop >= 0 && drop < change && drop * (drop / change) / (1 - drop / change) <= options.tolerance * known
+                    || known <= Math.sqrt(squares) * resolved) {
+                break;
+            }
+            change = drop;
+            before = known;
+        }
+        long found = k.decompose(rank, allowed, error > 0, squares, exponent, a.type(), u, s, vt);
+        double bound = options.certify ? Math.sqrt(Math.max(0, k.left - found * DOUBT * k.outside())) : Double.NaN;
+        Certificate c = measure(a, rows, cols, found, u, s, vt, Math.scalb(Math.sqrt(Math.max(0, k.left)), exponent),
+                Math.scalb(bound, exponent), Math.scalb(Math.sqrt(squares), exponent), options);
+        if (error > 0 && options.certify && found < rank && c.error > error * c.norm) {
+            // The norms did not resolve the error: rounding decides.
+            return throughFull(a, rows, cols, rank, error, options, u, s, vt);
+        }
+        return c;
+    }
+
+    /** The full decomposition, cut off. */
+    private Certificate throughFull(View a, long rows, long cols, long rank, double error, Options options, MemorySegment u,
+            MemorySegment s, MemorySegment vt) {
+        DType type = a.type();
+        long r = Math.min(rows, cols);
+        MemorySegment fullU = la.buffer("full u", rows * r);
+        MemorySegment fullS = la.buffer("full s", r);
+        MemorySegment fullVt = la.buffer("full vt", r * cols);
+        full(a, rows, cols, fullU, fullS, fullVt);
+        double largest = value(type, fullS, 0);
+        double total = 0;
+        for (long i = 0; i < r; i++) {
+            double share = largest == 0 ? 0 : value(type, fullS, i) / largest;
+            total += share * share;
+        }
+        long found = rank;
+        double rest = 0;
+        for (long i = r - 1; i >= 0; i--) {
+            double share = largest == 0 ? 0 : value(type, fullS, i) / largest;
+            rest += share * share;
+            if (error > 0 && i < found && rest <= error * error * total) {
+                found = i;
+            }
+        }
+        double cut = 0;
+        for (long i = r - 1; i >= found; i--) {
+            double share = largest == 0 ? 0 : value(type, fullS, i) / largest;
+            cut += share * share;
+        }
+        for (long i = 0; i < rows; i++) {
+            MemorySegment.copy(fullU, type.bytes(i * r), u, type.bytes(i * found), type.bytes(found));
+        }
+        MemorySegment.copy(fullS, 0, s, 0, type.bytes(found));
+        MemorySegment.copy(fullVt, 0, vt, 0, type.bytes(found * cols));
+        double best = Math.sqrt(cut) * largest;
+        return measure(a, rows, cols, found, u, s, vt, best, best, Math.sqrt(total) * largest, options);
+    }
+
+    private static double value(DType type, MemorySegment s, long i) {
+        return type == DType.F32 ? s.getAtIndex(JAVA_FLOAT, i) : s.getAtIndex(JAVA_DOUBLE, i);
+    }
+
+    /** Bases of growing block Krylov spaces: rows Q_j of the left one and Z = Q^T A. All products with A are here. */
+    private final class Krylov {
+        final View a;
+        final long rows;
+        final long cols;
+        final long block;
+        final long room;
+        final Options options;
+        final MemorySegment q;
+        final MemorySegment z;
+        final MemorySegment gram;
+        long size;
+        /** ||Q^T A||_F^2 so far. */
+        double squares;
+        /** Of the result: ||A||_F^2 without the kept singular values' squares. */
+        double left;
+
+        Krylov(View a, long rows, long cols, long block, long room, Options options) {
+            this.a = a;
+            this.rows = rows;
+            this.cols = cols;
+            this.block = block;
+            this.room = Math.max(room, block);
+            this.options = options;
+            q = la.buffer("krylov q", this.room * rows);
+            z = la.buffer("krylov z", this.room * cols);
+            gram = la.buffer("krylov gram", this.room * this.room);
+        }
+
+        /** One block more. */
+        void step() {
+            MemorySegment right = la.buffer("krylov right", block * cols);
+            if (size == 0) {
+                la.gaussian(options.seed, 0, block * cols, DType.F64, right);
+            } else {
+                MemorySegment.copy(z, (size - block) * cols * 8, right, 0, block * cols * 8);
+                la.orthonormalize(block, cols, right);
+            }
+            MemorySegment own = LinearAlgebra.at(q, size * rows);
+            forward(right, own, block);
+            // Again, since what is left may be little, or mere rounding: until little was taken off.
+            double along = 1;
+            for (int pass = 0; pass < 2 || pass < PASSES && along > 0.5; pass++) {
+                along = project(own, block);
+                la.orthonormalize(block, rows, own);
+            }
+            MemorySegment zOwn = LinearAlgebra.at(z, size * cols);
+            backward(own, zOwn, block);
+            la.multiply(new Product(View.of(zOwn, cols), false, View.of(z, cols), true,
+                    LinearAlgebra.at(gram, size * room), room, block, size + block, cols, false, 1, 0));
+            for (long i = 0; i < block; i++) {
+                squares += gram.getAtIndex(JAVA_DOUBLE, (size + i) * room + size + i);
+            }
+            size += block;
+        }
+
+        /** Rows of Y^T, Y = A X, from the rows of X^T. */
+        private void forward(MemorySegment x, MemorySegment y, long count) {
+            MemorySegment operand = la.buffer("krylov operand", Math.max(rows, cols) * block);
+            MemorySegment product = la.buffer("krylov product", Math.max(rows, cols) * block);
+            la.copy(View.of(x, cols), count, cols, new View(a.type(), operand, cols), false, 1, MemorySegment.NULL,
+                    MemorySegment.NULL);
+            multiply(Gemm.Form.ABT, rows, count, cols, cols, operand, product);
+            la.copy(new View(a.type(), product, count), rows, count, View.of(y, rows), true, 1, MemorySegment.NULL,
+                    MemorySegment.NULL);
+        }
+
+        /** Rows of X^T, X = A^T Y, from the rows of Y^T. */
+        private void backward(MemorySegment y, MemorySegment x, long count) {
+            MemorySegment operand = la.buffer("krylov operand", Math.max(rows, cols) * block);
+            MemorySegment product = la.buffer("krylov product", Math.max(rows, cols) * block);
+            la.copy(View.of(y, rows), count, rows, new View(a.type(), operand, count), true, 1, MemorySegment.NULL,
+                    MemorySegment.NULL);
+            multiply(Gemm.Form.ATB, cols, count, rows, count, operand, product);
+            la.copy(new View(a.type(), product, count), cols, count, View.of(x, cols), true, 1, MemorySegment.NULL,
+                    MemorySegment.NULL);
+        }
+
+        private void multiply(Gemm.Form form, long m, long n, long k, long bStride, MemorySegment b, MemorySegment c) {
+            try (Gemm gemm = new Gemm(new Gemm.Spec(a.type(), form, m, n, k, a.stride(), bStride, n, false), workers)) {
+                gemm.pack(b).multiply(a.data(), c);
+            }
+        }
+
+        /** The largest squared singular value of A - Q Q^T A, estimated from below by power iteration on a few vectors. */
+        double outside() {
+            long count = Math.min(8, block);
+            MemorySegment x = la.buffer("krylov right", block * cols);
+            MemorySegment y = la.buffer("krylov left", block * rows);
+            la.gaussian(options.seed, 1, count * cols, DType.F64, x);
+            for (int round = 0;; round++) {
+                la.orthonormalize(count, cols, x);
+                forward(x, y, count);
+                project(y, count);
+                if (round == 3) {
+                    MemorySegment g = la.buffer("gram", count * count);
+                    MemorySegment values = la.buffer("values", count);
+                    la.gram(View.of(y, rows), false, count, rows, 1, g);
+                    la.symmetricEigenvalues(count, g, values);
+                    return Math.max(0, values.getAtIndex(JAVA_DOUBLE, 0));
+                }
+                backward(y, x, count);
+            }
+        }
+
+        /** Takes the components along the earlier rows of Q off; the largest squared length of what was taken from a row. */
+        private double project(MemorySegment own, long count) {
+            if (size == 0) {
+                return 0;
+            }
+            MemorySegment along = la.buffer("krylov along", block * room);
+            la.multiply(View.of(own, rows), false, View.of(q, rows), true, along, count, size, rows);
+            la.multiply(new Product(View.of(along, size), false, View.of(q, rows), false, own, rows, count, rows, size, false,
+                    -1, 1));
+            double most = 0;
+            for (long i = 0; i < count; i++) {
+                double sum = 0;
+                for (long j = 0; j < size; j++) {
+                    double x = along.getAtIndex(JAVA_DOUBLE, i * size + j);
+                    sum += x * x;
+                }
+                most = Math.max(most, sum);
+            }
+            return most;
+        }
+
+        private MemorySegment copyOfGram() {
+            MemorySegment g = la.buffer("gram", size * size);
+            la.copy(View.of(gram, room), size, size, View.of(g, size), false, 1, MemorySegment.NULL, MemorySegment.NULL);
+            return g;
+        }
+
+        /** The sum of the largest squared singular values of Q^T A. */
+        double best(long count) {
+            MemorySegment values = la.buffer("values", size);
+            la.symmetricEigenvalues(size, copyOfGram(), values);
+            double sum = 0;
+            for (long i = 0; i < count; i++) {
+                sum += Math.max(0, values.getAtIndex(JAVA_DOUBLE, i));
+            }
+            return sum;
+        }
+
+        /** The leading singular triplets of Q Q^T A; returns how many. */
+        long decompose(long rank, double allowed, boolean byError, double total, int exponent, DType type, MemorySegment u,
+                MemorySegment s, MemorySegment vt) {
+            MemorySegment values = la.buffer("values", size);
+            MemorySegment vectors = la.buffer("vectors", size * size);
+            la.symmetricEigen(size, copyOfGram(), values, vectors);
+            long found = Math.min(rank, size);
+            double kept = 0;
+            for (long i = 0; i < found; i++) {
+                kept += Math.max(0, values.getAtIndex(JAVA_DOUBLE, i));
+                if (byError && total - kept <= allowed) {
+                    found = i + 1;
+                }
+            }
+            left = total - kept;
+            MemorySegment w = la.buffer("w", found * cols);
+            MemorySegment lefts = la.buffer("z", found * rows);
+            la.multiply(View.of(vectors, size), false, View.of(z, cols), false, w, found, cols, size);
+            la.multiply(View.of(vectors, size), false, View.of(q, rows), false, lefts, found, rows, size);
+            double threshold = type == DType.F32 ? 1e-7 : 4 * 0x1p-53 * size;
+            double negligible = Math.max(0x1p-1000, threshold * threshold * Math.max(0, values.getAtIndex(JAVA_DOUBLE, 0)));
+            double tolerance = type == DType.F32 ? 1e-8 : 8 * 0x1p-53 * Math.sqrt(cols);
+            rotate(found, w, cols, lefts, rows, tolerance, negligible);
+            finish(type, found, w, cols, lefts, rows, false, null, negligible, exponent, rows, cols, found, u, s, vt);
+            return found;
+        }
+    }
+
+    // ---- certificate ----
+
+    private Certificate measure(View a, long rows, long cols, long rank, MemorySegment u, MemorySegment s, MemorySegment vt,
+            double known, double bound, double norm, Options options) {
+        if (!options.certify) {
+            return new Certificate(rank, norm, known, bound, Double.NaN, Double.NaN);
+        }
+        Certificate c = certify(a, rows, cols, rank, u, s, vt);
+        return new Certificate(rank, c.norm, c.error, Math.min(bound, c.error), c.left, c.right);
+    }
+
+    /**
+     * Measures a decomposition of given rank, U [rows, rank], s [rank], Vt [rank, cols], of A's type, whatever it came from: the
+     * bound is 0.
+     */
+    public Certificate certify(View a, long rows, long cols, long rank, MemorySegment u, MemorySegment s, MemorySegment vt) {
+        checkInput(a, rows, cols);
+        if (rank < 0 || rank > Math.min(rows, cols)) {
+            throw new IllegalArgumentException("the rank must be in 0 .. " + Math.min(rows, cols) + ", but is " + rank);
+        }
+        DType type = a.type();
+        need("u", u, type, rows, rank);
+        need("s", s, type, 1, rank);
+        need("vt", vt, type, rank, cols);
+        if (rows == 0 || cols == 0) {
+            return new Certificate(0, 0, 0, 0, 0, 0);
+        }
+        int exponent = exponent(a, rows, cols);
+        double down = Math.scalb(1.0, -exponent / 2);
+        double rest = Math.scalb(1.0, -(exponent - exponent / 2));
+        // The right factor, times the singular values, both scaled.
+        MemorySegment scaled = la.buffer("scaled vt", Math.max(1, rank * cols));
+        MemorySegment values = la.buffer("certified values", Math.max(1, rank));
+        for (long i = 0; i < rank; i++) {
+            values.setAtIndex(JAVA_DOUBLE, i, value(type, s, i) * down * rest);
+        }
+        la.copy(new View(type, vt, cols), rank, cols, View.of(scaled, cols), false, 1, MemorySegment.NULL, values);
+        long strip = Math.max(1, Math.min(rows, Math.min(256, (8L << 20) / 8 / cols)));
+        long strips = (rows + strip - 1) / strip;
+        MemorySegment differences = la.buffer("differences", workers.threads() * strip * cols);
+        MemorySegment sums = la.buffer("difference sums", rows);
+        MemorySegment norms = la.buffer("row sums", rows);
+        MemorySegment largest = la.buffer("difference largest", rows);
+        workers.run(strips, 1, 1, (begin, end, worker) -> {
+            MemorySegment own = LinearAlgebra.at(differences, worker * strip * cols);
+            for (long k = begin; k < end; k++) {
+                long first = k * strip;
+                long count = Math.min(strip, rows - first);
+                View source = new View(type, a.data().asSlice(type.bytes(first * a.stride())), a.stride());
+                la.copy(source, count, cols, View.of(own, cols), down * rest, worker);
+                la.rowNorms(View.of(own, cols), count, cols, LinearAlgebra.at(norms, first),
+                        LinearAlgebra.at(largest, first), worker);
+                if (rank > 0) {
+                    la.multiply(new Product(new View(type, u.asSlice(type.bytes(first * rank)), rank), false,
+                            View.of(scaled, cols), false, own, cols, count, cols, rank, false, -1, 1), worker);
+                }
+                la.rowNorms(View.of(own, cols), count, cols, LinearAlgebra.at(sums, first),
+                        LinearAlgebra.at(largest, first), worker);
+            }
+        });
+        double error = 0;
+        double norm = 0;
+        for (long i = 0; i < rows; i++) {
+            error += sums.getAtIndex(JAVA_DOUBLE, i);
+            norm += norms.getAtIndex(JAVA_DOUBLE, i);
+        }
+        return new Certificate(rank, Math.scalb(Math.sqrt(norm), exponent), Math.scalb(Math.sqrt(error), exponent), 0,
+                orthogonality(new View(type, u, rank), true, rank, rows),
+                orthogonality(new View(type, vt, cols), false, rank, cols));
+    }
+
+    private double orthogonality(View x, boolean columns, long rank, long length) {
+        MemorySegment g = la.buffer("gram", rank * rank);
+        la.gram(x, columns, rank, length, 1, g);
+        double sum = 0;
+        for (long i = 0; i < rank; i++) {
+            for (long j = 0; j < i; j++) {
+                double v = g.getAtIndex(JAVA_DOUBLE, i * rank + j);
+                sum += 2 * v * v;
+            }
+            double v = g.getAtIndex(JAVA_DOUBLE, i * rank + i) - 1;
+            sum += v * v;
+        }
+        return Math.sqrt(sum);
+    }
+
+    // ---- checks ----
+
+    private static void checkView(View a, long rows, long cols) {
+        if (rows < 0 || cols < 0 || a.stride() < cols) {
+            throw new IllegalArgumentException("no such matrix: " + rows + " x " + cols + ", stride " + a.stride());
+        }
+        long elements = rows == 0 || cols == 0 ? 0 : Math.addExact(Math.multiplyExact(rows - 1, a.stride()), cols);
+        if (a.data().byteSize() < a.type().bytes(elements)) {
+            throw new IllegalArgumentException("a matrix of " + rows + " x " + cols + ", stride " + a.stride() + ", needs "
+                    + a.type().bytes(elements) + " bytes, but has " + a.data().byteSize());
+        }
+    }
+
+    private static void checkInput(View a, long rows, long cols) {
+        checkView(a, rows, cols);
+        if (Math.min(rows, cols) > 1 << 15) {
+            throw new IllegalArgumentException("the smaller side may be at most 32768, but is " + Math.min(rows, cols));
+        }
+    }
+
+    private static void need(String name, MemorySegment segment, DType type, long rows, long cols) {
+        if (!segment.isNative()) {
+            throw new IllegalArgumentException(name + " must be off-heap");
+        }
+        long bytes = type.bytes(Math.multiplyExact(rows, cols));
+        if (segment.byteSize() < bytes) {
+            throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
+        }
+    }
+}

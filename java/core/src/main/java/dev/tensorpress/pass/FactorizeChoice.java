@@ -1,0 +1,175 @@
+package dev.tensorpress.pass;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.PriorityQueue;
+
+/** A {@link FactorizePass} that knows the rank of each of its weights: what its survey found. */
+public final class FactorizeChoice implements Pass {
+    private final FactorizePass pass;
+    private final Map<Weight, Chosen> chosen = new HashMap<>();
+    /** Why the pass takes none of its weights, or null. */
+    private String refusal;
+
+    /** @param rank 0 to leave the weight whole */
+    private record Chosen(Spectrum spectrum, long rank) {}
+
+    private FactorizeChoice(FactorizePass pass) {
+        this.pass = pass;
+    }
+
+    static FactorizeChoice of(FactorizePass pass, List<Weight> weights, Workspace workspace, Workers workers) {
+        FactorizeChoice choice = new FactorizeChoice(pass);
+        List<Weight> able = new ArrayList<>();
+        List<Spectrum> spectra = new ArrayList<>();
+        for (Weight weight : weights) {
+            try {
+                Factors.matrix(weight);
+            } catch (UnsupportedRequestException e) {
+                continue; // the plan asks again, and shows the reason
+            }
+            able.add(weight);
+            spectra.add(Factors.spectrum(weight, workspace, workers));
+        }
+        if (pass.budget() >= 0) {
+            choice.together(able, spectra);
+            return choice;
+        }
+        for (int i = 0; i < able.size(); i++) {
+            Spectrum s = spectra.get(i);
+            choice.chosen.put(able.get(i), new Chosen(s, s.rank(pass.allowed())));
+        }
+        return choice;
+    }
+
+    /** One weight on its way to fewer bytes: whole, then in factors of ever smaller rank. */
+    private static final class Candidate {
+        final int index;
+        final Spectrum spectrum;
+        final Factors.Matrix matrix;
+        /** Bytes of an element. */
+        final long size;
+        /** The largest rank that saves anything. */
+        final long limit;
+        long rank;
+        /** The next rank, and the squared error that each byte saved on the way to it costs. */
+        long next;
+        double price;
+
+        Candidate(int index, Weight weight, Spectrum spectrum) {
+            this.index = index;
+            this.spectrum = spectrum;
+            matrix = Factors.matrix(weight);
+            size = weight.tensor().dtype().bytes(1);
+            limit = (weight.tensor().shape().elements() - 1) / matrix.elements(1);
+            first();
+        }
+
+        long bytes(long ofRank) {
+            return size * (ofRank == 0 ? matrix.rows() * matrix.cols() : matrix.elements(ofRank));
+        }
+
+        /** From the whole weight: the rank at which the saved bytes cost least. Beyond it each rank costs more. */
+        private void first() {
+            price = Double.POSITIVE_INFINITY;
+            for (long r = limit; r >= 1; r--) {
+                double cost = spectrum.lost(r) * spectrum.squares() / (bytes(0) - bytes(r));
+                if (cost < price) {
+                    price = cost;
+                    next = r;
+                }
+            }
+        }
+
+        /** @return whether there is a further step */
+        boolean step() {
+            rank = next;
+            next = rank - 1;
+            if (next == 0) {
+                return false;
+            }
+            price = (spectrum.lost(next) - spectrum.lost(rank)) * spectrum.squares() / (bytes(rank) - bytes(next));
+            return true;
+        }
+    }
+
+    private void together(List<Weight> weights, List<Spectrum> spectra) {
+        List<Candidate> candidates = new ArrayList<>();
+        PriorityQueue<Candidate> queue = new PriorityQueue<>(
+                (a, b) -> a.price != b.price ? Double.compare(a.price, b.price) : Integer.compare(a.index, b.index));
+        long total = 0;
+        for (int i = 0; i < weights.size(); i++) {
+            Candidate c = new Candidate(i, weights.get(i), spectra.get(i));
+            candidates.add(c);
+            total += c.bytes(0);
+            if (c.limit >= 1) {
+                queue.add(c);
+            }
+        }
+        while (total > pass.budget()) {
+            Candidate c = queue.poll();
+            if (c == null) {
+                refusal = "even at rank 1 these weights take " + total + " bytes, more than the budget of " + pass.budget();
+                return;
+            }
+            total -= c.bytes(c.rank);
+            if (c.step()) {
+                queue.add(c);
+            }
+            total += c.bytes(c.rank);
+            if (total <= pass.budget()) {
+                // The last step may have been a long one: what is left of the budget is this weight's, if it has a use for it.
+                long useful = Math.min(c.limit, c.spectrum.rank(Spectrum.ACCURACY));
+                c.rank = Math.max(c.rank, Math.min(useful, c.rank + (pass.budget() - total) / c.bytes(1)));
+            }
+        }
+        for (Candidate c : candidates) {
+            chosen.put(weights.get(c.index), new Chosen(c.spectrum, c.rank));
+        }
+    }
+
+    @Override
+    public String method() {
+        return pass.method();
+    }
+
+    @Override
+    public Form plan(Weight weight, Form current) {
+        FactorizePass.check(weight, current);
+        if (refusal != null) {
+            throw new UnsupportedRequestException(refusal);
+        }
+        Chosen c = chosen.get(weight);
+        if (c == null) {
+            throw new IllegalStateException("weight " + weight.name() + " was not among those that were surveyed");
+        }
+        if (c.rank == 0) {
+            throw new NoGainException(pass.describe() + " leaves it whole");
+        }
+        return FactorizePass.form(weight, c.rank, ", and less would not keep to " + pass.describe());
+    }
+
+    @Override
+    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+        Form.LowRank f = (Form.LowRank) form;
+        return FactorizePass.apply(weight, f, chosen.get(weight).spectrum, pass.allowed(), workspace, workers);
+    }
+
+    @Override
+    public boolean uses(String option) {
+        return pass.uses(option);
+    }
+
+    /** The pass with the option changed, which has to survey again. */
+    @Override
+    public Pass with(String option, String value) {
+        return pass.with(option, value);
+    }
+}

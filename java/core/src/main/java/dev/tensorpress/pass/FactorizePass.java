@@ -1,0 +1,182 @@
+package dev.tensorpress.pass;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import java.util.List;
+
+/**
+ * A weight as the product of two factors: its singular value decomposition, cut off. Of a matrix [m, n] the factors of rank
+ * r hold r (m + n) elements; where that is not less than m n the weight is left alone.
+ *
+ * <p>The rank is said in one of four ways, each replacing the others. By energy, by error and by budget it follows from the
+ * singular values, which a survey finds. The survey keeps them in the {@link Spectra} of its workspace, so that further
+ * plans of a {@link dev.tensorpress.Compressor} with other amounts cost nothing. It does not keep singular vectors, which take
+ * as much memory as the model: each weight is decomposed when it is written, truncated where that is cheaper, and the
+ * factors of one weight at a time are in memory.
+ *
+ * <p>Each factor gets the square roots of the singular values. So row k of the right factor, and what the left one makes of
+ * activations, both fade as the root of the k-th singular value. Whatever shares a scale along the rank, of codes of the
+ * factor or of rounded activations, then holds numbers of similar size; with all of a singular value on one side it would be
+ * drowned on that side.
+ *
+ * @param rank of the factors, at least 1; 0 if another amount is given
+ * @param energy the part of the squared Frobenius norm to keep, above 0 and below 1: the smallest rank that does; 0 if
+ *     another amount is given
+ * @param error the Frobenius norm of the difference by that of the weight, above 0 and below 1: the smallest rank that has no
+ *     larger one; 0 if another amount is given
+ * @param budget bytes that all weights of the pass that are matrices may take together, whole or in factors, before a later
+ *     quantization; -1 if another amount is given. Of all ways to save bytes (a weight made into factors for the first
+ *     time, or one rank less of factors) the one that adds the least squared error per byte is taken, over and over until all fit
+ */
+public record FactorizePass(long rank, double energy, double error, long budget) implements Pass {
+    public FactorizePass {
+        if (rank < 0) {
+            throw new IllegalArgumentException("rank must be at least 1, but is " + rank);
+        }
+        check("energy", energy);
+        check("error", error);
+        if (budget < -1) {
+            throw new IllegalArgumentException("budget must be a number of bytes, but is " + budget);
+        }
+        if ((rank > 0 ? 1 : 0) + (energy > 0 ? 1 : 0) + (error > 0 ? 1 : 0) + (budget >= 0 ? 1 : 0) != 1) {
+            throw new IllegalArgumentException("factorize needs one of rank, energy, error and budget");
+        }
+    }
+
+    private static void check(String name, double value) {
+        if (!(value >= 0 && value < 1)) {
+            throw new IllegalArgumentException(name + " must be above 0 and below 1, but is " + value);
+        }
+    }
+
+    /** Factors of this rank. */
+    public static FactorizePass rank(long rank) {
+        if (rank < 1) {
+            throw new IllegalArgumentException("rank must be at least 1, but is " + rank);
+        }
+        return new FactorizePass(rank, 0, 0, -1);
+    }
+
+    /** The smallest rank that keeps this part of the energy, such as 0.99. */
+    public static FactorizePass energy(double kept) {
+        return new FactorizePass(0, positive("energy", kept), 0, -1);
+    }
+
+    /** The smallest rank with at most this relative error, such as 0.1. */
+    public static FactorizePass error(double relative) {
+        return new FactorizePass(0, 0, positive("error", relative), -1);
+    }
+
+    /** The least error with which all weights of the pass fit these bytes, found greedily. */
+    public static FactorizePass budget(long bytes) {
+        if (bytes < 0) {
+            throw new IllegalArgumentException("budget must be a number of bytes, but is " + bytes);
+        }
+        return new FactorizePass(0, 0, 0, bytes);
+    }
+
+    private static double positive(String name, double value) {
+        if (!(value > 0 && value < 1)) {
+            throw new IllegalArgumentException(name + " must be above 0 and below 1, but is " + value);
+        }
+        return value;
+    }
+
+    @Override
+    public String method() {
+        return "factorize";
+    }
+
+    @Override
+    public boolean uses(String option) {
+        return switch (option) {
+            case "rank", "energy", "error", "budget" -> true;
+            default -> false;
+        };
+    }
+
+    /** Options, each replacing the others: {@code rank}, {@code energy}, {@code error}, {@code budget} (bytes). */
+    @Override
+    public Pass with(String option, String value) {
+        return switch (option) {
+            case "rank" -> rank(Numbers.whole(option, value));
+            case "energy" -> energy(Numbers.real(option, value));
+            case "error" -> error(Numbers.real(option, value));
+            case "budget" -> budget(Numbers.whole(option, value));
+            default -> null;
+        };
+    }
+
+    /** The part of the energy that may be lost; infinite if that is not what the rank follows from. */
+    double allowed() {
+        return energy > 0 ? 1 - energy : error > 0 ? error * error : Double.POSITIVE_INFINITY;
+    }
+
+    /** What is asked for, as messages have it. */
+    String describe() {
+        return energy > 0 ? Numbers.percent(energy) + " of the energy"
+                : error > 0 ? "a relative error of " + error
+                : budget >= 0 ? "the budget of " + budget + " bytes" : "rank " + rank;
+    }
+
+    @Override
+    public boolean surveys() {
+        return rank == 0;
+    }
+
+    @Override
+    public Pass survey(List<Weight> weights, Workspace workspace, Workers workers) {
+        return rank > 0 ? this : FactorizeChoice.of(this, weights, workspace, workers);
+    }
+
+    /** Of a given rank; for other amounts only what {@link #survey} returns can plan. */
+    @Override
+    public Form plan(Weight weight, Form current) {
+        if (rank == 0) {
+            throw new IllegalStateException("factorize has to survey the weights first");
+        }
+        check(weight, current);
+        Factors.checkRank(weight, rank);
+        return form(weight, rank, "");
+    }
+
+    static void check(Weight weight, Form current) {
+        if (!(current instanceof Form.Dense)) {
+            throw new UnsupportedRequestException(
+                    "cannot factorize " + current.describe() + ": factorize comes first, and quantize after it");
+        }
+        Factors.matrix(weight);
+    }
+
+    /**
+     * Factors in the weight's own type.
+     *
+     * @param why ends the message if they would not be smaller
+     */
+    static Form.LowRank form(Weight weight, long rank, String why) {
+        Factors.Matrix m = Factors.matrix(weight);
+        Form.Dense dense = new Form.Dense(weight.tensor().dtype());
+        Form.LowRank form = new Form.LowRank(dense, dense, rank, m.transposed());
+        long bytes = form.bytes(weight.tensor().shape());
+        if (m.elements(rank) >= weight.tensor().shape().elements()) {
+            throw new NoGainException("factors of rank " + rank + " of " + m.least() + " would take " + bytes
+                    + " bytes instead of " + weight.tensor().bytes() + why);
+        }
+        return form;
+    }
+
+    @Override
+    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+        return apply(weight, (Form.LowRank) form, null, Double.POSITIVE_INFINITY, workspace, workers);
+    }
+
+    /** @param allowed part of the energy that may be lost, which the rank is known to suffice for */
+    static Encoding apply(Weight weight, Form.LowRank form, Spectrum spectrum, double allowed, Workspace workspace,
+            Workers workers) {
+        return Factors.of(weight, Factors.f32(weight, workspace), Factors.matrix(weight), form, spectrum, allowed, null,
+                workspace, workers);
+    }
+}

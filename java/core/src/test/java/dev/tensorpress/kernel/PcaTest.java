@@ -1,0 +1,271 @@
+package dev.tensorpress.kernel;
+
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.kernel.LinearAlgebra.View;
+import dev.tensorpress.tensor.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import java.util.Random;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+class PcaTest {
+    private Arena arena;
+    private Workers workers;
+
+    @BeforeEach
+    void open() {
+        arena = Arena.ofShared();
+        workers = new Workers(2);
+    }
+
+    @AfterEach
+    void close() {
+        workers.close();
+        arena.close();
+    }
+
+    private View f64(double[] x, long cols) {
+        MemorySegment m = arena.allocate(8L * x.length + 8, 8);
+        MemorySegment.copy(x, 0, m, JAVA_DOUBLE, 0, x.length);
+        return new View(DType.F64, m, cols);
+    }
+
+    private static double[] doubles(MemorySegment m) {
+        return m.toArray(JAVA_DOUBLE);
+    }
+
+    /** Columns of different spread, mixed, and far from 0. */
+    private static double[] data(int samples, int features, int seed) {
+        Random r = new Random(seed);
+        double[][] mix = new double[features][features];
+        for (double[] row : mix) {
+            for (int j = 0; j < features; j++) {
+                row[j] = r.nextGaussian() / (1 + j);
+            }
+        }
+        double[] x = new double[samples * features];
+        for (int i = 0; i < samples; i++) {
+            double[] z = new double[features];
+            for (int k = 0; k < features; k++) {
+                z[k] = r.nextGaussian();
+            }
+            for (int j = 0; j < features; j++) {
+                x[i * features + j] = 7 + j;
+                for (int k = 0; k < features; k++) {
+                    x[i * features + j] += mix[j][k] * z[k];
+                }
+            }
+        }
+        return x;
+    }
+
+    private static double[] covariance(double[] x, int samples, int features) {
+        double[] mean = new double[features];
+        for (int i = 0; i < samples; i++) {
+            for (int j = 0; j < features; j++) {
+                mean[j] += x[i * features + j] / samples;
+            }
+        }
+        double[] c = new double[features * features];
+        for (int i = 0; i < samples; i++) {
+            for (int j = 0; j < features; j++) {
+                for (int k = 0; k < features; k++) {
+                    c[j * features + k] += (x[i * features + j] - mean[j]) * (x[i * features + k] - mean[k]) / (samples - 1);
+                }
+            }
+        }
+        return c;
+    }
+
+    @ParameterizedTest
+    @CsvSource({"40, 7", "300, 80", "6, 20", "90, 130", "2, 3", "5, 1"})
+    void componentsAreEigenvectorsOfTheCovariance(int samples, int features) {
+        double[] x = data(samples, features, samples + features);
+        double[] c = covariance(x, samples, features);
+        try (Pca pca = Pca.of(f64(x, features), samples, features, workers)) {
+            int r = (int) pca.rank();
+            assertEquals(Math.min(samples, features), r);
+            double[] v = doubles(pca.components());
+            double[] variance = pca.variance();
+            double trace = 0;
+            for (int j = 0; j < features; j++) {
+                trace += c[j * features + j];
+            }
+            assertEquals(trace, pca.totalVariance(), 1e-12 * trace);
+            double sum = 0;
+            double before = Double.POSITIVE_INFINITY;
+            for (int p = 0; p < r; p++) {
+                assertTrue(variance[p] <= before);
+                before = variance[p];
+                sum += variance[p];
+                for (int j = 0; j < features; j++) {
+                    double along = 0;
+                    for (int k = 0; k < features; k++) {
+                        along += c[j * features + k] * v[p * features + k];
+                    }
+                    assertEquals(variance[p] * v[p * features + j], along, 1e-11 * trace);
+                }
+                for (int q = 0; q <= p; q++) {
+                    double dot = 0;
+                    for (int k = 0; k < features; k++) {
+                        dot += v[p * features + k] * v[q * features + k];
+                    }
+                    assertEquals(p == q ? 1 : 0, dot, 1e-12);
+                }
+                assertEquals(variance[p] / trace, pca.varianceRatio()[p], 1e-12);
+            }
+            assertEquals(trace, sum, 1e-11 * trace);
+        }
+    }
+
+    @Test
+    void scoresAndBack() {
+        int samples = 50;
+        int features = 12;
+        double[] x = data(samples, features, 3);
+        View view = f64(x, features);
+        try (Pca pca = Pca.of(view, samples, features, workers)) {
+            MemorySegment scores = arena.allocate(8L * samples * pca.rank(), 8);
+            pca.transform(view, samples, scores, workers);
+            double[] s = doubles(scores);
+            double[] variance = pca.variance();
+            for (int p = 0; p < features; p++) {
+                double sum = 0;
+                double squares = 0;
+                double peak = 0;
+                for (int i = 0; i < samples; i++) {
+                    double value = s[i * features + p];
+                    sum += value;
+                    squares += value * value;
+                    peak = Math.abs(value) > Math.abs(peak) ? value : peak;
+                }
+                assertEquals(0, sum, 1e-10);
+                assertEquals(variance[p], squares / (samples - 1), 1e-11 * variance[0]);
+                assertTrue(peak > 0);
+            }
+            MemorySegment back = arena.allocate(8L * samples * features, 8);
+            pca.inverse(scores, samples, back, workers);
+            assertArrayEquals(x, doubles(back), 1e-11);
+            double[] mean = doubles(pca.mean());
+            double first = 0;
+            for (int i = 0; i < samples; i++) {
+                first += x[i * features] / samples;
+            }
+            assertEquals(first, mean[0], 1e-12);
+            // A sample that the fit has not seen, the mean, has scores 0.
+            pca.transform(f64(mean, features), 1, scores, workers);
+            for (int p = 0; p < features; p++) {
+                assertEquals(0, scores.getAtIndex(JAVA_DOUBLE, p));
+            }
+        }
+    }
+
+    /** Data of three known directions, in f32 with gaps between rows. */
+    @Test
+    void knownSpectrumInRowsWithGaps() {
+        int samples = 400;
+        int features = 200;
+        int stride = 211;
+        double[] spread = {8, 4, 1};
+        // Orthogonal in samples and in features: cosines of different frequency.
+        MemorySegment m = arena.allocate(4L * samples * stride, 4);
+        m.fill((byte) 0xff); // NaN in the gaps
+        double total = 0;
+        for (double s : spread) {
+            total += s * s;
+        }
+        for (int i = 0; i < samples; i++) {
+            for (int j = 0; j < features; j++) {
+                double x = 5;
+                for (int p = 0; p < 3; p++) {
+                    double u = Math.sqrt(2.0 / samples) * Math.cos(Math.PI * (p + 1) * (i + 0.5) / samples);
+                    double v = Math.sqrt(2.0 / features) * Math.cos(Math.PI * (p + 1) * (j + 0.5) / features);
+                    x += Math.sqrt(samples - 1) * spread[p] * u * v;
+                }
+                m.setAtIndex(JAVA_FLOAT, (long) i * stride + j, (float) x);
+            }
+        }
+        View view = new View(DType.F32, m, stride);
+        for (Pca pca : new Pca[] {Pca.ofRank(view, samples, features, 3, workers),
+            Pca.ofVariance(view, samples, features, 0.999, workers)}) {
+            try (pca) {
+                assertEquals(3, pca.rank());
+                for (int p = 0; p < 3; p++) {
+                    assertEquals(spread[p] * spread[p], pca.variance()[p], 1e-5);
+                    assertEquals(spread[p] * spread[p] / total, pca.varianceRatio()[p], 1e-6);
+                }
+                double v = Math.sqrt(2.0 / features) * Math.cos(Math.PI * 0.5 / features);
+                assertEquals(v, Math.abs(pca.components().getAtIndex(JAVA_DOUBLE, 0)), 1e-6);
+            }
+        }
+        try (Pca one = Pca.ofVariance(view, samples, features, 0.5, workers);
+                Pca two = Pca.ofVariance(view, samples, features, 0.98, workers)) {
+            assertEquals(1, one.rank());
+            assertEquals(2, two.rank());
+        }
+    }
+
+    @Test
+    void sameForAnyNumberOfThreads() {
+        int samples = 333;
+        int features = 150;
+        View view = f64(data(samples, features, 9), features);
+        double[][] results = new double[4][];
+        for (int i = 0; i < 4; i++) {
+            try (Workers own = new Workers(1 + 2 * (i % 2)); Pca pca = i < 2 ? Pca.of(view, samples, features, own)
+                    : Pca.ofRank(view, samples, features, 10, own)) {
+                results[i] = doubles(pca.components());
+            }
+        }
+        assertArrayEquals(results[0], results[1]);
+        assertArrayEquals(results[2], results[3]);
+    }
+
+    @Test
+    void littleVariance() {
+        double[] same = new double[12];
+        Arrays.fill(same, 2.5);
+        try (Pca pca = Pca.of(f64(same, 3), 4, 3, workers); Pca single = Pca.of(f64(new double[] {1, 2}, 2), 1, 2, workers)) {
+            assertEquals(0, pca.totalVariance());
+            assertArrayEquals(new double[3], pca.varianceRatio());
+            assertArrayEquals(new double[1], single.variance());
+            assertEquals(1, single.rank());
+        }
+    }
+
+    @Test
+    void badInputIsRefused() {
+        View view = f64(new double[] {1, 2, 3, 4, 5, 7}, 2);
+        for (long rank : new long[] {0, -1, 3}) {
+            assertThrows(IllegalArgumentException.class, () -> Pca.ofRank(view, 3, 2, rank, workers));
+        }
+        for (double share : new double[] {0, -1, 1.5, Double.NaN}) {
+            assertThrows(IllegalArgumentException.class, () -> Pca.ofVariance(view, 3, 2, share, workers));
+        }
+        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 0, 2, workers));
+        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 2, 0, workers));
+        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 9, 2, workers));
+        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 2, 3, workers), "rows would overlap");
+        View bad = f64(new double[] {1, 2, Double.NaN, 4}, 2);
+        assertEquals(KernelException.NONFINITE,
+                assertThrows(KernelException.class, () -> Pca.of(bad, 2, 2, workers)).status());
+        try (Pca pca = Pca.of(view, 3, 2, workers)) {
+            MemorySegment small = arena.allocate(8, 8);
+            assertThrows(IllegalArgumentException.class, () -> pca.transform(view, 3, small, workers));
+            assertThrows(IllegalArgumentException.class, () -> pca.inverse(small, 1, small, workers));
+            assertThrows(KernelException.class, () -> pca.transform(bad, 2, arena.allocate(64, 8), workers));
+            assertThrows(IllegalArgumentException.class, () -> pca.components().set(JAVA_DOUBLE, 0, 1));
+        }
+    }
+}

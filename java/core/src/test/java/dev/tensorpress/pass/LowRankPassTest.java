@@ -1,0 +1,586 @@
+package dev.tensorpress.pass;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Svd.Certificate;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Role;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Random;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** {@link FactorizePass}, {@link CorrectPass}, and {@link QuantizePass} of factors. */
+class LowRankPassTest {
+    private Arena arena;
+    private Workspace workspace;
+    private Workers workers;
+
+    @BeforeEach
+    void open() {
+        arena = Arena.ofShared();
+        workspace = new Workspace();
+        workers = new Workers(2);
+    }
+
+    @AfterEach
+    void close() {
+        workspace.close();
+        workers.close();
+        arena.close();
+    }
+
+    /** At an odd address, as weights in files may be. */
+    private Weight weight(String name, Role role, int in, int out, DType type, float[] x, long... dims) {
+        MemorySegment data = arena.allocate(type.bytes(x.length) + 1, 4).asSlice(1, type.bytes(x.length));
+        for (int i = 0; i < x.length; i++) {
+            switch (type) {
+                case F32 -> data.set(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * i, x[i]);
+                case F16 -> data.set(ValueLayout.JAVA_SHORT_UNALIGNED, 2L * i, Float.floatToFloat16(x[i]));
+                default -> data.set(ValueLayout.JAVA_SHORT_UNALIGNED, 2L * i,
+                        (short) (Float.floatToRawIntBits(x[i]) >>> 16));
+            }
+        }
+        return new Weight(name, role, new Tensor(type, Shape.of(dims), data), in, out, List.of("MatMul " + name),
+                Optional.empty());
+    }
+
+    private Weight linear(String name, float[] x, long... dims) {
+        return weight(name, Role.LINEAR, 0, 1, DType.F32, x, dims);
+    }
+
+    /**
+     * Singular values as given: cosines of different frequency are orthogonal. {@code first} is the frequency of the first
+     * pair.
+     */
+    private static float[] matrix(int rows, int cols, int first, double... values) {
+        double[] x = new double[rows * cols];
+        for (int p = 0; p < values.length; p++) {
+            for (int i = 0; i < rows; i++) {
+                double u = Math.sqrt(2.0 / rows) * Math.cos(Math.PI * (p + first) * (i + 0.5) / rows);
+                for (int j = 0; j < cols; j++) {
+                    x[i * cols + j] += values[p] * u * Math.sqrt(2.0 / cols)
+                            * Math.cos(Math.PI * (p + first) * (j + 0.5) / cols);
+                }
+            }
+        }
+        float[] f = new float[x.length];
+        for (int i = 0; i < f.length; i++) {
+            f[i] = (float) x[i];
+        }
+        return f;
+    }
+
+    private static float[] random(int n) {
+        Random r = new Random(n);
+        float[] x = new float[n];
+        for (int i = 0; i < n; i++) {
+            x[i] = (float) r.nextGaussian();
+        }
+        return x;
+    }
+
+    private static double[] falling(int n) {
+        double[] values = new double[n];
+        for (int i = 0; i < n; i++) {
+            values[i] = Math.pow(0.8, i);
+        }
+        return values;
+    }
+
+    private float[] decode(Encoding e) {
+        int n = (int) e.shape().elements();
+        MemorySegment out = arena.allocate(4L * n + 4, 4);
+        e.decode(out, workers);
+        return out.asSlice(0, 4L * n).toArray(ValueLayout.JAVA_FLOAT);
+    }
+
+    private static double norm(float[] x) {
+        double sum = 0;
+        for (float v : x) {
+            sum += (double) v * v;
+        }
+        return Math.sqrt(sum);
+    }
+
+    private static float[] difference(float[] a, float[] b) {
+        float[] d = new float[a.length];
+        for (int i = 0; i < a.length; i++) {
+            d[i] = a[i] - b[i];
+        }
+        return d;
+    }
+
+    private Form.LowRank plan(FactorizePass pass, Weight w) {
+        return (Form.LowRank) pass.survey(List.of(w), workspace, workers).plan(w, new Form.Dense(w.tensor().dtype()));
+    }
+
+    private Encoding.LowRank factorize(FactorizePass pass, Weight w) {
+        Pass surveyed = pass.survey(List.of(w), workspace, workers);
+        Form form = surveyed.plan(w, new Form.Dense(w.tensor().dtype()));
+        return (Encoding.LowRank) surveyed.apply(w, new Encoding.Dense(w.tensor()), form, workspace, workers);
+    }
+
+    private static <T extends Exception> String message(Class<T> type, org.junit.jupiter.api.function.Executable run) {
+        return assertThrows(type, run).getMessage();
+    }
+
+    // ---- ranks ----
+
+    @Test
+    void eachAmountGivesTheSmallestRank() {
+        double[] s = falling(30);
+        double total = 0;
+        for (double v : s) {
+            total += v * v;
+        }
+        Weight w = linear("w", matrix(80, 120, 1, s), 80, 120);
+        double left = total;
+        for (int r = 1; r <= 12; r++) {
+            left -= s[r - 1] * s[r - 1];
+            double share = left / total;
+            assertEquals(r, plan(FactorizePass.energy(1 - share * 1.0001), w).rank());
+            assertEquals(r + 1, plan(FactorizePass.energy(1 - share * 0.999), w).rank());
+            assertEquals(r, plan(FactorizePass.error(Math.sqrt(share) * 1.0001), w).rank());
+            assertEquals(r + 1, plan(FactorizePass.error(Math.sqrt(share) * 0.999), w).rank());
+            assertEquals(r, plan(FactorizePass.rank(r), w).rank());
+        }
+        assertEquals(1, workspace.spectra().computed(), "one decomposition is enough for all of these");
+        assertEquals(1, plan(FactorizePass.energy(0.99), linear("0", new float[600], 20, 30)).rank());
+    }
+
+    @ParameterizedTest
+    @CsvSource({"F32, 0, 1, 200, 150", "F32, 1, 0, 200, 150", "F32, 1, 0, 30, 170", "F16, 0, 1, 64, 50", "BF16, 1, 0, 60, 44"})
+    void factorsAreTheBestOfTheirRank(DType type, int in, int out, int rows, int cols) {
+        double[] s = falling(20);
+        Weight w = weight("w", Role.LINEAR, in, out, type, matrix(rows, cols, 1, s), rows, cols);
+        float[] x = decode(new Encoding.Dense(w.tensor()));
+        double rounding = type == DType.F32 ? 1e-5 : type == DType.F16 ? 2e-3 : 2e-2;
+        for (int r : new int[] {1, 3, 8, 12}) {
+            Encoding.LowRank e = factorize(FactorizePass.rank(r), w);
+            assertEquals(in == 1, e.form().transposed());
+            assertEquals(Shape.of(in == 1 ? cols : rows, r), e.left().shape());
+            assertEquals(Shape.of(r, in == 1 ? rows : cols), e.right().shape());
+            assertEquals(new Form.Dense(type), e.left().form());
+            double best = 0;
+            for (int i = r; i < s.length; i++) {
+                best += s[i] * s[i];
+            }
+            best = Math.sqrt(best);
+            assertEquals(best, norm(difference(x, decode(e))), rounding * norm(x));
+            Certificate c = e.certificate();
+            assertEquals(norm(x), c.norm(), 1e-6 * norm(x));
+            assertEquals(best, c.error(), (type == DType.F32 ? 1e-4 : rounding) * norm(x));
+            assertTrue(c.bound() <= c.error() && c.left() < 1e-5 && c.right() < 1e-5);
+            // Even: the k-th column of one is as long as the k-th row of the other.
+            float[] left = decode(e.left());
+            float[] right = decode(e.right());
+            int inputs = (int) e.left().shape().dim(0);
+            int outputs = (int) e.right().shape().dim(1);
+            for (int k = 0; k < r; k++) {
+                double a = 0;
+                double b = 0;
+                for (int i = 0; i < inputs; i++) {
+                    a += left[i * r + k] * left[i * r + k];
+                }
+                for (int j = 0; j < outputs; j++) {
+                    b += right[k * outputs + j] * right[k * outputs + j];
+                }
+                assertEquals(s[k], a, (rounding + 1e-3) * s[0]);
+                assertEquals(a, b, 2 * rounding * a);
+            }
+        }
+    }
+
+    @Test
+    void spectraBoundTheErrorExactly() {
+        Weight w = linear("w", random(90 * 70), 90, 70);
+        Encoding.LowRank e = factorize(FactorizePass.error(0.8), w);
+        Certificate c = e.certificate();
+        assertTrue(c.relativeError() <= 0.8 && c.bound() > 0 && c.error() / c.bound() < 1 + 1e-6, c.toString());
+        assertTrue(factorize(FactorizePass.rank(e.form().rank() - 1), w).certificate().relativeError() > 0.8);
+    }
+
+    /** Truncation of a flat spectrum loses a little: what was asked for is kept all the same. */
+    @Test
+    void amountsAreKeptToWhereDecompositionsAreTruncated() {
+        Weight w = linear("w", random(400 * 300), 400, 300);
+        for (double kept : new double[] {0.2, 0.4}) {
+            Encoding.LowRank e = factorize(FactorizePass.energy(kept), w);
+            double lost = e.certificate().relativeError();
+            assertTrue(e.form().rank() < 120 && 1 - lost * lost >= kept - 1e-6, e.form().rank() + ": " + lost);
+        }
+    }
+
+    @Test
+    void convolutionsAreMatricesOfTheirOutputChannels() {
+        Weight w = weight("k", Role.CONV, 1, 0, DType.F32, matrix(40, 6 * 9, 1, 3, 2, 1), 40, 6, 3, 3);
+        Encoding.LowRank e = factorize(FactorizePass.energy(0.9999), w);
+        assertEquals(3, e.form().rank());
+        assertFalse(e.form().transposed());
+        assertEquals(Shape.of(40, 3), e.left().shape());
+        assertEquals(Shape.of(3, 54), e.right().shape());
+        assertArrayEquals(decode(new Encoding.Dense(w.tensor())), decode(e), 1e-5f);
+        Form.LowRank codes = (Form.LowRank) QuantizePass.int8().plan(w, e.form());
+        assertEquals(0, ((Form.Quantized) codes.left()).axis(), "output channels come first");
+        assertEquals(0, ((Form.Quantized) codes.right()).axis());
+    }
+
+    @Test
+    void whatWouldGrowIsLeftAloneWithTheNumbers() {
+        Weight w = linear("w", random(96 * 96), 96, 96);
+        Pass surveyed = FactorizePass.energy(0.99).survey(List.of(w), workspace, workers);
+        String m = message(NoGainException.class, () -> surveyed.plan(w, new Form.Dense(DType.F32)));
+        assertTrue(m.matches("factors of rank \\d\\d of 96 would take \\d{5} bytes instead of 36864, and less would not keep "
+                + "to 99 % of the energy"), m);
+        assertEquals(47, plan(FactorizePass.rank(47), w).rank());
+        assertEquals("factors of rank 48 of 96 would take 36864 bytes instead of 36864",
+                message(NoGainException.class, () -> plan(FactorizePass.rank(48), w)));
+    }
+
+    // ---- budgets ----
+
+    @Test
+    void budgetsTakeTheLeastErrorPerByte() {
+        List<Weight> weights = List.of(linear("a", matrix(40, 60, 1, 9, 8, 7, 1e-3), 40, 60),
+                linear("b", matrix(60, 40, 1, 6, 5, 2e-3), 60, 40), linear("c", random(1600), 40, 40));
+        long whole = 4 * (2400 + 2400 + 1600);
+        assertRanks(weights, whole, 0, 0, 0);
+        // Four ranks of a and three of b are all they have, and a rank is 400 bytes.
+        assertRanks(weights, 6400 + 1600 + 1200, 4, 3, 0);
+        assertRanks(weights, 6400 + 1600 + 1200 - 1, 3, 3, 0);
+        assertRanks(weights, 6400 + 1200 + 1200 - 1, 3, 2, 0);
+        assertRanks(weights, 6400 + 1200 + 800 - 1, 3, 1, 0);
+        assertRanks(weights, 6400 + 1200 + 400 - 1, 2, 1, 0);
+        assertRanks(weights, 6400 + 800 + 400 - 1, 1, 1, 0);
+        // Now c gives way, at once to what saves most for its error, and takes back what fits.
+        assertRanks(weights, 6400 + 400 + 400 - 1, 1, 1, 19);
+        long lowest = 400 + 400 + 320;
+        assertRanks(weights, lowest, 1, 1, 1);
+        Pass none = FactorizePass.budget(lowest - 1).survey(weights, workspace, workers);
+        assertEquals("even at rank 1 these weights take 1120 bytes, more than the budget of 1119",
+                message(UnsupportedRequestException.class, () -> none.plan(weights.getFirst(), new Form.Dense(DType.F32))));
+        assertEquals(3, workspace.spectra().computed());
+    }
+
+    private void assertRanks(List<Weight> weights, long budget, long... ranks) {
+        Pass surveyed = FactorizePass.budget(budget).survey(weights, workspace, workers);
+        long bytes = 0;
+        for (int i = 0; i < ranks.length; i++) {
+            Weight w = weights.get(i);
+            if (ranks[i] == 0) {
+                assertTrue(message(NoGainException.class, () -> surveyed.plan(w, new Form.Dense(DType.F32)))
+                        .endsWith("leaves it whole"));
+                bytes += w.tensor().bytes();
+            } else {
+                Form.LowRank form = (Form.LowRank) surveyed.plan(w, new Form.Dense(DType.F32));
+                assertEquals(ranks[i], form.rank(), w.name() + " for " + budget);
+                bytes += form.bytes(w.tensor().shape());
+            }
+        }
+        assertTrue(bytes <= budget);
+    }
+
+    /** Against all combinations of ranks. */
+    @Test
+    void greedyIsNearTheBestOfAllChoices() {
+        List<Weight> weights = List.of(linear("a", matrix(12, 10, 1, falling(8)), 12, 10),
+                linear("b", matrix(10, 12, 1, 2, 1.5, 1, 0.4, 0.3, 0.1), 10, 12));
+        double[][] tails = {tails(falling(8)), tails(2, 1.5, 1, 0.4, 0.3, 0.1)};
+        for (long budget = 180; budget < 960; budget += 40) {
+            Pass surveyed = FactorizePass.budget(budget).survey(weights, workspace, workers);
+            double error = 0;
+            for (int i = 0; i < 2; i++) {
+                try {
+                    Form.LowRank f = (Form.LowRank) surveyed.plan(weights.get(i), new Form.Dense(DType.F32));
+                    error += tails[i][(int) f.rank()];
+                } catch (NoGainException e) {
+                    // whole: no error
+                }
+            }
+            double best = Double.POSITIVE_INFINITY;
+            double bestAtLess = Double.POSITIVE_INFINITY;
+            for (int a = 0; a <= 5; a++) {
+                for (int b = 0; b <= 5; b++) {
+                    long bytes = (a == 0 ? 480 : 88 * a) + (b == 0 ? 480 : 88 * b);
+                    double sum = (a == 0 ? 0 : tails[0][a]) + (b == 0 ? 0 : tails[1][b]);
+                    if (bytes <= budget) {
+                        best = Math.min(best, sum);
+                    }
+                    // A greedy choice wastes less than its last step, at most from whole to some rank.
+                    if (bytes <= budget - 480 + 88) {
+                        bestAtLess = Math.min(bestAtLess, sum);
+                    }
+                }
+            }
+            assertTrue(error >= best - 1e-9 && error <= bestAtLess + 1e-9, budget + ": " + error + ", best " + best);
+        }
+    }
+
+    private static double[] tails(double... values) {
+        double[] tails = new double[values.length + 1];
+        for (int i = values.length - 1; i >= 0; i--) {
+            tails[i] = tails[i + 1] + values[i] * values[i];
+        }
+        return tails;
+    }
+
+    // ---- codes ----
+
+    @Test
+    void factorsAreQuantizedAsMatrices() {
+        Weight w = weight("w", Role.LINEAR, 1, 0, DType.F32, matrix(80, 100, 1, falling(10)), 80, 100);
+        Encoding.LowRank dense = factorize(FactorizePass.rank(10), w);
+        QuantizePass pass = QuantizePass.int8().perBlock(64);
+        Form.LowRank form = (Form.LowRank) pass.plan(w, dense.form());
+        Form.Quantized left = (Form.Quantized) form.left();
+        assertEquals(0, left.axis());
+        assertEquals(64, left.block());
+        assertEquals(16, ((Form.Quantized) form.right()).block(), "there are only ten ranks");
+        Encoding.LowRank codes = (Encoding.LowRank) pass.apply(w, dense, form, workspace, workers);
+        assertSame(dense.certificate(), codes.certificate());
+        assertEquals(100 * 10 + 10 * 80 + 4 * (2 * 10 + 80), form.bytes(w.tensor().shape()));
+        float[] x = decode(dense);
+        double error = norm(difference(x, decode(codes))) / norm(x);
+        assertTrue(error > 1e-4 && error < 0.02, "" + error);
+        Form.LowRank channels = (Form.LowRank) QuantizePass.int8().plan(w, dense.form());
+        assertEquals(1, ((Form.Quantized) channels.left()).axis());
+        assertThrows(UnsupportedRequestException.class, () -> pass.plan(w, form));
+    }
+
+    @Test
+    void factorsComeFirst() {
+        Weight w = linear("w", random(900), 30, 30);
+        Form quantized = QuantizePass.int8().plan(w, new Form.Dense(DType.F32));
+        String m = message(UnsupportedRequestException.class, () -> FactorizePass.rank(2).plan(w, quantized));
+        assertEquals("cannot factorize int8 per channel: factorize comes first, and quantize after it", m);
+        Form.LowRank factors = plan(FactorizePass.rank(2), w);
+        m = message(UnsupportedRequestException.class, () -> CorrectPass.rank(2).plan(w, factors));
+        assertEquals("cannot correct rank 2 f32: correct comes after quantize, for weights that are neither pruned nor factorized", m);
+        Form sum = CorrectPass.rank(2).plan(w, quantized);
+        assertThrows(UnsupportedRequestException.class, () -> QuantizePass.int8().plan(w, sum));
+        assertThrows(UnsupportedRequestException.class, () -> FactorizePass.rank(2).plan(w, sum));
+    }
+
+    // ---- corrections ----
+
+    private Encoding.Sum correct(QuantizePass quantize, CorrectPass correct, Weight w, Workspace space, Workers threads) {
+        Form base = quantize.plan(w, new Form.Dense(w.tensor().dtype()));
+        Form.Sum sum = (Form.Sum) correct.plan(w, base);
+        Encoding q = quantize.apply(w, new Encoding.Dense(w.tensor()), sum.base(), space, threads);
+        return (Encoding.Sum) correct.apply(w, q, sum, space, threads);
+    }
+
+    @ParameterizedTest
+    @CsvSource({"F32, 0, 1", "F32, 1, 0", "F16, 1, 0", "BF16, 0, 1"})
+    void correctionsAreTheBestOfTheirRank(DType type, int in, int out) {
+        Weight w = weight("w", Role.LINEAR, in, out, type, random(90 * 64), 90, 64);
+        float[] x = decode(new Encoding.Dense(w.tensor()));
+        QuantizePass quantize = new QuantizePass(4, QuantizePass.Grain.BLOCK, 32, true, 1, 1, Form.Activations.FLOAT);
+        double before = Double.POSITIVE_INFINITY;
+        for (int r : new int[] {1, 4, 16}) {
+            Encoding.Sum e = correct(quantize, CorrectPass.rank(r), w, workspace, workers);
+            assertEquals(in == 1, e.form().correction().transposed());
+            assertEquals(Shape.of(in == 1 ? 64 : 90, r), e.correction().left().shape());
+            float[] residual = difference(x, decode(e.base()));
+            float[] left = difference(x, decode(e));
+            assertEquals(norm(residual), e.correction().certificate().norm(), 1e-5 * norm(residual));
+            double error = norm(left);
+            assertEquals(e.correction().certificate().error(), error, 0.01 * error);
+            // What is left has no singular value above the last that was taken.
+            Weight rest = linear("rest", residual, 90, 64);
+            Spectrum s = Factors.spectrum(rest, workspace, workers);
+            double best = Math.sqrt(s.lost(r) * s.squares());
+            assertTrue(error >= best * 0.999 && error <= best * (type == DType.F32 ? 1.001 : 1.02), error + ", best " + best);
+            assertTrue(error < before);
+            before = error;
+        }
+    }
+
+    @Test
+    void weightsOfInputsSayWhichErrorsCount() {
+        Random random = new Random(5);
+        double[] d = new double[80];
+        for (int i = 0; i < 80; i++) {
+            d[i] = Math.exp(2 * random.nextGaussian());
+        }
+        for (int in : new int[] {0, 1}) {
+            Weight w = weight("w", Role.LINEAR, in, 1 - in, DType.F32, random(80 * 80), 80, 80);
+            float[] x = decode(new Encoding.Dense(w.tensor()));
+            QuantizePass quantize = QuantizePass.int4();
+            Encoding.Sum plain = correct(quantize, CorrectPass.rank(6), w, workspace, workers);
+            double[] own = {norm(difference(x, decode(plain))), norm(scaled(difference(x, decode(plain)), d, in))};
+            CorrectPass pass = CorrectPass.rank(6).inputs(Map.of("w", d, "other", new double[] {1}));
+            Encoding.Sum weighted = correct(quantize, pass, w, workspace, workers);
+            float[] left = difference(x, decode(weighted));
+            assertTrue(norm(left) > own[0], "the plain one is best in the plain norm");
+            assertTrue(norm(scaled(left, d, in)) < own[1], "the weighted one is best in its own");
+            // That is the best for the scaled residual.
+            float[] residual = scaled(difference(x, decode(weighted.base())), d, in);
+            Spectrum s = Factors.spectrum(linear("r" + in, residual, 80, 80), workspace, workers);
+            assertEquals(Math.sqrt(s.lost(6) * s.squares()), norm(scaled(left, d, in)), 1e-3 * norm(residual));
+            // Only ratios count.
+            double[] twice = new double[80];
+            for (int i = 0; i < 80; i++) {
+                twice[i] = 2 * d[i];
+            }
+            assertArrayEquals(decode(weighted), decode(correct(quantize, pass.inputs(Map.of("w", twice)), w, workspace, workers)));
+        }
+    }
+
+    private static float[] scaled(float[] x, double[] d, int in) {
+        float[] y = new float[x.length];
+        for (int i = 0; i < x.length; i++) {
+            y[i] = (float) (x[i] * d[in == 0 ? i / d.length : i % d.length]);
+        }
+        return y;
+    }
+
+    @Test
+    void correctionsInEightBits() {
+        Weight w = linear("w", random(128 * 96), 128, 96);
+        float[] x = decode(new Encoding.Dense(w.tensor()));
+        Encoding.Sum floats = correct(QuantizePass.int4(), CorrectPass.rank(8), w, workspace, workers);
+        double error = norm(difference(x, decode(floats)));
+        Encoding.Sum codes = correct(QuantizePass.int4(), CorrectPass.rank(8).factors(CorrectPass.Storage.INT8), w, workspace,
+                workers);
+        Form.Quantized left = (Form.Quantized) codes.form().correction().left();
+        assertEquals(8, left.bits());
+        assertEquals(64, left.block());
+        assertEquals(error, norm(difference(x, decode(codes))), 2e-3 * error);
+        Form.Sum channels = (Form.Sum) CorrectPass.rank(8).factors(CorrectPass.Storage.INT8)
+                .plan(w, QuantizePass.int8().plan(w, new Form.Dense(DType.F32)));
+        assertEquals(0, ((Form.Quantized) channels.correction().right()).block());
+    }
+
+    @Test
+    void whatCorrectionsLeaveAlone() {
+        Weight w = linear("w", random(64 * 64), 64, 64);
+        Form eight = QuantizePass.int8().plan(w, new Form.Dense(DType.F32));
+        assertEquals("codes of 8 bits, more than 4, are left as they are",
+                message(NoGainException.class, () -> CorrectPass.rank(2).maxBits(4).plan(w, eight)));
+        assertTrue(message(UnsupportedRequestException.class, () -> CorrectPass.rank(65).plan(w, eight)).contains("65"));
+        assertThrows(IllegalArgumentException.class,
+                () -> CorrectPass.rank(2).inputs(Map.of("w", new double[63])).plan(w, eight));
+        String m = message(IllegalArgumentException.class,
+                () -> CorrectPass.rank(2).inputs(Map.of("w", new double[] {1, 2})).plan(w, eight));
+        assertTrue(m.contains("2 weights for the inputs of w"), m);
+        for (double bad : new double[] {0, -1, Double.NaN, Double.POSITIVE_INFINITY}) {
+            assertThrows(IllegalArgumentException.class, () -> CorrectPass.rank(2).inputs(Map.of("w", new double[] {bad})));
+        }
+        Form.Sparse pruned = new Form.Sparse(eight, "50 %", 9, Form.Storage.MASKED);
+        assertThrows(UnsupportedRequestException.class, () -> CorrectPass.rank(2).plan(w, pruned));
+    }
+
+    // ---- what does not fit ----
+
+    @Test
+    void badAmountsAreNamed() {
+        for (String[] bad : new String[][] {{"rank", "0"}, {"rank", "-1"}, {"rank", "x"}, {"energy", "0"}, {"energy", "1"},
+            {"energy", "NaN"}, {"error", "1"}, {"error", "-0.1"}, {"budget", "-1"}, {"budget", "1.5"}}) {
+            String m = message(IllegalArgumentException.class, () -> FactorizePass.rank(1).with(bad[0], bad[1]));
+            assertTrue(m.startsWith(bad[0] + " must be"), m);
+        }
+        for (String[] bad : new String[][] {{"rank", "0"}, {"rank", "-1"}, {"factors", "int4"}, {"max-bits", "9"}, {"max-bits", "1"}}) {
+            String m = message(IllegalArgumentException.class, () -> CorrectPass.rank(1).with(bad[0], bad[1]));
+            assertTrue(m.startsWith(bad[0] + " must be"), m);
+        }
+        assertNull(FactorizePass.rank(1).with("bits", "4"));
+        assertNull(CorrectPass.rank(1).with("energy", "0.5"));
+        assertThrows(IllegalArgumentException.class, () -> new FactorizePass(1, 0.5, 0, -1));
+        assertThrows(IllegalArgumentException.class, () -> new FactorizePass(0, 0, 0, -1));
+        assertThrows(IllegalArgumentException.class, () -> FactorizePass.rank(0));
+        assertThrows(IllegalArgumentException.class, () -> CorrectPass.rank(0));
+        assertEquals(FactorizePass.budget(7), FactorizePass.energy(0.5).with("budget", "7"));
+    }
+
+    @Test
+    void whatIsNoMatrixIsRefusedByThePlan() {
+        Weight w = linear("w", random(600), 20, 30);
+        for (FactorizePass pass : List.of(FactorizePass.rank(1), FactorizePass.energy(0.5))) {
+            for (Weight bad : List.of(weight("v", Role.BIAS, -1, -1, DType.F32, random(30), 30),
+                    weight("e", Role.LINEAR, 0, 1, DType.F32, new float[0], 0, 30),
+                    weight("t", Role.CONV, 0, 1, DType.F32, random(81), 3, 3, 3, 3),
+                    weight("l", Role.RECURRENT, 2, 1, DType.F32, random(64), 1, 8, 8))) {
+                Pass surveyed = pass.survey(List.of(bad, w), workspace, workers);
+                assertThrows(UnsupportedRequestException.class, () -> surveyed.plan(bad, new Form.Dense(DType.F32)), bad.name());
+                surveyed.plan(w, new Form.Dense(DType.F32));
+            }
+        }
+        assertEquals("rank 21 is more than the 20 of 20x30", message(UnsupportedRequestException.class,
+                () -> plan(FactorizePass.rank(21), w)));
+        assertThrows(IllegalStateException.class, () -> FactorizePass.energy(0.5).plan(w, new Form.Dense(DType.F32)));
+    }
+
+    @ParameterizedTest
+    @CsvSource({"NaN, F32", "Infinity, F32", "-Infinity, F16", "NaN, BF16"})
+    void whatIsNotFiniteIsNamed(float bad, DType type) {
+        float[] x = random(600);
+        x[77] = bad;
+        Weight w = weight("w", Role.LINEAR, 0, 1, type, x, 20, 30);
+        for (FactorizePass pass : List.of(FactorizePass.rank(2), FactorizePass.energy(0.5), FactorizePass.budget(100))) {
+            NonFiniteWeightException e = assertThrows(NonFiniteWeightException.class, () -> factorize(pass, w));
+            assertEquals("w", e.weight());
+            assertEquals(77, e.index());
+        }
+    }
+
+    @Test
+    void extremeMagnitudes() {
+        for (float scale : new float[] {1e-30f, 1e-38f, 1e36f}) {
+            float[] x = matrix(50, 40, 1, 1, 0.5, 0.25);
+            for (int i = 0; i < x.length; i++) {
+                x[i] *= scale;
+            }
+            Weight w = linear("w" + scale, x, 50, 40);
+            Encoding.LowRank e = factorize(FactorizePass.energy(0.99), w);
+            assertEquals(3, e.form().rank());
+            assertTrue(norm(difference(x, decode(e))) <= 1e-4 * norm(x) + 1e-40, "" + scale);
+        }
+    }
+
+    @Test
+    void sameForAnyNumberOfThreads() {
+        Weight w = linear("w", random(300 * 200), 300, 200);
+        List<float[]> results = new ArrayList<>();
+        for (int threads : new int[] {1, 3}) {
+            try (Workspace space = new Workspace(); Workers own = new Workers(threads)) {
+                for (FactorizePass pass : List.of(FactorizePass.rank(20), FactorizePass.energy(0.7), FactorizePass.budget(150_000))) {
+                    Pass surveyed = pass.survey(List.of(w), space, own);
+                    Form form = surveyed.plan(w, new Form.Dense(DType.F32));
+                    Encoding.LowRank e = (Encoding.LowRank) surveyed.apply(w, new Encoding.Dense(w.tensor()), form, space, own);
+                    results.add(decode(e.left()));
+                    results.add(decode(e.right()));
+                }
+                Encoding.Sum sum = correct(QuantizePass.int4(), CorrectPass.rank(16), w, space, own);
+                results.add(decode(sum.correction().left()));
+                results.add(decode(sum.correction().right()));
+            }
+        }
+        for (int i = 0; i < 8; i++) {
+            assertArrayEquals(results.get(i), results.get(8 + i));
+        }
+    }
+}
