@@ -4,6 +4,8 @@
 #                               tables in Markdown, every case on every tier of this machine
 #   benchmarks/run.sh sparse [--rounds N] [--size N] [--threads N] [--sparsity 50,90] [--columns 1,128] [--cases CSR16,...]
 #                               the same for sparsity, on the tier that TENSORPRESS_ISA names or the best one
+#   benchmarks/run.sh gemm [--rounds N] [--threads N] [--milliseconds N]
+#                               dense products beside oneDNN's; with TENSORPRESS_ISA=avx2 ONEDNN_MAX_CPU_ISA=AVX2 those of AVX2
 #   benchmarks/run.sh jmh ...   JMH with these arguments, on the tier that TENSORPRESS_ISA names or the best one
 set -euo pipefail
 root=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
@@ -16,6 +18,7 @@ main=dev.tensorpress.benchmarks.Ratios
 case ${1-} in
     jmh) shift; main=org.openjdk.jmh.Main ;;
     sparse) shift; main=dev.tensorpress.benchmarks.SparseRatios ;;
+    gemm) shift; main=dev.tensorpress.benchmarks.GemmRatios ;;
 esac
 # Else OpenMP's threads go on spinning after oneDNN is done.
 export OMP_WAIT_POLICY=passive
