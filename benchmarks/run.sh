@@ -6,6 +6,8 @@
 #                               the same for sparsity, on the tier that TENSORPRESS_ISA names or the best one
 #   benchmarks/run.sh gemm [--rounds N] [--threads N] [--milliseconds N]
 #                               dense products beside oneDNN's; with TENSORPRESS_ISA=avx2 ONEDNN_MAX_CPU_ISA=AVX2 those of AVX2
+#   benchmarks/run.sh svd [--rounds N] [--threads N] [--size N] [--rank N]
+#                               singular value decompositions, full and of a rank
 #   benchmarks/run.sh jmh ...   JMH with these arguments, on the tier that TENSORPRESS_ISA names or the best one
 set -euo pipefail
 root=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
@@ -19,6 +21,7 @@ case ${1-} in
     jmh) shift; main=org.openjdk.jmh.Main ;;
     sparse) shift; main=dev.tensorpress.benchmarks.SparseRatios ;;
     gemm) shift; main=dev.tensorpress.benchmarks.GemmRatios ;;
+    svd) shift; main=dev.tensorpress.benchmarks.SvdRatios ;;
 esac
 # Else OpenMP's threads go on spinning after oneDNN is done.
 export OMP_WAIT_POLICY=passive
