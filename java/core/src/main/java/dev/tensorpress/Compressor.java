@@ -5,11 +5,13 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.model.safetensors.Safetensors;
+import dev.tensorpress.model.safetensors.SafetensorsModel;
 import dev.tensorpress.pass.NoGainException;
 import dev.tensorpress.pass.Spectra;
 import dev.tensorpress.pass.Workspace;
@@ -18,6 +20,7 @@ import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -45,31 +48,39 @@ public final class Compressor implements AutoCloseable {
      * @param threads that kernels spread over; 0 for all processors
      * @param allowLinks external data may lie behind links
      * @param overwrite an existing output may be replaced
+     * @param roles by glob over names of weights, in order: the first that fits counts, before what the reader finds; only
+     *     for formats without a graph
      * @param progress told about each weight, or null
      */
-    public record Options(int threads, boolean allowLinks, boolean overwrite, ProgressListener progress) {
-        public static final Options DEFAULT = new Options(0, false, false, null);
+    public record Options(int threads, boolean allowLinks, boolean overwrite, Map<String, Role> roles,
+            ProgressListener progress) {
+        public static final Options DEFAULT = new Options(0, false, false, Map.of(), null);
 
         public Options {
+            roles = Collections.unmodifiableMap(new LinkedHashMap<>(roles));
             if (threads < 0) {
                 throw new IllegalArgumentException("threads must not be negative, but is " + threads);
             }
         }
 
         public Options threads(int threads) {
-            return new Options(threads, allowLinks, overwrite, progress);
+            return new Options(threads, allowLinks, overwrite, roles, progress);
         }
 
         public Options allowLinks(boolean allowLinks) {
-            return new Options(threads, allowLinks, overwrite, progress);
+            return new Options(threads, allowLinks, overwrite, roles, progress);
         }
 
         public Options overwrite(boolean overwrite) {
-            return new Options(threads, allowLinks, overwrite, progress);
+            return new Options(threads, allowLinks, overwrite, roles, progress);
+        }
+
+        public Options roles(Map<String, Role> roles) {
+            return new Options(threads, allowLinks, overwrite, roles, progress);
         }
 
         public Options progress(ProgressListener progress) {
-            return new Options(threads, allowLinks, overwrite, progress);
+            return new Options(threads, allowLinks, overwrite, roles, progress);
         }
     }
 
@@ -84,21 +95,35 @@ public final class Compressor implements AutoCloseable {
     }
 
     /**
-     * Opens a model; the file is mapped, not read.
+     * Opens a model: ONNX, or safetensors (a file, a folder, or an index). Files are mapped, not read.
      *
      * @throws dev.tensorpress.model.MalformedModelException if it is not a model, or a damaged one
+     * @throws UnsupportedRequestException if {@link Options#roles} do not fit the model
      * @throws IOException if it cannot be read
      */
     public static Compressor open(Path path, Options options) throws IOException {
+        return new Compressor(read(path, options), options);
+    }
+
+    private static Model read(Path path, Options options) throws IOException {
+        if (SafetensorsModel.isNamedSo(path) || Files.isDirectory(path)) {
+            return SafetensorsModel.open(path, options.roles);
+        }
+        Model model;
         try {
-            return new Compressor(OnnxModel.open(path, options.allowLinks), options);
+            model = OnnxModel.open(path, options.allowLinks);
         } catch (MalformedModelException e) {
             if (Files.isRegularFile(path) && Safetensors.resembles(path)) {
-                throw new UnsupportedRequestException(path + " is a safetensors file, and models are read from ONNX files; if it"
-                        + " was made with --target sparse, tensorpress expand makes an ONNX file of it");
+                return SafetensorsModel.open(path, options.roles);
             }
             throw e;
         }
+        if (!options.roles.isEmpty()) {
+            model.close();
+            throw new UnsupportedRequestException(path + " is an ONNX model, whose graph says what its weights do; roles cannot be"
+                    + " given");
+        }
+        return model;
     }
 
     /** The model, for a look at its weights. */
@@ -330,7 +355,9 @@ public final class Compressor implements AutoCloseable {
 
     private void checkOutput(Path out) throws IOException {
         if (Files.exists(out)) {
-            for (Path input : model.files()) {
+            List<Path> inputs = new ArrayList<>(model.files());
+            inputs.addAll(model.companions());
+            for (Path input : inputs) {
                 if (Files.isSameFile(out, input)) {
                     throw new IllegalArgumentException(out + " is the model itself; write to another file");
                 }

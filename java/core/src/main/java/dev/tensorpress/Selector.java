@@ -1,5 +1,6 @@
 package dev.tensorpress;
 
+import dev.tensorpress.internal.Glob;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
 import java.util.List;
@@ -32,42 +33,16 @@ public record Selector(Set<Role> roles, List<String> names, long minSize) {
 
     static boolean anyMatches(List<String> globs, Weight weight) {
         for (String glob : globs) {
-            if (matches(glob, weight.name())) {
+            if (Glob.matches(glob, weight.name())) {
                 return true;
             }
             for (String use : weight.uses()) {
                 // A use is the operator, a space, and the node's name.
-                if (matches(glob, use.substring(use.indexOf(' ') + 1))) {
+                if (Glob.matches(glob, use.substring(use.indexOf(' ') + 1))) {
                     return true;
                 }
             }
         }
         return false;
-    }
-
-    /** Linear-time glob: on a mismatch only the last star is retried, which is enough as stars match anything. */
-    static boolean matches(String glob, String text) {
-        int g = 0;
-        int t = 0;
-        int star = -1;
-        int retry = 0;
-        while (t < text.length()) {
-            if (g < glob.length() && glob.charAt(g) == '*') {
-                star = g++;
-                retry = t;
-            } else if (g < glob.length() && (glob.charAt(g) == '?' || glob.charAt(g) == text.charAt(t))) {
-                g++;
-                t++;
-            } else if (star >= 0) {
-                g = star + 1;
-                t = ++retry;
-            } else {
-                return false;
-            }
-        }
-        while (g < glob.length() && glob.charAt(g) == '*') {
-            g++;
-        }
-        return g == glob.length();
     }
 }

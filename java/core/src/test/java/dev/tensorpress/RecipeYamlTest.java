@@ -195,7 +195,7 @@ class RecipeYamlTest {
         "steps: [{quantize: {blocks: 32}}]                   | 1 | unknown key 'blocks' in quantize; known are bits, block",
         "steps: [{quantize: 8}]                              | 1 | quantize must be a map",
         "steps: [{select: {role: linear}}]                   | 1 | needs one method",
-        "steps: [{select: {role: dense}, quantize: {}}]      | 1 | no role 'dense'; there are linear, embedding",
+        "steps: [{select: {role: dense}, quantize: {}}]      | 1 | no role 'dense'; there are linear, head, embedding",
         "steps: [{select: {min-size: -1}, quantize: {}}]     | 1 | min-size must be",
         "steps: [{name: a.b, quantize: {}}]                  | 1 | nor hold a dot",
         "steps: []                                           | 1 | at least one",

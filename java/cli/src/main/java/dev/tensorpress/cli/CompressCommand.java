@@ -36,9 +36,8 @@ final class CompressCommand implements Command {
         }
         boolean force = arguments.flag("force");
         Recipe recipe = RecipeOptions.recipe(arguments);
-        Compressor.Options options = Compressor.Options.DEFAULT
+        Compressor.Options options = RecipeOptions.model(arguments)
                 .threads(arguments.number("threads", 1, 0))
-                .allowLinks(arguments.flag("allow-links"))
                 .overwrite(force)
                 .progress((index, count, entry) -> console.progress("compressing", index, count,
                         entry == null ? "writing" : entry.weight().name()));
@@ -56,6 +55,7 @@ final class CompressCommand implements Command {
             recipes.add(recipe);
             outs.add(out);
             List<Path> models = new ArrayList<>(compressor.model().files());
+            models.addAll(compressor.model().companions());
             for (Path file : outs) {
                 OutputFile.check(arguments, "-o", file, force, models);
             }

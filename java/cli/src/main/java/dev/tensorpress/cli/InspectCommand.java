@@ -6,6 +6,7 @@ import dev.tensorpress.Selector;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.safetensors.SafetensorsModel;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Path;
@@ -16,15 +17,15 @@ import java.util.Map;
 final class InspectCommand implements Command {
     @Override
     public Syntax syntax() {
-        return new Syntax("inspect", "Shows the weights of a model: role, shape, type, bytes.", "MODEL")
+        return RecipeOptions.declareModel(
+                new Syntax("inspect", "Shows the weights of a model: role, shape, type, bytes.", "MODEL"))
                 .flag("all", "small weights too, one by one")
-                .flag("json", "as JSON, all weights")
-                .flag("allow-links", "external data may lie behind links");
+                .flag("json", "as JSON, all weights");
     }
 
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
-        Compressor.Options options = Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links"));
+        Compressor.Options options = RecipeOptions.model(arguments);
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
             if (arguments.flag("json")) {
                 json(compressor.model(), console.out());
@@ -38,10 +39,12 @@ final class InspectCommand implements Command {
         out.println(model.path() + ": " + model.format() + ", " + Text.count(model.bytes()) + " bytes in "
                 + Text.plural(model.files().size(), "file"));
         for (Map.Entry<String, String> property : model.properties().entrySet()) {
-            out.println("  " + property.getKey() + ": " + property.getValue());
+            out.println(Text.printable("  " + property.getKey() + ": " + property.getValue()));
         }
         out.println();
-        Table table = new Table("WEIGHT", "ROLE", "SHAPE", "TYPE", ">BYTES", "USED BY");
+        // Without a graph nothing is known to use a weight.
+        SafetensorsModel stored = model instanceof SafetensorsModel s ? s : null;
+        Table table = new Table("WEIGHT", "ROLE", "SHAPE", "TYPE", ">BYTES", stored == null ? "USED BY" : "FILE");
         long[] count = new long[Role.values().length];
         long[] bytes = new long[count.length];
         long small = 0;
@@ -59,7 +62,8 @@ final class InspectCommand implements Command {
                 continue;
             }
             table.row(weight.name(), weight.role().id(), weight.tensor().shape().toString(), Names.dtype(weight),
-                    Text.count(size), uses(weight.uses()) + weight.obstacle().map(o -> " (" + o + ")").orElse(""));
+                    Text.count(size), (stored == null ? uses(weight.uses()) : stored.file(weight).getFileName().toString())
+                    + weight.obstacle().map(o -> " (" + o + ")").orElse(""));
         }
         if (!table.isEmpty()) {
             out.print(table);
@@ -100,6 +104,11 @@ final class InspectCommand implements Command {
                 json.writeString(file.toString());
             }
             json.writeEndArray();
+            json.writeArrayFieldStart("companions");
+            for (Path file : model.companions()) {
+                json.writeString(file.toString());
+            }
+            json.writeEndArray();
             json.writeNumberField("bytes", model.bytes());
             json.writeObjectFieldStart("properties");
             for (Map.Entry<String, String> property : model.properties().entrySet()) {
@@ -113,6 +122,9 @@ final class InspectCommand implements Command {
                 json.writeNumberField("bytes", weight.tensor().bytes());
                 json.writeNumberField("inputAxis", weight.inputAxis());
                 json.writeNumberField("outputAxis", weight.outputAxis());
+                if (model instanceof SafetensorsModel stored) {
+                    json.writeStringField("file", stored.file(weight).toString());
+                }
                 json.writeArrayFieldStart("uses");
                 for (String use : weight.uses()) {
                     json.writeString(use);

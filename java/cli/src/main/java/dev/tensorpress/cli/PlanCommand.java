@@ -25,7 +25,7 @@ final class PlanCommand implements Command {
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
         Recipe recipe = RecipeOptions.recipe(arguments);
-        Compressor.Options options = Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links"));
+        Compressor.Options options = RecipeOptions.model(arguments);
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
             Plan plan = compressor.plan(recipe);
             if (arguments.flag("json")) {

@@ -23,6 +23,9 @@ final class Table {
         if (cells.length != right.length) {
             throw new IllegalStateException(cells.length + " cells for " + right.length + " columns");
         }
+        for (int i = 0; i < cells.length; i++) {
+            cells[i] = Text.printable(cells[i]);
+        }
         rows.add(cells);
     }
 

@@ -14,6 +14,18 @@ final class Text {
         return " ".repeat(Math.max(0, width - s.length())) + s;
     }
 
+    /** Without the characters that move a terminal's cursor, or worse: names come from files. */
+    static String printable(String s) {
+        StringBuilder text = null;
+        for (int i = 0; i < s.length(); i++) {
+            if (Character.isISOControl(s.charAt(i))) {
+                text = text == null ? new StringBuilder(s) : text;
+                text.setCharAt(i, '\ufffd');
+            }
+        }
+        return text == null ? s : text.toString();
+    }
+
     /** With separators: 90,984,153. */
     static String count(long n) {
         String digits = Long.toString(n);

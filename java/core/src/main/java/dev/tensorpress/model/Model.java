@@ -4,9 +4,9 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 
-/** A model file opened for reading. Weights are views of the mapped file and die with {@link #close}. */
+/** A model opened for reading. Weights are views of mapped files and die with {@link #close}. */
 public interface Model extends AutoCloseable {
-    /** The file it was read from. */
+    /** The file or folder it was opened by. */
     Path path();
 
     /** The format, such as {@code onnx}. */
@@ -14,6 +14,11 @@ public interface Model extends AutoCloseable {
 
     /** The model file and the data files it refers to. */
     List<Path> files();
+
+    /** Other files that belong to it and hold no weights, such as its configuration. */
+    default List<Path> companions() {
+        return List.of();
+    }
 
     /** Bytes of the model file and of the data files it refers to. */
     long bytes();

@@ -6,6 +6,8 @@ import java.util.Locale;
 public enum Role {
     /** Matrix of a dense product. */
     LINEAR,
+    /** Matrix that makes scores of a vocabulary; only where names tell it from {@link #LINEAR}. */
+    HEAD,
     /** Table whose rows are looked up. */
     EMBEDDING,
     /** Convolution kernel. */

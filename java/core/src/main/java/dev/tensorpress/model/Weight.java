@@ -11,7 +11,8 @@ import java.util.Optional;
  * @param tensor a view of the mapped file
  * @param inputAxis the axis that a product sums over (K of [K, N]), or -1 if the role has none
  * @param outputAxis the axis whose indices are output channels (N of [K, N], rows of an embedding), or -1
- * @param uses the operators that read it, for example {@code MatMul /encoder/layer.0/query}; empty if none does
+ * @param uses the operators that read it, for example {@code MatMul /encoder/layer.0/query}; empty if none does, or if
+ *     the format has no graph
  * @param obstacle why no method can touch this weight in its place, if that is so
  */
 public record Weight(String name, Role role, Tensor tensor, int inputAxis, int outputAxis, List<String> uses,

@@ -1,11 +1,6 @@
 package dev.tensorpress.model.safetensors;
 
-import com.fasterxml.jackson.core.JsonFactory;
-import com.fasterxml.jackson.core.JsonFactoryBuilder;
-import com.fasterxml.jackson.core.JsonParser;
-import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
-import com.fasterxml.jackson.core.StreamReadConstraints;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
@@ -13,14 +8,9 @@ import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.nio.CharBuffer;
 import java.nio.channels.FileChannel;
-import java.nio.charset.CharsetDecoder;
-import java.nio.charset.CoderResult;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -29,11 +19,9 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.Comparator;
-import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 
 /**
  * A file of named tensors (github.com/huggingface/safetensors, "Format"). The file is mapped; tensors are views of the
@@ -41,19 +29,27 @@ import java.util.Set;
  *
  * <p>A header of JSON describes tensors that fill the rest of the file without gaps. Whatever departs from that is refused
  * with the byte where it shows; no two readers can take one file for different things. A name is never used as a path.
+ *
+ * <p>Opening reads the header alone, and through the file, not the mapping; all ranges are checked against the file's size at
+ * that time. A file must not become shorter while it is open: reading what is gone from a mapping throws
+ * {@link InternalError} from Java code, and kills the process from native code, as with every mapping. Who cannot rely on
+ * that copies ranges, {@link Entry#start} and {@link Entry#length}, through a channel, which only gets an error.
  */
 public final class Safetensors implements AutoCloseable {
     /** Bytes of the header at most, as other readers have it. */
     static final int LARGEST_HEADER = 100_000_000;
     static final String METADATA = "__metadata__";
     private static final int PREFIX = 8;
-    private static final int DECODED_AT_ONCE = 1 << 13;
+    private static final int READ_AT_ONCE = 1 << 20;
 
     private final Path path;
     private final Arena arena;
     private final MemorySegment file;
+    private final long size;
     private final long dataStart;
     private final Map<String, Entry> tensors = new LinkedHashMap<>();
+    /** By their places in the file. */
+    private final List<Entry> sorted = new ArrayList<>();
     private final Map<String, String> metadata = new LinkedHashMap<>();
     /** Where in the file the value of each key of the metadata starts. */
     private final Map<String, Long> metadataAt = new LinkedHashMap<>();
@@ -66,15 +62,14 @@ public final class Safetensors implements AutoCloseable {
      */
     public record Entry(String name, DType dtype, Shape shape, long start, long length, long described) {}
 
-    private Safetensors(Path path, Arena arena, MemorySegment file) {
+    private Safetensors(Path path, Arena arena, FileChannel channel) throws IOException {
         this.path = path;
         this.arena = arena;
-        this.file = file;
-        long size = file.byteSize();
+        long size = channel.size();
         if (size < PREFIX) {
             throw bad(0, "expected a safetensors file, this has " + size + " bytes");
         }
-        long n = file.get(ValueLayout.JAVA_LONG_UNALIGNED, 0);
+        long n = ByteBuffer.wrap(read(channel, 0, PREFIX)).order(ByteOrder.LITTLE_ENDIAN).getLong();
         if (n < 0 || n > LARGEST_HEADER) {
             throw bad(0, "expected the length of a safetensors header, at most " + LARGEST_HEADER + ", found "
                     + Long.toUnsignedString(n));
@@ -82,29 +77,28 @@ public final class Safetensors implements AutoCloseable {
         if (n > size - PREFIX) {
             throw bad(0, "the header claims " + n + " bytes where " + (size - PREFIX) + " are left");
         }
-        if (n < 2 || file.get(ValueLayout.JAVA_BYTE, PREFIX) != '{') {
+        // Not through the mapping: should the file become shorter meanwhile, this is an error and not a fault.
+        byte[] header = read(channel, PREFIX, (int) n);
+        if (n < 2 || header[0] != '{') {
             throw bad(PREFIX, "expected a header that starts with '{'");
         }
         this.dataStart = PREFIX + n;
-        byte[] header = file.asSlice(PREFIX, n).toArray(ValueLayout.JAVA_BYTE);
-        checkText(header);
-        try (JsonParser json = factory().createParser(header)) {
-            read(json);
-        } catch (JsonProcessingException e) {
-            long at = e.getLocation() == null ? -1 : e.getLocation().getByteOffset();
-            throw bad(at < 0 ? PREFIX : PREFIX + at, "the header is not JSON: " + e.getOriginalMessage());
-        } catch (IOException e) {
-            throw bad(PREFIX, "the header cannot be read: " + e.getMessage());
-        }
+        this.size = size;
+        StrictJson.read(path, header, PREFIX, "the header", this::read);
         checkRanges();
+        this.file = channel.map(FileChannel.MapMode.READ_ONLY, 0, size, arena);
     }
 
-    private static JsonFactory factory() {
-        // Names and strings are as long as the header allows; nesting is refused anyway.
-        return new JsonFactoryBuilder().disable(JsonFactory.Feature.INTERN_FIELD_NAMES)
-                .disable(JsonFactory.Feature.FAIL_ON_SYMBOL_HASH_OVERFLOW)
-                .streamReadConstraints(StreamReadConstraints.builder().maxNameLength(LARGEST_HEADER)
-                        .maxStringLength(LARGEST_HEADER).maxNestingDepth(8).build()).build();
+    private byte[] read(FileChannel channel, long at, int n) throws IOException {
+        ByteBuffer b = ByteBuffer.allocate(n);
+        while (b.position() < n) {
+            // In pieces: a channel copies what it reads through a buffer of the same size.
+            b.limit(Math.min(n, b.position() + READ_AT_ONCE));
+            if (channel.read(b, at + b.position()) < 0) {
+                throw bad(at + b.position(), "the file became shorter while it was read");
+            }
+        }
+        return b.array();
     }
 
     /**
@@ -123,8 +117,7 @@ public final class Safetensors implements AutoCloseable {
         Arena arena = Arena.ofShared();
         // The mapping outlives the channel.
         try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
-            return new Safetensors(path, arena,
-                    channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena));
+            return new Safetensors(path, arena, channel);
         } catch (IOException | RuntimeException | Error e) {
             arena.close();
             throw e;
@@ -148,6 +141,11 @@ public final class Safetensors implements AutoCloseable {
         return path;
     }
 
+    /** Bytes of the file when it was opened. */
+    public long bytes() {
+        return size;
+    }
+
     /** All tensors by name, in the order of the header. */
     public Map<String, Entry> tensors() {
         return Collections.unmodifiableMap(tensors);
@@ -164,8 +162,16 @@ public final class Safetensors implements AutoCloseable {
      * @throws MalformedModelException if there is none of that name
      */
     public Tensor tensor(String name) {
-        Entry e = entry(name);
+        return tensor(entry(name));
+    }
+
+    Tensor tensor(Entry e) {
         return new Tensor(e.dtype, e.shape, file.asSlice(e.start, e.length));
+    }
+
+    /** All tensors in the order of their data. */
+    List<Entry> inOrder() {
+        return sorted;
     }
 
     Entry entry(String name) {
@@ -192,28 +198,14 @@ public final class Safetensors implements AutoCloseable {
 
     // Reading
 
-    /** Strictly UTF-8, in small pieces: JSON parsers let some wrong sequences pass. */
-    private void checkText(byte[] header) {
-        CharsetDecoder decoder = StandardCharsets.UTF_8.newDecoder();
-        ByteBuffer in = ByteBuffer.wrap(header);
-        CharBuffer out = CharBuffer.allocate(DECODED_AT_ONCE);
-        CoderResult r;
-        do {
-            r = decoder.decode(in, out.clear(), true);
-            if (r.isError()) {
-                throw bad(PREFIX + in.position(), "the header is not UTF-8");
-            }
-        } while (r.isOverflow());
-    }
-
-    private void read(JsonParser json) throws IOException {
+    private Void read(StrictJson json) throws IOException {
         boolean metadataRead = false;
-        json.nextToken();
-        while (json.nextToken() == JsonToken.FIELD_NAME) {
-            long at = at(json);
-            String name = text(json);
-            if (json.nextToken() != JsonToken.START_OBJECT) {
-                throw bad(at(json), "expected an object for '" + name + "'");
+        json.next();
+        while (json.next() == JsonToken.FIELD_NAME) {
+            long at = json.at();
+            String name = json.text();
+            if (json.next() != JsonToken.START_OBJECT) {
+                throw json.bad("expected an object for '" + name + "'");
             }
             if (name.equals(METADATA)) {
                 if (metadataRead) {
@@ -221,53 +213,58 @@ public final class Safetensors implements AutoCloseable {
                 }
                 metadataRead = true;
                 readMetadata(json);
-            } else if (tensors.put(name, readTensor(json, name, at)) != null) {
-                throw bad(at, "tensor '" + name + "' is there twice");
+            } else {
+                Entry e = readTensor(json, name, at);
+                if (tensors.put(name, e) != null) {
+                    throw bad(at, "tensor '" + name + "' is there twice");
+                }
+                sorted.add(e);
             }
         }
-        if (json.currentToken() != JsonToken.END_OBJECT || json.nextToken() != null) {
-            throw bad(at(json), "expected the end of the header");
-        }
+        json.end();
+        return null;
     }
 
-    private void readMetadata(JsonParser json) throws IOException {
-        while (json.nextToken() == JsonToken.FIELD_NAME) {
-            long at = at(json);
-            String key = text(json);
-            if (json.nextToken() != JsonToken.VALUE_STRING) {
-                throw bad(at(json), "expected a string as " + METADATA + " '" + key + "'");
+    private void readMetadata(StrictJson json) throws IOException {
+        while (json.next() == JsonToken.FIELD_NAME) {
+            long at = json.at();
+            String key = json.text();
+            if (json.next() != JsonToken.VALUE_STRING) {
+                throw json.bad("expected a string as " + METADATA + " '" + key + "'");
             }
-            metadataAt.put(key, at(json));
-            if (metadata.put(key, text(json)) != null) {
+            metadataAt.put(key, json.at());
+            if (metadata.put(key, json.text()) != null) {
                 throw bad(at, METADATA + " '" + key + "' is there twice");
             }
         }
     }
 
-    private Entry readTensor(JsonParser json, String name, long at) throws IOException {
+    private Entry readTensor(StrictJson json, String name, long at) throws IOException {
         DType dtype = null;
         long[] shape = null;
         long[] offsets = null;
-        Set<String> keys = new HashSet<>(4);
-        while (json.nextToken() == JsonToken.FIELD_NAME) {
-            String key = json.currentName();
-            if (!keys.add(key)) {
-                throw bad(at(json), "'" + key + "' of tensor '" + name + "' is there twice");
+        while (json.next() == JsonToken.FIELD_NAME) {
+            String key = json.text();
+            boolean twice;
+            switch (key) {
+                case "dtype" -> twice = dtype != null;
+                case "shape" -> twice = shape != null;
+                case "data_offsets" -> twice = offsets != null;
+                default -> throw json.bad("tensor '" + name + "': expected dtype, shape or data_offsets, found '" + key + "'");
             }
-            long keyAt = at(json);
-            json.nextToken();
+            if (twice) {
+                throw json.bad("'" + key + "' of tensor '" + name + "' is there twice");
+            }
+            json.next();
             switch (key) {
                 case "dtype" -> dtype = type(json, name);
                 case "shape" -> shape = numbers(json, "shape", name);
-                case "data_offsets" -> {
+                default -> {
                     offsets = numbers(json, "data_offsets", name);
                     if (offsets.length != 2) {
-                        throw bad(keyAt, "data_offsets of tensor '" + name + "' are " + offsets.length
-                                + " numbers, expected 2");
+                        throw json.bad("data_offsets of tensor '" + name + "' are " + offsets.length + " numbers, expected 2");
                     }
                 }
-                default -> throw bad(keyAt, "tensor '" + name
-                        + "': expected dtype, shape or data_offsets, found '" + key + "'");
             }
         }
         if (dtype == null || shape == null || offsets == null) {
@@ -278,20 +275,23 @@ public final class Safetensors implements AutoCloseable {
     }
 
     private Entry entry(String name, DType dtype, long[] dims, long[] offsets, long at) {
-        long room = file.byteSize() - dataStart;
+        long room = size - dataStart;
         if (offsets[0] > offsets[1] || offsets[1] > room) {
             throw bad(at, "tensor '" + name + "' claims bytes " + offsets[0] + " to " + offsets[1] + " of "
                     + room);
         }
+        long n = 1;
         long bytes;
         try {
-            long n = 1;
             for (long d : dims) {
                 n = Math.multiplyExact(n, d);
             }
             bytes = dtype.bytes(n);
         } catch (ArithmeticException e) {
             throw bad(at, "the size of tensor '" + name + "' does not fit in 64 bits: " + Arrays.toString(dims));
+        }
+        if (dtype.bits() < 8 && n % 8 * dtype.bits() % 8 != 0) {
+            throw bad(at, "tensor '" + name + "' ends inside a byte: " + n + " elements of " + dtype.bits() + " bits");
         }
         if (bytes != offsets[1] - offsets[0]) {
             throw bad(at, "tensor '" + name + "': shape and type ask for " + bytes + " bytes, data_offsets for "
@@ -300,18 +300,18 @@ public final class Safetensors implements AutoCloseable {
         return new Entry(name, dtype, Shape.of(dims), dataStart + offsets[0], bytes, at);
     }
 
-    private DType type(JsonParser json, String name) throws IOException {
-        if (json.currentToken() != JsonToken.VALUE_STRING) {
-            throw bad(at(json), "expected the type of tensor '" + name + "'");
+    private static DType type(StrictJson json, String name) throws IOException {
+        if (json.token() != JsonToken.VALUE_STRING) {
+            throw json.bad("expected the type of tensor '" + name + "'");
         }
-        DType type = typeOf(json.getText());
+        DType type = typeOf(json.text());
         if (type == null) {
-            throw bad(at(json), "tensor '" + name + "' has a type that is not known here: " + json.getText());
+            throw json.bad("tensor '" + name + "' has a type that is not known here: " + json.text());
         }
         return type;
     }
 
-    /** Null if there is no such type, or none here. */
+    /** Null if the format has no such type. */
     static DType typeOf(String id) {
         return switch (id) {
             case "F64" -> DType.F64;
@@ -320,6 +320,13 @@ public final class Safetensors implements AutoCloseable {
             case "BF16" -> DType.BF16;
             case "F8_E4M3" -> DType.F8E4M3;
             case "F8_E5M2" -> DType.F8E5M2;
+            case "F8_E4M3FNUZ" -> DType.F8E4M3FNUZ;
+            case "F8_E5M2FNUZ" -> DType.F8E5M2FNUZ;
+            case "F8_E8M0" -> DType.F8E8M0;
+            case "F6_E2M3" -> DType.F6E2M3;
+            case "F6_E3M2" -> DType.F6E3M2;
+            case "F4" -> DType.F4;
+            case "C64" -> DType.C64;
             case "I64" -> DType.I64;
             case "I32" -> DType.I32;
             case "I16" -> DType.I16;
@@ -333,49 +340,28 @@ public final class Safetensors implements AutoCloseable {
         };
     }
 
-    private long[] numbers(JsonParser json, String what, String name) throws IOException {
-        if (json.currentToken() != JsonToken.START_ARRAY) {
-            throw bad(at(json), "expected an array as " + what + " of tensor '" + name + "'");
+    private static long[] numbers(StrictJson json, String what, String name) throws IOException {
+        if (json.token() != JsonToken.START_ARRAY) {
+            throw json.bad("expected an array as " + what + " of tensor '" + name + "'");
         }
         long[] values = new long[4];
         int n = 0;
-        while (json.nextToken() != JsonToken.END_ARRAY) {
-            if (json.currentToken() != JsonToken.VALUE_NUMBER_INT || json.getText().charAt(0) == '-') {
-                throw bad(at(json), "expected whole numbers from 0 up as " + what + " of tensor '" + name + "'");
+        while (json.next() != JsonToken.END_ARRAY) {
+            if (json.token() != JsonToken.VALUE_NUMBER_INT || json.negative()) {
+                throw json.bad("expected whole numbers from 0 up as " + what + " of tensor '" + name + "'");
             }
-            if (json.getNumberType() == JsonParser.NumberType.BIG_INTEGER) {
-                throw bad(at(json), what + " of tensor '" + name + "' does not fit in 64 bits: " + json.getText());
+            if (!json.fits()) {
+                throw json.bad(what + " of tensor '" + name + "' does not fit in 64 bits: " + json.text());
             }
             if (n == values.length) {
                 values = Arrays.copyOf(values, 2 * n);
             }
-            values[n++] = json.getLongValue();
+            values[n++] = json.number();
         }
         return Arrays.copyOf(values, n);
     }
 
-    /** Where the current token starts in the file. */
-    private static long at(JsonParser json) {
-        return PREFIX + Math.max(0, json.currentTokenLocation().getByteOffset());
-    }
-
-    /** Names with half a surrogate pair, which an escape can make, are no text: two of them could become one. */
-    private String text(JsonParser json) throws IOException {
-        String s = json.getText();
-        for (int i = 0; i < s.length(); i++) {
-            if (Character.isSurrogate(s.charAt(i))) {
-                if (!Character.isHighSurrogate(s.charAt(i)) || i + 1 == s.length()
-                        || !Character.isLowSurrogate(s.charAt(i + 1))) {
-                    throw bad(at(json), "a string with half a surrogate pair");
-                }
-                i++;
-            }
-        }
-        return s;
-    }
-
     private void checkRanges() {
-        List<Entry> sorted = new ArrayList<>(tensors.values());
         sorted.sort(Comparator.comparingLong(Entry::start).thenComparingLong(Entry::length));
         long end = dataStart;
         String before = "the header";
@@ -387,8 +373,8 @@ public final class Safetensors implements AutoCloseable {
             end = e.start + e.length;
             before = "'" + e.name + "'";
         }
-        if (end != file.byteSize()) {
-            throw bad(end, "expected the end of the file after " + before + ", found " + (file.byteSize() - end)
+        if (end != size) {
+            throw bad(end, "expected the end of the file after " + before + ", found " + (size - end)
                     + " more bytes");
         }
     }

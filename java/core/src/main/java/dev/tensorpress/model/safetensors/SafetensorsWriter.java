@@ -58,7 +58,8 @@ public final class SafetensorsWriter {
     }
 
     /**
-     * @throws IllegalArgumentException if two tensors have one name, or the format has no such type
+     * @throws IllegalArgumentException if two tensors have one name, or the format has no such type, or a tensor does not end with
+     *     a whole byte
      */
     public SafetensorsWriter(List<Item> items, Map<String, String> metadata) {
         this.items = new ArrayList<>(items);
@@ -68,6 +69,9 @@ public final class SafetensorsWriter {
                 throw new IllegalArgumentException("a second tensor, or metadata, has the name '" + i.name + "'");
             }
             id(i.dtype);
+            if (i.dtype.bits() < 8 && i.shape.elements() % 8 * i.dtype.bits() % 8 != 0) {
+                throw new IllegalArgumentException("tensor '" + i.name + "' would end inside a byte");
+            }
         }
         this.items.sort(Comparator.comparingInt((Item i) -> -i.dtype.bits()).thenComparing(Item::name));
         this.metadata.putAll(metadata);
@@ -154,9 +158,14 @@ public final class SafetensorsWriter {
 
     static String id(DType type) {
         return switch (type) {
-            case F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8, BOOL -> type.name();
+            case F64, F32, F16, BF16, F4, C64, I64, I32, I16, I8, U64, U32, U16, U8, BOOL -> type.name();
             case F8E4M3 -> "F8_E4M3";
             case F8E5M2 -> "F8_E5M2";
+            case F8E4M3FNUZ -> "F8_E4M3FNUZ";
+            case F8E5M2FNUZ -> "F8_E5M2FNUZ";
+            case F8E8M0 -> "F8_E8M0";
+            case F6E2M3 -> "F6_E2M3";
+            case F6E3M2 -> "F6_E3M2";
             default -> throw new IllegalArgumentException("safetensors files have no " + type);
         };
     }

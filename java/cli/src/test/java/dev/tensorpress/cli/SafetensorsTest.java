@@ -1,0 +1,98 @@
+package dev.tensorpress.cli;
+
+import static dev.tensorpress.cli.MainTest.run;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.cli.MainTest.Result;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class SafetensorsTest {
+    private static final String ONE = "model-00001-of-00002.safetensors";
+    private static final String TWO = "model-00002-of-00002.safetensors";
+    private static final String WORDS = "model.embed_tokens.weight";
+
+    @TempDir
+    Path folder;
+
+    /** Of bf16. */
+    private Path write(String file, String name, int rows, int cols) throws IOException {
+        int size = 2 * rows * cols;
+        byte[] header = ("{\"" + name + "\":{\"dtype\":\"BF16\",\"shape\":[" + rows + "," + cols + "],\"data_offsets\":[0," + size
+                + "]}}").getBytes(StandardCharsets.UTF_8);
+        return Files.write(folder.resolve(file), ByteBuffer.allocate(8 + header.length + size).order(ByteOrder.LITTLE_ENDIAN)
+                .putLong(header.length).put(header).array());
+    }
+
+    @BeforeEach
+    void writeModel() throws IOException {
+        write(ONE, WORDS, 100, 64);
+        write(TWO, "model.layers.0.mlp.up_proj.weight", 128, 64);
+        Files.writeString(folder.resolve("model.safetensors.index.json"), "{\"weight_map\":{\"" + WORDS + "\":\"" + ONE
+                + "\",\"model.layers.0.mlp.up_proj.weight\":\"" + TWO + "\"}}");
+        Files.writeString(folder.resolve("config.json"), "{\"model_type\":\"llama\",\"tie_word_embeddings\":true}");
+    }
+
+    @Test
+    void inspectShowsFoldersAndFiles() throws IOException {
+        Result r = run("inspect", folder);
+        assertEquals(0, r.code(), r.err());
+        for (String fact : List.of("safetensors, ", "in 3 files", "model type: llama", "bf16: 2 tensors, 29184 bytes", "shards: 2",
+                "head: tied to " + WORDS, "other files: config.json", "FILE")) {
+            assertTrue(r.out().contains(fact), fact + "\n" + r.out());
+        }
+        assertTrue(r.out().lines().anyMatch(line -> line.matches(
+                "model.layers.0.mlp.up_proj.weight +linear +128x64 +bf16 +16,384 +" + TWO)), r.out());
+        r = run("inspect", folder.resolve(ONE), "--json");
+        assertTrue(r.out().contains("\"role\" : \"embedding\"") && r.out().contains("\"file\" : \"" + folder.resolve(ONE)), r.out());
+        assertTrue(run("inspect", folder, "--json").out().contains("\"companions\" : [ \"" + folder.resolve("config.json") + "\" ]"));
+    }
+
+    @Test
+    void rolesAreGivenByPattern() throws IOException {
+        assertTrue(run("inspect", folder, "--role", "*up_proj*=other").out().contains("weight  other "));
+        assertEquals(Main.UNSUPPORTED, run("inspect", folder, "--role", "down*=linear").code());
+        for (String wrong : List.of("x", "=linear", "x=", "x=matrix")) {
+            Result r = run("inspect", folder, "--role", wrong);
+            assertEquals(Main.USAGE, r.code());
+            assertTrue(r.line().contains("GLOB=ROLE"), r.err());
+        }
+        assertEquals(Main.USAGE, run("inspect", folder, "--role", "x=linear", "--role", "x=conv").code());
+        Result r = run("inspect", SmallModel.write(folder.resolve("small.onnx")), "--role", "*=linear");
+        assertEquals(Main.UNSUPPORTED, r.code());
+        assertTrue(r.line().contains("graph"), r.err());
+    }
+
+    @Test
+    void nothingElseTakesThem() throws IOException {
+        Path out = folder.resolve("out");
+        for (Path model : List.of(folder, folder.resolve(ONE))) {
+            for (Result r : List.of(run("plan", model), run("compress", model, "-o", out))) {
+                assertEquals(Main.UNSUPPORTED, r.code(), r.err());
+                assertTrue(r.line().contains("can be inspected, but not compressed"), r.err());
+            }
+        }
+        assertFalse(Files.exists(out));
+        Files.delete(folder.resolve(TWO));
+        Result r = run("inspect", folder);
+        assertEquals(Main.MALFORMED, r.code());
+        assertTrue(r.line().contains(TWO + "', which does not exist"), r.err());
+    }
+
+    @Test
+    void namesMoveNoCursor() throws IOException {
+        Result r = run("inspect", write("x.safetensors", "a\\u001b[2J\\n.weight", 64, 64));
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().contains("a\ufffd[2J\ufffd.weight"), r.out());
+    }
+}

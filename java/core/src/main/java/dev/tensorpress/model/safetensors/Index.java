@@ -1,0 +1,115 @@
+package dev.tensorpress.model.safetensors;
+
+import com.fasterxml.jackson.core.JsonToken;
+import dev.tensorpress.model.MalformedModelException;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/** The index of a model in several files: which tensor is in which. */
+final class Index {
+    /** What the names of indexes end with. */
+    static final String SUFFIX = ".safetensors.index.json";
+    static final String NAME = "model" + SUFFIX;
+
+    final Path path;
+    /** In the order of the index. */
+    final Map<String, Place> tensors = new LinkedHashMap<>();
+    /** Bytes of all tensors as the index has them, or -1; what writers put here differs, and nothing depends on it. */
+    private long totalSize = -1;
+
+    /**
+     * Where the index says that a tensor is.
+     *
+     * @param shard name of a file in the folder of the index
+     * @param at where the index says so
+     */
+    record Place(String shard, long at) {}
+
+    private final long bytes;
+
+    private Index(Path path) throws IOException {
+        this.path = path;
+        this.bytes = Files.size(path);
+    }
+
+    /**
+     * Reads an index; whether its shards exist is not looked at.
+     *
+     * @throws MalformedModelException if it is not an index, or names a file outside of its folder
+     * @throws IOException if it cannot be read
+     */
+    static Index read(Path path) throws IOException {
+        return StrictJson.read(path, "the index of a model", new Index(path)::read);
+    }
+
+    /** Bytes of the index itself. */
+    long bytes() {
+        return bytes;
+    }
+
+    long totalSize() {
+        return totalSize;
+    }
+
+    MalformedModelException bad(long at, String expected) {
+        return new MalformedModelException(path, at, expected);
+    }
+
+    private Index read(StrictJson json) throws IOException {
+        boolean[] mapped = new boolean[1];
+        json.next();
+        json.members("the index", key -> {
+            if (key.equals("weight_map")) {
+                mapped[0] = true;
+                readMap(json);
+            } else if (key.equals("metadata")) {
+                json.ifObject("'metadata'", fact -> {
+                    if (fact.equals("total_size") && json.token() == JsonToken.VALUE_NUMBER_INT && json.fits()) {
+                        totalSize = json.number();
+                    }
+                    json.skip();
+                });
+            } else {
+                json.skip();
+            }
+        });
+        json.end();
+        if (!mapped[0]) {
+            throw bad(0, "the index has no 'weight_map'");
+        }
+        return this;
+    }
+
+    private void readMap(StrictJson json) throws IOException {
+        Map<String, String> shards = new HashMap<>();
+        json.members("'weight_map'", name -> {
+            if (json.token() != JsonToken.VALUE_STRING) {
+                throw json.bad("expected the name of a file as the place of tensor '" + name + "'");
+            }
+            String shard = json.text();
+            String known = shards.putIfAbsent(shard, shard);
+            if (known == null) {
+                checkName(json, name, shard);
+            }
+            tensors.put(name, new Place(known == null ? shard : known, json.at()));
+        });
+    }
+
+    /** A model from a stranger must not pull other files of this machine in. */
+    private static void checkName(StrictJson json, String tensor, String shard) {
+        boolean plain = !shard.isEmpty() && !shard.equals(".") && !shard.equals("..")
+                && !(shard.length() > 1 && shard.charAt(1) == ':');
+        for (int i = 0; i < shard.length() && plain; i++) {
+            char c = shard.charAt(i);
+            plain = c != '/' && c != '\\' && c != 0;
+        }
+        if (!plain) {
+            throw json.bad("tensor '" + tensor + "' is in '" + shard.replace('\0', '?')
+                    + "', expected the name of a file beside the index, without a path");
+        }
+    }
+}

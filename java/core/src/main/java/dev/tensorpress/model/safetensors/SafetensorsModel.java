@@ -1,0 +1,419 @@
+package dev.tensorpress.model.safetensors;
+
+import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Role;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.DType;
+import java.io.IOException;
+import java.nio.file.DirectoryStream;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import java.util.TreeMap;
+
+/**
+ * A model in safetensors: one file, or several, its shards, with an index that says which tensor is in which. Every tensor
+ * is a weight, of whatever type. There is no graph: roles come from names and shapes by the customs of the libraries that
+ * write such files, and can be given where these do not fit.
+ *
+ * <ul>
+ * <li>{@code linear}: matrices named {@code weight}, [out, in]; {@code kernel}, and those of GPT-2, whose biases tell,
+ *     [in, out].
+ * <li>{@code head}: {@code lm_head} and the like, [vocabulary, in].
+ * <li>{@code embedding}: {@code embed_tokens}, {@code wte}, {@code word_embeddings} and the like, [rows, width].
+ * <li>{@code conv}: weights with four or five axes, with three in a module called so; taken as [out, in, ...], which transposed
+ *     ones are not.
+ * <li>{@code recurrent}: {@code weight_ih} and {@code weight_hh}, [gates, in].
+ * <li>{@code norm}: vectors named {@code weight}, biases beside these, and what modules called so hold; {@code bias}: other
+ *     biases.
+ * </ul>
+ *
+ * <p>Opening reads headers, index and {@code config.json}, and checks them against each other and the sizes of the files; data
+ * are not touched. What happens to files that become shorter afterwards is said at {@link Safetensors}.
+ */
+public final class SafetensorsModel implements Model {
+    private static final String SUFFIX = ".safetensors";
+    /** Files that hold weights in other formats, by what their names end with. */
+    private static final List<String> OTHER_WEIGHTS = List.of(SUFFIX, Index.SUFFIX, ".bin", ".bin.index.json", ".pt", ".pth",
+            ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".onnx_data", ".onnx.data");
+    /** Names, and letters of a value, that properties show. */
+    private static final int SHOWN = 8;
+    private static final int LONGEST_SHOWN = 100;
+
+    private final Path path;
+    /** Null if there is one file without. */
+    private final Index index;
+    private final Config config;
+    private final List<Safetensors> shards;
+    private final List<Path> companions = new ArrayList<>();
+    /** Names of files in the folder that hold weights, but not this model's. */
+    private final List<String> others = new ArrayList<>();
+    private final List<Weight> weights;
+    private final Map<String, Safetensors> byFile = new HashMap<>();
+    private final Weight tied;
+
+    private SafetensorsModel(Path path, Path folder, Index index, List<Safetensors> shards, Map<String, Role> roles)
+            throws IOException {
+        this.path = path;
+        this.index = index;
+        this.shards = shards;
+        for (Safetensors s : shards) {
+            byFile.put(name(s), s);
+        }
+        Map<String, Safetensors.Entry> tensors = index == null ? shards.getFirst().tensors() : check();
+        if (folder != null) {
+            sortOut(folder);
+        }
+        Path configFile = folder == null ? null : folder.resolve(Config.NAME);
+        this.config = configFile != null && Files.exists(configFile) ? Config.read(configFile) : new Config();
+        this.weights = new ArrayList<>(tensors.size());
+        Roles kinds = new Roles(tensors, roles);
+        for (Safetensors s : shards) {
+            for (Safetensors.Entry e : s.inOrder()) {
+                Roles.Kind k = kinds.of(e.name(), e.shape());
+                weights.add(new Weight(e.name(), k.role(), s.tensor(e), k.in(), k.out(), List.of(), Optional.empty()));
+            }
+        }
+        if (!kinds.unused().isEmpty()) {
+            throw new UnsupportedRequestException("a role is given to '" + kinds.unused().iterator().next()
+                    + "', which no tensor of " + path + " has for a name, or an earlier pattern takes");
+        }
+        this.tied = findTied();
+    }
+
+    /**
+     * Opens a model. The caller closes it.
+     *
+     * @param path a file; an index, named {@code *.safetensors.index.json}; or a folder with {@code model.safetensors.index.json}
+     *     or just one {@code *.safetensors}. The index names files in its own folder, which may be links to anywhere, as in
+     *     the caches of model hubs. {@code config.json} is read unless {@code path} is a file.
+     * @param roles by glob over names of tensors ({@code *} is any text, {@code ?} one character), in order: the first that
+     *     fits a name counts, before what name and shape say
+     * @throws MalformedModelException if a file is not what it should be, or index and files contradict each other
+     * @throws UnsupportedRequestException if a file is one of {@link SparseFile}, if a glob fits no name, or if a role cannot
+     *     be that of a tensor for its shape
+     * @throws IOException if a file cannot be read
+     */
+    public static SafetensorsModel open(Path path, Map<String, Role> roles) throws IOException {
+        if (!Files.exists(path)) {
+            throw new NoSuchFileException(path + ": no such file");
+        }
+        Path folder = null;
+        Path file = path;
+        if (Files.isDirectory(path)) {
+            folder = path;
+            file = only(path);
+        } else if (isIndex(path)) {
+            folder = path.toAbsolutePath().getParent();
+        }
+        List<Safetensors> shards = new ArrayList<>();
+        try {
+            Index index = isIndex(file) ? Index.read(file) : null;
+            if (index == null) {
+                shards.add(shard(file));
+            } else {
+                open(index, file, shards);
+            }
+            return new SafetensorsModel(path, folder, index, shards, roles);
+        } catch (IOException | RuntimeException | Error e) {
+            for (Safetensors s : shards) {
+                s.close();
+            }
+            throw e;
+        }
+    }
+
+    /** True if a file has a name that files of this format, or their indexes, have. */
+    public static boolean isNamedSo(Path path) {
+        return isIndex(path) || path.getFileName() != null && path.getFileName().toString().endsWith(SUFFIX);
+    }
+
+    private static boolean isIndex(Path path) {
+        return path.getFileName() != null && path.getFileName().toString().endsWith(Index.SUFFIX);
+    }
+
+    /** The index of a folder, or the only file. */
+    private static Path only(Path folder) throws IOException {
+        Path index = folder.resolve(Index.NAME);
+        if (Files.exists(index)) {
+            return index;
+        }
+        List<Path> found = new ArrayList<>();
+        for (Path p : list(folder)) {
+            if (p.getFileName().toString().endsWith(SUFFIX)) {
+                found.add(p);
+            }
+        }
+        if (found.size() != 1) {
+            throw new MalformedModelException(folder, -1, "expected a folder with a model: " + Index.NAME
+                    + ", or just one file *.safetensors; there "
+                    + (found.isEmpty() ? "is none" : "are " + found.size() + " without it: name one of them"));
+        }
+        return found.getFirst();
+    }
+
+    /** Files, by name; hidden ones are no part of a model. */
+    private static List<Path> list(Path folder) throws IOException {
+        List<Path> all = new ArrayList<>();
+        try (DirectoryStream<Path> files = Files.newDirectoryStream(folder)) {
+            for (Path p : files) {
+                if (!p.getFileName().toString().startsWith(".") && Files.isRegularFile(p)) {
+                    all.add(p);
+                }
+            }
+        }
+        Collections.sort(all);
+        return all;
+    }
+
+    private static void open(Index index, Path file, List<Safetensors> shards) throws IOException {
+        Map<String, String> first = new TreeMap<>();
+        for (Map.Entry<String, Index.Place> e : index.tensors.entrySet()) {
+            first.putIfAbsent(e.getValue().shard(), e.getKey());
+        }
+        for (Map.Entry<String, String> e : first.entrySet()) {
+            Path shard = file.resolveSibling(e.getKey());
+            if (!Files.exists(shard)) {
+                throw index.bad(index.tensors.get(e.getValue()).at(), "tensor '" + e.getValue() + "' is in '" + e.getKey()
+                        + "', which does not exist");
+            }
+            shards.add(shard(shard));
+        }
+    }
+
+    private static Safetensors shard(Path file) throws IOException {
+        Safetensors s = Safetensors.open(file);
+        if (SparseFileWriter.FORMAT.equals(s.metadata().get("format"))) {
+            s.close();
+            throw new UnsupportedRequestException(file + " holds sparse weights, as --target sparse writes them; tensorpress"
+                    + " expand makes the model of it");
+        }
+        return s;
+    }
+
+    /** All tensors, after comparing what the index and the shards say. */
+    private Map<String, Safetensors.Entry> check() {
+        Map<String, Safetensors.Entry> all = new HashMap<>(index.tensors.size() * 2);
+        for (Safetensors s : shards) {
+            for (Safetensors.Entry e : s.tensors().values()) {
+                Index.Place place = index.tensors.get(e.name());
+                if (place == null) {
+                    throw s.bad(e.described(), "tensor '" + e.name() + "' is not in the index " + index.path);
+                }
+                if (!place.shard().equals(name(s))) {
+                    boolean both = byFile.get(place.shard()).tensors().containsKey(e.name());
+                    throw s.bad(e.described(), "tensor '" + e.name() + "' is " + (both ? "here and in " : "here, but the index has"
+                            + " it in ") + place.shard());
+                }
+                all.put(e.name(), e);
+            }
+        }
+        if (all.size() < index.tensors.size()) {
+            for (Map.Entry<String, Index.Place> e : index.tensors.entrySet()) {
+                if (!all.containsKey(e.getKey())) {
+                    throw index.bad(e.getValue().at(), "tensor '" + e.getKey() + "' is not in " + e.getValue().shard()
+                            + ", where the index has it");
+                }
+            }
+        }
+        return all;
+    }
+
+    private static String name(Safetensors s) {
+        return s.path().getFileName().toString();
+    }
+
+    private void sortOut(Path folder) throws IOException {
+        Set<String> own = new HashSet<>();
+        for (Path p : files()) {
+            own.add(p.getFileName().toString());
+        }
+        for (Path p : list(folder)) {
+            String name = p.getFileName().toString();
+            if (own.contains(name)) {
+                continue;
+            }
+            boolean other = false;
+            for (String suffix : OTHER_WEIGHTS) {
+                other |= name.endsWith(suffix);
+            }
+            if (other) {
+                others.add(name);
+            } else {
+                companions.add(p);
+            }
+        }
+    }
+
+    private Weight findTied() {
+        Weight words = null;
+        boolean head = false;
+        for (Weight w : weights) {
+            head |= w.role() == Role.HEAD;
+            if (w.role() == Role.EMBEDDING && Roles.isWords(w.name())
+                    && (words == null || w.tensor().shape().elements() > words.tensor().shape().elements())) {
+                words = w;
+            }
+        }
+        return config.tied == null ? head ? null : words : config.tied ? words : null;
+    }
+
+    @Override
+    public Path path() {
+        return path;
+    }
+
+    @Override
+    public String format() {
+        return "safetensors";
+    }
+
+    /** {@inheritDoc} First the index, if there is one, then the files with weights by name. */
+    @Override
+    public List<Path> files() {
+        List<Path> all = new ArrayList<>();
+        if (index != null) {
+            all.add(index.path);
+        }
+        for (Safetensors s : shards) {
+            all.add(s.path());
+        }
+        return all;
+    }
+
+    /**
+     * {@inheritDoc}
+     *
+     * <p>All files of the folder but the model's own, hidden ones, and weights in this or other formats; by name. What folders
+     * inside of it hold is not among them. None if the model was opened by its only file.
+     */
+    @Override
+    public List<Path> companions() {
+        return Collections.unmodifiableList(companions);
+    }
+
+    @Override
+    public long bytes() {
+        long sum = index == null ? 0 : index.bytes();
+        for (Safetensors s : shards) {
+            sum += s.bytes();
+        }
+        return sum;
+    }
+
+    /** {@inheritDoc} Of several files, by the files' names. */
+    @Override
+    public List<Weight> weights() {
+        return Collections.unmodifiableList(weights);
+    }
+
+    /**
+     * The file that holds a weight.
+     *
+     * @throws IllegalArgumentException if it is not one of this model
+     */
+    public Path file(Weight weight) {
+        Index.Place place = index == null ? null : index.tensors.get(weight.name());
+        Safetensors s = index == null ? shards.getFirst() : place == null ? null : byFile.get(place.shard());
+        if (s == null || !s.tensors().containsKey(weight.name())) {
+            throw new IllegalArgumentException("'" + weight.name() + "' is not a weight of " + path);
+        }
+        return s.path();
+    }
+
+    /**
+     * The table of words, if it is the head as well: if {@code config.json} says so, or says nothing and no tensor is a head.
+     * The latter does not prove that the model has a head at all.
+     */
+    public Optional<Weight> tied() {
+        return Optional.ofNullable(tied);
+    }
+
+    @Override
+    public Map<String, String> properties() {
+        Map<String, String> m = new LinkedHashMap<>();
+        if (config.architecture != null) {
+            m.put("architecture", config.architecture + (config.modelType == null ? "" : " (" + config.modelType + ")"));
+        } else if (config.modelType != null) {
+            m.put("model type", config.modelType);
+        }
+        if (config.quantization != null) {
+            m.put("compressed already", config.quantization);
+        }
+        int[] count = new int[DType.values().length];
+        long[] bytes = new long[count.length];
+        long total = 0;
+        for (Weight w : weights) {
+            int t = w.tensor().dtype().ordinal();
+            count[t]++;
+            bytes[t] += w.tensor().bytes();
+            total += w.tensor().bytes();
+        }
+        for (DType t : DType.values()) {
+            if (count[t.ordinal()] > 0) {
+                m.put(t.name().toLowerCase(Locale.ROOT), count[t.ordinal()] + " tensors, " + bytes[t.ordinal()] + " bytes");
+            }
+        }
+        if (tied != null) {
+            m.put("head", config.tied != null ? "tied to " + tied.name() : "none stored; if the model has one, it is tied to "
+                    + tied.name());
+        }
+        if (index != null) {
+            m.put("shards", Integer.toString(shards.size()));
+            if (index.totalSize() >= 0 && index.totalSize() != total) {
+                m.put("total_size", index.totalSize() + " in the index, " + total + " in the shards");
+            }
+        }
+        for (Safetensors s : shards) {
+            for (Map.Entry<String, String> e : s.metadata().entrySet()) {
+                String v = e.getValue();
+                m.putIfAbsent("metadata " + e.getKey(), v.length() <= LONGEST_SHOWN ? v : v.length() + " characters");
+            }
+        }
+        List<String> beside = new ArrayList<>();
+        for (Path p : companions) {
+            beside.add(p.getFileName().toString());
+        }
+        show(m, "other files", beside);
+        show(m, "other weights, not read", others);
+        return m;
+    }
+
+    private static void show(Map<String, String> m, String key, List<String> names) {
+        if (!names.isEmpty()) {
+            m.put(key, String.join(", ", names.subList(0, Math.min(SHOWN, names.size())))
+                    + (names.size() > SHOWN ? " and " + (names.size() - SHOWN) + " more" : ""));
+        }
+    }
+
+    /**
+     * Not yet.
+     *
+     * @throws UnsupportedRequestException always
+     */
+    @Override
+    public Target target(String name, Map<String, String> options) {
+        throw new UnsupportedRequestException(path + " is a model in safetensors, which can be inspected, but not compressed;"
+                + " models in ONNX can be");
+    }
+
+    @Override
+    public void close() {
+        for (Safetensors s : shards) {
+            s.close();
+        }
+    }
+}
