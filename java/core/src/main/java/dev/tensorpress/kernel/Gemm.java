@@ -195,7 +195,7 @@ public final class Gemm implements AutoCloseable {
 
     /** Packs B, for all products that follow until the next B. It may be changed or freed afterwards. */
     public Gemm pack(MemorySegment b) {
-        need("B", b, spec.bBytes());
+        Quantize.need("B", b, spec.bBytes());
         hasB = false;
         long worth = Math.max(PANELS_TOGETHER, (long) (WORTH / 8 / panelColumns / Math.max(1, spec.k)));
         workers.run(panels, PANELS_TOGETHER, worth, (first, last, worker) ->
@@ -266,8 +266,8 @@ public final class Gemm implements AutoCloseable {
         if (!hasB) {
             throw new IllegalStateException("pack B first");
         }
-        need("A", a, spec.aBytes(rows));
-        need("C", c, spec.cBytes(rows));
+        Quantize.need("A", a, spec.aBytes(rows));
+        Quantize.need("C", c, spec.cBytes(rows));
         aligned("C", c, spec.type == DType.F64 ? 8 : 4);
     }
 
@@ -300,15 +300,6 @@ public final class Gemm implements AutoCloseable {
 
     private static long up(long n, long granule) {
         return Math.ceilDiv(n, granule) * granule;
-    }
-
-    private static void need(String name, MemorySegment segment, long bytes) {
-        if (!segment.isNative()) {
-            throw new IllegalArgumentException(name + " must be off-heap");
-        }
-        if (segment.byteSize() < bytes) {
-            throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
-        }
     }
 
     private static void aligned(String name, MemorySegment segment, int size) {

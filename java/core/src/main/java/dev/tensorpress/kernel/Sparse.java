@@ -101,7 +101,7 @@ public final class Sparse {
 
     /** Counts what {@link #smallest} needs to know. */
     public static Survey survey(DType type, long rows, long cols, MemorySegment in, Workers workers) {
-        need("in", in, denseBytes(type, rows, cols));
+        Quantize.need("in", in, denseBytes(type, rows, cols));
         long[] sums = new long[5];
         if (rows > 0 && cols > 0) {
             MemorySegment spec = spec(null, type, rows, cols, 0);
@@ -211,7 +211,7 @@ public final class Sparse {
      */
     public static SparseMatrix pack(DType type, long rows, long cols, MemorySegment in, Layout layout, int block,
             Arena arena, Workers workers) {
-        need("in", in, denseBytes(type, rows, cols));
+        Quantize.need("in", in, denseBytes(type, rows, cols));
         sizes(layout, type, rows, cols, block, 0);
         MemorySegment spec = spec(layout, type, rows, cols, block);
         long lines = lines(layout, rows, block);
@@ -292,7 +292,7 @@ public final class Sparse {
      * @param out [rows, cols], every element of which is written
      */
     public static void unpack(SparseMatrix m, MemorySegment out, Workers workers) {
-        need("out", out, denseBytes(m.type(), m.rows(), m.cols()));
+        Quantize.need("out", out, denseBytes(m.type(), m.rows(), m.cols()));
         MemorySegment spec = spec(m.layout(), m.type(), m.rows(), m.cols(), m.block());
         // A line costs what its columns cost, which are all written, however many units it has: equal pieces are fair.
         workers.run(m.lines(), 1, minimumLines(m.cols() * Math.max(1, m.block())), (begin, end, worker) ->
@@ -349,15 +349,6 @@ public final class Sparse {
             case U8 -> 5;
             default -> throw new IllegalArgumentException("no sparse kernel reads " + type);
         };
-    }
-
-    private static void need(String name, MemorySegment segment, long bytes) {
-        if (!segment.isNative()) {
-            throw new IllegalArgumentException(name + " must be off-heap");
-        }
-        if (segment.byteSize() < bytes) {
-            throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
-        }
     }
 
     private static void check(String kernel, int status) {

@@ -961,12 +961,6 @@ public final class Svd implements AutoCloseable {
     }
 
     private static void need(String name, MemorySegment segment, DType type, long rows, long cols) {
-        if (!segment.isNative()) {
-            throw new IllegalArgumentException(name + " must be off-heap");
-        }
-        long bytes = type.bytes(Math.multiplyExact(rows, cols));
-        if (segment.byteSize() < bytes) {
-            throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
-        }
+        Quantize.need(name, segment, type.bytes(Math.multiplyExact(rows, cols)));
     }
 }
