@@ -17,11 +17,20 @@ public final class KernelException extends RuntimeException {
     private final int status;
 
     KernelException(String kernel, int status, String name) {
-        super(status == ISA
+        this(status == ISA
                 ? "TENSORPRESS_ISA=" + System.getenv("TENSORPRESS_ISA") + " is no instruction set of this machine: it may be "
                         + "ref, avx2 or avx512, as far as the processor goes"
-                : kernel + ": " + name);
+                : kernel + ": " + name, status, (Throwable) null);
+    }
+
+    private KernelException(String message, int status, Throwable cause) {
+        super(message, cause);
         this.status = status;
+    }
+
+    /** The same, and what it happened to; this one if that is not to blame, but the instruction set. */
+    public KernelException in(String what) {
+        return status == ISA ? this : new KernelException(what + ": " + getMessage(), status, this);
     }
 
     /** The {@code tp_status}; {@code tensorpress/core.h} lists the values. */

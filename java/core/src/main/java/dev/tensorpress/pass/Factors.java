@@ -96,15 +96,11 @@ final class Factors {
             try {
                 known = Spectrum.of(view, m.rows, m.cols, workspace.algebra(workers));
             } catch (KernelException e) {
-                throw explain(e, weight);
+                throw NonFiniteWeightException.of(e, weight);
             }
             workspace.spectra().put(weight, known);
         }
         return known;
-    }
-
-    private static RuntimeException explain(KernelException e, Weight weight) {
-        return e.status() == KernelException.NONFINITE ? NonFiniteWeightException.in(weight) : e;
     }
 
     /**
@@ -137,7 +133,7 @@ final class Factors {
                 certificate = bounded(certificate, spectrum);
             }
         } catch (KernelException e) {
-            throw explain(e, weight);
+            throw NonFiniteWeightException.of(e, weight);
         }
         double[] roots = new double[Math.toIntExact(r)];
         for (int i = 0; i < roots.length; i++) {

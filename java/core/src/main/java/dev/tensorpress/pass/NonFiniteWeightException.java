@@ -1,6 +1,7 @@
 package dev.tensorpress.pass;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
@@ -25,11 +26,22 @@ public final class NonFiniteWeightException extends RuntimeException {
 
     /** Looks for the first such element of a weight that is known to have one. */
     static NonFiniteWeightException in(Weight weight) {
+        long at = first(weight);
+        return new NonFiniteWeightException(weight.name(), at, Quantize.element(weight.tensor(), at));
+    }
+
+    /** What a kernel said of a weight: one of these if it is the weight that is not finite, else the same with its name. */
+    static RuntimeException of(KernelException e, Weight weight) {
+        // What was made of a finite weight, such as a residual, may be out of range all the same.
+        return e.status() == KernelException.NONFINITE && first(weight) >= 0 ? in(weight)
+                : e.in("weight " + weight.name());
+    }
+
+    private static long first(Weight weight) {
         Tensor t = weight.tensor();
         Form.Quantized whole = new Form.Quantized(8, -1, 0, true, Form.Activations.FLOAT, DType.I8, DType.F32, false,
                 false);
-        long at = Quantize.firstNonFinite(Quantize.Spec.of(whole, t.dtype(), t.shape()), t.data());
-        return new NonFiniteWeightException(weight.name(), at, Quantize.element(t, at));
+        return Quantize.firstNonFinite(Quantize.Spec.of(whole, t.dtype(), t.shape()), t.data());
     }
 
     /** Name of the weight. */

@@ -33,6 +33,7 @@ public interface Pass {
      * @param weights those that this pass was selected for, in file order
      * @return the pass to plan and apply in its place; this one if it decides weight by weight
      * @throws NonFiniteWeightException if a weight holds NaN or infinity, and the method cannot take it
+     * @throws dev.tensorpress.kernel.KernelException naming the weight, if a decomposition does not converge
      */
     default Pass survey(List<Weight> weights, Workspace workspace, Workers workers) {
         return this;
@@ -51,6 +52,8 @@ public interface Pass {
      * @param form what {@link #plan} returned, its storage decided by the target
      * @return an encoding of that form, valid until {@code workspace} is used for the next weight
      * @throws NonFiniteWeightException if the weight holds NaN or infinity
+     * @throws dev.tensorpress.kernel.KernelException naming the weight, if a decomposition does not converge, or a scale does
+     *     not fit the type that the form stores it in
      */
     Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers);
 

@@ -235,11 +235,7 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         try {
             Quantize.quantize(spec, in.data(), codes, scales, zeros, scratch, workers);
         } catch (KernelException e) {
-            if (e.status() == KernelException.NONFINITE) {
-                long bad = Quantize.firstNonFinite(spec, in.data());
-                throw new NonFiniteWeightException(weight.name(), bad, Quantize.element(in, bad));
-            }
-            throw e;
+            throw NonFiniteWeightException.of(e, weight);
         }
         MemorySegment stored = scales;
         if (q.scaleType() != DType.F32) {

@@ -10,7 +10,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.Svd.Certificate;
+import dev.tensorpress.kernel.Sweeps;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -29,6 +31,7 @@ import java.util.Random;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -143,7 +146,7 @@ class LowRankPassTest {
         return (Encoding.LowRank) surveyed.apply(w, new Encoding.Dense(w.tensor()), form, workspace, workers);
     }
 
-    private static <T extends Exception> String message(Class<T> type, org.junit.jupiter.api.function.Executable run) {
+    private static <T extends Exception> String message(Class<T> type, Executable run) {
         return assertThrows(type, run).getMessage();
     }
 
@@ -545,6 +548,43 @@ class LowRankPassTest {
             assertEquals("w", e.weight());
             assertEquals(77, e.index());
         }
+    }
+
+    @Test
+    void decompositionsThatDoNotConvergeAreNamed() {
+        Sweeps.allowOne(workspace.svd(workers));
+        Weight w = linear("w", random(600), 20, 30);
+        for (Executable run : List.<Executable>of(() -> factorize(FactorizePass.rank(2), w),
+                () -> factorize(FactorizePass.energy(0.3), w),
+                () -> correct(QuantizePass.int4(), CorrectPass.rank(2), w, workspace, workers))) {
+            KernelException e = assertThrows(KernelException.class, run);
+            assertEquals(KernelException.CONVERGENCE, e.status());
+            assertTrue(e.getMessage().matches("weight w: .*TP_ERR_CONVERGENCE.*"), e.getMessage());
+        }
+    }
+
+    /** What is wrong is not the weight, all of whose elements are finite, but what rounding makes of it. */
+    @Test
+    void residualsOutOfRangeAreNamed() {
+        float[] x = random(1024);
+        x[5] = Float.MAX_VALUE;
+        Weight w = linear("w", x, 32, 32);
+        KernelException e = assertThrows(KernelException.class,
+                () -> correct(QuantizePass.int8(), CorrectPass.rank(2), w, workspace, workers));
+        assertEquals(KernelException.NONFINITE, e.status());
+        assertTrue(e.getMessage().startsWith("weight w: "), e.getMessage());
+    }
+
+    @Test
+    void scalesThatDoNotFitAreNamed() {
+        float[] x = random(600);
+        x[77] = 1e9f;
+        Weight w = linear("w", x, 20, 30);
+        Form.Quantized form = (Form.Quantized) QuantizePass.int8().plan(w, new Form.Dense(DType.F32));
+        Form narrow = form.stored(DType.I8, DType.F16, false, false);
+        KernelException e = assertThrows(KernelException.class,
+                () -> QuantizePass.int8().apply(w, new Encoding.Dense(w.tensor()), narrow, workspace, workers));
+        assertEquals("weight w: tp_quantize: TP_ERR_SCALE", e.getMessage());
     }
 
     @Test
