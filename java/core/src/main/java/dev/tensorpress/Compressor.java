@@ -22,6 +22,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashSet;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -140,23 +141,36 @@ public final class Compressor implements AutoCloseable {
      */
     public Plan plan(Recipe recipe) {
         Target target = model.target(recipe.target(), recipe.options());
+        // By identity: two steps of a recipe may be equal.
+        Map<Recipe.Step, Recipe.Step> seen = new IdentityHashMap<>();
+        List<Recipe.Step> unseen = new ArrayList<>();
+        for (Recipe.Step step : recipe.steps()) {
+            seen.put(step, step);
+            if (step.pass().surveys()) {
+                unseen.add(step);
+            }
+        }
         List<Candidate> candidates = new ArrayList<>();
-        boolean surveys = false;
         for (Weight weight : model.weights()) {
             List<Recipe.Step> steps = new ArrayList<>();
             String reason = select(recipe, weight, steps);
             candidates.add(new Candidate(weight, steps, reason));
-            for (Recipe.Step step : steps) {
-                surveys |= step.pass().surveys();
+        }
+        do {
+            survey(unseen, candidates, seen);
+            Set<Recipe.Step> lost = Collections.newSetFromMap(new IdentityHashMap<>());
+            for (Candidate candidate : candidates) {
+                if (candidate.entry == null || candidate.hasAny(unseen)) {
+                    candidate.entry = plan(target, candidate, seen, lost);
+                }
             }
-        }
-        if (surveys) {
-            survey(recipe, candidates);
-        }
+            // What was compared with weights that do not become what it was compared for is compared again without them.
+            unseen = new ArrayList<>(lost);
+        } while (!unseen.isEmpty());
         List<Plan.Entry> entries = new ArrayList<>();
         Map<Weight, Form> forms = new LinkedHashMap<>();
         for (Candidate candidate : candidates) {
-            Plan.Entry entry = plan(target, candidate);
+            Plan.Entry entry = candidate.entry;
             entries.add(entry);
             if (entry.compressed()) {
                 forms.put(entry.weight(), entry.form());
@@ -165,45 +179,71 @@ public final class Compressor implements AutoCloseable {
         return new Plan(recipe, target, List.copyOf(entries), model.bytes(), target.size(forms));
     }
 
-    /** A weight with the steps that select it; if there is none, {@code reason} says why. */
-    private record Candidate(Weight weight, List<Recipe.Step> steps, String reason) {}
+    /** A weight on its way into a plan. */
+    private static final class Candidate {
+        final Weight weight;
+        /** Steps of the recipe that select it. */
+        final List<Recipe.Step> steps;
+        /** Why there are none. */
+        final String reason;
+        /** Those that compare weights and would take this one, but for what comes after them. */
+        final List<Recipe.Step> refused = new ArrayList<>();
+        Plan.Entry entry;
 
-    /** Puts in the place of each pass that surveys the one that its survey gives. */
-    private void survey(Recipe recipe, List<Candidate> candidates) {
-        try (Workers workers = new Workers(options.threads); Workspace workspace = new Workspace(spectra)) {
-            for (Recipe.Step step : recipe.steps()) {
-                if (!step.pass().surveys()) {
-                    continue;
+        Candidate(Weight weight, List<Recipe.Step> steps, String reason) {
+            this.weight = weight;
+            this.steps = steps;
+            this.reason = reason;
+        }
+
+        /** Whether the step is one of those left. */
+        boolean has(Recipe.Step step) {
+            return contains(steps, step) && !contains(refused, step);
+        }
+
+        boolean hasAny(List<Recipe.Step> some) {
+            for (Recipe.Step step : some) {
+                if (has(step)) {
+                    return true;
                 }
+            }
+            return false;
+        }
+
+        private static boolean contains(List<Recipe.Step> list, Recipe.Step step) {
+            for (Recipe.Step s : list) {
+                if (s == step) {
+                    return true;
+                }
+            }
+            return false;
+        }
+    }
+
+    /** Puts into {@code seen} what the survey of each pass gives. */
+    private void survey(List<Recipe.Step> steps, List<Candidate> candidates, Map<Recipe.Step, Recipe.Step> seen) {
+        if (steps.isEmpty()) {
+            return;
+        }
+        try (Workers workers = new Workers(options.threads); Workspace workspace = new Workspace(spectra)) {
+            for (Recipe.Step step : steps) {
                 List<Weight> weights = new ArrayList<>();
                 for (Candidate c : candidates) {
-                    if (indexOf(step, c) >= 0) {
+                    if (c.has(step)) {
                         weights.add(c.weight);
                     }
                 }
-                Recipe.Step seen = new Recipe.Step(step.name(), step.selector(),
-                        step.pass().survey(weights, workspace, workers));
-                for (Candidate c : candidates) {
-                    int at = indexOf(step, c);
-                    if (at >= 0) {
-                        c.steps.set(at, seen);
-                    }
+                if (!weights.isEmpty()) {
+                    seen.put(step, new Recipe.Step(step.name(), step.selector(),
+                            step.pass().survey(weights, workspace, workers)));
                 }
             }
         }
     }
 
-    /** By identity: two steps of a recipe may be equal. */
-    private static int indexOf(Recipe.Step step, Candidate candidate) {
-        for (int i = 0; i < candidate.steps.size(); i++) {
-            if (candidate.steps.get(i) == step) {
-                return i;
-            }
-        }
-        return -1;
-    }
-
-    private static Plan.Entry plan(Target target, Candidate candidate) {
+    /** @param lost gets the steps that compare weights and would take this one, if what comes after them does not */
+    private static Plan.Entry plan(Target target, Candidate candidate, Map<Recipe.Step, Recipe.Step> seen,
+            Set<Recipe.Step> lost) {
         Weight weight = candidate.weight;
         List<Recipe.Step> steps = new ArrayList<>(candidate.steps);
         String reason = candidate.reason;
@@ -212,9 +252,11 @@ public final class Compressor implements AutoCloseable {
         while (!steps.isEmpty()) {
             List<Form> forms = new ArrayList<>();
             try {
+                List<Recipe.Step> taken = new ArrayList<>();
                 Form form = new Form.Dense(weight.tensor().dtype());
                 for (Recipe.Step step : steps) {
-                    form = step.pass().plan(weight, form);
+                    taken.add(seen.get(step));
+                    form = taken.getLast().pass().plan(weight, form);
                     forms.add(form);
                 }
                 Form wanted = form;
@@ -231,12 +273,19 @@ public final class Compressor implements AutoCloseable {
                     if (!note.isEmpty()) {
                         dropped.add(note);
                     }
-                    return new Plan.Entry(weight, List.copyOf(steps), List.copyOf(forms), before, after,
+                    return new Plan.Entry(weight, List.copyOf(taken), List.copyOf(forms), before, after,
                             String.join("; ", dropped));
                 }
                 throw new NoGainException("would take " + after + " bytes as " + form.describe());
             } catch (UnsupportedRequestException e) {
-                int dispensable = dispensable(steps, forms.size(), e);
+                int failed = forms.size();
+                int dispensable = dispensable(steps, failed, e);
+                for (int i = 0; i < failed; i++) {
+                    if (steps.get(i).pass().compares() && (dispensable < 0 || dispensable == i)) {
+                        candidate.refused.add(steps.get(i));
+                        lost.add(steps.get(i));
+                    }
+                }
                 if (dispensable < 0) {
                     reason = e.getMessage();
                     break;

@@ -233,7 +233,8 @@ final class RecipeYaml {
     }
 
     private Pass factorize(Node node) {
-        Map<String, Node> keys = mapping(node, "factorize", "rank", "energy", "error", "budget");
+        Map<String, Node> keys = mapping(node, "factorize", "rank", "energy", "error", "budget", "relative");
+        Node relative = keys.remove("relative");
         Pass pass = null;
         String said = null;
         for (Map.Entry<String, Node> option : keys.entrySet()) {
@@ -247,7 +248,13 @@ final class RecipeYaml {
         if (pass == null) {
             throw wrong(node, "factorize needs 'rank', 'energy', 'error' or 'budget'");
         }
-        return pass;
+        if (relative == null) {
+            return pass;
+        }
+        if (!pass.uses("relative")) {
+            throw wrong(relative, "'relative' means nothing beside '" + said + "'");
+        }
+        return with(pass, "relative", relative, text(relative, "relative"));
     }
 
     private Pass correct(Node node) {

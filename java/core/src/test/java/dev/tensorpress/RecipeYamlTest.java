@@ -106,6 +106,7 @@ class RecipeYamlTest {
         for (Map.Entry<String, Pass> e : Map.<String, Pass>of(
                 "factorize: {rank: 7}", FactorizePass.rank(7), "factorize: {energy: 0.9}", FactorizePass.energy(0.9),
                 "factorize: {error: 0.1}", FactorizePass.error(0.1), "factorize: {budget: 1000}", FactorizePass.budget(1000),
+                "factorize: {relative: true, budget: 1000}", FactorizePass.budget(1000).relative(true),
                 "correct: {rank: 8}", CorrectPass.rank(8),
                 "correct: {max-bits: 4, factors: float, rank: 9}", CorrectPass.rank(9).maxBits(4)).entrySet()) {
             assertEquals(e.getValue(), RecipeYaml.parse("x", "steps: [{" + e.getKey() + "}]").steps().getFirst().pass());
@@ -115,6 +116,9 @@ class RecipeYamlTest {
             {"factorize: {energy: 1}", "energy must be above 0 and below 1"}, {"factorize: 5", "factorize must be a map"},
             {"factorize: {rank: 5, energy: 0.9}", "'rank' and 'energy' exclude each other"},
             {"factorize: {ranks: 5}", "unknown key 'ranks' in factorize"}, {"correct: {}", "correct needs 'rank'"},
+            {"factorize: {rank: 5, relative: true}", "'relative' means nothing beside 'rank'"},
+            {"factorize: {budget: 5, relative: 1}", "relative must be true or false, but is '1'"},
+            {"factorize: {relative: true}", "factorize needs 'rank'"},
             {"correct: {rank: 5, factors: int4}", "factors must be float or int8"},
             {"correct: {rank: 5, max-bits: 9}", "max-bits must be 2 to 8"}, {"correct: {rank: [5]}", "rank must be a single value"},
             {"correct: {rank: 5}, quantize: {}", "a step needs one method"}}) {

@@ -56,6 +56,8 @@ public final class FactorizeChoice implements Pass {
         final Factors.Matrix matrix;
         /** Bytes of an element. */
         final long size;
+        /** Of the energy, as errors are compared: that of the weight, or 1. */
+        final double squares;
         /** The largest rank that saves anything. */
         final long limit;
         long rank;
@@ -63,9 +65,10 @@ public final class FactorizeChoice implements Pass {
         long next;
         double price;
 
-        Candidate(int index, Weight weight, Spectrum spectrum) {
+        Candidate(int index, Weight weight, Spectrum spectrum, boolean relative) {
             this.index = index;
             this.spectrum = spectrum;
+            squares = relative ? 1 : spectrum.squares();
             matrix = Factors.matrix(weight);
             size = weight.tensor().dtype().bytes(1);
             limit = (weight.tensor().shape().elements() - 1) / matrix.elements(1);
@@ -80,7 +83,7 @@ public final class FactorizeChoice implements Pass {
         private void first() {
             price = Double.POSITIVE_INFINITY;
             for (long r = limit; r >= 1; r--) {
-                double cost = spectrum.lost(r) * spectrum.squares() / (bytes(0) - bytes(r));
+                double cost = spectrum.lost(r) * squares / (bytes(0) - bytes(r));
                 if (cost < price) {
                     price = cost;
                     next = r;
@@ -95,7 +98,7 @@ public final class FactorizeChoice implements Pass {
             if (next == 0) {
                 return false;
             }
-            price = (spectrum.lost(next) - spectrum.lost(rank)) * spectrum.squares() / (bytes(rank) - bytes(next));
+            price = (spectrum.lost(next) - spectrum.lost(rank)) * squares / (bytes(rank) - bytes(next));
             return true;
         }
     }
@@ -106,7 +109,7 @@ public final class FactorizeChoice implements Pass {
                 (a, b) -> a.price != b.price ? Double.compare(a.price, b.price) : Integer.compare(a.index, b.index));
         long total = 0;
         for (int i = 0; i < weights.size(); i++) {
-            Candidate c = new Candidate(i, weights.get(i), spectra.get(i));
+            Candidate c = new Candidate(i, weights.get(i), spectra.get(i), pass.relative());
             candidates.add(c);
             total += c.bytes(0);
             if (c.limit >= 1) {

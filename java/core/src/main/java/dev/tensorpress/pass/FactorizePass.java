@@ -30,8 +30,10 @@ import java.util.List;
  * @param budget bytes that all weights of the pass that are matrices may take together, whole or in factors, before a later
  *     quantization; -1 if another amount is given. Of all ways to save bytes (a weight made into factors for the first
  *     time, or one rank less of factors) the one that adds the least squared error per byte is taken, over and over until all fit
+ * @param relative of a budget: errors are compared by the norm of their own weight, so that small weights count as much as
+ *     large ones; else as they are, so that the sum over all weights is what stays small
  */
-public record FactorizePass(long rank, double energy, double error, long budget) implements Pass {
+public record FactorizePass(long rank, double energy, double error, long budget, boolean relative) implements Pass {
     public FactorizePass {
         if (rank < 0) {
             throw new IllegalArgumentException("rank must be at least 1, but is " + rank);
@@ -43,6 +45,9 @@ public record FactorizePass(long rank, double energy, double error, long budget)
         }
         if ((rank > 0 ? 1 : 0) + (energy > 0 ? 1 : 0) + (error > 0 ? 1 : 0) + (budget >= 0 ? 1 : 0) != 1) {
             throw new IllegalArgumentException("factorize needs one of rank, energy, error and budget");
+        }
+        if (relative && budget < 0) {
+            throw new IllegalArgumentException("relative needs a budget: nothing else compares weights");
         }
     }
 
@@ -57,17 +62,17 @@ public record FactorizePass(long rank, double energy, double error, long budget)
         if (rank < 1) {
             throw new IllegalArgumentException("rank must be at least 1, but is " + rank);
         }
-        return new FactorizePass(rank, 0, 0, -1);
+        return new FactorizePass(rank, 0, 0, -1, false);
     }
 
     /** The smallest rank that keeps this part of the energy, such as 0.99. */
     public static FactorizePass energy(double kept) {
-        return new FactorizePass(0, positive("energy", kept), 0, -1);
+        return new FactorizePass(0, positive("energy", kept), 0, -1, false);
     }
 
     /** The smallest rank with at most this relative error, such as 0.1. */
     public static FactorizePass error(double relative) {
-        return new FactorizePass(0, 0, positive("error", relative), -1);
+        return new FactorizePass(0, 0, positive("error", relative), -1, false);
     }
 
     /** The least error with which all weights of the pass fit these bytes, found greedily. */
@@ -75,7 +80,12 @@ public record FactorizePass(long rank, double energy, double error, long budget)
         if (bytes < 0) {
             throw new IllegalArgumentException("budget must be a number of bytes, but is " + bytes);
         }
-        return new FactorizePass(0, 0, 0, bytes);
+        return new FactorizePass(0, 0, 0, bytes, false);
+    }
+
+    /** With errors compared like this. */
+    public FactorizePass relative(boolean relative) {
+        return new FactorizePass(rank, energy, error, budget, relative);
     }
 
     private static double positive(String name, double value) {
@@ -94,18 +104,27 @@ public record FactorizePass(long rank, double energy, double error, long budget)
     public boolean uses(String option) {
         return switch (option) {
             case "rank", "energy", "error", "budget" -> true;
+            case "relative" -> budget >= 0;
             default -> false;
         };
     }
 
-    /** Options, each replacing the others: {@code rank}, {@code energy}, {@code error}, {@code budget} (bytes). */
+    /**
+     * Options, each replacing the others: {@code rank}, {@code energy}, {@code error}, {@code budget} (bytes); and beside a
+     * budget {@code relative} (true, false).
+     */
     @Override
     public Pass with(String option, String value) {
         return switch (option) {
             case "rank" -> rank(Numbers.whole(option, value));
             case "energy" -> energy(Numbers.real(option, value));
             case "error" -> error(Numbers.real(option, value));
-            case "budget" -> budget(Numbers.whole(option, value));
+            case "budget" -> budget(Numbers.whole(option, value)).relative(relative);
+            case "relative" -> switch (value) {
+                case "true" -> relative(true);
+                case "false" -> relative(false);
+                default -> throw new IllegalArgumentException("relative must be true or false, but is '" + value + "'");
+            };
             default -> null;
         };
     }
@@ -125,6 +144,11 @@ public record FactorizePass(long rank, double energy, double error, long budget)
     @Override
     public boolean surveys() {
         return rank == 0;
+    }
+
+    @Override
+    public boolean compares() {
+        return budget >= 0;
     }
 
     @Override

@@ -27,10 +27,18 @@ public interface Pass {
     }
 
     /**
+     * True if what {@link #survey} finds for one weight depends on the others. Then it is called again without the weights
+     * that a later step or the target refuses.
+     */
+    default boolean compares() {
+        return false;
+    }
+
+    /**
      * Looks at the data of all weights that this pass will take, before any of them is planned: for methods that weigh
      * weights against each other, or whose sizes depend on values.
      *
-     * @param weights those that this pass was selected for, in file order
+     * @param weights those that this pass was selected for, in file order, at least one
      * @return the pass to plan and apply in its place; this one if it decides weight by weight
      * @throws NonFiniteWeightException if a weight holds NaN or infinity, and the method cannot take it
      * @throws dev.tensorpress.kernel.KernelException naming the weight, if a decomposition does not converge

@@ -60,7 +60,7 @@ public final class PruneChoice implements Pass {
                 able.add(weight);
             }
         }
-        if (pass.scope() == Scope.GLOBAL && !pass.pattern().groups() && pass.threshold() == 0) {
+        if (pass.compares()) {
             choice.together(able, workspace, workers);
         } else {
             for (Weight weight : able) {

@@ -314,6 +314,11 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
     }
 
     @Override
+    public boolean compares() {
+        return scope == Scope.GLOBAL && threshold == 0;
+    }
+
+    @Override
     public Pass survey(List<Weight> weights, Workspace workspace, Workers workers) {
         return PruneChoice.of(this, weights, workspace, workers);
     }

@@ -288,8 +288,27 @@ class LowRankPassTest {
         assertEquals(3, workspace.spectra().computed());
     }
 
+    /** Two matrices of the same spectrum, one of them a thousandth of the other. */
+    @Test
+    void budgetsComparedByNormTreatSmallWeightsAlike() {
+        float[] x = matrix(60, 40, 1, falling(40));
+        float[] small = new float[x.length];
+        for (int i = 0; i < x.length; i++) {
+            small[i] = x[i] / 1000;
+        }
+        List<Weight> weights = List.of(linear("large", x, 60, 40), linear("small", small, 60, 40));
+        long budget = 2 * 400 * 8;
+        assertRanks(weights, FactorizePass.budget(budget).relative(true), 8, 8);
+        assertRanks(weights, FactorizePass.budget(budget), 15, 1);
+    }
+
     private void assertRanks(List<Weight> weights, long budget, long... ranks) {
-        Pass surveyed = FactorizePass.budget(budget).survey(weights, workspace, workers);
+        assertRanks(weights, FactorizePass.budget(budget), ranks);
+    }
+
+    private void assertRanks(List<Weight> weights, FactorizePass pass, long... ranks) {
+        long budget = pass.budget();
+        Pass surveyed = pass.survey(weights, workspace, workers);
         long bytes = 0;
         for (int i = 0; i < ranks.length; i++) {
             Weight w = weights.get(i);
@@ -512,11 +531,16 @@ class LowRankPassTest {
         }
         assertNull(FactorizePass.rank(1).with("bits", "4"));
         assertNull(CorrectPass.rank(1).with("energy", "0.5"));
-        assertThrows(IllegalArgumentException.class, () -> new FactorizePass(1, 0.5, 0, -1));
-        assertThrows(IllegalArgumentException.class, () -> new FactorizePass(0, 0, 0, -1));
+        assertThrows(IllegalArgumentException.class, () -> new FactorizePass(1, 0.5, 0, -1, false));
+        assertThrows(IllegalArgumentException.class, () -> new FactorizePass(0, 0, 0, -1, false));
         assertThrows(IllegalArgumentException.class, () -> FactorizePass.rank(0));
         assertThrows(IllegalArgumentException.class, () -> CorrectPass.rank(0));
         assertEquals(FactorizePass.budget(7), FactorizePass.energy(0.5).with("budget", "7"));
+        assertThrows(IllegalArgumentException.class, () -> FactorizePass.rank(1).with("relative", "true"));
+        assertThrows(IllegalArgumentException.class, () -> FactorizePass.budget(1).with("relative", "1"));
+        Pass relative = FactorizePass.budget(7).with("relative", "true").with("budget", "8");
+        assertEquals(FactorizePass.budget(8).relative(true), relative);
+        assertEquals(FactorizePass.rank(3), relative.with("rank", "3"));
     }
 
     @Test

@@ -195,6 +195,46 @@ final class LowRankModelTest {
         assertTrue(none.plan().entries().getFirst().note().contains("more than the budget of 100"));
     }
 
+    /** What the target does not take factors of has no part in a budget. */
+    @Test
+    void budgetsAreMetByWhatIsFactored() throws Exception {
+        TestModel m = new TestModel();
+        m.graph.input("x", 1, -1, N).input("p", 1, 1, 16, 8, 8);
+        // A tenth of the size: of all of them these would be the first to become factors, down to rank 1.
+        float[] small = TestModel.random(7, N * N);
+        for (int i = 0; i < small.length; i++) {
+            small[i] /= 10;
+        }
+        m.graph.init("a", DType.F32, TestModel.random(5, N * N), N, N).node("MatMul", "h", "x", "a")
+                .init("b", DType.F32, TestModel.random(6, N * N), N, N).node("MatMul", "y", "h", "b")
+                .init("turned", DType.F32, small, N, N).node("Transpose", "t", "turned").node("MatMul", "z", "x", "t")
+                .init("groups", DType.F32, TestModel.random(8, 64 * 4 * 9), 64, 4, 3, 3)
+                .node(new TestModel.NodeBuilder("Conv", "g", "p", "groups").set("group", 4))
+                .output("y", 1, -1, N).output("z", 1, -1, N).output("g", 1, 1, 64, 6, 6);
+        Path in = m.write(folder, "in.onnx");
+        long budget = 100_000;
+        for (Recipe recipe : List.of(recipe(FactorizePass.budget(budget)), recipe(FactorizePass.budget(budget), QuantizePass.int8()))) {
+            try (Compressor c = Compressor.open(in)) {
+                Plan plan = c.plan(recipe);
+                long sum = 0;
+                for (Plan.Entry e : plan.entries()) {
+                    boolean factored = e.weight().name().length() == 1;
+                    assertEquals(factored, e.form() instanceof Form.LowRank, e.weight().name());
+                    if (factored) {
+                        sum += FactorizePass.rank(((Form.LowRank) e.form()).rank()).plan(e.weight(), new Form.Dense(DType.F32))
+                                .bytes(e.weight().tensor().shape());
+                    } else {
+                        assertTrue(e.note().contains("Transpose") || e.note().contains("4 groups"), e.note());
+                        assertEquals(recipe.steps().size() == 2, e.compressed());
+                    }
+                }
+                // A rank takes 1024 bytes.
+                assertTrue(sum <= budget && sum > budget - 1024, sum + " of " + budget);
+                assertEquals(plan.bytesAfter(), c.compress(plan, folder.resolve("out" + recipe.steps().size() + ".onnx")).bytesAfter());
+            }
+        }
+    }
+
     @Test
     void correctionsGiveBackSomeOfTheError() throws Exception {
         Path in = model(false, 0);

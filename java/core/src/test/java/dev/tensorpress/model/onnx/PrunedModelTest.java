@@ -14,10 +14,13 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
+import dev.tensorpress.Selector;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.pass.NonFiniteWeightException;
+import dev.tensorpress.pass.PrunePass;
+import dev.tensorpress.pass.QuantizePass;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.ValueLayout;
@@ -26,6 +29,7 @@ import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -266,6 +270,34 @@ final class PrunedModelTest {
         Map<String, float[]> after = weights(folder.resolve("one.onnx"));
         assertTrue(zeros(after.get("b")) > 3 * zeros(after.get("a")), "b is smaller throughout");
         assertEquals(N * N, zeros(after.get("a")) + zeros(after.get("b")));
+    }
+
+    /** A later step refuses the bias, all of whose elements are small: those that go are found among the others. */
+    @Test
+    void whatIsRefusedHasNoPartInAGlobalChoice() throws Exception {
+        float[] a = TestModel.random(1, N * N);
+        float[] bias = TestModel.random(2, N);
+        for (int i = 0; i < N; i++) {
+            bias[i] /= 100;
+        }
+        TestModel m = new TestModel();
+        m.graph.input("x", 1, -1, N).init("a", DType.F32, a, N, N).init("bias", DType.F32, bias, N)
+                .node(new TestModel.NodeBuilder("Gemm", "y", "x", "a", "bias")).output("y", 1, -1, N);
+        Path in = m.write(folder, "in.onnx");
+        Selector all = new Selector(Set.of(), List.of(), 0);
+        for (PrunePass pass : List.of(PrunePass.sparsity(0.5).scope(PrunePass.Scope.GLOBAL), PrunePass.budget(2 * N * N))) {
+            Recipe recipe = new Recipe("test", "", List.of(new Recipe.Step("prune", all, pass),
+                    new Recipe.Step("quantize", all, QuantizePass.int8())), List.of(), Map.of());
+            Recipe alone = recipe.exclude("bias");
+            Report r = compress(in, recipe, folder.resolve("out.onnx"), 2);
+            assertEquals(List.of("a"), r.entries().stream().map(e -> e.planned().weight().name()).toList());
+            assertEquals(r.entries().getFirst().sparsity(),
+                    compress(in, alone, folder.resolve("alone.onnx"), 2).entries().getFirst().sparsity());
+            if (pass.budget() < 0) {
+                assertEquals(N * N / 2, r.entries().getFirst().sparsity().zerosAsked());
+            }
+            assertTrue(r.plan().entries().getLast().note().contains("has no channels"), r.plan().entries().getLast().note());
+        }
     }
 
     @Test
