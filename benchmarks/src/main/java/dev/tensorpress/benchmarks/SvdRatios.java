@@ -61,40 +61,55 @@ public final class SvdRatios {
 
     private SvdRatios() {}
 
-    public static void main(String[] args) throws IOException {
-        int rounds = 5;
-        int threads = 0;
-        int size = 4096;
-        int rank = 256;
-        boolean serve = false;
-        for (int i = 0; i < args.length; i += 2) {
-            String value = i + 1 < args.length ? args[i + 1] : "";
-            try {
-                switch (args[i]) {
-                    case "--rounds" -> rounds = Math.max(1, Integer.parseInt(value));
-                    case "--threads" -> threads = Integer.parseInt(value);
-                    case "--size" -> size = Integer.parseInt(value);
-                    case "--rank" -> rank = Integer.parseInt(value);
-                    case "--serve" -> {
-                        serve = true;
-                        i--;
+    /** What is asked for on the command line. */
+    record Arguments(int rounds, int threads, int size, int rank, boolean serve) {
+        /** @throws IllegalArgumentException naming an option that is wrong */
+        static Arguments parse(String... args) {
+            int rounds = 5;
+            int threads = 0;
+            int size = 4096;
+            int rank = 256;
+            boolean serve = false;
+            for (int i = 0; i < args.length; i++) {
+                if (args[i].equals("--serve")) {
+                    serve = true;
+                    continue;
+                }
+                String value = i + 1 < args.length ? args[i + 1] : "";
+                try {
+                    switch (args[i]) {
+                        case "--rounds" -> rounds = Math.max(1, Integer.parseInt(value));
+                        case "--threads" -> threads = Integer.parseInt(value);
+                        case "--size" -> size = Integer.parseInt(value);
+                        case "--rank" -> rank = Integer.parseInt(value);
+                        default -> throw new IllegalArgumentException("unknown option");
                     }
-                    default -> throw new IllegalArgumentException("unknown option " + args[i]);
+                } catch (IllegalArgumentException e) {
+                    throw new IllegalArgumentException(args[i] + " " + value + ": " + e.getMessage(), e);
                 }
-                if (rank < 1 || rank >= size) {
-                    throw new IllegalArgumentException("the rank must be in 1 .. " + (size - 1));
-                }
-            } catch (IllegalArgumentException e) {
-                System.err.println(args[i] + " " + value + ": " + e.getMessage());
-                System.err.println("options: --rounds N  --threads N (0: all)  --size N  --rank N  --serve");
-                System.exit(2);
+                i++;
             }
+            if (rank < 1 || rank >= size) {
+                throw new IllegalArgumentException("the rank must be in 1 .. " + (size - 1) + ", but is " + rank);
+            }
+            return new Arguments(rounds, threads, size, rank, serve);
         }
-        try (Workers workers = new Workers(threads); Svd svd = new Svd(workers)) {
-            if (serve) {
+    }
+
+    public static void main(String[] args) throws IOException {
+        Arguments given = null;
+        try {
+            given = Arguments.parse(args);
+        } catch (IllegalArgumentException e) {
+            System.err.println(e.getMessage());
+            System.err.println("options: --rounds N  --threads N (0: all)  --size N  --rank N  --serve");
+            System.exit(2);
+        }
+        try (Workers workers = new Workers(given.threads); Svd svd = new Svd(workers)) {
+            if (given.serve) {
                 serve(svd);
             } else {
-                table(workers, svd, rounds, size, rank);
+                table(workers, svd, given.rounds, given.size, given.rank);
             }
         }
     }
@@ -180,15 +195,21 @@ public final class SvdRatios {
             ms[i] = (System.nanoTime() - start) * 1e-6;
         }
         Svd.Certificate c = svd.certify(job.a, job.n, job.n, job.rank, job.u, job.s, job.vt);
-        if (job.rank == job.n && !(c.relativeError() < 5e-6 && c.left() < 1e-5 && c.right() < 1e-5)) {
-            throw new IllegalStateException("wrong: " + c);
-        }
+        check(c, job.rank == job.n);
         String bound = made != null && made.bound() > 0 ? String.format(Locale.ROOT, "%.4f", c.error() / made.bound()) : "";
         System.out.printf(Locale.ROOT, "| %s | %.4g | %.4g to %.4g | %.6g | %s | %.1e | %.1e |%n", name, Ratios.quantile(ms, 0.5),
                 Ratios.quantile(ms, 0), Ratios.quantile(ms, 1), c.relativeError(), bound, c.left(), c.right());
     }
 
-    private static View gaussian(int n, Workers workers, Arena arena) {
+    /** Whatever is to be timed has to be orthogonal, and a full decomposition exact. */
+    static void check(Svd.Certificate c, boolean full) {
+        if (!(c.left() < 1e-5 && c.right() < 1e-5) || full && !(c.relativeError() < 5e-6)) {
+            throw new IllegalStateException("wrong: " + c);
+        }
+    }
+
+    /** Of standard normal numbers. */
+    static View gaussian(int n, Workers workers, Arena arena) {
         MemorySegment data = arena.allocate(DType.F32.bytes((long) n * n), 64);
         try (LinearAlgebra la = new LinearAlgebra(workers)) {
             la.gaussian(1, 0, (long) n * n, DType.F32, data);
@@ -197,7 +218,7 @@ public final class SvdRatios {
     }
 
     /** Singular values 1 / i between four random reflections on either side: sketches are Gaussian, so see no difference to more. */
-    private static View decaying(int n, Arena arena) {
+    static View decaying(int n, Arena arena) {
         double[] a = new double[n * n];
         for (int i = 0; i < n; i++) {
             a[i * n + i] = 1.0 / (i + 1);

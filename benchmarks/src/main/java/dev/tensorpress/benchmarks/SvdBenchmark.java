@@ -1,0 +1,61 @@
+package dev.tensorpress.benchmarks;
+
+import dev.tensorpress.kernel.Workers;
+import java.util.concurrent.TimeUnit;
+import org.openjdk.jmh.annotations.Benchmark;
+import org.openjdk.jmh.annotations.BenchmarkMode;
+import org.openjdk.jmh.annotations.Fork;
+import org.openjdk.jmh.annotations.Level;
+import org.openjdk.jmh.annotations.Measurement;
+import org.openjdk.jmh.annotations.Mode;
+import org.openjdk.jmh.annotations.OutputTimeUnit;
+import org.openjdk.jmh.annotations.Param;
+import org.openjdk.jmh.annotations.Scope;
+import org.openjdk.jmh.annotations.Setup;
+import org.openjdk.jmh.annotations.State;
+import org.openjdk.jmh.annotations.TearDown;
+import org.openjdk.jmh.annotations.Warmup;
+
+/** Every {@link SvdCase} on one matrix, as {@link QuantizeBenchmark}. For ratios use {@link SvdRatios}. */
+@State(Scope.Benchmark)
+@BenchmarkMode(Mode.SampleTime)
+@OutputTimeUnit(TimeUnit.MILLISECONDS)
+@Fork(value = 1, jvmArgsAppend = "--enable-native-access=ALL-UNNAMED")
+@Warmup(iterations = 3, time = 1)
+@Measurement(iterations = 8, time = 1)
+public class SvdBenchmark {
+    @Param
+    public SvdCase work;
+
+    /** 0 is one per processor. */
+    @Param("0")
+    public int threads;
+
+    /** Rows and columns. */
+    @Param({"384", "1024"})
+    public int size;
+
+    /** Singular values, where not all are computed. */
+    @Param("256")
+    public int rank;
+
+    private Workers workers;
+    private Work prepared;
+
+    @Setup(Level.Trial)
+    public void prepareAndCheck() {
+        workers = new Workers(threads);
+        prepared = work.prepare(size, rank, workers);
+    }
+
+    @Benchmark
+    public void run() {
+        prepared.run();
+    }
+
+    @TearDown(Level.Trial)
+    public void close() {
+        prepared.close();
+        workers.close();
+    }
+}
