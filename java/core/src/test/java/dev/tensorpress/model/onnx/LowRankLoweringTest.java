@@ -311,6 +311,31 @@ final class LowRankLoweringTest {
         }
     }
 
+    /** Of results that the model declares without a shape. */
+    @Test
+    void shapesStillInfer() throws Exception {
+        Proto unknown = new Proto().string(1, "y").message(2, new Proto().message(1, new Proto().integer(1, TensorInfo.code(DType.F32))));
+        List<Subject> subjects = List.of(
+                subject("[2, -1, 50] [, d1, ]", 17, (g, t) -> g.input("x", t, 2, -1, 80).node("MatMul", "y", "x", "w")
+                        .more.message(12, unknown), 80, 50),
+                subject("[-1, 40] [d1, ]", 17, (g, t) -> g.input("x", t, 48, -1).input("c", t, -1, 1)
+                        .node(gemm("y", "x", "w", "c").set("transA", 1).set("transB", 1).set("alpha", 0.5f).set("beta", -2f))
+                        .more.message(12, unknown), 40, 48),
+                subject("[-1, 24, 9, 11] [d1, , , ]", 17, (g, t) -> g.input("x", t, -1, 8, 17, 15).input("c", t, 24)
+                        .node(new NodeBuilder("Conv", "y", "x", "w", "c").ints("strides", 2, 1).ints("dilations", 1, 2)
+                                .ints("pads", 2, 1, 0, 3)).more.message(12, unknown), 24, 8, 3, 5));
+        Path in = folder.resolve("in.onnx");
+        Path out = folder.resolve("out.onnx");
+        for (Subject s : subjects) {
+            for (Wish wish : s.conv() ? FACTORS.subList(0, 2) : List.of(FACTORS.get(0), FACTORS.get(3), OTHERS.get(0), OTHERS.get(2))) {
+                s.model(8, 17, DType.F32, TestModel.random(7, s.elements())).write(folder, "in.onnx");
+                assertEquals(s.name, Ort.shape(in, "y"));
+                compress(in, out, "onnxruntime", wish, new PlainEncoder());
+                assertEquals(s.name, Ort.shape(out, "y"), wish.toString());
+            }
+        }
+    }
+
     @Test
     void codesUseTheProductsThatWholeWeightsUse() throws Exception {
         Path in = SUBJECTS.getFirst().model(8, 17, DType.F32, TestModel.random(7, 4000)).write(folder, "in.onnx");

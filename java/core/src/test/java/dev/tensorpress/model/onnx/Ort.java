@@ -18,6 +18,7 @@ import java.nio.LongBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -49,6 +50,15 @@ final class Ort {
             try (OrtSession s = OrtEnvironment.getEnvironment().createSession(model.toString(), o)) {
                 return run(s, seed, largestIndex);
             }
+        }
+    }
+
+    /** The shape that ONNX Runtime infers for an output: sizes, and -1 with the names of those that are not known. */
+    static String shape(Path model, String output) throws OrtException {
+        try (OrtSession.SessionOptions o = options();
+                OrtSession s = OrtEnvironment.getEnvironment().createSession(model.toString(), o)) {
+            TensorInfo t = (TensorInfo) s.getOutputInfo().get(output).getInfo();
+            return Arrays.toString(t.getShape()) + " " + Arrays.toString(t.getDimensionNames());
         }
     }
 
