@@ -1,6 +1,6 @@
 package dev.tensorpress.benchmarks;
 
-/** Sizes of dense products: one where only arithmetic counts, those of encoders such as BERT for 32 to 512 tokens, and a large one. */
+/** Sizes of dense products: a cube, those of encoders such as BERT for 32 to 512 tokens, and a tall one. */
 public enum GemmShape {
     M1024_N1024_K1024(1024, 1024, 1024),
     M32_N384_K384(32, 384, 384),

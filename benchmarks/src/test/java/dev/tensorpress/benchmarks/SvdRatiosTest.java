@@ -29,7 +29,8 @@ class SvdRatiosTest {
             assertTrue(m.startsWith(bad[0].equals("--serve") ? "5" : bad[0]), m);
         }
         for (String rank : new String[] {"0", "512"}) {
-            String m = assertThrows(IllegalArgumentException.class, () -> Arguments.parse("--size", "512", "--rank", rank)).getMessage();
+            String m = assertThrows(IllegalArgumentException.class,
+                    () -> Arguments.parse("--size", "512", "--rank", rank)).getMessage();
             assertEquals("the rank must be in 1 .. 511, but is " + rank, m);
         }
     }

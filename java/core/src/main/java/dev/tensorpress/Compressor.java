@@ -186,8 +186,8 @@ public final class Compressor implements AutoCloseable {
         final List<Recipe.Step> steps;
         /** Why there are none. */
         final String reason;
-        /** Those that compare weights and would take this one, but for what comes after them. */
-        final List<Recipe.Step> refused = new ArrayList<>();
+        /** Whether a step that compares weights would take this one, but for what comes after it: then the entry is final. */
+        boolean refused;
         Plan.Entry entry;
 
         Candidate(Weight weight, List<Recipe.Step> steps, String reason) {
@@ -196,23 +196,19 @@ public final class Compressor implements AutoCloseable {
             this.reason = reason;
         }
 
-        /** Whether the step is one of those left. */
+        /** Whether it takes part in what the step compares. */
         boolean has(Recipe.Step step) {
-            return contains(steps, step) && !contains(refused, step);
-        }
-
-        boolean hasAny(List<Recipe.Step> some) {
-            for (Recipe.Step step : some) {
-                if (has(step)) {
-                    return true;
+            for (Recipe.Step s : steps) {
+                if (s == step) {
+                    return !refused;
                 }
             }
             return false;
         }
 
-        private static boolean contains(List<Recipe.Step> list, Recipe.Step step) {
-            for (Recipe.Step s : list) {
-                if (s == step) {
+        boolean hasAny(List<Recipe.Step> some) {
+            for (Recipe.Step step : some) {
+                if (has(step)) {
                     return true;
                 }
             }
@@ -282,7 +278,7 @@ public final class Compressor implements AutoCloseable {
                 int dispensable = dispensable(steps, failed, e);
                 for (int i = 0; i < failed; i++) {
                     if (steps.get(i).pass().compares() && (dispensable < 0 || dispensable == i)) {
-                        candidate.refused.add(steps.get(i));
+                        candidate.refused = true;
                         lost.add(steps.get(i));
                     }
                 }
