@@ -21,7 +21,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
 
-/** Singular value decompositions of square f32 matrices: time, error and orthogonality, as a table in Markdown. */
+/** Singular value decompositions of square f32 matrices: time, share of products, error and orthogonality, as a table in Markdown. */
 public final class SvdRatios {
     private static final int[] FULL = {384, 1024};
 
@@ -116,8 +116,8 @@ public final class SvdRatios {
 
     /**
      * For other programs that take turns with this one. A line asks for a run, {@code run FILE N RANK CERTIFY}, of the f32 matrix
-     * [N, N] in a file, which is read when it comes for the first time; the answer is its nanoseconds, and of a
-     * truncated one with CERTIFY {@code true} the error and the bound of its certificate. {@code save OUT} writes U, s and
+     * [N, N] in a file, which is read when it comes for the first time; the answer is its nanoseconds, those in
+     * products, and of a truncated one with CERTIFY {@code true} the error and the bound of its certificate. {@code save OUT} writes U, s and
      * V<sup>T</sup> of the last run, and is answered with an empty line.
      */
     private static void serve(Svd svd) throws IOException {
@@ -146,7 +146,8 @@ public final class SvdRatios {
                 long start = System.nanoTime();
                 Svd.Certificate c = last.run(svd);
                 long time = System.nanoTime() - start;
-                System.out.println(c == null || !last.options.certify() ? "" + time : time + " " + c.error() + " " + c.bound());
+                System.out.println(time + " " + svd.times().products()
+                        + (c == null || !last.options.certify() ? "" : " " + c.error() + " " + c.bound()));
             }
         }
     }
@@ -165,8 +166,8 @@ public final class SvdRatios {
     private static void table(Workers workers, Svd svd, int rounds, int size, int rank) throws IOException {
         System.out.printf(Locale.ROOT, "%s; %s; %d threads; medians of %d rounds; load average %s%n%n", Ratios.machine(), Machine.tier(),
                 workers.threads(), rounds, load());
-        System.out.println("| f32 | ms | least to most | error | of the bound | left | right |");
-        System.out.println("|---|---:|---:|---:|---:|---:|---:|");
+        System.out.println("| f32 | ms | least to most | in products | error | of the bound | left | right |");
+        System.out.println("|---|---:|---:|---:|---:|---:|---:|---:|");
         for (int n : FULL) {
             try (Arena arena = Arena.ofShared()) {
                 row("Gaussian, " + n + ", full", Job.of(gaussian(n, workers, arena), n, n, null, arena), svd, rounds);
@@ -188,17 +189,20 @@ public final class SvdRatios {
     private static void row(String name, Job job, Svd svd, int rounds) {
         job.run(svd);
         double[] ms = new double[rounds];
+        double[] share = new double[rounds];
         Svd.Certificate made = null;
         for (int i = 0; i < rounds; i++) {
             long start = System.nanoTime();
             made = job.run(svd);
             ms[i] = (System.nanoTime() - start) * 1e-6;
+            share[i] = svd.times().share();
         }
         Svd.Certificate c = svd.certify(job.a, job.n, job.n, job.rank, job.u, job.s, job.vt);
         check(c, job.rank == job.n);
         String bound = made != null && made.bound() > 0 ? String.format(Locale.ROOT, "%.4f", c.error() / made.bound()) : "";
-        System.out.printf(Locale.ROOT, "| %s | %.4g | %.4g to %.4g | %.6g | %s | %.1e | %.1e |%n", name, Ratios.quantile(ms, 0.5),
-                Ratios.quantile(ms, 0), Ratios.quantile(ms, 1), c.relativeError(), bound, c.left(), c.right());
+        System.out.printf(Locale.ROOT, "| %s | %.4g | %.4g to %.4g | %.0f %% | %.6g | %s | %.1e | %.1e |%n", name,
+                Ratios.quantile(ms, 0.5), Ratios.quantile(ms, 0), Ratios.quantile(ms, 1), 100 * Ratios.quantile(share, 0.5),
+                c.relativeError(), bound, c.left(), c.right());
     }
 
     /** Whatever is to be timed has to be orthogonal, and a full decomposition exact. */

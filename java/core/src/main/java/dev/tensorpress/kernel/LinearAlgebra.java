@@ -66,6 +66,8 @@ public final class LinearAlgebra implements AutoCloseable {
     private final Lane[] lanes;
     private final Map<String, MemorySegment> buffers = new HashMap<>();
     private final Map<String, Arena> owners = new HashMap<>();
+    /** Nanoseconds that the caller's thread, worker 0, has spent in products or waited for their other ranges. */
+    private long productTime;
 
     /** @param workers must outlive this object */
     public LinearAlgebra(Workers workers) {
@@ -156,15 +158,30 @@ public final class LinearAlgebra implements AutoCloseable {
         }
     }
 
+    long productTime() {
+        return productTime;
+    }
+
+    /** For products that are made elsewhere: one that began at this time has ended. */
+    void productSince(long start) {
+        productTime += System.nanoTime() - start;
+    }
+
     /** On all threads. */
     void multiply(Product p) {
+        long start = System.nanoTime();
+        multiplyOnAll(p);
+        productSince(start);
+    }
+
+    private void multiplyOnAll(Product p) {
         MemorySegment spec = lanes[0].multiplication;
         p.fill(spec);
         double work = (double) p.m * p.n * p.k;
         if (p.m < p.n && !p.lower && work >= WORTH) {
             // Cut along the longer side, so that no two threads pack the same part of B.
             long least = (p.n + workers.threads() - 1) / workers.threads();
-            workers.run(p.n, 24, least, (begin, end, worker) -> multiply(p.columns(begin, end), worker));
+            workers.run(p.n, 24, least, (begin, end, worker) -> multiplyOnOne(p.columns(begin, end), worker));
             return;
         }
         // Each range packs B anew, so there are no more of them than threads; but rows of a triangle differ in length.
@@ -174,6 +191,16 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** On the thread that calls. */
     void multiply(Product p, int worker) {
+        if (worker > 0) {
+            multiplyOnOne(p, worker);
+            return;
+        }
+        long start = System.nanoTime();
+        multiplyOnOne(p, worker);
+        productSince(start);
+    }
+
+    private void multiplyOnOne(Product p, int worker) {
         p.fill(lanes[worker].multiplication);
         p.run(lanes[worker].multiplication, 0, p.m, lanes[worker].scratch);
     }

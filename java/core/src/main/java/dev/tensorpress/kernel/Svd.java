@@ -16,6 +16,7 @@ import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.Supplier;
 
 /**
  * Singular value decompositions A = U diag(s) V<sup>T</sup> of f32 and f64 matrices, off-heap and row-major: full, truncated
@@ -56,6 +57,7 @@ public final class Svd implements AutoCloseable {
     private final LinearAlgebra la;
     private final MemorySegment jacobi;
     private int sweepLimit = SWEEPS;
+    private Times times = new Times(0, 0);
 
     /** @param workers must outlive this object */
     public Svd(Workers workers) {
@@ -94,6 +96,37 @@ public final class Svd implements AutoCloseable {
         }
     }
 
+    /**
+     * Where the time of a decomposition went, in nanoseconds.
+     *
+     * @param total from call to return, certificate included
+     * @param products the part of it in which the caller's thread was in a product of dense matrices ({@code tp_multiply},
+     *     {@code tp_gemm} and its packing) or waited for the other threads' share of one. Where each thread has products of its
+     *     own, only those of the caller's thread count. Products inside other kernels, as of {@code tp_jacobi_pairs}, do not
+     */
+    public record Times(long total, long products) {
+        /** Products' share of the total. */
+        public double share() {
+            return total == 0 ? 0 : (double) products / total;
+        }
+    }
+
+    /**
+     * Of the last decomposition by {@link #full}, {@link #truncated} or {@link #truncatedByError} that gave a result; zeros before
+     * the first.
+     */
+    public Times times() {
+        return times;
+    }
+
+    private <T> T timed(Supplier<T> work) {
+        long start = System.nanoTime();
+        long products = la.productTime();
+        T result = work.get();
+        times = new Times(System.nanoTime() - start, la.productTime() - products);
+        return result;
+    }
+
     // ---- full ----
 
     /**
@@ -111,12 +144,14 @@ public final class Svd implements AutoCloseable {
         if (r == 0) {
             return;
         }
-        if (Math.max(rows, cols) <= SMALL) {
-            small(a, 1, 0, rows, cols, u, s, vt);
-            return;
-        }
-        int exponent = exponent(a, rows, cols);
-        decompose(a, rows, cols, exponent, r, u, s, vt);
+        timed(() -> {
+            if (Math.max(rows, cols) <= SMALL) {
+                small(a, 1, 0, rows, cols, u, s, vt);
+            } else {
+                decompose(a, rows, cols, exponent(a, rows, cols), r, u, s, vt);
+            }
+            return null;
+        });
     }
 
     /** The power of two that brings the largest magnitude to 1 .. 2, negated: multiply by 2^-exponent. */
@@ -540,7 +575,7 @@ public final class Svd implements AutoCloseable {
         need("u", u, a.type(), rows, rank);
         need("s", s, a.type(), 1, rank);
         need("vt", vt, a.type(), rank, cols);
-        return truncate(a, rows, cols, rank, 0, options, u, s, vt);
+        return timed(() -> truncate(a, rows, cols, rank, 0, options, u, s, vt));
     }
 
     /**
@@ -563,7 +598,7 @@ public final class Svd implements AutoCloseable {
         need("u", u, a.type(), rows, limit);
         need("s", s, a.type(), 1, limit);
         need("vt", vt, a.type(), limit, cols);
-        return truncate(a, rows, cols, limit, error, options, u, s, vt);
+        return timed(() -> truncate(a, rows, cols, limit, error, options, u, s, vt));
     }
 
     /** By rank if {@code error} is 0 and by error otherwise; {@code rank} is the limit. */
@@ -762,9 +797,11 @@ public final class Svd implements AutoCloseable {
         }
 
         private void multiply(Gemm.Form form, long m, long n, long k, long bStride, MemorySegment b, MemorySegment c) {
+            long start = System.nanoTime();
             try (Gemm gemm = new Gemm(new Gemm.Spec(a.type(), form, m, n, k, a.stride(), bStride, n, false), workers)) {
                 gemm.pack(b).multiply(a.data(), c);
             }
+            la.productSince(start);
         }
 
         /** The largest squared singular value of A - Q Q^T A, estimated from below by power iteration on a few vectors. */

@@ -403,6 +403,24 @@ class SvdTest {
     }
 
     @Test
+    void timesCountProductsWithinTheTotal() {
+        Random r = new Random(SEED);
+        for (Svd by : new Svd[] {svd, svdOfOne}) {
+            Case c = new Case(DType.F32, gaussian(300, 200, r));
+            c.full(by);
+            Svd.Times full = by.times();
+            assertTrue(full.products() > 0 && full.products() < full.total(), "full: " + full);
+            assertTrue(full.share() > 0.01 && full.share() < 1, "full: " + full.share());
+            c.results(10);
+            by.truncated(c.view, c.rows, c.cols, 10, Options.DEFAULT, c.u, c.s, c.vt);
+            Svd.Times part = by.times();
+            assertTrue(part.products() > 0 && part.products() < part.total(), "truncated: " + part);
+            new Case(DType.F32, gaussian(30, 20, r)).full(by);
+            assertTrue(by.times().products() == 0 && by.times().total() > 0, "small: " + by.times());
+        }
+    }
+
+    @Test
     void certificatesAreWhatPlainLoopsMeasure() {
         Random r = new Random(SEED);
         for (DType type : new DType[] {DType.F32, DType.F64}) {
