@@ -99,6 +99,7 @@ int main(int argc, char **argv) {
     const int32_t pair[2] = {0, 0};
     EXPECT(tp_gaussian(0, 0, 0, 1, TP_F64, a));
     EXPECT(tp_row_norms(TP_F64, 1, 1, 1, 0, 1, a, b, c));
+    EXPECT(tp_row_peaks(1, 1, 1, 0, 1, a, b));
     EXPECT(tp_copy_rows(&copying, 0, 1, NULL, NULL, a, b));
     EXPECT(tp_multiply(&multiplication, 0, 1, a, b, c, large));
     a[0] = 1;
@@ -109,6 +110,7 @@ int main(int argc, char **argv) {
     a[0] = a[1] = a[2] = a[3] = 1;
     EXPECT(tp_tridiagonal_panel(2, 2, 2, 1, a, b, c, 2, t, w, y, y + 4, large));
     EXPECT(tp_tridiagonal_ql(1, b, c, 1, 1, t));
+    EXPECT(tp_tridiagonal_conquer(1, b, c, 1, t, large));
     a[0] = b[0] = c[0] = 1;
     EXPECT(tp_merge_deflate(1, 0, 1, a, b, 1, c, t, w, order, slots, slots + 2, &count, &first, &second));
     a[0] = b[0] = 1;

@@ -183,6 +183,32 @@ static void check_row_norms(void) {
     CHECK(tp_row_norms(TP_F32, 1, 1, 1, 0, 1, NULL, &x, &x) == TP_ERR_ARGUMENT, "null");
 }
 
+static void check_row_peaks(void) {
+    for (int n = 0; n < 200; n++) {
+        const int64_t rows = 1 + random_below(6), cols = n % 53, stride = cols + 1 + random_below(3);
+        double *in = matrix(&in_memory, rows, cols, stride);
+        /* Some magnitudes more than once, with either sign. */
+        for (int64_t i = 0; n % 3 && i < rows; i++)
+            for (int64_t j = 0; j < cols; j++) in[i * stride + j] = (double)(random_below(n % 3 == 1 ? 4 : 1000) - n % 3 * 2) * 1e-200;
+        for (int tier = 0; tier < test_tiers; tier++) {
+            test_use_tier(tier);
+            double *peaks = guarded_take(&out_memory[0], (size_t)rows * 8, true);
+            const int64_t cut = random_below(rows + 1);
+            CHECK(!tp_row_peaks(rows, cols, stride, 0, cut, in, peaks) && !tp_row_peaks(rows, cols, stride, cut, rows, in, peaks), "status");
+            for (int64_t i = 0; i < rows; i++) {
+                double peak = 0;
+                for (int64_t j = cols - 1; j >= 0; j--)
+                    if (fabs(in[i * stride + j]) >= fabs(peak)) peak = in[i * stride + j];
+                CHECK(memcmp(&peak, peaks + i, 8) == 0, "%s: peak %g, not %g", tier_name(), peaks[i], peak);
+            }
+        }
+    }
+    double x = 0;
+    CHECK(tp_row_peaks(1, 2, 1, 0, 1, &x, &x) == TP_ERR_SHAPE, "stride");
+    CHECK(tp_row_peaks(1, 1, 1, 0, 2, &x, &x) == TP_ERR_RANGE, "range");
+    CHECK(tp_row_peaks(1, 1, 1, 0, 1, NULL, &x) == TP_ERR_ARGUMENT, "null");
+}
+
 static void check_copy_rows(void) {
     for (int n = 0; n < 300; n++) {
         tp_copying s = {.rows = 1 + random_below(40), .cols = 1 + random_below(40), .in_type = n % 2 ? TP_F32 : TP_F64,
@@ -569,6 +595,39 @@ static void check_tridiagonal_ql(void) {
     double x = 1;
     CHECK(tp_tridiagonal_ql(1, &x, NULL, 0, 0, NULL) == TP_OK && x == 1, "one");
     CHECK(tp_tridiagonal_ql(1, NULL, NULL, 0, 0, NULL) == TP_ERR_ARGUMENT, "null");
+}
+
+static void check_tridiagonal_conquer(void) {
+    for (int n = 0; n < 4 * TRIDIAGONALS; n++) {
+        const int64_t size = n < TRIDIAGONALS ? 1 + random_below(40) : 30 + random_below(170), stride = size + random_below(4);
+        double d0[200], e0[200], d[200], e[200];
+        tridiagonal(n % TRIDIAGONALS, size, d0, e0);
+        for (int tier = 0; tier < test_tiers; tier++) {
+            test_use_tier(tier);
+            int64_t bytes = -1;
+            CHECK(tp_tridiagonal_scratch(size, &bytes) == TP_OK && bytes > 0, "scratch");
+            void *scratch = guarded_take(&scratch_memory, (size_t)(bytes + 63) / 64 * 64, true);
+            double *z = matrix(&out_memory[0], size, size, stride), *rows = allocate(size * size);
+            for (int64_t i = 0; i < size; i++)
+                for (int64_t j = 0; j < size; j++) z[i * stride + j] = NAN;
+            memcpy(d, d0, sizeof d);
+            memcpy(e, e0, sizeof e);
+            CHECK(tp_tridiagonal_conquer(size, d, e, stride, z, scratch) == TP_OK, "status");
+            for (int64_t i = 0; i < size; i++) {
+                memcpy(rows + i * size, z + i * stride, (size_t)size * 8);
+                for (int64_t j = size; i + 1 < size && j < stride; j++) CHECK(isnan(z[i * stride + j]), "gap written");
+            }
+            check_eigenpairs("conquer", size, d0, e0, d, rows);
+            for (int64_t i = 0; n % TRIDIAGONALS == 1 && i < size; i++)
+                CHECK(fabs(d[i] - (2 - 2 * cos((double)(i + 1) * 3.14159265358979323846 / (double)(size + 1)))) < 1e-14, "known eigenvalue");
+            free(rows);
+        }
+    }
+    double x[2] = {1, NAN}, *scratch = guarded_take(&scratch_memory, 1 << 20, true);
+    CHECK(tp_tridiagonal_conquer(1, x, NULL, 1, x + 1, scratch) == TP_OK && x[0] == 1 && x[1] == 1, "one");
+    CHECK(tp_tridiagonal_conquer(1, x, NULL, 1, x + 1, (char *)scratch + 8) == TP_ERR_ARGUMENT, "scratch not aligned");
+    CHECK(tp_tridiagonal_conquer(1, x, NULL, 1, NULL, scratch) == TP_ERR_ARGUMENT, "null");
+    CHECK(tp_tridiagonal_conquer(2, x, x, 1, x, scratch) == TP_ERR_SHAPE, "stride");
 }
 
 /* Divide and conquer, with cuts. */

@@ -6,8 +6,8 @@
  * Algorithms that work on columns in the literature work on rows here, where they are contiguous: on the transposed matrix.
  *
  * The blocks, and how the Java class dev.tensorpress.kernel.Svd puts them together for A [m, n], m >= n:
- *     1. The symmetric eigenproblem A^T A = V S^2 V^T: tp_multiply, tp_tridiagonal_panel, tp_tridiagonal_ql at the leaves and
- *        tp_merge_* above (divide and conquer: Cuppen 1981, Gu and Eisenstat 1995). Or, for matrices with graded columns,
+ *     1. The symmetric eigenproblem A^T A = V S^2 V^T: tp_multiply, tp_tridiagonal_panel, tp_tridiagonal_conquer for parts and
+ *        tp_merge_* above them (divide and conquer: Cuppen 1981, Gu and Eisenstat 1995). Or, for matrices with graded columns,
  *        A = Q R: tp_reflect_panel. Either gives an orthogonal factor and rows W that are much closer to orthogonal than A's.
  *     2. One-sided Jacobi on the rows of W: tp_gram_blocks, tp_jacobi_pairs, until each pair of rows is orthogonal relative to
  *        their norms. It decides the accuracy; step 1 decides the speed. (Drmac and Veselic, LAPACK Working Notes 169, 170.)
@@ -47,6 +47,11 @@ TP_API tp_status tp_gaussian(uint64_t seed, uint64_t stream, int64_t begin, int6
  */
 TP_API tp_status tp_row_norms(tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end,
                               const void *in, double *sums, double *largest);
+
+/* peaks[i] = the entry of largest magnitude, the first among equals, of row i, for rows [begin, end) of a matrix of finite f64;
+   0 for rows of no columns. */
+TP_API tp_status tp_row_peaks(int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const double *in,
+                              double *peaks);
 
 /* A copy of a matrix or its transpose, with factors and in another order, from and to TP_F32 or TP_F64. Fill every field. */
 typedef struct tp_copying {
@@ -143,8 +148,17 @@ TP_API tp_status tp_tridiagonal_panel(int64_t n, int64_t a_stride, int64_t last,
  */
 TP_API tp_status tp_tridiagonal_ql(int64_t n, double *d, double *e, int64_t cols, int64_t z_stride, double *z);
 
+/* Bytes of scratch for tp_tridiagonal_conquer, per concurrent call; scratch is 64-byte aligned. */
+TP_API tp_status tp_tridiagonal_scratch(int64_t n, int64_t *bytes);
+
 /*
- * One merge of divide and conquer: the eigenpairs of diag(d) + rho z z^T, rho > 0, |z| = 1, where d and the rows of Q [n, n]
+ * The same by divide and conquer, which is faster from some 50 rows on: halves down to 32 rows, there tp_tridiagonal_ql,
+ * and merges as below. Z [n, n] is written: row i is the i-th eigenvector. e is destroyed. Failures are those of its parts.
+ */
+TP_API tp_status tp_tridiagonal_conquer(int64_t n, double *d, double *e, int64_t z_stride, double *z, void *scratch);
+
+/*
+ * One merge of divide and conquer, for matrices that several threads share: the eigenpairs of diag(d) + rho z z^T, rho > 0, |z| = 1, where d and the rows of Q [n, n]
  * are the eigenpairs of two halves, 0 .. split - 1 and split .. n - 1, d ascending within each, Q block diagonal. In this
  * order, arrays having n elements unless said:
  *

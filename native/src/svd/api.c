@@ -59,6 +59,16 @@ tp_status tp_row_norms(tp_dtype type, int64_t rows, int64_t cols, int64_t stride
     return kernels->row_norms(type, cols, stride, begin, end, in, sums, largest);
 }
 
+tp_status tp_row_peaks(int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const double *in,
+                       double *peaks) {
+    KERNELS;
+    TRY(check_matrix(rows, cols, stride));
+    TRY(check_range(rows, begin, end));
+    if (begin == end) return TP_OK;
+    if ((!in && cols) || !peaks) return TP_ERR_ARGUMENT;
+    return kernels->row_peaks(cols, stride, begin, end, in, peaks);
+}
+
 tp_status tp_copy_rows(const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors,
                        const void *in, void *out) {
     KERNELS;
@@ -86,12 +96,17 @@ static tp_status check_product(const tp_multiplication *s) {
     return check_matrix(s->m, s->n, s->c_stride);
 }
 
+/* Doubles of scratch for a product with n columns. */
+static int64_t product_scratch(int64_t n) {
+    const int64_t columns = (n + TP_TILE_COLS - 1) / TP_TILE_COLS * TP_TILE_COLS;
+    const int64_t packed = columns < TP_BLOCK_COLS ? columns : TP_BLOCK_COLS;
+    return (TP_BLOCK_ROWS + packed) * TP_BLOCK_K;
+}
+
 tp_status tp_multiply_scratch(const tp_multiplication *spec, int64_t *bytes) {
     TRY(check_product(spec));
     if (!bytes) return TP_ERR_ARGUMENT;
-    const int64_t columns = (spec->n + TP_TILE_COLS - 1) / TP_TILE_COLS * TP_TILE_COLS;
-    const int64_t packed = columns < TP_BLOCK_COLS ? columns : TP_BLOCK_COLS;
-    *bytes = (TP_BLOCK_ROWS + packed) * TP_BLOCK_K * (int64_t)sizeof(double);
+    *bytes = product_scratch(spec->n) * (int64_t)sizeof(double);
     return TP_OK;
 }
 
@@ -163,6 +178,21 @@ tp_status tp_tridiagonal_ql(int64_t n, double *d, double *e, int64_t cols, int64
     if (n == 0) return TP_OK;
     if (!d || (!e && n > 1) || (!z && cols)) return TP_ERR_ARGUMENT;
     return kernels->tridiagonal_ql(n, d, e, cols, z_stride, z);
+}
+
+tp_status tp_tridiagonal_scratch(int64_t n, int64_t *bytes) {
+    TRY(check_matrix(n, n, n));
+    if (!bytes) return TP_ERR_ARGUMENT;
+    *bytes = (product_scratch(n) + (3 * n + 9) * n) * (int64_t)sizeof(double);
+    return TP_OK;
+}
+
+tp_status tp_tridiagonal_conquer(int64_t n, double *d, double *e, int64_t z_stride, double *z, void *scratch) {
+    KERNELS;
+    TRY(check_matrix(n, n, z_stride));
+    if (n == 0) return TP_OK;
+    if (!d || (!e && n > 1) || !z || !aligned(scratch)) return TP_ERR_ARGUMENT;
+    return kernels->tridiagonal_conquer(n, d, e, z_stride, z, scratch, product_scratch(n));
 }
 
 tp_status tp_merge_deflate(int64_t n, int64_t split, double rho, double *d, double *z, int64_t q_stride, double *q,

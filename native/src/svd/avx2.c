@@ -13,6 +13,10 @@ INLINE vd v_zero(void) { return _mm256_setzero_pd(); }
 INLINE vd v_set(double x) { return _mm256_set1_pd(x); }
 INLINE vd v_load(const double *p) { return _mm256_loadu_pd(p); }
 INLINE void v_store(double *p, vd x) { _mm256_storeu_pd(p, x); }
+/* The first n lanes, at most all; the others are 0, or not stored. */
+INLINE __m256i v_some(int64_t n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
+INLINE vd v_load_some(const double *p, int64_t n) { return _mm256_maskload_pd(p, v_some(n)); }
+INLINE void v_store_some(double *p, int64_t n, vd x) { _mm256_maskstore_pd(p, v_some(n), x); }
 INLINE vd v_add(vd x, vd y) { return _mm256_add_pd(x, y); }
 INLINE vd v_sub(vd x, vd y) { return _mm256_sub_pd(x, y); }
 INLINE vd v_mul(vd x, vd y) { return _mm256_mul_pd(x, y); }

@@ -13,6 +13,10 @@ INLINE vd v_zero(void) { return _mm512_setzero_pd(); }
 INLINE vd v_set(double x) { return _mm512_set1_pd(x); }
 INLINE vd v_load(const double *p) { return _mm512_loadu_pd(p); }
 INLINE void v_store(double *p, vd x) { _mm512_storeu_pd(p, x); }
+/* The first n lanes, at most all; the others are 0, or not stored. */
+INLINE __mmask8 v_some(int64_t n) { return n <= 0 ? 0 : (__mmask8)(0xff >> (n < 8 ? 8 - n : 0)); }
+INLINE vd v_load_some(const double *p, int64_t n) { return _mm512_maskz_loadu_pd(v_some(n), p); }
+INLINE void v_store_some(double *p, int64_t n, vd x) { _mm512_mask_storeu_pd(p, v_some(n), x); }
 INLINE vd v_add(vd x, vd y) { return _mm512_add_pd(x, y); }
 INLINE vd v_sub(vd x, vd y) { return _mm512_sub_pd(x, y); }
 INLINE vd v_mul(vd x, vd y) { return _mm512_mul_pd(x, y); }

@@ -14,7 +14,6 @@ _Static_assert((int)MR <= (int)TP_TILE_ROWS && (int)NR <= (int)TP_TILE_COLS && T
 
 /* The library of mathematical functions is not linked. */
 INLINE double larger(double x, double y) { return x > y ? x : y; }
-INLINE double smaller(double x, double y) { return x < y ? x : y; }
 
 INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -257,6 +256,18 @@ tp_status TP_VARIANT(row_norms)(tp_dtype type, int64_t cols, int64_t stride, int
     return finite ? TP_OK : TP_ERR_NONFINITE;
 }
 
+tp_status TP_VARIANT(row_peaks)(int64_t cols, int64_t stride, int64_t begin, int64_t end, const double *in, double *peaks) {
+    for (int64_t i = begin; i < end; i++) {
+        const double *row = in + i * stride;
+        double sum, largest;
+        row_norm(TP_F64, cols, row, &sum, &largest);
+        int64_t j = 0;
+        while (j < cols && fabs(row[j]) != largest) j++;
+        peaks[i] = j < cols ? row[j] : 0;
+    }
+    return TP_OK;
+}
+
 INLINE void copy_typed(const tp_copying *s, tp_dtype from, tp_dtype to, int64_t begin, int64_t end,
                        const int64_t *order, const double *factors, const void *in, void *out) {
     enum { BLOCK = 16 };
@@ -494,9 +505,10 @@ tp_status TP_VARIANT(reflect_factor)(int64_t count, int64_t n, int64_t v_stride,
 
 /* y = A x for the symmetric A [n, n] of which the lower triangle is given. Four rows at a time, so that y is touched rarely. */
 static void symmetric_times_vector(int64_t n, int64_t stride, const double *a, const double *x, double *y) {
+    enum { ROWS = 4 };
     int64_t i = 0;
     for (int64_t j = 0; j < n; j++) y[j] = 0;
-    for (; i + 4 <= n; i += 4) {
+    for (; i + ROWS <= n; i += ROWS) {
         const double *r0 = a + i * stride, *r1 = r0 + stride, *r2 = r1 + stride, *r3 = r2 + stride;
         const vd x0 = v_set(x[i]), x1 = v_set(x[i + 1]), x2 = v_set(x[i + 2]), x3 = v_set(x[i + 3]);
         vd s0 = v_zero(), s1 = v_zero(), s2 = v_zero(), s3 = v_zero();
@@ -513,15 +525,21 @@ static void symmetric_times_vector(int64_t n, int64_t stride, const double *a, c
             s2 = v_fma(a2, xj, s2);
             s3 = v_fma(a3, xj, s3);
         }
-        double sums[4] = {v_sum(s0), v_sum(s1), v_sum(s2), v_sum(s3)};
-        for (int64_t k = 0; k < 4; k++) {
-            const double *row = r0 + k * stride;
-            for (int64_t c = j; c < i + k; c++) {
-                y[c] += row[c] * x[i + k];
-                sums[k] += row[c] * x[c];
-            }
-            y[i + k] += sums[k] + row[i + k] * x[i + k];
+        /* Up to the diagonal; row i + k has i + k - j elements left. */
+        for (; j < i + ROWS - 1; j += LANES) {
+            const int64_t left = i - j, width = min64(LANES, left + ROWS - 1);
+            const vd xj = v_load_some(x + j, width);
+            const vd a0 = v_load_some(r0 + j, left), a1 = v_load_some(r1 + j, left + 1);
+            const vd a2 = v_load_some(r2 + j, left + 2), a3 = v_load_some(r3 + j, left + 3);
+            const vd yj = v_fma(a2, x2, v_fma(a0, x0, v_load_some(y + j, width)));
+            v_store_some(y + j, width, v_add(yj, v_fma(a3, x3, v_mul(a1, x1))));
+            s0 = v_fma(a0, xj, s0);
+            s1 = v_fma(a1, xj, s1);
+            s2 = v_fma(a2, xj, s2);
+            s3 = v_fma(a3, xj, s3);
         }
+        const double sums[ROWS] = {v_sum(s0), v_sum(s1), v_sum(s2), v_sum(s3)};
+        for (int64_t k = 0; k < ROWS; k++) y[i + k] += sums[k] + r0[k * stride + i + k] * x[i + k];
     }
     for (; i < n; i++) {
         const double *row = a + i * stride;
@@ -812,24 +830,115 @@ tp_status TP_VARIANT(merge_vectors)(int64_t count, const double *weights, const 
     return TP_OK;
 }
 
+/* One part of divide and conquer, by one thread: arrays for merges of up to n. */
+typedef struct parts {
+    double *product, *delta, *s, *rows, *z, *kept_d, *kept_z, *lambda, *weights;
+    int64_t *order, *slots, *sorted;
+} parts;
+
+/* Merges the eigenpairs of two halves; `coupling` is what was torn between them. */
+static tp_status merge(int64_t n, int64_t split, double coupling, double *d, int64_t stride, double *q, const parts *p) {
+    const double rho = 2 * fabs(coupling), half = sqrt(0.5);
+    int64_t count = 0, first = 0, second = 0;
+    if (rho > 0) {
+        for (int64_t i = 0; i < n; i++)
+            p->z[i] = i < split ? half * q[i * stride + split - 1] : copysign(half, coupling) * q[i * stride + split];
+        TP_VARIANT(merge_deflate)(n, split, rho, d, p->z, stride, q, p->kept_d, p->kept_z, p->order, p->slots, p->sorted,
+                                  &count, &first, &second);
+    } else {
+        for (int64_t i = 0; i < n; i++) {
+            p->order[i] = p->slots[i] = i;
+            p->kept_d[i] = d[i];
+        }
+    }
+    const tp_status status = TP_VARIANT(merge_roots)(count, rho, p->kept_d, p->kept_z, 0, count, p->lambda, p->delta);
+    if (status) return status;
+    TP_VARIANT(merge_weights)(count, p->kept_d, p->kept_z, p->delta, 0, count, p->weights);
+    TP_VARIANT(merge_vectors)(count, p->weights, p->delta, p->slots, 0, count, p->s);
+    for (int64_t i = 0; i < n; i++) memcpy(p->rows + p->slots[i] * n, q + p->order[i] * stride, (size_t)n * sizeof *q);
+    /* Rows by slot, those that are zero in one half not multiplied there; delta is not needed any more. */
+    tp_multiplication left = {.m = count, .n = split, .k = second, .a_stride = count, .b_stride = n, .c_stride = n,
+                              .a_type = TP_F64, .b_type = TP_F64, .alpha = 1};
+    TP_VARIANT(multiply)(&left, 0, count, p->s, p->rows, p->delta, p->product);
+    left.n = n - split;
+    left.k = count - first;
+    TP_VARIANT(multiply)(&left, 0, count, p->s + first, p->rows + first * n + split, p->delta + split, p->product);
+    /* The finished pairs are sorted by insertion, then among the roots. */
+    for (int64_t i = count; i < n; i++) {
+        int64_t k = i;
+        for (; k > count && p->kept_d[p->sorted[k - 1]] > p->kept_d[i]; k--) p->sorted[k] = p->sorted[k - 1];
+        p->sorted[k] = i;
+    }
+    for (int64_t i = 0, root = 0, done = count; i < n; i++) {
+        const bool is_root = done == n || (root < count && p->lambda[root] <= p->kept_d[p->sorted[done]]);
+        const int64_t from = is_root ? root++ : p->sorted[done++];
+        d[i] = is_root ? p->lambda[from] : p->kept_d[from];
+        memcpy(q + i * stride, (is_root ? p->delta : p->rows) + from * n, (size_t)n * sizeof *q);
+    }
+    return TP_OK;
+}
+
+static tp_status conquer(int64_t n, double *d, double *e, int64_t stride, double *q, const parts *p) {
+    enum { LEAF = 32 };
+    for (int64_t i = 0; i < n; i++) memset(q + i * stride, 0, (size_t)n * sizeof *q);
+    if (n <= LEAF) {
+        for (int64_t i = 0; i < n; i++) q[i * stride + i] = 1;
+        return TP_VARIANT(tridiagonal_ql)(n, d, e, n, stride, q);
+    }
+    const int64_t split = n / 2;
+    const double coupling = e[split - 1];
+    d[split - 1] -= fabs(coupling);
+    d[split] -= fabs(coupling);
+    tp_status status = conquer(split, d, e, stride, q, p);
+    if (!status) status = conquer(n - split, d + split, e + split, stride, q + split * stride + split, p);
+    return status ? status : merge(n, split, coupling, d, stride, q, p);
+}
+
+tp_status TP_VARIANT(tridiagonal_conquer)(int64_t n, double *d, double *e, int64_t z_stride, double *z, double *scratch,
+                                          int64_t product) {
+    parts p = {.product = scratch, .delta = scratch + product};
+    p.s = p.delta + n * n;
+    p.rows = p.s + n * n;
+    p.z = p.rows + n * n;
+    p.kept_d = p.z + n;
+    p.kept_z = p.kept_d + n;
+    p.lambda = p.kept_z + n;
+    p.weights = p.lambda + n;
+    p.order = (int64_t *)(p.weights + n);
+    p.slots = p.order + n;
+    p.sorted = p.slots + n;
+    return conquer(n, d, e, z_stride, z, &p);
+}
+
 /* ---- one-sided Jacobi ---- */
+
+/* Of the rows of the block that begins with row `first`; 0 for negligible ones. */
+static void inverse_norms(const tp_jacobi *spec, int64_t first, int64_t g_stride, const double *g, double *inverse) {
+    for (int64_t i = 0; i < min64(spec->block, spec->n - first); i++) {
+        const double square = g[(first + i) * (g_stride + 1)];
+        inverse[i] = square > spec->negligible ? 1 / sqrt(square) : 0;
+    }
+}
 
 tp_status TP_VARIANT(gram_blocks)(const tp_jacobi *spec, int64_t g_stride, const double *g, int64_t begin, int64_t end,
                                   double *cosines) {
     const int64_t b = spec->block, blocks = (spec->n + b - 1) / b;
     for (int64_t i = begin; i < end; i++) {
+        double p_inverse[TP_PANEL_ROWS], r_inverse[TP_PANEL_ROWS];
+        inverse_norms(spec, i * b, g_stride, g, p_inverse);
         for (int64_t j = 0; j <= i; j++) {
-            double most = 0;
+            double most[TP_PANEL_ROWS] = {0};
+            inverse_norms(spec, j * b, g_stride, g, r_inverse);
             for (int64_t p = i * b; p < min64(spec->n, (i + 1) * b); p++) {
-                const double gp = g[p * g_stride + p];
-                if (gp <= spec->negligible) continue;
-                for (int64_t r = j * b; r < min64(p, (j + 1) * b); r++) {
-                    const double gr = g[r * g_stride + r], x = fabs(g[p * g_stride + r]);
-                    /* One square root per candidate that counts. */
-                    if (gr > spec->negligible && x > most * 0.5 * smaller(gp, gr)) most = larger(most, x / (sqrt(gp) * sqrt(gr)));
+                const double *row = g + p * g_stride + j * b, inverse = p_inverse[p - i * b];
+                const int64_t count = min64(p - j * b, b);
+                for (int64_t r = 0; r < count; r++) {
+                    const double x = fabs(row[r]) * r_inverse[r] * inverse;
+                    most[r] = x > most[r] ? x : most[r];
                 }
             }
-            cosines[i * blocks + j] = most;
+            for (int64_t r = 1; r < b; r++) most[0] = larger(most[0], most[r]);
+            cosines[i * blocks + j] = most[0];
         }
     }
     return TP_OK;

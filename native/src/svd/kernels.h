@@ -12,6 +12,7 @@
     X(gaussian, (uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out))               \
     X(row_norms, (tp_dtype type, int64_t cols, int64_t stride, int64_t begin, int64_t end, const void *in,            \
                   double *sums, double *largest))                                                                     \
+    X(row_peaks, (int64_t cols, int64_t stride, int64_t begin, int64_t end, const double *in, double *peaks))         \
     X(copy_rows, (const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors,    \
                   const void *in, void *out))                                                                         \
     X(multiply, (const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b, double *c,  \
@@ -25,6 +26,8 @@
     X(tridiagonal_panel, (int64_t n, int64_t a_stride, int64_t last, int64_t count, double *a, double *d, double *e,  \
                           int64_t q_stride, double *q, double *tau, double *vw, double *wv, double *scratch))         \
     X(tridiagonal_ql, (int64_t n, double *d, double *e, int64_t cols, int64_t z_stride, double *z))                   \
+    X(tridiagonal_conquer, (int64_t n, double *d, double *e, int64_t z_stride, double *z, double *scratch,            \
+                            int64_t product))                                                                         \
     X(merge_deflate, (int64_t n, int64_t split, double rho, double *d, double *z, int64_t q_stride, double *q,        \
                       double *kept_d, double *kept_z, int64_t *order, int64_t *slots, int64_t *scratch,               \
                       int64_t *count, int64_t *first, int64_t *second))                                               \

@@ -3608,6 +3608,72 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_row_peaks {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_row_peaks");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_row_peaks(int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const double *in, double *peaks)
+     * }
+     */
+    public static FunctionDescriptor tp_row_peaks$descriptor() {
+        return tp_row_peaks.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_row_peaks(int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const double *in, double *peaks)
+     * }
+     */
+    public static MethodHandle tp_row_peaks$handle() {
+        return tp_row_peaks.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_row_peaks(int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const double *in, double *peaks)
+     * }
+     */
+    public static MemorySegment tp_row_peaks$address() {
+        return tp_row_peaks.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_row_peaks(int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const double *in, double *peaks)
+     * }
+     */
+    public static int tp_row_peaks(long rows, long cols, long stride, long begin, long end, MemorySegment in, MemorySegment peaks) {
+        var mh$ = tp_row_peaks.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_row_peaks", rows, cols, stride, begin, end, in, peaks);
+            }
+            return (int)mh$.invokeExact(rows, cols, stride, begin, end, in, peaks);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_copy_rows {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,
@@ -4193,6 +4259,132 @@ public class Kernels extends Kernels$shared {
                 traceDowncall("tp_tridiagonal_ql", n, d, e, cols, z_stride, z);
             }
             return (int)mh$.invokeExact(n, d, e, cols, z_stride, z);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_tridiagonal_scratch {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_tridiagonal_scratch");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_scratch(int64_t n, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor tp_tridiagonal_scratch$descriptor() {
+        return tp_tridiagonal_scratch.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_scratch(int64_t n, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle tp_tridiagonal_scratch$handle() {
+        return tp_tridiagonal_scratch.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_scratch(int64_t n, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment tp_tridiagonal_scratch$address() {
+        return tp_tridiagonal_scratch.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_scratch(int64_t n, int64_t *bytes)
+     * }
+     */
+    public static int tp_tridiagonal_scratch(long n, MemorySegment bytes) {
+        var mh$ = tp_tridiagonal_scratch.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_tridiagonal_scratch", n, bytes);
+            }
+            return (int)mh$.invokeExact(n, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_tridiagonal_conquer {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_tridiagonal_conquer");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_conquer(int64_t n, double *d, double *e, int64_t z_stride, double *z, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_tridiagonal_conquer$descriptor() {
+        return tp_tridiagonal_conquer.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_conquer(int64_t n, double *d, double *e, int64_t z_stride, double *z, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_tridiagonal_conquer$handle() {
+        return tp_tridiagonal_conquer.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_conquer(int64_t n, double *d, double *e, int64_t z_stride, double *z, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_tridiagonal_conquer$address() {
+        return tp_tridiagonal_conquer.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_tridiagonal_conquer(int64_t n, double *d, double *e, int64_t z_stride, double *z, void *scratch)
+     * }
+     */
+    public static int tp_tridiagonal_conquer(long n, MemorySegment d, MemorySegment e, long z_stride, MemorySegment z, MemorySegment scratch) {
+        var mh$ = tp_tridiagonal_conquer.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_tridiagonal_conquer", n, d, e, z_stride, z, scratch);
+            }
+            return (int)mh$.invokeExact(n, d, e, z_stride, z, scratch);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

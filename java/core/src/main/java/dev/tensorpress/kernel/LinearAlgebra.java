@@ -23,8 +23,8 @@ import java.util.Map;
  * {@link KernelException}s.
  */
 public final class LinearAlgebra implements AutoCloseable {
-    /** Reflections in a block. */
-    static final int PANEL = 32;
+    /** Reflections in a block: twice the columns of the widest tile of a product. */
+    static final int PANEL = 48;
     /** Multiplications worth a thread of their own, some 10 microseconds. */
     private static final double WORTH = 1 << 18;
     private static final long SCRATCH = 64 * 52224;
@@ -237,13 +237,6 @@ public final class LinearAlgebra implements AutoCloseable {
                 Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data())));
     }
 
-    void copy(View in, long rows, long cols, View out, MemorySegment order, int worker) {
-        MemorySegment spec = lanes[worker].copying;
-        fillCopy(spec, in, rows, cols, out, false, 1);
-        Quantize.check("tp_copy_rows",
-                Kernels.tp_copy_rows(spec, 0, rows, order, MemorySegment.NULL, in.data(), out.data()));
-    }
-
     private static void fillCopy(MemorySegment spec, View in, long rows, long cols, View out, boolean transposed,
             double factor) {
         tp_copying.rows(spec, rows);
@@ -431,7 +424,10 @@ public final class LinearAlgebra implements AutoCloseable {
 
     // ---- symmetric eigenproblem ----
 
-    private static final int LEAF = 32;
+    /** Rows that one thread reduces before all of them update what is left. */
+    private static final int TRIDIAGONAL = 32;
+    /** Rows of a tridiagonal matrix that are one thread's: {@link #SCRATCH} suffices for them. */
+    private static final int PART = 256;
 
     /**
      * Eigenvalues and eigenvectors of a symmetric matrix by tridiagonalisation and divide and conquer.
@@ -482,10 +478,10 @@ public final class LinearAlgebra implements AutoCloseable {
 
     private void tridiagonalize(long n, MemorySegment a, MemorySegment d, MemorySegment e, MemorySegment q,
             MemorySegment tau) {
-        MemorySegment vw = buffer("eigen vw", 2 * PANEL * n);
-        MemorySegment wv = buffer("eigen wv", 2 * PANEL * n);
+        MemorySegment vw = buffer("eigen vw", 2 * TRIDIAGONAL * n);
+        MemorySegment wv = buffer("eigen wv", 2 * TRIDIAGONAL * n);
         for (long last = n; last > 1; ) {
-            long count = Math.min(PANEL, last - 1);
+            long count = Math.min(TRIDIAGONAL, last - 1);
             Quantize.check("tp_tridiagonal_panel", Kernels.tp_tridiagonal_panel(n, n, last, count, a, d, e, n, q, tau,
                     vw, wv, lanes[0].scratch.byteSize() >= 16 * n ? lanes[0].scratch : buffer("eigen y", 2 * n)));
             last -= count;
@@ -512,11 +508,8 @@ public final class LinearAlgebra implements AutoCloseable {
             this.q = q;
         }
 
-        /**
-         * @param worker the only thread, or -1 for all of them
-         * @param descending order of the result
-         */
-        void run(long size, int worker, boolean descending) {
+        /** @param descending order of the result */
+        void run(long size, boolean descending) {
             long coupling = off + split - 1;
             double rho = get(e, coupling);
             MemorySegment own = at(q, off * n + off);
@@ -555,27 +548,22 @@ public final class LinearAlgebra implements AutoCloseable {
             long first = counts.getAtIndex(JAVA_LONG, 1);
             long second = counts.getAtIndex(JAVA_LONG, 2);
             double work = 8.0 * count * count;
-            each(worker, count, 10 * work, (begin, end, w) -> Quantize.check("tp_merge_roots",
+            spread(count, 8, 10 * work, (begin, end, w) -> Quantize.check("tp_merge_roots",
                     Kernels.tp_merge_roots(count, 2 * Math.abs(rho), keptD, keptZ, begin, end, lambda, delta)));
-            each(worker, count, work, (begin, end, w) -> Quantize.check("tp_merge_weights",
+            spread(count, 8, work, (begin, end, w) -> Quantize.check("tp_merge_weights",
                     Kernels.tp_merge_weights(count, keptD, keptZ, delta, begin, end, weights)));
-            each(worker, count, work, (begin, end, w) -> Quantize.check("tp_merge_vectors",
+            spread(count, 8, work, (begin, end, w) -> Quantize.check("tp_merge_vectors",
                     Kernels.tp_merge_vectors(count, weights, delta, slots, begin, end, s)));
             for (long i = 0; i < size; i++) {
                 bySlot.setAtIndex(JAVA_LONG, slots.getAtIndex(JAVA_LONG, i), order.getAtIndex(JAVA_LONG, i));
             }
             // Rows of Q by slot; delta is not needed any more and takes the result.
             View rows = View.of(gathered, n);
-            if (worker < 0) {
-                copy(View.of(own, n), size, size, rows, false, 1, bySlot, MemorySegment.NULL);
-            } else {
-                copy(View.of(own, n), size, size, rows, bySlot, worker);
-            }
+            copy(View.of(own, n), size, size, rows, false, 1, bySlot, MemorySegment.NULL);
             if (count > 0) {
-                product(new Product(View.of(s, count), false, rows, false, result, size, count, split, second, false, 1,
-                        0), worker);
-                product(new Product(View.of(at(s, first), count), false, View.of(at(gathered, first * n + split), n), false,
-                        at(result, split), size, count, size - split, count - first, false, 1, 0), worker);
+                multiply(new Product(View.of(s, count), false, rows, false, result, size, count, split, second, false, 1, 0));
+                multiply(new Product(View.of(at(s, first), count), false, View.of(at(gathered, first * n + split), n), false,
+                        at(result, split), size, count, size - split, count - first, false, 1, 0));
             }
             // Back in the order of the eigenvalues: first those of the product, then the rows that were left alone.
             Long[] sorted = new Long[(int) size];
@@ -590,33 +578,13 @@ public final class LinearAlgebra implements AutoCloseable {
                 order.setAtIndex(JAVA_LONG, i, sorted[i]);
                 dOwn.setAtIndex(JAVA_DOUBLE, i, value[sorted[i].intValue()]);
             }
-            Workers.Task back = (begin, end, w) -> {
+            spread(size, 8, 0.5 * size * size, (begin, end, w) -> {
                 for (long i = begin; i < end; i++) {
                     long row = order.getAtIndex(JAVA_LONG, i);
                     MemorySegment from = row < count ? at(result, row * size) : at(gathered, row * n);
                     MemorySegment.copy(from, 0, own, i * n * 8, size * 8);
                 }
-            };
-            each(worker, size, 0.5 * size * size, back);
-        }
-
-        private void each(int worker, long lines, double work, Workers.Task task) {
-            if (lines == 0) {
-                return;
-            }
-            if (worker >= 0) {
-                task.run(0, lines, worker);
-            } else {
-                spread(lines, 8, work, task);
-            }
-        }
-
-        private void product(Product p, int worker) {
-            if (worker >= 0) {
-                multiply(p, worker);
-            } else {
-                multiply(p);
-            }
+            });
         }
     }
 
@@ -643,31 +611,17 @@ public final class LinearAlgebra implements AutoCloseable {
         MemorySegment couplings = buffer("merge couplings", n);
         MemorySegment.copy(e, 0, couplings, 0, n * 8);
         workers.run(finest.length - 1, 1, 1, (begin, end, worker) -> {
-            for (long i = begin; i < end; i++) {
-                long off = finest[(int) i];
-                long size = finest[(int) i + 1] - off;
-                for (long k = 0; k < size; k++) {
-                    q.setAtIndex(JAVA_DOUBLE, (off + k) * n + off + k, 1);
-                }
-                Quantize.check("tp_tridiagonal_ql",
-                        Kernels.tp_tridiagonal_ql(size, at(d, off), at(e, off), size, n, at(q, off * n + off)));
+            for (int i = (int) begin; i < end; i++) {
+                long off = finest[i];
+                Quantize.check("tp_tridiagonal_conquer", Kernels.tp_tridiagonal_conquer(finest[i + 1] - off, at(d, off),
+                        at(e, off), n, at(q, off * n + off), lanes[worker].scratch));
             }
         });
         for (int level = levels.length - 2; level >= 0; level--) {
             long[] bounds = levels[level];
-            boolean top = level == 0;
-            if (bounds.length - 1 >= workers.threads() && (bounds[1] - bounds[0]) <= 256 && !top) {
-                workers.run(bounds.length - 1, 1, 1, (begin, end, worker) -> {
-                    for (int i = (int) begin; i < end; i++) {
-                        new Merge(n, bounds[i], bounds[i + 1] - bounds[i], d, couplings, q)
-                                .run(bounds[i + 1] - bounds[i], worker, false);
-                    }
-                });
-            } else {
-                for (int i = 0; i + 1 < bounds.length; i++) {
-                    new Merge(n, bounds[i], bounds[i + 1] - bounds[i], d, couplings, q)
-                            .run(bounds[i + 1] - bounds[i], -1, top);
-                }
+            for (int i = 0; i + 1 < bounds.length; i++) {
+                long size = bounds[i + 1] - bounds[i];
+                new Merge(n, bounds[i], size, d, couplings, q).run(size, level == 0);
             }
         }
         if (levels.length == 1) {
@@ -676,10 +630,10 @@ public final class LinearAlgebra implements AutoCloseable {
         MemorySegment.copy(d, 0, values, 0, n * 8);
     }
 
-    /** Boundaries of the parts, level by level, each level halving those of the one before, down to {@link #LEAF}. */
+    /** Boundaries of the parts, level by level, each level halving those of the one before, down to {@link #PART}. */
     private static long[][] levels(long n) {
         int depth = 1;
-        for (long size = n; size > LEAF; size = (size + 1) / 2) {
+        for (long size = n; size > PART; size = (size + 1) / 2) {
             depth++;
         }
         long[][] levels = new long[depth][];
@@ -697,16 +651,17 @@ public final class LinearAlgebra implements AutoCloseable {
         return levels;
     }
 
-    private static void reverse(long n, MemorySegment d, MemorySegment q) {
+    private void swap(MemorySegment rows, long i, long j, long n) {
+        MemorySegment row = buffer("swap", n);
+        MemorySegment.copy(rows, i * n * 8, row, 0, n * 8);
+        MemorySegment.copy(rows, j * n * 8, rows, i * n * 8, n * 8);
+        MemorySegment.copy(row, 0, rows, j * n * 8, n * 8);
+    }
+
+    private void reverse(long n, MemorySegment d, MemorySegment q) {
         for (long i = 0, j = n - 1; i < j; i++, j--) {
-            double t = get(d, i);
-            d.setAtIndex(JAVA_DOUBLE, i, get(d, j));
-            d.setAtIndex(JAVA_DOUBLE, j, t);
-            for (long k = 0; k < n; k++) {
-                double x = get(q, i * n + k);
-                q.setAtIndex(JAVA_DOUBLE, i * n + k, get(q, j * n + k));
-                q.setAtIndex(JAVA_DOUBLE, j * n + k, x);
-            }
+            swap(d, i, j, 1);
+            swap(q, i, j, n);
         }
     }
 }

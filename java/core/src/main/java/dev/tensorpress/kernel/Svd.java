@@ -419,19 +419,7 @@ public final class Svd implements AutoCloseable {
             zFactors.setAtIndex(JAVA_DOUBLE, row, 1);
         }
         complete(n, known, w, wCols, order, wFactors);
-        MemorySegment left = wLeft ? w : z;
-        long leftCols = wLeft ? wCols : zCols;
-        boolean permuted = wLeft && columns != null;
-        workers.run(n, 1, 16, (begin, end, worker) -> {
-            for (long i = begin; i < end; i++) {
-                if (negativePeak(left, i * leftCols, leftCols, permuted ? columns : null)) {
-                    wFactors.setAtIndex(JAVA_DOUBLE, i, -wFactors.getAtIndex(JAVA_DOUBLE, i));
-                    zFactors.setAtIndex(JAVA_DOUBLE, i, -1);
-                }
-            }
-        });
         View unordered = View.of(w, wCols);
-        MemorySegment byRank = order;
         if (columns != null) {
             // Columns of W back to their places: rows of the transpose, twice.
             MemorySegment places = la.buffer("places", n);
@@ -445,10 +433,20 @@ public final class Svd implements AutoCloseable {
             unordered = View.of(back, wCols);
         }
         View zView = View.of(z, zCols);
+        View left = wLeft ? unordered : zView;
+        MemorySegment peaks = la.buffer("peaks", n);
+        la.spread(n, 1, 2.0 * n * rows, (begin, end, worker) -> Quantize.check("tp_row_peaks",
+                Kernels.tp_row_peaks(n, rows, left.stride(), begin, end, left.data(), peaks)));
+        for (long i = 0; i < n; i++) {
+            if (peaks.getAtIndex(JAVA_DOUBLE, i) < 0) {
+                wFactors.setAtIndex(JAVA_DOUBLE, i, -wFactors.getAtIndex(JAVA_DOUBLE, i));
+                zFactors.setAtIndex(JAVA_DOUBLE, i, -1);
+            }
+        }
         View uOut = new View(type, u, keep);
         View vOut = new View(type, vt, cols);
-        la.copy(wLeft ? unordered : zView, n, rows, uOut, keep, true, byRank, wLeft ? wFactors : zFactors);
-        la.copy(wLeft ? zView : unordered, n, cols, vOut, keep, false, byRank, wLeft ? zFactors : wFactors);
+        la.copy(left, n, rows, uOut, keep, true, order, wLeft ? wFactors : zFactors);
+        la.copy(wLeft ? zView : unordered, n, cols, vOut, keep, false, order, wLeft ? zFactors : wFactors);
         for (long i = 0; i < keep; i++) {
             double value = norms.getAtIndex(JAVA_DOUBLE, order.getAtIndex(JAVA_LONG, i));
             value = Math.scalb(value, exponent);
@@ -473,26 +471,6 @@ public final class Svd implements AutoCloseable {
         for (long i = known; i < n; i++) {
             MemorySegment.copy(completion, (i - known) * wCols * 8, w, order.getAtIndex(JAVA_LONG, i) * wCols * 8, wCols * 8);
         }
-    }
-
-    /** Whether the entry of largest magnitude, the first among equals, is negative. */
-    private static boolean negativePeak(MemorySegment x, long from, long count, MemorySegment columns) {
-        double most = -1;
-        double peak = 0;
-        long place = 0;
-        for (long k = 0; k < count; k++) {
-            double value = x.getAtIndex(JAVA_DOUBLE, from + k);
-            double size = Math.abs(value);
-            if (size >= most) {
-                long at = columns == null ? k : columns.getAtIndex(JAVA_LONG, k);
-                if (size > most || at < place) {
-                    most = size;
-                    peak = value;
-                    place = at;
-                }
-            }
-        }
-        return peak < 0;
     }
 
     // ---- many small matrices ----
