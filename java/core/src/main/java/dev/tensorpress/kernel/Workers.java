@@ -4,16 +4,26 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.ThreadPoolExecutor;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 
-/** Threads that kernels spread their lines over. The caller's thread is one of them. Close it when done. */
+/**
+ * Threads that kernels spread their lines over. The caller's thread is one of them. Close it when done.
+ *
+ * <p>A thread that has nothing to do stays awake for a fifth of a millisecond, so that algorithms of many short steps do not wait
+ * for it to wake up. It gives way to whoever else wants the processor, and sleeps at once where there are more threads than processors.
+ */
 public final class Workers implements AutoCloseable {
     /** Pieces per thread: enough that a thread that was held up does not hold up the others. */
     private static final int PIECES = 8;
+    /** Nanoseconds: some times what it takes to wake a thread up, and nothing beside a kernel that is worth the threads. */
+    private static final long AWAKE = 200_000;
 
     private final int threads;
+    private final boolean awake;
     private final ExecutorService pool;
 
     /** Work on lines {@code [begin, end)}; {@code worker} is below {@link #threads} and is one thread's alone. */
@@ -28,11 +38,28 @@ public final class Workers implements AutoCloseable {
             throw new IllegalArgumentException("threads must not be negative, but is " + threads);
         }
         this.threads = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
-        this.pool = this.threads == 1 ? null : Executors.newFixedThreadPool(this.threads - 1, run -> {
-            Thread t = new Thread(run, "tensorpress-worker");
-            t.setDaemon(true);
-            return t;
-        });
+        this.awake = this.threads <= Runtime.getRuntime().availableProcessors();
+        this.pool = this.threads == 1 ? null : new ThreadPoolExecutor(this.threads - 1, this.threads - 1, 0, TimeUnit.SECONDS,
+                awake ? new AwakeQueue() : new LinkedBlockingQueue<>(), run -> {
+                    Thread t = new Thread(run, "tensorpress-worker");
+                    t.setDaemon(true);
+                    return t;
+                });
+    }
+
+    private static final class AwakeQueue extends LinkedBlockingQueue<Runnable> {
+        private static final long serialVersionUID = 1;
+
+        @Override
+        public Runnable take() throws InterruptedException {
+            long start = System.nanoTime();
+            Runnable next = poll();
+            while (next == null && System.nanoTime() - start < AWAKE) {
+                Thread.yield();
+                next = poll();
+            }
+            return next != null ? next : super.take();
+        }
     }
 
     /** Number of threads, the caller's included. */
@@ -90,7 +117,10 @@ public final class Workers implements AutoCloseable {
         }
     }
 
-    private static RuntimeException join(Future<?> other, RuntimeException failed) {
+    private RuntimeException join(Future<?> other, RuntimeException failed) {
+        for (long start = System.nanoTime(); awake && !other.isDone() && System.nanoTime() - start < AWAKE; ) {
+            Thread.yield();
+        }
         boolean interrupted = false;
         try {
             while (true) {
