@@ -399,8 +399,11 @@ tp_status TP_VARIANT(multiply)(const tp_multiplication *s, int64_t begin, int64_
                     for (int64_t i = 0; i < height; i += MR) {
                         if (s->lower && j0 + j >= i0 + i + MR) continue;
                         tile_product(k, packed_a + i * k, packed_b + j * k, tile);
-                        store_tile(min64(MR, height - i), min64(NR, width - j), s->alpha, beta, tile, s->c_stride,
-                                   c + (i0 + i) * s->c_stride + j0 + j);
+                        double *to = c + (i0 + i) * s->c_stride + j0 + j;
+                        if (height - i >= MR && width - j >= NR)
+                            store_tile(MR, NR, s->alpha, beta, tile, s->c_stride, to);
+                        else
+                            store_tile(min64(MR, height - i), min64(NR, width - j), s->alpha, beta, tile, s->c_stride, to);
                     }
                 }
             }
@@ -752,8 +755,10 @@ static tp_status secular_root(int64_t n, int64_t k, double rho, const double *d,
     int step = 0;
     for (; n > 1; step++) {
         if (step == 200) return TP_ERR_CONVERGENCE;
-        poles(0, left + 1, d, z, origin, x, &sum, &slope);
-        poles(left + 1, n, d, z, origin, x, &more, &more_slope);
+        if (step > 0 || last) { /* the first x is the middle, where both sums are known already */
+            poles(0, left + 1, d, z, origin, x, &sum, &slope);
+            poles(left + 1, n, d, z, origin, x, &more, &more_slope);
+        }
         const double f = inverse + sum + more;
         if (fabs(f) <= U * (8 + 0.125 * (double)n) * (inverse + fabs(sum) + fabs(more))) break;
         if (f < 0)

@@ -453,8 +453,9 @@ public final class LinearAlgebra implements AutoCloseable {
         workers.run(blocks, 1, 1, (begin, end, worker) -> {
             for (long b = begin; b < end; b++) {
                 long first = b * PANEL;
-                Quantize.check("tp_reflect_factor", Kernels.tp_reflect_factor(Math.min(PANEL, n - first), n, n,
-                        at(q, first * n), at(tau, first), at(t, first * PANEL)));
+                long width = Math.min(PANEL, n - first);
+                Quantize.check("tp_reflect_factor", Kernels.tp_reflect_factor(width, first + width, n, at(q, first * n),
+                        at(tau, first), at(t, first * PANEL)));
             }
         });
         apply(new Reflections(n, n, q, t, true), false, z, n);
