@@ -2,7 +2,7 @@
 """Singular value decompositions by PyTorch, SciPy, scikit-learn and Tensorpress, taking turns, of the same f32 matrices.
 
 Tensorpress runs as a process beside this one, reads the matrices from files, and works when told to, while the others
-wait, and the other way round. Everything is run once before it is timed. Errors ||A - U S V^T|| / ||A|| and ||U^T U - I||, ||V^T V - I||
+wait, and the other way round. Everything is run for a second before it is timed, since a JVM compiles meanwhile. Errors ||A - U S V^T|| / ||A|| and ||U^T U - I||, ||V^T V - I||
 (all Frobenius) of all results are computed here, in f64. Ratios are medians over the rounds of the ratio within a round, and
 beside them those of the least times, which other load disturbs less. "In products": the share of the time that Svd.times()
 reports for products of dense matrices.
@@ -32,6 +32,7 @@ import scipy.linalg  # noqa: E402
 from sklearn.utils.extmath import randomized_svd  # noqa: E402
 
 RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "run.sh")
+WARM = 1  # seconds
 PAUSE = 0.1  # seconds until OpenBLAS' threads have stopped to spin
 torch.set_num_threads(args.threads)
 torch.set_grad_enabled(False)
@@ -68,6 +69,15 @@ def quality(a, u, s, vt):
     squares = sum(float(((part.double() - (rows * s) @ vt) ** 2).sum()) for part, rows in zip(a.split(512), u.split(512)))
     unit = torch.eye(len(s), dtype=torch.double)
     return (squares ** 0.5 / float(a.double().norm()), float((u.T @ u - unit).norm()), float((vt @ vt.T - unit).norm()))
+
+
+def warm(work):
+    """The first result, and more of the same until a second is over."""
+    end = time.perf_counter() + WARM
+    result = work()
+    while time.perf_counter() < end:
+        work()
+    return result
 
 
 def truncated(a):
@@ -113,11 +123,10 @@ with tempfile.TemporaryDirectory() as folder:
         results, bounds, shares = {}, {}, {}
         for own, measured in ours.items():
             line = f"run {file} {n} {rank} {str(measured).lower()}"
-            bounds[own] = (tensorpress.ask(line) + [0, 0])[3]
-            tensorpress.ask(line)
+            bounds[own] = (warm(lambda: tensorpress.ask(line)) + [0, 0])[3]
             results[own] = quality(a, *tensorpress.factors(os.path.join(folder, "factors"), n, rank))
         for other, work in others.items():
-            results[other] = quality(a, *work(a))
+            results[other] = quality(a, *warm(lambda: work(a)))
         times = {key: [] for key in results}
         for _ in range(args.rounds):
             time.sleep(PAUSE)

@@ -8,6 +8,7 @@ import java.util.concurrent.Future;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicIntegerArray;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
@@ -85,10 +86,15 @@ public final class Workers implements AutoCloseable {
             return;
         }
         AtomicLong next = new AtomicLong();
+        AtomicIntegerArray begun = new AtomicIntegerArray(threads);
         List<Future<?>> others = new ArrayList<>(threads - 1);
         for (int w = 1; w < threads; w++) {
             int worker = w;
-            others.add(pool.submit(() -> drain(next, lines, piece, task, worker)));
+            others.add(pool.submit(() -> {
+                if (begun.compareAndSet(worker, 0, 1)) {
+                    drain(next, lines, piece, task, worker);
+                }
+            }));
         }
         RuntimeException failed = null;
         try {
@@ -97,8 +103,11 @@ public final class Workers implements AutoCloseable {
             failed = e;
         } finally {
             // Also after an Error: nobody may touch the caller's memory once this method is left.
-            for (Future<?> other : others) {
-                failed = join(other, failed);
+            for (int w = 1; w < threads; w++) {
+                // A thread that has not begun now never will, so that a busy processor holds nobody up.
+                if (!begun.compareAndSet(w, 0, 1)) {
+                    failed = join(others.get(w - 1), failed);
+                }
             }
         }
         if (failed != null) {

@@ -3,8 +3,11 @@ package dev.tensorpress.kernel;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.time.Duration;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicIntegerArray;
 import org.junit.jupiter.api.Test;
 
@@ -29,6 +32,37 @@ class WorkersTest {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    @Test
+    void aThreadThatIsBusyElsewhereHoldsNobodyUp() throws InterruptedException {
+        try (Workers workers = new Workers(2)) {
+            CountDownLatch busy = new CountDownLatch(2);
+            CountDownLatch free = new CountDownLatch(1);
+            Thread other = new Thread(() -> workers.run(2, 1, 1, (b, e, w) -> {
+                busy.countDown();
+                try {
+                    free.await();
+                } catch (InterruptedException failure) {
+                    throw new IllegalStateException(failure);
+                }
+            }));
+            other.start();
+            busy.await();
+            AtomicIntegerArray seen = new AtomicIntegerArray(100);
+            Workers.Task count = (b, e, w) -> {
+                for (long i = b; i < e; i++) {
+                    seen.incrementAndGet((int) i);
+                }
+            };
+            assertTimeoutPreemptively(Duration.ofSeconds(20), () -> workers.run(100, 1, 1, count));
+            free.countDown();
+            other.join();
+            workers.run(100, 1, 1, count); // after what was left in the queue
+            for (int i = 0; i < 100; i++) {
+                assertEquals(2, seen.get(i), "line " + i);
             }
         }
     }
