@@ -365,6 +365,23 @@ static void check_cholesky(void) {
     for (int tier = 0; tier < test_tiers; tier++) {
         test_use_tier(tier);
         double singular[] = {1, 0, 1, 1}, negative[] = {-1}, odd[] = {NAN};
+        /* The limit of pivots, n u times the largest diagonal element, and the next number; as an element, and as a difference. */
+        for (int64_t n = 2; n < 40; n += 1 + n / 3) {
+            for (int above = 0; above < 2; above++) {
+                const double largest = pow(4, (double)random_below(20) - 10), limit = (double)n * U * largest;
+                const tp_status want = above ? TP_OK : TP_ERR_INDEFINITE;
+                const int64_t row = 1 + random_below(n - 1), other = random_below(row);
+                double *l = identity(n), *x = identity(n);
+                for (int64_t i = 0; i < n; i++) l[i * n + i] = x[i * n + i] = largest;
+                l[row * n + row] = above ? nextafter(limit, largest) : limit;
+                CHECK(tp_cholesky(n, n, l) == want, "%s: pivot, n = %lld", tier_name(), (long long)n);
+                x[row * n + other] = largest;
+                x[row * n + row] = largest * (1 + (double)(above ? n : n / 2) * DBL_EPSILON);
+                CHECK(tp_cholesky(n, n, x) == want, "%s: difference, n = %lld", tier_name(), (long long)n);
+                free(l);
+                free(x);
+            }
+        }
         CHECK(tp_cholesky(2, 2, singular) == TP_ERR_INDEFINITE, "singular");
         CHECK(tp_cholesky(1, 1, negative) == TP_ERR_INDEFINITE && tp_cholesky(1, 1, odd) == TP_ERR_INDEFINITE, "negative, NaN");
         CHECK(tp_cholesky(0, 0, NULL) == TP_OK && tp_cholesky(1, 1, NULL) == TP_ERR_ARGUMENT && tp_cholesky(2, 1, odd) == TP_ERR_SHAPE,
@@ -694,7 +711,89 @@ static void divide(int64_t n, double *d, double *e, int64_t stride, double *q) {
     free(z), free(kept_d), free(kept_z), free(weights), free(lambda), free(values), free(next), free(delta), free(s);
 }
 
+/* Rows of Q, from two halves, as products of reflections. */
+static void random_halves(int64_t n, int64_t split, double *q) {
+    for (int64_t i = 0; i < n * n; i++) q[i] = i % (n + 1) == 0;
+    for (int half = 0; half < 2; half++) {
+        const int64_t from = half ? split : 0, to = half ? n : split;
+        for (int k = 0; k < 3; k++) {
+            double v[32] = {0}, square = 1e-300;
+            for (int64_t i = from; i < to; i++) v[i] = normal(), square += v[i] * v[i];
+            const double tau = 2 / square;
+            apply(to - from, n, 1, v, &tau, false, n, q + from * n);
+        }
+    }
+}
+
+/* M = sum of d_i q_i q_i^T + rho w w^T, w = sum of z_i q_i. */
+static void coupled(int64_t n, double rho, const double *d, const double *z, const int64_t *order, const double *q, double *m) {
+    for (int64_t a = 0; a < n; a++) {
+        for (int64_t b = 0; b < n; b++) {
+            long double sum = 0, wa = 0, wb = 0;
+            for (int64_t i = 0; i < n; i++) {
+                const double *row = q + (order ? order[i] : i) * n;
+                sum += (long double)d[i] * row[a] * row[b];
+                wa += (long double)z[i] * row[a];
+                wb += (long double)z[i] * row[b];
+            }
+            m[a * n + b] = (double)(sum + rho * wa * wb);
+        }
+    }
+}
+
+/* What is kept and what is finished make up the same matrix, and nothing is kept that the header calls finished. */
+static void check_deflation(void) {
+    for (int n = 0; n < 60; n++) {
+        const int64_t size = 1 + random_below(24), split = random_below(size + 1);
+        const double rho = pow(10, 4 * random_unit() - 2);
+        double d0[32], z0[32], d[32], z[32], kept_d[32], kept_z[32], largest = 0, norm = 0, before[24 * 24], after[24 * 24];
+        double *q0 = allocate(size * size), *q = allocate(size * size);
+        random_halves(size, split, q0);
+        for (int64_t i = 0; i < size; i++) {
+            /* Equal and all but equal eigenvalues, in one half and across; couplings of zero and next to it. */
+            const double step = n % 3 == 0 ? random_unit() : (double)random_below(2) + (n % 3 == 2 ? 1e-16 * normal() : 0);
+            d0[i] = (i == 0 || i == split ? 0 : d0[i - 1]) + fabs(step);
+            z0[i] = random_below(4) ? normal() : random_below(2) ? 1e-17 * normal() : 0;
+            norm += z0[i] * z0[i];
+        }
+        for (int64_t i = 0; i < size; i++) {
+            z0[i] /= sqrt(norm > 0 ? norm : 1);
+            largest = fmax(largest, fmax(fabs(d0[i]), fabs(z0[i])));
+        }
+        coupled(size, rho, d0, z0, NULL, q0, before);
+        for (int tier = 0; tier < test_tiers; tier++) {
+            test_use_tier(tier);
+            int64_t order[32], slots[32], scratch[64], count = -1, first = -1, second = -1, seen[32] = {0}, taken[32] = {0};
+            memcpy(d, d0, sizeof d);
+            memcpy(z, z0, sizeof z);
+            memcpy(q, q0, (size_t)(size * size) * 8);
+            CHECK(tp_merge_deflate(size, split, rho, d, z, size, q, kept_d, kept_z, order, slots, scratch, &count, &first, &second) == TP_OK, "status");
+            CHECK(0 <= first && first <= second && second <= count && count <= size, "counts");
+            const double tolerance = 8 * U * largest;
+            for (int64_t i = 0; i < size; i++) {
+                seen[order[i]]++;
+                if (i >= count) kept_z[i] = 0;
+                if (i >= count) continue;
+                taken[slots[i]]++;
+                CHECK(rho * fabs(kept_z[i]) > tolerance, "%s: no coupling left at %lld", tier_name(), (long long)i);
+                if (i == 0) continue;
+                const double square = kept_z[i] * kept_z[i] + kept_z[i - 1] * kept_z[i - 1];
+                CHECK(kept_d[i] >= kept_d[i - 1] && (kept_d[i] - kept_d[i - 1]) * fabs(kept_z[i] * kept_z[i - 1]) / square > 0.99 * tolerance,
+                      "%s: %lld and the one before are one", tier_name(), (long long)i);
+            }
+            for (int64_t i = 0; i < size; i++) CHECK(seen[i] == 1 && taken[i] == (i < count), "%s: order and slots", tier_name());
+            coupled(size, rho, kept_d, kept_z, order, q, after);
+            for (int64_t i = 0; i < size * size; i++)
+                CHECK(fabs(after[i] - before[i]) <= (double)(size + 4) * 2 * (tolerance + 4 * U * rho), "%s: matrix changed by %g", tier_name(),
+                      after[i] - before[i]);
+        }
+        free(q0);
+        free(q);
+    }
+}
+
 static void check_merge_deflate(void) {
+    check_deflation();
     for (int n = 0; n < 48; n++) {
         const int64_t size = 2 + random_below(n < 40 ? 40 : 180);
         double d0[256], e0[256], d[256], e[256];
@@ -729,6 +828,39 @@ static void check_merge_roots(void) {
             CHECK(fabs(delta[0] + low) < 1e-14 * low && fabs(delta[3] - (1 - high)) <= 4e-15 * fabs(1 - high) + 4 * U, "differences");
         }
     }
+    /* The secular equation itself, in more digits: poles close together and far apart, weights over ten decades, where interpolation
+       leads out of the bracket. */
+    for (int n = 0; n < 300; n++) {
+        const int64_t size = 2 + random_below(n % 10 ? 14 : 90);
+        const double rho = pow(10, 6 * random_unit() - 3);
+        double poles[96], weights[96], norm = 0;
+        for (int64_t i = 0; i < size; i++) {
+            poles[i] = i == 0 ? normal() : poles[i - 1] + (n % 3 ? random_unit() + 1e-9 : pow(10, -9 * random_unit()));
+            weights[i] = n % 4 == 3 ? normal() : pow(10, -10 * random_unit());
+            norm += weights[i] * weights[i];
+        }
+        for (int64_t i = 0; i < size; i++) weights[i] /= sqrt(norm);
+        for (int tier = 0; tier < test_tiers; tier++) {
+            test_use_tier(tier);
+            double *delta = guarded_take(&out_memory[0], (size_t)(size * size) * 8, true), lambda[96];
+            const int64_t cut = random_below(size + 1);
+            CHECK(!tp_merge_roots(size, rho, poles, weights, 0, cut, lambda, delta) && !tp_merge_roots(size, rho, poles, weights, cut, size, lambda, delta),
+                  "%s: status", tier_name());
+            for (int64_t i = 0; i < size; i++) {
+                const double *row = delta + i * size;
+                long double sum = 1 / (long double)rho, most = sum;
+                for (int64_t j = 0; j < size; j++) {
+                    const long double term = (long double)weights[j] * weights[j] / row[j];
+                    sum += term;
+                    most += fabsl(term);
+                    CHECK(j <= i ? row[j] < 0 : row[j] > 0, "%s: root %lld of %lld is not between its poles", tier_name(), (long long)i, (long long)size);
+                    CHECK(fabs(poles[j] - lambda[i] - row[j]) <= 4 * U * (fabs(poles[j]) + fabs(lambda[i])), "%s: difference", tier_name());
+                }
+                CHECK(fabsl(sum) <= (long double)(64 + size) * U * most, "%s: root %lld of %lld leaves %Lg of %Lg", tier_name(), (long long)i,
+                      (long long)size, sum, most);
+            }
+        }
+    }
     double x[4] = {0};
     CHECK(tp_merge_roots(1, 1, x, x, 0, 2, x, x) == TP_ERR_RANGE && tp_merge_roots(1, 0, x, x, 0, 1, x, x) == TP_ERR_ARGUMENT, "arguments");
 }
@@ -760,6 +892,20 @@ static void check_merge_weights(void) {
             for (int64_t j = 0; j < n; j++) {
                 squares += weights[j] * weights[j];
                 CHECK(signbit(weights[j]) == signbit(z[j]), "sign");
+                /* The residue at pole j of the rational function with these poles and roots (Loewner). */
+                long double residue = -(long double)delta[j * n + j];
+                for (int64_t i = 0; i < n; i++)
+                    if (i != j) residue *= (long double)delta[i * n + j] / ((long double)d[j] - d[i]);
+                CHECK(fabsl(weights[j] - copysignl(sqrtl(residue), z[j])) <= 4 * n * U * sqrtl(residue), "%s: weight %g, not %Lg", tier_name(),
+                      weights[j], sqrtl(residue));
+            }
+            for (int64_t i = 0; i < n; i++) {
+                long double square = 0;
+                for (int64_t j = 0; j < n; j++) square += powl(weights[j] / (long double)delta[i * n + j], 2);
+                for (int64_t j = 0; j < n; j++) {
+                    const long double want = weights[j] / (long double)delta[i * n + j] / sqrtl(square);
+                    CHECK(fabsl(s[i * n + slots[j]] - want) <= (n + 8) * U * fabsl(want), "%s: vector %lld", tier_name(), (long long)i);
+                }
             }
             CHECK(fabs(squares - sum) < 1e-12 * sum, "%s: trace %g, not %g", tier_name(), squares, sum);
             CHECK(product_error(n, n, n, s, s, NULL) < 1e-11, "%s: orthogonality %g", tier_name(), product_error(n, n, n, s, s, NULL));
