@@ -381,6 +381,74 @@ class SvdTest {
         }
     }
 
+    /**
+     * Where sorting by norm and pivoting differ: leading columns of equal norm that all but coincide, and Kahan's matrix. The condition of
+     * the columns scaled to norm 1 bounds what either can keep.
+     */
+    @Test
+    void sortedColumnsKeepWhatPivotedOnesWould() {
+        Random r = new Random(SEED);
+        int n = 80;
+        for (double apart : new double[] {1e-2, 1e-4, 1e-6}) {
+            double[][] a = gaussian(100, n, r);
+            for (double[] row : a) {
+                for (int j = 1; j < n; j++) {
+                    boolean pair = j < 4 || j % 20 == 1;
+                    row[j] = pair ? row[j < 4 ? 0 : j - 1] + apart * row[j] : row[j];
+                }
+                for (int j = 0; j < n; j++) {
+                    row[j] *= Math.pow(10, -12.0 * (j < 4 ? 0 : j / 2 * 2) / n);
+                }
+            }
+            // The condition is some 20 for the Gaussian matrix, by what is apart.
+            double[][] shuffled = shuffled(a);
+            checkValues(new Case(DType.F64, shuffled).full(svd), 1e-14 / apart, "columns apart by " + apart);
+            checkValues(new Case(DType.F64, transpose(shuffled)).full(svd), 1e-14 / apart, "rows apart by " + apart);
+        }
+        for (boolean reversed : new boolean[] {false, true}) {
+            double[][] kahan = new double[n][n];
+            for (int i = 0; i < n; i++) {
+                for (int j = i; j < n; j++) {
+                    double element = Math.pow(Math.sin(1.4), i) * (i == j ? 1 : -Math.cos(1.4));
+                    kahan[i][reversed ? n - 1 - j : j] = element;
+                }
+                for (int j = 0; j < n; j++) {
+                    kahan[i][j] *= Math.pow(10, -12.0 * j / n);
+                }
+            }
+            checkValues(new Case(DType.F64, shuffled(kahan)).full(svd), 1e-10, "Kahan, reversed " + reversed);
+        }
+    }
+
+    private static double[][] shuffled(double[][] a) {
+        double[][] shuffled = new double[a.length][a[0].length];
+        for (int i = 0; i < a.length; i++) {
+            for (int j = 0; j < a[i].length; j++) {
+                shuffled[i][j * 37 % a[i].length] = a[i][j];
+            }
+        }
+        return shuffled;
+    }
+
+    private static void checkValues(Case c, double relative, String what) {
+        double[] want = plainSingularValues(c.a);
+        c.check(what);
+        for (int i = 0; i < want.length; i++) {
+            assertEquals(want[i], c.value(i), relative * want[i], what + ": value " + i);
+        }
+    }
+
+    /** Scales along the longer side (both, if square, but not of columns) are not kept: accuracy is relative to the largest value. */
+    @Test
+    void gradedRowsOfTallMatricesAreAccurateRelativeToTheLargestValue() {
+        Case c = new Case(DType.F64, graded(120, 100, true, new Random(SEED))).full(svd);
+        double[] want = plainSingularValues(c.a);
+        c.check("graded rows");
+        for (int i = 0; i < want.length; i++) {
+            assertEquals(want[i], c.value(i), 1e-13 * want[0], "value " + i);
+        }
+    }
+
     @Test
     void resultsAreTheSameForAnyNumberOfThreads() {
         Random r = new Random(SEED);
