@@ -344,8 +344,10 @@ INLINE void pack_typed(tp_dtype type, int64_t width, int64_t count, int64_t k, c
             for (int64_t p = 0; p < k; p++)
                 for (int64_t j = 0; j < width; j++) out[p * width + j] = at(type, from, p * step + j);
         } else {
-            for (int64_t j = 0; j < n; j++)
-                for (int64_t p = 0; p < k; p++) out[p * width + j] = at(type, from, j * line + p * step);
+            /* Some elements of each line at a time, so that what is written stays in the first cache. */
+            for (int64_t p0 = 0; p0 < k; p0 += 32)
+                for (int64_t j = 0; j < n; j++)
+                    for (int64_t p = p0; p < min64(p0 + 32, k); p++) out[p * width + j] = at(type, from, j * line + p * step);
         }
     }
 }
