@@ -14,14 +14,14 @@ import java.util.concurrent.atomic.AtomicLong;
 /**
  * Threads that kernels spread their lines over. The caller's thread is one of them. Close it when done.
  *
- * <p>A thread that has nothing to do stays awake for a fifth of a millisecond, so that algorithms of many short steps do not wait
- * for it to wake up. It gives way to whoever else wants the processor, and sleeps at once where there are more threads than processors.
+ * <p>A thread that has nothing to do stays awake for a twentieth of a millisecond, so that algorithms of many short steps do not wait
+ * for it to wake up; where there are more threads than processors it sleeps at once.
  */
 public final class Workers implements AutoCloseable {
     /** Pieces per thread: enough that a thread that was held up does not hold up the others. */
     private static final int PIECES = 8;
-    /** Nanoseconds: some times what it takes to wake a thread up, and nothing beside a kernel that is worth the threads. */
-    private static final long AWAKE = 200_000;
+    /** Nanoseconds: about what it takes to wake a thread up. Longer, or giving way meanwhile, costs more on a busy machine than it saves. */
+    private static final long AWAKE = 50_000;
 
     private final int threads;
     private final boolean awake;
@@ -56,7 +56,7 @@ public final class Workers implements AutoCloseable {
             long start = System.nanoTime();
             Runnable next = poll();
             while (next == null && System.nanoTime() - start < AWAKE) {
-                Thread.yield();
+                Thread.onSpinWait();
                 next = poll();
             }
             return next != null ? next : super.take();
@@ -128,7 +128,7 @@ public final class Workers implements AutoCloseable {
 
     private RuntimeException join(Future<?> other, RuntimeException failed) {
         for (long start = System.nanoTime(); awake && !other.isDone() && System.nanoTime() - start < AWAKE; ) {
-            Thread.yield();
+            Thread.onSpinWait();
         }
         boolean interrupted = false;
         try {
