@@ -30,10 +30,10 @@ import java.util.function.Supplier;
  * <p><b>Full.</b> Everything is f64 inside. The result has ||A - U S V<sup>T</sup>|| within a modest multiple of the type's
  * precision times ||A||. If the columns of A (rows, if A is wide) differ in norm by more than 1e4, A is decomposed by QR and
  * one-sided Jacobi, and all singular values have the relative accuracy that the columns' scales allow: for A = B D, D
- * diagonal, columns of B of norm 1, some multiple of B's condition times the precision of f64. Columns are sorted by norm; pivoting would
- * not lower this bound. Scales of the rows alone (columns, if A is wide) give no relative accuracy. Otherwise one-sided Jacobi starts from the eigenvectors of A<sup>T</sup>A, and
- * singular values are accurate to f64 precision relative to the largest (f32: values below 1e-10 of the largest
- * get completions as vectors).
+ * diagonal, columns of B of norm 1, some multiple of B's condition times the precision of f64. Columns are sorted by norm;
+ * pivoting would not lower this bound. Scales of the rows alone (columns, if A is wide) give no relative accuracy. Otherwise
+ * one-sided Jacobi starts from the eigenvectors of A<sup>T</sup>A, and singular values are accurate to f64 precision relative
+ * to the largest (f32: values below 1e-10 of the largest get completions as vectors).
  *
  * <p><b>Truncated.</b> Block Krylov iteration from a Gaussian sketch (Halko, Martinsson and Tropp 2011; Musco and Musco 2015;
  * Yu, Gu and Li 2018): the given seed determines the result. A certificate says how good it is.

@@ -14,13 +14,13 @@ import java.util.concurrent.atomic.AtomicLong;
 /**
  * Threads that kernels spread their lines over. The caller's thread is one of them. Close it when done.
  *
- * <p>A thread that has nothing to do stays awake for a twentieth of a millisecond, so that algorithms of many short steps do not wait
- * for it to wake up; where there are more threads than processors it sleeps at once.
+ * <p>A thread that has nothing to do stays awake for a twentieth of a millisecond, so that algorithms of many short steps do
+ * not wait for it to wake up; where there are more threads than processors it sleeps at once.
  */
 public final class Workers implements AutoCloseable {
     /** Pieces per thread: enough that a thread that was held up does not hold up the others. */
     private static final int PIECES = 8;
-    /** Nanoseconds: about what it takes to wake a thread up. Longer, or giving way meanwhile, costs more on a busy machine than it saves. */
+    /** Nanoseconds, about what waking up takes. Longer, or giving way meanwhile, costs more on a busy machine than it saves. */
     private static final long AWAKE = 50_000;
 
     private final int threads;
