@@ -111,8 +111,8 @@ if args.size:
 
 print(f"PyTorch {torch.__version__}, SciPy {scipy.__version__}; {args.threads} threads each, medians of {args.rounds} rounds, "
       f"taking turns; load average {os.getloadavg()[0]:.2f}\n")
-print("| | | ms | least to most | in products | error | of the bound | left | right |\n"
-      "|---|---|---:|---|---:|---:|---:|---:|---:|")
+print("| | | ms | least to most | in products | error | of the bound | of the estimate | left | right |\n"
+      "|---|---|---:|---|---:|---:|---:|---:|---:|---:|")
 ratios = []
 tensorpress = Tensorpress()
 with tempfile.TemporaryDirectory() as folder:
@@ -120,10 +120,10 @@ with tempfile.TemporaryDirectory() as folder:
         n = len(a)
         file = os.path.join(folder, f"{number}.f32")
         a.numpy().tofile(file)
-        results, bounds, shares = {}, {}, {}
+        results, bounds, estimates, shares = {}, {}, {}, {}
         for own, measured in ours.items():
             line = f"run {file} {n} {rank} {str(measured).lower()}"
-            bounds[own] = (warm(lambda: tensorpress.ask(line)) + [0, 0])[3]
+            bounds[own], estimates[own] = (warm(lambda: tensorpress.ask(line)) + [0, 0, 0])[3:5]
             results[own] = quality(a, *tensorpress.factors(os.path.join(folder, "factors"), n, rank))
         for other, work in others.items():
             results[other] = quality(a, *warm(lambda: work(a)))
@@ -139,11 +139,12 @@ with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
                 work(a)
                 times[other].append(time.perf_counter() - start)
-        bound = max(bounds.values()) / float(a.double().norm())
+        bound, estimate = (max(x.values()) / float(a.double().norm()) for x in (bounds, estimates))
         for key, (error, *orthogonality) in results.items():
             share = f"{statistics.median(shares[key]):.0%}" if key in shares else ""
             print(f"| {name} | {key} | {statistics.median(times[key]) * 1e3:.4g} | {min(times[key]) * 1e3:.4g} to "
                   f"{max(times[key]) * 1e3:.4g} | {share} | {error:.6g} | {f'{error / bound:.4f}' if bound else ''} | "
+                  f"{f'{error / estimate:.4f}' if estimate else ''} | "
                   f"{orthogonality[0]:.1e} | {orthogonality[1]:.1e} |", flush=True)
         for own in ours:
             for other in others:

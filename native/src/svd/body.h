@@ -214,9 +214,33 @@ tp_status TP_VARIANT(gaussian)(uint64_t seed, uint64_t stream, int64_t begin, in
 
 enum { PARTS = 16 };
 
+typedef float floats8 __attribute__((vector_size(32)));
+typedef int32_t ints8 __attribute__((vector_size(32)));
+typedef double doubles8 __attribute__((vector_size(64)));
+
 INLINE bool row_norm(tp_dtype type, int64_t n, const void *row, double *sum, double *largest) {
     double sums[PARTS] = {0}, most[PARTS] = {0}, odd[PARTS] = {0};
     int64_t i = 0;
+    if (type == TP_F32) {
+        /* Squares of f32 cannot overflow: NaN and infinity end up in the sums. Magnitudes are in the order of their bits. */
+        doubles8 sum[2] = {{0}, {0}};
+        ints8 top[2] = {{0}, {0}};
+        for (; i + PARTS <= n; i += PARTS) {
+            for (int k = 0; k < 2; k++) {
+                floats8 x;
+                memcpy(&x, (const char *)row + 4 * (i + 8 * k), sizeof x);
+                const ints8 a = (ints8)x & 0x7fffffff, more = a > top[k];
+                top[k] = (a & more) | (top[k] & ~more);
+                const doubles8 wide = __builtin_convertvector(x, doubles8);
+                sum[k] += wide * wide;
+            }
+        }
+        for (int k = 0; k < PARTS; k++) {
+            sums[k] = sum[k / 8][k % 8];
+            odd[k] = sums[k] - sums[k];
+            most[k] = ((floats8)top[k / 8])[k % 8];
+        }
+    }
     for (; i + PARTS <= n; i += PARTS) {
         for (int k = 0; k < PARTS; k++) {
             const double x = at(type, row, i + k), a = fabs(x);

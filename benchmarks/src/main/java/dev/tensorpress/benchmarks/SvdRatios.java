@@ -117,7 +117,8 @@ public final class SvdRatios {
     /**
      * For other programs that take turns with this one. A line asks for a run, {@code run FILE N RANK CERTIFY}, of the f32 matrix
      * [N, N] in a file, which is read when it comes for the first time; the answer is its nanoseconds, those in
-     * products, and of a truncated one with CERTIFY {@code true} the error and the bound of its certificate. {@code save OUT} writes U, s and
+     * products, and of a truncated one with CERTIFY {@code true} the error, the bound and the optimum of its certificate. {@code save OUT}
+     * writes U, s and
      * V<sup>T</sup> of the last run, and is answered with an empty line.
      */
     private static void serve(Svd svd) throws IOException {
@@ -146,8 +147,8 @@ public final class SvdRatios {
                 long start = System.nanoTime();
                 Svd.Certificate c = last.run(svd);
                 long time = System.nanoTime() - start;
-                System.out.println(time + " " + svd.times().products()
-                        + (c == null || !last.options.certify() ? "" : " " + c.error() + " " + c.bound()));
+                System.out.println(time + " " + svd.times().products() + (c == null || !last.options.certify() ? ""
+                        : " " + c.error() + " " + c.bound() + " " + c.optimum()));
             }
         }
     }

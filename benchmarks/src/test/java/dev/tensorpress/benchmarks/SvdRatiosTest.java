@@ -37,14 +37,14 @@ class SvdRatiosTest {
 
     @Test
     void wrongResultsAreNoticed() {
-        SvdRatios.check(new Svd.Certificate(4, 1, 1e-6, 0, 1e-6, 1e-6), true);
-        SvdRatios.check(new Svd.Certificate(4, 1, 0.5, 0, 1e-6, 1e-6), false);
+        SvdRatios.check(new Svd.Certificate(4, 1, 1e-6, 0, 0, 1e-6, 1e-6), true);
+        SvdRatios.check(new Svd.Certificate(4, 1, 0.5, 0, 0, 1e-6, 1e-6), false);
         for (double bad : new double[] {6e-6, Double.NaN}) {
-            assertThrows(IllegalStateException.class, () -> SvdRatios.check(new Svd.Certificate(4, 1, bad, 0, 0, 0), true));
+            assertThrows(IllegalStateException.class, () -> SvdRatios.check(new Svd.Certificate(4, 1, bad, 0, 0, 0, 0), true));
         }
         for (double bad : new double[] {2e-5, Double.NaN}) {
-            assertThrows(IllegalStateException.class, () -> SvdRatios.check(new Svd.Certificate(4, 1, 0, 0, bad, 0), false));
-            assertThrows(IllegalStateException.class, () -> SvdRatios.check(new Svd.Certificate(4, 1, 0, 0, 0, bad), false));
+            assertThrows(IllegalStateException.class, () -> SvdRatios.check(new Svd.Certificate(4, 1, 0, 0, 0, bad, 0), false));
+            assertThrows(IllegalStateException.class, () -> SvdRatios.check(new Svd.Certificate(4, 1, 0, 0, 0, 0, bad), false));
         }
     }
 

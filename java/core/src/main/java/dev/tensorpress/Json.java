@@ -124,6 +124,7 @@ final class Json {
         number(json, "norm", c.norm());
         number(json, "residual", c.error());
         number(json, "bound", c.bound());
+        number(json, "optimum", c.optimum());
         number(json, "nearness", factors.nearness());
         number(json, "leftOrthogonality", c.left());
         number(json, "rightOrthogonality", c.right());

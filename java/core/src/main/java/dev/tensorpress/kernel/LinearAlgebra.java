@@ -372,28 +372,49 @@ public final class LinearAlgebra implements AutoCloseable {
             return true;
         }
         MemorySegment g = buffer("cholesky", rows * rows);
-        MemorySegment inverse = buffer("inverse", rows * rows);
         MemorySegment y = buffer("orthonormal", rows * n);
         MemorySegment from = x;
         for (int pass = 0; pass < 2; pass++) {
             gram(View.of(from, n), false, rows, n, 1, g);
             // The second Gram matrix is nearly the unit matrix if the first factor was accurate to half the digits.
-            if (!cholesky(rows, g) || pass == 0 && !safe(rows, g)) {
+            if (!cholesky(rows, g) || pass == 0 && !safe(rows, g, 1e-6)) {
                 Reflections r = reflect(rows, n, x, "orthonormalize");
                 orthogonalRows(r, 0, rows, x);
                 return false;
             }
-            // L^-1 X: from the solutions of Y L^T = I, which are the rows of L^-T.
-            inverse.asSlice(0, rows * rows * 8).fill((byte) 0);
-            for (long i = 0; i < rows; i++) {
-                inverse.setAtIndex(JAVA_DOUBLE, i * rows + i, 1);
-            }
-            solve(rows, g, rows, inverse);
             MemorySegment to = pass == 0 ? y : x;
-            multiply(View.of(inverse, rows), true, View.of(from, n), false, to, rows, n, rows);
+            multiply(View.of(inverse(rows, g), rows), true, View.of(from, n), false, to, rows, n, rows);
             from = to;
         }
         return true;
+    }
+
+    /** Cholesky's factor in place; false if the matrix is not definite, or not safely in f32. */
+    boolean factor(long n, MemorySegment g) {
+        return cholesky(n, g) && safe(n, g, 1e-4);
+    }
+
+    /** Rows Y = L<sup>-1</sup> X in f32, n by cols. The inverse of L is formed, so L should be well conditioned. */
+    void unravel(long n, long cols, MemorySegment l, MemorySegment x, MemorySegment y) {
+        MemorySegment inverse = inverse(n, l);
+        MemorySegment narrow = buffer("narrow inverse", n * n);
+        copy(View.of(inverse, n), n, n, new View(DType.F32, narrow, n), true, 1, MemorySegment.NULL, MemorySegment.NULL);
+        long start = System.nanoTime();
+        try (Gemm gemm = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, n, cols, n), workers)) {
+            gemm.pack(x).multiply(narrow, y);
+        }
+        productSince(start);
+    }
+
+    /** The transposed of L<sup>-1</sup>: the solutions of Y L<sup>T</sup> = I. */
+    private MemorySegment inverse(long n, MemorySegment l) {
+        MemorySegment inverse = buffer("inverse", n * n);
+        inverse.asSlice(0, n * n * 8).fill((byte) 0);
+        for (long i = 0; i < n; i++) {
+            inverse.setAtIndex(JAVA_DOUBLE, i * n + i, 1);
+        }
+        solve(n, l, n, inverse);
+        return inverse;
     }
 
     private static boolean cholesky(long n, MemorySegment g) {
@@ -405,15 +426,15 @@ public final class LinearAlgebra implements AutoCloseable {
         return true;
     }
 
-    /** Whether the diagonal of L shows a condition below 1e7, so that one pass leaves errors of at most 1e-2. */
-    private static boolean safe(long n, MemorySegment l) {
+    /** Whether the diagonal of L shows a condition below about 1 / limit: with 1e-6, one pass leaves errors of at most 1e-2. */
+    private static boolean safe(long n, MemorySegment l, double limit) {
         double least = Double.MAX_VALUE;
         double most = 0;
         for (long i = 0; i < n; i++) {
             least = Math.min(least, get(l, i * n + i));
             most = Math.max(most, get(l, i * n + i));
         }
-        return least > most * 1e-6;
+        return least > most * limit;
     }
 
     /** Rows of X [rows, n]: X L^T = B in place, L lower triangular. */

@@ -36,7 +36,11 @@ import java.util.function.Supplier;
  * to the largest (f32: values below 1e-10 of the largest get completions as vectors).
  *
  * <p><b>Truncated.</b> Block Krylov iteration from a Gaussian sketch (Halko, Martinsson and Tropp 2011; Musco and Musco 2015;
- * Yu, Gu and Li 2018): the given seed determines the result. A certificate says how good it is.
+ * Yu, Gu and Li 2018): the given seed determines the result. A certificate says how good it is. For a large F32 matrix and a
+ * given rank the iteration uses A rounded to int8, whose products are exact and several times as fast. That only steers: if
+ * rounding loses more than a quarter of the error that is found, all is done again with A itself. The right vectors come from
+ * products with A itself, unless rounding adds little to the error, at most 0.5 % of it by estimate; then only the
+ * leading 16 do, and the other singular values carry a relative error of some 1e-4.
  *
  * <p>Results are the same for any number of threads. Memory is kept for the next decomposition, so one object should serve
  * many; one thread at a time may use it. Close it when done.
@@ -49,16 +53,30 @@ public final class Svd implements AutoCloseable {
     private static final double GRADED = 1e8; // squared ratio of column norms
     private static final double SMALLER = 1e-8; // squared ratio of singular values
 
-    /** Power iteration finds the largest singular value from below. */
-    private static final double DOUBT = 1.25;
+    /** Chance that one of the inequalities behind a bound does not hold, as the logarithm; there are 2 DEPTH of them. */
+    private static final double CHANCE = Math.log(1e-7);
+    /** Gaussian vectors behind a bound, and how often A^T A is applied to them. */
+    private static final int PROBES = 32;
+    private static final int DEPTH = 4;
     /** Limit for orthogonalising a block against the others. */
     private static final int PASSES = 8;
+    /** A is rounded finely enough to lead to a result whose error is at least 1 / COARSE of what rounding loses. */
+    private static final double COARSE = 0.25;
+    /** Residuals below this share of ||A|| are measured in f64: those in f32 are accurate to 1e-7 ||A||, about. */
+    private static final double SINGLE = 1e-3;
+    /** Multiplications from which that is worth it. */
+    private static final long LARGE = 1 << 24;
+    /** And so finely that products with it may stand in the result: a share of the error, to be added in squares. */
+    private static final double FINE = 0.1;
+    /** Singular vectors whose products are then taken with A itself all the same. */
+    private static final int LEADING = 16;
 
     private final Workers workers;
     private final LinearAlgebra la;
     private final MemorySegment jacobi;
     private int sweepLimit = SWEEPS;
     private Times times = new Times(0, 0);
+    private Rounded held;
 
     /** @param workers must outlive this object */
     public Svd(Workers workers) {
@@ -69,6 +87,9 @@ public final class Svd implements AutoCloseable {
 
     @Override
     public void close() {
+        if (held != null) {
+            held.close();
+        }
         la.close();
     }
 
@@ -82,15 +103,20 @@ public final class Svd implements AutoCloseable {
      *
      * @param rank number of singular values
      * @param norm ||A||<sub>F</sub>
-     * @param error ||A - U S V<sup>T</sup>||<sub>F</sub>, products and sums in f64
+     * @param error ||A - U S V<sup>T</sup>||<sub>F</sub>: differences of all entries, squared and added up in f64. Products are
+     *     f64, but f32 for large F32 matrices, which moves an error by some 1e-7 ||A||, unless it is below 1e-3 ||A||
      * @param bound no matrix of this rank has a smaller error: the root of ||A||<sub>F</sub><sup>2</sup> less the largest
-     *     squared singular values that A can have (Ky Fan). Where A was decomposed in full that is the best error itself. Otherwise
-     *     they are at most those found, and for each the largest one outside of the space that was searched; of that there is
-     *     only an estimate, by power iteration and with a quarter added, so the bound is likely, not certain. 0 if nothing is known
+     *     squared singular values that A can have (Ky Fan). Where A was decomposed in full that is the best error itself.
+     *     Otherwise those values are bounded by moments of A<sup>T</sup>A ({@code Moments}): the bound holds but for a chance of
+     *     1e-6 of the numbers drawn, whatever the matrix, and up to rounding in A's type. It is within some percent of the best
+     *     error for flat spectra. For those that decay fast it is 0, which says nothing; {@code optimum} does
+     * @param optimum an estimate of the best error for this rank, from how the error fell while the space that was searched
+     *     grew: no bound. It knows nothing of singular values that coincide more often than a quarter of the rank, of which
+     *     only that many were found. The best error itself where A was decomposed in full; NaN where there is no estimate
      * @param left ||U<sup>T</sup>U - I||<sub>F</sub>
      * @param right ||V<sup>T</sup>V - I||<sub>F</sub>
      */
-    public record Certificate(long rank, double norm, double error, double bound, double left, double right) {
+    public record Certificate(long rank, double norm, double error, double bound, double optimum, double left, double right) {
         /** The error relative to the norm of the matrix; 0 for a zero matrix. */
         public double relativeError() {
             return norm == 0 ? 0 : error / norm;
@@ -164,6 +190,14 @@ public final class Svd implements AutoCloseable {
             most = Math.max(most, largest.getAtIndex(JAVA_DOUBLE, i));
         }
         return most == 0 ? 0 : Math.getExponent(most);
+    }
+
+    private static double sum(MemorySegment x, long n) {
+        double sum = 0;
+        for (long i = 0; i < n; i++) {
+            sum += x.getAtIndex(JAVA_DOUBLE, i);
+        }
+        return sum;
     }
 
     private void decompose(View a, long rows, long cols, int exponent, long keep, MemorySegment u, MemorySegment s,
@@ -522,15 +556,16 @@ public final class Svd implements AutoCloseable {
      * @param seed of the Gaussian sketch
      * @param iterations of a block as wide as the rank, 0 .. 3, that the work may at most be worth: blocks are a quarter as wide,
      *     and the space searched grows to 1 + iterations / 2 times the rank. By error it grows as far as the error asks for
-     * @param tolerance for a fixed rank: iterations end once the error is predicted to exceed the best one by no more than this share
+     * @param tolerance for a fixed rank: iterations end when the error is predicted to exceed the best one by no more than this share
      *     (from how it fell so far: an estimate, no bound); 0 for all iterations
-     * @param certify whether to measure the result, which costs about as much as one iteration; without it the error in
+     * @param certify whether to measure the result, which costs about as much as one product with A; and to bound the best error,
+     *     which costs about as much again unless the singular values show that nothing would come of it. Without it the error in
      *     the certificate is the one known from norms, which resolve some 1e-3 of ||A|| in F32 and 1e-7 in F64, and
-     *     the rest is NaN
+     *     bound and orthogonality are NaN
      */
     public record Options(long seed, int iterations, double tolerance, boolean certify) {
-        /** Seed 0, at most 3 iterations, 2 %, measured. */
-        public static final Options DEFAULT = new Options(0, 3, 0.02, true);
+        /** Seed 0, at most 3 iterations, 1.5 %, measured. */
+        public static final Options DEFAULT = new Options(0, 3, 0.015, true);
 
         public Options {
             if (iterations < 0 || iterations > 3 || !(tolerance >= 0)) {
@@ -585,6 +620,7 @@ public final class Svd implements AutoCloseable {
             MemorySegment s, MemorySegment vt) {
         long least = Math.min(rows, cols);
         int exponent = least == 0 ? 0 : exponent(a, rows, cols);
+        double squares = least == 0 ? 0 : sum(la.buffer("sums", rows), rows);
         View x = a;
         // Sketches have larger entries than A, and squares of norms must not leave f64.
         if (Math.abs(exponent) > (a.type() == DType.F32 ? 40 : 300)) {
@@ -592,14 +628,14 @@ public final class Svd implements AutoCloseable {
             la.copy(a, rows, cols, x, false, Math.scalb(1.0, -exponent / 2), MemorySegment.NULL, MemorySegment.NULL);
             la.copy(x, rows, cols, x, false, Math.scalb(1.0, -(exponent - exponent / 2)), MemorySegment.NULL,
                     MemorySegment.NULL);
+            squares = la.sumOfSquares(x, rows, cols);
         } else {
             exponent = 0;
         }
-        double squares = la.sumOfSquares(x, rows, cols);
         double allowed = error * error * squares;
         if (rank == 0 || squares == 0 && error > 0) {
             double norm = Math.scalb(Math.sqrt(squares), exponent);
-            return measure(a, rows, cols, 0, u, s, vt, norm, norm, norm, options);
+            return measure(a, rows, cols, 0, u, s, vt, norm, norm, 0, exponent, norm, options);
         }
         long block = Math.max(16, (rank / 4 + 7) / 8 * 8);
         if (error > 0) {
@@ -610,49 +646,138 @@ public final class Svd implements AutoCloseable {
         if (least <= 2 * SMALL || 5 * rank >= 2 * least && error == 0 || hopeless) {
             return throughFull(a, rows, cols, rank, error, options, u, s, vt);
         }
-        Krylov k = new Krylov(x, rows, cols, block, Math.min(least / 2 + block, 2 * rank + 3 * block + 64), options);
+        long room = Math.min(least / 2 + block, 2 * rank + 3 * block + 64);
         long most = Math.max(rank + block, rank * (1 + options.iterations) / 2 + rank / 2);
-        double before = Double.NaN;
-        double change = Double.NaN;
-        while (true) {
-            if (k.size + block > k.room) {
-                if (error == 0) {
-                    break;
+        Krylov k = new Krylov(x, rows, cols, block, room, options);
+        double excess = Double.NaN;
+        if (error > 0) {
+            while (squares - k.squares > allowed && k.size < 2 * rank) {
+                if (k.size + block > room) {
+                    return throughFull(a, rows, cols, rank, error, options, u, s, vt);
                 }
-                return throughFull(a, rows, cols, rank, error, options, u, s, vt);
+                k.step();
             }
-            k.step();
-            if (error > 0) {
-                if (squares - k.squares <= allowed || k.size >= 2 * rank) {
-                    break;
+        } else {
+            Approach approach = new Approach(squares, resolved, options.tolerance);
+            if (!rounded(k, rank, most, approach)) {
+                approach = new Approach(squares, resolved, options.tolerance);
+                int steps = -1;
+                while (steps != 0 && k.size + block <= room && (k.size < most || k.size < rank + block)) {
+                    k.step();
+                    if (k.size >= rank && options.tolerance > 0) {
+                        steps = approach.steps(k.best(rank));
+                    }
                 }
-                continue;
             }
-            if (k.size >= most && k.size >= rank + block) {
-                break;
-            }
-            if (k.size < rank + block || options.tolerance == 0) {
-                continue;
-            }
-            // The error falls geometrically, about: what it will lose yet follows from the last two steps.
-            double known = Math.sqrt(Math.max(0, squares - k.best(rank)));
-            double drop = before - known;
-            if (drop >= 0 && drop < change && drop * (drop / change) / (1 - drop / change) <= options.tolerance * known
-                    || known <= Math.sqrt(squares) * resolved) {
-                break;
-            }
-            change = drop;
-            before = known;
+            excess = approach.excess;
         }
-        long found = k.decompose(rank, allowed, error > 0, squares, exponent, a.type(), u, s, vt);
-        double bound = options.certify ? Math.sqrt(Math.max(0, k.left - found * DOUBT * k.outside())) : Double.NaN;
+        long found = k.decompose(rank, allowed, error > 0, squares, exponent, u, s, vt);
+        double bound = options.certify ? Math.sqrt(Math.max(0, squares - captured(k, found, squares, s, exponent))) : Double.NaN;
         Certificate c = measure(a, rows, cols, found, u, s, vt, Math.scalb(Math.sqrt(Math.max(0, k.left)), exponent),
-                Math.scalb(bound, exponent), Math.scalb(Math.sqrt(squares), exponent), options);
+                Math.scalb(bound, exponent), Math.scalb(excess, exponent), exponent, Math.scalb(Math.sqrt(squares), exponent),
+                options);
         if (error > 0 && options.certify && found < rank && c.error > error * c.norm) {
             // The norms did not resolve the error: rounding decides.
             return throughFull(a, rows, cols, rank, error, options, u, s, vt);
         }
         return c;
+    }
+
+    /** At most this are the squares of as many singular values as were found: all of ||A||_F^2 if there is no telling. */
+    private double captured(Krylov k, long found, double total, MemorySegment s, int exponent) {
+        // What was found says beforehand if there is anything to be learned.
+        double[] moments = new double[2 * DEPTH + 1];
+        for (long i = 0; i < found; i++) {
+            double value = Math.scalb(value(k.type, s, i), -exponent);
+            for (int power = 2; power <= 2 * DEPTH; power++) {
+                moments[power] += Math.pow(value * value / total, power);
+            }
+        }
+        return Moments.holder(moments, found) < 1 ? Math.min(total, k.captured(found, total)) : total;
+    }
+
+    /** When to stop: the error falls geometrically, about, so that what it will lose yet follows from the last two steps. */
+    private static final class Approach {
+        final double total;
+        final double resolved;
+        final double tolerance;
+        double known = Double.NaN;
+        double change = Double.NaN;
+        double ratio = Double.NaN;
+        /** What the error may fall yet; NaN if it has not been falling like that. */
+        double excess = Double.NaN;
+        Approach(double total, double resolved, double tolerance) {
+            this.total = total;
+            this.resolved = resolved;
+            this.tolerance = tolerance;
+        }
+
+        /**
+         * How many steps it will take until the error exceeds the least one by no more than the tolerance; -1 if that is open.
+         *
+         * @param found the sum of the squared singular values found, of ||A||_F^2
+         */
+        int steps(double found) {
+            double now = Math.sqrt(Math.max(0, total - found));
+            double drop = known - now;
+            ratio = drop / change;
+            change = drop;
+            known = now;
+            excess = drop >= 0 && ratio < 1 ? drop * ratio / (1 - ratio) : Double.NaN;
+            double least = now - excess;
+            if (excess <= tolerance * now || now <= Math.sqrt(total) * resolved) {
+                return 0;
+            }
+            return tolerance > 0 && least > 0 ? (int) Math.ceil(Math.log(tolerance * least / excess) / Math.log(ratio)) : -1;
+        }
+
+        /** So many steps later. */
+        void later(int steps) {
+            excess *= Math.pow(ratio, steps);
+        }
+    }
+
+    /**
+     * Starts with the left vectors that a search with A rounded finds.
+     *
+     * @return whether A is rounded finely enough to find them; if not, nothing was done
+     */
+    private boolean rounded(Krylov k, long rank, long most, Approach approach) {
+        if (!Rounded.serves(k.type, k.rows, k.cols)) {
+            return false;
+        }
+        if (held == null || held.rows != k.rows || held.cols != k.cols || held.block != k.block) {
+            if (held != null) {
+                held.close();
+            }
+            held = new Rounded(k.rows, k.cols, k.block);
+        }
+        held.pack(k.a, la.buffer("sums", k.rows));
+        Search search = new Search(held, k.room, k.options.seed);
+        int planned = -1;
+        int done = 0;
+        while (planned != done && search.size + k.block <= k.room && (search.size < most || search.size < rank + k.block)) {
+            if (!search.step()) {
+                return false;
+            }
+            if (planned >= 0) {
+                done++;
+            } else if (search.size >= rank) {
+                planned = approach.steps(search.best(rank));
+                if (COARSE * COARSE * approach.known * approach.known < held.squaredError) {
+                    return false;
+                }
+            }
+        }
+        search.vectors(rank, k.q);
+        boolean fine = search.lost * rank / search.size <= FINE * FINE * approach.known * approach.known;
+        if (fine) {
+            search.products(rank, k.z);
+        }
+        // What rounding does to the leading ones alone would show in their values, and in the norm of what is left.
+        k.append(rank, fine ? Math.min(LEADING, rank) : rank);
+        approach.later(done);
+        return true;
     }
 
     /** The full decomposition, cut off. */
@@ -690,16 +815,259 @@ public final class Svd implements AutoCloseable {
         MemorySegment.copy(fullS, 0, s, 0, type.bytes(found));
         MemorySegment.copy(fullVt, 0, vt, 0, type.bytes(found * cols));
         double best = Math.sqrt(cut) * largest;
-        return measure(a, rows, cols, found, u, s, vt, best, best, Math.sqrt(total) * largest, options);
+        return measure(a, rows, cols, found, u, s, vt, best, best, 0, exponent(a, rows, cols), Math.sqrt(total) * largest,
+                options);
+    }
+
+    private void multiply(Gemm.Spec spec, MemorySegment left, MemorySegment right, MemorySegment c) {
+        long start = System.nanoTime();
+        try (Gemm gemm = new Gemm(spec, workers)) {
+            gemm.pack(right).multiply(left, c);
+        }
+        la.productSince(start);
     }
 
     private static double value(DType type, MemorySegment s, long i) {
         return type == DType.F32 ? s.getAtIndex(JAVA_FLOAT, i) : s.getAtIndex(JAVA_DOUBLE, i);
     }
 
-    /** Bases of growing block Krylov spaces: rows Q_j of the left one and Z = Q^T A. All products with A are here. */
+    /**
+     * A matrix of f32 rounded to int8, each row with a scale of its own, and packed for products from both sides: a quarter
+     * of the bytes, and several times the speed where the processor multiplies int8.
+     */
+    private final class Rounded implements AutoCloseable {
+        /** Elements that are worth it. */
+        private static final long WORTH = 1 << 20;
+        /** Sums that int32 holds. */
+        private static final long LONGEST = 1 << 17;
+
+        final long rows;
+        final long cols;
+        final long block;
+        final MemorySegment scales;
+        final Gemm forward;
+        final Gemm backward;
+        /** ||A - rounded A||_F^2, errors being taken as uniform within a step. */
+        double squaredError;
+        /** The sum of the squares of all codes. */
+        double energy;
+
+        Rounded(long rows, long cols, long block) {
+            this.rows = rows;
+            this.cols = cols;
+            this.block = block;
+            scales = la.buffer("rounded scales", rows);
+            forward = new Gemm(Gemm.Spec.of(DType.I8, Gemm.Form.ABT, block, rows, cols), workers);
+            backward = new Gemm(Gemm.Spec.of(DType.I8, Gemm.Form.AB, block, cols, rows), workers);
+        }
+
+        static boolean serves(DType type, long rows, long cols) {
+            return type == DType.F32 && rows * cols >= WORTH && Math.max(rows, cols) < LONGEST;
+        }
+
+        /** @param sums of squares of A's rows */
+        void pack(View a, MemorySegment sums) {
+            MemorySegment codes = la.buffer("rounded codes", rows * cols / 8 + 1);
+            round(a.data(), a.stride(), rows, cols, codes, scales);
+            forward.pack(codes);
+            backward.pack(codes);
+            squaredError = 0;
+            energy = 0;
+            for (long i = 0; i < rows; i++) {
+                double scale = scales.getAtIndex(JAVA_FLOAT, i);
+                double square = sums.getAtIndex(JAVA_DOUBLE, i);
+                squaredError += scale * scale / 12 * cols;
+                energy += square == 0 ? 0 : square / (scale * scale);
+            }
+        }
+
+        private void round(MemorySegment x, long stride, long count, long length, MemorySegment codes, MemorySegment steps) {
+            Quantize.quantize(new Quantize.Spec(count, length, stride, length, 1, length, DType.F32, DType.I8, DType.F32, -127,
+                    127, Quantize.Range.ABSMAX, Quantize.Rounding.MULTIPLY, false, false, 1, 1), x, codes, steps,
+                    MemorySegment.NULL, MemorySegment.NULL, workers);
+        }
+
+        /** Rows of Y^T, Y = A X, from the rows of X^T, rounded like A. */
+        void forward(MemorySegment x, MemorySegment y) {
+            MemorySegment codes = la.buffer("rounded operand", block * cols / 8 + 1);
+            MemorySegment steps = la.buffer("rounded steps", block);
+            round(x, cols, block, cols, codes, steps);
+            long start = System.nanoTime();
+            forward.multiplyToFloat(block, codes, y, new Gemm.Affine(MemorySegment.NULL, MemorySegment.NULL, steps, scales));
+            la.productSince(start);
+        }
+
+        /** Rows of X^T, X = A^T Y, from the rows of Y^T, which are orthonormal; returns what squared error to expect. */
+        double backward(MemorySegment y, MemorySegment x) {
+            MemorySegment scaled = la.buffer("rounded scaled", block * rows);
+            MemorySegment codes = la.buffer("rounded operand", block * rows / 8 + 1);
+            MemorySegment steps = la.buffer("rounded steps", block);
+            // The scales of A's rows belong to the terms of these sums.
+            workers.run(block, 1, 8, (begin, end, worker) -> {
+                for (long i = begin; i < end; i++) {
+                    for (long j = 0; j < rows; j++) {
+                        scaled.setAtIndex(JAVA_FLOAT, i * rows + j,
+                                y.getAtIndex(JAVA_FLOAT, i * rows + j) * scales.getAtIndex(JAVA_FLOAT, j));
+                    }
+                }
+            });
+            round(scaled, rows, block, rows, codes, steps);
+            long start = System.nanoTime();
+            backward.multiplyToFloat(block, codes, x, new Gemm.Affine(MemorySegment.NULL, MemorySegment.NULL, steps,
+                    MemorySegment.NULL));
+            la.productSince(start);
+            double lost = squaredError * block / rows;
+            for (long i = 0; i < block; i++) {
+                double step = steps.getAtIndex(JAVA_FLOAT, i);
+                lost += step * step / 12 * energy;
+            }
+            return lost;
+        }
+
+        @Override
+        public void close() {
+            forward.close();
+            backward.close();
+        }
+    }
+
+    /**
+     * Block Lanczos iteration with A rounded: it leads to the space of the leading left vectors. Vectors are f32, Gram matrices of
+     * one block f64. Nothing here decides the accuracy of a result, only how good the space is.
+     */
+    private final class Search {
+        final Rounded a;
+        final long room;
+        final long seed;
+        final MemorySegment q;
+        /** Z Z^T: its lower triangle, block tridiagonal. Rounding does couple other blocks too; that is left out. */
+        final MemorySegment t;
+        /** Q^T A, rounded. */
+        final MemorySegment z;
+        long size;
+        double squares;
+        /** Of the rows of Z: the squared distance from Q^T A. */
+        double lost;
+
+        Search(Rounded a, long room, long seed) {
+            this.a = a;
+            this.room = room;
+            this.seed = seed;
+            q = la.buffer("search q", room * a.rows);
+            t = la.buffer("search t", room * room);
+            z = la.buffer("search z", room * a.cols);
+        }
+
+        /** One block more; false if there is no such block in f32. */
+        boolean step() {
+            long block = a.block;
+            MemorySegment right = la.buffer("search right", block * a.cols);
+            MemorySegment own = q.asSlice(DType.F32.bytes(size * a.rows));
+            MemorySegment ownZ = z.asSlice(DType.F32.bytes(size * a.cols));
+            MemorySegment g = la.buffer("search gram", block * block);
+            if (size == 0) {
+                la.gaussian(seed, 0, block * a.cols, DType.F32, right);
+            } else {
+                la.copy(View.of(LinearAlgebra.at(t, (size - block) * (room + 1)), room), block, block, View.of(g, block), false, 1,
+                        MemorySegment.NULL, MemorySegment.NULL);
+                if (!la.factor(block, g)) {
+                    return false;
+                }
+                la.unravel(block, a.cols, g, z.asSlice(DType.F32.bytes((size - block) * a.cols)), right);
+            }
+            MemorySegment left = la.buffer("search left", block * a.rows);
+            a.forward(right, left);
+            // Twice, since what the others lack in orthogonality is multiplied by how much is taken off.
+            project(left);
+            project(left);
+            la.gram(new View(DType.F32, left, a.rows), false, block, a.rows, 1, g);
+            if (!la.factor(block, g)) {
+                return false;
+            }
+            la.unravel(block, a.rows, g, left, own);
+            lost += a.backward(own, ownZ);
+            for (long i = size; i < size + block; i++) {
+                t.asSlice(i * room * 8, size * 8).fill((byte) 0);
+            }
+            if (size > 0) {
+                MemorySegment across = la.buffer("search across", block * block);
+                MemorySegment lastZ = z.asSlice(DType.F32.bytes((size - block) * a.cols));
+                multiply(Gemm.Spec.of(DType.F32, Gemm.Form.ABT, block, block, a.cols), ownZ, lastZ, across);
+                la.copy(new View(DType.F32, across, block), block, block, View.of(LinearAlgebra.at(t, size * room + size - block),
+                        room), false, 1, MemorySegment.NULL, MemorySegment.NULL);
+            }
+            la.multiply(new Product(new View(DType.F32, ownZ, a.cols), false, new View(DType.F32, ownZ, a.cols), true,
+                    LinearAlgebra.at(t, size * (room + 1)), room, block, block, a.cols, true, 1, 0));
+            size += block;
+            for (long i = size - block; i < size; i++) {
+                squares += t.getAtIndex(JAVA_DOUBLE, i * (room + 1));
+            }
+            return true;
+        }
+
+        /** Takes the components along the rows of Q off. */
+        private void project(MemorySegment left) {
+            if (size == 0) {
+                return;
+            }
+            long block = a.block;
+            MemorySegment along = la.buffer("search along", block * room);
+            View minus = new View(DType.F32, along, size);
+            multiply(Gemm.Spec.of(DType.F32, Gemm.Form.ABT, block, size, a.rows), left, q, along);
+            la.copy(minus, block, size, minus, false, -1, MemorySegment.NULL, MemorySegment.NULL);
+            multiply(Gemm.Spec.of(DType.F32, Gemm.Form.AB, block, a.rows, size).accumulating(), along, q, left);
+        }
+
+        /** The sum of the largest squared singular values found. */
+        double best(long count) {
+            return largest(t, room, size, count, squares);
+        }
+
+        /** The leading left vectors found, as rows. */
+        void vectors(long rank, MemorySegment lefts) {
+            MemorySegment values = la.buffer("values", size);
+            MemorySegment vectors = la.buffer("vectors", size * size);
+            la.symmetricEigen(size, square(t, room, size), values, vectors);
+            MemorySegment turn = la.buffer("search turn", rank * size);
+            la.copy(View.of(vectors, size), rank, size, new View(DType.F32, turn, size), false, 1, MemorySegment.NULL,
+                    MemorySegment.NULL);
+            multiply(Gemm.Spec.of(DType.F32, Gemm.Form.AB, rank, a.rows, size), turn, q, lefts);
+        }
+
+        /** Their products with A rounded. */
+        void products(long rank, MemorySegment out) {
+            multiply(Gemm.Spec.of(DType.F32, Gemm.Form.AB, rank, a.cols, size), la.buffer("search turn", rank * size), z, out);
+        }
+    }
+
+    /** The leading part of a square matrix, without gaps. */
+    private MemorySegment square(MemorySegment x, long stride, long size) {
+        MemorySegment g = la.buffer("gram", size * size);
+        la.copy(View.of(x, stride), size, size, View.of(g, size), false, 1, MemorySegment.NULL, MemorySegment.NULL);
+        return g;
+    }
+
+    /** The sum of the largest eigenvalues of the leading part of a matrix, whose trace is known. */
+    private double largest(MemorySegment x, long stride, long size, long count, double trace) {
+        if (count >= size) {
+            return trace;
+        }
+        MemorySegment values = la.buffer("values", size);
+        la.symmetricEigenvalues(size, square(x, stride, size), values);
+        double sum = 0;
+        for (long i = 0; i < count; i++) {
+            sum += Math.max(0, values.getAtIndex(JAVA_DOUBLE, i));
+        }
+        return sum;
+    }
+
+    /**
+     * Bases of growing block Krylov spaces: rows Q_j of the left one and Z = Q^T A, of A's type. All products with A itself are
+     * here.
+     */
     private final class Krylov {
         final View a;
+        final DType type;
         final long rows;
         final long cols;
         final long block;
@@ -716,6 +1084,7 @@ public final class Svd implements AutoCloseable {
 
         Krylov(View a, long rows, long cols, long block, long room, Options options) {
             this.a = a;
+            this.type = a.type();
             this.rows = rows;
             this.cols = cols;
             this.block = block;
@@ -726,82 +1095,99 @@ public final class Svd implements AutoCloseable {
             gram = la.buffer("krylov gram", this.room * this.room);
         }
 
+        private MemorySegment row(MemorySegment x, long i, long length) {
+            return x.asSlice(type.bytes(i * length));
+        }
+
         /** One block more. */
         void step() {
             MemorySegment right = la.buffer("krylov right", block * cols);
             if (size == 0) {
                 la.gaussian(options.seed, 0, block * cols, DType.F64, right);
             } else {
-                MemorySegment.copy(z, (size - block) * cols * 8, right, 0, block * cols * 8);
+                la.copy(new View(type, row(z, size - block, cols), cols), block, cols, View.of(right, cols), false, 1,
+                        MemorySegment.NULL, MemorySegment.NULL);
                 la.orthonormalize(block, cols, right);
             }
-            MemorySegment own = LinearAlgebra.at(q, size * rows);
-            forward(right, own, block);
+            MemorySegment own = row(q, size, rows);
+            forward(View.of(right, cols), own, block);
             // Again, since what is left may be little, or mere rounding: until little was taken off.
             double along = 1;
             for (int pass = 0; pass < 2 || pass < PASSES && along > 0.5; pass++) {
                 along = project(own, block);
-                la.orthonormalize(block, rows, own);
+                orthonormalize(own, block);
             }
-            MemorySegment zOwn = LinearAlgebra.at(z, size * cols);
-            backward(own, zOwn, block);
-            la.multiply(new Product(View.of(zOwn, cols), false, View.of(z, cols), true,
-                    LinearAlgebra.at(gram, size * room), room, block, size + block, cols, false, 1, 0));
-            for (long i = 0; i < block; i++) {
+            append(block, block);
+        }
+
+        private void orthonormalize(MemorySegment y, long count) {
+            MemorySegment exact = la.buffer("krylov left", count * rows);
+            View own = new View(type, y, rows);
+            la.copy(own, count, rows, View.of(exact, rows), false, 1, MemorySegment.NULL, MemorySegment.NULL);
+            la.orthonormalize(count, rows, exact);
+            la.copy(View.of(exact, rows), count, rows, own, false, 1, MemorySegment.NULL, MemorySegment.NULL);
+        }
+
+        /** Takes in the rows of Q that follow: their rows of Z, of which so many are not there yet, and inner products. */
+        void append(long count, long unknown) {
+            MemorySegment own = row(z, size, cols);
+            backward(row(q, size, rows), own, unknown);
+            la.multiply(new Product(new View(type, own, cols), false, new View(type, z, cols), true,
+                    LinearAlgebra.at(gram, size * room), room, count, size + count, cols, false, 1, 0));
+            for (long i = 0; i < count; i++) {
                 squares += gram.getAtIndex(JAVA_DOUBLE, (size + i) * room + size + i);
             }
-            size += block;
+            size += count;
         }
 
         /** Rows of Y^T, Y = A X, from the rows of X^T. */
-        private void forward(MemorySegment x, MemorySegment y, long count) {
-            MemorySegment operand = la.buffer("krylov operand", Math.max(rows, cols) * block);
-            MemorySegment product = la.buffer("krylov product", Math.max(rows, cols) * block);
-            la.copy(View.of(x, cols), count, cols, new View(a.type(), operand, cols), false, 1, MemorySegment.NULL,
+        private void forward(View x, MemorySegment y, long count) {
+            MemorySegment operand = la.buffer("krylov operand", count * Math.max(rows, cols));
+            la.copy(x, count, cols, new View(type, operand, cols), false, 1, MemorySegment.NULL,
                     MemorySegment.NULL);
-            multiply(Gemm.Form.ABT, rows, count, cols, cols, operand, product);
-            la.copy(new View(a.type(), product, count), rows, count, View.of(y, rows), true, 1, MemorySegment.NULL,
+            MemorySegment product = la.buffer("krylov product", count * Math.max(rows, cols));
+            multiply(new Gemm.Spec(type, Gemm.Form.ABT, rows, count, cols, a.stride(), cols, count, false), a.data(), operand,
+                    product);
+            la.copy(new View(type, product, count), rows, count, new View(type, y, rows), true, 1, MemorySegment.NULL,
                     MemorySegment.NULL);
         }
 
         /** Rows of X^T, X = A^T Y, from the rows of Y^T. */
         private void backward(MemorySegment y, MemorySegment x, long count) {
-            MemorySegment operand = la.buffer("krylov operand", Math.max(rows, cols) * block);
-            MemorySegment product = la.buffer("krylov product", Math.max(rows, cols) * block);
-            la.copy(View.of(y, rows), count, rows, new View(a.type(), operand, count), true, 1, MemorySegment.NULL,
+            MemorySegment operand = la.buffer("krylov operand", count * Math.max(rows, cols));
+            MemorySegment product = la.buffer("krylov product", count * Math.max(rows, cols));
+            la.copy(new View(type, y, rows), count, rows, new View(type, operand, count), true, 1, MemorySegment.NULL,
                     MemorySegment.NULL);
-            multiply(Gemm.Form.ATB, cols, count, rows, count, operand, product);
-            la.copy(new View(a.type(), product, count), cols, count, View.of(x, cols), true, 1, MemorySegment.NULL,
+            multiply(new Gemm.Spec(type, Gemm.Form.ATB, cols, count, rows, a.stride(), count, count, false), a.data(), operand,
+                    product);
+            la.copy(new View(type, product, count), cols, count, new View(type, x, cols), true, 1, MemorySegment.NULL,
                     MemorySegment.NULL);
         }
 
-        private void multiply(Gemm.Form form, long m, long n, long k, long bStride, MemorySegment b, MemorySegment c) {
-            long start = System.nanoTime();
-            try (Gemm gemm = new Gemm(new Gemm.Spec(a.type(), form, m, n, k, a.stride(), bStride, n, false), workers)) {
-                gemm.pack(b).multiply(a.data(), c);
-            }
-            la.productSince(start);
-        }
-
-        /** The largest squared singular value of A - Q Q^T A, estimated from below by power iteration on a few vectors. */
-        double outside() {
-            long count = Math.min(8, block);
-            MemorySegment x = la.buffer("krylov right", block * cols);
-            MemorySegment y = la.buffer("krylov left", block * rows);
-            la.gaussian(options.seed, 1, count * cols, DType.F64, x);
-            for (int round = 0;; round++) {
-                la.orthonormalize(count, cols, x);
-                forward(x, y, count);
-                project(y, count);
-                if (round == 3) {
-                    MemorySegment g = la.buffer("gram", count * count);
-                    MemorySegment values = la.buffer("values", count);
-                    la.gram(View.of(y, rows), false, count, rows, 1, g);
-                    la.symmetricEigenvalues(count, g, values);
-                    return Math.max(0, values.getAtIndex(JAVA_DOUBLE, 0));
+        /**
+         * An upper bound on the sum of the largest squared singular values of A: {@link Moments}, on random vectors that nothing
+         * else depends on.
+         */
+        double captured(long rank, double total) {
+            MemorySegment x = la.buffer("probes right", PROBES * cols);
+            MemorySegment y = la.buffer("probes left", PROBES * rows);
+            MemorySegment sums = la.buffer("sums", PROBES);
+            MemorySegment largest = la.buffer("largest", PROBES);
+            View right = new View(type, x, cols);
+            double[] moments = new double[2 * DEPTH + 1];
+            la.gaussian(options.seed, 1, PROBES * cols, type, x);
+            for (int k = 0; k <= DEPTH; k++) {
+                la.rowNorms(right, PROBES, cols, sums, largest);
+                moments[2 * k] = sum(sums, PROBES);
+                if (k < DEPTH) {
+                    forward(right, y, PROBES);
+                    la.rowNorms(new View(type, y, rows), PROBES, rows, sums, largest);
+                    moments[2 * k + 1] = sum(sums, PROBES) / total;
+                    backward(y, x, PROBES);
+                    la.copy(right, PROBES, cols, right, false, 1 / total, MemorySegment.NULL, MemorySegment.NULL);
                 }
-                backward(y, x, count);
             }
+            return total * Moments.largest(moments, PROBES, rank, CHANCE);
         }
 
         /** Takes the components along the earlier rows of Q off; the largest squared length of what was taken from a row. */
@@ -809,45 +1195,37 @@ public final class Svd implements AutoCloseable {
             if (size == 0) {
                 return 0;
             }
-            MemorySegment along = la.buffer("krylov along", block * room);
-            la.multiply(View.of(own, rows), false, View.of(q, rows), true, along, count, size, rows);
-            la.multiply(new Product(View.of(along, size), false, View.of(q, rows), false, own, rows, count, rows, size, false,
-                    -1, 1));
+            MemorySegment along = la.buffer("krylov along", count * room);
+            multiply(Gemm.Spec.of(type, Gemm.Form.ABT, count, size, rows), own, q, along);
             double most = 0;
             for (long i = 0; i < count; i++) {
                 double sum = 0;
-                for (long j = 0; j < size; j++) {
-                    double x = along.getAtIndex(JAVA_DOUBLE, i * size + j);
+                for (long j = i * size; j < (i + 1) * size; j++) {
+                    double x = value(type, along, j);
                     sum += x * x;
+                    if (type == DType.F32) {
+                        along.setAtIndex(JAVA_FLOAT, j, (float) -x);
+                    } else {
+                        along.setAtIndex(JAVA_DOUBLE, j, -x);
+                    }
                 }
                 most = Math.max(most, sum);
             }
+            multiply(Gemm.Spec.of(type, Gemm.Form.AB, count, rows, size).accumulating(), along, q, own);
             return most;
-        }
-
-        private MemorySegment copyOfGram() {
-            MemorySegment g = la.buffer("gram", size * size);
-            la.copy(View.of(gram, room), size, size, View.of(g, size), false, 1, MemorySegment.NULL, MemorySegment.NULL);
-            return g;
         }
 
         /** The sum of the largest squared singular values of Q^T A. */
         double best(long count) {
-            MemorySegment values = la.buffer("values", size);
-            la.symmetricEigenvalues(size, copyOfGram(), values);
-            double sum = 0;
-            for (long i = 0; i < count; i++) {
-                sum += Math.max(0, values.getAtIndex(JAVA_DOUBLE, i));
-            }
-            return sum;
+            return largest(gram, room, size, count, squares);
         }
 
         /** The leading singular triplets of Q Q^T A; returns how many. */
-        long decompose(long rank, double allowed, boolean byError, double total, int exponent, DType type, MemorySegment u,
-                MemorySegment s, MemorySegment vt) {
+        long decompose(long rank, double allowed, boolean byError, double total, int exponent, MemorySegment u, MemorySegment s,
+                MemorySegment vt) {
             MemorySegment values = la.buffer("values", size);
             MemorySegment vectors = la.buffer("vectors", size * size);
-            la.symmetricEigen(size, copyOfGram(), values, vectors);
+            la.symmetricEigen(size, square(gram, room, size), values, vectors);
             long found = Math.min(rank, size);
             double kept = 0;
             for (long i = 0; i < found; i++) {
@@ -859,12 +1237,15 @@ public final class Svd implements AutoCloseable {
             left = total - kept;
             MemorySegment w = la.buffer("w", found * cols);
             MemorySegment lefts = la.buffer("z", found * rows);
-            la.multiply(View.of(vectors, size), false, View.of(z, cols), false, w, found, cols, size);
-            la.multiply(View.of(vectors, size), false, View.of(q, rows), false, lefts, found, rows, size);
+            la.multiply(View.of(vectors, size), false, new View(type, z, cols), false, w, found, cols, size);
+            la.multiply(View.of(vectors, size), false, new View(type, q, rows), false, lefts, found, rows, size);
             double threshold = type == DType.F32 ? 1e-7 : 4 * 0x1p-53 * size;
             double negligible = Math.max(0x1p-1000, threshold * threshold * Math.max(0, values.getAtIndex(JAVA_DOUBLE, 0)));
             double tolerance = type == DType.F32 ? 1e-8 : 8 * 0x1p-53 * Math.sqrt(cols);
-            rotate(found, w, cols, lefts, rows, tolerance, negligible);
+            // Eigenvectors of a Gram matrix are accurate relative to the largest.
+            if (type == DType.F64 || values.getAtIndex(JAVA_DOUBLE, found - 1) < 1e-6 * values.getAtIndex(JAVA_DOUBLE, 0)) {
+                rotate(found, w, cols, lefts, rows, tolerance, negligible);
+            }
             finish(type, found, w, cols, lefts, rows, false, null, negligible, exponent, rows, cols, found, u, s, vt);
             return found;
         }
@@ -872,13 +1253,15 @@ public final class Svd implements AutoCloseable {
 
     // ---- certificate ----
 
+    /** @param excess an estimate of how much of the error is not the rank's, or NaN */
     private Certificate measure(View a, long rows, long cols, long rank, MemorySegment u, MemorySegment s, MemorySegment vt,
-            double known, double bound, double norm, Options options) {
+            double known, double bound, double excess, int exponent, double norm, Options options) {
         if (!options.certify) {
-            return new Certificate(rank, norm, known, bound, Double.NaN, Double.NaN);
+            return new Certificate(rank, norm, known, bound, Math.max(0, known - excess), Double.NaN, Double.NaN);
         }
-        Certificate c = certify(a, rows, cols, rank, u, s, vt);
-        return new Certificate(rank, c.norm, c.error, Math.min(bound, c.error), c.left, c.right);
+        Certificate c = certify(a, rows, cols, rank, u, s, vt, exponent, norm);
+        double least = Math.min(bound, c.error);
+        return new Certificate(rank, c.norm, c.error, least, Math.max(least, c.error - excess), c.left, c.right);
     }
 
     /**
@@ -894,10 +1277,68 @@ public final class Svd implements AutoCloseable {
         need("u", u, type, rows, rank);
         need("s", s, type, 1, rank);
         need("vt", vt, type, rank, cols);
-        if (rows == 0 || cols == 0) {
-            return new Certificate(0, 0, 0, 0, 0, 0);
-        }
         int exponent = exponent(a, rows, cols);
+        return certify(a, rows, cols, rank, u, s, vt, exponent, Math.sqrt(sum(la.buffer("sums", rows), rows)));
+    }
+
+    /**
+     * @param exponent entries times 2^-exponent have squares that f64 holds
+     * @param norm of A, which an F32 matrix will not have measured again
+     */
+    private Certificate certify(View a, long rows, long cols, long rank, MemorySegment u, MemorySegment s, MemorySegment vt,
+            int exponent, double norm) {
+        if (rows == 0 || cols == 0) {
+            return new Certificate(0, 0, 0, 0, 0, 0, 0);
+        }
+        double error = 0;
+        boolean single = a.type() == DType.F32 && rows * cols * rank >= LARGE;
+        if (single) {
+            error = residual(a, rows, cols, rank, u, s, vt, exponent);
+        }
+        if (!single || error < SINGLE * norm) {
+            double[] both = accurately(a, rows, cols, rank, u, s, vt, exponent);
+            norm = both[0];
+            error = both[1];
+        }
+        return new Certificate(rank, norm, error, 0, Double.NaN, orthogonality(new View(a.type(), u, rank), true, rank, rows),
+                orthogonality(new View(a.type(), vt, cols), false, rank, cols));
+    }
+
+    /** ||A - U S Vt||_F with products in f32. */
+    private double residual(View a, long rows, long cols, long rank, MemorySegment u, MemorySegment s, MemorySegment vt,
+            int exponent) {
+        double factor = Math.scalb(1.0, -exponent);
+        MemorySegment values = la.buffer("certified values", Math.max(1, rank));
+        for (long i = 0; i < rank; i++) {
+            values.setAtIndex(JAVA_DOUBLE, i, -factor * value(DType.F32, s, i));
+        }
+        MemorySegment right = la.buffer("scaled vt", Math.max(1, rank * cols));
+        la.copy(new View(DType.F32, vt, cols), rank, cols, new View(DType.F32, right, cols), false, 1, MemorySegment.NULL,
+                values);
+        long strip = Math.clamp((8L << 20) / 4 / cols, 1, Math.min(rows, 512));
+        MemorySegment own = la.buffer("differences", strip * cols);
+        MemorySegment sums = la.buffer("difference sums", rows);
+        MemorySegment largest = la.buffer("difference largest", rows);
+        try (Gemm gemm = new Gemm(new Gemm.Spec(DType.F32, Gemm.Form.AB, strip, cols, rank, rank, cols, cols, true), workers)) {
+            gemm.pack(right);
+            for (long first = 0; first < rows; first += strip) {
+                long count = Math.min(strip, rows - first);
+                View part = new View(DType.F32, own, cols);
+                la.copy(new View(DType.F32, a.data().asSlice(DType.F32.bytes(first * a.stride())), a.stride()), count, cols, part,
+                        false, factor, MemorySegment.NULL, MemorySegment.NULL);
+                long start = System.nanoTime();
+                gemm.multiply(count, u.asSlice(DType.F32.bytes(first * rank)), own);
+                la.productSince(start);
+                la.rowNorms(part, count, cols, LinearAlgebra.at(sums, first), LinearAlgebra.at(largest, first));
+            }
+        }
+        return Math.scalb(Math.sqrt(sum(sums, rows)), exponent);
+    }
+
+    /** ||A||_F and ||A - U S Vt||_F with products in f64. */
+    private double[] accurately(View a, long rows, long cols, long rank, MemorySegment u, MemorySegment s, MemorySegment vt,
+            int exponent) {
+        DType type = a.type();
         double down = Math.scalb(1.0, -exponent / 2);
         double rest = Math.scalb(1.0, -(exponent - exponent / 2));
         // The right factor, times the singular values, both scaled.
@@ -930,15 +1371,7 @@ public final class Svd implements AutoCloseable {
                         LinearAlgebra.at(largest, first), worker);
             }
         });
-        double error = 0;
-        double norm = 0;
-        for (long i = 0; i < rows; i++) {
-            error += sums.getAtIndex(JAVA_DOUBLE, i);
-            norm += norms.getAtIndex(JAVA_DOUBLE, i);
-        }
-        return new Certificate(rank, Math.scalb(Math.sqrt(norm), exponent), Math.scalb(Math.sqrt(error), exponent), 0,
-                orthogonality(new View(type, u, rank), true, rank, rows),
-                orthogonality(new View(type, vt, cols), false, rank, cols));
+        return new double[] {Math.scalb(Math.sqrt(sum(norms, rows)), exponent), Math.scalb(Math.sqrt(sum(sums, rows)), exponent)};
     }
 
     private double orthogonality(View x, boolean columns, long rank, long length) {

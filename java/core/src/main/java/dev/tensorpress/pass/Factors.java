@@ -154,8 +154,8 @@ final class Factors {
     /** By Eckart and Young the spectrum says what the least error is. */
     private static Certificate bounded(Certificate c, Spectrum spectrum) {
         double bound = Math.sqrt(Math.max(0, spectrum.lost(c.rank()) - Spectrum.ACCURACY) * spectrum.squares());
-        return new Certificate(c.rank(), c.norm(), c.error(), Math.min(Math.max(bound, c.bound()), c.error()), c.left(),
-                c.right());
+        double best = Math.min(Math.max(bound, c.bound()), c.error());
+        return new Certificate(c.rank(), c.norm(), c.error(), best, best, c.left(), c.right());
     }
 
     private static void cutOff(Svd svd, View view, Matrix m, long r, MemorySegment u, MemorySegment s,

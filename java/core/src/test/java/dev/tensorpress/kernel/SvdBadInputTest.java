@@ -87,8 +87,8 @@ class SvdBadInputTest {
                 String m = assertThrows(IllegalArgumentException.class,
                         () -> svd.truncated(a, size[0], size[1], 1, Options.DEFAULT, u, s, vt)).getMessage();
                 assertEquals("the rank must be in 1 .. 0, but is 1", m);
-                assertEquals(new Certificate(0, 0, 0, 0, 0, 0), svd.truncatedByError(a, size[0], size[1], 0.1, 0, Options.DEFAULT, u, s, vt));
-                assertEquals(new Certificate(0, 0, 0, 0, 0, 0), svd.certify(a, size[0], size[1], 0, u, s, vt));
+                assertEquals(new Certificate(0, 0, 0, 0, 0, 0, 0), svd.truncatedByError(a, size[0], size[1], 0.1, 0, Options.DEFAULT, u, s, vt));
+                assertEquals(new Certificate(0, 0, 0, 0, 0, 0, 0), svd.certify(a, size[0], size[1], 0, u, s, vt));
                 assertEquals(0, algebra.sumOfSquares(a, size[0], size[1]));
             }
             svd.batch(a, 0, 63, 9, 7, u, s, vt);

@@ -540,6 +540,107 @@ class SvdTest {
         }
     }
 
+    /** ||A - Q Q^T A||_F for the space that two power iterations on as many Gaussian vectors find (Halko, Martinsson and Tropp). */
+    private static double plainPowerIteration(double[][] a, int rank, Random r) {
+        double[][] at = transpose(a);
+        double[][] q = gaussian(rank, at.length, r);
+        for (int i = 0; i < 2; i++) {
+            q = orthonormal(times(a, q));
+            q = orthonormal(times(at, q));
+        }
+        q = orthonormal(times(a, q));
+        double left = 0;
+        for (double[] row : a) {
+            left += dot(row, row);
+        }
+        for (double[] row : times(at, q)) {
+            left -= dot(row, row);
+        }
+        return Math.sqrt(Math.max(0, left));
+    }
+
+    /** Rows of (A X)^T from the rows of X^T. */
+    private static double[][] times(double[][] a, double[][] x) {
+        double[][] y = new double[x.length][a.length];
+        for (int i = 0; i < x.length; i++) {
+            for (int j = 0; j < a.length; j++) {
+                y[i][j] = dot(a[j], x[i]);
+            }
+        }
+        return y;
+    }
+
+    private static double[][] orthonormal(double[][] x) {
+        for (int i = 0; i < x.length; i++) {
+            for (int pass = 0; pass < 2; pass++) {
+                for (int k = 0; k < i; k++) {
+                    double along = dot(x[i], x[k]);
+                    for (int j = 0; j < x[i].length; j++) {
+                        x[i][j] -= along * x[k][j];
+                    }
+                }
+            }
+            double length = Math.sqrt(dot(x[i], x[i]));
+            for (int j = 0; j < x[i].length; j++) {
+                x[i][j] /= length;
+            }
+        }
+        return x;
+    }
+
+    private static double dot(double[] x, double[] y) {
+        double sum = 0;
+        for (int i = 0; i < x.length; i++) {
+            sum += x[i] * y[i];
+        }
+        return sum;
+    }
+
+    @Test
+    void largeTruncatedDecompositionsAreNoWorseThanPowerIteration() {
+        Random r = new Random(SEED);
+        int rows = 1100;
+        int cols = 1000;
+        int rank = 64;
+        // In the last one more singular values coincide than a block is wide: the bound still has to hold.
+        DoubleUnaryOperator[] spectra = {null, i -> 1.0 / (i + 1), i -> Math.pow(0.97, i), i -> i < 40 ? 2 - 0.01 * i : 0,
+            i -> i < 64 ? 1 - 0.001 * i : 1e-3, i -> i < 100 ? 3 : 1};
+        for (int k = 0; k < spectra.length; k++) {
+            double[][] a = spectra[k] == null ? gaussian(rows, cols, r) : withSpectrum(rows, cols, spectra[k], r);
+            Case c = new Case(DType.F32, a, cols, 3);
+            double best = 0;
+            if (spectra[k] == null) {
+                c.full(svd);
+                for (int i = rank; i < cols; i++) {
+                    best += c.value(i) * c.value(i);
+                }
+            } else {
+                for (int i = rank; i < cols; i++) {
+                    best += spectra[k].applyAsDouble(i) * spectra[k].applyAsDouble(i);
+                }
+            }
+            best = Math.sqrt(best);
+            c.results(rank);
+            Certificate got = svd.truncated(c.view, rows, cols, rank, Options.DEFAULT, c.u, c.s, c.vt);
+            String what = "spectrum " + k + " best " + best + ": " + got;
+            double rounding = 1e-5 * got.norm();
+            assertEquals(c.residual(), got.error(), 1e-5 * got.error() + 1e-3 * rounding, what);
+            assertEquals(c.orthogonality(true), got.left(), 1e-3 * got.left() + 1e-9, what);
+            assertTrue(got.left() <= 1e-5 && got.right() <= 1e-5, what);
+            assertTrue(k == 5 || got.error() <= plainPowerIteration(c.a, rank, r) + rounding, what);
+            assertTrue(got.error() <= (k == 5 ? 1.06 : 1.03) * best + rounding, what);
+            assertTrue(got.bound() <= best + rounding, what);
+            assertTrue(k != 0 || got.bound() >= 0.95 * best, what);
+            assertTrue(k > 1 || Math.abs(got.optimum() - best) <= 0.02 * best, what);
+            byte[] results = c.bytes();
+            assertEquals(got, svdOfOne.truncated(c.view, rows, cols, rank, Options.DEFAULT, c.u, c.s, c.vt));
+            assertArrayEquals(results, c.bytes());
+            Certificate quick = svd.truncated(c.view, rows, cols, rank, new Options(0, 3, 0.015, false), c.u, c.s, c.vt);
+            assertArrayEquals(results, c.bytes());
+            assertEquals(got.error(), quick.error(), 1e-2 * got.error() + 1e-3 * c.norm(), what);
+        }
+    }
+
     @Test
     void truncatedByErrorKeepsTheBound() {
         Random r = new Random(SEED);

@@ -276,7 +276,7 @@ final class LowRankModelTest {
         String json = r.toJson();
         try (JsonParser p = new JsonFactory().createParser(json)) {
             List<String> wanted = List.of("of", "rank", "rankOf", "energy", "bytes", "certificate", "norm", "residual", "bound",
-                    "nearness", "leftOrthogonality", "rightOrthogonality");
+                    "optimum", "nearness", "leftOrthogonality", "rightOrthogonality");
             int at = -1;
             while (p.nextToken() != null) {
                 if ("lowRank".equals(p.currentName()) && at < 0 && p.currentToken().isStructStart()) {
