@@ -3,6 +3,7 @@
 
 #include "core/dispatch.h"
 #include "core/kernels.h"
+#include "core/sha256.h"
 #include "support.h"
 
 static guarded in_memory, out_memory;
@@ -69,6 +70,78 @@ static void check_stream_read(void) {
     CHECK(tp_stream_read(NULL, 0, &sum) == TP_OK && sum == 0, "nothing");
 }
 
+/* Messages of FIPS 180-4's examples, and one of a million bytes. */
+static void check_sha256_examples(void) {
+    static char million[1000000];
+    memset(million, 'a', sizeof million);
+    const struct {
+        const char *text;
+        int64_t n;
+        const char *digest;
+    } cases[] = {
+        {"", 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        {"abc", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56,
+         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+        {million, sizeof million, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"}};
+    for (int c = 0; c < 4; c++) {
+        tp_sha256 hash;
+        uint8_t digest[32];
+        char hex[65];
+        CHECK(tp_sha256_start(&hash) == TP_OK && tp_sha256_update(&hash, NULL, cases[c].text, cases[c].n) == TP_OK
+                  && tp_sha256_finish(&hash, digest) == TP_OK, "status of example %d", c);
+        for (int i = 0; i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+        CHECK(strcmp(hex, cases[c].digest) == 0, "example %d: %s", c, hex);
+    }
+}
+
+/* However a message is cut, beside whatever other message, with or without the processor's instructions. */
+static void check_sha256(void) {
+    const int found = tp_use_sha(TP_TIER_AVX2);
+    printf("test_core: instructions for SHA-256 %s\n", found ? "run" : "SKIPPED: not on this machine");
+    for (int64_t n = 0; n < 400; n++) {
+        uint8_t *in = guarded_input(&in_memory, (size_t)n, n % 3 != 0, (int)random_below(8));
+        for (int64_t i = 0; i < n; i++) in[i] = (uint8_t)random_bits();
+        const int64_t cut = random_below(n + 1);
+        uint8_t want[2][32], digest[2][32];
+        for (int run = 0; run < 3; run++) { /* the plain variant in one piece is what the others are compared with */
+            tp_sha_state = run == 2 ? found : 0;
+            test_use_tier(run == 2 ? test_tiers - 1 : TP_TIER_REF);
+            tp_sha256 whole, tail;
+            tp_sha256_start(&whole);
+            tp_sha256_start(&tail);
+            if (run == 0) {
+                tp_sha256_update(&whole, NULL, in, n);
+                tp_sha256_update(&tail, NULL, in + cut, n - cut);
+                tp_sha256_finish(&whole, want[0]);
+                tp_sha256_finish(&tail, want[1]);
+                continue;
+            }
+            tp_sha256_update(&whole, NULL, in, cut);
+            for (int64_t at = cut, step; at < n; at += step) {
+                step = 1 + random_below(n - at);
+                CHECK(tp_sha256_update(&whole, &tail, in + at, step) == TP_OK, "status");
+            }
+            tp_sha256_finish(&whole, digest[0]);
+            tp_sha256_finish(&tail, digest[1]);
+            CHECK(memcmp(want, digest, sizeof want) == 0, "run %d: %lld bytes, cut at %lld", run, (long long)n,
+                  (long long)cut);
+        }
+    }
+    tp_sha_state = 0;
+    check_sha256_examples();
+    tp_sha_state = found;
+    check_sha256_examples();
+    tp_sha256 hash;
+    uint8_t digest[32];
+    CHECK(tp_sha256_start(NULL) == TP_ERR_ARGUMENT && tp_sha256_start(&hash) == TP_OK, "null hash");
+    CHECK(tp_sha256_update(NULL, NULL, digest, 1) == TP_ERR_ARGUMENT, "null hash");
+    CHECK(tp_sha256_update(&hash, NULL, NULL, 1) == TP_ERR_ARGUMENT, "null input");
+    CHECK(tp_sha256_update(&hash, NULL, digest, -1) == TP_ERR_SHAPE, "negative size");
+    CHECK(tp_sha256_update(&hash, &hash, NULL, 0) == TP_OK, "nothing");
+    CHECK(tp_sha256_finish(&hash, NULL) == TP_ERR_ARGUMENT && tp_sha256_finish(NULL, digest) == TP_ERR_ARGUMENT, "null");
+}
+
 int main(void) {
     test_start("test_core");
     in_memory = guarded_new(1 << 16);
@@ -80,5 +153,6 @@ int main(void) {
               "%s of tier %s", #name, tp_tier_name(tier));                                                            \
     check_##name();
     TP_CORE_KERNELS(VARIANTS)
+    check_sha256();
     return test_end();
 }

@@ -31,6 +31,8 @@ int main(int argc, char **argv) {
     tp_error error;
     int64_t row, col;
     uint64_t sum;
+    tp_sha256 hash = {0};
+    uint8_t digest[32];
     const tp_product product = {.a = {.rows = 1, .cols = 1, .stride = 1, .type = TP_F32, .layout = TP_SPARSE_CSR32},
                                 .n = 1, .b_stride = 1, .out_stride = 1};
     const int64_t offsets[2] = {0, 1};
@@ -88,6 +90,8 @@ int main(int argc, char **argv) {
     EXPECT(tp_gemm_int8(&g, &affine, 0, 1, 0, 1, &byte, packed, &out, block));
     EXPECT(tp_stream_narrow(&x, 1, &byte));
     EXPECT(tp_stream_read(&x, 4, &sum));
+    EXPECT(tp_sha256_update(&hash, NULL, &x, 4));
+    EXPECT(tp_sha256_finish(&hash, digest));
     /* The svd family on matrices of one element. */
     const tp_copying copying = {1, 1, 1, 1, TP_F64, TP_F64, 0, 1};
     const tp_multiplication multiplication = {1, 1, 1, 1, 1, 1, TP_F64, TP_F64, 0, 0, 0, 1, 0};

@@ -107,6 +107,28 @@ TP_API const char *tp_tier_name(tp_tier tier);
  */
 TP_API tp_status tp_stream_narrow(const float *in, int64_t n, uint8_t *out);
 
+/*
+ * SHA-256 (FIPS 180-4) of bytes that come in pieces. Between calls a caller only keeps the struct; its fields are for this
+ * library.
+ */
+typedef struct tp_sha256 {
+    uint32_t state[8];
+    uint64_t n_bytes;   /* so far; the last n_bytes % 64 of them wait in block */
+    uint8_t block[64];
+} tp_sha256;
+
+/* Starts over. */
+TP_API tp_status tp_sha256_start(tp_sha256 *hash);
+
+/*
+ * Takes the next n_bytes of the message. With `other` not null they are part of a second message as well, which may have begun
+ * elsewhere: a processor with instructions for SHA-256 hashes two messages in little more time than one.
+ */
+TP_API tp_status tp_sha256_update(tp_sha256 *hash, tp_sha256 *other, const void *in, int64_t n_bytes);
+
+/* The digest, 32 bytes. The struct has to be started before it is used again. */
+TP_API tp_status tp_sha256_finish(tp_sha256 *hash, uint8_t *digest);
+
 /* Reads n_bytes and leaves the xor of their 64-bit words (the tail zero-extended) in *out: the speed of reading. */
 TP_API tp_status tp_stream_read(const void *in, int64_t n_bytes, uint64_t *out);
 

@@ -5,6 +5,7 @@
 
 _Atomic int tp_tier_state = TP_TIER_UNDECIDED;
 _Atomic int tp_vnni_state = TP_VNNI_UNDECIDED;
+_Atomic int tp_sha_state = TP_SHA_UNDECIDED;
 
 const char *tp_tier_name(tp_tier tier) {
     switch (tier) {
@@ -49,4 +50,13 @@ bool tp_use_vnni(void) {
         atomic_store_explicit(&tp_vnni_state, state, memory_order_relaxed);
     }
     return state;
+}
+
+bool tp_use_sha(tp_tier tier) {
+    int state = atomic_load_explicit(&tp_sha_state, memory_order_relaxed);
+    if (state == TP_SHA_UNDECIDED) {
+        state = tp_detect_sha();
+        atomic_store_explicit(&tp_sha_state, state, memory_order_relaxed);
+    }
+    return tier > TP_TIER_REF && state;
 }

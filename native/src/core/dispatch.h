@@ -28,4 +28,15 @@ bool tp_use_vnni(void);
 enum { TP_VNNI_UNDECIDED = -1 };
 extern _Atomic int tp_vnni_state;
 
+/*
+ * Whether SHA-256 uses the processor's instructions for it, on any tier above the portable one. The digest is the same, so this
+ * is no tier either.
+ */
+bool tp_detect_sha(void);
+bool tp_use_sha(tp_tier tier);
+
+/* TP_SHA_UNDECIDED, 0 or 1. Only dispatch.c writes it, and tests that switch it off. */
+enum { TP_SHA_UNDECIDED = -1 };
+extern _Atomic int tp_sha_state;
+
 #endif

@@ -27,7 +27,13 @@ bool tp_detect_vnni(void) {
     uint32_t a, b, c, d;
     return tp_detect_tier() == TP_TIER_AVX512 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_AVX512VNNI);
 }
+
+bool tp_detect_sha(void) {
+    uint32_t a, b, c, d;
+    return tp_detect_tier() > TP_TIER_REF && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA);
+}
 #else
 tp_tier tp_detect_tier(void) { return TP_TIER_REF; }
 bool tp_detect_vnni(void) { return false; }
+bool tp_detect_sha(void) { return false; }
 #endif

@@ -674,6 +674,190 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_sha256_start {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_sha256_start");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_sha256_start(tp_sha256 *hash)
+     * }
+     */
+    public static FunctionDescriptor tp_sha256_start$descriptor() {
+        return tp_sha256_start.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_sha256_start(tp_sha256 *hash)
+     * }
+     */
+    public static MethodHandle tp_sha256_start$handle() {
+        return tp_sha256_start.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_sha256_start(tp_sha256 *hash)
+     * }
+     */
+    public static MemorySegment tp_sha256_start$address() {
+        return tp_sha256_start.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_sha256_start(tp_sha256 *hash)
+     * }
+     */
+    public static int tp_sha256_start(MemorySegment hash) {
+        var mh$ = tp_sha256_start.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_sha256_start", hash);
+            }
+            return (int)mh$.invokeExact(hash);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_sha256_update {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_sha256_update");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_sha256_update(tp_sha256 *hash, tp_sha256 *other, const void *in, int64_t n_bytes)
+     * }
+     */
+    public static FunctionDescriptor tp_sha256_update$descriptor() {
+        return tp_sha256_update.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_sha256_update(tp_sha256 *hash, tp_sha256 *other, const void *in, int64_t n_bytes)
+     * }
+     */
+    public static MethodHandle tp_sha256_update$handle() {
+        return tp_sha256_update.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_sha256_update(tp_sha256 *hash, tp_sha256 *other, const void *in, int64_t n_bytes)
+     * }
+     */
+    public static MemorySegment tp_sha256_update$address() {
+        return tp_sha256_update.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_sha256_update(tp_sha256 *hash, tp_sha256 *other, const void *in, int64_t n_bytes)
+     * }
+     */
+    public static int tp_sha256_update(MemorySegment hash, MemorySegment other, MemorySegment in, long n_bytes) {
+        var mh$ = tp_sha256_update.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_sha256_update", hash, other, in, n_bytes);
+            }
+            return (int)mh$.invokeExact(hash, other, in, n_bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_sha256_finish {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_sha256_finish");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_sha256_finish(tp_sha256 *hash, uint8_t *digest)
+     * }
+     */
+    public static FunctionDescriptor tp_sha256_finish$descriptor() {
+        return tp_sha256_finish.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_sha256_finish(tp_sha256 *hash, uint8_t *digest)
+     * }
+     */
+    public static MethodHandle tp_sha256_finish$handle() {
+        return tp_sha256_finish.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_sha256_finish(tp_sha256 *hash, uint8_t *digest)
+     * }
+     */
+    public static MemorySegment tp_sha256_finish$address() {
+        return tp_sha256_finish.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_sha256_finish(tp_sha256 *hash, uint8_t *digest)
+     * }
+     */
+    public static int tp_sha256_finish(MemorySegment hash, MemorySegment digest) {
+        var mh$ = tp_sha256_finish.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_sha256_finish", hash, digest);
+            }
+            return (int)mh$.invokeExact(hash, digest);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_stream_read {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,

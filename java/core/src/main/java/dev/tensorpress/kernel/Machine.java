@@ -30,6 +30,11 @@ public final class Machine {
         return Kernels.tp_version().getString(0);
     }
 
+    /** Version of the interface between the native library and this one. */
+    public static int abi() {
+        return Kernels.tp_abi_version();
+    }
+
     /**
      * Instruction-set tier that kernels use: ref, avx2 or avx512.
      *

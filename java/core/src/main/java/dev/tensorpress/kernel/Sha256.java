@@ -1,0 +1,52 @@
+package dev.tensorpress.kernel;
+
+import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.bindings.tp_sha256;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.HexFormat;
+
+/**
+ * SHA-256 of bytes off-heap that come in pieces. That of the JVM is fast only with the second compiler, and copies such bytes to
+ * the heap.
+ */
+public final class Sha256 {
+    private static final int DIGEST = 32;
+
+    static {
+        dev.tensorpress.internal.NativeLibrary.load();
+    }
+
+    private final MemorySegment state;
+    private final MemorySegment digest;
+
+    /** @param arena that the state is in; with it, this object dies */
+    public Sha256(Arena arena) {
+        state = arena.allocate(tp_sha256.layout());
+        digest = arena.allocate(DIGEST);
+        start();
+    }
+
+    private void start() {
+        Quantize.check("tp_sha256_start", Kernels.tp_sha256_start(state));
+    }
+
+    /** The next bytes of the message. */
+    public void update(MemorySegment bytes) {
+        update(null, bytes);
+    }
+
+    /** The next bytes of this message, and of {@code other}, if it is not null; which takes hardly longer than of one. */
+    public void update(Sha256 other, MemorySegment bytes) {
+        Quantize.check("tp_sha256_update", Kernels.tp_sha256_update(state, other == null ? MemorySegment.NULL : other.state,
+                bytes, bytes.byteSize()));
+    }
+
+    /** The digest in hexadecimal. Another message begins. */
+    public String finish() {
+        Quantize.check("tp_sha256_finish", Kernels.tp_sha256_finish(state, digest));
+        start();
+        return HexFormat.of().formatHex(digest.toArray(ValueLayout.JAVA_BYTE));
+    }
+}
