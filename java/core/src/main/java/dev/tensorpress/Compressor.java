@@ -1,8 +1,10 @@
 package dev.tensorpress;
 
-import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Buffers;
+import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
@@ -27,7 +29,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import jdk.jfr.FlightRecorder;
 
 /**
  * Compresses one model. Open it, {@link #plan} as often as you like, {@link #compress}, close it. Not thread-safe.
@@ -40,6 +41,9 @@ import jdk.jfr.FlightRecorder;
  * }</pre>
  */
 public final class Compressor implements AutoCloseable {
+    /** The part of the memory that is for weights as they are read for surveys; a buffer's worth there always is. */
+    private static final int SHARE_OF_HELD = 2;
+
     private final Model model;
     private final Options options;
     /** Of weights that a plan decomposed: the next plan needs them as well. */
@@ -49,39 +53,56 @@ public final class Compressor implements AutoCloseable {
      * @param threads that kernels spread over; 0 for all processors
      * @param allowLinks external data may lie behind links
      * @param overwrite an existing output may be replaced
+     * @param resume what an interrupted compression left is used; only for formats written in steps
+     * @param memory bytes of buffers and working memory at most, as far as single weights allow; only for formats that stream
+     * @param shardSize bytes of tensors that a file holds at most; only for formats in several files
      * @param roles by glob over names of weights, in order: the first that fits counts, before what the reader finds; only
      *     for formats without a graph
      * @param progress told about each weight, or null
      */
-    public record Options(int threads, boolean allowLinks, boolean overwrite, Map<String, Role> roles,
-            ProgressListener progress) {
-        public static final Options DEFAULT = new Options(0, false, false, Map.of(), null);
+    public record Options(int threads, boolean allowLinks, boolean overwrite, boolean resume, long memory, long shardSize,
+            Map<String, Role> roles, ProgressListener progress) {
+        public static final Options DEFAULT = new Options(0, false, false, false, Destination.DEFAULT_MEMORY,
+                Destination.DEFAULT_SHARD_SIZE, Map.of(), null);
 
         public Options {
             roles = Collections.unmodifiableMap(new LinkedHashMap<>(roles));
             if (threads < 0) {
                 throw new IllegalArgumentException("threads must not be negative, but is " + threads);
             }
+            Destination.checkSizes(memory, shardSize);
         }
 
         public Options threads(int threads) {
-            return new Options(threads, allowLinks, overwrite, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
         }
 
         public Options allowLinks(boolean allowLinks) {
-            return new Options(threads, allowLinks, overwrite, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
         }
 
         public Options overwrite(boolean overwrite) {
-            return new Options(threads, allowLinks, overwrite, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
+        }
+
+        public Options resume(boolean resume) {
+            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
+        }
+
+        public Options memory(long memory) {
+            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
+        }
+
+        public Options shardSize(long shardSize) {
+            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
         }
 
         public Options roles(Map<String, Role> roles) {
-            return new Options(threads, allowLinks, overwrite, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
         }
 
         public Options progress(ProgressListener progress) {
-            return new Options(threads, allowLinks, overwrite, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
         }
     }
 
@@ -138,6 +159,7 @@ public final class Compressor implements AutoCloseable {
      *
      * @throws UnsupportedRequestException if the format has no such target or option
      * @throws dev.tensorpress.pass.NonFiniteWeightException if a weight that has to be seen holds NaN or infinity
+     * @throws java.io.UncheckedIOException if a weight that has to be seen cannot be read
      */
     public Plan plan(Recipe recipe) {
         Target target = model.target(recipe.target(), recipe.options());
@@ -176,7 +198,7 @@ public final class Compressor implements AutoCloseable {
                 forms.put(entry.weight(), entry.form());
             }
         }
-        return new Plan(recipe, target, List.copyOf(entries), model.bytes(), target.size(forms));
+        return new Plan(recipe, target, List.copyOf(entries), model.bytes(), target.size(forms, options.shardSize));
     }
 
     /** A weight on its way into a plan. */
@@ -221,7 +243,8 @@ public final class Compressor implements AutoCloseable {
         if (steps.isEmpty()) {
             return;
         }
-        try (Workers workers = new Workers(options.threads); Workspace workspace = new Workspace(spectra)) {
+        try (Workers workers = new Workers(options.threads);
+                Workspace workspace = new Workspace(spectra, model, Math.max(Buffers.CHUNK, options.memory / SHARE_OF_HELD))) {
             for (Recipe.Step step : steps) {
                 List<Weight> weights = new ArrayList<>();
                 for (Candidate c : candidates) {
@@ -344,75 +367,50 @@ public final class Compressor implements AutoCloseable {
      * Does what the plan says and writes the result, whole or not at all.
      *
      * @param plan of this compressor
+     * @param out a file, or a folder where the plan's target writes one
      * @throws FileAlreadyExistsException if {@code out} exists and {@link Options#overwrite} is not set
-     * @throws IllegalArgumentException if {@code out} is the model itself or one of its data files
+     * @throws IllegalArgumentException if {@code out} is the model itself, one of its data files, or a folder around them
      * @throws dev.tensorpress.pass.NonFiniteWeightException if a weight to be compressed holds NaN or infinity
      * @throws IOException if writing fails; an older output is then as it was
      */
     public Report compress(Plan plan, Path out) throws IOException {
         long start = System.nanoTime();
-        checkOutput(out);
-        Map<Weight, Plan.Entry> planned = new LinkedHashMap<>();
-        Map<Weight, Form> forms = new LinkedHashMap<>();
-        for (Plan.Entry e : plan.entries()) {
-            if (e.compressed()) {
-                planned.put(e.weight(), e);
-                forms.put(e.weight(), e.form());
-            }
-        }
-        List<Report.Entry> entries = new ArrayList<>();
+        checkOutput(plan, out);
+        Map<String, String> provenance = Map.of("recipe", RecipeYaml.write(plan.recipe()), "tool", Machine.version(), "kernels",
+                Integer.toString(Machine.abi()));
+        List<Report.Entry> entries;
         Set<Path> files;
-        try (Workers workers = new Workers(options.threads); Workspace workspace = new Workspace(spectra)) {
-            files = plan.target().write(forms, (weight, form) -> {
-                Plan.Entry entry = planned.get(weight);
-                tell(entries.size(), planned.size(), entry);
-                long began = System.nanoTime();
-                Encoding encoding = new Encoding.Dense(weight.tensor());
-                for (int i = 0; i < entry.steps().size(); i++) {
-                    encoding = entry.steps().get(i).pass()
-                            .apply(weight, encoding, entry.forms().get(i), workspace, workers);
-                }
-                Report.Entry done = Measure.error(entry, encoding, workspace, workers, began);
-                entries.add(done);
-                // Asked here: loading the event's class is what start-up would notice.
-                if (FlightRecorder.isInitialized()) {
-                    WeightEvent.record(done);
-                }
-                if (entries.size() == planned.size()) {
-                    tell(planned.size(), planned.size(), null);
-                }
-                return encoding;
-            }, out);
+        try (Encoder encoder = new Encoder(plan, options, spectra)) {
+            files = plan.target().write(plan.forms(), encoder, new Destination(out, options.overwrite, options.resume,
+                    options.memory, options.shardSize, provenance));
+            entries = encoder.entries();
         }
         long after = 0;
         for (Path file : files) {
             after += Files.size(file);
         }
-        return new Report(plan, out, List.copyOf(files), List.copyOf(entries), plan.bytesBefore(), after,
-                System.nanoTime() - start);
+        return new Report(plan, out, List.copyOf(files), entries, plan.bytesBefore(), after, System.nanoTime() - start);
     }
 
-    private void tell(int index, int count, Plan.Entry entry) {
-        if (options.progress != null) {
-            options.progress.progress(index, count, entry);
+    private void checkOutput(Plan plan, Path out) throws IOException {
+        if (!Files.exists(out)) {
+            return;
         }
-    }
-
-    private void checkOutput(Path out) throws IOException {
-        if (Files.exists(out)) {
-            List<Path> inputs = new ArrayList<>(model.files());
-            inputs.addAll(model.companions());
-            for (Path input : inputs) {
-                if (Files.isSameFile(out, input)) {
-                    throw new IllegalArgumentException(out + " is the model itself; write to another file");
-                }
+        boolean folder = Files.isDirectory(out);
+        if (folder && !plan.target().writesFolder()) {
+            throw new IllegalArgumentException(out + " is a folder; name a file in it");
+        }
+        List<Path> inputs = new ArrayList<>(model.files());
+        inputs.addAll(model.companions());
+        Path whole = out.toRealPath();
+        for (Path input : inputs) {
+            if (folder ? input.toAbsolutePath().normalize().startsWith(out.toAbsolutePath().normalize())
+                    || input.toRealPath().startsWith(whole) : Files.isSameFile(out, input)) {
+                throw new IllegalArgumentException(out + " is the model itself; write to another " + (folder ? "folder" : "file"));
             }
-            if (Files.isDirectory(out)) {
-                throw new IllegalArgumentException(out + " is a folder; name a file in it");
-            }
-            if (!options.overwrite) {
-                throw new FileAlreadyExistsException(out.toString(), null, "exists; it is replaced only when asked to (--force)");
-            }
+        }
+        if (!options.overwrite) {
+            throw new FileAlreadyExistsException(out.toString(), null, "exists; it is replaced only when asked to (--force)");
         }
     }
 

@@ -5,6 +5,7 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Weight;
 import dev.tensorpress.pass.PruneChoice;
 import dev.tensorpress.pass.Workspace;
 import dev.tensorpress.tensor.DType;
@@ -17,8 +18,10 @@ import java.lang.foreign.MemorySegment;
 final class Measure {
     private Measure() {}
 
-    static Report.Entry error(Plan.Entry planned, Encoding encoding, Workspace workspace, Workers workers, long began) {
-        Tensor original = planned.weight().tensor();
+    /** @param weight the planned one, or rows of it */
+    static Report.Entry error(Plan.Entry planned, Weight weight, Encoding encoding, Workspace workspace, Workers workers,
+            long began) {
+        Tensor original = weight.tensor();
         Encoding values = encoding;
         Report.Sparsity sparsity = null;
         // Casts, since a switch over patterns links at run time, which start-up would notice.

@@ -3,7 +3,9 @@ package dev.tensorpress;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 
 /**
  * What a recipe would do to a model, before any work.
@@ -42,6 +44,17 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
             }
         }
         return false;
+    }
+
+    /** The forms in the written file, of the weights that change. */
+    public Map<Weight, Form> forms() {
+        Map<Weight, Form> forms = new LinkedHashMap<>();
+        for (Entry e : entries) {
+            if (e.compressed()) {
+                forms.put(e.weight(), e.form());
+            }
+        }
+        return forms;
     }
 
     /** Number of weights that change. */

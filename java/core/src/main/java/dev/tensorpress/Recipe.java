@@ -8,6 +8,7 @@ import dev.tensorpress.pass.FactorizePass;
 import dev.tensorpress.pass.Pass;
 import dev.tensorpress.pass.PrunePass;
 import dev.tensorpress.pass.QuantizePass;
+import dev.tensorpress.pass.QuantizePass.Range;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -34,7 +35,9 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
 
     /** Names of the presets. */
     public static final List<String> NAMES = List.of("int8", "int8-dynamic", "int4", "prune50", "sparse24", "prune50-int8",
-            "lowrank", "lowrank-int8", "int4-corrected");
+            "lowrank", "lowrank-int8", "int4-corrected", "w8a16", "w8a8", "w4a16");
+
+    private static final List<String> ROUTERS = List.of("*.gate.weight", "*.router.weight", "*.shared_expert_gate.weight");
 
     public Recipe {
         steps = List.copyOf(steps);
@@ -77,6 +80,16 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 steps.add(step("correct", CorrectPass.rank(32).factors(CorrectPass.Storage.INT8).maxBits(4), Role.LINEAR));
                 return new Recipe(name, "", steps, List.of(), Map.of());
             }
+            case "w8a16" -> {
+                return language(name, channel.range(Range.FULL));
+            }
+            case "w8a8" -> {
+                return language(name, channel.range(Range.FULL).activations(Activations.DYNAMIC));
+            }
+            case "w4a16" -> {
+                // The search is as fast for eight ratios as for two, and twenty find hardly better ones.
+                return language(name, QuantizePass.int4().perBlock(128).range(Range.FULL).clipSearch(8, 0.75f));
+            }
             case "int8" -> {
                 steps.add(value(blocks));
                 steps.add(step("linear", blocks.activations(Activations.BLOCKWISE), Role.LINEAR));
@@ -95,6 +108,11 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         steps.add(step("conv", channel, Role.CONV));
         steps.add(step("recurrent", channel, Role.RECURRENT));
         return new Recipe(name, "", steps, List.of(), Map.of());
+    }
+
+    /** For servers of language models: all products but the head, and the routers of experts, which such servers want whole. */
+    private static Recipe language(String name, Pass pass) {
+        return new Recipe(name, "", List.of(step("linear", pass, Role.LINEAR)), ROUTERS, Map.of());
     }
 
     /** Half of what each output sums over, in products and convolutions; see {@code docs/recipes.md} for the reasons. */

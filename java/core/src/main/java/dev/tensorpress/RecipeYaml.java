@@ -6,14 +6,22 @@ import dev.tensorpress.pass.FactorizePass;
 import dev.tensorpress.pass.Pass;
 import dev.tensorpress.pass.PrunePass;
 import dev.tensorpress.pass.QuantizePass;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
+import java.util.HexFormat;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.TreeMap;
+import java.util.TreeSet;
 import org.snakeyaml.engine.v2.api.LoadSettings;
 import org.snakeyaml.engine.v2.composer.Composer;
 import org.snakeyaml.engine.v2.events.CollectionEndEvent;
@@ -176,7 +184,7 @@ final class RecipeYaml {
 
     private Pass quantize(Node node) {
         Map<String, Node> keys =
-                mapping(node, "quantize", "bits", "block", "per", "symmetric", "clip", "activations");
+                mapping(node, "quantize", "bits", "block", "per", "symmetric", "range", "clip", "activations");
         if (keys.containsKey("block") && keys.containsKey("per")) {
             throw wrong(keys.get("per"), "'block' and 'per' exclude each other");
         }
@@ -354,5 +362,127 @@ final class RecipeYaml {
 
     private IllegalArgumentException misplaced(Optional<Mark> mark, String message) {
         return new IllegalArgumentException(source + ":" + mark.map(m -> m.getLine() + 1).orElse(1) + ": " + message);
+    }
+
+    /**
+     * A recipe as text that {@link #parse} makes the same recipe of. Every option is said, and sets and maps are sorted: equal
+     * recipes have equal texts, whatever the defaults become.
+     *
+     * <p>What only Java can say is not in it: of weights of inputs that a correction has, a comment holds a digest, and
+     * a pass of another class is written as it prints itself.
+     */
+    static String write(Recipe recipe) {
+        StringBuilder out = new StringBuilder("name: ").append(quoted(recipe.name())).append('\n');
+        if (!recipe.target().isEmpty()) {
+            out.append("target: ").append(quoted(recipe.target())).append('\n');
+        }
+        if (!recipe.excludes().isEmpty()) {
+            out.append("exclude: ").append(quoted(recipe.excludes())).append('\n');
+        }
+        if (!recipe.options().isEmpty()) {
+            out.append("options:\n");
+            for (Map.Entry<String, String> option : new TreeMap<>(recipe.options()).entrySet()) {
+                out.append("  ").append(quoted(option.getKey())).append(": ").append(quoted(option.getValue())).append('\n');
+            }
+        }
+        out.append("steps:\n");
+        for (Recipe.Step step : recipe.steps()) {
+            Selector s = step.selector();
+            out.append("  - name: ").append(quoted(step.name())).append("\n    select: {");
+            if (!s.roles().isEmpty()) {
+                List<String> roles = new ArrayList<>();
+                for (Role role : new TreeSet<>(s.roles())) {
+                    roles.add(role.id());
+                }
+                out.append("role: [").append(String.join(", ", roles)).append("], ");
+            }
+            if (!s.names().isEmpty()) {
+                out.append("name: ").append(quoted(s.names())).append(", ");
+            }
+            out.append("min-size: ").append(s.minSize()).append("}\n    ").append(step.pass().method()).append(": ");
+            options(step.pass(), out);
+            out.append('\n');
+        }
+        return out.toString();
+    }
+
+    private static void options(Pass pass, StringBuilder out) {
+        if (pass instanceof QuantizePass q) {
+            out.append("{bits: ").append(q.bits()).append(q.grain() == QuantizePass.Grain.BLOCK ? ", block: " + q.block()
+                    : ", per: " + q.grain().name().toLowerCase(Locale.ROOT));
+            out.append(", symmetric: ").append(q.symmetric()).append(", range: ").append(q.range().id()).append(", clip: ");
+            if (q.clipSteps() == 1 && q.clipMin() == 1) {
+                out.append("none");
+            } else {
+                out.append("{steps: ").append(q.clipSteps()).append(", min: ").append(q.clipMin()).append('}');
+            }
+            out.append(", activations: ").append(q.activations().id()).append('}');
+        } else if (pass instanceof PrunePass p && p.pattern().groups()) {
+            out.append("{pattern: ").append(quoted(p.pattern().toString())).append('}');
+        } else if (pass instanceof PrunePass p) {
+            out.append("{pattern: ").append(quoted(p.pattern().toString())).append(", scope: ").append(p.scope().id());
+            if (p.budget() >= 0) {
+                out.append(", budget: ").append(p.budget());
+            } else if (p.threshold() > 0) {
+                out.append(", threshold: ").append(p.threshold());
+            } else if (p.levels().size() == 1) {
+                out.append(", sparsity: ").append(p.levels().getFirst());
+            } else {
+                out.append(", schedule: ").append(p.levels()).append(p.step() == 0 ? "" : ", step: " + p.step());
+            }
+            out.append('}');
+        } else if (pass instanceof FactorizePass f) {
+            out.append(f.rank() > 0 ? "{rank: " + f.rank() : f.energy() > 0 ? "{energy: " + f.energy()
+                    : f.error() > 0 ? "{error: " + f.error() : "{budget: " + f.budget()).append('}');
+        } else if (pass instanceof CorrectPass c) {
+            out.append("{rank: ").append(c.rank()).append(", factors: ").append(c.factors().name().toLowerCase(Locale.ROOT))
+                    .append(", max-bits: ").append(c.maxBits()).append('}');
+            if (!c.inputs().isEmpty()) {
+                out.append(" # weights of inputs: SHA-256 ").append(digest(c.inputs()));
+            }
+        } else {
+            out.append(quoted(pass.toString()));
+        }
+    }
+
+    private static String digest(Map<String, double[]> inputs) {
+        MessageDigest sha;
+        try {
+            sha = MessageDigest.getInstance("SHA-256");
+        } catch (NoSuchAlgorithmException e) {
+            throw new IllegalStateException(e); // every Java has it
+        }
+        for (Map.Entry<String, double[]> e : new TreeMap<>(inputs).entrySet()) {
+            byte[] name = e.getKey().getBytes(StandardCharsets.UTF_8);
+            ByteBuffer b = ByteBuffer.allocate(8 + name.length + 8 * e.getValue().length);
+            b.putInt(name.length).put(name).putInt(e.getValue().length);
+            for (double d : e.getValue()) {
+                b.putDouble(d);
+            }
+            sha.update(b.flip());
+        }
+        return HexFormat.of().formatHex(sha.digest());
+    }
+
+    private static String quoted(List<String> texts) {
+        List<String> all = new ArrayList<>();
+        for (String text : texts) {
+            all.add(quoted(text));
+        }
+        return "[" + String.join(", ", all) + "]";
+    }
+
+    private static String quoted(String text) {
+        StringBuilder out = new StringBuilder("\"");
+        text.codePoints().forEach(c -> {
+            if (c == '"' || c == '\\') {
+                out.append('\\').append((char) c);
+            } else if (c >= ' ' && c <= '~') {
+                out.append((char) c);
+            } else {
+                out.append("\\U").append(HexFormat.of().toHexDigits(c, 8));
+            }
+        });
+        return out.append('"').toString();
     }
 }

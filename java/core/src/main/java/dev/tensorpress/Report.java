@@ -9,7 +9,8 @@ import java.util.Map;
 /**
  * What a compression did. Errors are measured on the decoded weights, never predicted.
  *
- * @param output the model file, {@code files} with those it refers to
+ * @param output the model file or folder, {@code files} those that hold the model
+ * @param entries one for each compressed weight, but for those in files that an interrupted run had finished
  * @param bytesBefore of the input's files, {@code bytesAfter} of {@code files}
  * @param nanos wall time of encoding and writing
  */
@@ -27,6 +28,12 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
      */
     public record Entry(Plan.Entry planned, double sumSquaredError, double sumSquares, double maxError,
             Sparsity sparsity, LowRank lowRank, long nanos) {
+        /** This and what was measured of other rows of the same weight, which is neither pruned nor factorized. */
+        Entry plus(Entry more) {
+            return new Entry(planned, sumSquaredError + more.sumSquaredError, sumSquares + more.sumSquares,
+                    Math.max(maxError, more.maxError), null, null, nanos + more.nanos);
+        }
+
         /** Frobenius norm of the difference over that of the original; 0 for a zero weight. */
         public double relativeError() {
             return sumSquares == 0 ? 0 : Math.sqrt(sumSquaredError / sumSquares);

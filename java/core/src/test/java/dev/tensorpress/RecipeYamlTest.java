@@ -1,6 +1,7 @@
 package dev.tensorpress;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -64,6 +65,48 @@ class RecipeYamlTest {
     }
 
     @Test
+    void whatIsWrittenParsesBackToTheSameRecipe() throws IOException {
+        List<Recipe> recipes = new ArrayList<>();
+        for (String preset : PRESETS) {
+            recipes.add(Recipe.named(preset));
+        }
+        for (String yaml : documented()) {
+            recipes.add(RecipeYaml.parse("docs", yaml));
+        }
+        Selector odd = new Selector(Set.of(Role.CONV, Role.HEAD, Role.LINEAR), List.of("a\"b\\c", "# \u00e9\n\ud83d\ude00: *", ""), 0);
+        recipes.add(new Recipe("- 'x': {", "sparse", List.of(
+                new Recipe.Step("a", odd, PrunePass.below(1e-9)), new Recipe.Step("b", odd, PrunePass.budget(7).pattern(Pattern.ROW)),
+                new Recipe.Step("c", odd, PrunePass.sparsity(0.1 + 0.2)),
+                new Recipe.Step("d", odd, PrunePass.sparsity(0).schedule(List.of(0.1, 1.0 / 3)).scope(Scope.CHANNEL).atStep(1)),
+                new Recipe.Step("e", odd, FactorizePass.error(1e-5)), new Recipe.Step("f", odd, FactorizePass.budget(0)),
+                new Recipe.Step("g", odd, QuantizePass.int4().asymmetric().clipSearch(7, 0.1f)),
+                new Recipe.Step("h", odd, QuantizePass.int8().perTensor().range(QuantizePass.Range.FULL)),
+                new Recipe.Step("i", odd, CorrectPass.rank(3).maxBits(5))), List.of("*", "true"),
+                Map.of("b", "no", "a", "0x1")));
+        for (Recipe recipe : recipes) {
+            String text = RecipeYaml.write(recipe);
+            assertEquals(recipe, RecipeYaml.parse("x", text), text);
+            assertEquals(text, RecipeYaml.write(RecipeYaml.parse("x", text)));
+        }
+    }
+
+    @Test
+    void whatOnlyJavaCanSayShowsInTheText() {
+        CorrectPass plain = CorrectPass.rank(3);
+        Recipe a = recipe(plain.inputs(Map.of("w", new double[] {1, 2}, "v", new double[] {3})));
+        Recipe b = recipe(plain.inputs(Map.of("v", new double[] {3}, "w", new double[] {1, 2})));
+        Recipe c = recipe(plain.inputs(Map.of("v", new double[] {3}, "w", new double[] {1, 2.5})));
+        assertEquals(RecipeYaml.write(a), RecipeYaml.write(b));
+        assertNotEquals(RecipeYaml.write(a), RecipeYaml.write(c));
+        assertEquals(recipe(plain), RecipeYaml.parse("x", RecipeYaml.write(c)));
+    }
+
+    private static Recipe recipe(Pass pass) {
+        Selector all = new Selector(Set.of(), List.of(), 5);
+        return new Recipe("r", "", List.of(new Recipe.Step("s", all, pass)), List.of(), Map.of());
+    }
+
+    @Test
     void everyKeyOfTheDocumentedExample() throws IOException {
         Recipe recipe = RecipeYaml.parse("docs", documented().getFirst());
         assertEquals("mine", recipe.name());
@@ -75,7 +118,8 @@ class RecipeYamlTest {
                         new Selector(Set.of(Role.LINEAR), List.of("*/layer.0/*", "*/layer.1/*"), 65536),
                         QuantizePass.int8().perBlock(64)),
                 new Recipe.Step("rest", new Selector(Set.of(Role.LINEAR), List.of(), 4096),
-                        new QuantizePass(4, QuantizePass.Grain.BLOCK, 32, false, 20, 0.5f, Form.Activations.FLOAT)),
+                        new QuantizePass(4, QuantizePass.Grain.BLOCK, 32, false, QuantizePass.Range.ABSMAX, 20, 0.5f,
+                                Form.Activations.FLOAT)),
                 new Recipe.Step("tables", new Selector(Set.of(Role.EMBEDDING, Role.CONV), List.of(), 4096),
                         QuantizePass.int8().perChannel())), recipe.steps());
     }
@@ -180,7 +224,8 @@ class RecipeYamlTest {
         Selector all = new Selector(Set.of(), List.of(), 7);
         assertEquals(new Recipe("short.yaml", "", List.of(
                 new Recipe.Step("step1", all, QuantizePass.int8()),
-                new Recipe.Step("step2", all, new QuantizePass(4, QuantizePass.Grain.CHANNEL, 0, true, 1, 1, Form.Activations.FLOAT))),
+                new Recipe.Step("step2", all, new QuantizePass(4, QuantizePass.Grain.CHANNEL, 0, true,
+                        QuantizePass.Range.ABSMAX, 1, 1, Form.Activations.FLOAT))),
                 List.of(), Map.of()), recipe);
     }
 

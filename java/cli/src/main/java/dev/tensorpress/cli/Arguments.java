@@ -1,5 +1,6 @@
 package dev.tensorpress.cli;
 
+import java.math.BigDecimal;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.List;
@@ -71,6 +72,49 @@ final class Arguments {
             // said below
         }
         throw syntax.wrong("--" + option + " must be a number of at least " + least + ", but is '" + value + "'");
+    }
+
+    /** The option as a number of bytes, such as 5GB, 1.5GiB or 800000, or {@code otherwise} if it is not given. */
+    long bytes(String option, long least, long otherwise) {
+        String value = value(option);
+        if (value == null) {
+            return otherwise;
+        }
+        try {
+            int digits = 0;
+            while (digits < value.length() && (Character.isDigit(value.charAt(digits)) || value.charAt(digits) == '.')) {
+                digits++;
+            }
+            long unit = unit(value.substring(digits));
+            if (unit > 0) {
+                long bytes = new BigDecimal(value.substring(0, digits)).multiply(BigDecimal.valueOf(unit))
+                        .toBigInteger().longValueExact();
+                if (bytes >= least) {
+                    return bytes;
+                }
+                throw syntax.wrong("--" + option + " must be at least " + Text.count(least) + " bytes, but is "
+                        + Text.count(bytes));
+            }
+        } catch (ArithmeticException | NumberFormatException e) {
+            // said below
+        }
+        throw syntax.wrong("--" + option + " must be a number of bytes, such as 5GB, 500MB or 4GiB, but is '" + value + "'");
+    }
+
+    /** 0 if it is none. */
+    private static long unit(String name) {
+        return switch (name) {
+            case "", "B" -> 1;
+            case "kB", "KB" -> 1_000;
+            case "MB" -> 1_000_000;
+            case "GB" -> 1_000_000_000;
+            case "TB" -> 1_000_000_000_000L;
+            case "KiB" -> 1L << 10;
+            case "MiB" -> 1L << 20;
+            case "GiB" -> 1L << 30;
+            case "TiB" -> 1L << 40;
+            default -> 0;
+        };
     }
 
     UsageException wrong(String message) {

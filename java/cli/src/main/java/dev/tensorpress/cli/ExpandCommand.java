@@ -1,18 +1,25 @@
 package dev.tensorpress.cli;
 
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.safetensors.CompressedModel;
+import dev.tensorpress.model.safetensors.SafetensorsModel;
 import dev.tensorpress.model.safetensors.SparseFile;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 
-/** {@code tensorpress expand}: makes the ordinary model of a sparse file. */
+/** {@code tensorpress expand}: makes the ordinary model of a compressed folder, or of a sparse file. */
 final class ExpandCommand implements Command {
     @Override
     public Syntax syntax() {
-        return new Syntax("expand", "Rebuilds the model that was compressed with --target sparse.", "FILE")
-                .option("o", "output", "OUT", "the model to write, which must be given")
+        return RecipeOptions.declareFolder(new Syntax("expand",
+                "Makes an ordinary model of a folder of compressed-tensors, or of a file that --target sparse wrote.",
+                "FOLDER|FILE")
+                .option("o", "output", "OUT", "the folder, or for a sparse file the model, to write, which must be given"))
                 .option("threads", "N", "that kernels use; all processors if left out")
                 .flag("force", "replaces OUT if it exists");
     }
@@ -24,14 +31,45 @@ final class ExpandCommand implements Command {
             throw arguments.wrong("missing -o OUT");
         }
         Path from = arguments.path(0);
+        Destination to = new Destination(out, arguments.flag("force"), arguments.flag("resume"), RecipeOptions.memory(arguments),
+                RecipeOptions.shardSize(arguments), Map.of());
+        try (Workers workers = new Workers(arguments.number("threads", 1, 0))) {
+            if (SafetensorsModel.isFolder(from)) {
+                expandFolder(arguments, from, to, workers, console);
+            } else {
+                RecipeOptions.refuseFolder(arguments);
+                expandFile(arguments, from, out, workers, console);
+            }
+        }
+    }
+
+    private static void expandFile(Arguments arguments, Path from, Path out, Workers workers, Console console) throws IOException {
         long start = System.nanoTime();
-        try (SparseFile file = SparseFile.open(from);
-                Workers workers = new Workers(arguments.number("threads", 1, 0))) {
+        try (SparseFile file = SparseFile.open(from)) {
             OutputFile.check(arguments, "-o", out, arguments.flag("force"), List.of(from));
             long bytes = file.expand(out, workers);
-            console.out().println(out + ": " + Text.count(Files.size(from)) + " -> " + Text.count(bytes) + " bytes, "
-                    + Text.plural(file.names().size(), "weight") + " restored, in "
-                    + Text.time(System.nanoTime() - start));
+            print(console, out, Files.size(from), bytes, file.names().size(), start);
         }
+    }
+
+    private static void expandFolder(Arguments arguments, Path from, Destination to, Workers workers, Console console)
+            throws IOException {
+        long start = System.nanoTime();
+        try (CompressedModel model = CompressedModel.open(from)) {
+            List<Path> files = new ArrayList<>(model.model().files());
+            files.addAll(model.model().companions());
+            OutputFile.checkFolder(arguments, "-o", to.path(), to.overwrite(), files);
+            console.begin("expanding", model.bytes());
+            console.advise(() -> OutputFile.resumption(to.path()));
+            model.expand(to, workers, (tensor, bytes) -> console.reached(bytes, tensor));
+            console.advise(() -> null);
+            console.clearProgress();
+            print(console, to.path(), model.model().bytes(), model.bytes(), model.names().size(), start);
+        }
+    }
+
+    private static void print(Console console, Path out, long before, long after, int weights, long start) {
+        console.out().println(out + ": " + Text.count(before) + " -> " + Text.count(after) + " bytes, "
+                + Text.plural(weights, "weight") + " restored, in " + Text.time(System.nanoTime() - start));
     }
 }

@@ -6,6 +6,7 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.pass.NonFiniteWeightException;
 import java.io.IOException;
 import java.io.PrintStream;
+import java.io.UncheckedIOException;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.charset.CharacterCodingException;
 import java.nio.file.AccessDeniedException;
@@ -38,18 +39,23 @@ public final class Main {
                 if (done[0]) {
                     return;
                 }
-            }
-            main.interrupt();
-            try {
-                main.join(PATIENCE_MILLIS);
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
+                main.interrupt();
+                try {
+                    // Not for the thread: it is to end the process, which this does already.
+                    long end = System.currentTimeMillis() + PATIENCE_MILLIS;
+                    for (long left; !done[0] && (left = end - System.currentTimeMillis()) > 0; ) {
+                        done.wait(left);
+                    }
+                } catch (InterruptedException e) {
+                    Thread.currentThread().interrupt();
+                }
             }
         }));
         int code = run(args, System.out, System.err);
         System.out.flush();
         synchronized (done) {
             done[0] = true;
+            done.notifyAll();
         }
         System.exit(code);
     }
@@ -58,15 +64,17 @@ public final class Main {
      * Runs one command in this process.
      *
      * @return its exit code: 0 done, 2 wrong usage, 3 malformed model, 4 unsupported request, 5 input or output failed,
-     *     70 a fault of ours
+     *     70 a fault of ours. A process that was interrupted ends as the signal has it, with 130 after Ctrl-C
      */
     public static int run(String[] args, PrintStream out, PrintStream err) {
         Console console = new Console(out, err);
         try {
             return dispatch(args, console);
-        } catch (Exception | LinkageError | OutOfMemoryError e) {
+        } catch (Exception | LinkageError | OutOfMemoryError | InternalError e) {
             console.clearProgress();
-            err.println("tensorpress: " + oneLine(message(e)));
+            String message = oneLine(message(e));
+            String advice = console.advice();
+            err.println("tensorpress: " + message + (advice == null || message.contains("--resume") ? "" : "; " + advice));
             for (String arg : args) {
                 if (arg.equals("--" + Syntax.STACKTRACE)) {
                     e.printStackTrace(err);
@@ -145,12 +153,21 @@ public final class Main {
             case KernelException k -> UNSUPPORTED;
             case UsageException u -> USAGE;
             case IOException i -> IO;
-            default -> INTERNAL;
+            case UncheckedIOException u -> IO;
+            default -> isLost(e) ? IO : INTERNAL;
         };
+    }
+
+    /** True for what reading a mapping behind the end of its file throws. */
+    private static boolean isLost(Throwable e) {
+        return e instanceof InternalError && e.getMessage() != null && e.getMessage().contains("unsafe memory access");
     }
 
     /** What Java's exceptions about files leave out. */
     private static String message(Throwable e) {
+        if (isLost(e)) {
+            return "a file of the model became shorter while it was read, or its disk failed";
+        }
         String said = e.getMessage() == null ? "" : e.getMessage();
         for (Throwable cause = e; cause != null; cause = cause.getCause()) {
             if (cause instanceof ClosedByInterruptException) {
@@ -164,6 +181,7 @@ public final class Main {
             case FileSystemException f -> said;
             case CharacterCodingException c -> "not UTF-8 text: " + said;
             case IOException i -> said.isEmpty() ? i.toString() : said;
+            case UncheckedIOException u -> message(u.getCause());
             default -> code(e) != INTERNAL && !said.isEmpty()
                     ? said
                     : "internal error: " + e + " (--stacktrace shows where; please report it)";

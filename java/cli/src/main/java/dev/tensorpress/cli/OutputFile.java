@@ -7,7 +7,7 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.Collection;
 
-/** A file that an option names for writing. */
+/** A file, or a folder, that an option names for writing. */
 final class OutputFile {
     private OutputFile() {}
 
@@ -29,12 +29,44 @@ final class OutputFile {
         if (folder == null || Files.isDirectory(file)) {
             throw arguments.wrong(option + " " + file + " is a folder; name a file in it");
         }
+        checkPlace(file, folder, force);
+    }
+
+    /**
+     * {@link #check} for a folder.
+     *
+     * @throws UsageException if it is a file, or if one of {@code models} is in it
+     */
+    static void checkFolder(Arguments arguments, String option, Path out, boolean force, Collection<Path> models)
+            throws IOException {
+        Path whole = out.toAbsolutePath().normalize();
+        for (Path model : models) {
+            // A link in the folder is as much in it as the file that it leads to.
+            if (model.toAbsolutePath().normalize().startsWith(whole)
+                    || Files.exists(out) && Files.exists(model) && model.toRealPath().startsWith(out.toRealPath())) {
+                throw arguments.wrong(option + " " + out + " is where the model is; write to another folder");
+            }
+        }
+        if (whole.getParent() == null || Files.exists(out) && !Files.isDirectory(out)) {
+            throw arguments.wrong(option + " " + out + " is no folder; name one, which need not exist");
+        }
+        checkPlace(out, whole.getParent(), force);
+    }
+
+    private static void checkPlace(Path out, Path folder, boolean force) throws IOException {
         if (!Files.isDirectory(folder)) {
             throw new NoSuchFileException(folder.toString());
         }
-        if (!force && Files.exists(file)) {
-            throw new FileAlreadyExistsException(file.toString(), null, "exists; it is replaced only when asked to (--force)");
+        if (!force && Files.exists(out)) {
+            throw new FileAlreadyExistsException(out.toString(), null, "exists; it is replaced only when asked to (--force)");
         }
+    }
+
+    /** What is left to go on with after writing the folder failed; null if there is nothing. */
+    static String resumption(Path out) {
+        Path whole = out.toAbsolutePath().normalize();
+        Path partial = whole.resolveSibling(whole.getFileName() + ".partial");
+        return Files.isDirectory(partial) ? "what is finished stays in " + partial + ", from where --resume goes on" : null;
     }
 
     static void writeJson(Path file, String json) throws IOException {

@@ -18,25 +18,28 @@ final class PlanCommand implements Command {
     public Syntax syntax() {
         return RecipeOptions.declare(
                 new Syntax("plan", "Shows what a recipe would make of a model, and writes nothing.", "MODEL"))
+                .option("shard-size", "SIZE", "of the tensors in one file at most, for models that are written as folders; 5GB if"
+                        + " left out")
                 .flag("all", "names every weight that stays as it is")
                 .flag("json", "as JSON, all weights");
     }
 
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
-        Recipe recipe = RecipeOptions.recipe(arguments);
-        Compressor.Options options = RecipeOptions.model(arguments);
+        long shardSize = RecipeOptions.shardSize(arguments);
+        Compressor.Options options = RecipeOptions.model(arguments).shardSize(shardSize);
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
-            Plan plan = compressor.plan(recipe);
+            Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor.model()));
+            Map<String, Long> files = plan.target().files(plan.forms(), shardSize);
             if (arguments.flag("json")) {
-                json(plan, console.out());
+                json(plan, files, console.out());
             } else {
-                print(plan, arguments.flag("all"), console.out());
+                print(plan, files, arguments.flag("all"), console.out());
             }
         }
     }
 
-    private static void print(Plan plan, boolean all, PrintStream out) {
+    private static void print(Plan plan, Map<String, Long> files, boolean all, PrintStream out) {
         out.println("recipe " + plan.recipe().name() + " for " + plan.target().name());
         out.println();
         boolean pruned = false;
@@ -70,9 +73,17 @@ final class PlanCommand implements Command {
             out.print(Kept.lines(plan, all));
             out.println();
         }
-        out.println(plan.compressed() + " of " + Text.plural(plan.entries().size(), "weight") + "; file "
-                + Text.count(plan.bytesBefore()) + " -> " + (plan.bound() ? "at most " : "")
-                + Text.count(plan.bytesAfter()) + " bytes, "
+        if (!files.isEmpty()) {
+            Table written = new Table("FILE", ">BYTES");
+            for (Map.Entry<String, Long> file : files.entrySet()) {
+                written.row(file.getKey(), Text.count(file.getValue()));
+            }
+            out.print(written);
+            out.println();
+        }
+        out.println(plan.compressed() + " of " + Text.plural(plan.entries().size(), "weight")
+                + (files.size() > 1 ? "; files " : "; file ") + Text.count(plan.bytesBefore()) + " -> "
+                + (plan.bound() ? "at most " : "") + Text.count(plan.bytesAfter()) + " bytes, "
                 + Text.percent((double) plan.bytesAfter() / plan.bytesBefore()));
     }
 
@@ -97,7 +108,7 @@ final class PlanCommand implements Command {
         return form instanceof Form.LowRank f ? f.rank() : form instanceof Form.Sum s ? s.correction().rank() : 0;
     }
 
-    private static void json(Plan plan, PrintStream out) throws IOException {
+    private static void json(Plan plan, Map<String, Long> files, PrintStream out) throws IOException {
         try (JsonGenerator json = Names.json(out)) {
             json.writeStartObject();
             json.writeStringField("recipe", plan.recipe().name());
@@ -110,6 +121,13 @@ final class PlanCommand implements Command {
             json.writeNumberField("bytesBefore", plan.bytesBefore());
             json.writeNumberField("bytesAfter", plan.bytesAfter());
             json.writeNumberField("ratio", (double) plan.bytesAfter() / plan.bytesBefore());
+            if (!files.isEmpty()) {
+                json.writeObjectFieldStart("files");
+                for (Map.Entry<String, Long> file : files.entrySet()) {
+                    json.writeNumberField(file.getKey(), file.getValue());
+                }
+                json.writeEndObject();
+            }
             json.writeArrayFieldStart("weights");
             for (Plan.Entry e : plan.entries()) {
                 json.writeStartObject();

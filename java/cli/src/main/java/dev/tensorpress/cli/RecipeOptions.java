@@ -2,19 +2,25 @@ package dev.tensorpress.cli;
 
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
 import java.io.IOException;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 
 /** The options by which commands read a model, and by which {@code plan} and {@code compress} make a recipe. */
 final class RecipeOptions {
+    /** Buffers to read and write with, and the values of some rows. */
+    private static final long LEAST_MEMORY = 128L << 20;
+
     private RecipeOptions() {}
 
     static Syntax declare(Syntax syntax) {
         syntax
-                .option("recipe", "R", "int8 (default), int8-dynamic, int4, prune50, sparse24, prune50-int8, lowrank, lowrank-int8,"
-                        + " int4-corrected, or a .yaml file")
+                .option("recipe", "R", "int8 (default for ONNX), int8-dynamic, int4, prune50, sparse24, prune50-int8, lowrank,"
+                        + " lowrank-int8, int4-corrected, w8a16 (default for safetensors), w8a8, w4a16, or a .yaml file")
                 .option("set", "KEY=VALUE",
                         "changes an option of the recipe: block=32, linear.bits=4, min-size=0 (may be repeated)")
                 .option("target", "T", "the runtime that the result is for")
@@ -49,12 +55,41 @@ final class RecipeOptions {
         return Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links")).roles(roles);
     }
 
-    /** @throws UsageException if the options, or the recipe's file, make none */
-    static Recipe recipe(Arguments arguments) throws IOException {
+    /** The options that say how a folder is written. */
+    static Syntax declareFolder(Syntax syntax) {
+        return syntax
+                .option("memory", "SIZE", "of buffers and working memory at most, for models in safetensors; 512MiB if left out")
+                .option("shard-size", "SIZE", "of the tensors in one file at most, if OUT is a folder; 5GB if left out")
+                .flag("resume", "goes on where an interrupted command stopped, if OUT is a folder");
+    }
+
+    /** @throws UsageException if an option is given that only concerns folders */
+    static void refuseFolder(Arguments arguments) {
+        for (String option : List.of("shard-size", "resume")) {
+            if (arguments.flag(option)) {
+                throw arguments.wrong("--" + option + " is for models that are written as folders, those in safetensors");
+            }
+        }
+    }
+
+    static long memory(Arguments arguments) {
+        return arguments.bytes("memory", LEAST_MEMORY, Destination.DEFAULT_MEMORY);
+    }
+
+    static long shardSize(Arguments arguments) {
+        return arguments.bytes("shard-size", 1, Destination.DEFAULT_SHARD_SIZE);
+    }
+
+    /**
+     * What was asked for, of a recipe that suits the model's format if none was named.
+     *
+     * @throws UsageException if the options, or the recipe's file, make none
+     */
+    static Recipe recipe(Arguments arguments, Model model) throws IOException {
         String name = arguments.value("recipe");
         String target = arguments.value("target");
         try {
-            Recipe recipe = Recipe.of(name == null ? "int8" : name);
+            Recipe recipe = Recipe.of(name != null ? name : model.format().equals("safetensors") ? "w8a16" : "int8");
             for (String set : arguments.values("set")) {
                 int equals = set.indexOf('=');
                 if (equals < 1) {

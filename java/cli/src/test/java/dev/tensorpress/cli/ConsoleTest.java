@@ -61,4 +61,54 @@ class ConsoleTest {
         console.clearProgress();
         assertEquals("", said());
     }
+
+    /** Long work on many bytes shows a line within a second, and goes on to, whether it says anything or not. */
+    @Test
+    void manyBytesAreShownSoon() {
+        Console console = console(false);
+        console.begin("compressing", 12L << 30);
+        console.reached(0, "a");
+        millis = 290;
+        console.tick();
+        assertEquals("", said());
+        millis = 310;
+        console.tick();
+        assertEquals("compressing 0 bytes of 12.0 GiB: a" + System.lineSeparator(), said());
+        millis = 5000;
+        console.reached(3L << 30, "b\u001b[2J");
+        assertEquals("", said());
+        millis = 6000;
+        console.tick();
+        assertEquals("compressing 3.0 GiB of 12.0 GiB, 512.0 MiB/s: b\ufffd[2J" + System.lineSeparator(), said());
+        console.clearProgress();
+        millis = 20_000;
+        console.tick();
+        assertEquals("", said());
+    }
+
+    @Test
+    void fewBytesAreNot() {
+        Console console = console(false);
+        console.begin("expanding", 1000);
+        millis = 4000;
+        console.reached(10, "a");
+        assertEquals("", said());
+        millis = 5000;
+        console.reached(500, "a");
+        assertEquals("expanding 500 bytes of 1000 bytes, 490 bytes/s: a" + System.lineSeparator(), said());
+        console.clearProgress();
+    }
+
+    /** Nothing but time makes lines appear. */
+    @Test
+    void aThreadKeepsWatch() throws InterruptedException {
+        PrintStream stream = new PrintStream(err, true, StandardCharsets.UTF_8);
+        Console console = new Console(stream, stream, () -> false, System::nanoTime);
+        console.begin("compressing", 1L << 40);
+        for (int i = 0; i < 1000 && err.size() == 0; i++) {
+            Thread.sleep(10);
+        }
+        console.clearProgress();
+        assertEquals("compressing 0 bytes of 1.0 TiB" + System.lineSeparator(), said());
+    }
 }

@@ -227,6 +227,16 @@ class MainTest {
         "compress MODEL -o OUT --force=yes             | Unrecognized option: --force=yes",
         "compress MODEL -o OUT --threads none          | --threads must be a number of at least 1",
         "compress MODEL -o OUT --threads 0             | --threads must be a number of at least 1",
+        "compress MODEL -o OUT --memory 64MB           | --memory must be at least 134,217,728 bytes, but is 64,000,000",
+        "compress MODEL -o OUT --memory much           | --memory must be a number of bytes, such as 5GB, 500MB or 4GiB",
+        "compress MODEL -o OUT --shard-size 0          | --shard-size must be at least 1 bytes",
+        "compress MODEL -o OUT --shard-size -1         | --shard-size must be a number of bytes",
+        "compress MODEL -o OUT --shard-size 5gb        | --shard-size must be a number of bytes",
+        "compress MODEL -o OUT --shard-size 1e9        | --shard-size must be a number of bytes",
+        "compress MODEL -o OUT --shard-size 9000000TiB | --shard-size must be a number of bytes",
+        "compress MODEL -o OUT --shard-size 1.2.3GB    | --shard-size must be a number of bytes",
+        "compress MODEL -o OUT --shard-size 1.5GB      | --shard-size is for models that are written as folders",
+        "compress MODEL -o OUT --resume                | --resume is for models that are written as folders",
         "compress MODEL -o OUT --set block             | --set takes KEY=VALUE",
         "compress MODEL -o OUT --set block=17          | multiple of 16",
         "compress MODEL -o OUT --set nope.block=32     | no step and option",
@@ -367,6 +377,24 @@ class MainTest {
         ByteArrayOutputStream err = new ByteArrayOutputStream();
         assertEquals(Main.INTERNAL, Main.run(new String[] {"inspect", model.toString()}, broken, new PrintStream(err)));
         assertTrue(err.toString(StandardCharsets.UTF_8).contains("internal error"), err.toString());
+    }
+
+    /** What the JVM throws for a mapping whose file became shorter is no fault of ours, unlike other errors of that type. */
+    @Test
+    void aFileThatShrankIsAFailureOfInput() {
+        for (String[] thrown : new String[][] {{"a fault occurred in an unsafe memory access operation", "became shorter"},
+            {"something else", "internal error"}}) {
+            PrintStream broken = new PrintStream(new ByteArrayOutputStream()) {
+                @Override
+                public void println(String line) {
+                    throw new InternalError(thrown[0]);
+                }
+            };
+            ByteArrayOutputStream err = new ByteArrayOutputStream();
+            int code = Main.run(new String[] {"inspect", model.toString()}, broken, new PrintStream(err));
+            assertEquals(thrown[1].startsWith("became") ? Main.IO : Main.INTERNAL, code);
+            assertTrue(err.toString(StandardCharsets.UTF_8).contains(thrown[1]), err.toString());
+        }
     }
 
     @Test

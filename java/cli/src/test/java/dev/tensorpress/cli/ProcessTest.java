@@ -8,6 +8,8 @@ import dev.tensorpress.kernel.Machine;
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -35,6 +37,10 @@ class ProcessTest {
     }
 
     private static Process start(String tier, Path out, String... more) throws IOException {
+        return start(tier, model, out, more);
+    }
+
+    private static Process start(String tier, Path model, Path out, String... more) throws IOException {
         List<String> command = new ArrayList<>(List.of(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-XX:TieredStopAtLevel=1",
                 "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"),
@@ -103,6 +109,62 @@ class ProcessTest {
             for (Path left : files.toList()) {
                 String name = left.getFileName().toString();
                 assertTrue(!name.startsWith(".") || name.matches("\\.killed\\.onnx\\.tensorpress-\\w+\\.tmp"), name);
+            }
+        }
+    }
+
+    /** 16 files of one matrix each. */
+    private static Path writeFolder() throws IOException {
+        Path in = Files.createDirectory(folder.resolve("matrices"));
+        int rows = 512;
+        int cols = 2048;
+        StringBuilder map = new StringBuilder();
+        Random random = new Random(4);
+        for (int i = 0; i < 16; i++) {
+            String name = "layers." + i + ".up_proj.weight";
+            byte[] header = ("{\"" + name + "\":{\"dtype\":\"F32\",\"shape\":[" + rows + "," + cols + "],\"data_offsets\":[0,"
+                    + 4 * rows * cols + "]}}").getBytes(StandardCharsets.UTF_8);
+            ByteBuffer b = ByteBuffer.allocate(8 + header.length + 4 * rows * cols).order(ByteOrder.LITTLE_ENDIAN)
+                    .putLong(header.length).put(header);
+            while (b.hasRemaining()) {
+                b.putFloat(random.nextFloat() - 0.5f);
+            }
+            Files.write(in.resolve(i + ".safetensors"), b.array());
+            map.append(map.isEmpty() ? "" : ",").append('"').append(name).append("\":\"").append(i).append(".safetensors\"");
+        }
+        Files.writeString(in.resolve("model.safetensors.index.json"), "{\"weight_map\":{" + map + "}}");
+        return in;
+    }
+
+    /** Told to end, it takes its temporary files away, says what is left, and goes on from there. */
+    @Test
+    void anInterruptedProcessLeavesFinishedFiles() throws Exception {
+        Path in = writeFolder();
+        Path whole = folder.resolve("folder-whole");
+        String[] options = {"--recipe", "w4a16", "--shard-size", "1MB", "--threads", "1"};
+        assertEquals(0, start(null, in, whole, options).waitFor(), () -> whole + ".log");
+        Path out = folder.resolve("folder-out");
+        Path partial = folder.resolve("folder-out.partial");
+        Process p = start(null, in, out, options);
+        while (p.isAlive() && !Files.exists(partial.resolve("model-00002-of-00016.safetensors"))) {
+            Thread.sleep(1);
+        }
+        p.destroy(); // as kill does: as Ctrl-C, but for the exit code
+        assertEquals(143, p.waitFor(), log(out));
+        assertTrue(log(out).contains("tensorpress: interrupted; what is finished stays in " + partial.toRealPath()), log(out));
+        try (var files = Files.list(partial)) {
+            for (Path left : files.toList()) {
+                String name = left.getFileName().toString();
+                assertTrue(name.matches("model-\\d+-of-00016.safetensors|\\.tensorpress-(progress\\.json|lock)"), name);
+            }
+        }
+        List<String> more = new ArrayList<>(List.of(options));
+        more.add("--resume");
+        assertEquals(0, start(null, in, out, more.toArray(String[]::new)).waitFor(), () -> out + ".log");
+        assertTrue(Files.notExists(partial));
+        try (var files = Files.list(whole)) {
+            for (Path file : files.toList()) {
+                assertEquals(-1, Files.mismatch(file, out.resolve(file.getFileName())), file.toString());
             }
         }
     }

@@ -22,7 +22,7 @@ public sealed interface Form {
         FLOAT,
         /** Quantizes it to int8 when it runs, a scale per block, if the runtime has such a kernel. */
         BLOCKWISE,
-        /** Quantizes it to uint8 when it runs, one scale per tensor, and multiplies in integers. */
+        /** Quantizes it to eight bits when it runs, one scale per tensor or per token, and multiplies in integers. */
         DYNAMIC;
 
         /** Lower case, as in recipes. */

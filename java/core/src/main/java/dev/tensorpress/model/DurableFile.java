@@ -64,6 +64,11 @@ public final class DurableFile implements AutoCloseable {
         return channel;
     }
 
+    /** What the file is called until then. */
+    Path temporary() {
+        return temporary;
+    }
+
     /** Forces the contents to disk and gives the file its name, replacing what had it. */
     public void commit(Path target) throws IOException {
         try {
@@ -75,15 +80,16 @@ public final class DurableFile implements AutoCloseable {
                 throw new IOException("cannot write " + target + ": this file system cannot rename in one step", e);
             }
             temporary = null;
-            forceFolder(target);
+            forceFolder(target.toAbsolutePath().getParent());
         } catch (FileSystemException e) {
             throw explain(e, target);
         }
     }
 
-    private static void forceFolder(Path target) throws IOException {
-        try (FileChannel folder = FileChannel.open(target.toAbsolutePath().getParent(), StandardOpenOption.READ)) {
-            folder.force(true);
+    /** Forces the names in a folder to disk. */
+    public static void forceFolder(Path folder) throws IOException {
+        try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {
+            channel.force(true);
         } catch (AccessDeniedException e) {
             // A folder that may be written but not listed, or a system that does not open folders: the rename stands.
         }

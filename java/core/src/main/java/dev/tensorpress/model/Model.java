@@ -1,8 +1,11 @@
 package dev.tensorpress.model;
 
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.function.LongFunction;
 
 /** A model opened for reading. Weights are views of mapped files and die with {@link #close}. */
 public interface Model extends AutoCloseable {
@@ -25,6 +28,18 @@ public interface Model extends AutoCloseable {
 
     /** All weights, in file order. */
     List<Weight> weights();
+
+    /**
+     * A weight whose elements stay as they are until its memory is freed. Those of a mapped file do not: if the file becomes
+     * shorter they are gone, and native code that reads them kills the process. Formats with such files copy the elements through
+     * the file, so that this is an error; in others the weight is what it was.
+     *
+     * @param memory gives that many bytes
+     * @throws IOException if the file cannot be read, or does not have them any more
+     */
+    default Weight held(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
+        return weight;
+    }
 
     /** Facts worth showing: producer, operator sets and the like, in display order. */
     Map<String, String> properties();

@@ -2,6 +2,7 @@ package dev.tensorpress.model;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Map;
@@ -24,26 +25,67 @@ public interface Target {
     Form accept(Weight weight, Form wanted);
 
     /**
-     * Bytes of the files that {@link #write} would write for these forms. Exact, unless a form has storage
+     * Bytes of the files that {@link #write} would return for these forms. Exact, unless a form has storage
      * {@link dev.tensorpress.encoding.Form.Storage#PACKED}: how small such a weight gets depends on where its zeros are, and
      * this is an upper bound.
+     *
+     * @param shardSize as in {@link Destination}
      */
-    long size(Map<Weight, Form> forms);
+    long size(Map<Weight, Form> forms, long shardSize);
+
+    /** {@link #size(Map, long)} in files of the usual size. */
+    default long size(Map<Weight, Form> forms) {
+        return size(forms, Destination.DEFAULT_SHARD_SIZE);
+    }
 
     /**
-     * Writes the model to {@code out} in one piece or not at all: temporary files in the same folder, forced to disk,
-     * then renamed. {@code encoder} is asked for each weight of {@code forms} once, in file order; what it returns is
-     * used before the next is asked for.
-     *
-     * @return every file written, {@code out} last
-     * @throws IOException if writing fails; nothing is left behind then
+     * Names and bytes of the files that {@link #size} counts, in the order in which a model lists them; none if what the file is
+     * called is not the target's to say.
      */
-    Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Path out) throws IOException;
+    default Map<String, Long> files(Map<Weight, Form> forms, long shardSize) {
+        return Map.of();
+    }
 
-    /** Makes the bytes of one weight. */
+    /** True if {@link #write} makes a folder, false if it makes files. */
+    default boolean writesFolder() {
+        return false;
+    }
+
+    /**
+     * Writes the model, in one piece or not at all: under temporary names beside where it will be, forced to disk, then
+     * renamed. {@code encoder} is asked for the weights of {@code forms} in file order; what it returns is used before the
+     * next is asked for.
+     *
+     * @return the files that hold the model, those that {@link Model#files} has of it, the one that refers to the others last
+     * @throws IOException if writing fails; unless it can be resumed, nothing is left behind then
+     */
+    Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to) throws IOException;
+
+    /** Makes the bytes of weights, whole or row by row. */
     @FunctionalInterface
     interface Encoder {
-        /** The result has the form asked for; it is valid until the next call. */
-        Encoding encode(Weight weight, Form form);
+        /**
+         * True if rows of the weight's first axis can be encoded one range at a time: whichever way it is cut, the ranges
+         * together are the same bytes as the whole.
+         */
+        default boolean byRows(Weight weight, Form form) {
+            return false;
+        }
+
+        /**
+         * Encodes a weight, or some rows of it if that can be. Ranges come in order; one that came before may come again,
+         * and gives the same bytes.
+         *
+         * @param form of the whole weight
+         * @param rows the weight, or rows {@code [first, first + rows.shape().dim(0))} of it, in memory that stays until the
+         *     call returns
+         * @return an encoding of {@code rows} that has the form asked for; valid until the next call
+         */
+        Encoding encode(Weight weight, Form form, Tensor rows, long first) throws IOException;
+
+        /** The whole weight, read where it is mapped. */
+        default Encoding encode(Weight weight, Form form) throws IOException {
+            return encode(weight, form, weight.tensor(), 0);
+        }
     }
 }

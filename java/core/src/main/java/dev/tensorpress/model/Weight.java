@@ -21,6 +21,15 @@ public record Weight(String name, Role role, Tensor tensor, int inputAxis, int o
         uses = List.copyOf(uses);
     }
 
+    /**
+     * This weight with other data in the place of its own: a copy of them, or some of its rows.
+     *
+     * @param data of the same type, with as many axes
+     */
+    public Weight over(Tensor data) {
+        return data == tensor ? this : new Weight(name, role, data, inputAxis, outputAxis, uses, obstacle);
+    }
+
     /** Identity: two weights of a model are never equal, even if their bytes are. */
     @Override
     public boolean equals(Object o) {

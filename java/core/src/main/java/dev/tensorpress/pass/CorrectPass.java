@@ -108,8 +108,8 @@ public record CorrectPass(long rank, Storage factors, int maxBits, Map<String, d
     }
 
     private QuantizePass int8(Form.Quantized base) {
-        return new QuantizePass(8, base.block() > 0 ? Grain.BLOCK : Grain.CHANNEL, base.block() > 0 ? BLOCK : 0, true, 1, 1,
-                base.activations());
+        return new QuantizePass(8, base.block() > 0 ? Grain.BLOCK : Grain.CHANNEL, base.block() > 0 ? BLOCK : 0, true,
+                QuantizePass.Range.ABSMAX, 1, 1, base.activations());
     }
 
     @Override

@@ -14,7 +14,7 @@ import java.util.PriorityQueue;
 /** A {@link FactorizePass} that knows the rank of each of its weights: what its survey found. */
 public final class FactorizeChoice implements Pass {
     private final FactorizePass pass;
-    private final Map<Weight, Chosen> chosen = new HashMap<>();
+    private final Map<String, Chosen> chosen = new HashMap<>();
     /** Why the pass takes none of its weights, or null. */
     private String refusal;
 
@@ -44,7 +44,7 @@ public final class FactorizeChoice implements Pass {
         }
         for (int i = 0; i < able.size(); i++) {
             Spectrum s = spectra.get(i);
-            choice.chosen.put(able.get(i), new Chosen(s, s.rank(pass.allowed())));
+            choice.chosen.put(able.get(i).name(), new Chosen(s, s.rank(pass.allowed())));
         }
         return choice;
     }
@@ -134,7 +134,7 @@ public final class FactorizeChoice implements Pass {
             }
         }
         for (Candidate c : candidates) {
-            chosen.put(weights.get(c.index), new Chosen(c.spectrum, c.rank));
+            chosen.put(weights.get(c.index).name(), new Chosen(c.spectrum, c.rank));
         }
     }
 
@@ -149,7 +149,7 @@ public final class FactorizeChoice implements Pass {
         if (refusal != null) {
             throw new UnsupportedRequestException(refusal);
         }
-        Chosen c = chosen.get(weight);
+        Chosen c = chosen.get(weight.name());
         if (c == null) {
             throw new IllegalStateException("weight " + weight.name() + " was not among those that were surveyed");
         }
@@ -162,7 +162,7 @@ public final class FactorizeChoice implements Pass {
     @Override
     public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
         Form.LowRank f = (Form.LowRank) form;
-        return FactorizePass.apply(weight, f, chosen.get(weight).spectrum, pass.allowed(), workspace, workers);
+        return FactorizePass.apply(weight, f, chosen.get(weight.name()).spectrum, pass.allowed(), workspace, workers);
     }
 
     @Override

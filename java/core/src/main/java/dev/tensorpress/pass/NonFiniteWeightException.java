@@ -12,6 +12,7 @@ public final class NonFiniteWeightException extends RuntimeException {
     private static final long serialVersionUID = 1;
     private final String weight;
     private final long index;
+    private final float value;
 
     /**
      * @param weight its name
@@ -22,6 +23,12 @@ public final class NonFiniteWeightException extends RuntimeException {
                 + "; exclude it to keep it as it is (--exclude '" + weight + "')");
         this.weight = weight;
         this.index = index;
+        this.value = value;
+    }
+
+    /** The same of a weight of which only the elements from {@code start} on were seen. */
+    public NonFiniteWeightException from(long start) {
+        return new NonFiniteWeightException(weight, start + index, value);
     }
 
     /** Looks for the first such element of a weight that is known to have one. */

@@ -55,8 +55,19 @@ public interface Pass {
     Form plan(Weight weight, Form current);
 
     /**
-     * Compresses one weight.
+     * True if {@link #apply} can take a weight as some of its rows at a time, those of its first axis, and what it makes of
+     * them is what it would make of them within the whole weight.
      *
+     * @param form what {@link #plan} returned, its storage decided by the target
+     */
+    default boolean byRows(Weight weight, Form form) {
+        return false;
+    }
+
+    /**
+     * Compresses one weight, or rows of one.
+     *
+     * @param weight with the elements to take: those of the weight that was planned, or of rows of it if {@link #byRows}
      * @param form what {@link #plan} returned, its storage decided by the target
      * @return an encoding of that form, valid until {@code workspace} is used for the next weight
      * @throws NonFiniteWeightException if the weight holds NaN or infinity

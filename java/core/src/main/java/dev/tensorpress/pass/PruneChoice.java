@@ -25,7 +25,7 @@ import java.util.Map;
 /** A {@link PrunePass} that knows for each of its weights which elements stay: what its survey found. */
 public final class PruneChoice implements Pass {
     private final PrunePass pass;
-    private final Map<Weight, Chosen> chosen = new HashMap<>();
+    private final Map<String, Chosen> chosen = new HashMap<>();
     /** Why the pass takes none of its weights, or null. */
     private String refusal;
 
@@ -56,15 +56,18 @@ public final class PruneChoice implements Pass {
         List<Weight> able = new ArrayList<>();
         for (Weight weight : weights) {
             if (choice.obstacle(weight) == null) {
-                checkFinite(weight, workers);
                 able.add(weight);
             }
         }
         if (pass.compares()) {
-            choice.together(able, workspace, workers);
+            try (Arena arena = Arena.ofShared()) {
+                choice.together(able, arena, workspace, workers);
+            }
         } else {
             for (Weight weight : able) {
-                choice.finish(weight, choice.alone(weight, workspace, workers), 0, workspace, workers);
+                Weight held = workspace.held(weight);
+                checkFinite(held, workers);
+                choice.finish(held, choice.alone(held, workspace, workers), 0, workspace, workers);
             }
         }
         return choice;
@@ -103,7 +106,17 @@ public final class PruneChoice implements Pass {
     }
 
     /** One cut through all weights. */
-    private void together(List<Weight> weights, Workspace workspace, Workers workers) {
+    private void together(List<Weight> able, Arena arena, Workspace workspace, Workers workers) {
+        List<Weight> weights;
+        try {
+            weights = workspace.held(able, arena);
+        } catch (UnsupportedRequestException e) {
+            refusal = e.getMessage() + "; or use scope tensor or channel";
+            return;
+        }
+        for (Weight weight : weights) {
+            checkFinite(weight, workers);
+        }
         List<Scores> scores = new ArrayList<>();
         List<MemorySegment> data = new ArrayList<>();
         long total = 0;
@@ -122,21 +135,19 @@ public final class PruneChoice implements Pass {
             refusal = "even without an element these weights take more than the budget of " + pass.budget() + " bytes";
             return;
         }
+        for (int i = 0; i < weights.size(); i++) {
+            MemorySegment in = weights.get(i).tensor().data();
+            if (!pass.pattern().single()) {
+                in = arena.allocate(DType.F32.bytes(scores.get(i).elements()), 4);
+                blocks(weights.get(i), in, workers);
+            }
+            data.add(in);
+        }
         Cut cut;
-        try (Arena arena = Arena.ofShared()) {
-            for (int i = 0; i < weights.size(); i++) {
-                MemorySegment in = weights.get(i).tensor().data();
-                if (!pass.pattern().single()) {
-                    in = arena.allocate(DType.F32.bytes(scores.get(i).elements()), 4);
-                    blocks(weights.get(i), in, workers);
-                }
-                data.add(in);
-            }
-            if (pass.budget() >= 0) {
-                cut = Prune.select(scores, data, kept -> fits(weights, kept), workers);
-            } else {
-                cut = Prune.select(scores, data, total - part(total), workers);
-            }
+        if (pass.budget() >= 0) {
+            cut = Prune.select(scores, data, kept -> fits(weights, kept), workers);
+        } else {
+            cut = Prune.select(scores, data, total - part(total), workers);
         }
         for (int i = 0; i < weights.size(); i++) {
             finish(weights.get(i), cut, i, workspace, workers);
@@ -166,7 +177,7 @@ public final class PruneChoice implements Pass {
         // By bits, as files that leave zeros out do: a -0 that was kept is stored.
         long nonzeros = Sparse.survey(t.dtype(), v.rows, v.cols, masked, workers).entries();
         boolean relative = !pass.levels().isEmpty() && pass.scope() != Scope.GLOBAL;
-        chosen.put(weight, new Chosen(cut, matrix, nonzeros, relative ? part(elements) : elements - ones(mask)));
+        chosen.put(weight.name(), new Chosen(cut, matrix, nonzeros, relative ? part(elements) : elements - ones(mask)));
     }
 
     private static long ones(MemorySegment mask) {
@@ -281,7 +292,7 @@ public final class PruneChoice implements Pass {
 
     /** Elements of a surveyed weight that were to become zero. */
     public long asked(Weight weight) {
-        return chosen.get(weight).asked;
+        return chosen.get(weight.name()).asked;
     }
 
     /** True if the pattern leaves at most two of each four elements down the columns of the weight's matrix. */
@@ -305,7 +316,7 @@ public final class PruneChoice implements Pass {
         if (obstacle != null) {
             throw new UnsupportedRequestException(obstacle);
         }
-        Chosen c = chosen.get(weight);
+        Chosen c = chosen.get(weight.name());
         if (c == null) {
             throw new IllegalStateException("weight " + weight.name() + " was not among those that were surveyed");
         }
@@ -315,7 +326,7 @@ public final class PruneChoice implements Pass {
     @Override
     public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
         Tensor t = ((Encoding.Dense) current).tensor();
-        MemorySegment mask = mask(weight, chosen.get(weight), workspace, workers);
+        MemorySegment mask = mask(weight, chosen.get(weight.name()), workspace, workers);
         MemorySegment masked = apply(weight, mask, workspace, workers);
         return new Encoding.Sparse((Form.Sparse) form,
                 new Encoding.Dense(new Tensor(t.dtype(), t.shape(), masked)));

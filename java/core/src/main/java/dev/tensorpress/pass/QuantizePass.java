@@ -13,6 +13,7 @@ import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.util.Locale;
 
 /**
  * Floats to integer codes with shared scales: round to nearest, the range of a group found by its largest magnitude
@@ -28,11 +29,12 @@ import java.lang.foreign.MemorySegment;
  * @param grain what shares a scale
  * @param block elements per scale along the input axis if the grain is a block, else 0
  * @param symmetric zero point fixed at the middle of the codes
+ * @param range what the largest magnitude of a group becomes if symmetric
  * @param clipSteps ratios to try, 1 for none; see {@code tp_quant} in {@code tensorpress/quantize.h}
  * @param clipMin smallest ratio
  * @param activations what products with the weight do with their other operand
  */
-public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, int clipSteps, float clipMin,
+public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
         Activations activations) implements Pass {
 
     private static final int LEFT = 0;
@@ -40,6 +42,19 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
 
     /** What shares a scale. */
     public enum Grain { TENSOR, CHANNEL, BLOCK }
+
+    /** What the largest magnitude of a group becomes: of eight bits, ... */
+    public enum Range {
+        /** 127: the lowest code is not used, and no value is clamped. */
+        ABSMAX,
+        /** 127.5, as compressed-tensors has it: all codes are used, the largest value is clamped by half a step if positive. */
+        FULL;
+
+        /** Lower case, as in recipes. */
+        public String id() {
+            return name().toLowerCase(Locale.ROOT);
+        }
+    }
 
     public QuantizePass {
         if (bits < 2 || bits > 8) {
@@ -56,37 +71,41 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
 
     /** Eight bits, symmetric, one scale per output channel. */
     public static QuantizePass int8() {
-        return new QuantizePass(8, Grain.CHANNEL, 0, true, 1, 1, Activations.FLOAT);
+        return new QuantizePass(8, Grain.CHANNEL, 0, true, Range.ABSMAX, 1, 1, Activations.FLOAT);
     }
 
     /** Four bits, symmetric, one scale per block of 32. */
     public static QuantizePass int4() {
-        return new QuantizePass(4, Grain.BLOCK, 32, true, 1, 1, Activations.FLOAT);
+        return new QuantizePass(4, Grain.BLOCK, 32, true, Range.ABSMAX, 1, 1, Activations.FLOAT);
     }
 
     public QuantizePass perChannel() {
-        return new QuantizePass(bits, Grain.CHANNEL, 0, symmetric, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, Grain.CHANNEL, 0, symmetric, range, clipSteps, clipMin, activations);
     }
 
     public QuantizePass perTensor() {
-        return new QuantizePass(bits, Grain.TENSOR, 0, symmetric, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, Grain.TENSOR, 0, symmetric, range, clipSteps, clipMin, activations);
     }
 
     public QuantizePass perBlock(int size) {
-        return new QuantizePass(bits, Grain.BLOCK, size, symmetric, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, Grain.BLOCK, size, symmetric, range, clipSteps, clipMin, activations);
     }
 
     public QuantizePass asymmetric() {
-        return new QuantizePass(bits, grain, block, false, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, grain, block, false, range, clipSteps, clipMin, activations);
+    }
+
+    public QuantizePass range(Range range) {
+        return new QuantizePass(bits, grain, block, symmetric, range, clipSteps, clipMin, activations);
     }
 
     public QuantizePass clipSearch(int steps, float smallest) {
-        return new QuantizePass(bits, grain, block, symmetric, steps, smallest, activations);
+        return new QuantizePass(bits, grain, block, symmetric, range, steps, smallest, activations);
     }
 
     /** With activations treated like this by the products that use the weight. */
     public QuantizePass activations(Activations activations) {
-        return new QuantizePass(bits, grain, block, symmetric, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, grain, block, symmetric, range, clipSteps, clipMin, activations);
     }
 
     @Override
@@ -98,6 +117,7 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
     public boolean uses(String option) {
         return switch (option) {
             case "block" -> grain == Grain.BLOCK;
+            case "range" -> symmetric;
             case "bits", "per", "symmetric", "clip", "activations" -> true;
             default -> false;
         };
@@ -105,12 +125,12 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
 
     /**
      * Options: {@code bits} (2 to 8), {@code block} (16 to 256), {@code per} (tensor, channel), {@code symmetric}
-     * (true, false), {@code clip} (none, STEPS or STEPS:MIN), {@code activations} (float, blockwise, dynamic).
+     * (true, false), {@code range} (absmax, full), {@code clip} (none, STEPS or STEPS:MIN), {@code activations} (float, blockwise, dynamic).
      */
     @Override
     public Pass with(String option, String value) {
         return switch (option) {
-            case "bits" -> new QuantizePass(number(option, value), grain, block, symmetric, clipSteps, clipMin,
+            case "bits" -> new QuantizePass(number(option, value), grain, block, symmetric, range, clipSteps, clipMin,
                     activations);
             case "block" -> perBlock(number(option, value));
             case "per" -> switch (value) {
@@ -118,8 +138,9 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
                 case "channel" -> perChannel();
                 default -> throw new IllegalArgumentException("per must be tensor or channel, but is '" + value + "'");
             };
-            case "symmetric" -> new QuantizePass(bits, grain, block, choice(option, value, "true", "false"), clipSteps,
-                    clipMin, activations);
+            case "symmetric" -> new QuantizePass(bits, grain, block, choice(option, value, "true", "false"), range,
+                    clipSteps, clipMin, activations);
+            case "range" -> range(choice(option, value, "full", "absmax") ? Range.FULL : Range.ABSMAX);
             case "activations" -> {
                 for (Activations a : Activations.values()) {
                     if (a.id().equals(value)) {
@@ -208,6 +229,18 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         return new Form.Quantized(bits, axis, block, symmetric, activations, type, DType.F32, false, false);
     }
 
+    /** {@inheritDoc} So it is if each group lies within a row. */
+    @Override
+    public boolean byRows(Weight weight, Form form) {
+        Shape shape = weight.tensor().shape();
+        return form instanceof Form.Quantized q && shape.rank() > 0 && q.axis() >= 0 && !q.transposed()
+                && q.grid(shape).groupRows() == 1;
+    }
+
+    private Quantize.Range kernelRange() {
+        return !symmetric ? Quantize.Range.MINMAX : range == Range.FULL ? Quantize.Range.ABSMAX_FULL : Quantize.Range.ABSMAX;
+    }
+
     @Override
     public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
         if (current instanceof Encoding.Sparse s) {
@@ -225,7 +258,7 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         Form.Quantized q = (Form.Quantized) form;
         Shape shape = in.shape();
         Quantize.Spec spec = Quantize.Spec.of(q, in.dtype(), shape)
-                .range(symmetric ? Quantize.Range.ABSMAX : Quantize.Range.MINMAX).clip(clipSteps, clipMin);
+                .range(kernelRange()).clip(clipSteps, clipMin);
         long groups = q.grid(shape).groups();
         DType zeroType = q.type().signed() ? DType.I8 : DType.U8;
         MemorySegment codes = workspace.take(Workspace.Slot.CODES, q.codeBytes(shape));

@@ -3,12 +3,18 @@ package dev.tensorpress.pass;
 import dev.tensorpress.kernel.LinearAlgebra;
 import dev.tensorpress.kernel.Svd;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.LongFunction;
 
 /**
  * Buffers that are kept from one weight to the next, since fresh off-heap memory costs a second per GiB to zero and
@@ -17,6 +23,8 @@ import java.util.Map;
 public final class Workspace implements AutoCloseable {
     /** What a buffer is for; each use has its own. */
     public enum Slot {
+        /** The weight at hand, if its own memory is not safe to read. */
+        INPUT,
         CODES, SCALES, STORED_SCALES, ZEROS, ERRORS, SCRATCH, MASK, BLOCK_MASK, BLOCK_SCORES, MASKED, DECODED,
         /** A weight as f32. */
         MATRIX,
@@ -31,6 +39,9 @@ public final class Workspace implements AutoCloseable {
     private final Map<Slot, Buffer> buffers = new EnumMap<>(Slot.class);
     private final List<Workspace> parts = new ArrayList<>();
     private final Spectra spectra;
+    /** Null if weights are in memory already. */
+    private final Model model;
+    private final long memory;
     private LinearAlgebra algebra;
     private Svd svd;
 
@@ -40,7 +51,65 @@ public final class Workspace implements AutoCloseable {
 
     /** @param spectra what is known of the weights already, and will be added to */
     public Workspace(Spectra spectra) {
+        this(spectra, null, 0);
+    }
+
+    /**
+     * For weights as a model has them.
+     *
+     * @param memory bytes of weights that are held at once at most
+     */
+    public Workspace(Spectra spectra, Model model, long memory) {
         this.spectra = spectra;
+        this.model = model;
+        this.memory = memory;
+    }
+
+    /**
+     * The weight, held ({@link Model#held}) until the next is.
+     *
+     * @throws UnsupportedRequestException if it takes more memory than is allowed
+     * @throws UncheckedIOException if it cannot be read
+     */
+    Weight held(Weight weight) {
+        return held(weight, bytes -> {
+            if (bytes > memory) {
+                throw new UnsupportedRequestException("weight " + weight.name() + " has to be in memory as a whole, and takes "
+                        + bytes + " bytes of " + memory + " that are for this (--memory); or exclude it, to keep it as it is");
+            }
+            return take(Slot.INPUT, bytes);
+        });
+    }
+
+    /**
+     * All of them, held until the arena is closed.
+     *
+     * @throws UnsupportedRequestException if they take more memory than is allowed
+     * @throws UncheckedIOException if one cannot be read
+     */
+    List<Weight> held(List<Weight> weights, Arena arena) {
+        long[] sum = new long[1];
+        List<Weight> all = new ArrayList<>();
+        for (Weight weight : weights) {
+            all.add(held(weight, bytes -> {
+                sum[0] = Math.addExact(sum[0], bytes);
+                if (sum[0] > memory) {
+                    throw new UnsupportedRequestException("the " + weights.size() + " weights that are compared with each other have"
+                            + " to be in memory all at once, and take more than the " + memory + " bytes that are for this"
+                            + " (--memory)");
+                }
+                return arena.allocate(bytes, 64);
+            }));
+        }
+        return all;
+    }
+
+    private Weight held(Weight weight, LongFunction<MemorySegment> room) {
+        try {
+            return model == null ? weight : model.held(weight, room);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
     }
 
     /** At least 64-byte aligned memory of exactly {@code bytes}, with the contents of its last use. */

@@ -420,7 +420,7 @@ class LowRankPassTest {
     void correctionsAreTheBestOfTheirRank(DType type, int in, int out) {
         Weight w = weight("w", Role.LINEAR, in, out, type, random(90 * 64), 90, 64);
         float[] x = decode(new Encoding.Dense(w.tensor()));
-        QuantizePass quantize = new QuantizePass(4, QuantizePass.Grain.BLOCK, 32, true, 1, 1, Form.Activations.FLOAT);
+        QuantizePass quantize = QuantizePass.int4();
         double before = Double.POSITIVE_INFINITY;
         for (int r : new int[] {1, 4, 16}) {
             Encoding.Sum e = correct(quantize, CorrectPass.rank(r), w, workspace, workers);

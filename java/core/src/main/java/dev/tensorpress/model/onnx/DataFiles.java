@@ -1,5 +1,6 @@
 package dev.tensorpress.model.onnx;
 
+import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import java.io.IOException;
@@ -27,14 +28,16 @@ final class DataFiles {
     private final Path folder;
     private final boolean allowLinks;
     private final Arena arena;
+    private final InputFiles inputs;
     private final Map<Path, DataFile> files = new LinkedHashMap<>();
     private final Map<String, DataFile> byLocation = new HashMap<>();
 
-    DataFiles(Path model, boolean allowLinks, Arena arena) {
+    DataFiles(Path model, boolean allowLinks, Arena arena, InputFiles inputs) {
         this.model = model;
         this.folder = model.toAbsolutePath().normalize().getParent();
         this.allowLinks = allowLinks;
         this.arena = arena;
+        this.inputs = inputs;
     }
 
     /** An open data file. */
@@ -78,6 +81,7 @@ final class DataFiles {
         if (!Files.isRegularFile(path)) {
             throw bad(t, "is in " + path + ", which is not a file");
         }
+        inputs.add(path);
         FileChannel channel;
         try {
             channel = allowLinks ? FileChannel.open(path, StandardOpenOption.READ)

@@ -1,5 +1,6 @@
 package dev.tensorpress.model.onnx;
 
+import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Target;
@@ -27,6 +28,7 @@ import java.util.Map;
  */
 public final class OnnxModel implements Model {
     private final Path path;
+    private final InputFiles inputs;
     private final Arena arena;
     private final FileChannel channel;
     private final long size;
@@ -37,15 +39,16 @@ public final class OnnxModel implements Model {
     private final List<Weight> weights;
     private final Map<Weight, Info> infos;
 
-    private OnnxModel(Path path, boolean allowLinks, Arena arena, FileChannel channel) throws IOException {
+    private OnnxModel(Path path, boolean allowLinks, Arena arena, FileChannel channel, InputFiles inputs) throws IOException {
         this.path = path;
+        this.inputs = inputs;
         this.arena = arena;
         this.channel = channel;
         this.size = channel.size();
         MemorySegment file = channel.map(FileChannel.MapMode.READ_ONLY, 0, size, arena);
         this.wire = new Wire(path, file);
         this.parsed = new Parser(wire);
-        this.files = new DataFiles(path, allowLinks, arena);
+        this.files = new DataFiles(path, allowLinks, arena, inputs);
         try {
             parsed.model(size);
             this.externals = externals();
@@ -84,8 +87,10 @@ public final class OnnxModel implements Model {
         Arena arena = Arena.ofShared();
         FileChannel channel = null;
         try {
+            InputFiles inputs = new InputFiles();
+            inputs.add(path);
             channel = FileChannel.open(path, StandardOpenOption.READ);
-            return new OnnxModel(path, allowLinks, arena, channel);
+            return new OnnxModel(path, allowLinks, arena, channel, inputs);
         } catch (IOException | RuntimeException | Error e) {
             if (channel != null) {
                 channel.close();
@@ -137,6 +142,11 @@ public final class OnnxModel implements Model {
             all.add(f.path());
         }
         return all;
+    }
+
+    /** The model file and the data files as they were when they were opened. */
+    InputFiles inputs() {
+        return inputs;
     }
 
     @Override

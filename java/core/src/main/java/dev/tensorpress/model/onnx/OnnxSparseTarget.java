@@ -4,6 +4,7 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.DurableFile;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -94,7 +95,7 @@ final class OnnxSparseTarget implements Target {
     }
 
     @Override
-    public long size(Map<Weight, Form> forms) {
+    public long size(Map<Weight, Form> forms, long shardSize) {
         OnnxTarget.Layout l = layout(forms);
         Map<Weight, List<SparseFileWriter.Part>> parts = new IdentityHashMap<>();
         List<Expected> expected = new ArrayList<>();
@@ -128,10 +129,11 @@ final class OnnxSparseTarget implements Target {
     /**
      * {@inheritDoc}
      *
-     * @throws UnsupportedRequestException if {@code out} is the file the model was read from
+     * @throws UnsupportedRequestException if the destination is the file the model was read from
      */
     @Override
-    public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Path out) throws IOException {
+    public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to) throws IOException {
+        Path out = to.path();
         OnnxTarget.Layout l = layout(forms);
         if (Files.exists(out) && Files.isSameFile(model.path(), out)) {
             throw new UnsupportedRequestException("the output " + out + " is a file that the model is read from");
@@ -146,6 +148,7 @@ final class OnnxSparseTarget implements Target {
             Output o = new Output(file.startModel(), unpacked(forms, encoder), true, new Packing(forms, file));
             o.rope(l.rope(), model);
             file.finishModel(l.rope().length(), (int) o.checksum());
+            model.inputs().check();
             file.commit(out);
             return Set.of(out);
         } catch (IOException e) {
@@ -155,9 +158,9 @@ final class OnnxSparseTarget implements Target {
 
     /** Asks for the forms that were accepted here, and gives what the ordinary target asks for. */
     private Encoder unpacked(Map<Weight, Form> forms, Encoder encoder) {
-        return (weight, form) -> {
+        return (weight, form, rows, first) -> {
             Form asked = forms.get(weight);
-            Encoding e = encoder.encode(weight, asked);
+            Encoding e = encoder.encode(weight, asked, rows, first);
             if (!packed(asked)) {
                 return e;
             }

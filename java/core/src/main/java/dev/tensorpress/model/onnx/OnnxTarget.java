@@ -1,7 +1,11 @@
 package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Buffers;
+import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.DurableFile;
+import dev.tensorpress.model.ReadAhead;
+import dev.tensorpress.model.StreamFile;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -9,10 +13,8 @@ import dev.tensorpress.model.onnx.DataFiles.DataFile;
 import dev.tensorpress.model.onnx.Rewriter.Placed;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
 import java.io.IOException;
-import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HexFormat;
@@ -33,6 +35,8 @@ final class OnnxTarget implements Target {
     /** Sparse initializers came with this version of the format. */
     private static final long SPARSE_IR = 6;
     private static final String HASH = "00000000";
+    /** Of the memory, this part is for buffers; the rest is for the weight at hand. */
+    private static final long BUFFERS_SHARE = 4;
 
     private final OnnxModel model;
     private final String name;
@@ -90,7 +94,7 @@ final class OnnxTarget implements Target {
     }
 
     @Override
-    public long size(Map<Weight, Form> forms) {
+    public long size(Map<Weight, Form> forms, long shardSize) {
         Layout l = layout(forms, HASH);
         if (l.unchanged) {
             return model.bytes();
@@ -164,14 +168,15 @@ final class OnnxTarget implements Target {
     /**
      * {@inheritDoc}
      *
-     * <p>If the model has external data, or would pass 2 GiB, tensors go to {@code MODEL.HASH.data} beside {@code out},
+     * <p>If the model has external data, or would pass 2 GiB, tensors go to {@code MODEL.HASH.data} beside the model,
      * where MODEL is the name of the file read, and HASH depends on the contents: the data of an older output stays as
      * long as its model does.
      *
-     * @throws UnsupportedRequestException if {@code out} is one of the files the model was read from
+     * @throws UnsupportedRequestException if the destination is one of the files the model was read from
      */
     @Override
-    public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Path out) throws IOException {
+    public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to) throws IOException {
+        Path out = to.path();
         Layout l = layout(forms, HASH);
         for (Path in : model.files()) {
             if (Files.exists(out) && Files.isSameFile(in, out)) {
@@ -192,10 +197,11 @@ final class OnnxTarget implements Target {
                 written.addAll(made);
             }
             if (l.external()) {
-                written.add(writeWithData(forms, l, encoder, folder, out, made));
+                written.add(writeWithData(forms, l, encoder, folder, to, made));
             } else {
                 try (DurableFile file = new DurableFile(folder, out.getFileName().toString())) {
                     new Output(file.channel(), encoder, false).rope(l.rope, model);
+                    model.inputs().check();
                     file.commit(out);
                 }
             }
@@ -214,12 +220,14 @@ final class OnnxTarget implements Target {
     }
 
     /** Both files under temporary names first, then the data file's rename, then the model's. */
-    private Path writeWithData(Map<Weight, Form> forms, Layout l, Encoder encoder, Path folder, Path out,
+    private Path writeWithData(Map<Weight, Form> forms, Layout l, Encoder encoder, Path folder, Destination to,
             Set<Path> made) throws IOException {
-        try (DurableFile data = new DurableFile(folder, l.location);
+        Path out = to.path();
+        try (Buffers buffers = new Buffers(to.memory() / BUFFERS_SHARE);
+                StreamFile data = StreamFile.unhashed(folder, l.location, l.rewriter.dataLength(), buffers);
                 DurableFile top = new DurableFile(folder, out.getFileName().toString())) {
-            Output o = new Output(data.channel(), encoder, true);
-            data(o, l.rewriter.placed());
+            Output o = new Output(data, encoder);
+            data(o, l.rewriter.placed(), buffers);
             Layout named = layout(forms, HexFormat.of().toHexDigits((int) o.checksum()));
             Path path = folder.resolve(named.location);
             boolean there = Files.exists(path);
@@ -230,6 +238,8 @@ final class OnnxTarget implements Target {
                 }
             }
             new Output(top.channel(), encoder, false).rope(named.rope, model);
+            data.finish();
+            model.inputs().check();
             data.commit(path);
             if (!there) {
                 made.add(path);
@@ -239,18 +249,33 @@ final class OnnxTarget implements Target {
         }
     }
 
-    private void data(Output o, List<Placed> placed) throws IOException {
-        long at = 0;
+    /** What is compressed is encoded, and what stays is read ahead meanwhile. */
+    private void data(Output o, List<Placed> placed, Buffers buffers) throws IOException {
+        List<ReadAhead.Range> kept = new ArrayList<>();
         for (Placed p : placed) {
-            o.pad(at, p.offset());
-            if (p.payload() != null) {
-                o.payload(p.payload());
-            } else {
-                o.copy(p.file() == null ? model.channel() : p.file().channel(), p.fileOffset(), p.length());
+            if (p.payload() == null) {
+                kept.addAll(ranges(p));
             }
-            at = p.offset() + p.length();
         }
-        o.flush();
+        try (ReadAhead ahead = new ReadAhead(kept, buffers)) {
+            long at = 0;
+            for (Placed p : placed) {
+                o.pad(at, p.offset());
+                if (p.payload() != null) {
+                    o.payload(p.payload());
+                } else {
+                    for (int i = ranges(p).size(); i > 0; i--) {
+                        o.segment(ahead.next());
+                    }
+                }
+                at = p.offset() + p.length();
+            }
+            o.flush();
+        }
+    }
+
+    private List<ReadAhead.Range> ranges(Placed p) {
+        return ReadAhead.ranges(p.file() == null ? model.path() : p.file().path(), p.fileOffset(), p.length());
     }
 
     /** A model that is copied as it is names its data files as before, so they go along. */
@@ -267,11 +292,12 @@ final class OnnxTarget implements Target {
                 throw new IOException("cannot write " + to + ": another file has the name of this model's data file");
             }
             Files.createDirectories(to.getParent());
-            try (DurableFile file = new DurableFile(to.getParent(), to.getFileName().toString())) {
-                try (FileChannel from = FileChannel.open(f.path(), StandardOpenOption.READ)) {
-                    Output o = new Output(file.channel(), null, false);
-                    o.copy(from, 0, from.size());
-                    o.flush();
+            long length = f.data().byteSize();
+            try (Buffers buffers = new Buffers(0);
+                    StreamFile file = StreamFile.unhashed(to.getParent(), to.getFileName().toString(), length, buffers);
+                    ReadAhead ahead = new ReadAhead(ReadAhead.ranges(f.path(), 0, length), buffers)) {
+                for (long at = 0; at < length; at += Buffers.CHUNK) {
+                    file.write(ahead.next());
                 }
                 file.commit(to);
             }

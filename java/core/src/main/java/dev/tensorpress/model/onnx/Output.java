@@ -3,6 +3,7 @@ package dev.tensorpress.model.onnx;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.internal.Coordinates;
+import dev.tensorpress.model.StreamFile;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.Rewriter.Job;
@@ -23,7 +24,9 @@ final class Output {
     private static final int SHORT = 1 << 14;
     private static final long STEP = 8 << 20;
 
+    /** Where bytes go: to one of these two, the other is null. */
     private final FileChannel to;
+    private final StreamFile stream;
     private final Target.Encoder encoder;
     private final ByteBuffer buffer = ByteBuffer.allocateDirect(BUFFER);
     /** Null if nobody asks for it: what the system copies would have to be read. */
@@ -47,12 +50,22 @@ final class Output {
     }
 
     Output(FileChannel to, Target.Encoder encoder, boolean checked) {
-        this(to, encoder, checked, null);
+        this(to, null, encoder, checked, null);
+    }
+
+    /** With a checksum. */
+    Output(StreamFile to, Target.Encoder encoder) {
+        this(null, to, encoder, true, null);
     }
 
     /** @param packer or null; what it takes is part of the checksum */
     Output(FileChannel to, Target.Encoder encoder, boolean checked, Packer packer) {
+        this(to, null, encoder, checked, packer);
+    }
+
+    private Output(FileChannel to, StreamFile stream, Target.Encoder encoder, boolean checked, Packer packer) {
         this.to = to;
+        this.stream = stream;
         this.packer = packer;
         this.encoder = encoder;
         this.checksum = checked ? new CRC32C() : null;
@@ -233,7 +246,7 @@ final class Output {
         buffer.put(b);
     }
 
-    private void segment(MemorySegment s) throws IOException {
+    void segment(MemorySegment s) throws IOException {
         long n = s.byteSize();
         if (n <= SHORT) {
             if (buffer.remaining() < n) {
@@ -258,6 +271,10 @@ final class Output {
     private void write(ByteBuffer b) throws IOException {
         if (checksum != null) {
             checksum.update(b.duplicate());
+        }
+        if (stream != null) {
+            stream.write(MemorySegment.ofBuffer(b));
+            return;
         }
         while (!packed && b.hasRemaining()) {
             to.write(b);

@@ -26,7 +26,7 @@ final class Config {
         return StrictJson.read(path, "the configuration of a model", new Config()::read);
     }
 
-    private Config read(StrictJson json) throws IOException {
+    private Config read(StrictJson json) {
         Config text = new Config();
         json.next();
         json.members("the configuration", key -> {

@@ -15,9 +15,13 @@ final class Index {
     static final String SUFFIX = ".safetensors.index.json";
     static final String NAME = "model" + SUFFIX;
 
+    /** Of an entry, more or less, and how many entries are made room for at once. */
+    private static final int BYTES_OF_ENTRY = 100;
+    private static final int MOST_EXPECTED = 1 << 20;
+
     final Path path;
     /** In the order of the index. */
-    final Map<String, Place> tensors = new LinkedHashMap<>();
+    final Map<String, Place> tensors;
     /** Bytes of all tensors as the index has them, or -1; what writers put here differs, and nothing depends on it. */
     private long totalSize = -1;
 
@@ -34,6 +38,7 @@ final class Index {
     private Index(Path path) throws IOException {
         this.path = path;
         this.bytes = Files.size(path);
+        this.tensors = LinkedHashMap.newLinkedHashMap((int) Math.min(bytes / BYTES_OF_ENTRY, MOST_EXPECTED));
     }
 
     /**
@@ -59,7 +64,7 @@ final class Index {
         return new MalformedModelException(path, at, expected);
     }
 
-    private Index read(StrictJson json) throws IOException {
+    private Index read(StrictJson json) {
         boolean[] mapped = new boolean[1];
         json.next();
         json.members("the index", key -> {
@@ -84,10 +89,15 @@ final class Index {
         return this;
     }
 
-    private void readMap(StrictJson json) throws IOException {
+    private void readMap(StrictJson json) {
+        if (json.token() != JsonToken.START_OBJECT) {
+            throw json.bad("expected an object as 'weight_map'");
+        }
         Map<String, String> shards = new HashMap<>();
-        json.members("'weight_map'", name -> {
-            if (json.token() != JsonToken.VALUE_STRING) {
+        while (json.next() == JsonToken.FIELD_NAME) {
+            long at = json.at();
+            String name = json.text();
+            if (json.next() != JsonToken.VALUE_STRING) {
                 throw json.bad("expected the name of a file as the place of tensor '" + name + "'");
             }
             String shard = json.text();
@@ -95,8 +105,11 @@ final class Index {
             if (known == null) {
                 checkName(json, name, shard);
             }
-            tensors.put(name, new Place(known == null ? shard : known, json.at()));
-        });
+            // Looked at here: there may be more of these than a further set of keys is good for.
+            if (tensors.put(name, new Place(known == null ? shard : known, json.at())) != null) {
+                throw bad(at, "'" + name + "' of 'weight_map' is there twice");
+            }
+        }
     }
 
     /** A model from a stranger must not pull other files of this machine in. */

@@ -6,9 +6,11 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.tensor.Shape;
 import java.util.HashSet;
 import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.Function;
 
 /**
  * What weights do, from their names and shapes: the format has no graph, but the libraries that write it name modules by
@@ -26,7 +28,8 @@ final class Roles {
     /** GPT-2 has products of another make, whose weights are [in, out]; its successors have the names with [out, in]. */
     private static final Set<String> PERHAPS_TRANSPOSED = Set.of("c_attn", "q_attn", "c_proj", "c_fc");
 
-    private final Map<String, Safetensors.Entry> tensors;
+    private final List<Safetensors> files;
+    private final Function<String, Safetensors.Entry> tensors;
     private final Map<String, Role> given;
     private final Set<String> unused;
     /** Shapes of tables; null until they are asked for. */
@@ -54,10 +57,12 @@ final class Roles {
     }
 
     /**
-     * @param tensors all of the model
+     * @param files all of the model
+     * @param tensors of the model by name; null if there is none
      * @param given roles by glob, which go before what names and shapes say; the first that fits counts
      */
-    Roles(Map<String, Safetensors.Entry> tensors, Map<String, Role> given) {
+    Roles(List<Safetensors> files, Function<String, Safetensors.Entry> tensors, Map<String, Role> given) {
+        this.files = files;
         this.tensors = tensors;
         this.given = given;
         this.unused = new LinkedHashSet<>(given.keySet());
@@ -70,15 +75,17 @@ final class Roles {
         }
         tables = new HashSet<>();
         int inFirst = 0;
-        for (Safetensors.Entry e : tensors.values()) {
-            if (e.shape().rank() != 2) {
-                continue;
-            }
-            Name n = Name.of(e.name());
-            if (isTable(n)) {
-                tables.add(e.shape());
-            } else if (inFirst == 0 && PERHAPS_TRANSPOSED.contains(n.last) && n.leaf.equals("weight")) {
-                inFirst = inFirst(n, e.shape());
+        for (Safetensors file : files) {
+            for (Safetensors.Entry e : file.inOrder()) {
+                if (e.shape().rank() != 2) {
+                    continue;
+                }
+                Name n = Name.of(e.name());
+                if (isTable(n)) {
+                    tables.add(e.shape());
+                } else if (inFirst == 0 && PERHAPS_TRANSPOSED.contains(n.last) && n.leaf.equals("weight")) {
+                    inFirst = inFirst(n, e.shape());
+                }
             }
         }
         transposed = inFirst > 0;
@@ -96,7 +103,7 @@ final class Roles {
 
     /** 1 if the bias tells that outputs are along the last axis, -1 if along the first, 0 if it does not tell. */
     private int inFirst(Name n, Shape shape) {
-        Safetensors.Entry bias = tensors.get(n.module() + ".bias");
+        Safetensors.Entry bias = tensors.apply(n.module() + ".bias");
         if (bias == null || bias.shape().rank() != 1 || shape.dim(0) == shape.dim(1)) {
             return 0;
         }
@@ -158,7 +165,7 @@ final class Roles {
     private Kind vector(Name n) {
         boolean norm = isNorm(n.last);
         if (n.leaf.equals("bias") || n.leaf.endsWith("_bias") || n.leaf.startsWith("bias_")) {
-            Safetensors.Entry weight = tensors.get(n.module() + ".weight");
+            Safetensors.Entry weight = tensors.apply(n.module() + ".weight");
             return Kind.of(norm || weight != null && weight.shape().rank() == 1 ? Role.NORM : Role.BIAS);
         }
         // Modules with a vector as their weight are normalisations, whatever they are called.

@@ -1,6 +1,7 @@
 package dev.tensorpress.model.safetensors;
 
 import com.fasterxml.jackson.core.JsonToken;
+import dev.tensorpress.internal.PageCache;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
@@ -18,7 +19,6 @@ import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
-import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -47,7 +47,7 @@ public final class Safetensors implements AutoCloseable {
     private final MemorySegment file;
     private final long size;
     private final long dataStart;
-    private final Map<String, Entry> tensors = new LinkedHashMap<>();
+    private final Map<String, Entry> tensors;
     /** By their places in the file. */
     private final List<Entry> sorted = new ArrayList<>();
     private final Map<String, String> metadata = new LinkedHashMap<>();
@@ -85,6 +85,13 @@ public final class Safetensors implements AutoCloseable {
         this.dataStart = PREFIX + n;
         this.size = size;
         StrictJson.read(path, header, PREFIX, "the header", this::read);
+        // All at once: a map that grows while there is so much to read is what most of the time would go to.
+        this.tensors = LinkedHashMap.newLinkedHashMap(sorted.size());
+        for (Entry e : sorted) {
+            if (tensors.put(e.name, e) != null) {
+                throw bad(e.described, "tensor '" + e.name + "' is there twice");
+            }
+        }
         checkRanges();
         this.file = channel.map(FileChannel.MapMode.READ_ONLY, 0, size, arena);
     }
@@ -169,6 +176,27 @@ public final class Safetensors implements AutoCloseable {
         return new Tensor(e.dtype, e.shape, file.asSlice(e.start, e.length));
     }
 
+    /**
+     * Copies a tensor's data, through the file and not the mapping.
+     *
+     * @param to of the same length
+     * @throws IOException if the file cannot be read, or does not have them any more
+     */
+    void read(Entry e, MemorySegment to) throws IOException {
+        try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ); PageCache cache = new PageCache(path)) {
+            for (long at = 0; at < e.length; ) {
+                ByteBuffer b = to.asSlice(at, Math.min(READ_AT_ONCE, e.length - at)).asByteBuffer();
+                int n = channel.read(b, e.start + at);
+                if (n < 0) {
+                    throw new IOException("cannot read " + path + ": it became shorter while it was read: tensor '" + e.name + "' has "
+                            + e.length + " bytes at " + e.start + ", the file " + channel.size() + " in all");
+                }
+                at += n;
+            }
+            cache.drop(e.start, e.length);
+        }
+    }
+
     /** All tensors in the order of their data. */
     List<Entry> inOrder() {
         return sorted;
@@ -198,7 +226,7 @@ public final class Safetensors implements AutoCloseable {
 
     // Reading
 
-    private Void read(StrictJson json) throws IOException {
+    private Void read(StrictJson json) {
         boolean metadataRead = false;
         json.next();
         while (json.next() == JsonToken.FIELD_NAME) {
@@ -214,18 +242,14 @@ public final class Safetensors implements AutoCloseable {
                 metadataRead = true;
                 readMetadata(json);
             } else {
-                Entry e = readTensor(json, name, at);
-                if (tensors.put(name, e) != null) {
-                    throw bad(at, "tensor '" + name + "' is there twice");
-                }
-                sorted.add(e);
+                sorted.add(readTensor(json, name, at));
             }
         }
         json.end();
         return null;
     }
 
-    private void readMetadata(StrictJson json) throws IOException {
+    private void readMetadata(StrictJson json) {
         while (json.next() == JsonToken.FIELD_NAME) {
             long at = json.at();
             String key = json.text();
@@ -239,7 +263,7 @@ public final class Safetensors implements AutoCloseable {
         }
     }
 
-    private Entry readTensor(StrictJson json, String name, long at) throws IOException {
+    private Entry readTensor(StrictJson json, String name, long at) {
         DType dtype = null;
         long[] shape = null;
         long[] offsets = null;
@@ -300,7 +324,7 @@ public final class Safetensors implements AutoCloseable {
         return new Entry(name, dtype, Shape.of(dims), dataStart + offsets[0], bytes, at);
     }
 
-    private static DType type(StrictJson json, String name) throws IOException {
+    private static DType type(StrictJson json, String name) {
         if (json.token() != JsonToken.VALUE_STRING) {
             throw json.bad("expected the type of tensor '" + name + "'");
         }
@@ -340,7 +364,7 @@ public final class Safetensors implements AutoCloseable {
         };
     }
 
-    private static long[] numbers(StrictJson json, String what, String name) throws IOException {
+    private static long[] numbers(StrictJson json, String what, String name) {
         if (json.token() != JsonToken.START_ARRAY) {
             throw json.bad("expected an array as " + what + " of tensor '" + name + "'");
         }
@@ -351,7 +375,7 @@ public final class Safetensors implements AutoCloseable {
                 throw json.bad("expected whole numbers from 0 up as " + what + " of tensor '" + name + "'");
             }
             if (!json.fits()) {
-                throw json.bad(what + " of tensor '" + name + "' does not fit in 64 bits: " + json.text());
+                throw json.bad(what + " of tensor '" + name + "' does not fit in 64 bits");
             }
             if (n == values.length) {
                 values = Arrays.copyOf(values, 2 * n);
@@ -362,20 +386,24 @@ public final class Safetensors implements AutoCloseable {
     }
 
     private void checkRanges() {
-        sorted.sort(Comparator.comparingLong(Entry::start).thenComparingLong(Entry::length));
+        sorted.sort((a, b) -> a.start == b.start ? Long.compare(a.length, b.length) : Long.compare(a.start, b.start));
         long end = dataStart;
-        String before = "the header";
+        Entry before = null;
         for (Entry e : sorted) {
             if (e.start != end) {
                 throw bad(e.described, "tensor '" + e.name + "' starts at byte " + e.start + " of the file, "
-                        + (e.start < end ? "inside " : "behind a gap after ") + before + ", which ends at " + end);
+                        + (e.start < end ? "inside " : "behind a gap after ") + called(before) + ", which ends at " + end);
             }
             end = e.start + e.length;
-            before = "'" + e.name + "'";
+            before = e;
         }
         if (end != size) {
-            throw bad(end, "expected the end of the file after " + before + ", found " + (size - end)
+            throw bad(end, "expected the end of the file after " + called(before) + ", found " + (size - end)
                     + " more bytes");
         }
+    }
+
+    private static String called(Entry e) {
+        return e == null ? "the header" : "'" + e.name + "'";
     }
 }

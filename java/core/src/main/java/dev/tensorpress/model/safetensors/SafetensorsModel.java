@@ -1,5 +1,6 @@
 package dev.tensorpress.model.safetensors;
 
+import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
@@ -7,7 +8,9 @@ import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
@@ -23,6 +26,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.function.LongFunction;
 
 /**
  * A model in safetensors: one file, or several, its shards, with an index that says which tensor is in which. Every tensor
@@ -56,6 +60,7 @@ public final class SafetensorsModel implements Model {
     private final Path path;
     /** Null if there is one file without. */
     private final Index index;
+    private final Path configuration;
     private final Config config;
     private final List<Safetensors> shards;
     private final List<Path> companions = new ArrayList<>();
@@ -64,23 +69,31 @@ public final class SafetensorsModel implements Model {
     private final List<Weight> weights;
     private final Map<String, Safetensors> byFile = new HashMap<>();
     private final Weight tied;
+    private final InputFiles inputs;
 
-    private SafetensorsModel(Path path, Path folder, Index index, List<Safetensors> shards, Map<String, Role> roles)
-            throws IOException {
+    private SafetensorsModel(Path path, Path folder, Index index, List<Safetensors> shards, Map<String, Role> roles,
+            InputFiles inputs) throws IOException {
         this.path = path;
+        this.inputs = inputs;
         this.index = index;
         this.shards = shards;
         for (Safetensors s : shards) {
             byFile.put(name(s), s);
         }
-        Map<String, Safetensors.Entry> tensors = index == null ? shards.getFirst().tensors() : check();
+        if (index != null) {
+            check();
+        }
         if (folder != null) {
             sortOut(folder);
         }
-        Path configFile = folder == null ? null : folder.resolve(Config.NAME);
-        this.config = configFile != null && Files.exists(configFile) ? Config.read(configFile) : new Config();
-        this.weights = new ArrayList<>(tensors.size());
-        Roles kinds = new Roles(tensors, roles);
+        for (Path p : companions) {
+            inputs.add(p);
+        }
+        Path file = folder == null ? null : folder.resolve(Config.NAME);
+        this.configuration = file != null && Files.exists(file) ? file : null;
+        this.config = configuration == null ? new Config() : Config.read(configuration);
+        this.weights = new ArrayList<>();
+        Roles kinds = new Roles(shards, this::find, roles);
         for (Safetensors s : shards) {
             for (Safetensors.Entry e : s.inOrder()) {
                 Roles.Kind k = kinds.of(e.name(), e.shape());
@@ -120,14 +133,16 @@ public final class SafetensorsModel implements Model {
             folder = path.toAbsolutePath().getParent();
         }
         List<Safetensors> shards = new ArrayList<>();
+        InputFiles inputs = new InputFiles();
         try {
+            inputs.add(file);
             Index index = isIndex(file) ? Index.read(file) : null;
             if (index == null) {
                 shards.add(shard(file));
             } else {
-                open(index, file, shards);
+                open(index, file, shards, inputs);
             }
-            return new SafetensorsModel(path, folder, index, shards, roles);
+            return new SafetensorsModel(path, folder, index, shards, roles, inputs);
         } catch (IOException | RuntimeException | Error e) {
             for (Safetensors s : shards) {
                 s.close();
@@ -139,6 +154,11 @@ public final class SafetensorsModel implements Model {
     /** True if a file has a name that files of this format, or their indexes, have. */
     public static boolean isNamedSo(Path path) {
         return isIndex(path) || path.getFileName() != null && path.getFileName().toString().endsWith(SUFFIX);
+    }
+
+    /** True if {@link #open} would look for a model in a folder: the path is one, or the name of an index. */
+    public static boolean isFolder(Path path) {
+        return Files.isDirectory(path) || isIndex(path);
     }
 
     private static boolean isIndex(Path path) {
@@ -179,7 +199,7 @@ public final class SafetensorsModel implements Model {
         return all;
     }
 
-    private static void open(Index index, Path file, List<Safetensors> shards) throws IOException {
+    private static void open(Index index, Path file, List<Safetensors> shards, InputFiles inputs) throws IOException {
         Map<String, String> first = new TreeMap<>();
         for (Map.Entry<String, Index.Place> e : index.tensors.entrySet()) {
             first.putIfAbsent(e.getValue().shard(), e.getKey());
@@ -190,6 +210,7 @@ public final class SafetensorsModel implements Model {
                 throw index.bad(index.tensors.get(e.getValue()).at(), "tensor '" + e.getValue() + "' is in '" + e.getKey()
                         + "', which does not exist");
             }
+            inputs.add(shard);
             shards.add(shard(shard));
         }
     }
@@ -204,32 +225,48 @@ public final class SafetensorsModel implements Model {
         return s;
     }
 
-    /** All tensors, after comparing what the index and the shards say. */
-    private Map<String, Safetensors.Entry> check() {
-        Map<String, Safetensors.Entry> all = new HashMap<>(index.tensors.size() * 2);
+    /** Compares what the index and the shards say. */
+    private void check() {
+        long found = 0;
         for (Safetensors s : shards) {
+            String name = name(s);
             for (Safetensors.Entry e : s.tensors().values()) {
                 Index.Place place = index.tensors.get(e.name());
                 if (place == null) {
                     throw s.bad(e.described(), "tensor '" + e.name() + "' is not in the index " + index.path);
                 }
-                if (!place.shard().equals(name(s))) {
+                if (!place.shard().equals(name)) {
                     boolean both = byFile.get(place.shard()).tensors().containsKey(e.name());
                     throw s.bad(e.described(), "tensor '" + e.name() + "' is " + (both ? "here and in " : "here, but the index has"
                             + " it in ") + place.shard());
                 }
-                all.put(e.name(), e);
+                found++;
             }
         }
-        if (all.size() < index.tensors.size()) {
+        // Each of them was in the one shard where the index has it.
+        if (found < index.tensors.size()) {
             for (Map.Entry<String, Index.Place> e : index.tensors.entrySet()) {
-                if (!all.containsKey(e.getKey())) {
+                if (find(e.getKey()) == null) {
                     throw index.bad(e.getValue().at(), "tensor '" + e.getKey() + "' is not in " + e.getValue().shard()
                             + ", where the index has it");
                 }
             }
         }
-        return all;
+    }
+
+    /** Null if there is no such tensor. */
+    private Safetensors.Entry find(String name) {
+        Safetensors s = holder(name);
+        return s == null ? null : s.tensors().get(name);
+    }
+
+    /** The file with a tensor of this name, if any has one; null if the index has none. */
+    private Safetensors holder(String name) {
+        if (index == null) {
+            return shards.getFirst();
+        }
+        Index.Place place = index.tensors.get(name);
+        return place == null ? null : byFile.get(place.shard());
     }
 
     private static String name(Safetensors s) {
@@ -256,6 +293,11 @@ public final class SafetensorsModel implements Model {
                 companions.add(p);
             }
         }
+    }
+
+    /** By the files' names. */
+    List<Safetensors> shards() {
+        return shards;
     }
 
     private Weight findTied() {
@@ -305,6 +347,11 @@ public final class SafetensorsModel implements Model {
         return Collections.unmodifiableList(companions);
     }
 
+    /** All files of the model and its companions as they were when they were opened. */
+    InputFiles inputs() {
+        return inputs;
+    }
+
     @Override
     public long bytes() {
         long sum = index == null ? 0 : index.bytes();
@@ -326,12 +373,38 @@ public final class SafetensorsModel implements Model {
      * @throws IllegalArgumentException if it is not one of this model
      */
     public Path file(Weight weight) {
-        Index.Place place = index == null ? null : index.tensors.get(weight.name());
-        Safetensors s = index == null ? shards.getFirst() : place == null ? null : byFile.get(place.shard());
+        return shard(weight).path();
+    }
+
+    private Safetensors shard(Weight weight) {
+        Safetensors s = holder(weight.name());
         if (s == null || !s.tensors().containsKey(weight.name())) {
             throw new IllegalArgumentException("'" + weight.name() + "' is not a weight of " + path);
         }
-        return s.path();
+        return s;
+    }
+
+    /** Where a weight is in its file. */
+    Safetensors.Entry entry(Weight weight) {
+        return shard(weight).entry(weight.name());
+    }
+
+    @Override
+    public Weight held(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
+        Safetensors.Entry e = entry(weight);
+        MemorySegment to = memory.apply(e.length());
+        shard(weight).read(e, to);
+        return weight.over(new Tensor(e.dtype(), e.shape(), to));
+    }
+
+    /** True if a tensor has this name. */
+    boolean has(String name) {
+        return index == null ? shards.getFirst().tensors().containsKey(name) : index.tensors.containsKey(name);
+    }
+
+    /** The configuration, which was read when the model was opened; null if there is none. */
+    Path configuration() {
+        return configuration;
     }
 
     /**
@@ -400,14 +473,25 @@ public final class SafetensorsModel implements Model {
     }
 
     /**
-     * Not yet.
+     * {@inheritDoc} There is one, {@code compressed-tensors}, which has no options.
      *
-     * @throws UnsupportedRequestException always
+     * @throws UnsupportedRequestException also if the model is compressed already
      */
     @Override
     public Target target(String name, Map<String, String> options) {
-        throw new UnsupportedRequestException(path + " is a model in safetensors, which can be inspected, but not compressed;"
-                + " models in ONNX can be");
+        if (!name.isEmpty() && !name.equals(CompressedTensorsTarget.NAME)) {
+            throw new UnsupportedRequestException("models in safetensors have no target '" + name + "'; there is '"
+                    + CompressedTensorsTarget.NAME + "'");
+        }
+        if (!options.isEmpty()) {
+            throw new UnsupportedRequestException("target '" + CompressedTensorsTarget.NAME + "' has no option '"
+                    + options.keySet().iterator().next() + "', and no step of the recipe has it");
+        }
+        if (config.quantization != null) {
+            throw new UnsupportedRequestException(path + " is compressed already, by " + config.quantization
+                    + (config.quantization.equals(Schemes.METHOD) ? "; tensorpress expand makes an ordinary model of it" : ""));
+        }
+        return new CompressedTensorsTarget(this);
     }
 
     @Override

@@ -1,15 +1,10 @@
 package dev.tensorpress.model.safetensors;
 
-import com.fasterxml.jackson.core.JsonFactory;
-import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.util.ArrayList;
 import java.util.Comparator;
@@ -111,49 +106,12 @@ public final class SafetensorsWriter {
         }
     }
 
-    /** With its length in front, and filled up with spaces so that the data start at a multiple of 8. */
     private byte[] header() {
-        ByteArrayOutputStream out = new ByteArrayOutputStream();
-        out.writeBytes(new byte[8]);
-        try (JsonGenerator json = new JsonFactory().createGenerator(out)) {
-            json.writeStartObject();
-            if (!metadata.isEmpty()) {
-                json.writeObjectFieldStart(Safetensors.METADATA);
-                for (Map.Entry<String, String> e : metadata.entrySet()) {
-                    json.writeStringField(e.getKey(), e.getValue());
-                }
-                json.writeEndObject();
-            }
-            long at = 0;
-            for (Item i : items) {
-                json.writeObjectFieldStart(i.name);
-                json.writeStringField("dtype", id(i.dtype));
-                json.writeArrayFieldStart("shape");
-                for (long d : i.shape.dims()) {
-                    json.writeNumber(d);
-                }
-                json.writeEndArray();
-                json.writeArrayFieldStart("data_offsets");
-                json.writeNumber(at);
-                at = Math.addExact(at, i.bytes());
-                json.writeNumber(at);
-                json.writeEndArray();
-                json.writeEndObject();
-            }
-            json.writeEndObject();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e); // memory throws none
+        List<ShardPlan.Item> all = new ArrayList<>(items.size());
+        for (Item i : items) {
+            all.add(new ShardPlan.Item(i.name, i.dtype, i.shape));
         }
-        while (out.size() % 8 != 0) {
-            out.write(' ');
-        }
-        byte[] all = out.toByteArray();
-        if (all.length - 8 > Safetensors.LARGEST_HEADER) {
-            throw new IllegalArgumentException("the header would take " + (all.length - 8) + " bytes; readers accept "
-                    + Safetensors.LARGEST_HEADER);
-        }
-        ByteBuffer.wrap(all).order(ByteOrder.LITTLE_ENDIAN).putLong(0, all.length - 8);
-        return all;
+        return new ShardPlan("", all, metadata).header();
     }
 
     static String id(DType type) {

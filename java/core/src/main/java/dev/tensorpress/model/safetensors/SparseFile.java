@@ -67,7 +67,8 @@ public final class SparseFile implements AutoCloseable {
         String format = file.metadata().get("format");
         if (!SparseFileWriter.FORMAT.equals(format)) {
             throw new UnsupportedRequestException(file.path() + " is a safetensors file, but not one of sparse weights: its"
-                    + " format is " + (format == null ? "not named" : "'" + format + "'"));
+                    + " format is " + (format == null ? "not named" : "'" + format + "'") + "; for a compressed model, name its"
+                    + " folder");
         }
         String version = required("version");
         if (!version.equals(SparseFileWriter.VERSION)) {

@@ -1,12 +1,6 @@
 package dev.tensorpress.model.safetensors;
 
-import com.fasterxml.jackson.core.JsonFactory;
-import com.fasterxml.jackson.core.JsonFactoryBuilder;
-import com.fasterxml.jackson.core.JsonParser;
-import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
-import com.fasterxml.jackson.core.StreamReadConstraints;
-import com.fasterxml.jackson.core.json.JsonReadFeature;
 import dev.tensorpress.model.MalformedModelException;
 import java.io.IOException;
 import java.io.InputStream;
@@ -17,30 +11,55 @@ import java.nio.charset.CoderResult;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayDeque;
+import java.util.Deque;
 import java.util.HashSet;
 import java.util.Set;
 
-/** JSON in a file, read token by token. Whatever one reader could take differently from another is refused where it stands. */
+/**
+ * JSON in a file (RFC 8259), read token by token. Whatever one reader could take differently from another is refused where it
+ * stands.
+ *
+ * <p>Headers can have a million keys, and processes that read one are short: this takes less than half of the time of a general
+ * parser, which keeps all names it has seen.
+ */
 final class StrictJson {
     private static final int DECODED_AT_ONCE = 1 << 13;
+    private static final int DEEPEST = 1000;
 
     private final Path path;
     /** Where the text starts in the file. */
     private final long start;
     private final String what;
-    private final JsonParser parser;
+    private final byte[] text;
+    /** The numbers NaN, Infinity and -Infinity pass. */
+    private final boolean nonFinite;
+    /** What comes next. */
+    private int at;
+    private JsonToken token;
+    /** The current token; of strings, what is between the quotes. */
+    private int begin;
+    private int end;
+    /** The current string has escapes. */
+    private boolean escaped;
+    /** The current string has bytes that are not ASCII. */
+    private boolean wide;
+    /** The objects and arrays that are open: true for objects. */
+    private final boolean[] objects = new boolean[DEEPEST + 1];
+    private int depth;
 
     /** Takes the tokens of one text, from the first to {@link #end}. */
     @FunctionalInterface
     interface Reader<T> {
-        T read(StrictJson json) throws IOException;
+        T read(StrictJson json);
     }
 
-    private StrictJson(Path path, long start, String what, JsonParser parser) {
+    private StrictJson(Path path, byte[] text, long start, String what, boolean nonFinite) {
         this.path = path;
+        this.text = text;
         this.start = start;
         this.what = what;
-        this.parser = parser;
+        this.nonFinite = nonFinite;
     }
 
     /**
@@ -51,30 +70,29 @@ final class StrictJson {
      * @throws MalformedModelException if it is not JSON in UTF-8
      */
     static <T> T read(Path path, byte[] text, long start, String what, Reader<T> reader) {
-        return read(factory().build(), path, text, start, what, reader);
-    }
-
-    private static <T> T read(JsonFactory factory, Path path, byte[] text, long start, String what, Reader<T> reader) {
-        checkText(path, text, start, what);
-        try (JsonParser parser = factory.createParser(text)) {
-            return reader.read(new StrictJson(path, start, what, parser));
-        } catch (JsonProcessingException e) {
-            long at = e.getLocation() == null ? -1 : e.getLocation().getByteOffset();
-            throw new MalformedModelException(path, at < 0 ? start : start + at, what + " is not JSON: "
-                    + e.getOriginalMessage());
-        } catch (IOException e) {
-            throw new MalformedModelException(path, start, what + " cannot be read: " + e.getMessage());
-        }
+        return reader.read(new StrictJson(path, text, start, what, false));
     }
 
     /**
-     * {@link #read(Path, byte[], long, String, Reader)} of a whole file, where the numbers NaN, Infinity and -Infinity pass,
-     * since Python writes them and configurations have them.
+     * {@link #read(Path, byte[], String, Reader)} of a file.
      *
      * @throws MalformedModelException if it is not a file of JSON, or larger than any has a reason to be
      * @throws IOException if it cannot be read
      */
     static <T> T read(Path file, String what, Reader<T> reader) throws IOException {
+        return read(file, bytes(file, what), what, reader);
+    }
+
+    /**
+     * {@link #read(Path, byte[], long, String, Reader)} of the text of a whole file, where the numbers NaN, Infinity and -Infinity
+     * pass, since Python writes them and configurations have them.
+     */
+    static <T> T read(Path file, byte[] text, String what, Reader<T> reader) {
+        return reader.read(new StrictJson(file, text, 0, what, true));
+    }
+
+    /** The bytes of a whole file; it throws as {@link #read(Path, String, Reader)} does. */
+    static byte[] bytes(Path file, String what) throws IOException {
         if (!Files.isRegularFile(file)) {
             throw new MalformedModelException(file, -1, "expected " + what + ", this is not a regular file");
         }
@@ -86,32 +104,191 @@ final class StrictJson {
             throw new MalformedModelException(file, Safetensors.LARGEST_HEADER, what + " has more than "
                     + Safetensors.LARGEST_HEADER + " bytes");
         }
-        return read(factory().enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS).build(), file, text, 0, what, reader);
+        return text;
     }
 
-    private static JsonFactoryBuilder factory() {
-        // Names and strings are as long as the text allows, and may collide as they like.
-        return new JsonFactoryBuilder().disable(JsonFactory.Feature.INTERN_FIELD_NAMES)
-                .disable(JsonFactory.Feature.FAIL_ON_SYMBOL_HASH_OVERFLOW)
-                .streamReadConstraints(StreamReadConstraints.builder().maxNameLength(Safetensors.LARGEST_HEADER)
-                        .maxStringLength(Safetensors.LARGEST_HEADER).build());
-    }
-
-    /** The parser lets some wrong sequences pass, and takes a zero among the first bytes for another encoding. */
-    private static void checkText(Path path, byte[] text, long start, String what) {
-        boolean ascii = true;
-        for (int i = 0; i < text.length; i++) {
-            if (text[i] == 0) {
-                throw new MalformedModelException(path, start + i, what + " is not JSON: it has a byte that is zero");
+    /** The token that follows, which is the current one from now on; null behind the last one. */
+    JsonToken next() {
+        JsonToken before = token;
+        token = null;
+        int b = skipSpace();
+        if (depth == 0) {
+            // Of several values one after the other no reader here makes sense: they ask for the end.
+            token = b < 0 && before != null ? null : value(b);
+        } else if (before == JsonToken.FIELD_NAME) {
+            token = value(b);
+        } else {
+            boolean object = objects[depth];
+            boolean first = before == JsonToken.START_OBJECT || before == JsonToken.START_ARRAY;
+            if (b == (object ? '}' : ']')) {
+                begin = at++;
+                depth--;
+                token = object ? JsonToken.END_OBJECT : JsonToken.END_ARRAY;
+            } else {
+                if (!first) {
+                    expect(b, ',', object ? "',' or '}'" : "',' or ']'");
+                    b = skipSpace();
+                }
+                token = object ? name(b) : value(b);
             }
-            ascii &= text[i] > 0;
         }
-        if (ascii) {
-            return;
+        return token;
+    }
+
+    private JsonToken name(int b) {
+        if (b != '"') {
+            throw wrong("expected a name in quotes");
         }
+        string();
+        expect(skipSpace(), ':', "':'");
+        skipSpace();
+        return JsonToken.FIELD_NAME;
+    }
+
+    private void expect(int b, char c, String described) {
+        if (b != c) {
+            throw wrong("expected " + described);
+        }
+        at++;
+    }
+
+    /** Goes to the next byte that is no space, and gives it; -1 behind the last one. */
+    private int skipSpace() {
+        while (at < text.length) {
+            byte b = text[at];
+            if (b != ' ' && b != '\n' && b != '\r' && b != '\t') {
+                return b & 0xff;
+            }
+            at++;
+        }
+        return -1;
+    }
+
+    private JsonToken value(int b) {
+        begin = at;
+        return switch (b) {
+            case '{' -> open(true);
+            case '[' -> open(false);
+            case '"' -> string();
+            case 't' -> word("true", JsonToken.VALUE_TRUE);
+            case 'f' -> word("false", JsonToken.VALUE_FALSE);
+            case 'n' -> word("null", JsonToken.VALUE_NULL);
+            case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9' -> number(b == '-');
+            case 'N', 'I' -> {
+                if (!nonFinite) {
+                    throw wrong("expected a value");
+                }
+                yield word(b == 'N' ? "NaN" : "Infinity", JsonToken.VALUE_NUMBER_FLOAT);
+            }
+            default -> throw wrong("expected a value");
+        };
+    }
+
+    private JsonToken open(boolean object) {
+        if (depth == DEEPEST) {
+            throw wrong("more than " + DEEPEST + " objects and arrays inside each other");
+        }
+        objects[++depth] = object;
+        at++;
+        return object ? JsonToken.START_OBJECT : JsonToken.START_ARRAY;
+    }
+
+    private JsonToken word(String word, JsonToken meaning) {
+        for (int i = 0; i < word.length(); i++, at++) {
+            if (at == text.length || text[at] != word.charAt(i)) {
+                throw wrong("expected '" + word + "'");
+            }
+        }
+        end = at;
+        return meaning;
+    }
+
+    private JsonToken number(boolean negative) {
+        if (negative) {
+            at++;
+            if (nonFinite && at < text.length && text[at] == 'I') {
+                return word("Infinity", JsonToken.VALUE_NUMBER_FLOAT);
+            }
+        }
+        JsonToken kind = JsonToken.VALUE_NUMBER_INT;
+        if (at < text.length && text[at] == '0') {
+            at++;
+        } else {
+            digits();
+        }
+        if (at < text.length && text[at] == '.') {
+            at++;
+            digits();
+            kind = JsonToken.VALUE_NUMBER_FLOAT;
+        }
+        if (at < text.length && (text[at] | 0x20) == 'e') {
+            at++;
+            if (at < text.length && (text[at] == '+' || text[at] == '-')) {
+                at++;
+            }
+            digits();
+            kind = JsonToken.VALUE_NUMBER_FLOAT;
+        }
+        end = at;
+        return kind;
+    }
+
+    private void digits() {
+        int first = at;
+        while (at < text.length && text[at] >= '0' && text[at] <= '9') {
+            at++;
+        }
+        if (at == first) {
+            throw wrong("expected a digit");
+        }
+    }
+
+    /** Goes behind a string that begins here. */
+    private JsonToken string() {
+        begin = ++at;
+        escaped = false;
+        wide = false;
+        while (at < text.length) {
+            byte b = text[at];
+            if (b == '"') {
+                end = at++;
+                if (wide) {
+                    checkUtf8();
+                }
+                return JsonToken.VALUE_STRING;
+            }
+            if (b < 0) {
+                wide = true;
+            } else if (b < ' ') {
+                throw wrong("a string with a control character");
+            } else if (b == '\\') {
+                escaped = true;
+                at++;
+                checkEscape();
+            }
+            at++;
+        }
+        throw wrong("a string without end");
+    }
+
+    /** Stops at the last byte of an escape whose first letter is here. */
+    private void checkEscape() {
+        if (at < text.length && text[at] == 'u') {
+            for (int i = 0; i < 4; i++) {
+                at++;
+                if (at >= text.length || text[at] < 0 || Character.digit(text[at], 16) < 0) {
+                    throw wrong("expected a hexadecimal digit");
+                }
+            }
+        } else if (at >= text.length || "\"\\/bfnrt".indexOf(text[at]) < 0) {
+            throw wrong("an escape that is none");
+        }
+    }
+
+    private void checkUtf8() {
         CharsetDecoder decoder = StandardCharsets.UTF_8.newDecoder();
-        ByteBuffer in = ByteBuffer.wrap(text);
-        CharBuffer out = CharBuffer.allocate(DECODED_AT_ONCE);
+        ByteBuffer in = ByteBuffer.wrap(text, begin, end - begin);
+        CharBuffer out = CharBuffer.allocate(Math.min(DECODED_AT_ONCE, end - begin));
         CoderResult r;
         do {
             r = decoder.decode(in, out.clear(), true);
@@ -121,22 +298,34 @@ final class StrictJson {
         } while (r.isOverflow());
     }
 
-    JsonToken next() throws IOException {
-        return parser.nextToken();
-    }
-
-    JsonToken token() {
-        return parser.currentToken();
-    }
-
-    /** Where the current token starts in the file. */
-    long at() {
-        return start + Math.max(0, parser.currentTokenLocation().getByteOffset());
-    }
-
-    /** Names with half a surrogate pair, which an escape can make, are no text: two of them could become one. */
-    String text() throws IOException {
-        String s = parser.getText();
+    /** The name or string that is here. Half a surrogate pair, which an escape can make, is no text: two could become one. */
+    String text() {
+        if (!escaped) {
+            return new String(text, begin, end - begin, wide ? StandardCharsets.UTF_8 : StandardCharsets.ISO_8859_1);
+        }
+        StringBuilder s = new StringBuilder();
+        int from = begin;
+        for (int i = begin; i < end; i++) {
+            if (text[i] != '\\') {
+                continue;
+            }
+            s.append(new String(text, from, i - from, StandardCharsets.UTF_8));
+            i++;
+            switch (text[i]) {
+                case 'b' -> s.append('\b');
+                case 'f' -> s.append('\f');
+                case 'n' -> s.append('\n');
+                case 'r' -> s.append('\r');
+                case 't' -> s.append('\t');
+                case 'u' -> {
+                    s.append((char) Integer.parseInt(new String(text, i + 1, 4, StandardCharsets.ISO_8859_1), 16));
+                    i += 4;
+                }
+                default -> s.append((char) text[i]);
+            }
+            from = i + 1;
+        }
+        s.append(new String(text, from, end - from, StandardCharsets.UTF_8));
         for (int i = 0; i < s.length(); i++) {
             if (Character.isSurrogate(s.charAt(i))) {
                 if (!Character.isHighSurrogate(s.charAt(i)) || i + 1 == s.length()
@@ -146,32 +335,76 @@ final class StrictJson {
                 i++;
             }
         }
-        return s;
+        return s.toString();
+    }
+
+    JsonToken token() {
+        return token;
+    }
+
+    /** Where the current token starts in the file. */
+    long at() {
+        boolean quoted = token == JsonToken.FIELD_NAME || token == JsonToken.VALUE_STRING;
+        return start + (quoted ? begin - 1 : begin);
     }
 
     /** True if the current number has a minus. */
-    boolean negative() throws IOException {
-        return parser.getTextCharacters()[parser.getTextOffset()] == '-';
+    boolean negative() {
+        return text[begin] == '-';
     }
 
     /** True if the current whole number fits in 64 bits. */
-    boolean fits() throws IOException {
-        return parser.getNumberType() != JsonParser.NumberType.BIG_INTEGER;
+    boolean fits() {
+        if (end - begin < 19) {
+            return true;
+        }
+        try {
+            number();
+            return true;
+        } catch (NumberFormatException e) {
+            return false;
+        }
     }
 
-    long number() throws IOException {
-        return parser.getLongValue();
+    /** The whole number that is here. */
+    long number() {
+        if (end - begin < 19) {
+            long n = 0;
+            for (int i = negative() ? begin + 1 : begin; i < end; i++) {
+                n = 10 * n + text[i] - '0';
+            }
+            return negative() ? -n : n;
+        }
+        return Long.parseLong(new String(text, begin, end - begin, StandardCharsets.ISO_8859_1));
     }
 
-    /** Passes over an object or array that has just begun; over anything else not at all. */
-    void skip() throws IOException {
-        parser.skipChildren();
+    /** Passes over an object or array that has just begun; over anything else not at all. Keys may not be there twice. */
+    void skip() {
+        int outside = depth - 1;
+        if (token != JsonToken.START_OBJECT && token != JsonToken.START_ARRAY) {
+            return;
+        }
+        Deque<Set<String>> open = new ArrayDeque<>();
+        do {
+            switch (token) {
+                case START_OBJECT -> open.push(new HashSet<>());
+                case START_ARRAY -> open.push(Set.of());
+                case END_OBJECT, END_ARRAY -> open.pop();
+                case FIELD_NAME -> {
+                    String key = text();
+                    if (!open.peek().add(key)) {
+                        throw bad("'" + key + "' is there twice");
+                    }
+                }
+                default -> { }
+            }
+        } while (depth > outside && next() != null);
     }
 
     /** Takes the value of one key, beginning at its first token and ending at its last. */
     @FunctionalInterface
     interface Member {
-        void read(String key) throws IOException;
+        void read(String key);
     }
 
     /**
@@ -179,7 +412,7 @@ final class StrictJson {
      *
      * @param name of the object, for messages
      */
-    void members(String name, Member member) throws IOException {
+    void members(String name, Member member) {
         if (token() != JsonToken.START_OBJECT) {
             throw bad("expected an object as " + name);
         }
@@ -198,7 +431,7 @@ final class StrictJson {
     }
 
     /** {@link #members}, if an object begins here; anything else is passed over. */
-    void ifObject(String name, Member member) throws IOException {
+    void ifObject(String name, Member member) {
         if (token() == JsonToken.START_OBJECT) {
             members(name, member);
         } else {
@@ -207,7 +440,7 @@ final class StrictJson {
     }
 
     /** The string that is here; null, passing over it, if it is something else. */
-    String textOrNull() throws IOException {
+    String textOrNull() {
         if (token() == JsonToken.VALUE_STRING) {
             return text();
         }
@@ -216,16 +449,21 @@ final class StrictJson {
     }
 
     /** What is true or false here; null, passing over it, if it is something else. */
-    Boolean truth() throws IOException {
+    Boolean truth() {
         skip();
         return token() == JsonToken.VALUE_TRUE ? Boolean.TRUE : token() == JsonToken.VALUE_FALSE ? Boolean.FALSE : null;
     }
 
     /** Checks that an object ends here, and the text with it. */
-    void end() throws IOException {
-        if (parser.currentToken() != JsonToken.END_OBJECT || parser.nextToken() != null) {
+    void end() {
+        if (token != JsonToken.END_OBJECT || next() != null) {
             throw bad("expected the end of " + what);
         }
+    }
+
+    private MalformedModelException wrong(String found) {
+        return new MalformedModelException(path, start + at, what + " is not JSON: "
+                + (at < text.length && text[at] == 0 ? "it has a byte that is zero" : found));
     }
 
     MalformedModelException bad(String expected) {

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OrtException;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -75,7 +76,7 @@ final class ConformanceTest {
         if (forms.isEmpty()) {
             return false;
         }
-        t.write(forms, new PlainEncoder(), out);
+        t.write(forms, new PlainEncoder(), Destination.of(out));
         assertEquals(Files.size(out), t.size(forms));
         return true;
     }

@@ -11,6 +11,7 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -203,7 +204,7 @@ final class LowRankLoweringTest {
             Weight w = find(m);
             Form form = t.accept(w, wish.on(w));
             assertEquals(form, t.accept(w, form), "accepting twice");
-            Set<Path> files = t.write(Map.of(w, form), once(encoder), out);
+            Set<Path> files = t.write(Map.of(w, form), once(encoder), Destination.of(out));
             long bytes = 0;
             for (Path f : files) {
                 bytes += Files.size(f);
@@ -219,9 +220,9 @@ final class LowRankLoweringTest {
 
     private static Target.Encoder once(Target.Encoder encoder) {
         Set<Weight> asked = new HashSet<>();
-        return (weight, form) -> {
+        return (weight, form, rows, first) -> {
             assertTrue(asked.add(weight), "asked twice for " + weight.name());
-            return encoder.encode(weight, form);
+            return encoder.encode(weight, form, rows, first);
         };
     }
 
@@ -459,13 +460,14 @@ final class LowRankLoweringTest {
                 forms.put(w, t.accept(w, f));
                 packed.put(w, sparse.accept(w, f));
             }
-            t.write(forms, once(encoder), out);
+            t.write(forms, once(encoder), Destination.of(out));
             assertEquals(Files.size(out), t.size(forms));
-            sparse.write(packed, once(encoder), side);
+            sparse.write(packed, once(encoder), Destination.of(side));
             assertTrue(Files.size(side) <= sparse.size(packed));
             Weight first = model.weights().getFirst();
             IllegalStateException e = assertThrows(IllegalStateException.class, () -> t.write(forms,
-                    (w, f) -> w == first ? new Encoding.Dense(w.tensor()) : encoder.encode(w, f), folder.resolve("no.onnx")));
+                    (w, f, rows, from) -> w == first ? new Encoding.Dense(rows) : encoder.encode(w, f, rows, from),
+                    Destination.of(folder.resolve("no.onnx"))));
             assertTrue(e.getMessage().contains("'w0'"), e.getMessage());
         }
         try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.TestModel.GraphBuilder;
@@ -167,7 +168,7 @@ final class LoweringTest {
                     forms.put(w, last);
                 }
             }
-            t.write(forms, encoder, out);
+            t.write(forms, encoder, Destination.of(out));
             assertEquals(Files.size(out), t.size(forms));
             return last;
         }
@@ -269,7 +270,7 @@ final class LoweringTest {
                     forms.put(w, t.accept(w, new Wish(8, 0, true, true).on(w)));
                 }
             }
-            t.write(forms, new PlainEncoder(), out);
+            t.write(forms, new PlainEncoder(), Destination.of(out));
         }
         Map<String, Integer> ops = Ort.optimized(out, folder.resolve("optimized.onnx"));
         assertEquals(3, ops.getOrDefault("DynamicQuantizeMatMul", 0) + ops.getOrDefault("MatMulIntegerToFloat", 0),

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -240,7 +241,7 @@ final class MalformedTest {
                 }
                 Path out = folder.resolve("out.onnx");
                 long written = 0;
-                for (Path file : t.write(forms, new PlainEncoder(), out)) {
+                for (Path file : t.write(forms, new PlainEncoder(), Destination.of(out))) {
                     written += Files.size(file);
                 }
                 assertTrue(written <= t.size(forms), "more written than announced");

@@ -32,9 +32,9 @@ final class PlainEncoder implements Target.Encoder {
     }
 
     @Override
-    public Encoding encode(Weight weight, Form form) {
+    public Encoding encode(Weight weight, Form form, Tensor t, long first) {
         if (form instanceof Form.Sparse s) {
-            Tensor pruned = pruned(weight.tensor(), keep);
+            Tensor pruned = pruned(t, keep);
             if (s.values() instanceof Form.Quantized q) {
                 float[] back = new float[(int) pruned.shape().elements()];
                 decoded.put(weight.name(), back);
@@ -43,7 +43,6 @@ final class PlainEncoder implements Target.Encoder {
             decoded.put(weight.name(), floats(pruned));
             return new Encoding.Sparse(s, new Encoding.Dense(pruned));
         }
-        Tensor t = weight.tensor();
         float[] back = new float[(int) t.shape().elements()];
         decoded.put(weight.name(), back);
         if (form instanceof Form.LowRank f) {

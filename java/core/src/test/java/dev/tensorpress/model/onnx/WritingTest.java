@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.UnknownFieldSet;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -20,6 +21,7 @@ import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -79,13 +81,13 @@ final class WritingTest {
         Path out = folder.resolve("out.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = m.target("", Map.of());
-            assertEquals(Set.of(out), t.write(Map.of(), null, out));
+            assertEquals(Set.of(out), t.write(Map.of(), null, Destination.of(out)));
             assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(out));
             assertEquals(Files.size(in), t.size(Map.of()));
             Map<Weight, Form> dense = new LinkedHashMap<>();
             m.weights().forEach(w -> dense.put(w, new Form.Dense(w.tensor().dtype())));
             dense.keySet().removeIf(w -> w.obstacle().isPresent());
-            t.write(dense, null, out);
+            t.write(dense, null, Destination.of(out));
             assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(out));
         }
     }
@@ -101,7 +103,7 @@ final class WritingTest {
                     Target t = m.target(target, Map.of());
                     Map<Weight, Form> forms = forms(m, t, dynamic ? 8 : 4, dynamic ? 0 : 32, dynamic);
                     assertEquals(3, forms.size());
-                    t.write(forms, new PlainEncoder(), out);
+                    t.write(forms, new PlainEncoder(), Destination.of(out));
                     assertEquals(Files.size(out), t.size(forms));
                 }
                 UnknownFieldSet a = UnknownFieldSet.parseFrom(Files.readAllBytes(in));
@@ -150,7 +152,7 @@ final class WritingTest {
         for (String target : List.of("onnxruntime", "onnx")) {
             try (OnnxModel open = OnnxModel.open(in, false)) {
                 Target t = open.target(target, Map.of());
-                t.write(forms(open, t, 8, 16, false), new PlainEncoder(), out);
+                t.write(forms(open, t, 8, 16, false), new PlainEncoder(), Destination.of(out));
             }
             LoweringTest.close(target, expected, Ort.run(out, 1, 2), 0.02);
         }
@@ -166,7 +168,7 @@ final class WritingTest {
         Path out = folder.resolve("out.onnx");
         try (OnnxModel open = OnnxModel.open(in, false)) {
             Target t = open.target("", Map.of());
-            t.write(forms(open, t, 8, 16, false), new PlainEncoder(), out);
+            t.write(forms(open, t, 8, 16, false), new PlainEncoder(), Destination.of(out));
         }
         LoweringTest.close("names", Ort.run(in, 1, 2), Ort.run(out, 1, 2), 0.02);
     }
@@ -207,7 +209,7 @@ final class WritingTest {
             for (String target : List.of("onnxruntime", "onnx")) {
                 Target t = m.target(target, Map.of());
                 Map<Weight, Form> forms = forms(m, t, 8, 32, false);
-                List<Path> files = List.copyOf(t.write(forms, new PlainEncoder(), out));
+                List<Path> files = List.copyOf(t.write(forms, new PlainEncoder(), Destination.of(out)));
                 assertEquals(2, files.size());
                 assertEquals(out, files.get(1));
                 assertTrue(files.get(0).getFileName().toString().matches("in\\.[0-9a-f]{8}\\.data"), files.toString());
@@ -216,11 +218,11 @@ final class WritingTest {
             }
             // As it is: the data file goes along under its old name.
             Path copy = elsewhere.resolve("copy.onnx");
-            m.target("", Map.of()).write(Map.of(), null, copy);
+            m.target("", Map.of()).write(Map.of(), null, Destination.of(copy));
             assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(copy));
             assertEquals(-1, Files.mismatch(folder.resolve("sub/w.bin"), elsewhere.resolve("sub/w.bin")));
             Files.write(elsewhere.resolve("sub/w.bin"), new byte[3]);
-            assertThrows(IOException.class, () -> m.target("", Map.of()).write(Map.of(), null, copy));
+            assertThrows(IOException.class, () -> m.target("", Map.of()).write(Map.of(), null, Destination.of(copy)));
         }
         try (OnnxModel again = OnnxModel.open(out, false)) {
             assertEquals(2, again.files().size());
@@ -296,7 +298,7 @@ final class WritingTest {
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = new OnnxTarget(m, "onnxruntime", -1, true, 4000);
             Map<Weight, Form> forms = forms(m, t, 8, 32, false);
-            Set<Path> files = t.write(forms, new PlainEncoder(), out);
+            Set<Path> files = t.write(forms, new PlainEncoder(), Destination.of(out));
             assertEquals(2, files.size());
             long sum = 0;
             for (Path p : files) {
@@ -318,22 +320,58 @@ final class WritingTest {
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = m.target("", Map.of());
             Map<Weight, Form> forms = forms(m, t, 8, 32, false);
-            assertThrows(ArithmeticException.class, () -> t.write(forms, (w, f) -> {
+            assertThrows(ArithmeticException.class, () -> t.write(forms, (w, f, rows, first) -> {
                 throw new ArithmeticException();
-            }, out));
+            }, Destination.of(out)));
             assertEquals("old", Files.readString(out));
-            assertThrows(UnsupportedRequestException.class, () -> t.write(forms, new PlainEncoder(), in));
-            assertThrows(IOException.class, () -> t.write(forms, new PlainEncoder(), target));
+            assertThrows(UnsupportedRequestException.class, () -> t.write(forms, new PlainEncoder(), Destination.of(in)));
+            assertThrows(IOException.class, () -> t.write(forms, new PlainEncoder(), Destination.of(target)));
             IOException e = assertThrows(IOException.class,
-                    () -> t.write(forms, new PlainEncoder(), folder.resolve("nowhere/out.onnx")));
+                    () -> t.write(forms, new PlainEncoder(), Destination.of(folder.resolve("nowhere/out.onnx"))));
             assertTrue(e.getMessage().contains("folder does not exist"), e.getMessage());
             assertThrows(IllegalArgumentException.class, () -> t.write(Map.of(m.weights().get(1),
-                    new Form.Quantized(8, 1, 0, true, Form.Activations.FLOAT, DType.U8, DType.BF16, true, true)), null, out));
+                    new Form.Quantized(8, 1, 0, true, Form.Activations.FLOAT, DType.U8, DType.BF16, true, true)), null,
+                    Destination.of(out)));
             try (Stream<Path> left = Files.list(target)) {
                 assertEquals(List.of(out), left.toList());
             }
-            t.write(forms, new PlainEncoder(), out);
+            t.write(forms, new PlainEncoder(), Destination.of(out));
             assertFalse(Files.readString(out, java.nio.charset.StandardCharsets.ISO_8859_1).startsWith("old"));
+        }
+    }
+
+    /** Of a mix of old and new there is no output. */
+    @Test
+    void inputThatChangesIsNoticed() throws Exception {
+        Path target = Files.createDirectory(folder.resolve("target"));
+        Path out = target.resolve("out.onnx");
+        data(folder.resolve("w.bin"));
+        for (Path in : List.of(mixed().write(folder, "in.onnx"), withData("w.bin").write(folder, "external.onnx"))) {
+            List<Path> files;
+            try (OnnxModel m = OnnxModel.open(in, false)) {
+                files = m.files();
+            }
+            for (Path changed : files) {
+                for (String name : List.of("onnxruntime", "sparse")) {
+                    try (OnnxModel m = OnnxModel.open(in, false)) {
+                        if (name.equals("sparse") && files.size() > 1) {
+                            continue; // has no external data
+                        }
+                        Target t = m.target(name, Map.of());
+                        Map<Weight, Form> forms = forms(m, t, 8, 32, false);
+                        PlainEncoder encoder = new PlainEncoder();
+                        IOException e = assertThrows(IOException.class, () -> t.write(forms, (w, f, rows, first) -> {
+                            FileTime time = Files.getLastModifiedTime(changed);
+                            Files.setLastModifiedTime(changed, FileTime.fromMillis(time.toMillis() + 1000));
+                            return encoder.encode(w, f, rows, first);
+                        }, Destination.of(out)), name);
+                        assertTrue(e.getMessage().contains(changed.getFileName() + " changed while it was read"), e.getMessage());
+                        try (Stream<Path> left = Files.list(target)) {
+                            assertEquals(List.of(), left.toList());
+                        }
+                    }
+                }
+            }
         }
     }
 

@@ -3,9 +3,12 @@ package dev.tensorpress.model.safetensors;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Role;
@@ -24,6 +27,7 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
@@ -342,6 +346,72 @@ final class SafetensorsModelTest {
         refused("not a regular file", folder);
     }
 
+    /** What is no regular file is never opened: a pipe would be waited for. */
+    @Test
+    void shardsThatAreNoFilesOfTensors() throws Exception {
+        write(ONE, "a 1");
+        Files.writeString(folder.resolve("config.json"), "{}");
+        index(map("a", ONE, "b", "config.json"));
+        refused("has 2 bytes", folder);
+        Files.writeString(folder.resolve("config.json"), "{\"model_type\":\"llama\"}");
+        refused("expected the length of a safetensors header", folder);
+        Files.createDirectory(folder.resolve(TWO));
+        index(map("a", ONE, "b", TWO));
+        refused("not a regular file", folder);
+        Files.delete(folder.resolve(TWO));
+        Files.createSymbolicLink(folder.resolve(TWO), Path.of(TWO));
+        refused("which does not exist", folder);
+        Files.delete(folder.resolve(TWO));
+        index(map("a", ONE, "b", Index.NAME));
+        refused("expected the length of a safetensors header", folder);
+        assumeTrue(Files.exists(Path.of("/dev/zero")), "there are no devices");
+        Files.createSymbolicLink(folder.resolve(TWO), Path.of("/dev/zero"));
+        index(map("a", ONE, "b", TWO));
+        refused("not a regular file", folder);
+        Files.delete(folder.resolve(TWO));
+        pipe(TWO);
+        assertTimeoutPreemptively(Duration.ofSeconds(20), () -> {
+            refused("not a regular file", folder);
+            refused("not a regular file", folder.resolve(TWO));
+            Files.delete(folder.resolve("config.json"));
+            pipe("config.json");
+            index(map("a", ONE));
+            refused("not a regular file", folder);
+            Files.delete(folder.resolve("config.json"));
+            pipe("tokenizer.json");
+            try (SafetensorsModel m = open(folder)) {
+                assertEquals(List.of(), m.companions());
+            }
+            Files.delete(folder.resolve(Index.NAME));
+            pipe(Index.NAME);
+            refused("not a regular file", folder);
+        });
+    }
+
+    private void pipe(String name) throws Exception {
+        assumeTrue(new ProcessBuilder("mkfifo", folder.resolve(name).toString()).start().waitFor() == 0, "mkfifo makes no pipe");
+    }
+
+    /** Also where nothing is read: what is passed over may be copied, and read by others. */
+    @Test
+    void keysAreThereOnceAtEveryLevel() throws IOException {
+        write("m.safetensors", "a 1");
+        Path config = folder.resolve("config.json");
+        for (String twice : List.of("{\"a\":{\"b\":1,\"b\":1}}", "{\"a\":[{\"b\":{\"c\":1,\"d\":2,\"\\u0063\":3}}]}",
+                "{\"text_config\":{\"a\":1,\"a\":1}}", "{\"quantization_config\":{\"x\":{\"a\":{},\"a\":[]}}}",
+                "{\"architectures\":[{\"a\":1,\"a\":1}]}")) {
+            Files.writeString(config, twice);
+            refused("is there twice", folder);
+        }
+        Files.writeString(config, "{\"a\":{\"b\":1,\"c\":{\"b\":1}},\"b\":[{\"b\":1},{\"b\":1}]}");
+        open(folder).close();
+        for (String twice : List.of("{\"metadata\":{\"total_size\":1,\"total_size\":1},\"weight_map\":{}}",
+                "{\"x\":{\"a\":1,\"a\":1},\"weight_map\":{}}")) {
+            index(twice);
+            refused("is there twice", folder);
+        }
+    }
+
     /** Any damage to the index is named, or the model is the same as before. */
     @Test
     void damageToTheIndexIsNamedOrHarmless() throws IOException {
@@ -393,6 +463,29 @@ final class SafetensorsModelTest {
         refused("claims bytes 0 to 262144", p);
     }
 
+    /** Surveys read weights into memory, of which there is as much as was allowed. */
+    @Test
+    void surveysRefuseWhatDoesNotFitInMemory() throws IOException {
+        long a = 4L * 2048 * 3072;
+        long b = 4L * 2048 * 1024;
+        Path p = write("m.safetensors", "a.weight 2048x3072", "b.weight 2048x1024");
+        Recipe global = Recipe.named("prune50").set("scope", "global");
+        try (Compressor c = Compressor.open(p, Compressor.Options.DEFAULT.memory(2 * (a + b)))) {
+            assertTrue(c.plan(global).entries().stream().allMatch(Plan.Entry::compressed));
+        }
+        try (Compressor c = Compressor.open(p, Compressor.Options.DEFAULT.memory(2 * (a + b) - 1))) {
+            for (Plan.Entry e : c.plan(global).entries()) {
+                assertTrue(!e.compressed() && e.note().contains("compared with each other") && e.note().contains("--memory"), e.note());
+            }
+            assertTrue(c.plan(global.set("scope", "tensor")).entries().stream().allMatch(Plan.Entry::compressed));
+        }
+        try (Compressor c = Compressor.open(p, Compressor.Options.DEFAULT.memory(2 * a - 1))) {
+            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
+                    () -> c.plan(global.set("scope", "tensor")));
+            assertTrue(e.getMessage().contains("weight a.weight has to be in memory as a whole"), e.getMessage());
+        }
+    }
+
     @Test
     void theFormatIsFoundByNameOrContents() throws IOException {
         Path p = write("m.safetensors", "a.weight 64x128");
@@ -400,9 +493,9 @@ final class SafetensorsModelTest {
         for (Path path : List.of(p, renamed)) {
             try (Compressor c = Compressor.open(path)) {
                 assertEquals("safetensors", c.model().format());
-                UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
-                        () -> c.plan(Recipe.named("int8")));
-                assertTrue(e.getMessage().contains("can be inspected, but not compressed"), e.getMessage());
+                Plan plan = c.plan(Recipe.named("int8"));
+                assertEquals("compressed-tensors", plan.target().name());
+                assertTrue(plan.entries().getFirst().compressed(), plan.entries().getFirst().note());
             }
         }
         write("m.safetensors", List.of(), Map.of("format", "tensorpress-sparse"));

@@ -1,0 +1,119 @@
+package dev.tensorpress;
+
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.pass.NonFiniteWeightException;
+import dev.tensorpress.pass.Pass;
+import dev.tensorpress.pass.Spectra;
+import dev.tensorpress.pass.Workspace;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import jdk.jfr.FlightRecorder;
+
+/** Makes the encodings that a plan says, and measures them. */
+final class Encoder implements Target.Encoder, AutoCloseable {
+    private final Map<Weight, Plan.Entry> planned = new LinkedHashMap<>();
+    private final Map<Weight, Report.Entry> entries = new LinkedHashMap<>();
+    private final ProgressListener progress;
+    private final Workers workers;
+    private final Workspace workspace;
+    /** The weight at hand, how many of its rows are encoded, and what is to be reported of these; null if there are none. */
+    private Weight current;
+    private long done;
+    private Report.Entry sum;
+
+    Encoder(Plan plan, Compressor.Options options, Spectra spectra) {
+        for (Plan.Entry e : plan.entries()) {
+            if (e.compressed()) {
+                planned.put(e.weight(), e);
+            }
+        }
+        this.progress = options.progress();
+        this.workers = new Workers(options.threads());
+        this.workspace = new Workspace(spectra);
+    }
+
+    /** What became of the weights that were encoded whole, in that order. */
+    List<Report.Entry> entries() {
+        return List.copyOf(entries.values());
+    }
+
+    @Override
+    public boolean byRows(Weight weight, Form form) {
+        Plan.Entry entry = planned.get(weight);
+        for (int i = 0; i < entry.steps().size(); i++) {
+            if (!entry.steps().get(i).pass().byRows(weight, entry.forms().get(i))) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    @Override
+    public Encoding encode(Weight weight, Form form, Tensor rows, long first) {
+        Plan.Entry entry = planned.get(weight);
+        if (weight != current) {
+            current = weight;
+            done = 0;
+            sum = null;
+        }
+        boolean again = first < done || entries.containsKey(weight);
+        if (!again) {
+            tell(entries.size(), entry, first);
+        }
+        long began = System.nanoTime();
+        Weight part = weight.over(rows);
+        Encoding encoding = new Encoding.Dense(rows);
+        try {
+            for (int i = 0; i < entry.steps().size(); i++) {
+                Pass pass = entry.steps().get(i).pass();
+                encoding = pass.apply(part, encoding, entry.forms().get(i), workspace, workers);
+            }
+        } catch (NonFiniteWeightException e) {
+            throw first == 0 ? e : e.from(first * (weight.tensor().shape().elements() / rowsOf(weight)));
+        }
+        if (!again) {
+            add(Measure.error(entry, part, encoding, workspace, workers, began), weight, first, rows.shape());
+        }
+        return encoding;
+    }
+
+    private void add(Report.Entry measured, Weight weight, long first, Shape rows) {
+        sum = sum == null ? measured : sum.plus(measured);
+        done = first + (rows.rank() == 0 ? 1 : rows.dim(0));
+        if (done < rowsOf(weight)) {
+            return;
+        }
+        entries.put(weight, sum);
+        // Asked here: loading the event's class is what start-up would notice.
+        if (FlightRecorder.isInitialized()) {
+            WeightEvent.record(sum);
+        }
+        if (entries.size() == planned.size()) {
+            tell(planned.size(), null, 0);
+        }
+    }
+
+    private static long rowsOf(Weight weight) {
+        Shape shape = weight.tensor().shape();
+        return shape.rank() == 0 ? 1 : shape.dim(0);
+    }
+
+    private void tell(int index, Plan.Entry entry, long first) {
+        if (progress != null) {
+            progress.progress(index, planned.size(), entry, first == 0 ? 0 : (double) first / rowsOf(entry.weight()));
+        }
+    }
+
+    @Override
+    public void close() {
+        workspace.close();
+        workers.close();
+    }
+}

@@ -1,0 +1,314 @@
+package dev.tensorpress.model.safetensors;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Buffers;
+import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.ReadAhead;
+import dev.tensorpress.model.ReadAhead.Range;
+import dev.tensorpress.model.Role;
+import dev.tensorpress.model.StreamFile;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.safetensors.Stored.Output;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import java.io.IOException;
+import java.io.StringWriter;
+import java.io.UncheckedIOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+
+/**
+ * Writes a folder that holds the model in compressed-tensors (github.com/vllm-project/compressed-tensors), which servers of
+ * language models load: shards, their index, a {@code config.json} that says by which scheme each module is stored, and what
+ * else the model's folder has.
+ *
+ * <p>Matrices of linear layers become codes of 4 or 8 bits with a scale per row, or per group of 32, 64 or 128 columns;
+ * {@code pack-quantized}, or with activations that are rounded when the model runs {@code int-quantized}. Other matrices of a
+ * linear layer are named as not compressed. Pruned weights keep their zeros in place. Factors are tensors {@code NAME.left} and
+ * {@code NAME.right}, described in the metadata of their file; only {@code tensorpress expand} puts them together.
+ */
+final class CompressedTensorsTarget implements Target {
+    static final String NAME = "compressed-tensors";
+    /** Sizes of groups that servers have kernels for. */
+    private static final int[] GROUPS = {32, 64, 128};
+
+    /** Keys of the metadata: of weights by name, what their forms say, as JSON. */
+    static final String FACTORS = "tensorpress.factors";
+    static final String PRUNED = "tensorpress.pruned";
+    /** Parts of the memory for what is on its way, for tensors that wait for others, and for a weight that is read whole. */
+    private static final int SHARE_OF_BUFFERS = 4;
+    private static final int SHARE_OF_WAITING = 8;
+    private static final int SHARE_OF_WHOLE = 2;
+
+    private final SafetensorsModel model;
+
+    CompressedTensorsTarget(SafetensorsModel model) {
+        this.model = model;
+    }
+
+    @Override
+    public String name() {
+        return NAME;
+    }
+
+    @Override
+    public boolean writesFolder() {
+        return true;
+    }
+
+    @Override
+    public Form accept(Weight weight, Form wanted) {
+        Form form = wanted;
+        if (wanted instanceof Form.Sparse s) {
+            form = s.of(accept(weight, s.values())).stored(Form.Storage.MASKED);
+        } else if (wanted instanceof Form.Quantized q) {
+            form = stored(weight, q);
+        } else if (wanted instanceof Form.Sum) {
+            throw new UnsupportedRequestException("compressed-tensors has no place for a correction");
+        } else if (wanted instanceof Form.LowRank f && !(f.left() instanceof Form.Dense && f.right() instanceof Form.Dense)) {
+            throw new UnsupportedRequestException("factors are stored in the weight's own type, and cannot be quantized");
+        }
+        for (Output o : new Stored(weight, form).outputs) {
+            if (!o.name().equals(weight.name()) && model.has(o.name())) {
+                throw new UnsupportedRequestException("there is a tensor '" + o.name() + "' already");
+            }
+        }
+        return form;
+    }
+
+    private Form.Quantized stored(Weight weight, Form.Quantized q) {
+        if (weight.role() != Role.LINEAR && weight.role() != Role.HEAD) {
+            throw new UnsupportedRequestException("role " + weight.role().id() + ": compressed-tensors is for matrices of linear"
+                    + " layers");
+        }
+        if (weight.role() == Role.HEAD && model.tied().isPresent()) {
+            throw new UnsupportedRequestException("is tied to the table of words");
+        }
+        if (weight.tensor().shape().rank() != 2 || weight.inputAxis() != 1) {
+            throw new UnsupportedRequestException("is " + (weight.tensor().shape().rank() == 2 ? "stored [in, out]"
+                    : "of shape " + weight.tensor().shape()) + ", where compressed-tensors has [out, in]");
+        }
+        if (Stored.module(weight.name()) == null) {
+            throw new UnsupportedRequestException("its name has no '.weight' at its end, by which readers find it");
+        }
+        if (q.bits() != 4 && q.bits() != 8) {
+            throw new UnsupportedRequestException("compressed-tensors packs codes of 4 and of 8 bits, not of " + q.bits());
+        }
+        int group = q.block() == 0 ? 0 : group(q.block(), weight.tensor().shape().dim(1));
+        boolean dynamic = q.activations() == Form.Activations.DYNAMIC && q.bits() == 8 && q.symmetric() && group == 0;
+        Form.Quantized form = new Form.Quantized(q.bits(), group == 0 ? 0 : 1, group, q.symmetric(),
+                dynamic ? Form.Activations.DYNAMIC : Form.Activations.FLOAT,
+                dynamic ? DType.I8 : q.bits() == 8 ? DType.U8 : DType.U4, weight.tensor().dtype(), false, false);
+        long bytes = new Stored(weight, form).bytes();
+        if (bytes >= weight.tensor().bytes()) {
+            throw new UnsupportedRequestException("would take " + bytes + " bytes, packed and with its shape");
+        }
+        return form;
+    }
+
+    /** The size next to {@code wanted}, by their ratio, that divides the columns. */
+    private static int group(int wanted, long cols) {
+        int best = 0;
+        for (int g : GROUPS) {
+            if (cols % g == 0 && (best == 0 || ratio(g, wanted) < ratio(best, wanted))) {
+                best = g;
+            }
+        }
+        if (best == 0) {
+            throw new UnsupportedRequestException("its " + cols + " columns are no whole groups of 32, 64 or 128");
+        }
+        return best;
+    }
+
+    private static double ratio(int a, int b) {
+        return (double) Math.max(a, b) / Math.min(a, b);
+    }
+
+    /** The files with tensors and their index, as they are counted of the input; not what only goes with them. */
+    @Override
+    public long size(Map<Weight, Form> forms, long shardSize) {
+        long n = 0;
+        for (long bytes : files(forms, shardSize).values()) {
+            n = Math.addExact(n, bytes);
+        }
+        return n;
+    }
+
+    /** {@inheritDoc} The index comes first, if there is one. */
+    @Override
+    public Map<String, Long> files(Map<Weight, Form> forms, long shardSize) {
+        Map<String, Long> files = new LinkedHashMap<>();
+        List<ShardPlan> plans = plans(cut(forms, shardSize));
+        if (plans.size() > 1) {
+            files.put(Index.NAME, (long) ModelFolder.index(plans).length);
+        }
+        for (ShardPlan p : plans) {
+            files.put(p.file(), p.bytes());
+        }
+        return files;
+    }
+
+    private List<List<Output>> cut(Map<Weight, Form> forms, long shardSize) {
+        List<List<Output>> weights = new ArrayList<>();
+        for (Weight w : model.weights()) {
+            weights.add(new Stored(w, forms.get(w)).outputs);
+        }
+        return Shards.cut(weights, shardSize);
+    }
+
+    private static List<ShardPlan> plans(List<List<Output>> shards) {
+        List<ShardPlan> plans = new ArrayList<>();
+        for (List<Output> outputs : shards) {
+            List<ShardPlan.Item> items = new ArrayList<>(outputs.size());
+            for (Output o : outputs) {
+                items.add(new ShardPlan.Item(o.name(), o.dtype(), o.shape()));
+            }
+            plans.add(new ShardPlan(Shards.name(plans.size(), shards.size()), items, metadata(outputs)));
+        }
+        return plans;
+    }
+
+    /** What the tensors of a file do not say by themselves. */
+    private static Map<String, String> metadata(List<Output> outputs) {
+        Map<String, Form> factors = new TreeMap<>();
+        Map<String, Form> pruned = new TreeMap<>();
+        Map<String, Shape> shapes = new HashMap<>();
+        for (Output o : outputs) {
+            Weight w = o.of().weight;
+            if (o.of().form instanceof Form.LowRank f) {
+                factors.put(w.name(), f);
+            } else if (o.of().form instanceof Form.Sparse s) {
+                pruned.put(w.name(), s);
+            } else {
+                continue;
+            }
+            shapes.put(w.name(), w.tensor().shape());
+        }
+        Map<String, String> all = new TreeMap<>();
+        all.put("format", "pt");
+        if (!factors.isEmpty()) {
+            all.put(FACTORS, described(factors, shapes));
+        }
+        if (!pruned.isEmpty()) {
+            all.put(PRUNED, described(pruned, shapes));
+        }
+        return all;
+    }
+
+    private static String described(Map<String, Form> forms, Map<String, Shape> shapes) {
+        StringWriter text = new StringWriter();
+        try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
+            json.writeStartObject();
+            for (Map.Entry<String, Form> e : forms.entrySet()) {
+                json.writeObjectFieldStart(e.getKey());
+                if (e.getValue() instanceof Form.LowRank f) {
+                    json.writeArrayFieldStart("shape");
+                    for (long d : shapes.get(e.getKey()).dims()) {
+                        json.writeNumber(d);
+                    }
+                    json.writeEndArray();
+                    json.writeBooleanField("transposed", f.transposed());
+                } else {
+                    json.writeStringField("pattern", ((Form.Sparse) e.getValue()).pattern());
+                }
+                json.writeEndObject();
+            }
+            json.writeEndObject();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // a StringWriter throws none
+        }
+        return text.toString();
+    }
+
+    private byte[] configuration(Map<Weight, Form> forms) throws IOException {
+        CompressionConfig config = new CompressionConfig();
+        boolean head = false;
+        for (Weight w : model.weights()) {
+            Form.Quantized q = Stored.codes(forms.get(w));
+            String module = Stored.module(w.name());
+            head |= w.role() == Role.HEAD;
+            if (q != null) {
+                config.add(module, q);
+            } else if (module != null && (w.role() == Role.LINEAR || w.role() == Role.HEAD)) {
+                config.ignore(module);
+            }
+        }
+        if (!head && model.tied().isPresent()) {
+            config.ignore("lm_head"); // it is a linear layer, and its weight that of the table
+        }
+        Path path = model.configuration();
+        return config.in(path, path == null ? null : StrictJson.bytes(path, "the configuration of a model"));
+    }
+
+    /**
+     * {@inheritDoc} It is a folder; what is in it besides the returned files goes with them.
+     *
+     * @throws UnsupportedRequestException if a weight that cannot be encoded row by row, or eight rows of one that can, has more
+     *     bytes than the memory allows
+     */
+    @Override
+    public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to) throws IOException {
+        return write(forms, encoder, to, Buffers.CHUNK);
+    }
+
+    /** @param partBytes that are encoded at once */
+    Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to, long partBytes) throws IOException {
+        checkMemory(forms, encoder, to, partBytes);
+        List<List<Output>> shards = cut(forms, to.shardSize());
+        List<ShardPlan> plans = plans(shards);
+        try (Buffers buffers = new Buffers(to.memory() / SHARE_OF_BUFFERS);
+                ModelFolder folder = ModelFolder.begin(to, NAME, plans, model, configuration(forms), buffers)) {
+            Map<Integer, ShardStream> streams = new LinkedHashMap<>();
+            List<Range> ranges = new ArrayList<>();
+            for (int i = 0; i < shards.size(); i++) {
+                if (!folder.finished(i)) {
+                    ShardStream s = new ShardStream(model, shards.get(i), encoder, to.memory() / SHARE_OF_WAITING, partBytes);
+                    streams.put(i, s);
+                    ranges.addAll(s.ranges());
+                }
+            }
+            // One for all, so that the next shard is read while one is made durable.
+            try (ReadAhead ahead = new ReadAhead(ranges, buffers)) {
+                for (Map.Entry<Integer, ShardStream> e : streams.entrySet()) {
+                    try (StreamFile file = folder.shard(e.getKey())) {
+                        e.getValue().write(file, ahead);
+                        folder.done(e.getKey(), file);
+                    }
+                }
+            }
+            folder.commit();
+        }
+        Set<Path> files = new LinkedHashSet<>();
+        for (ShardPlan p : plans) {
+            files.add(to.path().resolve(p.file()));
+        }
+        if (plans.size() > 1) {
+            files.add(to.path().resolve(Index.NAME));
+        }
+        return files;
+    }
+
+    private static void checkMemory(Map<Weight, Form> forms, Encoder encoder, Destination to, long partBytes) {
+        for (Map.Entry<Weight, Form> e : forms.entrySet()) {
+            boolean byRows = encoder.byRows(e.getKey(), e.getValue());
+            long part = ShardStream.part(e.getKey(), byRows, partBytes);
+            if (part > partBytes && part > to.memory() / SHARE_OF_WHOLE) {
+                throw new UnsupportedRequestException("weight " + e.getKey().name() + " is encoded " + (byRows ? "in rows, eight at"
+                        + " once, of " : "as a whole, of ") + part + " bytes: that takes " + SHARE_OF_WHOLE + " times as much"
+                        + " memory or more, and " + to.memory() + " bytes are allowed (--memory); or exclude it, to keep it as"
+                        + " it is");
+            }
+        }
+    }
+}

@@ -1,0 +1,617 @@
+package dev.tensorpress.model.safetensors;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.kernel.Sha256;
+import dev.tensorpress.model.Buffers;
+import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.DurableFile;
+import dev.tensorpress.model.InputFiles;
+import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.ReadAhead;
+import dev.tensorpress.model.StreamFile;
+import dev.tensorpress.model.UnsupportedRequestException;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
+import java.nio.channels.OverlappingFileLockException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryStream;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.FileSystemException;
+import java.nio.file.Files;
+import java.nio.file.LinkOption;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.util.ArrayList;
+import java.util.HexFormat;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.concurrent.ThreadLocalRandom;
+
+/**
+ * A folder with a model that comes into being whole or not at all. Its files are made in a folder beside it, named {@code
+ * OUT.partial}: first the shards one by one, each durable and noted in {@link Progress} when it is done; then what goes with them;
+ * last the manifest. Then that folder gets its name. What was finished stays if the work ends early, and another run may go on
+ * from there. {@code docs/large-models.md} says what users see of this.
+ *
+ * <p>Use: {@link #begin}; for each shard that is not {@link #finished}, {@link #shard}, all tensors in order, {@link #done}; then
+ * {@link #commit}; {@link #close} in any case.
+ */
+final class ModelFolder implements AutoCloseable {
+    private static final String PARTIAL = ".partial";
+    private static final String LOCK = ".tensorpress-lock";
+
+    private final Destination to;
+    private final List<ShardPlan> shards;
+    private final SafetensorsModel input;
+    /** Without links, so that nothing is put or removed elsewhere than it seems. */
+    private final Path out;
+    private final Path partial;
+    private final Buffers buffers;
+    private final Manifest manifest;
+    private final Progress progress;
+    /** Small files that are made here, by name, in the order in which they are written. */
+    private final Map<String, byte[]> made = new TreeMap<>();
+    private final List<Path> companions = new ArrayList<>();
+    private FileChannel lock;
+    /** While true, nothing is taken away at the end: it is not this run's yet, or no more. */
+    private boolean settled = true;
+    private boolean spoiled;
+
+    private ModelFolder(Destination to, String target, List<ShardPlan> shards, SafetensorsModel input, byte[] config,
+            Buffers buffers) throws IOException {
+        this.to = to;
+        this.shards = List.copyOf(shards);
+        this.input = input;
+        this.buffers = buffers;
+        this.out = place(to.path());
+        this.partial = out.resolveSibling(out.getFileName() + PARTIAL);
+        if (config != null) {
+            made.put(Config.NAME, config);
+        }
+        if (shards.size() > 1) {
+            made.put(Index.NAME, index(this.shards));
+        }
+        for (Path p : input.companions()) {
+            String name = p.getFileName().toString();
+            if (!made.containsKey(name) && !name.equals(Config.NAME) && !name.equals(Manifest.NAME)) {
+                companions.add(p);
+            }
+        }
+        List<Manifest.Input> inputs = inputs();
+        this.manifest = new Manifest(to.provenance(), target, to.shardSize(), inputs, shards);
+        this.progress = new Progress(identity(target, inputs));
+    }
+
+    /**
+     * Checks all that can be known before the work, and locks the folder.
+     *
+     * @param target its name, for the manifest
+     * @param shards in order
+     * @param config contents of {@code config.json}; null to have none
+     * @param buffers for files and for hashing what is there
+     * @throws FileAlreadyExistsException if there is something of that name and it is not to be overwritten, or an interrupted run
+     *     is there and it is not to be resumed
+     * @throws UnsupportedRequestException if replacing what is there would destroy what is not an output of this library, or the
+     *     input; or if an interrupted run is to be resumed that did another work, with what differs
+     * @throws MalformedModelException if what it left cannot be read
+     * @throws IOException if the folder cannot be written, is too large for its disk, or is being written
+     */
+    static ModelFolder begin(Destination to, String target, List<ShardPlan> shards, SafetensorsModel input, byte[] config,
+            Buffers buffers) throws IOException {
+        ModelFolder f = new ModelFolder(to, target, shards, input, config, buffers);
+        try {
+            f.begin();
+            return f;
+        } catch (IOException | RuntimeException | Error e) {
+            try {
+                f.close();
+            } catch (IOException suppressed) {
+                e.addSuppressed(suppressed);
+            }
+            throw e;
+        }
+    }
+
+    // What there is before
+
+    private static Path place(Path path) throws IOException {
+        Path p = path.toAbsolutePath().normalize();
+        if (Files.exists(p)) {
+            p = p.toRealPath();
+        } else if (Files.exists(p, LinkOption.NOFOLLOW_LINKS)) {
+            throw new IOException("cannot write " + path + ": it is a link to nothing");
+        }
+        Path parent = p.getParent();
+        if (parent == null) {
+            throw new UnsupportedRequestException("cannot write " + path + ": it is the root of a file system");
+        }
+        if (!Files.isDirectory(parent)) {
+            throw DurableFile.explain(new NoSuchFileException(parent.toString()), path);
+        }
+        return parent.toRealPath().resolve(p.getFileName());
+    }
+
+    private void begin() throws IOException {
+        checkInputs();
+        checkOutput();
+        boolean created = false;
+        try {
+            Files.createDirectory(partial);
+            created = true;
+            DurableFile.forceFolder(partial.getParent());
+        } catch (FileAlreadyExistsException e) {
+            checkPartial();
+        } catch (FileSystemException e) {
+            throw DurableFile.explain(e, to.path());
+        }
+        lock = lock();
+        Progress before = created ? null : Progress.read(partial);
+        if (before != null && !before.shards.isEmpty()) {
+            if (to.resume()) {
+                resume(before);
+            } else if (!to.overwrite()) {
+                throw new FileAlreadyExistsException(partial.toString(), null, partial + " holds " + before.shards.size() + " of "
+                        + shards.size() + " files of an interrupted run: --resume goes on with it, --force starts over");
+            }
+        }
+        settled = false;
+        clear();
+        checkSpace();
+        progress.write(partial);
+    }
+
+    /** Nothing of the input may be replaced or removed. */
+    private void checkInputs() throws IOException {
+        List<Path> files = new ArrayList<>(input.files());
+        files.addAll(input.companions());
+        for (Path file : files) {
+            for (Path p : List.of(file.toAbsolutePath().normalize(), file.toRealPath())) {
+                if (p.startsWith(out) || p.startsWith(partial)) {
+                    throw new UnsupportedRequestException("the output " + to.path() + " would take the place of " + file
+                            + ", which the model is read from");
+                }
+            }
+        }
+    }
+
+    private void checkOutput() throws IOException {
+        if (!Files.exists(out)) {
+            return;
+        }
+        if (!to.overwrite()) {
+            throw new FileAlreadyExistsException(to.path().toString(), null, to.path() + " exists");
+        }
+        if (!Files.isDirectory(out)) {
+            throw new UnsupportedRequestException("cannot write " + to.path() + ": a folder is written, and this is a file");
+        }
+        List<String> there = names(out);
+        if (there.isEmpty()) {
+            return;
+        }
+        Set<String> ours = Manifest.filesOf(out);
+        if (ours == null) {
+            throw new UnsupportedRequestException(to.path() + " is not replaced: it has no " + Manifest.NAME
+                    + ", so that it may hold anything; remove it, or name another folder");
+        }
+        for (String name : there) {
+            if (!ours.contains(name) && !name.equals(LOCK) && !name.equals(Progress.NAME)) {
+                throw new UnsupportedRequestException(to.path() + " is not replaced: its manifest does not list " + name
+                        + ", which would be lost; remove it, or name another folder");
+            }
+        }
+    }
+
+    /** A folder that only happens to have the name is left alone. */
+    private void checkPartial() throws IOException {
+        List<String> there = Files.isDirectory(partial, LinkOption.NOFOLLOW_LINKS) ? names(partial) : List.of("");
+        boolean ours = there.isEmpty() || there.contains(LOCK) || there.contains(Progress.NAME);
+        for (String name : there) {
+            ours &= Files.isRegularFile(partial.resolve(name), LinkOption.NOFOLLOW_LINKS);
+        }
+        if (!ours) {
+            throw new UnsupportedRequestException("cannot write " + to.path() + ": " + partial + ", where its files are made, exists"
+                    + " and is not what an interrupted run leaves; remove it, or name another folder");
+        }
+    }
+
+    private static List<String> names(Path folder) throws IOException {
+        List<String> names = new ArrayList<>();
+        try (DirectoryStream<Path> files = Files.newDirectoryStream(folder)) {
+            for (Path p : files) {
+                names.add(p.getFileName().toString());
+            }
+        }
+        return names;
+    }
+
+    /**
+     * Whoever finished or gave up meanwhile took the file away, so what counts is the lock of the file that has the name before and
+     * after. Nothing else may open it: when a process closes any descriptor of a file, its locks are gone.
+     */
+    private FileChannel lock() throws IOException {
+        Path file = partial.resolve(LOCK);
+        while (true) {
+            FileChannel channel = null;
+            boolean held = false;
+            try {
+                if (!Files.exists(file)) {
+                    Files.createFile(file);
+                }
+                Object before = key(file);
+                channel = FileChannel.open(file, StandardOpenOption.WRITE);
+                if (!tryLock(channel)) {
+                    throw new IOException("cannot write " + to.path() + ": another run is writing " + partial);
+                }
+                held = Objects.equals(before, key(file));
+            } catch (FileAlreadyExistsException | NoSuchFileException e) {
+                if (!Files.isDirectory(partial)) {
+                    throw DurableFile.explain(e, to.path());
+                }
+            } catch (FileSystemException e) {
+                throw DurableFile.explain(e, to.path());
+            } finally {
+                if (!held && channel != null) {
+                    channel.close();
+                }
+            }
+            if (held) {
+                return channel;
+            }
+        }
+    }
+
+    private static Object key(Path file) throws IOException {
+        return Files.readAttributes(file, BasicFileAttributes.class).fileKey();
+    }
+
+    private static boolean tryLock(FileChannel channel) throws IOException {
+        try {
+            return channel.tryLock() != null;
+        } catch (OverlappingFileLockException e) {
+            return false; // held in this process
+        }
+    }
+
+    private void resume(Progress before) throws IOException {
+        String difference = before.difference(progress);
+        if (difference != null) {
+            throw new UnsupportedRequestException("cannot go on with " + partial + ": its " + difference
+                    + "; --force starts over");
+        }
+        for (ShardPlan s : shards) {
+            StreamFile.Summary done = before.shards.get(s.file());
+            if (done != null && intact(s, done)) {
+                progress.shards.put(s.file(), done);
+            }
+        }
+    }
+
+    private boolean intact(ShardPlan s, StreamFile.Summary done) throws IOException {
+        Path file = partial.resolve(s.file());
+        return done.bytes() == s.bytes() && done.tensors().size() == s.items().size() && Files.isRegularFile(file)
+                && Files.size(file) == s.bytes() && sha256(file, 0, s.bytes()).equals(done.sha256());
+    }
+
+    /** Removes all but what is finished. */
+    private void clear() throws IOException {
+        for (String name : names(partial)) {
+            if (!progress.shards.containsKey(name) && !name.equals(LOCK) && !name.equals(Progress.NAME)) {
+                Files.delete(partial.resolve(name));
+            }
+        }
+    }
+
+    private void checkSpace() throws IOException {
+        Map<String, Long> sizes = new TreeMap<>();
+        long needed = 0;
+        for (ShardPlan s : shards) {
+            sizes.put(s.file(), s.bytes());
+            needed = Math.addExact(needed, progress.shards.containsKey(s.file()) ? 0 : s.bytes());
+        }
+        for (Map.Entry<String, byte[]> e : made.entrySet()) {
+            sizes.put(e.getKey(), (long) e.getValue().length);
+            needed += e.getValue().length;
+        }
+        for (Path p : companions) {
+            long size = input.inputs().stamp(p).size();
+            sizes.put(p.getFileName().toString(), size);
+            needed = Math.addExact(needed, size);
+        }
+        needed += 2 * manifest.length(sizes); // and the progress, which has the same hashes
+        long free = partial.toFile().getUsableSpace();
+        if (needed > free) {
+            throw new IOException("cannot write " + to.path() + ": it needs " + needed + " bytes, and " + free
+                    + " are free on its disk");
+        }
+    }
+
+    // Identity
+
+    private List<Manifest.Input> inputs() throws IOException {
+        List<Path> files = new ArrayList<>(input.files());
+        for (Path p : input.companions()) {
+            if (p.getFileName().toString().equals(Config.NAME)) {
+                files.add(p);
+            }
+        }
+        List<Manifest.Input> inputs = new ArrayList<>();
+        for (Path p : files) {
+            InputFiles.Stamp stamp = input.inputs().stamp(p);
+            String name = p.getFileName().toString();
+            boolean whole = name.equals(Config.NAME) || name.endsWith(Index.SUFFIX);
+            inputs.add(new Manifest.Input(name, stamp.size(), sha256(p, 0, whole ? stamp.size() : headerLength(p))));
+        }
+        inputs.sort((a, b) -> a.name().compareTo(b.name()));
+        return inputs;
+    }
+
+    private static long headerLength(Path file) throws IOException {
+        ByteBuffer b = ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN);
+        try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
+            while (b.hasRemaining() && channel.read(b) >= 0) {
+                continue;
+            }
+        }
+        long n = b.getLong(0);
+        if (b.hasRemaining() || n < 0 || n > Safetensors.LARGEST_HEADER) {
+            throw new IOException(file + " changed while it was read");
+        }
+        return 8 + n;
+    }
+
+    private Map<String, String> identity(String target, List<Manifest.Input> inputs) {
+        Map<String, String> facts = new TreeMap<>(to.provenance());
+        facts.put("target", target);
+        facts.put("shard size", Long.toString(to.shardSize()));
+        Map<String, InputFiles.Stamp> stamps = new TreeMap<>();
+        List<Path> files = new ArrayList<>(input.files());
+        files.addAll(input.companions());
+        for (Path p : files) {
+            stamps.put(p.getFileName().toString(), input.inputs().stamp(p));
+        }
+        for (Manifest.Input i : inputs) {
+            facts.put("input " + i.name(), stamps.get(i.name()) + ", " + i.sha256());
+        }
+        try (Arena arena = Arena.ofConfined()) {
+            Sha256 layout = new Sha256(arena);
+            for (ShardPlan s : shards) {
+                update(layout, s.file().getBytes(StandardCharsets.UTF_8));
+                update(layout, s.header());
+            }
+            for (byte[] b : made.values()) {
+                update(layout, b);
+            }
+            facts.put("layout", layout.finish());
+        }
+        return facts;
+    }
+
+    private static void update(Sha256 hash, byte[] bytes) {
+        try (Arena arena = Arena.ofConfined()) {
+            hash.update(arena.allocateFrom(ValueLayout.JAVA_BYTE, bytes));
+        }
+    }
+
+    private String sha256(Path file, long start, long length) throws IOException {
+        try (Arena arena = Arena.ofConfined(); ReadAhead ahead = new ReadAhead(ReadAhead.ranges(file, start, length), buffers)) {
+            Sha256 hash = new Sha256(arena);
+            for (long at = 0; at < length; at += Buffers.CHUNK) {
+                hash.update(ahead.next());
+            }
+            return hash.finish();
+        }
+    }
+
+    /** The index of these shards. */
+    static byte[] index(List<ShardPlan> shards) {
+        Map<String, String> places = new TreeMap<>();
+        long total = 0;
+        for (ShardPlan s : shards) {
+            for (ShardPlan.Item i : s.items()) {
+                places.put(i.name(), s.file());
+                total = Math.addExact(total, i.bytes());
+            }
+        }
+        ByteArrayOutputStream text = new ByteArrayOutputStream();
+        try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
+            json.useDefaultPrettyPrinter();
+            json.writeStartObject();
+            json.writeObjectFieldStart("metadata");
+            json.writeNumberField("total_size", total);
+            json.writeEndObject();
+            json.writeObjectFieldStart("weight_map");
+            for (Map.Entry<String, String> e : places.entrySet()) {
+                json.writeStringField(e.getKey(), e.getValue());
+            }
+            json.writeEndObject();
+            json.writeEndObject();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // memory throws none
+        }
+        text.write('\n');
+        return text.toByteArray();
+    }
+
+    // The work
+
+    /** True if a shard is there already, from a run that was interrupted. */
+    boolean finished(int shard) {
+        return progress.shards.containsKey(shards.get(shard).file());
+    }
+
+    /** Starts a shard and writes its header; the caller writes the tensors, closes it in any case, and calls {@link #done}. */
+    StreamFile shard(int shard) throws IOException {
+        ShardPlan s = shards.get(shard);
+        StreamFile file = new StreamFile(partial, s.file(), s.bytes(), buffers);
+        try {
+            file.write(MemorySegment.ofArray(s.header()));
+            return file;
+        } catch (IOException | RuntimeException | Error e) {
+            file.close();
+            throw e;
+        }
+    }
+
+    /** Makes a shard durable, and notes that it is done. */
+    void done(int shard, StreamFile file) throws IOException {
+        ShardPlan s = shards.get(shard);
+        StreamFile.Summary summary = file.finish();
+        for (ShardPlan.Item i : s.items()) {
+            if (!summary.tensors().containsKey(i.name())) {
+                throw new IllegalStateException("tensor '" + i.name() + "' of " + s.file() + " was not written");
+            }
+        }
+        file.commit(partial.resolve(s.file()));
+        progress.shards.put(s.file(), summary);
+        progress.write(partial);
+    }
+
+    /**
+     * Writes what goes with the shards, checks that the input is what it was, and gives the folder its name.
+     *
+     * @return all files, the manifest last
+     * @throws IOException if a file cannot be written, or the input changed; then it cannot be resumed either
+     */
+    Set<Path> commit() throws IOException {
+        Map<String, StreamFile.Summary> files = new TreeMap<>(progress.shards);
+        if (files.size() != shards.size()) {
+            throw new IllegalStateException(files.size() + " of " + shards.size() + " shards were written");
+        }
+        for (Path p : companions) {
+            String name = p.getFileName().toString();
+            files.put(name, copy(p, name));
+        }
+        for (Map.Entry<String, byte[]> e : made.entrySet()) {
+            files.put(e.getKey(), write(e.getKey(), e.getValue()));
+        }
+        try {
+            input.inputs().check();
+        } catch (IOException e) {
+            spoiled = true;
+            throw e;
+        }
+        writeManifest(files);
+        rename();
+        Set<Path> all = new LinkedHashSet<>();
+        for (String name : files.keySet()) {
+            all.add(to.path().resolve(name));
+        }
+        all.add(to.path().resolve(Manifest.NAME));
+        return all;
+    }
+
+    private StreamFile.Summary copy(Path from, String name) throws IOException {
+        long length = input.inputs().stamp(from).size();
+        try (StreamFile file = new StreamFile(partial, name, length, buffers);
+                ReadAhead ahead = new ReadAhead(ReadAhead.ranges(from, 0, length), buffers)) {
+            for (long at = 0; at < length; at += Buffers.CHUNK) {
+                file.write(ahead.next());
+            }
+            file.commit(partial.resolve(name));
+            return file.finish();
+        }
+    }
+
+    private StreamFile.Summary write(String name, byte[] bytes) throws IOException {
+        try (StreamFile file = new StreamFile(partial, name, bytes.length, buffers)) {
+            file.write(MemorySegment.ofArray(bytes));
+            file.commit(partial.resolve(name));
+            return file.finish();
+        }
+    }
+
+    private void writeManifest(Map<String, StreamFile.Summary> files) throws IOException {
+        Map<String, Long> sizes = new TreeMap<>();
+        for (Map.Entry<String, StreamFile.Summary> e : files.entrySet()) {
+            sizes.put(e.getKey(), e.getValue().bytes());
+        }
+        try (StreamFile file = new StreamFile(partial, Manifest.NAME, manifest.length(sizes), buffers)) {
+            manifest.write(files, new OutputStream() {
+                @Override
+                public void write(int b) throws IOException {
+                    write(new byte[] {(byte) b}, 0, 1);
+                }
+
+                @Override
+                public void write(byte[] b, int from, int length) throws IOException {
+                    file.write(MemorySegment.ofArray(b).asSlice(from, length));
+                }
+            });
+            file.commit(partial.resolve(Manifest.NAME));
+        }
+    }
+
+    /** The progress goes last: up to the rename a run can go on, and after it the model is whole. */
+    private void rename() throws IOException {
+        Path old = null;
+        if (to.overwrite() && Files.exists(out)) {
+            checkOutput(); // it may be another one by now
+            old = out.resolveSibling("." + out.getFileName() + ".tensorpress-"
+                    + HexFormat.of().toHexDigits(ThreadLocalRandom.current().nextInt()) + ".old");
+            Files.move(out, old, StandardCopyOption.ATOMIC_MOVE);
+        }
+        try {
+            Files.move(partial, out, StandardCopyOption.ATOMIC_MOVE);
+        } catch (FileSystemException e) {
+            if (old != null) {
+                Files.move(old, out, StandardCopyOption.ATOMIC_MOVE);
+            }
+            throw Files.exists(out) ? new FileAlreadyExistsException(to.path().toString(), null, to.path()
+                    + " exists; it was made while this was written") : DurableFile.explain(e, to.path());
+        }
+        settled = true;
+        DurableFile.forceFolder(out.getParent());
+        Files.delete(out.resolve(Progress.NAME));
+        Files.delete(out.resolve(LOCK));
+        if (old != null) {
+            delete(old);
+        }
+    }
+
+    private static void delete(Path folder) throws IOException {
+        for (String name : names(folder)) {
+            Files.delete(folder.resolve(name));
+        }
+        Files.delete(folder);
+    }
+
+    /** Unless the folder is whole: removes what no other run can use, which is all of it if nothing is finished. */
+    @Override
+    public void close() throws IOException {
+        if (lock == null) {
+            return;
+        }
+        try {
+            if (!settled) {
+                if (spoiled) {
+                    progress.shards.clear();
+                }
+                clear();
+                if (progress.shards.isEmpty()) {
+                    Files.deleteIfExists(partial.resolve(Progress.NAME));
+                    Files.deleteIfExists(partial.resolve(LOCK));
+                    Files.deleteIfExists(partial);
+                }
+            }
+        } finally {
+            lock.close();
+            lock = null;
+        }
+    }
+}
