@@ -557,7 +557,8 @@ public final class Svd implements AutoCloseable {
      * @param iterations of a block as wide as the rank, 0 .. 3, that the work may at most be worth: blocks are a quarter as wide,
      *     and the space searched grows to 1 + iterations / 2 times the rank. By error it grows as far as the error asks for
      * @param tolerance for a fixed rank: iterations end when the error is predicted to exceed the best one by no more than this share
-     *     (from how it fell so far: an estimate, no bound); 0 for all iterations
+     *     (from how it fell so far: an estimate, no bound); 0 for all iterations, and for a result from products with A itself,
+     *     where otherwise those with A rounded may do (docs/numerics.md)
      * @param certify whether to measure the result, which costs about as much as one product with A; and to bound the best error,
      *     which costs about as much again unless the singular values show that nothing would come of it. Without it the error in
      *     the certificate is the one known from norms, which resolve some 1e-3 of ||A|| in F32 and 1e-7 in F64, and
@@ -770,7 +771,7 @@ public final class Svd implements AutoCloseable {
             }
         }
         search.vectors(rank, k.q);
-        boolean fine = search.lost * rank / search.size <= FINE * FINE * approach.known * approach.known;
+        boolean fine = k.options.tolerance > 0 && search.lost * rank / search.size <= FINE * FINE * approach.known * approach.known;
         if (fine) {
             search.products(rank, k.z);
         }
