@@ -32,7 +32,7 @@ public interface Model extends AutoCloseable {
     /**
      * A weight whose elements stay as they are until its memory is freed. Those of a mapped file do not: if the file becomes
      * shorter they are gone, and native code that reads them kills the process. Formats with such files copy the elements through
-     * the file, so that this is an error; in others the weight is what it was.
+     * the file, so that this is an error; in others the weight is what it was, once the files are known to be.
      *
      * @param memory gives that many bytes
      * @throws IOException if the file cannot be read, or does not have them any more

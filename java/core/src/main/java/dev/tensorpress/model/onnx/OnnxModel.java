@@ -21,6 +21,7 @@ import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.LongFunction;
 
 /**
  * An ONNX model (onnx.ai/onnx/repo-docs/IR.html). Weights are found wherever exporters put them: among the initializers
@@ -147,6 +148,24 @@ public final class OnnxModel implements Model {
     /** The model file and the data files as they were when they were opened. */
     InputFiles inputs() {
         return inputs;
+    }
+
+    /**
+     * {@inheritDoc} Here files are only compared with what they were, since a copy of each weight would take as long as encoding it:
+     * one that becomes shorter just while native code reads it still ends the process.
+     */
+    @Override
+    public Weight held(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
+        inputs.check();
+        return weight;
+    }
+
+    /** That encoder, asked only while files are what they were, for the reason that {@link #held} has. */
+    Target.Encoder guarded(Target.Encoder encoder) {
+        return (weight, form, rows, first) -> {
+            inputs.check();
+            return encoder.encode(weight, form, rows, first);
+        };
     }
 
     @Override

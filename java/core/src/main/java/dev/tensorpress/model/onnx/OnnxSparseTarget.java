@@ -134,6 +134,7 @@ final class OnnxSparseTarget implements Target {
     @Override
     public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to) throws IOException {
         Path out = to.path();
+        model.inputs().check();
         OnnxTarget.Layout l = layout(forms);
         if (Files.exists(out) && Files.isSameFile(model.path(), out)) {
             throw new UnsupportedRequestException("the output " + out + " is a file that the model is read from");
@@ -145,7 +146,7 @@ final class OnnxSparseTarget implements Target {
         // One thread: packing keeps up with the disk.
         try (Workers workers = new Workers(1);
                 SparseFileWriter file = new SparseFileWriter(folder, out.getFileName().toString(), workers)) {
-            Output o = new Output(file.startModel(), unpacked(forms, encoder), true, new Packing(forms, file));
+            Output o = new Output(file.startModel(), unpacked(forms, model.guarded(encoder)), true, new Packing(forms, file));
             o.rope(l.rope(), model);
             file.finishModel(l.rope().length(), (int) o.checksum());
             model.inputs().check();

@@ -177,6 +177,7 @@ final class OnnxTarget implements Target {
     @Override
     public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to) throws IOException {
         Path out = to.path();
+        model.inputs().check();
         Layout l = layout(forms, HASH);
         for (Path in : model.files()) {
             if (Files.exists(out) && Files.isSameFile(in, out)) {
@@ -197,10 +198,10 @@ final class OnnxTarget implements Target {
                 written.addAll(made);
             }
             if (l.external()) {
-                written.add(writeWithData(forms, l, encoder, folder, to, made));
+                written.add(writeWithData(forms, l, model.guarded(encoder), folder, to, made));
             } else {
                 try (DurableFile file = new DurableFile(folder, out.getFileName().toString())) {
-                    new Output(file.channel(), encoder, false).rope(l.rope, model);
+                    new Output(file.channel(), model.guarded(encoder), false).rope(l.rope, model);
                     model.inputs().check();
                     file.commit(out);
                 }

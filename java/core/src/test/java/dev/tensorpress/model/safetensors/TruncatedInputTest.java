@@ -33,7 +33,7 @@ import org.junit.jupiter.params.provider.CsvSource;
  * Files that become shorter after they were opened. What reads a mapping behind the end of its file in native code kills the process, so
  * each case has one of its own.
  */
-class TruncatedInputTest {
+public class TruncatedInputTest {
     private static final int ROWS = 512;
     private static final int COLS = 1024;
     private static final int FAILED = 5;
@@ -65,7 +65,8 @@ class TruncatedInputTest {
     }
 
     private static void cut(Path model) throws IOException {
-        try (FileChannel c = FileChannel.open(model.resolve("model.safetensors"), StandardOpenOption.WRITE)) {
+        Path file = Files.isDirectory(model) ? model.resolve("model.safetensors") : model;
+        try (FileChannel c = FileChannel.open(file, StandardOpenOption.WRITE)) {
             c.truncate(c.size() / 4);
         }
     }
@@ -88,6 +89,18 @@ class TruncatedInputTest {
         try (FileChannel c = FileChannel.open(model.resolve("model.safetensors"), StandardOpenOption.WRITE, StandardOpenOption.CREATE)) {
             new SafetensorsWriter(items, Map.of()).write(c);
         }
+        String said = fails(folder, model, recipe, scope, when);
+        assertTrue(said.contains("became shorter") && said.contains("model.safetensors"), said);
+    }
+
+    /**
+     * What a process says that compresses a model and has its file cut meanwhile, after checking that it ends with an error, and
+     * that there is no output.
+     *
+     * @param scope an option of the recipe, or empty
+     * @param when before or after the plan is made
+     */
+    public static String fails(Path folder, Path model, String recipe, String scope, String when) throws Exception {
         Path out = folder.resolve("out");
         Path crash = folder.resolve("crash.log");
         Process p = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-XX:TieredStopAtLevel=1",
@@ -96,8 +109,8 @@ class TruncatedInputTest {
                 scope, when).redirectErrorStream(true).start();
         String said = new String(p.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
         assertEquals(FAILED, p.waitFor(), said);
-        assertTrue(said.contains("became shorter") && said.contains("model.safetensors"), said);
         assertFalse(Files.exists(crash), said);
         assertFalse(Files.exists(out), said);
+        return said;
     }
 }
