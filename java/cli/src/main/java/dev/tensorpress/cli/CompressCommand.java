@@ -10,7 +10,6 @@ import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Weight;
 import java.io.IOException;
 import java.io.PrintStream;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;

@@ -2,7 +2,6 @@ package dev.tensorpress.cli;
 
 import static dev.tensorpress.cli.MainTest.run;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.cli.MainTest.Result;

@@ -3,7 +3,6 @@ package dev.tensorpress.pass;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
-import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import java.util.ArrayList;
 import java.util.List;
