@@ -5,6 +5,7 @@ import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Buffers;
 import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
@@ -51,7 +52,7 @@ public final class Compressor implements AutoCloseable {
 
     /**
      * @param threads that kernels spread over; 0 for all processors
-     * @param allowLinks external data may lie behind links
+     * @param allowLinks links in the folder of the model may lead out of it
      * @param overwrite an existing output may be replaced
      * @param resume what an interrupted compression left is used; only for formats written in steps
      * @param memory bytes of buffers and working memory at most, as far as single weights allow; only for formats that stream
@@ -129,14 +130,14 @@ public final class Compressor implements AutoCloseable {
 
     private static Model read(Path path, Options options) throws IOException {
         if (SafetensorsModel.isNamedSo(path) || Files.isDirectory(path)) {
-            return SafetensorsModel.open(path, options.roles);
+            return SafetensorsModel.open(path, options.roles, options.allowLinks);
         }
         Model model;
         try {
             model = OnnxModel.open(path, options.allowLinks);
         } catch (MalformedModelException e) {
-            if (Files.isRegularFile(path) && Safetensors.resembles(path)) {
-                return SafetensorsModel.open(path, options.roles);
+            if (InputFiles.isFile(path) && Safetensors.resembles(path)) {
+                return SafetensorsModel.open(path, options.roles, options.allowLinks);
             }
             throw e;
         }

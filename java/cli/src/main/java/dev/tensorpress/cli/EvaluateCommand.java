@@ -24,7 +24,7 @@ final class EvaluateCommand implements Command {
                 .option("threads", "N", "inside an operator; all processors if left out")
                 .option("report", "FILE.json", "writes the figures")
                 .flag("force", "replaces the report if it exists")
-                .flag("allow-links", "external data may lie behind links");
+                .flag("allow-links", RecipeOptions.LINKS);
     }
 
     @Override

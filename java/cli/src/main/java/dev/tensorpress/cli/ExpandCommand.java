@@ -21,7 +21,8 @@ final class ExpandCommand implements Command {
                 "FOLDER|FILE")
                 .option("o", "output", "OUT", "the folder, or for a sparse file the model, to write, which must be given"))
                 .option("threads", "N", "that kernels use; all processors if left out")
-                .flag("force", "replaces OUT if it exists");
+                .flag("force", "replaces OUT if it exists")
+                .flag("allow-links", RecipeOptions.LINKS);
     }
 
     @Override
@@ -55,7 +56,7 @@ final class ExpandCommand implements Command {
     private static void expandFolder(Arguments arguments, Path from, Destination to, Workers workers, Console console)
             throws IOException {
         long start = System.nanoTime();
-        try (CompressedModel model = CompressedModel.open(from)) {
+        try (CompressedModel model = CompressedModel.open(from, arguments.flag("allow-links"))) {
             List<Path> files = new ArrayList<>(model.model().files());
             files.addAll(model.model().companions());
             OutputFile.checkFolder(arguments, "-o", to.path(), to.overwrite(), files);

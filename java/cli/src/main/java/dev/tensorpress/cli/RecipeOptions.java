@@ -15,6 +15,8 @@ final class RecipeOptions {
     /** Buffers to read and write with, and the values of some rows. */
     private static final long LEAST_MEMORY = 128L << 20;
 
+    static final String LINKS = "links in the model's folder may lead out of it";
+
     private RecipeOptions() {}
 
     static Syntax declare(Syntax syntax) {
@@ -34,7 +36,7 @@ final class RecipeOptions {
         return syntax
                 .option("role", "GLOB=ROLE", "what weights of this name do, for models without a graph: linear, head,"
                         + " embedding, conv, recurrent, norm, bias, other (may be repeated; the first that fits counts)")
-                .flag("allow-links", "external data may lie behind links");
+                .flag("allow-links", LINKS);
     }
 
     static Compressor.Options model(Arguments arguments) {

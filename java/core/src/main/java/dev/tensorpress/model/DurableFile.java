@@ -23,6 +23,10 @@ import java.util.concurrent.ThreadLocalRandom;
  */
 public final class DurableFile implements AutoCloseable {
     private static final int LONGEST_NAME = 255;
+    /** Temporary names: a dot, the name, this, a random number, and the end. */
+    private static final String TAIL = ".tensorpress-";
+    private static final int DIGITS = 8;
+    private static final String END = ".tmp";
 
     private Path temporary;
     private final FileChannel channel;
@@ -50,13 +54,19 @@ public final class DurableFile implements AutoCloseable {
     }
 
     private static String temporaryName(String name) {
-        String tail = ".tensorpress-" + HexFormat.of().toHexDigits(ThreadLocalRandom.current().nextInt()) + ".tmp";
+        String tail = TAIL + HexFormat.of().toHexDigits(ThreadLocalRandom.current().nextInt()) + END;
         int room = LONGEST_NAME - 1 - tail.length();
         String head = name;
         while (head.getBytes(StandardCharsets.UTF_8).length > room) {
             head = head.substring(0, head.offsetByCodePoints(head.length(), -1));
         }
         return "." + head + tail;
+    }
+
+    /** Whether a file has such a name as a temporary one. */
+    public static boolean isTemporary(String name) {
+        int tail = name.length() - TAIL.length() - DIGITS - END.length();
+        return tail > 0 && name.charAt(0) == '.' && name.startsWith(TAIL, tail) && name.endsWith(END);
     }
 
     /** Where to write; what was written can be read back. */

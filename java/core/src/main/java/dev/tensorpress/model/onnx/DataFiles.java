@@ -21,7 +21,7 @@ import java.util.Map;
 /**
  * The files beside a model that hold tensors of it (onnx/docs/ExternalDataSecurity.md). A model from a stranger must not
  * be able to pull other files of this machine into its output, so locations stay inside the model's folder, and links
- * are refused unless the user asked for them.
+ * that lead out of it, as {@link InputFiles} has it, are refused unless the user asked for them; as are hard links.
  */
 final class DataFiles {
     private final Path model;
@@ -78,14 +78,13 @@ final class DataFiles {
         if (!Files.exists(path)) {
             throw bad(t, "is in " + path + ", which does not exist");
         }
-        if (!Files.isRegularFile(path)) {
+        if (!InputFiles.isFile(path)) {
             throw bad(t, "is in " + path + ", which is not a file");
         }
         inputs.add(path);
         FileChannel channel;
         try {
-            channel = allowLinks ? FileChannel.open(path, StandardOpenOption.READ)
-                    : FileChannel.open(path, StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS);
+            channel = FileChannel.open(path.toRealPath(), StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS);
         } catch (NoSuchFileException e) {
             throw bad(t, "is in " + path + ", which does not exist");
         }
@@ -122,14 +121,14 @@ final class DataFiles {
     }
 
     private void refuseLinks(TensorInfo t, Path path) throws IOException {
-        for (Path p = path; p != null && !p.equals(folder); p = p.getParent()) {
-            if (Files.isSymbolicLink(p)) {
-                throw link(t, p, "a symbolic link");
-            }
+        if (!Files.exists(path)) {
+            return;
         }
-        if (Files.exists(path) && path.getFileSystem().supportedFileAttributeViews().contains("unix")
-                && (int) Files.getAttribute(path, "unix:nlink", LinkOption.NOFOLLOW_LINKS) > 1
-                && Files.isRegularFile(path, LinkOption.NOFOLLOW_LINKS)) {
+        if (InputFiles.astray(folder, path) != null) {
+            throw link(t, path, "behind a symbolic link out of the model's folder");
+        }
+        if (path.getFileSystem().supportedFileAttributeViews().contains("unix")
+                && (int) Files.getAttribute(path, "unix:nlink") > 1 && Files.isRegularFile(path)) {
             throw link(t, path, "a file with several hard links");
         }
     }

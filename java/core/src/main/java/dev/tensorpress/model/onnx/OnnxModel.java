@@ -72,8 +72,9 @@ public final class OnnxModel implements Model {
     /**
      * Opens a model and the data files it refers to. The caller closes it.
      *
-     * @param allowLinks whether data files may be symbolic links or have several hard links, as in the caches of model
-     *     hubs; locations outside the model's folder are refused either way
+     * @param allowLinks whether data files may lie behind links out of the model's folder, or have several hard links; the
+     *     cache of a model hub, where links lead to its {@code blobs}, needs neither, and locations outside the folder are
+     *     refused either way
      * @throws MalformedModelException if the file is not an ONNX model, or not a consistent one
      * @throws UnsupportedRequestException if a data file is a link and {@code allowLinks} is false
      * @throws IOException if a file cannot be read

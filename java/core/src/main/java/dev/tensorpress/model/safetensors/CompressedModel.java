@@ -229,16 +229,23 @@ public final class CompressedModel implements AutoCloseable {
         return name.substring(0, Math.max(0, name.lastIndexOf('.')));
     }
 
+    /** {@link #open(Path, boolean)} without links. */
+    public static CompressedModel open(Path path) throws IOException {
+        return open(path, false);
+    }
+
     /**
      * Opens a folder. The caller closes it.
      *
      * @param path a folder, or the index in it
+     * @param allowLinks whether links in the folder may lead out of it
      * @throws MalformedModelException if files or configuration are not what they should be, or contradict each other
-     * @throws UnsupportedRequestException if nothing in the folder is compressed, or by a method that is not known here
+     * @throws UnsupportedRequestException if nothing in the folder is compressed, or by a method that is not known here; or if a
+     *     file of it is a link that is not followed
      * @throws IOException if a file cannot be read
      */
-    public static CompressedModel open(Path path) throws IOException {
-        SafetensorsModel model = SafetensorsModel.open(path, Map.of());
+    public static CompressedModel open(Path path, boolean allowLinks) throws IOException {
+        SafetensorsModel model = SafetensorsModel.open(path, Map.of(), allowLinks);
         try {
             Path config = model.configuration();
             CompressedModel compressed = new CompressedModel(model, config == null ? null : Schemes.read(config));

@@ -147,8 +147,8 @@ final class Manifest {
                 }
                 while (json.next() != JsonToken.END_ARRAY) {
                     json.members("a file", fact -> {
-                        if (fact.equals("name")) {
-                            names.add(json.textOrNull());
+                        if (fact.equals("name") && json.token() == JsonToken.VALUE_STRING) {
+                            names.add(json.text());
                         } else {
                             json.skip();
                         }

@@ -23,6 +23,7 @@ import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryNotEmptyException;
 import java.nio.file.DirectoryStream;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.FileSystemException;
@@ -41,6 +42,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.concurrent.ThreadLocalRandom;
 
 /**
@@ -55,6 +57,10 @@ import java.util.concurrent.ThreadLocalRandom;
 final class ModelFolder implements AutoCloseable {
     private static final String PARTIAL = ".partial";
     private static final String LOCK = ".tensorpress-lock";
+    /** What an old folder is called while a new one takes its place: a dot, its name, this, a random number, and the end. */
+    private static final String TAIL = ".tensorpress-";
+    private static final int DIGITS = 8;
+    private static final String OLD = ".old";
 
     private final Destination to;
     private final List<ShardPlan> shards;
@@ -68,6 +74,8 @@ final class ModelFolder implements AutoCloseable {
     /** Small files that are made here, by name, in the order in which they are written. */
     private final Map<String, byte[]> made = new TreeMap<>();
     private final List<Path> companions = new ArrayList<>();
+    /** Names of files that this run, or the one that it follows, puts there. */
+    private final Set<String> ours = new TreeSet<>();
     private FileChannel lock;
     /** While true, nothing is taken away at the end: it is not this run's yet, or no more. */
     private boolean settled = true;
@@ -88,7 +96,7 @@ final class ModelFolder implements AutoCloseable {
             made.put(Index.NAME, index(this.shards));
         }
         for (Path p : input.companions()) {
-            String name = p.getFileName().toString();
+            String name = input.name(p);
             if (!made.containsKey(name) && !name.equals(Config.NAME) && !name.equals(Manifest.NAME)) {
                 companions.add(p);
             }
@@ -96,6 +104,15 @@ final class ModelFolder implements AutoCloseable {
         List<Manifest.Input> inputs = inputs();
         this.manifest = new Manifest(to.provenance(), target, to.shardSize(), inputs, shards);
         this.progress = new Progress(identity(target, inputs));
+        for (ShardPlan s : shards) {
+            progress.files.add(s.file());
+        }
+        for (Path p : companions) {
+            progress.files.add(input.name(p));
+        }
+        progress.files.addAll(made.keySet());
+        progress.files.add(Manifest.NAME);
+        ours.addAll(progress.files);
     }
 
     /**
@@ -108,7 +125,7 @@ final class ModelFolder implements AutoCloseable {
      * @throws FileAlreadyExistsException if there is something of that name and it is not to be overwritten, or an interrupted run
      *     is there and it is not to be resumed
      * @throws UnsupportedRequestException if replacing what is there would destroy what is not an output of this library, or the
-     *     input; or if an interrupted run is to be resumed that did another work, with what differs
+     *     input; if an interrupted run's folder holds what is not of it; or if an interrupted run is to be resumed that did another work, with what differs
      * @throws MalformedModelException if what it left cannot be read
      * @throws IOException if the folder cannot be written, is too large for its disk, or is being written
      */
@@ -161,7 +178,11 @@ final class ModelFolder implements AutoCloseable {
             throw DurableFile.explain(e, to.path());
         }
         lock = lock();
+        if (tidy()) {
+            checkOutput();
+        }
         Progress before = created ? null : Progress.read(partial);
+        checkOwn(before);
         if (before != null && !before.shards.isEmpty()) {
             if (to.resume()) {
                 resume(before);
@@ -210,34 +231,110 @@ final class ModelFolder implements AutoCloseable {
                     + ", so that it may hold anything; remove it, or name another folder");
         }
         for (String name : there) {
-            if (!ours.contains(name) && !name.equals(LOCK) && !name.equals(Progress.NAME)) {
+            if (!isOf(ours, name)) {
                 throw new UnsupportedRequestException(to.path() + " is not replaced: its manifest does not list " + name
                         + ", which would be lost; remove it, or name another folder");
             }
         }
     }
 
+    /** Whether a file is listed, or is one of those by which runs note how far they are; or a folder has listed ones. */
+    private static boolean isOf(Set<String> listed, String name) {
+        if (name.endsWith("/")) {
+            for (String file : listed) {
+                if (file.startsWith(name)) {
+                    return true;
+                }
+            }
+            return false;
+        }
+        return listed.contains(name) || name.equals(LOCK) || name.equals(Progress.NAME);
+    }
+
     /** A folder that only happens to have the name is left alone. */
     private void checkPartial() throws IOException {
         List<String> there = Files.isDirectory(partial, LinkOption.NOFOLLOW_LINKS) ? names(partial) : List.of("");
-        boolean ours = there.isEmpty() || there.contains(LOCK) || there.contains(Progress.NAME);
-        for (String name : there) {
-            ours &= Files.isRegularFile(partial.resolve(name), LinkOption.NOFOLLOW_LINKS);
-        }
-        if (!ours) {
-            throw new UnsupportedRequestException("cannot write " + to.path() + ": " + partial + ", where its files are made, exists"
-                    + " and is not what an interrupted run leaves; remove it, or name another folder");
+        if (!there.isEmpty() && !there.contains(LOCK) && !there.contains(Progress.NAME)) {
+            throw foreign("is not what an interrupted run leaves; remove it, or name another folder");
         }
     }
 
-    private static List<String> names(Path folder) throws IOException {
-        List<String> names = new ArrayList<>();
-        try (DirectoryStream<Path> files = Files.newDirectoryStream(folder)) {
-            for (Path p : files) {
-                names.add(p.getFileName().toString());
+    /** In a folder of an interrupted run, what is not of it stays, and with it the folder. */
+    private void checkOwn(Progress before) throws IOException {
+        Set<String> files = before == null ? Set.of() : before.files;
+        for (String name : names(partial)) {
+            if (!isOf(files, name) && !DurableFile.isTemporary(name.substring(name.lastIndexOf('/') + 1))) {
+                throw foreign("holds " + name + ", which is not of the interrupted run and would be lost; move it away, or name"
+                        + " another folder");
             }
         }
+        ours.addAll(files);
+    }
+
+    private UnsupportedRequestException foreign(String what) {
+        return new UnsupportedRequestException("cannot write " + to.path() + ": " + partial + ", where its files are made, exists"
+                + " and " + what);
+    }
+
+    /**
+     * Ends what a run that was killed had begun: the old folder is put back if there is none in its place yet, else removed.
+     *
+     * @return whether one was put back
+     */
+    private boolean tidy() throws IOException {
+        boolean back = false;
+        String head = "." + out.getFileName() + TAIL;
+        List<Path> olds = new ArrayList<>();
+        try (DirectoryStream<Path> beside = Files.newDirectoryStream(out.getParent())) {
+            for (Path p : beside) {
+                String name = p.getFileName().toString();
+                if (name.startsWith(head) && name.endsWith(OLD) && name.length() == head.length() + DIGITS + OLD.length()
+                        && Files.isDirectory(p, LinkOption.NOFOLLOW_LINKS)) {
+                    olds.add(p);
+                }
+            }
+        }
+        for (Path old : olds) {
+            Set<String> listed = listed(old);
+            if (Files.exists(out)) {
+                delete(old, listed);
+            } else if (!listed.isEmpty() && names(old).containsAll(listed)) {
+                Files.move(old, out, StandardCopyOption.ATOMIC_MOVE);
+                DurableFile.forceFolder(out.getParent());
+                back = true;
+            }
+        }
+        return back;
+    }
+
+    /** What a folder's manifest lists; nothing if it has none that can be read, which then proves nothing to be ours. */
+    private static Set<String> listed(Path folder) throws IOException {
+        try {
+            Set<String> files = Manifest.filesOf(folder);
+            return files == null ? Set.of() : files;
+        } catch (MalformedModelException e) {
+            return Set.of();
+        }
+    }
+
+    /** All below a folder, by names from there on, with slashes; folders end with one, and precede what is in them. */
+    private static List<String> names(Path folder) throws IOException {
+        List<String> names = new ArrayList<>();
+        add("", folder, names);
         return names;
+    }
+
+    private static void add(String prefix, Path folder, List<String> to) throws IOException {
+        try (DirectoryStream<Path> files = Files.newDirectoryStream(folder)) {
+            for (Path p : files) {
+                boolean within = Files.isDirectory(p, LinkOption.NOFOLLOW_LINKS);
+                String name = prefix + p.getFileName() + (within ? "/" : "");
+                to.add(name);
+                if (within) {
+                    add(name, p, to);
+                }
+            }
+        }
     }
 
     /**
@@ -308,12 +405,25 @@ final class ModelFolder implements AutoCloseable {
                 && Files.size(file) == s.bytes() && sha256(file, 0, s.bytes()).equals(done.sha256());
     }
 
-    /** Removes all but what is finished. */
+    /** Removes what is ours but not finished. */
     private void clear() throws IOException {
-        for (String name : names(partial)) {
-            if (!progress.shards.containsKey(name) && !name.equals(LOCK) && !name.equals(Progress.NAME)) {
-                Files.delete(partial.resolve(name));
+        for (String name : names(partial).reversed()) {
+            Path p = partial.resolve(name);
+            if (name.endsWith("/")) {
+                removeFolder(p);
+            } else if (!progress.shards.containsKey(name) && (ours.contains(name)
+                    || DurableFile.isTemporary(p.getFileName().toString()))) {
+                Files.deleteIfExists(p);
             }
+        }
+    }
+
+    /** Unless something is in it. */
+    private static void removeFolder(Path folder) throws IOException {
+        try {
+            Files.deleteIfExists(folder);
+        } catch (DirectoryNotEmptyException e) {
+            // What is not ours stays.
         }
     }
 
@@ -330,7 +440,7 @@ final class ModelFolder implements AutoCloseable {
         }
         for (Path p : companions) {
             long size = input.inputs().stamp(p).size();
-            sizes.put(p.getFileName().toString(), size);
+            sizes.put(input.name(p), size);
             needed = Math.addExact(needed, size);
         }
         needed += 2 * manifest.length(sizes); // and the progress, which has the same hashes
@@ -346,7 +456,7 @@ final class ModelFolder implements AutoCloseable {
     private List<Manifest.Input> inputs() throws IOException {
         List<Path> files = new ArrayList<>(input.files());
         for (Path p : input.companions()) {
-            if (p.getFileName().toString().equals(Config.NAME)) {
+            if (input.name(p).equals(Config.NAME)) {
                 files.add(p);
             }
         }
@@ -380,10 +490,11 @@ final class ModelFolder implements AutoCloseable {
         facts.put("target", target);
         facts.put("shard size", Long.toString(to.shardSize()));
         Map<String, InputFiles.Stamp> stamps = new TreeMap<>();
-        List<Path> files = new ArrayList<>(input.files());
-        files.addAll(input.companions());
-        for (Path p : files) {
+        for (Path p : input.files()) {
             stamps.put(p.getFileName().toString(), input.inputs().stamp(p));
+        }
+        for (Path p : input.companions()) {
+            stamps.put(input.name(p), input.inputs().stamp(p));
         }
         for (Manifest.Input i : inputs) {
             facts.put("input " + i.name(), stamps.get(i.name()) + ", " + i.sha256());
@@ -494,7 +605,7 @@ final class ModelFolder implements AutoCloseable {
             throw new IllegalStateException(files.size() + " of " + shards.size() + " shards were written");
         }
         for (Path p : companions) {
-            String name = p.getFileName().toString();
+            String name = input.name(p);
             files.put(name, copy(p, name));
         }
         for (Map.Entry<String, byte[]> e : made.entrySet()) {
@@ -518,13 +629,24 @@ final class ModelFolder implements AutoCloseable {
 
     private StreamFile.Summary copy(Path from, String name) throws IOException {
         long length = input.inputs().stamp(from).size();
-        try (StreamFile file = new StreamFile(partial, name, length, buffers);
+        Path to = partial.resolve(name);
+        makeFolder(to.getParent());
+        try (StreamFile file = new StreamFile(to.getParent(), to.getFileName().toString(), length, buffers);
                 ReadAhead ahead = new ReadAhead(ReadAhead.ranges(from, 0, length), buffers)) {
             for (long at = 0; at < length; at += Buffers.CHUNK) {
                 file.write(ahead.next());
             }
-            file.commit(partial.resolve(name));
+            file.commit(to);
             return file.finish();
+        }
+    }
+
+    /** With those around it, durably. */
+    private static void makeFolder(Path folder) throws IOException {
+        if (!Files.isDirectory(folder)) {
+            makeFolder(folder.getParent());
+            Files.createDirectory(folder);
+            DurableFile.forceFolder(folder.getParent());
         }
     }
 
@@ -562,8 +684,8 @@ final class ModelFolder implements AutoCloseable {
         Path old = null;
         if (to.overwrite() && Files.exists(out)) {
             checkOutput(); // it may be another one by now
-            old = out.resolveSibling("." + out.getFileName() + ".tensorpress-"
-                    + HexFormat.of().toHexDigits(ThreadLocalRandom.current().nextInt()) + ".old");
+            old = out.resolveSibling("." + out.getFileName() + TAIL
+                    + HexFormat.of().toHexDigits(ThreadLocalRandom.current().nextInt()) + OLD);
             Files.move(out, old, StandardCopyOption.ATOMIC_MOVE);
         }
         try {
@@ -580,15 +702,23 @@ final class ModelFolder implements AutoCloseable {
         Files.delete(out.resolve(Progress.NAME));
         Files.delete(out.resolve(LOCK));
         if (old != null) {
-            delete(old);
+            delete(old, listed(old));
         }
     }
 
-    private static void delete(Path folder) throws IOException {
-        for (String name : names(folder)) {
-            Files.delete(folder.resolve(name));
+    /** Removes an old folder, the manifest last: whatever ends this early, the next run can tell what it is. */
+    private static void delete(Path folder, Set<String> listed) throws IOException {
+        for (String name : names(folder).reversed()) {
+            if (name.endsWith("/")) {
+                removeFolder(folder.resolve(name));
+            } else if (isOf(listed, name) && !name.equals(Manifest.NAME)) {
+                Files.deleteIfExists(folder.resolve(name));
+            }
         }
-        Files.delete(folder);
+        if (listed.contains(Manifest.NAME) && names(folder).equals(List.of(Manifest.NAME))) {
+            Files.deleteIfExists(folder.resolve(Manifest.NAME));
+        }
+        removeFolder(folder);
     }
 
     /** Unless the folder is whole: removes what no other run can use, which is all of it if nothing is finished. */
@@ -606,7 +736,7 @@ final class ModelFolder implements AutoCloseable {
                 if (progress.shards.isEmpty()) {
                     Files.deleteIfExists(partial.resolve(Progress.NAME));
                     Files.deleteIfExists(partial.resolve(LOCK));
-                    Files.deleteIfExists(partial);
+                    removeFolder(partial);
                 }
             }
         } finally {

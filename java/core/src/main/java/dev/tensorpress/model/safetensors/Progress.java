@@ -2,6 +2,7 @@ package dev.tensorpress.model.safetensors;
 
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
+import com.fasterxml.jackson.core.JsonToken;
 import dev.tensorpress.model.DurableFile;
 import dev.tensorpress.model.StreamFile;
 import java.io.IOException;
@@ -10,17 +11,21 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
+import java.util.TreeSet;
 
 /** What is done of a folder that is being written, in a file of it, so that another run can go on. */
 final class Progress {
     static final String NAME = ".tensorpress-progress.json";
     /** What identifies the file's own format; part of the identity. */
-    private static final String FORMAT = "1";
+    private static final String FORMAT = "2";
     private static final int LONGEST_SHOWN = 200;
 
     /** All that decides the bytes, in words, by what it is. */
     private final Map<String, String> identity = new TreeMap<>();
+    /** Names of all files that the folder gets; what else lies in it is not ours. */
+    final Set<String> files = new TreeSet<>();
     /** The finished files by name. */
     final Map<String, StreamFile.Summary> shards = new TreeMap<>();
 
@@ -40,9 +45,17 @@ final class Progress {
         json.next();
         json.members("the progress", key -> {
             switch (key) {
+                case "files" -> {
+                    if (json.token() != JsonToken.START_ARRAY) {
+                        throw json.bad("expected an array as 'files'");
+                    }
+                    while (json.next() != JsonToken.END_ARRAY) {
+                        p.files.add(string(json));
+                    }
+                }
                 case "identity" -> json.members("'identity'", fact -> p.identity.put(fact, string(json)));
                 case "shards" -> json.members("'shards'", file -> p.shards.put(file, summary(json)));
-                default -> throw json.bad("expected identity or shards, found '" + key + "'");
+                default -> throw json.bad("expected files, identity or shards, found '" + key + "'");
             }
         });
         json.end();
@@ -98,6 +111,11 @@ final class Progress {
             JsonGenerator json = new JsonFactory().createGenerator(Channels.newOutputStream(file.channel()));
             json.useDefaultPrettyPrinter();
             json.writeStartObject();
+            json.writeArrayFieldStart("files");
+            for (String name : files) {
+                json.writeString(name);
+            }
+            json.writeEndArray();
             json.writeObjectFieldStart("identity");
             strings(json, identity);
             json.writeEndObject();

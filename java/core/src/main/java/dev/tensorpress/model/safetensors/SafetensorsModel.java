@@ -11,20 +11,17 @@ import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
-import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
-import java.util.Set;
 import java.util.TreeMap;
 import java.util.function.LongFunction;
 
@@ -50,9 +47,6 @@ import java.util.function.LongFunction;
  */
 public final class SafetensorsModel implements Model {
     private static final String SUFFIX = ".safetensors";
-    /** Files that hold weights in other formats, by what their names end with. */
-    private static final List<String> OTHER_WEIGHTS = List.of(SUFFIX, Index.SUFFIX, ".bin", ".bin.index.json", ".pt", ".pth",
-            ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".onnx_data", ".onnx.data");
     /** Names, and letters of a value, that properties show. */
     private static final int SHOWN = 8;
     private static final int LONGEST_SHOWN = 100;
@@ -63,9 +57,7 @@ public final class SafetensorsModel implements Model {
     private final Path configuration;
     private final Config config;
     private final List<Safetensors> shards;
-    private final List<Path> companions = new ArrayList<>();
-    /** Names of files in the folder that hold weights, but not this model's. */
-    private final List<String> others = new ArrayList<>();
+    private final Companions companions;
     private final List<Weight> weights;
     private final Map<String, Safetensors> byFile = new HashMap<>();
     private final Weight tied;
@@ -83,14 +75,12 @@ public final class SafetensorsModel implements Model {
         if (index != null) {
             check();
         }
-        if (folder != null) {
-            sortOut(folder);
-        }
-        for (Path p : companions) {
-            inputs.add(p);
-        }
+        this.companions = folder == null ? new Companions() : new Companions(folder, files(), inputs);
         Path file = folder == null ? null : folder.resolve(Config.NAME);
         this.configuration = file != null && Files.exists(file) ? file : null;
+        if (configuration != null) {
+            inputs.addFound(configuration);
+        }
         this.config = configuration == null ? new Config() : Config.read(configuration);
         this.weights = new ArrayList<>();
         Roles kinds = new Roles(shards, this::find, roles);
@@ -107,20 +97,27 @@ public final class SafetensorsModel implements Model {
         this.tied = findTied();
     }
 
+    /** {@link #open(Path, Map, boolean)} without links. */
+    public static SafetensorsModel open(Path path, Map<String, Role> roles) throws IOException {
+        return open(path, roles, false);
+    }
+
     /**
      * Opens a model. The caller closes it.
      *
      * @param path a file; an index, named {@code *.safetensors.index.json}; or a folder with {@code model.safetensors.index.json}
-     *     or just one {@code *.safetensors}. The index names files in its own folder, which may be links to anywhere, as in
-     *     the caches of model hubs. {@code config.json} is read unless {@code path} is a file.
+     *     or just one {@code *.safetensors}. The index names files in its own folder. {@code config.json} is read unless
+     *     {@code path} is a file.
      * @param roles by glob over names of tensors ({@code *} is any text, {@code ?} one character), in order: the first that
      *     fits a name counts, before what name and shape say
+     * @param allowLinks whether links in the folder may lead out of it; in the cache of a model hub, where they lead to its
+     *     {@code blobs}, they always may
      * @throws MalformedModelException if a file is not what it should be, or index and files contradict each other
-     * @throws UnsupportedRequestException if a file is one of {@link SparseFile}, if a glob fits no name, or if a role cannot
-     *     be that of a tensor for its shape
+     * @throws UnsupportedRequestException if a file is one of {@link SparseFile}, or a link that is not followed; if a glob fits
+     *     no name, a role cannot be that of a tensor for its shape, or this JVM cannot handle the name of a file
      * @throws IOException if a file cannot be read
      */
-    public static SafetensorsModel open(Path path, Map<String, Role> roles) throws IOException {
+    public static SafetensorsModel open(Path path, Map<String, Role> roles, boolean allowLinks) throws IOException {
         if (!Files.exists(path)) {
             throw new NoSuchFileException(path + ": no such file");
         }
@@ -133,9 +130,13 @@ public final class SafetensorsModel implements Model {
             folder = path.toAbsolutePath().getParent();
         }
         List<Safetensors> shards = new ArrayList<>();
-        InputFiles inputs = new InputFiles();
+        InputFiles inputs = folder == null ? new InputFiles() : new InputFiles(folder, allowLinks);
         try {
-            inputs.add(file);
+            if (file == path) {
+                inputs.add(file);
+            } else {
+                inputs.addFound(file);
+            }
             Index index = isIndex(file) ? Index.read(file) : null;
             if (index == null) {
                 shards.add(shard(file));
@@ -172,8 +173,8 @@ public final class SafetensorsModel implements Model {
             return index;
         }
         List<Path> found = new ArrayList<>();
-        for (Path p : list(folder)) {
-            if (p.getFileName().toString().endsWith(SUFFIX)) {
+        for (Path p : Companions.list(folder)) {
+            if (p.getFileName().toString().endsWith(SUFFIX) && Files.isRegularFile(p)) {
                 found.add(p);
             }
         }
@@ -185,32 +186,18 @@ public final class SafetensorsModel implements Model {
         return found.getFirst();
     }
 
-    /** Files, by name; hidden ones are no part of a model. */
-    private static List<Path> list(Path folder) throws IOException {
-        List<Path> all = new ArrayList<>();
-        try (DirectoryStream<Path> files = Files.newDirectoryStream(folder)) {
-            for (Path p : files) {
-                if (!p.getFileName().toString().startsWith(".") && Files.isRegularFile(p)) {
-                    all.add(p);
-                }
-            }
-        }
-        Collections.sort(all);
-        return all;
-    }
-
     private static void open(Index index, Path file, List<Safetensors> shards, InputFiles inputs) throws IOException {
         Map<String, String> first = new TreeMap<>();
         for (Map.Entry<String, Index.Place> e : index.tensors.entrySet()) {
             first.putIfAbsent(e.getValue().shard(), e.getKey());
         }
         for (Map.Entry<String, String> e : first.entrySet()) {
-            Path shard = file.resolveSibling(e.getKey());
+            Path shard = InputFiles.resolve(file.resolveSibling(""), e.getKey());
             if (!Files.exists(shard)) {
                 throw index.bad(index.tensors.get(e.getValue()).at(), "tensor '" + e.getValue() + "' is in '" + e.getKey()
                         + "', which does not exist");
             }
-            inputs.add(shard);
+            inputs.addFound(shard);
             shards.add(shard(shard));
         }
     }
@@ -273,28 +260,6 @@ public final class SafetensorsModel implements Model {
         return s.path().getFileName().toString();
     }
 
-    private void sortOut(Path folder) throws IOException {
-        Set<String> own = new HashSet<>();
-        for (Path p : files()) {
-            own.add(p.getFileName().toString());
-        }
-        for (Path p : list(folder)) {
-            String name = p.getFileName().toString();
-            if (own.contains(name)) {
-                continue;
-            }
-            boolean other = false;
-            for (String suffix : OTHER_WEIGHTS) {
-                other |= name.endsWith(suffix);
-            }
-            if (other) {
-                others.add(name);
-            } else {
-                companions.add(p);
-            }
-        }
-    }
-
     /** By the files' names. */
     List<Safetensors> shards() {
         return shards;
@@ -339,12 +304,18 @@ public final class SafetensorsModel implements Model {
     /**
      * {@inheritDoc}
      *
-     * <p>All files of the folder but the model's own, hidden ones, and weights in this or other formats; by name. What folders
-     * inside of it hold is not among them. None if the model was opened by its only file.
+     * <p>All files of the folder and of folders in it but the model's own, hidden ones, and weights in this or other formats with the
+     * folders that hold them; what {@code modules.json} names belongs to the model with its weights. By name. None if the model
+     * was opened by its only file.
      */
     @Override
     public List<Path> companions() {
-        return Collections.unmodifiableList(companions);
+        return companions.files();
+    }
+
+    /** The name of a companion from the folder on, with slashes. */
+    String name(Path companion) {
+        return companions.name(companion);
     }
 
     /** All files of the model and its companions as they were when they were opened. */
@@ -456,12 +427,9 @@ public final class SafetensorsModel implements Model {
                 m.putIfAbsent("metadata " + e.getKey(), v.length() <= LONGEST_SHOWN ? v : v.length() + " characters");
             }
         }
-        List<String> beside = new ArrayList<>();
-        for (Path p : companions) {
-            beside.add(p.getFileName().toString());
-        }
-        show(m, "other files", beside);
-        show(m, "other weights, not read", others);
+        show(m, "other files", companions.names());
+        show(m, "other weights, not read", companions.weights());
+        show(m, "left out", companions.leftOut());
         return m;
     }
 

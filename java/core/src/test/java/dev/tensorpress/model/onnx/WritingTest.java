@@ -252,6 +252,23 @@ final class WritingTest {
         }
     }
 
+    /** As in the caches of model hubs, and where a link stays in the folder. */
+    @Test
+    void linksThatStayWithTheModelAreFollowed() throws Exception {
+        Path blobs = Files.createDirectory(folder.resolve("blobs"));
+        Path inside = Files.createDirectories(folder.resolve("snapshots/main/onnx"));
+        data(blobs.resolve("0123"));
+        Files.createSymbolicLink(inside.resolve("hub.bin"), Path.of("../../../blobs/0123"));
+        data(inside.resolve("real.bin"));
+        Files.createSymbolicLink(inside.resolve("near.bin"), Path.of("real.bin"));
+        for (String location : List.of("hub.bin", "near.bin")) {
+            OnnxModel.open(withData(location).write(inside, "in.onnx"), false).close();
+        }
+        Files.createLink(folder.resolve("elsewhere"), inside.resolve("real.bin"));
+        Path in = withData("near.bin").write(inside, "in.onnx");
+        assertThrows(UnsupportedRequestException.class, () -> OnnxModel.open(in, false));
+    }
+
     @Test
     void externalDataThatDoNotFit() throws Exception {
         Files.write(folder.resolve("w.bin"), new byte[100]);

@@ -78,7 +78,7 @@ final class ModelFolderTest {
         Files.writeString(in.resolve("README.md"), "of the model");
         Files.writeString(in.resolve(".hidden"), "no part of it");
         Files.writeString(in.resolve(Manifest.NAME), "{}");
-        // As in the cache of a model hub.
+        // Allowed where the model is opened.
         Path blob = Files.writeString(Files.createDirectory(folder.resolve("blobs")).resolve("0123"), "tokens ".repeat(1000));
         Files.createSymbolicLink(in.resolve("tokenizer.json"), blob);
     }
@@ -119,7 +119,7 @@ final class ModelFolderTest {
     private static List<Integer> write(Path in, Destination to, String target, int stop) throws IOException {
         List<Integer> made = new ArrayList<>();
         List<ShardPlan> shards = plan();
-        try (SafetensorsModel input = SafetensorsModel.open(in, Map.of()); Buffers buffers = new Buffers(0);
+        try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
                 ModelFolder f = ModelFolder.begin(to, target, shards, input, CONFIG, buffers)) {
             for (int i = 0; i < shards.size(); i++) {
                 if (f.finished(i)) {
@@ -158,7 +158,7 @@ final class ModelFolderTest {
         Map<String, String> all = new TreeMap<>();
         try (Stream<Path> files = Files.list(folder)) {
             for (Path p : files.toList()) {
-                all.put(p.getFileName().toString(), sha256(Files.readAllBytes(p)));
+                all.put(p.getFileName().toString(), Files.isDirectory(p) ? contents(p).toString() : sha256(Files.readAllBytes(p)));
             }
         }
         return all;
@@ -360,7 +360,7 @@ final class ModelFolderTest {
     @Test
     void oneRunAtATime() throws Exception {
         List<ShardPlan> shards = plan();
-        try (SafetensorsModel input = SafetensorsModel.open(in, Map.of()); Buffers buffers = new Buffers(0);
+        try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
                 ModelFolder f = ModelFolder.begin(to(false, false), "target", shards, input, CONFIG, buffers)) {
             for (Destination d : List.of(to(false, false), to(true, false), to(false, true))) {
                 IOException e = assertThrows(IOException.class, () -> write(d));
@@ -493,7 +493,7 @@ final class ModelFolderTest {
     void tooLargeForTheDisk() throws Exception {
         List<ShardPlan> shards = List.of(new ShardPlan("model.safetensors", List.of(new ShardPlan.Item("t", DType.I8,
                 Shape.of(1L << 60))), Map.of()));
-        try (SafetensorsModel input = SafetensorsModel.open(in, Map.of()); Buffers buffers = new Buffers(0)) {
+        try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0)) {
             IOException e = assertThrows(IOException.class, () -> ModelFolder.begin(to(false, false), "target", shards, input, CONFIG,
                     buffers));
             assertTrue(e.getMessage().matches("cannot write .*out: it needs 11529215046\\d* bytes, and \\d+ are free on its disk"),
@@ -506,7 +506,7 @@ final class ModelFolderTest {
     void inputThatChangesIsNoticed() throws Exception {
         for (String name : List.of("model-00002-of-00002.safetensors", Index.NAME, Config.NAME, "README.md")) {
             List<ShardPlan> shards = plan().subList(0, 1);
-            try (SafetensorsModel input = SafetensorsModel.open(in, Map.of()); Buffers buffers = new Buffers(0);
+            try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
                     ModelFolder f = ModelFolder.begin(to(false, false), "target", shards, input, CONFIG, buffers)) {
                 try (StreamFile file = f.shard(0)) {
                     for (ShardPlan.Item t : shards.get(0).items()) {
@@ -527,7 +527,7 @@ final class ModelFolderTest {
     @Test
     void tensorThatWasForgotten() throws Exception {
         List<ShardPlan> shards = plan().subList(0, 1);
-        try (SafetensorsModel input = SafetensorsModel.open(in, Map.of()); Buffers buffers = new Buffers(0);
+        try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
                 ModelFolder f = ModelFolder.begin(to(false, false), "target", shards, input, CONFIG, buffers);
                 StreamFile file = f.shard(0)) {
             file.tensor("another");
@@ -540,6 +540,94 @@ final class ModelFolderTest {
         assertOnly();
     }
 
+    /** What somebody put beside the files of an interrupted run stays, and is said, whatever is asked for. */
+    @Test
+    void foreignFilesInPartialStay() throws Exception {
+        assertThrows(Stop.class, () -> write(in, to(false, false), "target", 2));
+        for (String name : List.of("notes.txt", "model-00007-of-00009.safetensors", "sub/notes.txt", "1_Pooling/")) {
+            Path mine = partial.resolve(name);
+            if (name.endsWith("/")) {
+                Files.createDirectory(mine);
+            } else {
+                Files.createDirectories(mine.getParent());
+                Files.writeString(mine, "mine");
+            }
+            for (Destination to : List.of(to(false, true), to(true, false), to(true, true))) {
+                Exception e = assertThrows(UnsupportedRequestException.class, () -> write(to));
+                assertTrue(e.getMessage().contains("holds " + name.replace("sub/notes.txt", "sub/")), e.getMessage());
+            }
+            assertTrue(Files.exists(mine));
+            Files.delete(mine);
+            Files.deleteIfExists(partial.resolve("sub"));
+        }
+        assertEquals(List.of(2, 3), write(to(false, true)));
+        assertOnly("out");
+    }
+
+    /** Put there while a run is at work that ends early. */
+    @Test
+    void foreignFilesOutliveAFailure() throws Exception {
+        Path mine = partial.resolve("notes.txt");
+        try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
+                ModelFolder f = ModelFolder.begin(to(false, false), "target", plan(), input, CONFIG, buffers)) {
+            Files.writeString(mine, "mine");
+            assertThrows(IllegalStateException.class, f::commit);
+        }
+        assertEquals(Set.of("notes.txt"), names(partial));
+        assertEquals("mine", Files.readString(mine));
+    }
+
+    /** A run that was killed while it removed the old folder, at any file. */
+    @Test
+    void theRestOfAnOldFolderIsRemoved() throws Exception {
+        Files.writeString(Files.createDirectory(in.resolve("1_Pooling")).resolve("config.json"), "{}");
+        write(to(false, false));
+        Map<String, String> expected = contents(out);
+        List<String> files = new ArrayList<>(names(out));
+        files.remove(Manifest.NAME);
+        for (int left = 0; left <= files.size() + 1; left++) {
+            Path old = Files.createDirectory(folder.resolve(".out.tensorpress-0123abc" + left % 10 + ".old"));
+            for (String name : files.subList(0, Math.max(0, left - 1))) {
+                if (name.equals("1_Pooling")) {
+                    Files.createDirectory(old.resolve(name));
+                    Files.copy(out.resolve(name).resolve("config.json"), old.resolve(name).resolve("config.json"));
+                } else {
+                    Files.copy(out.resolve(name), old.resolve(name));
+                }
+            }
+            if (left > 0) {
+                Files.copy(out.resolve(Manifest.NAME), old.resolve(Manifest.NAME));
+            }
+            write(to(true, false));
+            assertOnly("out");
+            assertEquals(expected, contents(out));
+        }
+        // What is not proven to be ours stays.
+        Path other = Files.createDirectory(folder.resolve(".out.tensorpress-01234567.old"));
+        Files.writeString(other.resolve("notes.txt"), "mine");
+        Path damaged = Files.createDirectory(folder.resolve(".out.tensorpress-01234568.old"));
+        Files.writeString(damaged.resolve(Manifest.NAME), "{");
+        Path another = Files.createDirectory(folder.resolve(".out2.tensorpress-01234567.old"));
+        write(to(true, false));
+        assertOnly("out", other.getFileName().toString(), damaged.getFileName().toString(), another.getFileName().toString());
+        assertEquals("mine", Files.readString(other.resolve("notes.txt")));
+    }
+
+    /** A run that was killed between both renames: the old folder is there again. */
+    @Test
+    void anOldFolderIsPutBack() throws Exception {
+        write(to(false, false));
+        Map<String, String> expected = contents(out);
+        assertThrows(Stop.class, () -> write(in, to("other", true, false), "target", SHARDS));
+        Files.move(out, folder.resolve(".out.tensorpress-01234567.old"));
+        Exception e = assertThrows(FileAlreadyExistsException.class, () -> write(to("other", false, true)));
+        assertTrue(e.getMessage().contains("exists"), e.getMessage());
+        assertEquals(expected, contents(out));
+        assertEquals(List.of(), write(to("other", true, true)));
+        assertTrue(Files.readString(out.resolve(Manifest.NAME)).contains("\"other\""));
+        assertOnly("out");
+    }
+
     /** A process that writes shards and then waits to be killed, in the midst of one. */
     static final class Victim {
         private Victim() {}
@@ -548,7 +636,7 @@ final class ModelFolderTest {
             Destination to = new Destination(Path.of(args[1]), false, false, 1 << 20, 12345, Map.of("recipe", "recipe", "tool", "1",
                     "kernels", "2"));
             List<ShardPlan> shards = plan();
-            try (SafetensorsModel input = SafetensorsModel.open(Path.of(args[0]), Map.of()); Buffers buffers = new Buffers(0);
+            try (SafetensorsModel input = SafetensorsModel.open(Path.of(args[0]), Map.of(), true); Buffers buffers = new Buffers(0);
                     ModelFolder f = ModelFolder.begin(to, "target", shards, input, CONFIG, buffers)) {
                 for (int i = 0; i < 3; i++) {
                     try (StreamFile file = f.shard(i)) {
