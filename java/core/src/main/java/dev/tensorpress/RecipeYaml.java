@@ -433,7 +433,8 @@ final class RecipeYaml {
             out.append('}');
         } else if (pass instanceof FactorizePass f) {
             out.append(f.rank() > 0 ? "{rank: " + f.rank() : f.energy() > 0 ? "{energy: " + f.energy()
-                    : f.error() > 0 ? "{error: " + f.error() : "{budget: " + f.budget()).append('}');
+                    : f.error() > 0 ? "{error: " + f.error()
+                    : "{budget: " + f.budget() + ", relative: " + f.relative()).append('}');
         } else if (pass instanceof CorrectPass c) {
             out.append("{rank: ").append(c.rank()).append(", factors: ").append(c.factors().name().toLowerCase(Locale.ROOT))
                     .append(", max-bits: ").append(c.maxBits()).append('}');

@@ -79,6 +79,7 @@ class RecipeYamlTest {
                 new Recipe.Step("c", odd, PrunePass.sparsity(0.1 + 0.2)),
                 new Recipe.Step("d", odd, PrunePass.sparsity(0).schedule(List.of(0.1, 1.0 / 3)).scope(Scope.CHANNEL).atStep(1)),
                 new Recipe.Step("e", odd, FactorizePass.error(1e-5)), new Recipe.Step("f", odd, FactorizePass.budget(0)),
+                new Recipe.Step("f2", odd, FactorizePass.budget(9).relative(true)),
                 new Recipe.Step("g", odd, QuantizePass.int4().asymmetric().clipSearch(7, 0.1f)),
                 new Recipe.Step("h", odd, QuantizePass.int8().perTensor().range(QuantizePass.Range.FULL)),
                 new Recipe.Step("i", odd, CorrectPass.rank(3).maxBits(5))), List.of("*", "true"),
