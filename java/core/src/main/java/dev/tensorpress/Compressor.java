@@ -370,7 +370,8 @@ public final class Compressor implements AutoCloseable {
      * @param plan of this compressor
      * @param out a file, or a folder where the plan's target writes one
      * @throws FileAlreadyExistsException if {@code out} exists and {@link Options#overwrite} is not set
-     * @throws IllegalArgumentException if {@code out} is the model itself, one of its data files, or a folder around them
+     * @throws IllegalArgumentException if {@code out} is the model itself, one of its data files, or a folder around them; or if it
+     *     is no regular file
      * @throws dev.tensorpress.pass.NonFiniteWeightException if a weight to be compressed holds NaN or infinity
      * @throws IOException if writing fails; an older output is then as it was
      */
@@ -400,6 +401,9 @@ public final class Compressor implements AutoCloseable {
         boolean folder = Files.isDirectory(out);
         if (folder && !plan.target().writesFolder()) {
             throw new IllegalArgumentException(out + " is a folder; name a file in it");
+        }
+        if (!folder && !Files.isRegularFile(out)) {
+            throw new IllegalArgumentException(out + " is a pipe or a device; name a file");
         }
         List<Path> inputs = new ArrayList<>(model.files());
         inputs.addAll(model.companions());

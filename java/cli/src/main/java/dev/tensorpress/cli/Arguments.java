@@ -35,7 +35,9 @@ final class Arguments {
         } catch (InvalidPathException e) {
             // said below
         }
-        throw syntax.wrong("'" + value + "' is not the name of a file");
+        String encoding = System.getProperty("sun.jnu.encoding", "UTF-8");
+        throw syntax.wrong("'" + value + "' is not the name of a file" + (value.isEmpty() || encoding.equals("UTF-8") ? ""
+                : " in " + encoding + ", by which this JVM reads names; in a UTF-8 locale, such as LC_ALL=C.UTF-8, it reads UTF-8"));
     }
 
     boolean flag(String option) {

@@ -69,7 +69,7 @@ final class CompressCommand implements Command {
                 if (folder) {
                     OutputFile.checkFolder(arguments, "-o", file, force, models);
                 } else {
-                    OutputFile.check(arguments, "-o", file, force, models);
+                    OutputFile.checkModel(arguments, "-o", file, force, models);
                 }
             }
             if (reportFile != null) {
@@ -165,7 +165,7 @@ final class CompressCommand implements Command {
         if (worst != null) {
             text.append("relative error ").append(Text.digits(report.relativeError())).append("; the largest, ")
                     .append(Text.digits(worst.relativeError())).append(", in ")
-                    .append(worst.planned().weight().name()).append('\n');
+                    .append(Text.printable(worst.planned().weight().name())).append('\n');
         }
         Report.Sparsity pruned = report.sparsity();
         if (pruned != null) {

@@ -56,8 +56,14 @@ final class Console {
         this.next = FIRST_NANOS;
     }
 
+    /** Results. */
     PrintStream out() {
-        return out;
+        return new PlainStream(out);
+    }
+
+    /** Why the command ended. */
+    PrintStream err() {
+        return new PlainStream(err);
     }
 
     /** {@code done} of {@code total} things are done; {@code what} names the one at hand. */
@@ -132,7 +138,7 @@ final class Console {
     }
 
     private void show(String text) {
-        String line = Text.printable(text);
+        String line = Text.printable(text); // not by a plain stream: it begins with a return
         if (!terminal) {
             err.println(line);
             return;

@@ -47,7 +47,7 @@ final class ExpandCommand implements Command {
     private static void expandFile(Arguments arguments, Path from, Path out, Workers workers, Console console) throws IOException {
         long start = System.nanoTime();
         try (SparseFile file = SparseFile.open(from)) {
-            OutputFile.check(arguments, "-o", out, arguments.flag("force"), List.of(from));
+            OutputFile.checkModel(arguments, "-o", out, arguments.flag("force"), List.of(from));
             long bytes = file.expand(out, workers);
             print(console, out, Files.size(from), bytes, file.names().size(), start);
         }

@@ -39,7 +39,7 @@ final class InspectCommand implements Command {
         out.println(model.path() + ": " + model.format() + ", " + Text.count(model.bytes()) + " bytes in "
                 + Text.plural(model.files().size(), "file"));
         for (Map.Entry<String, String> property : model.properties().entrySet()) {
-            out.println(Text.printable("  " + property.getKey() + ": " + property.getValue()));
+            out.println("  " + property.getKey() + ": " + property.getValue());
         }
         out.println();
         // Without a graph nothing is known to use a weight.

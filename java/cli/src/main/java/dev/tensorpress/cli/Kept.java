@@ -47,11 +47,11 @@ final class Kept {
                     .append(": ").append(differ(entries) ? "such as " : "").append(reason.getKey());
             if (all) {
                 for (Plan.Entry e : entries) {
-                    text.append("\n    ").append(e.weight().name());
+                    text.append("\n    ").append(Text.printable(e.weight().name()));
                 }
             } else if (entries.size() <= NAMED) {
                 for (int i = 0; i < entries.size(); i++) {
-                    text.append(i == 0 ? ": " : ", ").append(entries.get(i).weight().name());
+                    text.append(i == 0 ? ": " : ", ").append(Text.printable(entries.get(i).weight().name()));
                 }
             }
             text.append('\n');

@@ -74,10 +74,11 @@ public final class Main {
             console.clearProgress();
             String message = oneLine(message(e));
             String advice = console.advice();
-            err.println("tensorpress: " + message + (advice == null || message.contains("--resume") ? "" : "; " + advice));
+            PrintStream plain = console.err();
+            plain.println("tensorpress: " + message + (advice == null || message.contains("--resume") ? "" : "; " + advice));
             for (String arg : args) {
                 if (arg.equals("--" + Syntax.STACKTRACE)) {
-                    e.printStackTrace(err);
+                    e.printStackTrace(plain);
                 }
             }
             return code(e);

@@ -33,6 +33,19 @@ final class OutputFile {
     }
 
     /**
+     * {@link #check} for a model: it takes the place of what is there, which is no use of a pipe or a device.
+     *
+     * @throws UsageException also if it is no regular file
+     */
+    static void checkModel(Arguments arguments, String option, Path file, boolean force, Collection<Path> models)
+            throws IOException {
+        check(arguments, option, file, force, models);
+        if (Files.exists(file) && !Files.isRegularFile(file)) {
+            throw arguments.wrong(option + " " + file + " is a pipe or a device; name a file");
+        }
+    }
+
+    /**
      * {@link #check} for a folder.
      *
      * @throws UsageException if it is a file, or if one of {@code models} is in it

@@ -2,6 +2,8 @@ package dev.tensorpress.cli;
 
 /** Numbers and columns. {@code String.format} would cost more at the first use than a small model takes to compress. */
 final class Text {
+    private static final int LONGEST_NAME = 200;
+    private static final int LONGEST_LINE = 4000;
     private static final String[] UNITS = {"bytes", "KiB", "MiB", "GiB", "TiB"};
 
     private Text() {}
@@ -14,16 +16,59 @@ final class Text {
         return " ".repeat(Math.max(0, width - s.length())) + s;
     }
 
-    /** Without the characters that move a terminal's cursor, or worse: names come from files. */
+    /** A name, or another piece of a line, as it can be shown: names come from files. */
     static String printable(String s) {
+        String cut = cut(s, LONGEST_NAME);
         StringBuilder text = null;
-        for (int i = 0; i < s.length(); i++) {
-            if (Character.isISOControl(s.charAt(i))) {
-                text = text == null ? new StringBuilder(s) : text;
+        for (int i = 0; i < cut.length(); i++) {
+            if (isControl(cut.charAt(i))) {
+                text = text == null ? new StringBuilder(cut) : text;
                 text.setCharAt(i, '\ufffd');
             }
         }
-        return text == null ? s : text.toString();
+        return text == null ? cut : text.toString();
+    }
+
+    /** Lines as they can be shown. */
+    static String plain(String s) {
+        boolean harmless = s.length() <= LONGEST_LINE;
+        for (int i = 0; i < s.length() && harmless; i++) {
+            harmless = s.charAt(i) == '\n' || s.charAt(i) == '\t' || !isControl(s.charAt(i));
+        }
+        if (harmless) {
+            return s;
+        }
+        StringBuilder text = new StringBuilder();
+        for (int from = 0; from < s.length();) {
+            int end = s.indexOf('\n', from);
+            end = end < 0 ? s.length() : end;
+            String line = cut(s.substring(from, end), LONGEST_LINE);
+            for (int i = 0; i < line.length(); i++) {
+                char c = line.charAt(i);
+                text.append(c != '\t' && isControl(c) ? '\ufffd' : c);
+            }
+            if (end < s.length()) {
+                text.append('\n');
+            }
+            from = end + 1;
+        }
+        return text.toString();
+    }
+
+    /** Whether a character moves a terminal's cursor, makes it do something, or lets text seem other than it is. */
+    static boolean isControl(char c) {
+        return Character.isISOControl(c) || c >= '\u2028' && c <= '\u202e' || c >= '\u2066' && c <= '\u2069';
+    }
+
+    /** Start and end of a text that is too long: messages say at their end what is wrong. */
+    private static String cut(String s, int longest) {
+        if (s.length() <= longest) {
+            return s;
+        }
+        int head = longest / 2;
+        int tail = longest / 4;
+        return s.substring(0, head) + " ... " + count(s.length() - head - tail) + " characters ... "
+                + s.substring(s.length() - tail);
     }
 
     /** With separators: 90,984,153. */

@@ -2,10 +2,15 @@ package dev.tensorpress.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonParser;
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Recipe;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.safetensors.SparseFile;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -56,6 +61,31 @@ class MainTest {
     void writeModel() throws IOException {
         model = SmallModel.write(folder.resolve("small.onnx"));
         out = folder.resolve("out.onnx");
+    }
+
+    /** What is no file is not replaced by one. */
+    @Test
+    void pipesAndDevicesAreNoOutput() throws Exception {
+        Path pipe = folder.resolve("pipe");
+        assertEquals(0, new ProcessBuilder("mkfifo", pipe.toString()).start().waitFor());
+        Path sparse = folder.resolve("s.safetensors");
+        assertEquals(0, run("compress", model, "-o", sparse, "--recipe", "prune50", "--target", "sparse").code);
+        Path link = Files.createSymbolicLink(folder.resolve("link"), Path.of("/dev/null"));
+        for (Path to : List.of(pipe, link)) {
+            for (Result r : List.of(run("compress", model, "-o", to, "--force"), run("expand", sparse, "-o", to, "--force"))) {
+                assertEquals(Main.USAGE, r.code, r.err);
+                assertTrue(r.line().contains(" is a pipe or a device"), r.err);
+            }
+            try (Compressor c = Compressor.open(model, Compressor.Options.DEFAULT.overwrite(true));
+                    SparseFile s = SparseFile.open(sparse); Workers workers = new Workers(1)) {
+                assertThrows(IllegalArgumentException.class, () -> c.compress(c.plan(Recipe.named("int8")), to));
+                IOException e = assertThrows(IOException.class, () -> s.expand(to, workers));
+                assertTrue(e.getMessage().contains("a pipe or a device has that name"), e.getMessage());
+            }
+        }
+        assertFalse(Files.isRegularFile(pipe));
+        assertTrue(Files.isSymbolicLink(link));
+        assertEquals(List.of("link", "pipe", "s.safetensors", "small.onnx"), files());
     }
 
     private List<String> files() throws IOException {

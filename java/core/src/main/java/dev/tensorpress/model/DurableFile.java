@@ -79,8 +79,11 @@ public final class DurableFile implements AutoCloseable {
         return temporary;
     }
 
-    /** Forces the contents to disk and gives the file its name, replacing what had it. */
+    /** Forces the contents to disk and gives the file its name, replacing what had it if that was a file. */
     public void commit(Path target) throws IOException {
+        if (Files.exists(target) && !Files.isDirectory(target) && !Files.isRegularFile(target)) {
+            throw new IOException("cannot write " + target + ": a pipe or a device has that name");
+        }
         try {
             channel.force(true);
             channel.close();
