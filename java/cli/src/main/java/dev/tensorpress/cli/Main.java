@@ -1,6 +1,7 @@
 package dev.tensorpress.cli;
 
 import dev.tensorpress.kernel.KernelException;
+import dev.tensorpress.model.DurableFile;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.pass.NonFiniteWeightException;
@@ -46,6 +47,11 @@ public final class Main {
                     for (long left; !done[0] && (left = end - System.currentTimeMillis()) > 0; ) {
                         done.wait(left);
                     }
+                    if (!done[0]) {
+                        DurableFile.abandonAll(); // a single kernel can take longer than that
+                    }
+                } catch (IOException e) {
+                    System.err.println("tensorpress: " + e);
                 } catch (InterruptedException e) {
                     Thread.currentThread().interrupt();
                 }

@@ -113,6 +113,29 @@ class ProcessTest {
         }
     }
 
+    /** A factorization that takes longer than anyone waits for a process that was told to end. */
+    @Test
+    void anInterruptedFactorizationLeavesNothing() throws Exception {
+        Path in = SmallModel.write(folder.resolve("large.onnx"), 4096);
+        Path out = folder.resolve("factors.onnx");
+        Process p = start(null, in, out, "--recipe", "lowrank", "--set", "rank=1600", "--threads", "1");
+        while (p.isAlive() && temporary("factors.onnx").isEmpty()) {
+            Thread.sleep(1);
+        }
+        p.destroy();
+        assertEquals(143, p.waitFor(), log(out));
+        assertEquals(List.of(), temporary("factors.onnx"));
+        assertTrue(Files.notExists(out), "it was done before");
+        assertTrue(log(out).contains("tensorpress: interrupted"), log(out));
+        Files.delete(in);
+    }
+
+    private static List<String> temporary(String name) throws IOException {
+        try (var files = Files.list(folder)) {
+            return files.map(f -> f.getFileName().toString()).filter(f -> f.startsWith("." + name)).toList();
+        }
+    }
+
     /** 16 files of one matrix each. */
     private static Path writeFolder() throws IOException {
         Path in = Files.createDirectory(folder.resolve("matrices"));

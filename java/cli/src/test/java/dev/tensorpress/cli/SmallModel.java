@@ -9,7 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Random;
 
-/** Writes an ONNX model: y = x MatMul weight + bias, with a weight of {@value #N} x {@value #N}. */
+/** Writes an ONNX model: y = x MatMul weight + bias, with a weight of {@value #N} x {@value #N} if nothing else is said. */
 final class SmallModel {
     static final int N = 128;
     private static final int FLOAT = 1;
@@ -22,7 +22,16 @@ final class SmallModel {
 
     /** @param poison for element 5 of the weight, unless it is negative infinity */
     static Path write(Path file, float poison) throws IOException {
-        byte[] weight = values(N * N, 1);
+        return write(file, N, poison);
+    }
+
+    /** A weight of n x n. */
+    static Path write(Path file, int n) throws IOException {
+        return write(file, n, Float.NEGATIVE_INFINITY);
+    }
+
+    private static Path write(Path file, int n, float poison) throws IOException {
+        byte[] weight = values(n * n, 1);
         if (poison != Float.NEGATIVE_INFINITY) {
             ByteBuffer.wrap(weight).order(ByteOrder.LITTLE_ENDIAN).putFloat(4 * 5, poison);
         }
@@ -30,10 +39,10 @@ final class SmallModel {
                 .add(1, new Message().add(1, "x").add(1, "weight").add(2, "h").add(3, "/dense").add(4, "MatMul"))
                 .add(1, new Message().add(1, "h").add(1, "bias").add(2, "y").add(3, "/shift").add(4, "Add"))
                 .add(2, "small")
-                .add(5, new Message().add(1, N).add(1, N).add(2, FLOAT).add(8, "weight").add(9, weight))
-                .add(5, new Message().add(1, N).add(2, FLOAT).add(8, "bias").add(9, values(N, 2)))
-                .add(11, value("x"))
-                .add(12, value("y"));
+                .add(5, new Message().add(1, n).add(1, n).add(2, FLOAT).add(8, "weight").add(9, weight))
+                .add(5, new Message().add(1, n).add(2, FLOAT).add(8, "bias").add(9, values(n, 2)))
+                .add(11, value("x", n))
+                .add(12, value("y", n));
         Message model = new Message().add(1, 8).add(8, new Message().add(1, "").add(2, 17)).add(7, graph);
         return Files.write(file, model.out.toByteArray());
     }
@@ -47,8 +56,8 @@ final class SmallModel {
         return data.array();
     }
 
-    private static Message value(String name) {
-        Message shape = new Message().add(1, new Message().add(2, "batch")).add(1, new Message().add(1, N));
+    private static Message value(String name, int n) {
+        Message shape = new Message().add(1, new Message().add(2, "batch")).add(1, new Message().add(1, n));
         return new Message().add(1, name)
                 .add(2, new Message().add(1, new Message().add(1, FLOAT).add(2, shape)));
     }

@@ -1,5 +1,7 @@
 package dev.tensorpress.kernel;
 
+import java.io.UncheckedIOException;
+import java.nio.channels.ClosedByInterruptException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.ExecutionException;
@@ -73,8 +75,10 @@ public final class Workers implements AutoCloseable {
      * are done. Which thread gets which range is not determined.
      *
      * @param minimum lines that are worth a range of their own
+     * @throws UncheckedIOException if this thread is interrupted, before the task or between ranges; it stays so
      */
     public void run(long lines, long granule, long minimum, Task task) {
+        checkInterrupted();
         if (lines <= 0) {
             return;
         }
@@ -118,11 +122,21 @@ public final class Workers implements AutoCloseable {
     private static void drain(AtomicLong next, long lines, long piece, Task task, int worker) {
         try {
             for (long begin; (begin = next.getAndAdd(piece)) < lines; ) {
+                if (worker == 0) {
+                    checkInterrupted();
+                }
                 task.run(begin, Math.min(begin + piece, lines), worker);
             }
         } catch (Throwable t) {
             next.set(lines); // the others need not go on
             throw t;
+        }
+    }
+
+    /** Algorithms of many kernels take minutes: here they end when they are told to. */
+    private static void checkInterrupted() {
+        if (Thread.currentThread().isInterrupted()) {
+            throw new UncheckedIOException(new ClosedByInterruptException());
         }
     }
 

@@ -14,6 +14,8 @@ import java.nio.file.ReadOnlyFileSystemException;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.util.HexFormat;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
 
 /**
@@ -27,6 +29,9 @@ public final class DurableFile implements AutoCloseable {
     private static final String TAIL = ".tensorpress-";
     private static final int DIGITS = 8;
     private static final String END = ".tmp";
+
+    /** Those of all files that are being written. */
+    private static final Set<Path> TEMPORARY = ConcurrentHashMap.newKeySet();
 
     private Path temporary;
     private final FileChannel channel;
@@ -44,6 +49,7 @@ public final class DurableFile implements AutoCloseable {
                 opened = FileChannel.open(p, StandardOpenOption.READ, StandardOpenOption.WRITE,
                         StandardOpenOption.CREATE_NEW);
                 temporary = p;
+                TEMPORARY.add(p);
             } catch (FileAlreadyExistsException e) {
                 // Another process drew the same number.
             } catch (IOException | ReadOnlyFileSystemException e) {
@@ -69,6 +75,13 @@ public final class DurableFile implements AutoCloseable {
         return tail > 0 && name.charAt(0) == '.' && name.startsWith(TAIL, tail) && name.endsWith(END);
     }
 
+    /** Removes the temporary files of a process that ends while threads still write: they can neither finish nor clean up. */
+    public static void abandonAll() throws IOException {
+        for (Path p : TEMPORARY) {
+            Files.deleteIfExists(p);
+        }
+    }
+
     /** Where to write; what was written can be read back. */
     public FileChannel channel() {
         return channel;
@@ -92,6 +105,7 @@ public final class DurableFile implements AutoCloseable {
             } catch (AtomicMoveNotSupportedException e) {
                 throw new IOException("cannot write " + target + ": this file system cannot rename in one step", e);
             }
+            TEMPORARY.remove(temporary);
             temporary = null;
             forceFolder(target.toAbsolutePath().getParent());
         } catch (FileSystemException e) {
@@ -142,6 +156,7 @@ public final class DurableFile implements AutoCloseable {
         } finally {
             if (temporary != null) {
                 Files.deleteIfExists(temporary);
+                TEMPORARY.remove(temporary);
             }
         }
     }

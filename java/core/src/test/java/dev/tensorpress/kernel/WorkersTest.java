@@ -6,8 +6,11 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.UncheckedIOException;
+import java.nio.channels.ClosedByInterruptException;
 import java.time.Duration;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicIntegerArray;
 import org.junit.jupiter.api.Test;
 
@@ -32,6 +35,23 @@ class WorkersTest {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    @Test
+    void anInterruptEndsTheWork() {
+        for (int threads = 1; threads <= 3; threads++) {
+            try (Workers workers = new Workers(threads)) {
+                AtomicInteger begun = new AtomicInteger();
+                Thread.currentThread().interrupt();
+                UncheckedIOException e = assertThrows(UncheckedIOException.class,
+                        () -> workers.run(100, 1, 1, (begin, end, worker) -> begun.incrementAndGet()));
+                assertTrue(e.getCause() instanceof ClosedByInterruptException);
+                assertTrue(Thread.interrupted(), "whoever called has to know");
+                assertEquals(0, begun.get());
+                workers.run(10, 1, 1, (begin, end, worker) -> begun.incrementAndGet());
+                assertTrue(begun.get() > 0, "it can be used again");
             }
         }
     }
