@@ -46,6 +46,16 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         return false;
     }
 
+    /** The oldest runtime that runs the result, such as {@code ONNX Runtime 1.23}; empty if it asks for none in particular. */
+    public String requires() {
+        return target.requires(forms());
+    }
+
+    /** What to know about where the result runs fast and exactly, a sentence each. */
+    public List<String> remarks() {
+        return target.remarks(forms());
+    }
+
     /** The forms in the written file, of the weights that change. */
     public Map<Weight, Form> forms() {
         Map<Weight, Form> forms = new LinkedHashMap<>();

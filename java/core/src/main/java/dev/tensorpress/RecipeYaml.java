@@ -184,7 +184,7 @@ final class RecipeYaml {
 
     private Pass quantize(Node node) {
         Map<String, Node> keys =
-                mapping(node, "quantize", "bits", "block", "per", "symmetric", "range", "clip", "activations");
+                mapping(node, "quantize", "bits", "block", "per", "symmetric", "range", "clip", "activations", "weights");
         if (keys.containsKey("block") && keys.containsKey("per")) {
             throw wrong(keys.get("per"), "'block' and 'per' exclude each other");
         }
@@ -416,7 +416,7 @@ final class RecipeYaml {
             } else {
                 out.append("{steps: ").append(q.clipSteps()).append(", min: ").append(q.clipMin()).append('}');
             }
-            out.append(", activations: ").append(q.activations().id()).append('}');
+            out.append(", activations: ").append(q.activations().id()).append(", weights: ").append(q.weights().id()).append('}');
         } else if (pass instanceof PrunePass p && p.pattern().groups()) {
             out.append("{pattern: ").append(quoted(p.pattern().toString())).append('}');
         } else if (pass instanceof PrunePass p) {

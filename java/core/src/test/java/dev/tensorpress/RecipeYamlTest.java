@@ -239,6 +239,7 @@ class RecipeYamlTest {
         "steps: [{quantize: {block: 32, per: tensor}}]       | 1 | exclude each other",
         "steps: [{quantize: {per: row}}]                     | 1 | tensor or channel",
         "steps: [{quantize: {symmetric: yes}}]               | 1 | true or false",
+        "steps: [{quantize: {weights: 8}}]                   | 1 | weights must be auto, s8, u8 or s7",
         "steps: [{quantize: {clip: {min: 0.5}}}]             | 1 | clip needs 'steps'",
         "steps: [{quantize: {clip: {steps: 20, min: 2}}}]    | 1 | clip must be",
         "steps: [{quantize: {clip: {steps: 20, max: 2}}}]    | 1 | unknown key 'max' in clip",

@@ -81,6 +81,9 @@ final class PlanCommand implements Command {
             out.print(written);
             out.println();
         }
+        for (String remark : plan.remarks()) {
+            out.println(remark);
+        }
         out.println(plan.compressed() + " of " + Text.plural(plan.entries().size(), "weight")
                 + (files.size() > 1 ? "; files " : "; file ") + Text.count(plan.bytesBefore()) + " -> "
                 + (plan.bound() ? "at most " : "") + Text.count(plan.bytesAfter()) + " bytes, "
@@ -128,6 +131,11 @@ final class PlanCommand implements Command {
                 }
                 json.writeEndObject();
             }
+            json.writeArrayFieldStart("remarks");
+            for (String remark : plan.remarks()) {
+                json.writeString(remark);
+            }
+            json.writeEndArray();
             json.writeArrayFieldStart("weights");
             for (Plan.Entry e : plan.entries()) {
                 json.writeStartObject();

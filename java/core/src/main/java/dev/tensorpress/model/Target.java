@@ -5,6 +5,7 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 
@@ -44,6 +45,16 @@ public interface Target {
      */
     default Map<String, Long> files(Map<Weight, Form> forms, long shardSize) {
         return Map.of();
+    }
+
+    /** The oldest runtime that runs the result, such as {@code ONNX Runtime 1.23}; empty if forms ask for none in particular. */
+    default String requires(Map<Weight, Form> forms) {
+        return "";
+    }
+
+    /** What to know about where the result runs fast and exactly, a sentence each. */
+    default List<String> remarks(Map<Weight, Form> forms) {
+        return List.of();
     }
 
     /** True if {@link #write} makes a folder, false if it makes files. */

@@ -33,9 +33,10 @@ import java.util.Locale;
  * @param clipSteps ratios to try, 1 for none; see {@code tp_quant} in {@code tensorpress/quantize.h}
  * @param clipMin smallest ratio
  * @param activations what products with the weight do with their other operand
+ * @param weights how codes are held if activations are dynamic
  */
 public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
-        Activations activations) implements Pass {
+        Activations activations, Weights weights) implements Pass {
 
     private static final int LEFT = 0;
     private static final int RIGHT = 1;
@@ -56,6 +57,23 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         }
     }
 
+    /** How codes of products in integers are held. It decides where they run fast and where they are exact. */
+    public enum Weights {
+        /** As is exact on every processor. */
+        AUTO,
+        /** Signed: in ONNX Runtime fast, and exact where there is VNNI. Without it sums of two products saturate. */
+        S8,
+        /** Unsigned: exact everywhere. */
+        U8,
+        /** Signed, at most seven bits in use: as fast as S8, and exact everywhere. */
+        S7;
+
+        /** Lower case, as in recipes. */
+        public String id() {
+            return name().toLowerCase(Locale.ROOT);
+        }
+    }
+
     public QuantizePass {
         if (bits < 2 || bits > 8) {
             throw new IllegalArgumentException("bits must be 2 to 8, but is " + bits);
@@ -69,6 +87,12 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         }
     }
 
+    /** With codes of products in integers held as is exact on every processor. */
+    public QuantizePass(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
+            Activations activations) {
+        this(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, Weights.AUTO);
+    }
+
     /** Eight bits, symmetric, one scale per output channel. */
     public static QuantizePass int8() {
         return new QuantizePass(8, Grain.CHANNEL, 0, true, Range.ABSMAX, 1, 1, Activations.FLOAT);
@@ -80,32 +104,37 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
     }
 
     public QuantizePass perChannel() {
-        return new QuantizePass(bits, Grain.CHANNEL, 0, symmetric, range, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, Grain.CHANNEL, 0, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
     public QuantizePass perTensor() {
-        return new QuantizePass(bits, Grain.TENSOR, 0, symmetric, range, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, Grain.TENSOR, 0, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
     public QuantizePass perBlock(int size) {
-        return new QuantizePass(bits, Grain.BLOCK, size, symmetric, range, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, Grain.BLOCK, size, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
     public QuantizePass asymmetric() {
-        return new QuantizePass(bits, grain, block, false, range, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, grain, block, false, range, clipSteps, clipMin, activations, weights);
     }
 
     public QuantizePass range(Range range) {
-        return new QuantizePass(bits, grain, block, symmetric, range, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
     public QuantizePass clipSearch(int steps, float smallest) {
-        return new QuantizePass(bits, grain, block, symmetric, range, steps, smallest, activations);
+        return new QuantizePass(bits, grain, block, symmetric, range, steps, smallest, activations, weights);
     }
 
     /** With activations treated like this by the products that use the weight. */
     public QuantizePass activations(Activations activations) {
-        return new QuantizePass(bits, grain, block, symmetric, range, clipSteps, clipMin, activations);
+        return new QuantizePass(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
+    }
+
+    /** With codes of products in integers held like this. */
+    public QuantizePass weights(Weights weights) {
+        return new QuantizePass(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
     @Override
@@ -118,6 +147,7 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         return switch (option) {
             case "block" -> grain == Grain.BLOCK;
             case "range" -> symmetric;
+            case "weights" -> activations == Activations.DYNAMIC;
             case "bits", "per", "symmetric", "clip", "activations" -> true;
             default -> false;
         };
@@ -125,13 +155,14 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
 
     /**
      * Options: {@code bits} (2 to 8), {@code block} (16 to 256), {@code per} (tensor, channel), {@code symmetric}
-     * (true, false), {@code range} (absmax, full), {@code clip} (none, STEPS or STEPS:MIN), {@code activations} (float, blockwise, dynamic).
+     * (true, false), {@code range} (absmax, full), {@code clip} (none, STEPS or STEPS:MIN), {@code activations} (float,
+     * blockwise, dynamic), {@code weights} (auto, s8, u8, s7).
      */
     @Override
     public Pass with(String option, String value) {
         return switch (option) {
             case "bits" -> new QuantizePass(number(option, value), grain, block, symmetric, range, clipSteps, clipMin,
-                    activations);
+                    activations, weights);
             case "block" -> perBlock(number(option, value));
             case "per" -> switch (value) {
                 case "tensor" -> perTensor();
@@ -139,7 +170,7 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
                 default -> throw new IllegalArgumentException("per must be tensor or channel, but is '" + value + "'");
             };
             case "symmetric" -> new QuantizePass(bits, grain, block, choice(option, value, "true", "false"), range,
-                    clipSteps, clipMin, activations);
+                    clipSteps, clipMin, activations, weights);
             case "range" -> range(choice(option, value, "full", "absmax") ? Range.FULL : Range.ABSMAX);
             case "activations" -> {
                 for (Activations a : Activations.values()) {
@@ -149,6 +180,14 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
                 }
                 throw new IllegalArgumentException(
                         "activations must be float, blockwise or dynamic, but is '" + value + "'");
+            }
+            case "weights" -> {
+                for (Weights w : Weights.values()) {
+                    if (w.id().equals(value)) {
+                        yield weights(w);
+                    }
+                }
+                throw new IllegalArgumentException("weights must be auto, s8, u8 or s7, but is '" + value + "'");
             }
             case "clip" -> {
                 if (value.equals("none")) {
@@ -218,15 +257,18 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         int axis = switch (grain) {
             case TENSOR -> -1;
             case CHANNEL -> out;
-            case BLOCK -> in;
+            // Rows of tables are looked up, not summed: their blocks lie along the row.
+            case BLOCK -> role == Role.EMBEDDING ? shape.rank() - 1 : in;
         };
         if (axis < 0 && grain != Grain.TENSOR) {
             throw new UnsupportedRequestException("role " + role.id() + " has no "
                     + (grain == Grain.BLOCK ? "input" : "output") + " axis to quantize along");
         }
-        // Signed or not, and how it lies in the file, is the target's to say.
-        DType type = bits <= 4 ? DType.I4 : DType.I8;
-        return new Form.Quantized(bits, axis, block, symmetric, activations, type, DType.F32, false, false);
+        // Signed or not, and how it lies in the file, is the target's to say, but for products in integers.
+        boolean integers = activations == Activations.DYNAMIC;
+        DType type = bits <= 4 ? DType.I4 : integers && (weights == Weights.AUTO || weights == Weights.U8) ? DType.U8 : DType.I8;
+        int used = integers && weights == Weights.S7 ? Math.min(bits, 7) : bits;
+        return new Form.Quantized(used, axis, block, symmetric, activations, type, DType.F32, false, false);
     }
 
     /** {@inheritDoc} So it is if each group lies within a row. */

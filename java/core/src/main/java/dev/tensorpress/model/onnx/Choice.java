@@ -34,9 +34,11 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         INTEGER,
         /** Gather of codes and of scales in place of Gather. */
         GATHER,
+        /** GatherBlockQuantized of com.microsoft in place of Gather. */
+        GATHER_BLOCKS,
         /** DequantizeLinear with the name of the weight. */
         DEQUANTIZE,
-        /** The arithmetic of DequantizeLinear in operators that older operator sets have. */
+        /** The arithmetic of DequantizeLinear, its result with the name of the weight. */
         ARITHMETIC,
         /** Two products, or two convolutions, in place of MatMul and Gemm, or Conv. */
         FACTORS,
@@ -45,24 +47,64 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
     }
 
     private static final int INT4_IR = 10;
+    /** ONNX Runtime 1.x that first runs MatMulNBits of four bits, that of eight, and GatherBlockQuantized of bytes. */
+    private static final int NBITS_4 = 17;
+    private static final int NBITS_8 = 23;
+    private static final int BYTES_GATHERED = 23;
 
     Choice(Kind kind, Form form) {
         this(kind, form, List.of());
     }
 
-    /** What the lowering of codes depends on: a weight, or a factor, which has its readers but another shape. */
-    private record Matrix(Role role, boolean replaceable, DType type, Shape shape, int in, int out) {
+    /**
+     * What the lowering of codes depends on: a weight, or a factor, which has its readers but another shape.
+     *
+     * @param alone whether a single MatMul reads it
+     */
+    private record Matrix(Role role, boolean replaceable, boolean alone, DType type, Shape shape, int in, int out) {
         static Matrix of(Info info) {
             Weight w = info.weight;
-            return new Matrix(w.role(), info.replaceable, w.tensor().dtype(), w.tensor().shape(), w.inputAxis(),
+            return new Matrix(w.role(), info.replaceable, alone(info), w.tensor().dtype(), w.tensor().shape(), w.inputAxis(),
                     w.outputAxis());
         }
 
         /** Factors of products are summed over along their first axis, those of kernels along their second. */
         static Matrix factor(Info info, Shape shape) {
             int in = info.weight.role() == Role.CONV ? 1 : 0;
-            return new Matrix(info.weight.role(), info.replaceable, info.weight.tensor().dtype(), shape, in, 1 - in);
+            return new Matrix(info.weight.role(), info.replaceable, alone(info), info.weight.tensor().dtype(), shape, in,
+                    1 - in);
         }
+
+        private static boolean alone(Info info) {
+            List<Use> uses = info.value.uses;
+            return uses.size() == 1 && uses.getFirst().node().is("MatMul");
+        }
+    }
+
+    /** The x of the oldest ONNX Runtime 1.x that runs this; 0 if it takes standard operators alone. */
+    int runtime() {
+        int newest = switch (kind) {
+            case NBITS -> ((Form.Quantized) codes(form)).type() == DType.U8 ? NBITS_8 : NBITS_4;
+            case GATHER_BLOCKS -> BYTES_GATHERED;
+            default -> 0;
+        };
+        for (Choice part : parts) {
+            newest = Math.max(newest, part.runtime());
+        }
+        return newest;
+    }
+
+    /** True if products are of integers, with signed codes of which {@code bits} are in use. */
+    boolean signed(int bits) {
+        boolean found = kind == Kind.INTEGER && codes(form) instanceof Form.Quantized q && q.type() == DType.I8 && q.bits() == bits;
+        for (Choice part : parts) {
+            found |= part.signed(bits);
+        }
+        return found;
+    }
+
+    private static Form codes(Form form) {
+        return form instanceof Form.Sparse s ? s.values() : form;
     }
 
     /** @throws UnsupportedRequestException if the weight can have neither the wanted form nor one near it */
@@ -102,7 +144,8 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         if (m.role == Role.LINEAR && m.replaceable) {
             if (q.activations() == Activations.DYNAMIC && q.block() == 0 && q.bits() > 4 && type == DType.F32 && opset >= 11) {
                 int axis = q.axis() < 0 ? -1 : m.out;
-                return new Choice(Kind.INTEGER, form(q, axis, 0, Activations.DYNAMIC, DType.U8, type, false, false));
+                DType codes = q.type() == DType.I8 ? DType.I8 : DType.U8;
+                return new Choice(Kind.INTEGER, form(q, axis, 0, Activations.DYNAMIC, codes, type, false, false));
             }
             if (microsoft && q.block() > 0 && q.axis() == m.in && type != DType.BF16) {
                 return new Choice(Kind.NBITS, form(q, q.axis(), powerOfTwo(q.block(), m.shape.dim(q.axis())),
@@ -113,6 +156,15 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
             Shape s = m.shape;
             if (q.bits() > 4) {
                 return new Choice(Kind.GATHER, form(q, 0, 0, Activations.FLOAT, q.symmetric() ? DType.I8 : DType.U8, type, false, false));
+            }
+            if (microsoft && s.rank() == 2 && q.block() > 0 && q.axis() == 1 && type != DType.BF16) {
+                int block = powerOfTwo(q.block(), s.dim(1));
+                while (block > 16 && s.dim(1) % block != 0) {
+                    block /= 2;
+                }
+                if (s.dim(1) % block == 0) {
+                    return new Choice(Kind.GATHER_BLOCKS, form(q, 1, block, Activations.FLOAT, DType.U4, type, false, false));
+                }
             }
             if (opset >= 11 && s.rank() == 2 && s.dim(1) % 2 == 0) {
                 return new Choice(Kind.GATHER, form(q, 0, 0, Activations.FLOAT, DType.U4, type, false, false));
@@ -197,15 +249,19 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         return c;
     }
 
+    /**
+     * Values decoded for whatever reads them. ONNX Runtime computes arithmetic of constants once, when it loads the model, but a
+     * DequantizeLinear at every run, unless it fuses that with the product that reads it: four bits in blocks, which then cost no
+     * more than floats and take the memory of codes. Of eight bits such products are slower than those of floats.
+     */
     private static Choice general(Matrix m, Form.Quantized q, long opset, long ir) {
         Shape s = m.shape;
         DType type = m.type;
-        boolean operator = opset >= (type == DType.F16 ? 19 : 13);
         boolean small = q.bits() <= 4;
-        // Below, 4-bit types do not exist, and the arithmetic in their place wants blocks that divide the axis.
-        boolean blocks = operator && opset >= 21 && (!small || ir >= INT4_IR);
         int axis = q.axis();
         int block = q.block();
+        boolean fused = small && block > 0 && opset >= 21 && ir >= INT4_IR && m.role == Role.LINEAR && m.replaceable && m.alone
+                && s.rank() == 2 && m.in == 0 && axis == 0;
         if (m.role == Role.RECURRENT && block == 0 && axis >= 0) {
             // Channels are the middle axis, which no matrix view has; blocks along the rows are finer still.
             axis = m.in;
@@ -214,8 +270,8 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         if (block > 0 && (axis < 0 || axis >= s.rank())) {
             block = 0;
         }
-        if (block > 0) {
-            block = fitting(s, axis, block, blocks);
+        if (block > 0 && !fused) {
+            block = fitting(s, axis, block);
         }
         if (block == 0 && axis >= 0) {
             axis = m.role == Role.RECURRENT ? m.in : q.block() > 0 ? m.out : axis;
@@ -223,10 +279,8 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
                 axis = s.rank() > 1 ? 0 : -1;
             }
         }
-        boolean usable = operator && (block == 0 || blocks) && (!small || blocks)
-                || type != DType.F16 && opset >= 10 && axis < 0 && !small;
-        DType codes = small ? q.symmetric() && usable ? DType.I4 : DType.U4 : q.symmetric() ? DType.I8 : DType.U8;
-        return new Choice(usable ? Kind.DEQUANTIZE : Kind.ARITHMETIC,
+        DType codes = small ? q.symmetric() && fused ? DType.I4 : DType.U4 : q.symmetric() ? DType.I8 : DType.U8;
+        return new Choice(fused ? Kind.DEQUANTIZE : Kind.ARITHMETIC,
                 form(q, axis, block, Activations.FLOAT, codes, type, false, false));
     }
 
@@ -237,7 +291,7 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         return new Form.Quantized(q.bits(), axis, block, q.symmetric(), activations, type, scales, transposed, padded);
     }
 
-    /** The block that MatMulNBits can have: not above the wanted one, nor needlessly longer than what it cuts. */
+    /** The block that MatMulNBits and its like can have: not above the wanted one, nor needlessly longer than what it cuts. */
     private static int powerOfTwo(int block, long k) {
         int b = Math.max(16, Math.min(256, Integer.highestOneBit(block)));
         while (b > 16 && b / 2 >= k) {
@@ -246,18 +300,11 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         return b;
     }
 
-    /**
-     * A block length that the axis can have, 0 if none. Where blocks have to divide the axis the next shorter one that
-     * does, else the next longer.
-     */
-    private static int fitting(Shape s, int axis, int wanted, boolean anyLength) {
+    /** A block length that divides the axis: the wanted one or the next shorter one, else the next longer; 0 if none. */
+    private static int fitting(Shape s, int axis, int wanted) {
         long n = s.dim(axis);
-        int rank = s.rank();
-        if (axis < rank - 2) {
+        if (axis < s.rank() - 2) {
             return 0;
-        }
-        if (anyLength && (axis == rank - 1 || rank == 2)) {
-            return wanted;
         }
         for (int b = wanted / 16 * 16; b >= 16; b -= 16) {
             if (n % b == 0) {

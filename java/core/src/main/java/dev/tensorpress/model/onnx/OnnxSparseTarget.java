@@ -71,6 +71,16 @@ final class OnnxSparseTarget implements Target {
         return all;
     }
 
+    @Override
+    public String requires(Map<Weight, Form> forms) {
+        return ordinary.requires(ordinary(forms));
+    }
+
+    @Override
+    public List<String> remarks(Map<Weight, Form> forms) {
+        return ordinary.remarks(ordinary(forms));
+    }
+
     private OnnxTarget.Layout layout(Map<Weight, Form> forms) {
         OnnxTarget.Layout l = ordinary.layout(ordinary(forms));
         if (l.external()) {

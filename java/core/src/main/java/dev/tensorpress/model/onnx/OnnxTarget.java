@@ -102,6 +102,41 @@ final class OnnxTarget implements Target {
         return Math.addExact(l.rope.length(), l.rewriter.dataLength());
     }
 
+    @Override
+    public String requires(Map<Weight, Form> forms) {
+        int newest = 0;
+        for (Choice c : choices(forms)) {
+            newest = Math.max(newest, c.runtime());
+        }
+        return newest == 0 ? "" : "ONNX Runtime 1." + newest;
+    }
+
+    @Override
+    public List<String> remarks(Map<Weight, Form> forms) {
+        boolean eight = false;
+        boolean seven = false;
+        for (Choice c : choices(forms)) {
+            eight |= c.signed(8);
+            seven |= c.signed(7);
+        }
+        List<String> all = new ArrayList<>();
+        if (eight) {
+            all.add("products with s8 weights are fast, and exact on processors with VNNI alone: others saturate sums of two "
+                    + "products; s7 and u8 are exact everywhere");
+        } else if (seven) {
+            all.add("products with s7 weights are exact everywhere, and as fast as with s8");
+        }
+        return all;
+    }
+
+    private List<Choice> choices(Map<Weight, Form> forms) {
+        List<Choice> all = new ArrayList<>(forms.size());
+        for (Map.Entry<Weight, Form> e : forms.entrySet()) {
+            all.add(choose(model.info(e.getKey()), e.getValue()));
+        }
+        return all;
+    }
+
     Layout layout(Map<Weight, Form> forms) {
         return layout(forms, HASH);
     }

@@ -196,6 +196,7 @@ final class Rewriter {
         Rope nodes = switch (job.choice.kind()) {
             case NBITS, INTEGER -> product(job);
             case GATHER -> gather(job);
+            case GATHER_BLOCKS -> gatherBlocks(job);
             case DEQUANTIZE, ARITHMETIC -> prepare(job);
             case FACTORS, CORRECTED -> factors(job);
             case KEEP, MASKED, COORDINATES, DENSE -> throw new IllegalArgumentException();
@@ -535,10 +536,10 @@ final class Rewriter {
 
     private Rope integer(Job job) {
         Form.Quantized f = job.form;
-        job.codes = codes(job, DType.U8, job.shape.dims());
+        job.codes = codes(job, f.type(), job.shape.dims());
         job.scales = f.axis() < 0 ? scales(job) : scales(job, job.groups());
-        job.zeros = f.symmetric() ? constant(job, "zero", DType.U8, new byte[] {(byte) f.middle()})
-                : payload(job, name(job, "zero"), DType.U8, f.axis() < 0 ? new long[0] : new long[] {job.groups()},
+        job.zeros = f.symmetric() ? constant(job, "zero", f.type(), new byte[] {(byte) f.middle()})
+                : payload(job, name(job, "zero"), f.type(), f.axis() < 0 ? new long[0] : new long[] {job.groups()},
                         Part.ZEROS, job.groups());
         Rope before = new Rope();
         if (job.in == 1) {
@@ -621,6 +622,31 @@ final class Rewriter {
         return new Rope();
     }
 
+    /** Data are [rows, columns / 2], scales [rows, blocks]; zero points lie as in MatMulNBits. */
+    private Rope gatherBlocks(Job job) {
+        microsoft = true;
+        Form.Quantized f = job.form;
+        long rows = job.shape.dim(0);
+        long cols = job.shape.dim(1);
+        long blocks = cols / f.block();
+        String codes = codes(job, DType.U8, rows, f.type().bytes(cols));
+        String scales = scales(job, rows, blocks);
+        long zeroBytes = f.type().bytes(blocks);
+        String zeros = f.symmetric() ? "" : payload(job, name(job, "zero"), DType.U8, new long[] {rows, zeroBytes},
+                Part.ZEROS_PACKED_BY_ROW, rows * zeroBytes);
+        for (Use u : job.info.value.uses) {
+            Node n = u.node();
+            Proto p = start("GatherBlockQuantized", n.outputs.get(0), codes, n.inputs.get(1), scales, zeros)
+                    .string(7, MICROSOFT).fields(kept(n));
+            attribute(p, "bits", f.type().bits());
+            attribute(p, "block_size", f.block());
+            attribute(p, "gather_axis", 0);
+            attribute(p, "quantize_axis", 1);
+            edit(n.graph, n.fieldStart, n.end, new Rope().add(new Proto().message(1, p)));
+        }
+        return new Rope();
+    }
+
     private String subtract(Rope r, String base, String x, String zero) {
         String centred = fresh(base + ".centred");
         r.add(node("Sub", centred, x, zero));
@@ -629,26 +655,16 @@ final class Rewriter {
 
     private Rope dequantize(Job job) {
         Form.Quantized f = job.form;
-        long[] dims = f.block() > 0 ? job.shape.dims() : f.axis() < 0 ? new long[0]
-                : new long[] {job.shape.dim(f.axis())};
-        if (f.block() > 0) {
-            dims[f.axis()] = (dims[f.axis()] + f.block() - 1) / f.block();
-        }
-        String codes = codes(job, f.type(), job.decodedDims());
+        long[] dims = job.shape.dims();
+        dims[f.axis()] = (dims[f.axis()] + f.block() - 1) / f.block();
+        String codes = codes(job, f.type(), job.shape.dims());
         String scales = scales(job, dims);
-        String zeros = "";
-        if (!f.symmetric()) {
-            zeros = payload(job, name(job, "zero"), f.type(), dims,
-                    f.type().bits() == 4 ? Part.ZEROS_PACKED : Part.ZEROS, f.type().bytes(job.groups()));
-        }
+        String zeros = f.symmetric() ? "" : payload(job, name(job, "zero"), f.type(), dims, Part.ZEROS_PACKED,
+                f.type().bytes(job.groups()));
         Proto p = start("DequantizeLinear", decoded(job, job.name), codes, scales, zeros)
                 .string(3, fresh(job.name + "/dequantize"));
-        if (f.axis() >= 0) {
-            attribute(p, "axis", f.axis());
-        }
-        if (f.block() > 0) {
-            attribute(p, "block_size", f.block());
-        }
+        attribute(p, "axis", f.axis());
+        attribute(p, "block_size", f.block());
         return convert(new Rope().add(new Proto().message(1, p)), job, job.name);
     }
 

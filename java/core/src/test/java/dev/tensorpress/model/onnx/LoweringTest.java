@@ -5,8 +5,12 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
+import dev.tensorpress.Recipe;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.TestModel.GraphBuilder;
@@ -89,6 +93,8 @@ final class LoweringTest {
                     .output("y", code(t), 1, 6, 7, 7), 4, 6, 3, 3),
             subject("gather", (g, t) -> g.input("i", 7, 2, -1).node("Gather", "y", "w", "i")
                     .output("y", code(t), 2, -1, 24), 40, 24),
+            subject("gather wide", (g, t) -> g.input("i", 7, 2, -1).node("Gather", "y", "w", "i")
+                    .output("y", code(t), 2, -1, 80), 40, 80),
             subject("gather odd", (g, t) -> g.input("i", 7).node("Gather", "y", "w", "i")
                     .output("y", code(t), 7), 40, 7),
             subject("gather cube", (g, t) -> g.input("i", 7, 5).node("Gather", "y", "w", "i")
@@ -107,15 +113,18 @@ final class LoweringTest {
     /** A wanted form as passes ask for it. */
     private record Wish(int bits, int block, boolean symmetric, boolean dynamic) {
         Form on(Weight w) {
-            int axis = block > 0 ? Math.max(0, w.inputAxis()) : w.outputAxis();
-            return new Form.Quantized(bits, axis, block, symmetric, dynamic ? Form.Activations.DYNAMIC : Form.Activations.FLOAT, DType.I8, DType.F32, false, false);
+            int axis = block == 0 ? w.outputAxis() : w.role() == Role.EMBEDDING ? w.tensor().shape().rank() - 1
+                    : Math.max(0, w.inputAxis());
+            // Signed codes of eight bits saturate where there is no VNNI.
+            return new Form.Quantized(bits, axis, block, symmetric, dynamic ? Form.Activations.DYNAMIC : Form.Activations.FLOAT,
+                    dynamic && bits == 8 ? DType.U8 : DType.I8, DType.F32, false, false);
         }
     }
 
     private static final List<Wish> WISHES = List.of(new Wish(8, 0, true, false), new Wish(8, 0, false, false),
             new Wish(8, 32, true, false), new Wish(4, 32, true, false), new Wish(4, 16, false, false),
             new Wish(4, 0, true, false), new Wish(3, 16, true, false), new Wish(7, 0, true, false),
-            new Wish(8, 0, true, true), new Wish(8, 0, false, true));
+            new Wish(8, 0, true, true), new Wish(8, 0, false, true), new Wish(7, 0, true, true), new Wish(7, 0, false, true));
 
     private record Runtime(long ir, long opset, DType type) {}
 
@@ -245,6 +254,135 @@ final class LoweringTest {
                     Path reference = s.model(opset < 14 ? 3 : 10, opset, DType.F32, encoder.decoded.get("w"))
                             .write(folder, "reference.onnx");
                     close(s + " " + opset + " " + wish, Ort.run(reference, 3, 40), Ort.run(out, 3, 40), 1e-5);
+                }
+            }
+        }
+    }
+
+    /**
+     * What standard operators decode, ONNX Runtime decodes when it loads the model: then the same operators remain as of floats.
+     * Four bits in blocks of one MatMul are fused with it.
+     */
+    @Test
+    void decodingCostsNoRunAnything() throws Exception {
+        List<Subject> subjects = new ArrayList<>(SUBJECTS.stream().filter(s -> !s.name.contains("gather")
+                && !s.name.equals("an output too")).toList());
+        subjects.add(subject("lstm", (g, t) -> g.input("x", 1, 4, 2, 16)
+                .init("r", DType.F32, TestModel.random(1, 4 * 16 * 16), 1, 4 * 16, 16)
+                .node(new NodeBuilder("LSTM", "y", "x", "w", "r").set("hidden_size", 16)).output("y", 1, 4, 1, 2, 16), 1, 64, 16));
+        int fused = 0;
+        for (Subject s : subjects) {
+            for (long opset : new long[] {13, 19, 21}) {
+                Path in = s.model(10, opset, DType.F32, TestModel.random(7, s.elements())).write(folder, "in.onnx");
+                Map<String, Integer> expected = Ort.optimized(in, folder.resolve("optimized.onnx"));
+                for (Wish wish : WISHES) {
+                    Path out = folder.resolve("out.onnx");
+                    Form form = compress(in, out, "onnx", wish, new PlainEncoder());
+                    Map<String, Integer> ops = Ort.optimized(out, folder.resolve("optimized.onnx"));
+                    if (wish.bits <= 4 && wish.block > 0 && opset == 21 && s.name.startsWith("matmul")) {
+                        assertEquals(Map.of("MatMulNBits", 1), ops, s + " " + wish);
+                        fused++;
+                    } else if (((Form.Quantized) form).activations() == Form.Activations.FLOAT) {
+                        assertEquals(expected, ops, s + " " + opset + " " + wish);
+                    }
+                }
+            }
+        }
+        assertEquals(6, fused);
+    }
+
+    /** Rows of tables in blocks of four bits, where they fit; the plan says what runs that. */
+    @Test
+    void tablesOfFourBitsAreGatheredInBlocks() throws Exception {
+        for (Object[] c : new Object[][] {{80L, 32, "GatherBlockQuantized"}, {48L, 64, "GatherBlockQuantized"},
+            {16L, 16, "GatherBlockQuantized"}, {24L, 16, "Gather"}}) {
+            long cols = (long) c[0];
+            Subject s = subject("table " + cols, (g, t) -> g.input("i", 7, 2, -1).node("Gather", "y", "w", "i")
+                    .output("y", code(t), 2, -1, cols), 40, cols);
+            Path in = s.model(8, 17, DType.F32, TestModel.random(7, s.elements())).write(folder, "in.onnx");
+            for (boolean symmetric : new boolean[] {true, false}) {
+                Wish wish = new Wish(4, (int) c[1], symmetric, false);
+                Path out = folder.resolve("out.onnx");
+                PlainEncoder encoder = new PlainEncoder();
+                compress(in, out, "", wish, encoder);
+                Path reference = s.model(8, 17, DType.F32, encoder.decoded.get("w")).write(folder, "reference.onnx");
+                close(s.name, Ort.run(reference, 3, 40), Ort.run(out, 3, 40), 1e-6);
+                try (OnnxModel m = OnnxModel.open(out, false)) {
+                    assertEquals(c[2], m.parsed().graph.nodes.getFirst().op);
+                }
+                try (OnnxModel m = OnnxModel.open(in, false)) {
+                    Weight w = m.weights().getFirst();
+                    for (String target : List.of("onnxruntime", "sparse", "onnx")) {
+                        Target t = m.target(target, Map.of());
+                        boolean gathered = c[2].equals("GatherBlockQuantized") && !target.equals("onnx");
+                        assertEquals(gathered ? "ONNX Runtime 1.23" : "", t.requires(Map.of(w, t.accept(w, wish.on(w)))));
+                    }
+                }
+            }
+        }
+    }
+
+    @Test
+    void productsSayWhichRuntimeTheyNeed() throws Exception {
+        Path in = SUBJECTS.getFirst().model(8, 17, DType.F32, TestModel.random(7, 4000)).write(folder, "in.onnx");
+        try (OnnxModel m = OnnxModel.open(in, false)) {
+            Weight w = m.weights().getFirst();
+            Target t = m.target("", Map.of());
+            for (Object[] c : new Object[][] {{new Wish(4, 32, true, false), "ONNX Runtime 1.17"},
+                {new Wish(8, 32, true, false), "ONNX Runtime 1.23"}, {new Wish(8, 0, true, true), ""}}) {
+                assertEquals(c[1], t.requires(Map.of(w, t.accept(w, ((Wish) c[0]).on(w)))));
+            }
+            Form four = t.accept(w, new Wish(4, 32, true, false).on(w));
+            Form floats = new Form.Dense(DType.F32);
+            Form sum = new Form.Sum(four, new Form.LowRank(floats, floats, 2, false));
+            assertEquals("ONNX Runtime 1.17", t.requires(Map.of(w, t.accept(w, sum))));
+        }
+    }
+
+    /** Signed or not, symmetric or not: type and bounds of the codes and zero points are what was asked for. */
+    @Test
+    void weightsOfIntegerProductsAreHeldAsAsked() throws Exception {
+        Path in = SUBJECTS.getFirst().model(8, 17, DType.F32, TestModel.random(7, 4000)).write(folder, "in.onnx");
+        for (String weights : List.of("auto", "u8", "s8", "s7")) {
+            for (String symmetric : List.of("true", "false")) {
+                Recipe recipe = Recipe.named("int8-dynamic").set("weights", weights).set("linear.symmetric", symmetric)
+                        .set("min-size", "0");
+                Path out = folder.resolve("out.onnx");
+                try (Compressor c = Compressor.open(in, Compressor.Options.DEFAULT.overwrite(true))) {
+                    Plan plan = c.plan(recipe);
+                    c.compress(plan, out);
+                    String remarks = plan.remarks().toString();
+                    assertEquals(weights.startsWith("s"), remarks.contains(weights + " weights"), remarks);
+                    assertEquals(weights.equals("s8"), remarks.contains("on processors with VNNI alone"), remarks);
+                }
+                boolean signed = weights.startsWith("s");
+                int largest = weights.equals("s7") ? 63 : 127;
+                try (OnnxModel m = OnnxModel.open(out, false)) {
+                    for (TensorInfo t : m.parsed().graph.initializers) {
+                        if (t.name.equals("w.quantized") || t.name.equals("w.zero")) {
+                            assertEquals(signed ? TensorInfo.INT8 : TensorInfo.UINT8, t.type, t.name);
+                            int lowest = 0;
+                            int highest = 0;
+                            for (byte b : m.wire().bytes(t.rawStart, (int) t.rawLength)) {
+                                int code = signed ? b : (b & 255) - 128;
+                                lowest = Math.min(lowest, code);
+                                highest = Math.max(highest, code);
+                            }
+                            assertTrue(lowest >= -largest - 1 && highest <= largest, weights + " " + t.name);
+                            if (t.name.equals("w.quantized")) {
+                                assertTrue(highest > largest / 2, weights + " uses few codes");
+                            } else if (symmetric.equals("true")) {
+                                assertEquals(1, t.elements);
+                                assertTrue(lowest == 0 && highest == 0);
+                            } else {
+                                assertEquals(50, t.elements);
+                            }
+                        }
+                    }
+                }
+                // On any processor, but for s8.
+                if (!weights.equals("s8")) {
+                    close(weights, Ort.run(in, 3, 40), Ort.run(out, 3, 40), 0.03);
                 }
             }
         }

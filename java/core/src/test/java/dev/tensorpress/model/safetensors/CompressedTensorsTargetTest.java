@@ -477,7 +477,7 @@ class CompressedTensorsTargetTest {
                 }
             }
         }
-        for (String[] r : new String[][] {{"emb.embed_tokens.weight", "no input axis"}, {"a.weight", "its 100 columns are no whole"},
+        for (String[] r : new String[][] {{"emb.embed_tokens.weight", "role embedding"}, {"a.weight", "its 100 columns are no whole"},
             {"dense.kernel", "stored [in, out]"}, {"proj_weight", "no '.weight' at its end"}, {"conv.weight", "role conv"},
             {"taken.weight", "there is a tensor 'taken.weight_scale' already"}, {"rnn.weight_ih_l0", "role recurrent"},
             {"lm_head.weight", "tied to the table of words"}, {"h.0.attn.c_attn.weight", "stored [in, out]"},
