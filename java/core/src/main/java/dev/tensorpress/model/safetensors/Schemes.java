@@ -13,8 +13,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.regex.Pattern;
-import java.util.regex.PatternSyntaxException;
 
 /**
  * What {@code quantization_config} of a folder of compressed-tensors says: by which scheme which modules are stored. What is
@@ -27,15 +25,18 @@ final class Schemes {
     static final String PLAIN = "int-quantized";
     private static final String LINEAR = "Linear";
     private static final String PATTERN = "re:";
-    /** Steps of a match: patterns can take longer than anyone waits. */
-    private static final int MOST_STEPS = 1 << 20;
+    /** Characters of all patterns together, and what matching them takes for each character of a name: more is no use of them. */
+    private static final int MOST_CHARACTERS = 1 << 14;
+    private static final int MOST_STATES = 1 << 12;
 
     private final Path path;
     private final Map<String, Scheme> byName = new HashMap<>();
-    private final Map<Pattern, Scheme> byPattern = new LinkedHashMap<>();
+    private final Map<NamePattern, Scheme> byPattern = new LinkedHashMap<>();
     private Scheme linear;
     private final Set<String> ignored = new HashSet<>();
-    private final List<Pattern> ignoredPatterns = new ArrayList<>();
+    private final List<NamePattern> ignoredPatterns = new ArrayList<>();
+    private int characters;
+    private int states;
 
     /** What shares a scale. */
     enum Strategy { TENSOR, CHANNEL, GROUP }
@@ -83,8 +84,8 @@ final class Schemes {
             return null;
         }
         Scheme s = byName.get(module);
-        for (Map.Entry<Pattern, Scheme> e : byPattern.entrySet()) {
-            if (s == null && fits(e.getKey(), module)) {
+        for (Map.Entry<NamePattern, Scheme> e : byPattern.entrySet()) {
+            if (s == null && e.getKey().matches(module)) {
                 s = e.getValue();
             }
         }
@@ -99,43 +100,10 @@ final class Schemes {
     /** True if a module is stored as if nothing were said of it. */
     boolean ignored(String module) {
         boolean found = ignored.contains(module);
-        for (Pattern p : ignoredPatterns) {
-            found = found || fits(p, module);
+        for (NamePattern p : ignoredPatterns) {
+            found = found || p.matches(module);
         }
         return found;
-    }
-
-    /** Anchored at the start alone, as Python's {@code re.match}. */
-    private boolean fits(Pattern pattern, String module) {
-        int[] steps = new int[1];
-        CharSequence counted = new CharSequence() {
-            @Override
-            public int length() {
-                return module.length();
-            }
-
-            @Override
-            public char charAt(int index) {
-                if (++steps[0] > MOST_STEPS) {
-                    throw tooMuch(pattern);
-                }
-                return module.charAt(index);
-            }
-
-            @Override
-            public CharSequence subSequence(int start, int end) {
-                return module.substring(start, end);
-            }
-        };
-        try {
-            return pattern.matcher(counted).lookingAt();
-        } catch (StackOverflowError e) {
-            throw tooMuch(pattern); // the matcher goes as deep as the name is long
-        }
-    }
-
-    private UnsupportedRequestException tooMuch(Pattern pattern) {
-        return new UnsupportedRequestException(path + ": the pattern '" + PATTERN + pattern + "' takes too long to match");
     }
 
     // Reading
@@ -295,13 +263,19 @@ final class Schemes {
         return s;
     }
 
-    private Pattern pattern(String target, long at) {
+    private NamePattern pattern(String target, long at) {
+        characters = Math.min(MOST_CHARACTERS + 1, characters + target.length());
+        if (characters > MOST_CHARACTERS) {
+            throw unsupported("patterns of more than " + MOST_CHARACTERS + " characters", null);
+        }
         try {
-            return Pattern.compile(target.substring(PATTERN.length()));
-        } catch (PatternSyntaxException e) {
-            throw bad(at, "'" + target + "' is no pattern: " + e.getDescription());
-        } catch (StackOverflowError e) {
-            throw bad(at, "a pattern of " + target.length() + " characters is too deep");
+            NamePattern p = new NamePattern(target.substring(PATTERN.length()), MOST_STATES - states);
+            states += p.size();
+            return p;
+        } catch (IllegalArgumentException e) {
+            throw bad(at, "'" + target + "' is no pattern: " + e.getMessage());
+        } catch (UnsupportedOperationException e) {
+            throw unsupported("the pattern '" + target + "', which " + e.getMessage(), "modules by their names");
         }
     }
 

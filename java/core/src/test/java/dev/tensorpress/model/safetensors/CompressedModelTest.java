@@ -128,6 +128,8 @@ class CompressedModelTest {
             {"\"ignore\":[\"lm_head\"]", "\"ignore\":null"},
             {"\"Linear\"", "\"re:.*\""}, {"\"Linear\"", "\"m.a\",\"b\""},
             {"\"Linear\"", "\"re:b$\",\"re:m\\\\.[a-z]+\",\"Linear\""},
+            {"\"ignore\":[", "\"ignore\":[\"re:" + "(a*)*".repeat(9) + ".*".repeat(24) + "!\","},
+            {"\"ignore\":[", "\"ignore\":[\"re:(?:(?:){2000000000}){2000000000}x\",\"re:^(?!m\\\\.|b)\","},
             {"{\"targets\"", "{\"format\":\"pack-quantized\",\"targets\""},
         }) {
             try (CompressedModel m = CompressedModel.open(change(small(), same[0], same[1])); Workers one = new Workers(1)) {
@@ -172,7 +174,13 @@ class CompressedModelTest {
             {"\"input_activations\":null", "\"input_activations\":{\"dynamic\":false}", "activations"},
             {"\"output_activations\":null", "\"output_activations\":{}", "activations"},
             {"\"quantization_status\":\"compressed\"", "\"quantization_status\":\"frozen\"", "'frozen'"},
-            {"\"ignore\":[", "\"ignore\":[\"re:" + "(a*)*".repeat(9) + ".*".repeat(24) + "!\",", "takes too long"},
+            {"\"Linear\"", "\"re:" + "(".repeat(100_000) + "\"", "more than 16384 characters"},
+            {"\"Linear\"", "\"re:" + "(".repeat(1000) + "\"", "more than 100 groups"},
+            {"\"ignore\":[", "\"ignore\":[\"re:a(?=b)\",", "the pattern 're:a(?=b)', which looks ahead"},
+            {"\"ignore\":[", "\"ignore\":[\"re:(a)\\\\1\",", "linear time"},
+            {"\"ignore\":[", "\"ignore\":[\"re:a{9999}\",", "too large"},
+            {"\"ignore\":[", "\"ignore\":[" + "\"re:" + "a?".repeat(1500) + "\"," + "\"re:" + "b?".repeat(1500) + "\",", "too large"},
+            {"\"ignore\":[", "\"ignore\":[" + "\"re:" + "a{0}".repeat(5000) + "\",", "more than 16384 characters"},
             {"\"quantization_config\"", "\"quantisation\"", "tells of none"},
             {"\"quantization_config\": {", "\"quantization_config\": null,\"x\": {", "tells of none"},
         }) {
@@ -198,7 +206,7 @@ class CompressedModelTest {
             {"\"targets\":[\"Linear\"]", "\"targets\":7", "an array"},
             {"\"targets\":[\"Linear\"]", "\"targets\":[7]", "a string"},
             {"\"Linear\"", "\"Embedding\",\"b\"", "belongs to a module that no group"},
-            {"\"Linear\"", "\"re:(\"", "no pattern"}, {"\"Linear\"", "\"re:" + "(".repeat(100_000) + "\"", "'re:"},
+            {"\"Linear\"", "\"re:(\"", "no pattern"},
             {"\"ignore\":[", "\"ignore\":" + "[".repeat(100_000), "is not JSON"}, {"\"llama\"", "[".repeat(100_000), "is not JSON"},
             {"\"num_bits\":4", "\"num_bits\":\"4\"", "whole number"}, {"\"num_bits\":4", "\"num_bits\":1e99", "whole number"},
             {"\"num_bits\":4", "\"num_bits\":4,\"num_bits\":4", "twice"},
