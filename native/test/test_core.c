@@ -11,9 +11,10 @@ static guarded in_memory, out_memory;
 static void check_names(void) {
     const char *names[] = {"TP_OK",        "TP_ERR_ARGUMENT",  "TP_ERR_TYPE",  "TP_ERR_SHAPE",
                            "TP_ERR_RANGE", "TP_ERR_NONFINITE", "TP_ERR_SCALE", "TP_ERR_ISA",
-                           "TP_ERR_FORMAT", "TP_ERR_LAYOUT", "TP_ERR_INDEFINITE", "TP_ERR_CONVERGENCE"};
-    for (int i = 0; i < 12; i++) CHECK(strcmp(tp_status_name(i), names[i]) == 0, "status %d", i);
-    CHECK(strcmp(tp_status_name(12), "TP_ERR_UNKNOWN") == 0 && strcmp(tp_status_name(-1), "TP_ERR_UNKNOWN") == 0,
+                           "TP_ERR_FORMAT", "TP_ERR_LAYOUT", "TP_ERR_INDEFINITE", "TP_ERR_CONVERGENCE",
+                           "TP_ERR_MAGNITUDE"};
+    for (int i = 0; i < 13; i++) CHECK(strcmp(tp_status_name(i), names[i]) == 0, "status %d", i);
+    CHECK(strcmp(tp_status_name(13), "TP_ERR_UNKNOWN") == 0 && strcmp(tp_status_name(-1), "TP_ERR_UNKNOWN") == 0,
           "unknown status");
     CHECK(strcmp(tp_tier_name(TP_TIER_AVX2), "avx2") == 0 && strcmp(tp_tier_name(3), "unknown") == 0, "tier names");
     CHECK(tp_tier_by_name("avx512") == TP_TIER_AVX512 && tp_tier_by_name("avx") < 0 && tp_tier_by_name("") < 0,
@@ -45,6 +46,7 @@ static void check_stream_narrow(void) {
     CHECK(tp_stream_narrow(NULL, 1, &y) == TP_ERR_ARGUMENT, "null input");
     CHECK(tp_stream_narrow(&x, 1, NULL) == TP_ERR_ARGUMENT, "null output");
     CHECK(tp_stream_narrow(&x, -1, &y) == TP_ERR_SHAPE, "negative size");
+    CHECK(tp_stream_narrow(&x, INT64_C(1) << 62, &y) == TP_ERR_SHAPE, "a size in bytes that overflows");
     CHECK(tp_stream_narrow(NULL, 0, NULL) == TP_OK, "nothing");
 }
 

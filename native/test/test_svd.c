@@ -51,6 +51,10 @@ static double product_error(int64_t m, int64_t n, int64_t k, const double *x, co
     return most;
 }
 
+/* Norms that matrices may have: powers of two, so that what a test compares scales exactly. */
+static const double magnitudes[] = {1, 0x1p-996, 0x1p996, 0x1p-560, 0x1p531, 0x1p-53, 0x1p53};
+enum { MAGNITUDES = sizeof magnitudes / sizeof *magnitudes };
+
 static const char *tier_name(void) {
     tp_tier tier;
     return tp_active_tier(&tier) ? "?" : tp_tier_name(tier);
@@ -233,7 +237,7 @@ static void check_copy_rows(void) {
             for (int64_t i = 0; i < s.rows; i++) {
                 for (int64_t j = 0; j < s.cols; j++) {
                     const int64_t from = ordered ? order[i] : i;
-                    const double want = (scaled ? factors[from] * s.factor : s.factor) * value(s.in_type, in, from * s.in_stride + j);
+                    const double want = value(s.in_type, in, from * s.in_stride + j) * (scaled ? factors[from] : 1) * s.factor;
                     const double got = value(s.out_type, out, s.transposed ? j * s.out_stride + i : i * s.out_stride + j);
                     CHECK(got == (s.out_type == TP_F64 ? want : (float)want), "%s: element %lld %lld", tier_name(), (long long)i, (long long)j);
                 }
@@ -243,6 +247,10 @@ static void check_copy_rows(void) {
     double x[4] = {0};
     const int64_t bad = 1;
     tp_copying s = {1, 1, 1, 1, TP_F64, TP_F64, 0, 1};
+    const double small = 1e-300, large = 1e200;
+    s.factor = large;
+    x[0] = small;
+    CHECK(tp_copy_rows(&s, 0, 1, NULL, &large, x, x + 1) == TP_OK && x[1] == small * large * large, "factor by factor");
     CHECK(tp_copy_rows(&s, 0, 1, &bad, NULL, x, x + 1) == TP_ERR_RANGE, "order");
     CHECK(tp_copy_rows(NULL, 0, 1, NULL, NULL, x, x + 1) == TP_ERR_ARGUMENT, "null");
     s.transposed = 2;
@@ -447,6 +455,8 @@ static void check_reflect_panel(void) {
         const int64_t rows = 1 + random_below(40), cols = 1 + random_below(70), stride = cols + random_below(3);
         const int64_t least = rows < cols ? rows : cols, width = 1 + random_below(12);
         double *a0 = matrix(&in_memory, rows, cols, stride);
+        const double unit = magnitudes[n % MAGNITUDES];
+        for (int64_t i = 0; i < (rows - 1) * stride + cols; i++) a0[i] *= unit;
         if (n % 4 == 1) memset(a0 + rows / 2 * stride, 0, (size_t)cols * 8); /* a zero row */
         if (n % 4 == 2) memcpy(a0 + (rows - 1) * stride, a0, (size_t)cols * 8);
         for (int tier = 0; tier < test_tiers; tier++) {
@@ -474,7 +484,7 @@ static void check_reflect_panel(void) {
                     if (j > i && i < least) CHECK(a[i * stride + j] == 0, "%s: L is not lower", tier_name());
                     long double sum = -a0[i * stride + j];
                     for (int64_t k = 0; k < cols; k++) sum += (long double)a[i * stride + k] * q[j * cols + k];
-                    CHECK(fabsl(sum) < 1e-14 * (double)cols, "%s: L Q^T off by %Lg", tier_name(), sum);
+                    CHECK(fabsl(sum) < 1e-14 * (double)cols * unit, "%s: L Q^T off by %Lg", tier_name(), sum);
                 }
             }
             free(q);
@@ -516,11 +526,12 @@ static void check_reflect_factor(void) {
 /* ---- symmetric eigenproblem ---- */
 
 static void check_tridiagonal_panel(void) {
-    for (int64_t n = 2; n < 70; n += 1 + n / 8) {
+    for (int64_t n = 2, at = 0; n < 70; n += at++ % 2 ? 1 + n / 8 : 0) {
+        const double unit = at % 2 ? 1 : magnitudes[at / 2 % MAGNITUDES];
         double *x = allocate(n * n), *a = allocate(n * n), *q = allocate(n * n), *vw = allocate(128 * n), *wv = allocate(128 * n);
         double *d = allocate(n), *e = allocate(n), *tau = allocate(n), *rows = NULL, *scratch = allocate(2 * n);
         for (int64_t i = 0; i < n; i++)
-            for (int64_t j = 0; j <= i; j++) x[i * n + j] = x[j * n + i] = n % 3 == 0 && i != j && j != 1 ? 0 : normal();
+            for (int64_t j = 0; j <= i; j++) x[i * n + j] = x[j * n + i] = n % 3 == 0 && i != j && j != 1 ? 0 : unit * normal();
         for (int tier = 0; tier < test_tiers; tier++) {
             test_use_tier(tier);
             for (int64_t i = 0; i < n * n; i++) a[i] = i % n <= i / n ? x[i] : NAN; /* the upper triangle is not read */
@@ -542,7 +553,7 @@ static void check_tridiagonal_panel(void) {
                     for (int64_t k = 0; k < n; k++)
                         for (int64_t l = 0; l < n; l++) sum += (long double)rows[i * n + k] * x[k * n + l] * rows[j * n + l];
                     const double want = i == j ? d[i] : i == j + 1 ? e[j] : j == i + 1 ? e[i] : 0;
-                    CHECK(fabs((double)sum - want) < 2e-14 * (double)n, "%s: T[%lld, %lld]", tier_name(), (long long)i, (long long)j);
+                    CHECK(fabs((double)sum - want) < 2e-14 * (double)n * unit, "%s: T[%lld, %lld]", tier_name(), (long long)i, (long long)j);
                 }
             }
             free(rows);
@@ -575,7 +586,7 @@ static void check_eigenpairs(const char *what, int64_t n, const double *d0, cons
 
 /* Matrices that are hard in one way or another. */
 enum { TRIDIAGONALS = 8 };
-static void tridiagonal(int kind, int64_t n, double *d, double *e) {
+static void tridiagonal(int kind, int64_t n, double unit, double *d, double *e) {
     for (int64_t i = 0; i < n; i++) {
         d[i] = normal();
         e[i] = normal();
@@ -585,18 +596,21 @@ static void tridiagonal(int kind, int64_t n, double *d, double *e) {
         case 3: d[i] = 1, e[i] = 0; break;
         case 4: d[i] = 0, e[i] = i % 3 ? 1e-9 : 1; break;
         case 5: d[i] = pow(10, -12.0 * (double)i / (double)n), e[i] = 0.1 * d[i]; break;
-        case 6: d[i] *= 1e100, e[i] *= 1e100; break;
+        case 6: if (i % 3) d[i] *= 1e-200, e[i] *= 1e-200; break;
         case 7: d[i] = i % 7 == 0, e[i] = 1e-17 * (double)(i % 5); break;
         default: break;
         }
+        d[i] *= unit;
+        e[i] *= unit;
     }
 }
 
 static void check_tridiagonal_ql(void) {
-    for (int n = 0; n < 40; n++) {
+    for (int n = 0; n < TRIDIAGONALS * MAGNITUDES; n++) {
         const int64_t size = 1 + random_below(50);
+        const double unit = magnitudes[n / TRIDIAGONALS];
         double d0[64], e0[64], d[64], e[64];
-        tridiagonal(n % TRIDIAGONALS, size, d0, e0);
+        tridiagonal(n % TRIDIAGONALS, size, unit, d0, e0);
         for (int tier = 0; tier < test_tiers; tier++) {
             test_use_tier(tier);
             double *z = identity(size);
@@ -605,7 +619,7 @@ static void check_tridiagonal_ql(void) {
             CHECK(tp_tridiagonal_ql(size, d, e, size, size, z) == TP_OK, "status");
             check_eigenpairs("ql", size, d0, e0, d, z);
             for (int64_t i = 0; n % TRIDIAGONALS == 1 && i < size; i++)
-                CHECK(fabs(d[i] - (2 - 2 * cos((double)(i + 1) * 3.14159265358979323846 / (double)(size + 1)))) < 1e-14, "known eigenvalue");
+                CHECK(fabs(d[i] - (2 - 2 * cos((double)(i + 1) * 3.14159265358979323846 / (double)(size + 1))) * unit) < 1e-14 * unit, "known eigenvalue");
             free(z);
         }
     }
@@ -615,10 +629,11 @@ static void check_tridiagonal_ql(void) {
 }
 
 static void check_tridiagonal_conquer(void) {
-    for (int n = 0; n < 4 * TRIDIAGONALS; n++) {
+    for (int n = 0; n < (MAGNITUDES + 1) * TRIDIAGONALS; n++) {
         const int64_t size = n < TRIDIAGONALS ? 1 + random_below(40) : 30 + random_below(170), stride = size + random_below(4);
+        const double unit = magnitudes[n / TRIDIAGONALS % MAGNITUDES];
         double d0[200], e0[200], d[200], e[200];
-        tridiagonal(n % TRIDIAGONALS, size, d0, e0);
+        tridiagonal(n % TRIDIAGONALS, size, unit, d0, e0);
         for (int tier = 0; tier < test_tiers; tier++) {
             test_use_tier(tier);
             int64_t bytes = -1;
@@ -636,7 +651,7 @@ static void check_tridiagonal_conquer(void) {
             }
             check_eigenpairs("conquer", size, d0, e0, d, rows);
             for (int64_t i = 0; n % TRIDIAGONALS == 1 && i < size; i++)
-                CHECK(fabs(d[i] - (2 - 2 * cos((double)(i + 1) * 3.14159265358979323846 / (double)(size + 1)))) < 1e-14, "known eigenvalue");
+                CHECK(fabs(d[i] - (2 - 2 * cos((double)(i + 1) * 3.14159265358979323846 / (double)(size + 1))) * unit) < 1e-14 * unit, "known eigenvalue");
             free(rows);
         }
     }
@@ -796,8 +811,10 @@ static void check_merge_deflate(void) {
     check_deflation();
     for (int n = 0; n < 48; n++) {
         const int64_t size = 2 + random_below(n < 40 ? 40 : 180);
+        /* Merges refuse what is far from 1; conquer scales before. */
+        const double unit = n % 3 ? 1 : n % 2 ? 0x1p-300 : 0x1p300;
         double d0[256], e0[256], d[256], e[256];
-        tridiagonal(n % TRIDIAGONALS, size, d0, e0);
+        tridiagonal(n % TRIDIAGONALS == 6 ? 0 : n % TRIDIAGONALS, size, unit, d0, e0);
         for (int tier = 0; tier < test_tiers; tier++) {
             test_use_tier(tier);
             double *q = allocate(size * size);
@@ -812,6 +829,12 @@ static void check_merge_deflate(void) {
     double d[1] = {0};
     CHECK(tp_merge_deflate(1, 2, 1, d, d, 1, d, d, d, &count, &count, &count, &count, &first, &second) == TP_ERR_RANGE, "split");
     CHECK(tp_merge_deflate(1, 0, 0, d, d, 1, d, d, d, &count, &count, &count, &count, &first, &second) == TP_ERR_ARGUMENT, "rho");
+    for (int i = 0; i < 2; i++) {
+        int64_t order[2], slots[2], scratch[4];
+        double far[2] = {0, i ? 1e150 : 0}, z[2] = {0.6, 0.8}, q[4] = {1, 0, 0, 1}, kept_d[2], kept_z[2];
+        CHECK(tp_merge_deflate(2, 1, 1e-150, far, z, 2, q, kept_d, kept_z, order, slots, scratch, &count, &first, &second) ==
+                  TP_ERR_MAGNITUDE, "magnitude");
+    }
 }
 
 /* Roots of a case that can be solved by hand: two poles at 0 and 1 with equal weights. */
@@ -959,8 +982,9 @@ static void check_gram_blocks(void) {
 }
 
 static void check_jacobi_pairs(void) {
-    for (int n = 0; n < 24; n++) {
-        tp_jacobi s = {.n = 1 + random_below(n < 20 ? 30 : 150), .block = 1 + random_below(n < 20 ? 12 : 64), .tolerance = 1e-14, .negligible = 1e-300};
+    for (int n = 0; n < 24 + MAGNITUDES; n++) {
+        const double unit = n < 24 ? 1 : magnitudes[n - 24];
+        tp_jacobi s = {.n = 1 + random_below(n < 20 ? 30 : 150), .block = 1 + random_below(n < 20 ? 12 : 64), .tolerance = 1e-14, .negligible = unit == 1 ? 1e-300 : 0};
         s.w_cols = s.n + random_below(60);
         s.w_stride = s.w_cols + random_below(3);
         s.z_cols = s.z_stride = s.n;
@@ -968,7 +992,7 @@ static void check_jacobi_pairs(void) {
         double *w0 = matrix(&in_memory, s.n, s.w_cols, s.w_stride);
         /* Graded rows, and a zero one. */
         for (int64_t i = 0; i < s.n; i++)
-            for (int64_t j = 0; j < s.w_cols; j++) w0[i * s.w_stride + j] *= n % 3 == 0 ? pow(10, -12.0 * (double)i / (double)s.n) : 1;
+            for (int64_t j = 0; j < s.w_cols; j++) w0[i * s.w_stride + j] *= (n % 3 == 0 ? pow(10, -12.0 * (double)i / (double)s.n) : 1) * unit;
         if (n % 4 == 1)
             for (int64_t j = 0; j < s.w_cols; j++) w0[s.n / 2 * s.w_stride + j] = 0;
         for (int tier = 0; tier < test_tiers; tier++) {
@@ -1005,7 +1029,7 @@ static void check_jacobi_pairs(void) {
                 for (int64_t k = 0; k < s.w_cols; k++) {
                     long double sum = -w[i * s.w_stride + k];
                     for (int64_t j = 0; j < s.n; j++) sum += (long double)z[i * s.n + j] * w0[j * s.w_stride + k];
-                    CHECK(fabsl(sum) < 1e-13 * (double)(s.n + 10), "%s: W and Z differ by %Lg", tier_name(), sum);
+                    CHECK(fabsl(sum) < 1e-13 * (double)(s.n + 10) * unit, "%s: W and Z differ by %Lg", tier_name(), sum);
                 }
             }
             free(z);

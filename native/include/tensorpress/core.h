@@ -46,7 +46,8 @@ enum {
     TP_ERR_FORMAT = 8,      /* offsets, indices or masks of a sparse matrix contradict each other or its shape */
     TP_ERR_LAYOUT = 9,      /* the matrix does not fit the sparse layout: a gap too wide, a group too full */
     TP_ERR_INDEFINITE = 10, /* a symmetric matrix is not positive definite to working precision */
-    TP_ERR_CONVERGENCE = 11 /* an iteration did not end within its limit */
+    TP_ERR_CONVERGENCE = 11, /* an iteration did not end within its limit */
+    TP_ERR_MAGNITUDE = 12   /* the numbers are too large or too small for this function's arithmetic: scale them before */
 };
 
 /* Element types. The values are pinned. */
@@ -103,7 +104,7 @@ TP_API const char *tp_tier_name(tp_tier tier);
 /*
  * Reads n floats and writes n bytes, doing nothing else but what moves them (the low byte of each float's bits);
  * non-temporal stores where the tier has them. It is the yardstick for kernels that turn 4 bytes into 1: no such
- * kernel can be faster on this machine.
+ * kernel can be faster on this machine. TP_ERR_SHAPE if n is negative, or so large that 4 n overflows.
  */
 TP_API tp_status tp_stream_narrow(const float *in, int64_t n, uint8_t *out);
 

@@ -63,7 +63,7 @@ typedef struct tp_copying {
 } tp_copying;
 
 /* Rows [begin, end) of the result (its columns if transposed): the i-th is row order[i] of `in` (null: row i), multiplied by
-   factors[order[i]] (null: 1) and `factor`. That is rounded in f64, factor by factor, then to the type of out. `in` may start
+   factors[order[i]] (null: 1) and then by `factor`. Each product is rounded in f64, the last one to the type of out. `in` may start
    at any byte, as may those of tp_row_norms and tp_multiply. */
 TP_API tp_status tp_copy_rows(const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order,
                               const double *factors, const void *in, void *out);
@@ -113,7 +113,7 @@ TP_API tp_status tp_triangular_solve(int64_t n, int64_t l_stride, const double *
  * applied to these rows. Afterwards these rows hold L (zeros right of the diagonal, sign of the diagonal as it comes); V
  * [count, cols] holds the v's, zeros before column first + i, then 1; T is [count, count] without gaps, zeros below its
  * diagonal. The rows after the panel are not touched. first + count <= min(rows, cols) (else TP_ERR_RANGE), count <= 64.
- * A zero row gives tau = 0. Row norms outside 1e-140 .. 1e140 are not handled: scale before.
+ * A zero row gives tau = 0. Rows may have any norm from 1e-290 to 1e300.
  */
 TP_API tp_status tp_reflect_panel(int64_t rows, int64_t cols, int64_t a_stride, int64_t first, int64_t count, double *a,
                                   int64_t v_stride, double *v, double *t);
@@ -130,7 +130,7 @@ TP_API tp_status tp_reflect_factor(int64_t count, int64_t n, int64_t v_stride, c
  * (last - count)-square of A is not updated: the caller subtracts [V; W]^T [W; V], both [2 * count, last - count], which the
  * kernel leaves in vw and wv: rows of v are v_i in order of elimination. count <= 64, count < last; and last - count may be
  * 1, then T's first diagonal element, A[0, 0], still needs that update. Reads half of A once per row: the speed is that of
- * memory.
+ * memory. The norm of A may be anything from 1e-290 to 1e300: Q is orthogonal and T exact to a modest multiple of n u times the norm.
  *
  *   d, e   [n]: diagonal of T; e[i] couples i and i + 1. d[last - count ..] and e[last - count - 1 ..] are written
  *   q      [n, q_stride]: row i becomes v_i, zeros from column i on; tau[i] its factor
@@ -144,7 +144,7 @@ TP_API tp_status tp_tridiagonal_panel(int64_t n, int64_t a_stride, int64_t last,
  * Eigenvalues d, ascending, and eigenvectors of the symmetric tridiagonal matrix with diagonal d [n] and off-diagonal e [n]
  * (e[n-1] is not used; e is destroyed), by implicit QL. Rows of Z [n, cols] are rotated along and sorted: with Z = I, row i
  * becomes the i-th eigenvector. TP_ERR_CONVERGENCE after 50 iterations for one eigenvalue. Absolute errors are a modest
- * multiple of u times the norm.
+ * multiple of u times the norm, which may be anything that f64 holds: the matrix is scaled by a power of two first.
  */
 TP_API tp_status tp_tridiagonal_ql(int64_t n, double *d, double *e, int64_t cols, int64_t z_stride, double *z);
 
@@ -153,16 +153,17 @@ TP_API tp_status tp_tridiagonal_scratch(int64_t n, int64_t *bytes);
 
 /*
  * The same by divide and conquer, which is faster from some 50 rows on: halves down to 32 rows, there tp_tridiagonal_ql,
- * and merges as below. Z [n, n] is written: row i is the i-th eigenvector. e is destroyed. Failures are those of its parts.
+ * and merges as below. Z [n, n] is written: row i is the i-th eigenvector. e is destroyed. Scaled as there, so that the norm may be
+ * anything. Failures are those of its parts.
  */
 TP_API tp_status tp_tridiagonal_conquer(int64_t n, double *d, double *e, int64_t z_stride, double *z, void *scratch);
 
 /*
- * One merge of divide and conquer, for matrices that several threads share: the eigenpairs of diag(d) + rho z z^T, rho > 0, |z| = 1, where d and the rows of Q [n, n]
- * are the eigenpairs of two halves, 0 .. split - 1 and split .. n - 1, d ascending within each, Q block diagonal. In this
- * order, arrays having n elements unless said:
+ * One merge of divide and conquer, for matrices that several threads share: the eigenpairs of diag(d) + rho z z^T, rho > 0,
+ * |z| = 1, where d and the rows of Q [n, n] are the eigenpairs of two halves, 0 .. split - 1 and split .. n - 1, d ascending
+ * within each, Q block diagonal. In this order, arrays having n elements unless said:
  *
- *   deflate   sorts out the eigenpairs that the coupling leaves alone within 8 u max(|d|, |z|), and rotates rows of Q where
+ *   deflate   sorts out the eigenpairs that the coupling leaves alone within 8 u max(|d|, rho), and rotates rows of Q where
  *             two eigenvalues nearly coincide. d, z and Q are modified. *count pairs remain: their d and z, ascending in d,
  *             are kept_d and kept_z [0 .. *count); row order[i] of Q belongs to the i-th. Each has a slot: rows of Q that are zero
  *             right of `split` have slots below *first, those that are zero left of it have slots from *second on, and
@@ -174,6 +175,7 @@ TP_API tp_status tp_tridiagonal_conquer(int64_t n, double *d, double *e, int64_t
  *   vectors   for i in [begin, end): row i of s [count, count], of norm 1: the i-th eigenvector in terms of the kept rows of Q,
  *             column by slot.
  *
+ * max(|d|, rho) must be from 2^-460 to 2^460 (some 1e-138 to 1e138), else deflate says TP_ERR_MAGNITUDE: scale before.
  * d, z are kept_d, kept_z in the last three, and n is count. TP_ERR_CONVERGENCE: a root took more than 200 steps (each
  * at least a bisection every other time), so only for input that is not finite or not as said.
  */
@@ -212,7 +214,8 @@ TP_API tp_status tp_jacobi_scratch(const tp_jacobi *spec, int64_t *bytes);
  * For each of the pairs [begin, end) of blocks (pairs[2 i] < pairs[2 i + 1], or equal for one block alone): their Gram matrix,
  * the rotation that makes it diagonal (cyclic two-sided Jacobi with de Rijk's ordering: the larger norm comes first), and the
  * product of that rotation with the rows of W and Z. Blocks of the pairs of concurrent calls must be disjoint. *rotated
- * counts the pairs that were not orthogonal already.
+ * counts the pairs that were not orthogonal already. Rows may have any norm below 1e300; those whose norm is below 2^-380 (4e-115)
+ * of the largest row of their pair may count as negligible.
  */
 TP_API tp_status tp_jacobi_pairs(const tp_jacobi *spec, const int32_t *pairs, int64_t begin, int64_t end, double *w,
                                  double *z, void *scratch, int64_t *rotated);

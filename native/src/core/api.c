@@ -21,6 +21,7 @@ const char *tp_status_name(tp_status status) {
     case TP_ERR_LAYOUT: return "TP_ERR_LAYOUT";
     case TP_ERR_INDEFINITE: return "TP_ERR_INDEFINITE";
     case TP_ERR_CONVERGENCE: return "TP_ERR_CONVERGENCE";
+    case TP_ERR_MAGNITUDE: return "TP_ERR_MAGNITUDE";
     default: return "TP_ERR_UNKNOWN";
     }
 }
@@ -29,7 +30,7 @@ tp_status tp_stream_narrow(const float *in, int64_t n, uint8_t *out) {
     tp_tier tier;
     const tp_status status = tp_active_tier(&tier);
     if (status) return status;
-    if (n < 0) return TP_ERR_SHAPE;
+    if (n < 0 || n > INT64_MAX / (int64_t)sizeof *in) return TP_ERR_SHAPE;
     if (n == 0) return TP_OK;
     if (!in || !out) return TP_ERR_ARGUMENT;
     return tp_core_tables[tier].stream_narrow(in, n, out);

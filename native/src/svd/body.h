@@ -295,24 +295,25 @@ tp_status TP_VARIANT(row_peaks)(int64_t cols, int64_t stride, int64_t begin, int
 INLINE void copy_typed(const tp_copying *s, tp_dtype from, tp_dtype to, int64_t begin, int64_t end,
                        const int64_t *order, const double *factors, const void *in, void *out) {
     enum { BLOCK = 16 };
+    const double factor = s->factor;
     for (int64_t i = begin; i < end; i += BLOCK) {
         const int64_t n = min64(BLOCK, end - i);
         const void *rows[BLOCK];
-        double factor[BLOCK];
+        double own[BLOCK];
         for (int64_t k = 0; k < n; k++) {
             const int64_t row = order ? order[i + k] : i + k;
             rows[k] = element(from, in, row * s->in_stride);
-            factor[k] = factors ? factors[row] * s->factor : s->factor;
+            own[k] = factors ? factors[row] : 1;
         }
         if (!s->transposed) {
             for (int64_t k = 0; k < n; k++) {
                 void *target = (void *)element(to, out, (i + k) * s->out_stride);
-                for (int64_t c = 0; c < s->cols; c++) put(to, target, c, factor[k] * at(from, rows[k], c));
+                for (int64_t c = 0; c < s->cols; c++) put(to, target, c, at(from, rows[k], c) * own[k] * factor);
             }
         } else {
             for (int64_t c = 0; c < s->cols; c++)
                 for (int64_t k = 0; k < n; k++)
-                    put(to, out, c * s->out_stride + i + k, factor[k] * at(from, rows[k], c));
+                    put(to, out, c * s->out_stride + i + k, at(from, rows[k], c) * own[k] * factor);
         }
     }
 }
@@ -473,18 +474,31 @@ tp_status TP_VARIANT(triangular_solve)(int64_t n, int64_t l_stride, const double
 
 /* ---- Householder reflections ---- */
 
-/* The reflection that maps x to beta times its element `pivot`: x becomes v with v[pivot] = 1. Returns tau. */
+/*
+ * The reflection that maps x to beta times its element `pivot`: x becomes v with v[pivot] = 1. Returns tau. A row whose sum of
+ * squares leaves the range where f64 is accurate is scaled by a power of two first.
+ */
 static double reflection(int64_t n, int64_t pivot, double *x, double *beta) {
-    const double alpha = x[pivot];
+    double alpha = x[pivot];
     x[pivot] = 0;
-    const double rest = dot(n, x, x);
-    double tau = 0;
+    double rest = dot(n, x, x), tau = 0;
+    int64_t e = 0;
+    if (!(alpha * alpha + rest >= 0x1p-900 && alpha * alpha + rest <= 0x1p1000)) {
+        double largest = fabs(alpha);
+        for (int64_t i = 0; i < n; i++) largest = larger(largest, fabs(x[i]));
+        e = binary_exponent(largest);
+        const double down = power_of_two(-e);
+        alpha *= down;
+        scale(n, down, x);
+        rest = dot(n, x, x);
+    }
     *beta = alpha;
     if (rest > 0) {
         *beta = -copysign(sqrt(alpha * alpha + rest), alpha);
         tau = (*beta - alpha) / *beta;
         scale(n, 1 / (alpha - *beta), x);
     }
+    *beta *= power_of_two(e);
     x[pivot] = 1;
     return tau;
 }
@@ -618,7 +632,19 @@ static double length(double x, double y) {
     return most * sqrt(p * p + r * r);
 }
 
+/* Divides a tridiagonal matrix by the power of two that brings its largest element to [1, 2), and returns that power: what
+   compares with u, or squares, needs a norm of about 1. */
+static double take_magnitude(int64_t n, double *d, double *e) {
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++) largest = larger(largest, larger(fabs(d[i]), i + 1 < n ? fabs(e[i]) : 0));
+    const int64_t exponent = binary_exponent(largest);
+    scale(n, power_of_two(-exponent), d);
+    if (n > 1) scale(n - 1, power_of_two(-exponent), e);
+    return power_of_two(exponent);
+}
+
 tp_status TP_VARIANT(tridiagonal_ql)(int64_t n, double *d, double *e, int64_t cols, int64_t z_stride, double *z) {
+    const double magnitude = take_magnitude(n, d, e);
     double norm = 0;
     for (int64_t i = 0; i < n; i++)
         norm = larger(norm, larger(fabs(d[i]), i + 1 < n ? fabs(e[i]) : 0));
@@ -663,6 +689,7 @@ tp_status TP_VARIANT(tridiagonal_ql)(int64_t n, double *d, double *e, int64_t co
         d[least] = t;
         swap_rows(cols, z + i * z_stride, z + least * z_stride);
     }
+    scale(n, magnitude, d);
     return TP_OK;
 }
 
@@ -678,11 +705,13 @@ tp_status TP_VARIANT(merge_deflate)(int64_t n, int64_t split, double rho, double
                                     double *q, double *kept_d, double *kept_z, int64_t *order, int64_t *slots,
                                     int64_t *scratch, int64_t *count, int64_t *first, int64_t *second) {
     int64_t *sorted = scratch, *kind = scratch + n, kept = 0, done = n, previous = -1;
-    double largest = 0;
+    double largest = rho;
     for (int64_t i = 0; i < n; i++) {
         kind[i] = i < split ? IN_FIRST : IN_SECOND;
-        largest = larger(largest, larger(fabs(d[i]), fabs(z[i])));
+        largest = larger(largest, fabs(d[i]));
     }
+    /* Poles and their squares are divided by what is left. */
+    if (!(largest >= 0x1p-460 && largest <= 0x1p460)) return TP_ERR_MAGNITUDE;
     const double tolerance = 8 * U * largest;
     merge_order(n, split, d, sorted);
     for (int64_t k = 0; k < n; k++) {
@@ -871,11 +900,13 @@ typedef struct parts {
 static tp_status merge(int64_t n, int64_t split, double coupling, double *d, int64_t stride, double *q, const parts *p) {
     const double rho = 2 * fabs(coupling), half = sqrt(0.5);
     int64_t count = 0, first = 0, second = 0;
-    if (rho > 0) {
+    /* The norm of the whole is about 1: far less couples nothing. */
+    if (rho > 0x1p-400) {
         for (int64_t i = 0; i < n; i++)
             p->z[i] = i < split ? half * q[i * stride + split - 1] : copysign(half, coupling) * q[i * stride + split];
-        TP_VARIANT(merge_deflate)(n, split, rho, d, p->z, stride, q, p->kept_d, p->kept_z, p->order, p->slots, p->sorted,
-                                  &count, &first, &second);
+        const tp_status status = TP_VARIANT(merge_deflate)(n, split, rho, d, p->z, stride, q, p->kept_d, p->kept_z, p->order,
+                                                           p->slots, p->sorted, &count, &first, &second);
+        if (status) return status;
     } else {
         for (int64_t i = 0; i < n; i++) {
             p->order[i] = p->slots[i] = i;
@@ -938,7 +969,10 @@ tp_status TP_VARIANT(tridiagonal_conquer)(int64_t n, double *d, double *e, int64
     p.order = (int64_t *)(p.weights + n);
     p.slots = p.order + n;
     p.sorted = p.slots + n;
-    return conquer(n, d, e, z_stride, z, &p);
+    const double magnitude = take_magnitude(n, d, e);
+    const tp_status status = conquer(n, d, e, z_stride, z, &p);
+    scale(n, magnitude, d);
+    return status;
 }
 
 /* ---- one-sided Jacobi ---- */
@@ -1047,7 +1081,7 @@ INLINE bool rotation(double gp, double gq, double gpq, double tolerance, double 
 }
 
 /* Rotates K so that K G K^T has no pair above the tolerance, as far as `sweeps` go. Returns whether anything was rotated. */
-static bool diagonalize(int64_t n, const tp_jacobi *spec, int sweeps, double *g, double *k) {
+static bool diagonalize(int64_t n, double tolerance, double negligible, int sweeps, double *g, double *k) {
     for (int64_t i = 0; i < n; i++) {
         memset(k + i * PAIR, 0, (size_t)n * sizeof *k);
         k[i * PAIR + i] = 1;
@@ -1058,7 +1092,7 @@ static bool diagonalize(int64_t n, const tp_jacobi *spec, int sweeps, double *g,
         for (int64_t p = 0; p < n; p++) {
             for (int64_t r = p + 1; r < n; r++) {
                 double c, s, change, *gp = g + p * PAIR, *gr = g + r * PAIR;
-                if (!rotation(gp[p], gr[r], gp[r], spec->tolerance, spec->negligible, &c, &s, &change)) continue;
+                if (!rotation(gp[p], gr[r], gp[r], tolerance, negligible, &c, &s, &change)) continue;
                 const double new_p = gp[p] - change, new_r = gr[r] + change;
                 more = true;
                 rotate(n, c, s, gp, gr);
@@ -1103,6 +1137,18 @@ static void rotate_rows(int64_t n, int64_t cols, double *const *rows, const doub
     }
 }
 
+/* Of the largest element, as binary_exponent. */
+static int64_t exponent_of_rows(int64_t n, int64_t cols, double *const *rows) {
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < cols; j++) largest = larger(largest, fabs(rows[i][j]));
+    return binary_exponent(largest);
+}
+
+static void scale_rows(int64_t n, int64_t cols, double factor, double *const *rows) {
+    for (int64_t i = 0; i < n; i++) scale(cols, factor, rows[i]);
+}
+
 tp_status TP_VARIANT(jacobi_pairs)(const tp_jacobi *spec, const int32_t *pairs, int64_t begin, int64_t end, double *w,
                                    double *z, double *scratch, int64_t *rotated) {
     enum { SWEEPS = 3 };
@@ -1120,11 +1166,24 @@ tp_status TP_VARIANT(jacobi_pairs)(const tp_jacobi *spec, const int32_t *pairs, 
             }
         }
         gram_of_rows(n, spec->w_cols, w_rows, g);
-        if (!diagonalize(n, spec, SWEEPS, g, k)) continue;
-        ++*rotated;
-        pack(TP_F64, MR, n, n, k, PAIR, 1, packed);
-        rotate_rows(n, spec->w_cols, w_rows, packed, strip);
-        rotate_rows(n, spec->z_cols, z_rows, packed, strip);
+        double most = 0, negligible = spec->negligible;
+        for (int64_t i = 0; i < n; i++) most = larger(most, g[i * (PAIR + 1)]);
+        int64_t e = 0;
+        if (!(most >= 0x1p-200 && most <= 0x1p800)) {
+            /* Squares leave the range where f64 is accurate: the same with rows of norm about 1. */
+            e = exponent_of_rows(n, spec->w_cols, w_rows);
+            scale_rows(n, spec->w_cols, power_of_two(-e), w_rows);
+            gram_of_rows(n, spec->w_cols, w_rows, g);
+            negligible = negligible * power_of_two(-e) * power_of_two(-e);
+        }
+        const bool any = diagonalize(n, spec->tolerance, larger(negligible, 0x1p-960), SWEEPS, g, k);
+        if (any) {
+            ++*rotated;
+            pack(TP_F64, MR, n, n, k, PAIR, 1, packed);
+            rotate_rows(n, spec->w_cols, w_rows, packed, strip);
+            rotate_rows(n, spec->z_cols, z_rows, packed, strip);
+        }
+        if (e) scale_rows(n, spec->w_cols, power_of_two(e), w_rows);
     }
     return TP_OK;
 }

@@ -146,6 +146,15 @@ public class Kernels extends Kernels$shared {
     public static int TP_ERR_CONVERGENCE() {
         return TP_ERR_CONVERGENCE;
     }
+    private static final int TP_ERR_MAGNITUDE = (int)12L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_ERR_MAGNITUDE = 12
+     * }
+     */
+    public static int TP_ERR_MAGNITUDE() {
+        return TP_ERR_MAGNITUDE;
+    }
     /**
      * {@snippet lang=c :
      * typedef int32_t tp_dtype

@@ -555,7 +555,8 @@ public final class LinearAlgebra implements AutoCloseable {
                 z.setAtIndex(JAVA_DOUBLE, i, i < split ? half * get(own, i * n + split - 1)
                         : half * Math.copySign(1, rho) * get(own, i * n + split));
             }
-            if (rho == 0) {
+            // The norm of the whole is about 1: far less couples nothing.
+            if (Math.abs(rho) < 0x1p-400) {
                 counts.setAtIndex(JAVA_LONG, 0, 0);
                 for (long i = 0; i < size; i++) {
                     order.setAtIndex(JAVA_LONG, i, i);
@@ -619,6 +620,7 @@ public final class LinearAlgebra implements AutoCloseable {
         buffer("merge delta", n * n);
         buffer("merge s", n * n);
         buffer("merge rows", n * n);
+        int exponent = takeExponent(n, d, e);
         long[][] levels = levels(n);
         // Tear the matrix at every boundary there will be.
         long[] finest = levels[levels.length - 1];
@@ -649,7 +651,25 @@ public final class LinearAlgebra implements AutoCloseable {
         if (levels.length == 1) {
             reverse(n, d, q);
         }
-        MemorySegment.copy(d, 0, values, 0, n * 8);
+        for (long i = 0; i < n; i++) {
+            values.setAtIndex(JAVA_DOUBLE, i, Math.scalb(get(d, i), exponent));
+        }
+    }
+
+    /** Scales a tridiagonal matrix by a power of two to a norm of about 1, which merges need. Returns the exponent it had. */
+    private static int takeExponent(long n, MemorySegment d, MemorySegment e) {
+        double largest = 0;
+        for (long i = 0; i < n; i++) {
+            largest = Math.max(largest, Math.max(Math.abs(get(d, i)), i + 1 < n ? Math.abs(get(e, i)) : 0));
+        }
+        int exponent = largest == 0 ? 0 : Math.getExponent(largest);
+        for (long i = 0; i < n; i++) {
+            d.setAtIndex(JAVA_DOUBLE, i, Math.scalb(get(d, i), -exponent));
+            if (i + 1 < n) {
+                e.setAtIndex(JAVA_DOUBLE, i, Math.scalb(get(e, i), -exponent));
+            }
+        }
+        return exponent;
     }
 
     /** Boundaries of the parts, level by level, each level halving those of the one before, down to {@link #PART}. */

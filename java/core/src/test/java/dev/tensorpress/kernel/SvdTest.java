@@ -20,6 +20,8 @@ import java.util.function.DoubleUnaryOperator;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Decompositions against their definition, in plain Java and f64, and singular values against spectra that are known. */
 class SvdTest {
@@ -738,6 +740,54 @@ class SvdTest {
             limited.limitSweeps(0);
             Case c = new Case(DType.F64, graded(100, 90, false, new Random(SEED)));
             assertEquals(KernelException.CONVERGENCE, assertThrows(KernelException.class, () -> c.full(limited)).status());
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(ints = {-996, -560, -53, 0, 53, 531, 990})
+    void symmetricMatricesOfAnyMagnitude(int exponent) {
+        double unit = Math.scalb(1.0, exponent);
+        Random r = new Random(SEED);
+        try (LinearAlgebra la = new LinearAlgebra(three); Arena arena = Arena.ofShared()) {
+            // 600 rows are cut into parts, which are merged in Java. The second matrix has known eigenvalues.
+            for (int n : new int[] {2, 64, 100, 600}) {
+                for (boolean known : new boolean[] {false, true}) {
+                    double[][] a = known ? new double[n][n] : gaussian(n, n, r);
+                    MemorySegment m = arena.allocate(8L * n * n);
+                    MemorySegment again = arena.allocate(8L * n * n);
+                    for (int i = 0; i < n; i++) {
+                        for (int j = 0; j <= i; j++) {
+                            a[i][j] = a[j][i] = known ? i == j ? 2 : i - j == 1 ? -1 : 0 : a[i][j];
+                            m.setAtIndex(JAVA_DOUBLE, (long) i * n + j, unit * a[i][j]);
+                        }
+                    }
+                    again.copyFrom(m);
+                    MemorySegment values = arena.allocate(8L * n);
+                    MemorySegment alone = arena.allocate(8L * n);
+                    MemorySegment z = arena.allocate(8L * n * n);
+                    la.symmetricEigen(n, m, values, z);
+                    la.symmetricEigenvalues(n, again, alone);
+                    double norm = Math.abs(values.getAtIndex(JAVA_DOUBLE, 0)) / unit + Math.abs(values.getAtIndex(JAVA_DOUBLE, n - 1)) / unit;
+                    double limit = 1e-14 * (n + 10) * norm;
+                    for (int k = 0; k < n; k += Math.max(1, n / 16)) {
+                        double value = values.getAtIndex(JAVA_DOUBLE, k) / unit;
+                        assertEquals(value, alone.getAtIndex(JAVA_DOUBLE, k) / unit, limit);
+                        if (known) {
+                            assertEquals(2 + 2 * Math.cos((k + 1) * Math.PI / (n + 1)), value, limit);
+                        }
+                        for (int i = 0; i < n; i++) {
+                            double x = -value * z.getAtIndex(JAVA_DOUBLE, (long) k * n + i);
+                            double dot = i == k ? -1 : 0;
+                            for (int j = 0; j < n; j++) {
+                                x += a[i][j] * z.getAtIndex(JAVA_DOUBLE, (long) k * n + j);
+                                dot += z.getAtIndex(JAVA_DOUBLE, (long) i * n + j) * z.getAtIndex(JAVA_DOUBLE, (long) k * n + j);
+                            }
+                            assertEquals(0, x, limit, "residual");
+                            assertEquals(0, dot, 1e-14 * (n + 10), "orthogonality");
+                        }
+                    }
+                }
+            }
         }
     }
 
