@@ -18,6 +18,7 @@ import dev.tensorpress.model.safetensors.SafetensorsModel;
 import dev.tensorpress.pass.NoGainException;
 import dev.tensorpress.pass.Spectra;
 import dev.tensorpress.pass.Workspace;
+import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
@@ -44,6 +45,8 @@ import java.util.Set;
 public final class Compressor implements AutoCloseable {
     /** The part of the memory that is for weights as they are read for surveys; a buffer's worth there always is. */
     private static final int SHARE_OF_HELD = 2;
+    private static final String QUANTIZE = "quantize";
+    private static final String FACTORIZE = "factorize";
 
     private final Model model;
     private final Options options;
@@ -176,8 +179,11 @@ public final class Compressor implements AutoCloseable {
         List<Candidate> candidates = new ArrayList<>();
         for (Weight weight : model.weights()) {
             List<Recipe.Step> steps = new ArrayList<>();
+            boolean barred = weight.obstacle().isPresent() || Selector.anyMatches(recipe.excludes(), weight);
             String reason = select(recipe, weight, steps);
-            candidates.add(new Candidate(weight, steps, reason));
+            Candidate candidate = new Candidate(weight, steps, reason, barred);
+            refuseFactors(target, candidate);
+            candidates.add(candidate);
         }
         do {
             survey(unseen, candidates, seen);
@@ -187,6 +193,7 @@ public final class Compressor implements AutoCloseable {
                     candidate.entry = plan(target, candidate, seen, lost);
                 }
             }
+            settle(recipe, target, candidates, seen, lost);
             // What was compared with weights that do not become what it was compared for is compared again without them.
             unseen = new ArrayList<>(lost);
         } while (!unseen.isEmpty());
@@ -202,31 +209,78 @@ public final class Compressor implements AutoCloseable {
         return new Plan(recipe, target, List.copyOf(entries), model.bytes(), target.size(forms, options.shardSize));
     }
 
+    /** Drops a step that makes factors where the target takes none: singular values are costly to know. */
+    private static void refuseFactors(Target target, Candidate c) {
+        Shape shape = c.weight.tensor().shape();
+        for (Recipe.Step step : List.copyOf(c.steps)) {
+            if (step.pass().method().equals(FACTORIZE) && step.pass().surveys() && shape.rank() > 1 && shape.elements() > 0) {
+                Form dense = new Form.Dense(c.weight.tensor().dtype());
+                try {
+                    target.accept(c.weight, new Form.LowRank(dense, dense, 1, c.weight.inputAxis() == 1));
+                } catch (UnsupportedRequestException e) {
+                    c.steps.remove(step);
+                    c.reason = e.getMessage();
+                    c.remark = c.steps.isEmpty() ? "" : "no " + FACTORIZE + ": " + e.getMessage();
+                }
+            }
+        }
+    }
+
     /** A weight on its way into a plan. */
     private static final class Candidate {
         final Weight weight;
         /** Steps of the recipe that select it. */
-        final List<Recipe.Step> steps;
+        List<Recipe.Step> steps;
         /** Why there are none. */
-        final String reason;
+        String reason;
+        /** Whether it stays for a reason that is not to be overruled: it cannot be touched, or was excluded. */
+        final boolean barred;
+        /** What is to be said of it, whatever becomes of it. */
+        String remark = "";
         /** Whether a step that compares weights would take this one, but for what comes after it: then the entry is final. */
         boolean refused;
         Plan.Entry entry;
 
-        Candidate(Weight weight, List<Recipe.Step> steps, String reason) {
+        Candidate(Weight weight, List<Recipe.Step> steps, String reason, boolean barred) {
             this.weight = weight;
             this.steps = steps;
             this.reason = reason;
+            this.barred = barred;
+        }
+
+        /** The step that makes codes, or null. */
+        Recipe.Step codes() {
+            for (Recipe.Step step : steps) {
+                if (step.pass().method().equals(QUANTIZE)) {
+                    return step;
+                }
+            }
+            return null;
+        }
+
+        /** With another step that makes codes, or none if it is null. */
+        void codes(Recipe.Step step, Recipe recipe) {
+            List<Recipe.Step> all = new ArrayList<>();
+            for (Recipe.Step s : recipe.steps()) {
+                if (s == step || has(steps, s) && !s.pass().method().equals(QUANTIZE)) {
+                    all.add(s);
+                }
+            }
+            steps = all;
+        }
+
+        private static boolean has(List<Recipe.Step> steps, Recipe.Step step) {
+            for (Recipe.Step s : steps) {
+                if (s == step) {
+                    return true;
+                }
+            }
+            return false;
         }
 
         /** Whether it takes part in what the step compares. */
         boolean has(Recipe.Step step) {
-            for (Recipe.Step s : steps) {
-                if (s == step) {
-                    return !refused;
-                }
-            }
-            return false;
+            return !refused && has(steps, step);
         }
 
         boolean hasAny(List<Recipe.Step> some) {
@@ -261,13 +315,75 @@ public final class Compressor implements AutoCloseable {
         }
     }
 
+    /**
+     * Makes the weights of each of the target's groups agree: all get the codes of the one that keeps most, or none gets any, if one
+     * of them has to stay.
+     */
+    private void settle(Recipe recipe, Target target, List<Candidate> candidates, Map<Recipe.Step, Recipe.Step> seen,
+            Set<Recipe.Step> lost) {
+        List<Target.Group> groups = target.groups();
+        Map<Weight, Candidate> all = new IdentityHashMap<>();
+        for (Candidate c : groups.isEmpty() ? List.<Candidate>of() : candidates) {
+            all.put(c.weight, c);
+        }
+        for (Target.Group group : groups) {
+            Candidate leader = null;
+            for (Weight w : group.weights()) {
+                Candidate c = all.get(w);
+                if (target.scheme(c.entry.form()) != null && (leader == null || kept(c) > kept(leader))) {
+                    leader = c;
+                }
+            }
+            Candidate other = leader == null ? null : other(group, all, target, leader, true);
+            for (Weight w : leader == null || other != null ? List.<Weight>of() : group.weights()) {
+                Candidate c = all.get(w);
+                if (!target.scheme(leader.entry.form()).equals(target.scheme(c.entry.form()))) {
+                    c.codes(leader.codes(), recipe);
+                    c.remark = "as " + leader.weight.name() + ", since " + group.why();
+                    c.entry = plan(target, c, seen, lost);
+                }
+            }
+            other = other == null && leader != null ? other(group, all, target, leader, false) : other;
+            for (Weight w : other == null ? List.<Weight>of() : group.weights()) {
+                Candidate c = all.get(w);
+                if (target.scheme(c.entry.form()) != null) {
+                    c.codes(null, recipe);
+                    c.reason = "stays as " + other.weight.name() + " does, since " + group.why();
+                    c.remark = c.steps.isEmpty() ? "" : c.reason;
+                    c.entry = plan(target, c, seen, lost);
+                }
+            }
+        }
+    }
+
+    /** Bytes for an element. */
+    private static double kept(Candidate c) {
+        return (double) c.entry.bytesAfter() / Math.max(1, c.weight.tensor().shape().elements());
+    }
+
+    /** A weight of the group that is stored otherwise than the leader, or null; of those that are barred or of all. */
+    private static Candidate other(Target.Group group, Map<Weight, Candidate> all, Target target, Candidate leader,
+            boolean barred) {
+        Object scheme = target.scheme(leader.entry.form());
+        for (Weight w : group.weights()) {
+            Candidate c = all.get(w);
+            if ((c.barred || !barred) && !scheme.equals(target.scheme(c.entry.form()))) {
+                return c;
+            }
+        }
+        return null;
+    }
+
     /** @param lost gets the steps that compare weights and would take this one, if what comes after them does not */
-    private static Plan.Entry plan(Target target, Candidate candidate, Map<Recipe.Step, Recipe.Step> seen,
+    private Plan.Entry plan(Target target, Candidate candidate, Map<Recipe.Step, Recipe.Step> seen,
             Set<Recipe.Step> lost) {
         Weight weight = candidate.weight;
         List<Recipe.Step> steps = new ArrayList<>(candidate.steps);
         String reason = candidate.reason;
         List<String> dropped = new ArrayList<>();
+        if (!candidate.remark.isEmpty()) {
+            dropped.add(candidate.remark);
+        }
         long before = weight.tensor().bytes();
         while (!steps.isEmpty()) {
             List<Form> forms = new ArrayList<>();
@@ -286,6 +402,7 @@ public final class Compressor implements AutoCloseable {
                     // What is corrected is what the target stores.
                     forms.set(forms.size() - 2, sum.base());
                 }
+                target.checkMemory(weight, byRows(weight, taken, forms), options.memory);
                 long after = form.bytes(weight.tensor().shape());
                 // Zeros in place save nothing by themselves, and yet are what was asked for.
                 if (after < before || after == before && form instanceof Form.Sparse) {
@@ -317,6 +434,15 @@ public final class Compressor implements AutoCloseable {
         return new Plan.Entry(weight, List.of(), List.of(), before, before, reason);
     }
 
+    static boolean byRows(Weight weight, List<Recipe.Step> steps, List<Form> forms) {
+        for (int i = 0; i < steps.size(); i++) {
+            if (!steps.get(i).pass().byRows(weight, forms.get(i))) {
+                return false;
+            }
+        }
+        return true;
+    }
+
     /**
      * The step without which the others go on, or -1: one that would gain nothing; or, if all of them together are refused, or
      * gain nothing, the one that makes factors.
@@ -329,7 +455,7 @@ public final class Compressor implements AutoCloseable {
         }
         for (int i = steps.size() - 1; i >= 0; i--) {
             String method = steps.get(i).pass().method();
-            if (method.equals("correct") || method.equals("factorize")) {
+            if (method.equals("correct") || method.equals(FACTORIZE)) {
                 return i;
             }
         }

@@ -47,12 +47,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
     @Override
     public boolean byRows(Weight weight, Form form) {
         Plan.Entry entry = planned.get(weight);
-        for (int i = 0; i < entry.steps().size(); i++) {
-            if (!entry.steps().get(i).pass().byRows(weight, entry.forms().get(i))) {
-                return false;
-            }
-        }
-        return true;
+        return Compressor.byRows(weight, entry.steps(), entry.forms());
     }
 
     @Override

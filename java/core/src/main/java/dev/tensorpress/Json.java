@@ -41,6 +41,7 @@ final class Json {
             number(json, "ratio", report.ratio());
             number(json, "relativeError", report.relativeError());
             number(json, "seconds", report.nanos() * 1e-9);
+            number(json, "taken", report.plan().taken());
             sparsity(json, report.sparsity());
             json.writeArrayFieldStart("weights");
             for (Report.Entry entry : report.entries()) {

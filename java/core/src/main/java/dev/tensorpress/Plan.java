@@ -3,6 +3,7 @@ package dev.tensorpress;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -14,6 +15,7 @@ import java.util.Map;
  * @param bytesAfter of the files that compression would write; an upper bound if {@link #bound}
  */
 public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, long bytesAfter) {
+    private static final double HALF = 0.5;
 
     /**
      * One weight.
@@ -51,11 +53,6 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         return target.requires(forms());
     }
 
-    /** What to know about where the result runs fast and exactly, a sentence each. */
-    public List<String> remarks() {
-        return target.remarks(forms());
-    }
-
     /** The forms in the written file, of the weights that change. */
     public Map<Weight, Form> forms() {
         Map<Weight, Form> forms = new LinkedHashMap<>();
@@ -65,6 +62,38 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
             }
         }
         return forms;
+    }
+
+    /** The part of the weights' bytes that belongs to those that change; 1 if there are no bytes. */
+    public double taken() {
+        long taken = 0;
+        long all = 0;
+        for (Entry e : entries) {
+            taken += e.compressed() ? e.bytesBefore : 0;
+            all += e.bytesBefore;
+        }
+        return all == 0 ? 1 : (double) taken / all;
+    }
+
+    /**
+     * What should be known before the rest: that most of the model stays as it is and why the largest part of that does, and where
+     * the result can be loaded, and runs fast and exactly. A sentence each, without full stops.
+     */
+    public List<String> remarks() {
+        List<String> remarks = new ArrayList<>();
+        if (taken() < HALF) {
+            Map<String, Long> reasons = new LinkedHashMap<>();
+            String largest = "";
+            for (Entry e : entries) {
+                if (!e.compressed() && reasons.merge(e.note, e.bytesBefore, Long::sum) >= reasons.getOrDefault(largest, 0L)) {
+                    largest = e.note;
+                }
+            }
+            remarks.add((compressed() == 0 ? "no weight" : "less than half of the weights' bytes") + " is compressed; "
+                    + reasons.get(largest) + " bytes stay for this reason: " + largest);
+        }
+        remarks.addAll(target.remarks(forms()));
+        return remarks;
     }
 
     /** Number of weights that change. */

@@ -40,6 +40,9 @@ final class PlanCommand implements Command {
     }
 
     private static void print(Plan plan, Map<String, Long> files, boolean all, PrintStream out) {
+        for (String remark : plan.remarks()) {
+            out.println("note: " + Text.printable(remark));
+        }
         out.println("recipe " + plan.recipe().name() + " for " + plan.target().name());
         out.println();
         boolean pruned = false;
@@ -80,9 +83,6 @@ final class PlanCommand implements Command {
             }
             out.print(written);
             out.println();
-        }
-        for (String remark : plan.remarks()) {
-            out.println(remark);
         }
         out.println(plan.compressed() + " of " + Text.plural(plan.entries().size(), "weight")
                 + (files.size() > 1 ? "; files " : "; file ") + Text.count(plan.bytesBefore()) + " -> "

@@ -27,7 +27,8 @@ final class RecipeOptions {
                         "changes an option of the recipe: block=32, linear.bits=4, min-size=0 (may be repeated)")
                 .option("target", "T", "the runtime that the result is for")
                 .option("exclude", "GLOB",
-                        "leaves weights of this name, or of nodes of this name, as they are (may be repeated)");
+                        "leaves weights of this name, or of nodes of this name, as they are (may be repeated)")
+                .flag("force-scheme", "for models in safetensors: writes what the recipe says even if no loader reads it");
         return declareModel(syntax);
     }
 
@@ -101,6 +102,9 @@ final class RecipeOptions {
             }
             if (target != null) {
                 recipe = recipe.target(target);
+            }
+            if (arguments.flag("force-scheme")) {
+                recipe = recipe.set("force-scheme", "true");
             }
             for (String glob : arguments.values("exclude")) {
                 recipe = recipe.exclude(glob);

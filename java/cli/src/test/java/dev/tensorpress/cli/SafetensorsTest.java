@@ -72,6 +72,31 @@ class SafetensorsTest {
         assertTrue(r.line().contains("graph"), r.err());
     }
 
+    /** Little taken is no error, but the first thing that is said. */
+    @Test
+    void whatStaysForTheMostPartIsSaidFirst() throws IOException {
+        String note = "note: no weight is compressed; 16384 bytes stay for this reason: ";
+        Path model = Files.createDirectory(folder.resolve("model"));
+        for (String file : List.of(ONE, TWO, "model.safetensors.index.json", "config.json")) {
+            Files.move(folder.resolve(file), model.resolve(file));
+        }
+        Path report = folder.resolve("report.json");
+        for (String[] c : new String[][] {{"excluded", "--exclude", "*up_proj*"},
+            {"no loader puts factors together; option force-scheme", "--recipe", "lowrank"}}) {
+            Result r = run("plan", model, c[1], c[2]);
+            assertEquals(0, r.code(), r.err());
+            assertTrue(r.out().startsWith(note + c[0]), r.out());
+            assertTrue(run("plan", model, c[1], c[2], "--json").out().contains(note.substring(6) + c[0]));
+            r = run("compress", model, "-o", folder.resolve("out"), c[1], c[2], "--report", report, "--force");
+            assertEquals(0, r.code(), r.err());
+            assertTrue(r.out().startsWith(note + c[0]), r.out());
+            assertTrue(Files.readString(report).contains("\"taken\" : 0.0"), Files.readString(report));
+        }
+        assertTrue(run("plan", model).out().startsWith("recipe w8a16"));
+        Result r = run("plan", model, "--recipe", "lowrank", "--set", "rank=2", "--force-scheme", "--set", "min-size=0");
+        assertTrue(r.out().startsWith("note: no loader puts the factors of 1 weights together; expand does\n"), r.out() + r.err());
+    }
+
     @Test
     void allShardsHaveToBeThere() throws IOException {
         for (Path model : List.of(folder, folder.resolve(ONE))) {

@@ -41,6 +41,11 @@ public interface Model extends AutoCloseable {
         return weight;
     }
 
+    /** Bytes that {@link #held} asks for; 0 if it copies nothing. */
+    default long heldBytes(Weight weight) {
+        return 0;
+    }
+
     /** Facts worth showing: producer, operator sets and the like, in display order. */
     Map<String, String> properties();
 

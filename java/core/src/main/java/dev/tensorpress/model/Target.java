@@ -26,6 +26,36 @@ public interface Target {
     Form accept(Weight weight, Form wanted);
 
     /**
+     * Weights that readers of the target's files want stored alike: by one scheme, or all as they are.
+     *
+     * @param why for messages: a sentence without its full stop
+     */
+    record Group(List<Weight> weights, String why) {
+        public Group {
+            weights = List.copyOf(weights);
+        }
+    }
+
+    /** Groups that have no weight in common; a weight in none of them is stored as it alone wants. */
+    default List<Group> groups() {
+        return List.of();
+    }
+
+    /** What forms of a {@link Group} have to agree in; null for one that is stored as if it were not compressed. */
+    default Object scheme(Form form) {
+        return null;
+    }
+
+    /**
+     * Asks whether the memory suffices to make a form.
+     *
+     * @param byRows whether the weight can be encoded row by row
+     * @param memory as in {@link Destination}
+     * @throws UnsupportedRequestException with the reason if it does not
+     */
+    default void checkMemory(Weight weight, boolean byRows, long memory) {}
+
+    /**
      * Bytes of the files that {@link #write} would return for these forms. Exact, unless a form has storage
      * {@link dev.tensorpress.encoding.Form.Storage#PACKED}: how small such a weight gets depends on where its zeros are, and
      * this is an upper bound.
@@ -52,7 +82,7 @@ public interface Target {
         return "";
     }
 
-    /** What to know about where the result runs fast and exactly, a sentence each. */
+    /** What to know about where the result can be loaded, and runs fast and exactly, a sentence each, without full stops. */
     default List<String> remarks(Map<Weight, Form> forms) {
         return List.of();
     }

@@ -17,6 +17,8 @@ public final class FactorizeChoice implements Pass {
     private final Map<String, Chosen> chosen = new HashMap<>();
     /** Why the pass takes none of its weights, or null. */
     private String refusal;
+    /** Why it does not take single ones. */
+    private final Map<String, String> tooLarge = new HashMap<>();
 
     /** @param rank 0 to leave the weight whole */
     private record Chosen(Spectrum spectrum, long rank) {}
@@ -34,6 +36,11 @@ public final class FactorizeChoice implements Pass {
                 Factors.matrix(weight);
             } catch (UnsupportedRequestException e) {
                 continue; // the plan asks again, and shows the reason
+            }
+            String large = workspace.tooLarge(weight);
+            if (large != null) {
+                choice.tooLarge.put(weight.name(), large);
+                continue;
             }
             able.add(weight);
             spectra.add(Factors.spectrum(weight, workspace, workers));
@@ -146,6 +153,9 @@ public final class FactorizeChoice implements Pass {
     @Override
     public Form plan(Weight weight, Form current) {
         FactorizePass.check(weight, current);
+        if (tooLarge.containsKey(weight.name())) {
+            throw new UnsupportedRequestException(tooLarge.get(weight.name()));
+        }
         if (refusal != null) {
             throw new UnsupportedRequestException(refusal);
         }

@@ -28,6 +28,8 @@ public final class PruneChoice implements Pass {
     private final Map<String, Chosen> chosen = new HashMap<>();
     /** Why the pass takes none of its weights, or null. */
     private String refusal;
+    /** Why it does not take single ones. */
+    private final Map<String, String> tooLarge = new HashMap<>();
 
     /**
      * @param cut where the selection ends, null if lines or groups are chosen one by one
@@ -55,7 +57,10 @@ public final class PruneChoice implements Pass {
         PruneChoice choice = new PruneChoice(pass);
         List<Weight> able = new ArrayList<>();
         for (Weight weight : weights) {
-            if (choice.obstacle(weight) == null) {
+            String large = workspace.tooLarge(weight);
+            if (large != null) {
+                choice.tooLarge.put(weight.name(), large);
+            } else if (choice.obstacle(weight) == null) {
                 able.add(weight);
             }
         }
@@ -280,6 +285,9 @@ public final class PruneChoice implements Pass {
         }
         if (shape.elements() == 0) {
             return "has no elements";
+        }
+        if (tooLarge.containsKey(weight.name())) {
+            return tooLarge.get(weight.name());
         }
         if (view(weight) == null) {
             String what = pass.pattern().groups() ? pass.pattern().toString() : "channels";

@@ -279,7 +279,7 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
                 && q.grid(shape).groupRows() == 1;
     }
 
-    private Quantize.Range kernelRange() {
+    private Quantize.Range kernelRange(boolean symmetric) {
         return !symmetric ? Quantize.Range.MINMAX : range == Range.FULL ? Quantize.Range.ABSMAX_FULL : Quantize.Range.ABSMAX;
     }
 
@@ -300,12 +300,12 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         Form.Quantized q = (Form.Quantized) form;
         Shape shape = in.shape();
         Quantize.Spec spec = Quantize.Spec.of(q, in.dtype(), shape)
-                .range(kernelRange()).clip(clipSteps, clipMin);
+                .range(kernelRange(q.symmetric())).clip(clipSteps, clipMin);
         long groups = q.grid(shape).groups();
         DType zeroType = q.type().signed() ? DType.I8 : DType.U8;
         MemorySegment codes = workspace.take(Workspace.Slot.CODES, q.codeBytes(shape));
         MemorySegment scales = workspace.take(Workspace.Slot.SCALES, DType.F32.bytes(groups));
-        MemorySegment zeros = symmetric ? MemorySegment.NULL : workspace.take(Workspace.Slot.ZEROS, groups);
+        MemorySegment zeros = q.symmetric() ? MemorySegment.NULL : workspace.take(Workspace.Slot.ZEROS, groups);
         MemorySegment scratch = workspace.take(Workspace.Slot.SCRATCH, Quantize.scratch(spec, workers));
         try {
             Quantize.quantize(spec, in.data(), codes, scales, zeros, scratch, workers);
@@ -319,6 +319,6 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         }
         Shape across = Shape.of(groups);
         return new Encoding.Quantized(q, shape, new Tensor(q.type(), q.codes(shape), codes),
-                new Tensor(q.scaleType(), across, stored), symmetric ? null : new Tensor(zeroType, across, zeros));
+                new Tensor(q.scaleType(), across, stored), q.symmetric() ? null : new Tensor(zeroType, across, zeros));
     }
 }

@@ -65,20 +65,20 @@ public final class Workspace implements AutoCloseable {
         this.memory = memory;
     }
 
+    /** Why a weight cannot be {@link #held}: it takes more memory than is allowed. Null if it can. */
+    String tooLarge(Weight weight) {
+        long bytes = model == null ? 0 : model.heldBytes(weight);
+        return bytes <= memory ? null : "has to be in memory as a whole, and takes " + bytes + " bytes of " + memory
+                + " that are for this (--memory)";
+    }
+
     /**
-     * The weight, held ({@link Model#held}) until the next is.
+     * The weight, held ({@link Model#held}) until the next is. It is not {@link #tooLarge}.
      *
-     * @throws UnsupportedRequestException if it takes more memory than is allowed
      * @throws UncheckedIOException if it cannot be read
      */
     Weight held(Weight weight) {
-        return held(weight, bytes -> {
-            if (bytes > memory) {
-                throw new UnsupportedRequestException("weight " + weight.name() + " has to be in memory as a whole, and takes "
-                        + bytes + " bytes of " + memory + " that are for this (--memory); or exclude it, to keep it as it is");
-            }
-            return take(Slot.INPUT, bytes);
-        });
+        return held(weight, bytes -> take(Slot.INPUT, bytes));
     }
 
     /**

@@ -25,6 +25,7 @@ import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import java.util.TreeMap;
 
@@ -42,6 +43,8 @@ final class CompressedTensorsTarget implements Target {
     static final String NAME = "compressed-tensors";
     /** Sizes of groups that servers have kernels for. */
     private static final int[] GROUPS = {32, 64, 128};
+    /** What sizes of groups are multiples of. */
+    private static final int GRAIN = 16;
 
     /** Keys of the metadata: of weights by name, what their forms say, as JSON. */
     static final String FACTORS = "tensorpress.factors";
@@ -51,10 +54,20 @@ final class CompressedTensorsTarget implements Target {
     private static final int SHARE_OF_WAITING = 8;
     private static final int SHARE_OF_WHOLE = 2;
 
-    private final SafetensorsModel model;
+    /** The option: forms that no loader reads are written as well. */
+    static final String FORCE = "force-scheme";
+    private static final String HOW = "option " + FORCE + " writes them all the same, for expand";
 
-    CompressedTensorsTarget(SafetensorsModel model) {
+    private final SafetensorsModel model;
+    private final boolean force;
+    /** Sizes of the rows of experts, all of which a group has to divide. */
+    private final long[] expertColumns;
+
+    /** @param force write what no loader reads as well, and weights of a group each as it wants */
+    CompressedTensorsTarget(SafetensorsModel model, boolean force) {
         this.model = model;
+        this.force = force;
+        this.expertColumns = Loaders.expertColumns(model.weights());
     }
 
     @Override
@@ -78,6 +91,9 @@ final class CompressedTensorsTarget implements Target {
             throw new UnsupportedRequestException("compressed-tensors has no place for a correction");
         } else if (wanted instanceof Form.LowRank f && !(f.left() instanceof Form.Dense && f.right() instanceof Form.Dense)) {
             throw new UnsupportedRequestException("factors are stored in the weight's own type, and cannot be quantized");
+        }
+        if (form instanceof Form.LowRank && !force) {
+            throw new UnsupportedRequestException("no loader puts factors together; " + HOW);
         }
         for (Output o : new Stored(weight, form).outputs) {
             if (!o.name().equals(weight.name()) && model.has(o.name())) {
@@ -105,9 +121,11 @@ final class CompressedTensorsTarget implements Target {
         if (q.bits() != 4 && q.bits() != 8) {
             throw new UnsupportedRequestException("compressed-tensors packs codes of 4 and of 8 bits, not of " + q.bits());
         }
-        int group = q.block() == 0 ? 0 : group(q.block(), weight.tensor().shape().dim(1));
-        boolean dynamic = q.activations() == Form.Activations.DYNAMIC && q.bits() == 8 && q.symmetric() && group == 0;
-        Form.Quantized form = new Form.Quantized(q.bits(), group == 0 ? 0 : 1, group, q.symmetric(),
+        // Experts are read with neither zero points nor activations that are rounded.
+        boolean expert = !force && ModulePatterns.isExpert(weight.name());
+        int group = q.block() == 0 ? 0 : group(q.block(), expert ? expertColumns : new long[] {weight.tensor().shape().dim(1)});
+        boolean dynamic = q.activations() == Form.Activations.DYNAMIC && q.bits() == 8 && q.symmetric() && group == 0 && !expert;
+        Form.Quantized form = new Form.Quantized(q.bits(), group == 0 ? 0 : 1, group, q.symmetric() || expert,
                 dynamic ? Form.Activations.DYNAMIC : Form.Activations.FLOAT,
                 dynamic ? DType.I8 : q.bits() == 8 ? DType.U8 : DType.U4, weight.tensor().dtype(), false, false);
         long bytes = new Stored(weight, form).bytes();
@@ -117,22 +135,85 @@ final class CompressedTensorsTarget implements Target {
         return form;
     }
 
-    /** The size next to {@code wanted}, by their ratio, that divides the columns. */
-    private static int group(int wanted, long cols) {
+    /**
+     * The size next to {@code wanted}, by their ratio, that divides all rows: of those that servers have fast kernels for, or if none
+     * of these does, of all that kernels know.
+     */
+    private static int group(int wanted, long... cols) {
         int best = 0;
         for (int g : GROUPS) {
-            if (cols % g == 0 && (best == 0 || ratio(g, wanted) < ratio(best, wanted))) {
+            if (divides(g, cols) && (best == 0 || ratio(g, wanted) < ratio(best, wanted))) {
+                best = g;
+            }
+        }
+        boolean slow = best == 0;
+        for (int g = GRAIN; slow && g <= GROUPS[GROUPS.length - 1]; g += GRAIN) {
+            if (divides(g, cols) && (best == 0 || ratio(g, wanted) <= ratio(best, wanted))) {
                 best = g;
             }
         }
         if (best == 0) {
-            throw new UnsupportedRequestException("its " + cols + " columns are no whole groups of 32, 64 or 128");
+            throw new UnsupportedRequestException("its " + cols[0] + (cols.length > 1 ? " columns, and those of other experts," : " columns")
+                    + " are no whole groups of a multiple of " + GRAIN);
         }
         return best;
     }
 
+    private static boolean divides(int group, long[] cols) {
+        for (long c : cols) {
+            if (c % group != 0) {
+                return false;
+            }
+        }
+        return true;
+    }
+
     private static double ratio(int a, int b) {
         return (double) Math.max(a, b) / Math.min(a, b);
+    }
+
+    @Override
+    public List<Group> groups() {
+        return force ? List.of() : Loaders.groups(model.weights());
+    }
+
+    @Override
+    public Object scheme(Form form) {
+        Form.Quantized q = Stored.codes(form);
+        return q == null ? null : CompressionConfig.Scheme.of(q);
+    }
+
+    @Override
+    public List<String> remarks(Map<Weight, Form> forms) {
+        List<String> remarks = new ArrayList<>();
+        int factors = 0;
+        boolean codes = false;
+        for (Form form : forms.values()) {
+            factors += form instanceof Form.LowRank ? 1 : 0;
+            codes |= scheme(form) != null;
+        }
+        if (factors > 0) {
+            remarks.add("no loader puts the factors of " + factors + " weights together; expand does");
+        }
+        for (Group group : Loaders.groups(model.weights())) {
+            Object scheme = scheme(forms, group.weights().getFirst());
+            for (Weight w : group.weights()) {
+                if (!Objects.equals(scheme, scheme(forms, w))) {
+                    remarks.add("loaders will refuse this or read it wrongly: " + w.name() + " and "
+                            + group.weights().getFirst().name() + " have different schemes, and " + group.why());
+                    return remarks;
+                }
+            }
+            if (codes && scheme == null && ModulePatterns.isExpert(group.weights().getFirst().name())) {
+                remarks.add("transformers from 5.0 on does not read a folder whose experts stay as they are; vLLM does");
+            }
+        }
+        return remarks;
+    }
+
+    private Object scheme(Map<Weight, Form> forms, Weight weight) {
+        Form form = forms.get(weight);
+        return form == null ? null : scheme(form);
     }
 
     /** The files with tensors and their index, as they are counted of the input; not what only goes with them. */
@@ -245,7 +326,7 @@ final class CompressedTensorsTarget implements Target {
             }
         }
         if (!head && model.tied().isPresent()) {
-            config.ignore("lm_head"); // it is a linear layer, and its weight that of the table
+            config.ignoreTied();
         }
         Path path = model.configuration();
         return config.in(path, path == null ? null : StrictJson.bytes(path, "the configuration of a model"));
@@ -254,8 +335,7 @@ final class CompressedTensorsTarget implements Target {
     /**
      * {@inheritDoc} It is a folder; what is in it besides the returned files goes with them.
      *
-     * @throws UnsupportedRequestException if a weight that cannot be encoded row by row, or eight rows of one that can, has more
-     *     bytes than the memory allows
+     * @throws UnsupportedRequestException if the memory does not suffice for a form, as {@link #checkMemory} knows before
      */
     @Override
     public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to) throws IOException {
@@ -264,7 +344,12 @@ final class CompressedTensorsTarget implements Target {
 
     /** @param partBytes that are encoded at once */
     Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to, long partBytes) throws IOException {
-        checkMemory(forms, encoder, to, partBytes);
+        for (Map.Entry<Weight, Form> e : forms.entrySet()) {
+            String lack = lackOfMemory(e.getKey(), encoder.byRows(e.getKey(), e.getValue()), to.memory(), partBytes);
+            if (lack != null) {
+                throw new UnsupportedRequestException("weight " + e.getKey().name() + " " + lack);
+            }
+        }
         List<List<Output>> shards = cut(forms, to.shardSize());
         List<ShardPlan> plans = plans(shards);
         try (Buffers buffers = new Buffers(to.memory() / SHARE_OF_BUFFERS);
@@ -299,16 +384,18 @@ final class CompressedTensorsTarget implements Target {
         return files;
     }
 
-    private static void checkMemory(Map<Weight, Form> forms, Encoder encoder, Destination to, long partBytes) {
-        for (Map.Entry<Weight, Form> e : forms.entrySet()) {
-            boolean byRows = encoder.byRows(e.getKey(), e.getValue());
-            long part = ShardStream.part(e.getKey(), byRows, partBytes);
-            if (part > partBytes && part > to.memory() / SHARE_OF_WHOLE) {
-                throw new UnsupportedRequestException("weight " + e.getKey().name() + " is encoded " + (byRows ? "in rows, eight at"
-                        + " once, of " : "as a whole, of ") + part + " bytes: that takes " + SHARE_OF_WHOLE + " times as much"
-                        + " memory or more, and " + to.memory() + " bytes are allowed (--memory); or exclude it, to keep it as"
-                        + " it is");
-            }
+    @Override
+    public void checkMemory(Weight weight, boolean byRows, long memory) {
+        String lack = lackOfMemory(weight, byRows, memory, Buffers.CHUNK);
+        if (lack != null) {
+            throw new UnsupportedRequestException(lack);
         }
+    }
+
+    private static String lackOfMemory(Weight weight, boolean byRows, long memory, long partBytes) {
+        long part = ShardStream.part(weight, byRows, partBytes);
+        return part <= partBytes || part <= memory / SHARE_OF_WHOLE ? null
+                : "is encoded " + (byRows ? "in rows, eight at once, of " : "as a whole, of ") + part + " bytes: that takes "
+                        + SHARE_OF_WHOLE + " times as much memory or more, and " + memory + " bytes are allowed (--memory)";
     }
 }

@@ -28,9 +28,14 @@ final class CompressionConfig {
     private static final String VERSION = "0.11.0";
     private static final String MIXED = "mixed-precision";
 
+    /** What modules that are heads are called, where a head has no tensor because it is tied to the table of words. */
+    private static final List<String> TIED = List.of("lm_head", "proj_out", "embed_out", "lm_head.decoder",
+            "cls.predictions.decoder");
+
     /** Modules by their schemes, in the order of the files. */
     private final Map<Scheme, List<String>> groups = new LinkedHashMap<>();
     private final List<String> ignored = new ArrayList<>();
+    private boolean tied;
 
     /**
      * How weights and activations of a module are stored.
@@ -38,7 +43,7 @@ final class CompressionConfig {
      * @param group columns that share a scale, or 0 if a row does
      * @param activations whether they are rounded token by token
      */
-    private record Scheme(String format, int bits, int group, boolean symmetric, boolean activations) {
+    record Scheme(String format, int bits, int group, boolean symmetric, boolean activations) {
         static Scheme of(Form.Quantized q) {
             return Stored.packed(q) ? new Scheme(Schemes.PACKED, q.bits(), q.block(), q.symmetric(), false)
                     : new Scheme(Schemes.PLAIN, q.bits(), q.block(), q.symmetric(), true);
@@ -52,6 +57,11 @@ final class CompressionConfig {
     /** Linear modules are compressed unless this says that they are not. */
     void ignore(String module) {
         ignored.add(module);
+    }
+
+    /** The head is a linear module, too, and its weight that of the table of words: no tensor tells its name. */
+    void ignoreTied() {
+        tied = true;
     }
 
     /**
@@ -154,7 +164,34 @@ final class CompressionConfig {
         return out.toByteArray();
     }
 
+    /** One whose experts are among the modules comes first: transformers takes the first group that names experts. */
+    private List<Map.Entry<Scheme, List<String>>> ordered() {
+        List<Map.Entry<Scheme, List<String>>> all = new ArrayList<>();
+        int experts = 0;
+        for (Map.Entry<Scheme, List<String>> e : groups.entrySet()) {
+            boolean first = false;
+            for (String module : e.getValue()) {
+                first |= ModulePatterns.isExpert(module);
+            }
+            all.add(first ? experts++ : all.size(), e);
+        }
+        return all;
+    }
+
     private String write() {
+        List<String> modules = new ArrayList<>(ignored);
+        for (List<String> some : groups.values()) {
+            modules.addAll(some);
+        }
+        List<String> absent = new ArrayList<>();
+        for (String head : tied ? TIED : List.<String>of()) {
+            if (!modules.contains(head)) {
+                absent.add(head);
+            }
+        }
+        modules.addAll(absent);
+        absent.addAll(0, ignored);
+        ModulePatterns patterns = new ModulePatterns(modules);
         StringWriter text = new StringWriter();
         try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
             DefaultIndenter lines = new DefaultIndenter("  ", "\n");
@@ -175,14 +212,14 @@ final class CompressionConfig {
             json.writeStringField("format", format);
             json.writeStringField("quantization_status", "compressed");
             json.writeNullField("global_compression_ratio");
-            strings(json, "ignore", ignored);
+            strings(json, "ignore", patterns.of(absent));
             json.writeNullField("kv_cache_scheme");
             json.writeObjectFieldStart("config_groups");
             int n = 0;
-            for (Map.Entry<Scheme, List<String>> e : groups.entrySet()) {
+            for (Map.Entry<Scheme, List<String>> e : ordered()) {
                 Scheme s = e.getKey();
                 json.writeObjectFieldStart("group_" + n++);
-                strings(json, "targets", groups.size() == 1 ? List.of("Linear") : e.getValue());
+                strings(json, "targets", groups.size() == 1 ? List.of("Linear") : patterns.of(e.getValue()));
                 json.writeFieldName("weights");
                 arguments(json, s.bits, s.symmetric, s.group > 0 ? "group" : "channel", s.group, false, "minmax");
                 json.writeFieldName("input_activations");
@@ -192,9 +229,8 @@ final class CompressionConfig {
                     json.writeNull();
                 }
                 json.writeNullField("output_activations");
-                if (MIXED.equals(format)) {
-                    json.writeStringField("format", s.format);
-                }
+                // Said here as well: what is left out is guessed from the type of the module, which fails for kinds of their own.
+                json.writeStringField("format", s.format);
                 json.writeEndObject();
             }
             json.writeEndObject();

@@ -368,6 +368,11 @@ public final class SafetensorsModel implements Model {
         return weight.over(new Tensor(e.dtype(), e.shape(), to));
     }
 
+    @Override
+    public long heldBytes(Weight weight) {
+        return entry(weight).length();
+    }
+
     /** True if a tensor has this name. */
     boolean has(String name) {
         return index == null ? shards.getFirst().tensors().containsKey(name) : index.tensors.containsKey(name);
@@ -441,7 +446,8 @@ public final class SafetensorsModel implements Model {
     }
 
     /**
-     * {@inheritDoc} There is one, {@code compressed-tensors}, which has no options.
+     * {@inheritDoc} There is one, {@code compressed-tensors}. Its option {@code force-scheme}, true or false, writes what is asked for
+     * even if no loader reads it.
      *
      * @throws UnsupportedRequestException also if the model is compressed already
      */
@@ -451,15 +457,22 @@ public final class SafetensorsModel implements Model {
             throw new UnsupportedRequestException("models in safetensors have no target '" + name + "'; there is '"
                     + CompressedTensorsTarget.NAME + "'");
         }
-        if (!options.isEmpty()) {
-            throw new UnsupportedRequestException("target '" + CompressedTensorsTarget.NAME + "' has no option '"
-                    + options.keySet().iterator().next() + "', and no step of the recipe has it");
+        boolean force = false;
+        for (Map.Entry<String, String> option : options.entrySet()) {
+            if (!option.getKey().equals(CompressedTensorsTarget.FORCE)) {
+                throw new UnsupportedRequestException("target '" + CompressedTensorsTarget.NAME + "' has no option '"
+                        + option.getKey() + "', and no step of the recipe has it");
+            }
+            force = option.getValue().equals("true");
+            if (!force && !option.getValue().equals("false")) {
+                throw new UnsupportedRequestException(option.getKey() + " must be true or false, but is '" + option.getValue() + "'");
+            }
         }
         if (config.quantization != null) {
             throw new UnsupportedRequestException(path + " is compressed already, by " + config.quantization
                     + (config.quantization.equals(Schemes.METHOD) ? "; tensorpress expand makes an ordinary model of it" : ""));
         }
-        return new CompressedTensorsTarget(this);
+        return new CompressedTensorsTarget(this, force);
     }
 
     @Override

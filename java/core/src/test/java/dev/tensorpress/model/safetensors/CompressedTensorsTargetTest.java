@@ -161,7 +161,10 @@ class CompressedTensorsTargetTest {
         }
         List<String> ignored = new ArrayList<>(List.of("model.d", "model.e", "model.f", "model.g", "model.mlp.gate", "lm_head"));
         ignored.removeAll(names);
-        assertEquals(ignored.stream().sorted().toList(), d.ignored().stream().sorted().toList());
+        for (String name : m.bytes.keySet()) {
+            String module = name.replace(".weight", "");
+            assertEquals(ignored.contains(module), d.ignores(module), module);
+        }
     }
 
     @Test
@@ -442,7 +445,7 @@ class CompressedTensorsTargetTest {
             String text = Files.readString(out.resolve(Config.NAME));
             String head = c[0].substring(0, c[0].length() - c[1].length());
             assertTrue(text.startsWith(head + c[2]) && text.endsWith(c[3]), text);
-            assertEquals(2, text.split("quant", -1).length - 3, text); // format, method and status say it, and the key
+            assertEquals(3, text.split("quant", -1).length - 3, text); // both formats, method and status say it, and the key
             new PlainDecoder(out);
         }
         m.config = SmallFolder.CONFIG.replace("}\n", ",\"quantization_config\":{\"quant_method\":\"compressed-tensors\"}}\n");
@@ -513,7 +516,7 @@ class CompressedTensorsTargetTest {
         PlainDecoder d = new PlainDecoder(compress(in, Recipe.named("int8"), Compressor.Options.DEFAULT, "out"));
         assertEquals(List.of(64, 32), List.of(d.modules.get("a").group(), d.modules.get("b").group()));
         assertEquals(2, ((Map<?, ?>) d.quantization.get("config_groups")).size());
-        assertEquals(List.of("lm_head"), d.ignored());
+        assertTrue(d.ignores("lm_head") && !d.ignores("a") && !d.ignores("b"), d.ignored().toString());
     }
 
     @Test
@@ -546,7 +549,7 @@ class CompressedTensorsTargetTest {
         Selector a = new Selector(Set.of(), List.of("a.*"), 0);
         Selector b = new Selector(Set.of(), List.of("b.*"), 0);
         Recipe r = new Recipe("r", "", List.of(new Recipe.Step("prune", a, PrunePass.nm(2, 4)),
-                new Recipe.Step("factorize", b, FactorizePass.rank(1))), List.of(), Map.of());
+                new Recipe.Step("factorize", b, FactorizePass.rank(1))), List.of(), Map.of("force-scheme", "true"));
         PlainDecoder d = new PlainDecoder(compress(in, r, Compressor.Options.DEFAULT, "out"));
         assertNull(d.quantization);
         assertEquals(SmallFolder.CONFIG, Files.readString(folder.resolve("out").resolve(Config.NAME)));
@@ -587,12 +590,24 @@ class CompressedTensorsTargetTest {
         SmallFolder m = new SmallFolder(SEED).add("a.weight", DType.F32, 2100, 2560);
         Path in = m.write(folder.resolve("in"), 1);
         Recipe factors = new Recipe("factors", "", List.of(new Recipe.Step("factorize", new Selector(Set.of(), List.of(), 0),
-                FactorizePass.rank(1))), List.of(), Map.of());
+                FactorizePass.rank(1))), List.of(), Map.of("force-scheme", "true"));
+        Plan large;
+        try (Compressor c = Compressor.open(in, Compressor.Options.DEFAULT.memory(8L * elements))) {
+            large = c.plan(factors);
+            assertTrue(large.entries().getFirst().compressed());
+        }
         try (Compressor c = Compressor.open(in, Compressor.Options.DEFAULT.memory(8L * elements - 1))) {
-            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> c.compress(c.plan(factors),
-                    folder.resolve("out")));
-            assertTrue(e.getMessage().contains("a.weight is encoded as a whole, of " + 4 * elements + " bytes")
-                    && e.getMessage().contains("--memory"), e.getMessage());
+            Plan.Entry e = c.plan(factors).entries().getFirst();
+            assertFalse(e.compressed());
+            assertTrue(e.note().contains("is encoded as a whole, of " + 4 * elements + " bytes") && e.note().contains("--memory"),
+                    e.note());
+            // Whoever asks for it without a plan is refused.
+            Target t = c.model().target("", factors.options());
+            Weight w = c.model().weights().getFirst();
+            UnsupportedRequestException u = assertThrows(UnsupportedRequestException.class, () -> t.write(
+                    Map.of(w, large.entries().getFirst().form()), (weight, form, rows, first) -> null,
+                    new Destination(folder.resolve("none"), false, false, 8L * elements - 1, 1 << 30, Map.of())));
+            assertTrue(u.getMessage().contains("weight a.weight is encoded as a whole, of "), u.getMessage());
         }
         Path out = compress(in, Recipe.named("sparse24"), Compressor.Options.DEFAULT.memory(8L * elements), "out");
         try (Safetensors f = Safetensors.open(out.resolve("model.safetensors"))) {

@@ -123,7 +123,7 @@ class ExpansionTest {
     @Test
     void nothingButTheModelShows() throws IOException {
         Path in = model(DType.BF16);
-        for (Recipe r : List.of(Recipe.named("w4a16").set("symmetric", "false"), Recipe.named("lowrank").set("rank", "5"))) {
+        for (Recipe r : List.of(Recipe.named("w4a16").set("symmetric", "false"), Recipe.named("lowrank").set("rank", "5").set("force-scheme", "true"))) {
             Path packed = compress(in, r, r.name());
             Map<String, byte[]> first = null;
             try (Workers three = new Workers(3)) {
@@ -143,7 +143,7 @@ class ExpansionTest {
     @Test
     void factorsAreMultiplied() throws IOException {
         Path in = model(DType.F16);
-        Path packed = compress(in, Recipe.named("lowrank").set("rank", "5"), "packed");
+        Path packed = compress(in, Recipe.named("lowrank").set("rank", "5").set("force-scheme", "true"), "packed");
         PlainDecoder d = new PlainDecoder(packed);
         PlainDecoder after = new PlainDecoder(expand(packed, "out", 20_000, 700, ONE));
         int products = 0;
@@ -260,7 +260,7 @@ class ExpansionTest {
 
     @Test
     void descriptionsOfFactorsAreChecked() throws IOException {
-        Path packed = compress(model(DType.F32), Recipe.named("lowrank").set("rank", "5"), "packed");
+        Path packed = compress(model(DType.F32), Recipe.named("lowrank").set("rank", "5").set("force-scheme", "true"), "packed");
         byte[] header;
         Path shard = null;
         for (Map.Entry<String, Map<String, String>> e : new PlainDecoder(packed).metadata.entrySet()) {

@@ -231,6 +231,25 @@ public final class PlainDecoder {
         return strings(quantization.get("ignore"));
     }
 
+    /** Whether a module of this name is not compressed. */
+    public boolean ignores(String module) {
+        return ignored().stream().anyMatch(pattern -> fits(pattern, module));
+    }
+
+    /** The group of the configuration that a module of this name and the type Linear has, or null. */
+    public String group(String module) {
+        Map<String, Object> groups = object(quantization.get("config_groups"), "config_groups");
+        String found = null;
+        for (Map.Entry<String, Object> g : groups.entrySet()) {
+            for (String target : strings(object(g.getValue(), g.getKey()).get("targets"))) {
+                if (fits(target, module) || target.equals("Linear") && found == null) {
+                    found = g.getKey();
+                }
+            }
+        }
+        return ignores(module) ? null : found;
+    }
+
     private static boolean fits(String pattern, String name) {
         return pattern.startsWith("re:") ? java.util.regex.Pattern.compile(pattern.substring(3)).matcher(name).lookingAt()
                 : pattern.equals(name);

@@ -480,9 +480,15 @@ final class SafetensorsModelTest {
             assertTrue(c.plan(global.set("scope", "tensor")).entries().stream().allMatch(Plan.Entry::compressed));
         }
         try (Compressor c = Compressor.open(p, Compressor.Options.DEFAULT.memory(2 * a - 1))) {
-            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
-                    () -> c.plan(global.set("scope", "tensor")));
-            assertTrue(e.getMessage().contains("weight a.weight has to be in memory as a whole"), e.getMessage());
+            // One that is too large stays; the others do not suffer from it.
+            for (Recipe r : List.of(global, global.set("scope", "tensor"),
+                    Recipe.named("lowrank").set("energy", "0.1").set("force-scheme", "true"))) {
+                List<Plan.Entry> entries = c.plan(r).entries();
+                assertFalse(entries.get(0).compressed());
+                assertTrue(entries.get(0).note().contains("has to be in memory as a whole") && entries.get(0).note().contains("--memory"),
+                        entries.get(0).note());
+                assertTrue(entries.get(1).compressed(), entries.get(1).note());
+            }
         }
     }
 

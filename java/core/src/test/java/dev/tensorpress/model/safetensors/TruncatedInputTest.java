@@ -48,6 +48,9 @@ public class TruncatedInputTest {
         if (!args[3].isEmpty()) {
             recipe = recipe.set("scope", args[3]);
         }
+        if (args[2].equals("lowrank") && Files.isDirectory(model)) {
+            recipe = recipe.set("force-scheme", "true");
+        }
         boolean before = args[4].equals("before");
         try (Compressor c = Compressor.open(model)) {
             if (before) {
