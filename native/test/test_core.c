@@ -140,7 +140,8 @@ static void check_sha256(void) {
     CHECK(tp_sha256_update(NULL, NULL, digest, 1) == TP_ERR_ARGUMENT, "null hash");
     CHECK(tp_sha256_update(&hash, NULL, NULL, 1) == TP_ERR_ARGUMENT, "null input");
     CHECK(tp_sha256_update(&hash, NULL, digest, -1) == TP_ERR_SHAPE, "negative size");
-    CHECK(tp_sha256_update(&hash, &hash, NULL, 0) == TP_OK, "nothing");
+    CHECK(tp_sha256_update(&hash, NULL, NULL, 0) == TP_OK, "nothing");
+    CHECK(tp_sha256_update(&hash, &hash, digest, 1) == TP_ERR_ARGUMENT, "one message twice");
     CHECK(tp_sha256_finish(&hash, NULL) == TP_ERR_ARGUMENT && tp_sha256_finish(NULL, digest) == TP_ERR_ARGUMENT, "null");
 }
 

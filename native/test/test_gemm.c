@@ -335,6 +335,9 @@ static void check_errors(void) {
     WRONG(accumulate, 2, TP_ERR_ARGUMENT);
     CHECK(tp_gemm_pack(&good, 0, layout.panels + 1, b, packed) == TP_ERR_RANGE, "pack range");
     CHECK(tp_gemm_pack(&good, 0, layout.panels, NULL, packed) == TP_ERR_ARGUMENT, "pack null");
+    CHECK(tp_gemm_pack(&good, 0, layout.panels, b, (char *)packed + 8) == TP_ERR_ARGUMENT, "packed not aligned");
+    CHECK(tp_gemm(&good, 0, 1, 0, 1, a, packed, c, (char *)scratch + 8) == TP_ERR_ARGUMENT, "scratch not aligned");
+    CHECK(tp_gemm(&good, 0, 1, 0, 1, a, (char *)packed + 8, c, scratch) == TP_ERR_ARGUMENT, "packed not aligned");
     CHECK(tp_gemm_pack(&good, 0, layout.panels, b, NULL) == TP_ERR_ARGUMENT, "pack null");
     CHECK(tp_gemm(&good, 0, 5, 0, 1, a, packed, c, scratch) == TP_ERR_RANGE, "rows");
     CHECK(tp_gemm(&good, 2, 1, 0, 1, a, packed, c, scratch) == TP_ERR_RANGE, "rows");

@@ -17,7 +17,7 @@ int main(int argc, char **argv) {
     const char *name = argv[1], *variable = getenv("TENSORPRESS_ISA");
     CHECK(strcmp(name, "unset") == 0 ? !variable : variable && strcmp(variable, strcmp(name, "empty") ? name : "") == 0,
           "the environment is not what the argument says");
-    tp_tier wanted = strcmp(name, "unset") == 0 ? tp_best_tier() : tp_tier_by_name(name);
+    tp_tier wanted = strcmp(name, "unset") == 0 || strcmp(name, "empty") == 0 ? tp_best_tier() : tp_tier_by_name(name);
     const bool refused = wanted < 0 || wanted > tp_best_tier();
     const tp_status expected = refused ? TP_ERR_ISA : TP_OK;
 

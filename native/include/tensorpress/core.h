@@ -6,6 +6,7 @@
  *   - It reads no byte outside the tensors it is given: a tensor may end on the last byte of a mapping.
  *   - `in`, the tensor that a kernel reads, may start at any byte: tensors in mapped files have no alignment. All
  *     other pointers need the alignment of their element type. Outputs may not overlap inputs, unless said.
+ *   - Scratch, and what a function packs for another one, lies at a multiple of 64 bytes, else TP_ERR_ARGUMENT.
  *   - Sizes, strides and indices are int64_t and count elements, unless the name ends in _bytes.
  *   - A fallible function returns a tp_status; results leave through out-pointers. After an error the contents of
  *     the outputs are unspecified.
@@ -89,8 +90,8 @@ TP_API const char *tp_status_name(tp_status status);
 
 /*
  * The tier that all kernels of this process use: the best the processor and the operating system offer, or a lower
- * one named by the environment variable TENSORPRESS_ISA (ref, avx2, avx512). It is chosen at the first call of any
- * function and does not change. TP_ERR_ISA if the variable names an unknown or unavailable tier; every kernel then
+ * one named by the environment variable TENSORPRESS_ISA (ref, avx2, avx512; empty is as unset). It is chosen at the first
+ * call of any function and does not change. TP_ERR_ISA if the variable names an unknown or unavailable tier; every kernel then
  * returns TP_ERR_ISA too, so that a wrong name is never a silent fallback.
  */
 TP_API tp_status tp_active_tier(tp_tier *tier);
@@ -123,7 +124,8 @@ TP_API tp_status tp_sha256_start(tp_sha256 *hash);
 
 /*
  * Takes the next n_bytes of the message. With `other` not null they are part of a second message as well, which may have begun
- * elsewhere: a processor with instructions for SHA-256 hashes two messages in little more time than one.
+ * elsewhere, and is not `hash` itself (TP_ERR_ARGUMENT): a processor with instructions for SHA-256 hashes two messages in little
+ * more time than one.
  */
 TP_API tp_status tp_sha256_update(tp_sha256 *hash, tp_sha256 *other, const void *in, int64_t n_bytes);
 

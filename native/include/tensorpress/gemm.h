@@ -67,7 +67,7 @@ typedef struct tp_gemm_layout {
  * Sums over int8 brought to real values: C[i, j] = sum_k (A[i, k] - a_zero[i]) (B[k, j] - b_zero[j]), in int32; and if `scaled`
  * is set, C is f32: that sum, rounded to f32, times a_scale[i], times b_scale[j], two roundings more. Null zeros are 0, null
  * scales are 1; scales may be any f32. Every field that is not null is an array over all rows or columns of C, or one
- * value if its _steps field is 0.
+ * value if its _step field is 0.
  */
 typedef struct tp_gemm_affine {
     const int8_t *a_zero, *b_zero;

@@ -69,8 +69,8 @@ TP_API tp_status tp_prune_find(const tp_scores *spec, int64_t begin, int64_t end
 
 /*
  * Mask rows [begin, end): kept are elements with a larger key, and those with this key that lie before (tie_row,
- * tie_col) in row-major order. (rows, 0) keeps all ties, (0, 0) none. The smallest key of a score s or above, with all
- * ties, is a threshold: tp_prune_key. NaN as its bits compare.
+ * tie_col) in row-major order. (rows, 0) keeps all ties, (0, 0) none; any other position outside the matrix is
+ * compared like one in it. The smallest key of a score s or above, with all ties, is a threshold: tp_prune_key. NaN as its bits compare.
  */
 TP_API tp_status tp_prune_mask(const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key,
                                int64_t tie_row, int64_t tie_col, uint8_t *mask);

@@ -23,6 +23,7 @@
  *     - 4-bit codes, lines being rows or the layout transposed: begin * out_stride must be even, and so must
  *       end * out_stride unless end is the last line, so that no two ranges share a byte. An even out_stride always
  *       satisfies this.
+ *     The rules for 4-bit codes hold for functions that only read codes as well, and for empty ranges: TP_ERR_RANGE.
  *     Column kernels are fastest when begin is a multiple of 64.
  *
  * Layout of the results
@@ -63,15 +64,16 @@ enum {
        asymmetric; zero has an exact code. The difference is taken after each part is divided, so it cannot overflow.
        z follows from the final s, rounded to scale_type. All of it in f32, one operation after the other. */
     TP_RANGE_MINMAX = 3,
-    /* Scales and zeros are inputs. Those of the range must be finite and positive, and codes between qmin and qmax
-       (also the zero point that null zeros mean): TP_ERR_SCALE. Clip fields are checked, but not used. */
+    /* Scales and zeros are inputs. Scales are used as they are, whether scale_type could hold them or not. Those of the
+       range must be finite and positive, and codes between qmin and qmax (also the zero point that null zeros mean): TP_ERR_SCALE. Clip fields are checked, but not used. */
     TP_SCALES_GIVEN = 4
 };
 
 /* How x is brought to code units. The values are pinned. */
 enum {
     TP_ROUND_DIVIDE = 1,   /* round(x / s): QuantizeLinear of ONNX, compressed-tensors */
-    TP_ROUND_MULTIPLY = 2  /* round(x * (1 / s)), the inverse rounded to f32: GGUF, llama.cpp */
+    TP_ROUND_MULTIPLY = 2  /* round(x * (1 / s)), the inverse rounded to f32. Not GGUF's: those formats multiply too, but
+                              round half away from zero (Q8_0), or floor x * (1 / s) + 8.5 (Q4_0) */
 };
 
 enum {
@@ -90,7 +92,8 @@ enum {
  * ratios  1 - i * (1 - clip_min) / (clip_steps - 1),  i = 0 .. clip_steps - 1,  in f32, and the one with the smallest
  * squared error of the group is kept, the first among equals. The search brings x to code units by multiplication
  * with 1 / s in f32 whatever `rounding` says, t = x * (1 / s), and adds up the squares of t minus its clamped code
- * (without z), one element after the other: in f32 over runs of 256 elements of a line, run by run in f64. The sum
+ * (without z), one element after the other: in f32 over runs of 256 elements, which begin anew with each line and each
+ * group, run by run in f64. No two operations are fused. The sum
  * times s * s in f64 is the squared error. Ratios whose scale does not fit scale_type lose against any other. The
  * ratio is 1 - (i * (1 - clip_min)) / (clip_steps - 1), operation by operation. This is the "MSE" observer of
  * quantization toolkits (see Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 2.2).
@@ -139,7 +142,8 @@ TP_API tp_status tp_quantize(const tp_quant *spec, int64_t begin, int64_t end, c
 TP_API tp_status tp_minmax(const tp_quant *spec, int64_t begin, int64_t end, const void *in, float *min, float *max);
 
 /* Scale and zero point that a group with this minimum and maximum gets under spec->range (not TP_SCALES_GIVEN),
-   without clip search. zero may be null for symmetric ranges. TP_ERR_NONFINITE if min or max is, TP_ERR_ARGUMENT if
+   without clip search. Reads out_type, scale_type, range, qmin and qmax of spec; rounding and clip fields are checked, nothing
+   else is looked at. zero may be null for symmetric ranges. TP_ERR_NONFINITE if min or max is, TP_ERR_ARGUMENT if
    min > max. */
 TP_API tp_status tp_scale_of(const tp_quant *spec, float min, float max, float *scale, uint8_t *zero);
 

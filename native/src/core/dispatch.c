@@ -31,7 +31,7 @@ tp_status tp_active_tier(tp_tier *tier) {
         const char *name = getenv("TENSORPRESS_ISA");
         const tp_tier best = tp_detect_tier();
         int chosen = best;
-        if (name) {
+        if (name && *name) {
             chosen = tp_tier_by_name(name);
             if (chosen < 0 || chosen > best) chosen = TP_TIER_REFUSED;
         }

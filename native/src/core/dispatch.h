@@ -1,4 +1,4 @@
-/* CPU features and the choice of the tier. */
+/* CPU features and the choice of the tier; what all families check. */
 #ifndef TP_CORE_DISPATCH_H
 #define TP_CORE_DISPATCH_H
 
@@ -6,6 +6,9 @@
 #include <stdbool.h>
 
 #include "core/family.h"
+
+/* As scratch and packed operands have to lie: on a cache line. */
+static inline bool tp_aligned(const void *p) { return p && (uintptr_t)p % 64 == 0; }
 
 /* Best tier that processor and operating system support and that this build has. */
 tp_tier tp_detect_tier(void);

@@ -90,7 +90,7 @@ tp_status tp_sha256_update(tp_sha256 *hash, tp_sha256 *other, const void *in, in
     const tp_status status = tp_active_tier(&tier);
     if (status) return status;
     if (n_bytes < 0) return TP_ERR_SHAPE;
-    if (!hash || (!in && n_bytes)) return TP_ERR_ARGUMENT;
+    if (!hash || hash == other || (!in && n_bytes)) return TP_ERR_ARGUMENT;
     if (n_bytes == 0) return TP_OK;
     tp_sha256 *const hashes[2] = {hash, other};
     const uint8_t *at[2] = {in, in};

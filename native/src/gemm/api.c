@@ -81,7 +81,7 @@ tp_status tp_gemm_pack(const tp_gemm_spec *spec, int64_t first, int64_t last, co
     TRY(find_kernels(spec->type, &kernels));
     TRY(check_range(first, last, layout.panels));
     if (first == last || layout.packed_bytes == 0) return TP_OK;
-    if ((!b && spec->k) || !packed) return TP_ERR_ARGUMENT;
+    if ((!b && spec->k) || !tp_aligned(packed)) return TP_ERR_ARGUMENT;
     return kernels->gemm_pack(spec, first, last, b, packed);
 }
 
@@ -94,7 +94,7 @@ static tp_status check_product(const tp_gemm_spec *spec, int64_t begin, int64_t 
     TRY(check_range(first, last, layout.panels));
     *idle = begin == end || first == last || (spec->k == 0 && spec->accumulate);
     if (*idle) return TP_OK;
-    if ((spec->k && !a) || (layout.packed_bytes && !packed) || !c || !scratch) return TP_ERR_ARGUMENT;
+    if ((spec->k && !a) || (layout.packed_bytes && !tp_aligned(packed)) || !c || !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     return TP_OK;
 }
 

@@ -158,7 +158,7 @@ tp_status tp_prune_lines(const tp_scores *spec, int32_t axis, int64_t begin, int
     TRY(check_range(begin, end, lines));
     if (axis == 0 && ((begin % 8 && begin != lines) || (end % 8 && end != lines))) return TP_ERR_RANGE;
     if (begin == end || length == 0) return TP_OK;
-    if (!in || !mask || !scratch || (uintptr_t)scratch % 64) return TP_ERR_ARGUMENT;
+    if (!in || !mask || !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     return kernels->prune_lines(spec, axis, begin, end, in, k, mask, scratch);
 }
 

@@ -86,7 +86,7 @@ tp_status tp_quantize(const tp_quant *spec, int64_t begin, int64_t end, const vo
     TRY(check_pointers(&plan, begin, end, in, codes, scales));
     if (!zeros && plan.range == TP_RANGE_MINMAX) return TP_ERR_ARGUMENT;
     TRY(scratch_bytes(&plan, end - begin, &bytes));
-    if (bytes && (!scratch || (uintptr_t)scratch % 64)) return TP_ERR_ARGUMENT;
+    if (bytes && !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     if (plan.range == TP_SCALES_GIVEN) TRY(check_given(&plan, begin, end, scales, zeros));
     return kernels->quantize(&plan, begin, end, in, codes, scales, zeros, scratch);
 }

@@ -37,8 +37,6 @@ static tp_status check_range(int64_t n, int64_t begin, int64_t end) {
     return begin < 0 || begin > end || end > n ? TP_ERR_RANGE : TP_OK;
 }
 
-static bool aligned(const void *p) { return p && (uintptr_t)p % 64 == 0; }
-
 tp_status tp_gaussian(uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out) {
     KERNELS;
     if (!is_float(type)) return TP_ERR_TYPE;
@@ -116,7 +114,7 @@ tp_status tp_multiply(const tp_multiplication *spec, int64_t begin, int64_t end,
     TRY(check_product(spec));
     TRY(check_range(spec->m, begin, end));
     if (begin == end || spec->n == 0) return TP_OK;
-    if (!c || (spec->k && (!a || !b)) || !aligned(scratch)) return TP_ERR_ARGUMENT;
+    if (!c || (spec->k && (!a || !b)) || !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     return kernels->multiply(spec, begin, end, a, b, c, scratch);
 }
 
@@ -191,7 +189,7 @@ tp_status tp_tridiagonal_conquer(int64_t n, double *d, double *e, int64_t z_stri
     KERNELS;
     TRY(check_matrix(n, n, z_stride));
     if (n == 0) return TP_OK;
-    if (!d || (!e && n > 1) || !z || !aligned(scratch)) return TP_ERR_ARGUMENT;
+    if (!d || (!e && n > 1) || !z || !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     return kernels->tridiagonal_conquer(n, d, e, z_stride, z, scratch, product_scratch(n));
 }
 
@@ -282,7 +280,7 @@ tp_status tp_jacobi_pairs(const tp_jacobi *spec, const int32_t *pairs, int64_t b
     if (!rotated) return TP_ERR_ARGUMENT;
     *rotated = 0;
     if (begin == end) return TP_OK;
-    if (!pairs || (!w && spec->w_cols) || (!z && spec->z_cols) || !aligned(scratch)) return TP_ERR_ARGUMENT;
+    if (!pairs || (!w && spec->w_cols) || (!z && spec->z_cols) || !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     for (int64_t i = begin; i < end; i++)
         if (pairs[2 * i] < 0 || pairs[2 * i] > pairs[2 * i + 1] || pairs[2 * i + 1] >= blocks) return TP_ERR_RANGE;
     return kernels->jacobi_pairs(spec, pairs, begin, end, w, z, scratch, rotated);
