@@ -20,6 +20,7 @@ parser.add_argument("--tokenizer", required=True, help="a tokenizer.json")
 parser.add_argument("--limit", type=int, help="of sentences")
 parser.add_argument("--threads", type=int, default=2, help="within an operator")
 parser.add_argument("--rounds", type=int, default=5, help="of the latencies")
+parser.add_argument("--processor", action="store_true", help="time of processors instead of latencies, for a busy machine")
 args = parser.parse_args()
 np, ort, tokenizers = need("numpy", "onnxruntime", "tokenizers")
 ort.set_default_logger_severity(3)
@@ -35,6 +36,8 @@ def session(model):
     options = ort.SessionOptions()
     options.intra_op_num_threads = args.threads
     options.inter_op_num_threads = 1
+    if args.processor:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting is no work
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -51,9 +54,10 @@ def one_pass(model):
     output = s.get_outputs()[0].name
     for feed in feeds[:16]:
         s.run([output], feed)
-    start = time.perf_counter()
+    clock = time.process_time if args.processor else time.perf_counter
+    start = clock()
     hidden = [s.run([output], feed)[0] for feed in feeds]
-    ms = (time.perf_counter() - start) * 1e3 / len(feeds)
+    ms = (clock() - start) * 1e3 / len(feeds)
     return np.stack([h[0].astype(np.float64).mean(axis=0) for h in hidden]), ms
 
 
@@ -65,7 +69,8 @@ for _ in range(args.rounds):
         latencies[model].append(ms)
 
 reference = embeddings[args.reference]
-print(f"{len(texts)} sentences; ONNX Runtime {ort.__version__}, {args.threads} threads, median of {args.rounds} rounds\n")
+print(f"{len(texts)} sentences; ONNX Runtime {ort.__version__}, {args.threads} threads, "
+      f"{'processor time, ' if args.processor else ''}median of {args.rounds} rounds\n")
 print("| | cosine mean | lowest | MB | of the original | ms per sentence | of the original |\n|---|---:|---:|---:|---:|---:|---:|")
 for model in models:
     e = embeddings[model]

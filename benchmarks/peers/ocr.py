@@ -14,45 +14,22 @@ import argparse
 import os
 import statistics
 import time
-from pathlib import Path
 
+import lines as rendered
 from common import need, size
 
-sentences = Path(__file__).resolve().parents[2] / "java/cli/src/main/resources/dev/tensorpress/cli/sentences.txt"
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("models", nargs="+", metavar="model", help="the first one is what the others are compared with")
-parser.add_argument("--texts", default=sentences, help="a sentence to a line")
+parser.add_argument("--texts", default=rendered.SENTENCES, help="a sentence to a line")
 parser.add_argument("--lines", type=int, default=200)
-parser.add_argument("--characters", type=int, default=32, help="of a line, at most")
-parser.add_argument("--fonts", default="/usr/share/fonts/truetype", help="as fonts-dejavu-core and fonts-liberation have them")
+parser.add_argument("--characters", type=int, default=rendered.CHARACTERS, help="of a line, at most")
+parser.add_argument("--fonts", default=rendered.FOLDER, help="as fonts-dejavu-core and fonts-liberation have them")
 parser.add_argument("--threads", type=int, default=1, help="within an operator")
 parser.add_argument("--rounds", type=int, default=0, help="of the times; none are measured without")
 parser.add_argument("--show", action="store_true", help="lines that are not right")
 args = parser.parse_args()
-np, ort, Image, ImageDraw, ImageFont = need("numpy", "onnxruntime", "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont")
+(ort,) = need("onnxruntime")
 ort.set_default_logger_severity(3)
-
-HEIGHT = 48
-FONTS = ["dejavu/DejaVuSans.ttf", "liberation/LiberationSerif-Regular.ttf"]
-
-
-def beginning(sentence):
-    """As many whole words as a line takes."""
-    line = ""
-    for word in sentence.split():
-        longer = f"{line} {word}".strip()
-        if len(longer) > args.characters:
-            break
-        line = longer
-    return line
-
-
-def render(line, font):
-    """1 x 3 x 48 x width, from -1 to 1."""
-    left, top, right, bottom = font.getbbox(line)
-    image = Image.new("RGB", (right - left + 16, HEIGHT), "white")
-    ImageDraw.Draw(image).text((8 - left, (HEIGHT - bottom - top) // 2), line, fill="black", font=font)
-    return (np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255 - 0.5) / 0.5
 
 
 def session(model):
@@ -88,10 +65,8 @@ def processor_time(model):
     return (time.process_time() - start) * 1e3 / len(images)
 
 
-fonts = [ImageFont.truetype(os.path.join(args.fonts, file), 30) for file in FONTS]
 with open(args.texts, encoding="utf-8") as file:
-    texts = [line for line in map(beginning, file) if line][: args.lines]
-images = [render(line, fonts[i % len(fonts)]) for i, line in enumerate(texts)]
+    texts, images = rendered.render(file.read().splitlines()[: args.lines], args.fonts, args.characters)
 results = {model: read(session(model)) for model in args.models}
 times = {model: [] for model in args.models}
 for _ in range(args.rounds):

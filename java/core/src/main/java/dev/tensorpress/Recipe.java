@@ -34,9 +34,10 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     public record Step(String name, Selector selector, Pass pass) {}
 
     /** Names of the presets. */
-    public static final List<String> NAMES = List.of("int8", "int8-dynamic", "int4", "prune50", "sparse24", "prune50-int8",
-            "lowrank", "lowrank-int8", "int4-corrected", "w8a16", "w8a8", "w4a16");
+    public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int4", "prune50", "sparse24",
+            "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "w8a16", "w8a8", "w4a16");
 
+    private static final List<String> VALUES = List.of("*value*", "*v_proj*", "*v_lin*", "*/v/*");
     private static final List<String> ROUTERS = List.of("*.gate.weight", "*.router.weight", "*.shared_expert_gate.weight");
 
     public Recipe {
@@ -53,6 +54,8 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     public static Recipe named(String name) {
         QuantizePass channel = QuantizePass.int8();
         QuantizePass blocks = channel.perBlock(64);
+        QuantizePass four = QuantizePass.int4().asymmetric().clipSearch(20, 0.7f);
+        QuantizePass table = channel;
         List<Step> steps = new ArrayList<>();
         switch (name) {
             case "prune50" -> {
@@ -90,21 +93,22 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 // The search is as fast for eight ratios as for two, and twenty find hardly better ones.
                 return language(name, QuantizePass.int4().perBlock(128).range(Range.FULL).clipSearch(8, 0.75f));
             }
-            case "int8" -> {
+            case "int8", "int8-table4" -> {
                 steps.add(value(blocks));
                 steps.add(step("linear", blocks.activations(Activations.BLOCKWISE), Role.LINEAR));
+                table = name.equals("int8") ? channel : four;
             }
             case "int8-dynamic" -> steps.add(
                     step("linear", channel.asymmetric().activations(Activations.DYNAMIC), Role.LINEAR));
             case "int4" -> {
-                steps.add(value(channel.perBlock(128).activations(Activations.BLOCKWISE)));
-                steps.add(step("linear", QuantizePass.int4().asymmetric().clipSearch(20, 0.7f)
-                        .activations(Activations.BLOCKWISE), Role.LINEAR));
+                steps.add(attention(channel.perBlock(128).activations(Activations.BLOCKWISE)));
+                steps.add(step("linear", four.activations(Activations.BLOCKWISE), Role.LINEAR));
+                table = four.perBlock(64);
             }
             default -> throw new UnsupportedRequestException(
                     "no recipe named '" + name + "'; there are " + String.join(", ", NAMES) + ", or give a .yaml file");
         }
-        steps.add(step("embedding", channel, Role.EMBEDDING));
+        steps.add(step("embedding", table, Role.EMBEDDING));
         steps.add(step("conv", channel, Role.CONV));
         steps.add(step("recurrent", channel, Role.RECURRENT));
         return new Recipe(name, "", steps, List.of(), Map.of());
@@ -132,8 +136,14 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
      * Only their usual names tell them apart from other matrices.
      */
     private static Step value(Pass pass) {
-        return new Step("value", new Selector(Set.of(Role.LINEAR), List.of("*value*", "*v_proj*", "*v_lin*", "*/v/*"),
-                Selector.DEFAULT_MIN_SIZE), pass);
+        return new Step("value", new Selector(Set.of(Role.LINEAR), VALUES, Selector.DEFAULT_MIN_SIZE), pass);
+    }
+
+    /** What attention adds up and what it makes of that: of four bits these projections cost most. */
+    private static Step attention(Pass pass) {
+        List<String> names = new ArrayList<>(VALUES);
+        names.addAll(List.of("*attention/output*", "*o_proj*", "*out_proj*", "*out_lin*", "*/o/*"));
+        return new Step("attention", new Selector(Set.of(Role.LINEAR), names, Selector.DEFAULT_MIN_SIZE), pass);
     }
 
     /**

@@ -21,8 +21,8 @@ final class RecipeOptions {
 
     static Syntax declare(Syntax syntax) {
         syntax
-                .option("recipe", "R", "int8 (default for ONNX), int8-dynamic, int4, prune50, sparse24, prune50-int8, lowrank,"
-                        + " lowrank-int8, int4-corrected, w8a16 (default for safetensors), w8a8, w4a16, or a .yaml file")
+                .option("recipe", "R", "int8 (default for ONNX), int8-table4, int8-dynamic, int4, prune50, sparse24, prune50-int8,"
+                        + " lowrank, lowrank-int8, int4-corrected, w8a16 (default for safetensors), w8a8, w4a16, or a .yaml file")
                 .option("set", "KEY=VALUE",
                         "changes an option of the recipe: block=32, linear.bits=4, min-size=0 (may be repeated)")
                 .option("target", "T", "the runtime that the result is for")

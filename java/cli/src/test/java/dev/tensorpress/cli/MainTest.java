@@ -110,12 +110,14 @@ class MainTest {
 
     @Test
     void planSaysExactlyWhatCompressWrites() throws IOException {
-        for (String recipe : List.of("int8", "int8-dynamic", "int4")) {
+        for (String recipe : List.of("int8", "int8-table4", "int8-dynamic", "int4")) {
             Result plan = run("plan", model, "--recipe", recipe, "--json");
             assertEquals(0, plan.code, plan.err);
             assertEquals(0, run("compress", model, "-o", out, "--recipe", recipe, "--force").code);
             assertTrue(parse(plan.out).contains("\"bytesAfter\" : " + Files.size(out)), plan.out);
         }
+        assertTrue(run("plan", model, "--recipe", "int8-dynamic", "--set", "weights=s8").out
+                .contains("on processors with VNNI alone"));
         Result table = run("plan", model, "--set", "block=32");
         assertTrue(table.out.contains("int8 block 32"), table.out);
         assertTrue(table.out.contains("1 weight, 512 bytes: no step selects role bias: bias"), table.out);

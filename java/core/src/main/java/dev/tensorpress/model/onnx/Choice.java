@@ -167,7 +167,9 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
                 }
             }
             if (opset >= 11 && s.rank() == 2 && s.dim(1) % 2 == 0) {
-                return new Choice(Kind.GATHER, form(q, 0, 0, Activations.FLOAT, DType.U4, type, false, false));
+                int block = q.block() > 0 && q.axis() == 1 ? fitting(s, 1, q.block()) : 0;
+                return new Choice(Kind.GATHER,
+                        form(q, block > 0 ? 1 : 0, block, Activations.FLOAT, DType.U4, type, false, false));
             }
         }
         return general(m, q, opset, ir);

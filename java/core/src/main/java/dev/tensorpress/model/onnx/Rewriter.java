@@ -570,7 +570,7 @@ final class Rewriter {
                 .add(node("Mul", scale, as, job.scales)).add(node("Mul", product, floats, scale));
     }
 
-    /** Only the rows that are looked up become floats. */
+    /** Only the rows that are looked up become floats; blocks have an axis of their own until the last step. */
     private Rope gather(Job job) {
         Form.Quantized f = job.form;
         boolean nibbles = f.type() == DType.U4;
@@ -580,12 +580,17 @@ final class Rewriter {
         Arrays.fill(perRow, 1);
         perRow[0] = rows;
         long cols = job.shape.dim(-1);
+        boolean blocks = f.block() > 0;
+        if (blocks) {
+            perRow = new long[] {rows, cols / f.block(), 1};
+        }
         String codes = nibbles ? codes(job, DType.U8, rows, cols / 2, 1) : codes(job, f.type(), job.shape.dims());
         String scales = scales(job, perRow);
-        String zeros = f.symmetric() ? "" : payload(job, name(job, "zero"), DType.U8, perRow, Part.ZEROS, rows);
+        String zeros = f.symmetric() ? "" : payload(job, name(job, "zero"), DType.U8, perRow, Part.ZEROS, job.groups());
         String middle = f.symmetric() && nibbles ? constant(job, "zero", type, floats(type, f.middle())) : "";
         Nibbles unpack = nibbles ? new Nibbles(job, type) : null;
         String width = nibbles ? constant(job, "width", DType.I64, longs(cols)) : "";
+        String split = blocks ? constant(job, "blocks", DType.I64, longs(cols / f.block(), f.block())) : "";
         for (Use u : job.info.value.uses) {
             Node node = u.node();
             String index = node.inputs.get(1);
@@ -596,16 +601,14 @@ final class Rewriter {
             attribute(first, "axis", 0);
             Rope r = new Rope().add(new Proto().message(1, first)).add(node("Gather", rowScales, scales, index));
             String x = fresh(y + ".floats");
+            String shape = "";
             r.add(cast(x, rowCodes, type));
             if (nibbles) {
                 String pairs = unpack.nodes(r, x, y, -1);
-                String shape = fresh(y + ".shape");
-                String wanted = fresh(y + ".shape.full");
+                shape = fresh(y + ".shape");
                 x = fresh(y + ".unpacked");
                 r.add(node("Shape", shape, index));
-                Proto concat = start("Concat", wanted, shape, width).string(3, fresh(y + "/shape"));
-                attribute(concat, "axis", 0);
-                r.add(new Proto().message(1, concat)).add(node("Reshape", x, pairs, wanted));
+                r.add(node("Reshape", x, pairs, extended(r, y, shape, blocks ? split : width)));
             }
             if (!f.symmetric()) {
                 String rowZeros = fresh(y + ".zero");
@@ -615,11 +618,25 @@ final class Rewriter {
             } else if (nibbles) {
                 x = subtract(r, y, x, middle);
             }
-            r.add(node("Mul", decoded(job, y), x, rowScales));
+            String result = decoded(job, y);
+            String scaled = blocks ? fresh(y + ".scaled") : result;
+            r.add(node("Mul", scaled, x, rowScales));
+            if (blocks) {
+                r.add(node("Reshape", result, scaled, extended(r, y, shape, width)));
+            }
             convert(r, job, y);
             edit(node.graph, node.fieldStart, node.end, r);
         }
         return new Rope();
+    }
+
+    /** A shape with further dimensions behind it. */
+    private String extended(Rope r, String y, String shape, String more) {
+        String full = fresh(y + ".shape.full");
+        Proto concat = start("Concat", full, shape, more).string(3, fresh(y + "/shape"));
+        attribute(concat, "axis", 0);
+        r.add(new Proto().message(1, concat));
+        return full;
     }
 
     /** Data are [rows, columns / 2], scales [rows, blocks]; zero points lie as in MatMulNBits. */

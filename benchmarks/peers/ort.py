@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""What ONNX Runtime's own quantizers make of a model, for fidelity.py and ocr.py to compare with ours.
+
+dynamic-s8, dynamic-u8: quantize_dynamic per channel. nbits4, nbits8: MatMulNBitsQuantizer (which wants onnx_ir too), symmetric, in
+blocks of 32, and with -table4 embeddings in four bits as well. qdq: quantize_static per channel, u8 activations and s8 weights, ranges by smallest
+and largest value over 64 inputs: sentences with --tokenizer, else rendered lines. Weights in Constant nodes become initializers
+first, since these tools leave them alone otherwise.
+"""
+import argparse
+import os
+
+import lines as rendered
+from common import need
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("model")
+parser.add_argument("folder", help="for the results")
+parser.add_argument("--texts", default=rendered.SENTENCES, help="a sentence to a line; the last 64 calibrate")
+parser.add_argument("--tokenizer", help="a tokenizer.json, if the model takes sentences")
+parser.add_argument("--only", nargs="+", help="of these names")
+args = parser.parse_args()
+np, onnx, ort, quantization, nbits = need("numpy", "onnx", "onnxruntime", "onnxruntime.quantization",
+                                          "onnxruntime.quantization.matmul_nbits_quantizer")
+ort.set_default_logger_severity(3)
+os.makedirs(args.folder, exist_ok=True)
+
+
+def initializers(path):
+    """The model without Constant nodes."""
+    model = onnx.load(path)
+    rest = []
+    for node in model.graph.node:
+        value = node.attribute[0] if node.op_type == "Constant" else None
+        if value is not None and value.name == "value":
+            tensor = model.graph.initializer.add()
+            tensor.CopyFrom(value.t)
+            tensor.name = node.output[0]
+        else:
+            rest.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(rest)
+    return model
+
+
+class Reader(quantization.CalibrationDataReader):
+    def __init__(self):
+        with open(args.texts, encoding="utf-8") as file:
+            texts = file.read().splitlines()[-64:]
+        names = [i.name for i in ort.InferenceSession(plain, providers=["CPUExecutionProvider"]).get_inputs()]
+        if args.tokenizer:
+            (tokenizers,) = need("tokenizers")
+            tokenizer = tokenizers.Tokenizer.from_file(args.tokenizer)
+            tokenizer.no_padding()
+            values = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+            self.feeds = iter([{n: np.array([getattr(e, values[n])], np.int64) for n in names}
+                               for e in map(tokenizer.encode, texts)])
+        else:
+            self.feeds = iter([{names[0]: image} for image in rendered.render(texts)[1]])
+
+    def get_next(self):
+        return next(self.feeds, None)
+
+
+def dynamic(out, weights):
+    quantization.quantize_dynamic(plain, out, per_channel=True, weight_type=weights)
+
+
+def blocks(out, bits, *operators):
+    config = nbits.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=True, bits=bits, op_types_to_quantize=operators)
+    made = nbits.MatMulNBitsQuantizer(onnx.load(plain), algo_config=config)
+    made.process()
+    onnx.save(made.model.model, out)
+
+
+def tables(out, bits):
+    """Products of as many bits, then tables in four, which the tool gives no bits of their own."""
+    blocks(out, bits, "MatMul")
+    config = nbits.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=True, bits=4, op_types_to_quantize=("Gather",))
+    made = nbits.MatMulNBitsQuantizer(onnx.load(out), algo_config=config)
+    made.process()
+    onnx.save(made.model.model, out)
+
+
+def static(out):
+    quantization.quantize_static(plain, out, Reader(), per_channel=True, quant_format=quantization.QuantFormat.QDQ,
+                                 activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)
+
+
+plain = os.path.join(args.folder, "plain.onnx")
+onnx.save(initializers(args.model), plain)
+kinds = {
+    "dynamic-s8": lambda out: dynamic(out, quantization.QuantType.QInt8),
+    "dynamic-u8": lambda out: dynamic(out, quantization.QuantType.QUInt8),
+    "nbits4": lambda out: blocks(out, 4, "MatMul"),
+    "nbits8": lambda out: blocks(out, 8, "MatMul"),
+    "nbits4-table4": lambda out: tables(out, 4),
+    "nbits8-table4": lambda out: tables(out, 8),
+    "qdq": static,
+}
+for name, make in kinds.items():
+    if not args.only or name in args.only:
+        make(os.path.join(args.folder, f"ort-{name}.onnx"))
+os.remove(plain)
