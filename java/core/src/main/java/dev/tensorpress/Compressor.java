@@ -504,8 +504,13 @@ public final class Compressor implements AutoCloseable {
     public Report compress(Plan plan, Path out) throws IOException {
         long start = System.nanoTime();
         checkOutput(plan, out);
-        Map<String, String> provenance = Map.of("recipe", RecipeYaml.write(plan.recipe()), "tool", Machine.version(), "kernels",
-                Integer.toString(Machine.abi()));
+        Map<String, String> provenance = new LinkedHashMap<>();
+        provenance.put("recipe", RecipeYaml.write(plan.recipe()));
+        provenance.put("tool", Machine.version());
+        provenance.put("kernels", Integer.toString(Machine.abi()));
+        if (hasFactors(plan)) {
+            provenance.put("instructionSet", Machine.tier());
+        }
         List<Report.Entry> entries;
         Set<Path> files;
         try (Encoder encoder = new Encoder(plan, options, spectra)) {
@@ -518,6 +523,16 @@ public final class Compressor implements AutoCloseable {
             after += Files.size(file);
         }
         return new Report(plan, out, List.copyOf(files), entries, plan.bytesBefore(), after, System.nanoTime() - start);
+    }
+
+    /** Whether bytes depend on the instruction set: singular vectors do, in their last bits. */
+    private static boolean hasFactors(Plan plan) {
+        for (Form form : plan.forms().values()) {
+            if (form instanceof Form.LowRank || form instanceof Form.Sum) {
+                return true;
+            }
+        }
+        return false;
     }
 
     private void checkOutput(Plan plan, Path out) throws IOException {

@@ -75,6 +75,32 @@ class ProcessTest {
         }
     }
 
+    /** Singular vectors depend on the tier in their last bits, so what is made of them says which one it was. */
+    @Test
+    void aFolderWithFactorsNamesItsTier() throws Exception {
+        Path in = folder.resolve("factors.safetensors");
+        String header = "{\"model.layers.0.mlp.up_proj.weight\":{\"dtype\":\"F32\",\"shape\":[128,64],\"data_offsets\":[0,32768]}}";
+        header += " ".repeat(7 - (header.length() + 7) % 8);
+        ByteBuffer bytes = ByteBuffer.allocate(8 + header.length() + 32768).order(ByteOrder.LITTLE_ENDIAN);
+        bytes.putLong(header.length()).put(header.getBytes(StandardCharsets.US_ASCII));
+        Random random = new Random(1);
+        while (bytes.hasRemaining()) {
+            bytes.putFloat((float) random.nextGaussian());
+        }
+        Files.write(in, bytes.array());
+        List<String> tiers = List.of("ref", "avx2", "avx512");
+        for (String tier : tiers.subList(0, tiers.indexOf(Machine.bestTier()) + 1)) {
+            for (String recipe : List.of("lowrank", "w8a16")) {
+                Path out = folder.resolve(recipe + "." + tier);
+                Process p = start(tier, in, out, recipe.equals("lowrank")
+                        ? new String[] {"--recipe", recipe, "--set", "rank=4", "--force-scheme"} : new String[] {"--recipe", recipe});
+                assertEquals(0, p.waitFor(), () -> out + ".log");
+                String manifest = Files.readString(out.resolve("tensorpress-manifest.json"));
+                assertEquals(recipe.equals("lowrank"), manifest.contains("\"instructionSet\" : \"" + tier + "\""), manifest);
+            }
+        }
+    }
+
     @Test
     void anUnknownTierIsRefused() throws Exception {
         Path out = folder.resolve("unknown.onnx");

@@ -14,7 +14,7 @@ import java.util.TreeMap;
  * @param memory bytes of buffers and working memory at most, as far as single weights allow; for targets that stream
  * @param shardSize bytes of tensors that a file holds at most, unless one weight takes more; for targets that write several
  * @param provenance facts for the manifest, if the target writes one: {@code recipe} its canonical text, {@code tool} and
- *     {@code kernels} their versions; sorted
+ *     {@code kernels} their versions, {@code instructionSet} where bytes depend on it; sorted
  */
 public record Destination(Path path, boolean overwrite, boolean resume, long memory, long shardSize,
         Map<String, String> provenance) {

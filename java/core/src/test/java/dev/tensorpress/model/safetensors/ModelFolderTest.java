@@ -317,7 +317,10 @@ final class ModelFolderTest {
                 Map.entry(new Destination(out, false, true, 1, 12345, Map.of("recipe", "recipe", "tool", "2", "kernels", "2")),
                         "tool is not the same (1 then, 2 now)"),
                 Map.entry(new Destination(out, false, true, 1, 12345, Map.of("recipe", "recipe", "tool", "1", "kernels", "3")),
-                        "kernels is not the same (2 then, 3 now)"));
+                        "kernels is not the same (2 then, 3 now)"),
+                Map.entry(new Destination(out, false, true, 1, 12345,
+                        Map.of("recipe", "recipe", "tool", "1", "kernels", "2", "instructionSet", "ref")),
+                        "instructionSet is not the same"));
         for (Map.Entry<Destination, String> e : others) {
             Exception x = assertThrows(UnsupportedRequestException.class, () -> write(e.getKey()));
             assertTrue(x.getMessage().contains(e.getValue() + "; --force"), x.getMessage());
