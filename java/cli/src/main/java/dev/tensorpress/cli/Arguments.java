@@ -36,8 +36,9 @@ final class Arguments {
             // said below
         }
         String encoding = System.getProperty("sun.jnu.encoding", "UTF-8");
-        throw syntax.wrong("'" + value + "' is not the name of a file" + (value.isEmpty() || encoding.equals("UTF-8") ? ""
-                : " in " + encoding + ", by which this JVM reads names; in a UTF-8 locale, such as LC_ALL=C.UTF-8, it reads UTF-8"));
+        String help = value.isEmpty() || encoding.equals("UTF-8") ? "" : " in " + encoding + ", by which this JVM reads names; in a"
+                + " UTF-8 locale, such as LC_ALL=C.UTF-8, it reads UTF-8";
+        throw syntax.wrong("'" + value + "' is not the name of a file" + help);
     }
 
     boolean flag(String option) {

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.cli.MainTest.Result;
+import dev.tensorpress.kernel.Machine;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -87,6 +88,33 @@ class FolderTest {
         r = run("compress", out, "-o", folder.resolve("more"));
         assertEquals(Main.UNSUPPORTED, r.code());
         assertTrue(r.line().contains("tensorpress expand"), r.err());
+    }
+
+    /** The card says what was done if it is asked to; what it says of itself to programs stays. */
+    @Test
+    void theModelsCardGetsAParagraph() throws IOException {
+        String said = "---\nlicense: mit\nlanguage: \u00fc\n---\n# Model";
+        Path card = model.resolve("README.md");
+        String more = "Compressed by Tensorpress " + Machine.version() + " to the format compressed-tensors: 1 of 2 tensors, 1 as int8 per"
+                + " channel. The recipe is in `tensorpress-manifest.json`.\n";
+        for (String before : List.of("", said, said + "\n")) {
+            if (before.isEmpty()) {
+                Files.deleteIfExists(card);
+            } else {
+                Files.writeString(card, before);
+            }
+            assertEquals(0, run("compress", model, "-o", out, "--force", "--set", "card=true").code());
+            assertEquals((before.isEmpty() ? "" : said + "\n\n") + more, Files.readString(out.resolve("README.md")));
+            assertTrue(Files.readString(out.resolve("tensorpress-manifest.json")).contains("\"README.md\""));
+            assertEquals(0, run("compress", model, "-o", out, "--force", "--set", "card=false").code());
+            assertEquals(before.isEmpty() ? List.of() : List.of("README.md"),
+                    names(out).stream().filter(n -> n.equals("README.md")).toList());
+            assertTrue(before.isEmpty() || Files.readString(out.resolve("README.md")).equals(before));
+        }
+        Result r = run("compress", model, "-o", out, "--force", "--set", "card=yes");
+        assertEquals(Main.UNSUPPORTED, r.code());
+        assertTrue(r.line().contains("card must be true or false"), r.err());
+        assertTrue(run("plan", model, "--set", "cart=true").line().contains("and 'card'"));
     }
 
     @Test

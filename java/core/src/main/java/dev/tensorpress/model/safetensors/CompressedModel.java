@@ -324,7 +324,8 @@ public final class CompressedModel implements AutoCloseable {
                 : CompressionConfig.without(config, StrictJson.bytes(config, "the configuration of a model"));
         try (Expansion expansion = new Expansion(restored, to, workers, progress, elements);
                 Buffers buffers = new Buffers(to.memory() / Expansion.SHARE_OF_BUFFERS);
-                ModelFolder folder = ModelFolder.begin(known, "expanded", plans, model, plain, buffers)) {
+                ModelFolder folder = ModelFolder.begin(known, "expanded", plans, model,
+                        plain == null ? Map.of() : Map.of(Config.NAME, plain), buffers)) {
             List<Range> ranges = new ArrayList<>();
             for (int i = 0; i < shards.size(); i++) {
                 for (Restored r : shards.get(i)) {

@@ -3,6 +3,7 @@ package dev.tensorpress.model.safetensors;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.model.Buffers;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.ReadAhead;
@@ -18,6 +19,7 @@ import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -56,17 +58,25 @@ final class CompressedTensorsTarget implements Target {
 
     /** The option: forms that no loader reads are written as well. */
     static final String FORCE = "force-scheme";
+    /** The option: the model's card says what was done. */
+    static final String CARD = "card";
+    private static final String CARD_FILE = "README.md";
     private static final String HOW = "option " + FORCE + " writes them all the same, for expand";
 
     private final SafetensorsModel model;
     private final boolean force;
+    private final boolean card;
     /** Sizes of the rows of experts, all of which a group has to divide. */
     private final long[] expertColumns;
 
-    /** @param force write what no loader reads as well, and weights of a group each as it wants */
-    CompressedTensorsTarget(SafetensorsModel model, boolean force) {
+    /**
+     * @param force write what no loader reads as well, and weights of a group each as it wants
+     * @param card say on the model's card what was done
+     */
+    CompressedTensorsTarget(SafetensorsModel model, boolean force, boolean card) {
         this.model = model;
         this.force = force;
+        this.card = card;
         this.expertColumns = Loaders.expertColumns(model.weights());
     }
 
@@ -312,6 +322,40 @@ final class CompressedTensorsTarget implements Target {
         return text.toString();
     }
 
+    private Map<String, byte[]> made(Map<Weight, Form> forms) throws IOException {
+        Map<String, byte[]> made = new TreeMap<>();
+        made.put(Config.NAME, configuration(forms));
+        if (card) {
+            made.put(CARD_FILE, card(forms));
+        }
+        return made;
+    }
+
+    /** The model's card as it is, its metadata included, and a paragraph at its end. */
+    private byte[] card(Map<Weight, Form> forms) throws IOException {
+        StringBuilder text = new StringBuilder();
+        for (Path p : model.companions()) {
+            if (model.name(p).equals(CARD_FILE)) {
+                text.append(new String(StrictJson.bytes(p, "the model's card"), StandardCharsets.ISO_8859_1));
+            }
+        }
+        if (!text.isEmpty()) {
+            text.append(text.charAt(text.length() - 1) == '\n' ? "\n" : "\n\n");
+        }
+        Map<String, Integer> kinds = new TreeMap<>();
+        for (Form f : forms.values()) {
+            kinds.merge(f instanceof Form.LowRank ? "factors" : f.describe(), 1, Integer::sum);
+        }
+        text.append("Compressed by Tensorpress ").append(Machine.version()).append(" to the format ").append(NAME).append(": ")
+                .append(forms.size()).append(" of ").append(model.weights().size()).append(" tensors");
+        String separator = ", ";
+        for (Map.Entry<String, Integer> e : kinds.entrySet()) {
+            text.append(separator).append(e.getValue()).append(" as ").append(e.getKey());
+        }
+        text.append(". The recipe is in `").append(Manifest.NAME).append("`.\n");
+        return text.toString().getBytes(StandardCharsets.ISO_8859_1);
+    }
+
     private byte[] configuration(Map<Weight, Form> forms) throws IOException {
         CompressionConfig config = new CompressionConfig();
         boolean head = false;
@@ -353,7 +397,7 @@ final class CompressedTensorsTarget implements Target {
         List<List<Output>> shards = cut(forms, to.shardSize());
         List<ShardPlan> plans = plans(shards);
         try (Buffers buffers = new Buffers(to.memory() / SHARE_OF_BUFFERS);
-                ModelFolder folder = ModelFolder.begin(to, NAME, plans, model, configuration(forms), buffers)) {
+                ModelFolder folder = ModelFolder.begin(to, NAME, plans, model, made(forms), buffers)) {
             Map<Integer, ShardStream> streams = new LinkedHashMap<>();
             List<Range> ranges = new ArrayList<>();
             for (int i = 0; i < shards.size(); i++) {

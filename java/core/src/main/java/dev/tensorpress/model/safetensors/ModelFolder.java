@@ -81,7 +81,7 @@ final class ModelFolder implements AutoCloseable {
     private boolean settled = true;
     private boolean spoiled;
 
-    private ModelFolder(Destination to, String target, List<ShardPlan> shards, SafetensorsModel input, byte[] config,
+    private ModelFolder(Destination to, String target, List<ShardPlan> shards, SafetensorsModel input, Map<String, byte[]> made,
             Buffers buffers) throws IOException {
         this.to = to;
         this.shards = List.copyOf(shards);
@@ -89,15 +89,13 @@ final class ModelFolder implements AutoCloseable {
         this.buffers = buffers;
         this.out = place(to.path());
         this.partial = out.resolveSibling(out.getFileName() + PARTIAL);
-        if (config != null) {
-            made.put(Config.NAME, config);
-        }
+        this.made.putAll(made);
         if (shards.size() > 1) {
-            made.put(Index.NAME, index(this.shards));
+            this.made.put(Index.NAME, index(this.shards));
         }
         for (Path p : input.companions()) {
             String name = input.name(p);
-            if (!made.containsKey(name) && !name.equals(Config.NAME) && !name.equals(Manifest.NAME)) {
+            if (!this.made.containsKey(name) && !name.equals(Config.NAME) && !name.equals(Manifest.NAME)) {
                 companions.add(p);
             }
         }
@@ -110,7 +108,7 @@ final class ModelFolder implements AutoCloseable {
         for (Path p : companions) {
             progress.files.add(input.name(p));
         }
-        progress.files.addAll(made.keySet());
+        progress.files.addAll(this.made.keySet());
         progress.files.add(Manifest.NAME);
         ours.addAll(progress.files);
     }
@@ -120,7 +118,7 @@ final class ModelFolder implements AutoCloseable {
      *
      * @param target its name, for the manifest
      * @param shards in order
-     * @param config contents of {@code config.json}; null to have none
+     * @param made small files instead of the input's, by name; without a {@code config.json} there is none
      * @param buffers for files and for hashing what is there
      * @throws FileAlreadyExistsException if there is something of that name and it is not to be overwritten, or an interrupted run
      *     is there and it is not to be resumed
@@ -129,9 +127,9 @@ final class ModelFolder implements AutoCloseable {
      * @throws MalformedModelException if what it left cannot be read
      * @throws IOException if the folder cannot be written, is too large for its disk, or is being written
      */
-    static ModelFolder begin(Destination to, String target, List<ShardPlan> shards, SafetensorsModel input, byte[] config,
+    static ModelFolder begin(Destination to, String target, List<ShardPlan> shards, SafetensorsModel input, Map<String, byte[]> made,
             Buffers buffers) throws IOException {
-        ModelFolder f = new ModelFolder(to, target, shards, input, config, buffers);
+        ModelFolder f = new ModelFolder(to, target, shards, input, made, buffers);
         try {
             f.begin();
             return f;

@@ -430,8 +430,8 @@ final class NamePattern {
                 case 'u' -> hexadecimal(4);
                 default -> {
                     if (c >= '0' && c <= '9') {
-                        throw new UnsupportedOperationException("has '\\" + (char) c + "', which cannot be matched in linear time, or"
-                                + " is not known here");
+                        throw new UnsupportedOperationException("has '\\" + (char) c + "', which cannot be matched in linear time,"
+                                + " or is not known here");
                     }
                     if (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z') {
                         throw new IllegalArgumentException("'\\" + (char) c + "' means nothing");

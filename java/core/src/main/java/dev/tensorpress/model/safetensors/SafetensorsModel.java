@@ -446,8 +446,8 @@ public final class SafetensorsModel implements Model {
     }
 
     /**
-     * {@inheritDoc} There is one, {@code compressed-tensors}. Its option {@code force-scheme}, true or false, writes what is asked for
-     * even if no loader reads it.
+     * {@inheritDoc} There is one, {@code compressed-tensors}. Its options are true or false, and false if they are not given: {@code
+     * force-scheme} writes what is asked for even if no loader reads it, {@code card} says on the model's card what was done.
      *
      * @throws UnsupportedRequestException also if the model is compressed already
      */
@@ -457,22 +457,24 @@ public final class SafetensorsModel implements Model {
             throw new UnsupportedRequestException("models in safetensors have no target '" + name + "'; there is '"
                     + CompressedTensorsTarget.NAME + "'");
         }
-        boolean force = false;
+        Map<String, Boolean> given = new HashMap<>();
         for (Map.Entry<String, String> option : options.entrySet()) {
-            if (!option.getKey().equals(CompressedTensorsTarget.FORCE)) {
+            if (!option.getKey().equals(CompressedTensorsTarget.FORCE) && !option.getKey().equals(CompressedTensorsTarget.CARD)) {
                 throw new UnsupportedRequestException("target '" + CompressedTensorsTarget.NAME + "' has no option '"
-                        + option.getKey() + "', and no step of the recipe has it");
+                        + option.getKey() + "', and no step of the recipe has it; it has '" + CompressedTensorsTarget.FORCE
+                        + "' and '" + CompressedTensorsTarget.CARD + "'");
             }
-            force = option.getValue().equals("true");
-            if (!force && !option.getValue().equals("false")) {
+            if (!option.getValue().equals("true") && !option.getValue().equals("false")) {
                 throw new UnsupportedRequestException(option.getKey() + " must be true or false, but is '" + option.getValue() + "'");
             }
+            given.put(option.getKey(), option.getValue().equals("true"));
         }
         if (config.quantization != null) {
             throw new UnsupportedRequestException(path + " is compressed already, by " + config.quantization
                     + (config.quantization.equals(Schemes.METHOD) ? "; tensorpress expand makes an ordinary model of it" : ""));
         }
-        return new CompressedTensorsTarget(this, force);
+        return new CompressedTensorsTarget(this, given.getOrDefault(CompressedTensorsTarget.FORCE, false),
+                given.getOrDefault(CompressedTensorsTarget.CARD, false));
     }
 
     @Override

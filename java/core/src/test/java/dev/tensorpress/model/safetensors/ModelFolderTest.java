@@ -45,6 +45,7 @@ import org.snakeyaml.engine.v2.api.LoadSettings;
 /** Folders are whole or resumable, and nothing of the user's gets lost. */
 final class ModelFolderTest {
     private static final byte[] CONFIG = "{\"made\": true}".getBytes();
+    private static final Map<String, byte[]> MADE = Map.of(Config.NAME, CONFIG);
     private static final int SHARDS = 4;
 
     @TempDir
@@ -120,7 +121,7 @@ final class ModelFolderTest {
         List<Integer> made = new ArrayList<>();
         List<ShardPlan> shards = plan();
         try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
-                ModelFolder f = ModelFolder.begin(to, target, shards, input, CONFIG, buffers)) {
+                ModelFolder f = ModelFolder.begin(to, target, shards, input, MADE, buffers)) {
             for (int i = 0; i < shards.size(); i++) {
                 if (f.finished(i)) {
                     continue;
@@ -364,7 +365,7 @@ final class ModelFolderTest {
     void oneRunAtATime() throws Exception {
         List<ShardPlan> shards = plan();
         try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
-                ModelFolder f = ModelFolder.begin(to(false, false), "target", shards, input, CONFIG, buffers)) {
+                ModelFolder f = ModelFolder.begin(to(false, false), "target", shards, input, MADE, buffers)) {
             for (Destination d : List.of(to(false, false), to(true, false), to(false, true))) {
                 IOException e = assertThrows(IOException.class, () -> write(d));
                 assertTrue(e.getMessage().contains("another run is writing " + partial), e.getMessage());
@@ -497,7 +498,7 @@ final class ModelFolderTest {
         List<ShardPlan> shards = List.of(new ShardPlan("model.safetensors", List.of(new ShardPlan.Item("t", DType.I8,
                 Shape.of(1L << 60))), Map.of()));
         try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0)) {
-            IOException e = assertThrows(IOException.class, () -> ModelFolder.begin(to(false, false), "target", shards, input, CONFIG,
+            IOException e = assertThrows(IOException.class, () -> ModelFolder.begin(to(false, false), "target", shards, input, MADE,
                     buffers));
             assertTrue(e.getMessage().matches("cannot write .*out: it needs 11529215046\\d* bytes, and \\d+ are free on its disk"),
                     e.getMessage());
@@ -510,7 +511,7 @@ final class ModelFolderTest {
         for (String name : List.of("model-00002-of-00002.safetensors", Index.NAME, Config.NAME, "README.md")) {
             List<ShardPlan> shards = plan().subList(0, 1);
             try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
-                    ModelFolder f = ModelFolder.begin(to(false, false), "target", shards, input, CONFIG, buffers)) {
+                    ModelFolder f = ModelFolder.begin(to(false, false), "target", shards, input, MADE, buffers)) {
                 try (StreamFile file = f.shard(0)) {
                     for (ShardPlan.Item t : shards.get(0).items()) {
                         file.tensor(t.name());
@@ -531,7 +532,7 @@ final class ModelFolderTest {
     void tensorThatWasForgotten() throws Exception {
         List<ShardPlan> shards = plan().subList(0, 1);
         try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
-                ModelFolder f = ModelFolder.begin(to(false, false), "target", shards, input, CONFIG, buffers);
+                ModelFolder f = ModelFolder.begin(to(false, false), "target", shards, input, MADE, buffers);
                 StreamFile file = f.shard(0)) {
             file.tensor("another");
             for (ShardPlan.Item t : shards.get(0).items()) {
@@ -572,7 +573,7 @@ final class ModelFolderTest {
     void foreignFilesOutliveAFailure() throws Exception {
         Path mine = partial.resolve("notes.txt");
         try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
-                ModelFolder f = ModelFolder.begin(to(false, false), "target", plan(), input, CONFIG, buffers)) {
+                ModelFolder f = ModelFolder.begin(to(false, false), "target", plan(), input, MADE, buffers)) {
             Files.writeString(mine, "mine");
             assertThrows(IllegalStateException.class, f::commit);
         }
@@ -640,7 +641,7 @@ final class ModelFolderTest {
                     "kernels", "2"));
             List<ShardPlan> shards = plan();
             try (SafetensorsModel input = SafetensorsModel.open(Path.of(args[0]), Map.of(), true); Buffers buffers = new Buffers(0);
-                    ModelFolder f = ModelFolder.begin(to, "target", shards, input, CONFIG, buffers)) {
+                    ModelFolder f = ModelFolder.begin(to, "target", shards, input, MADE, buffers)) {
                 for (int i = 0; i < 3; i++) {
                     try (StreamFile file = f.shard(i)) {
                         for (ShardPlan.Item t : shards.get(i).items()) {
