@@ -2,9 +2,10 @@
 """What ONNX Runtime's own quantizers make of a model, for fidelity.py and ocr.py to compare with ours.
 
 dynamic-s8, dynamic-u8: quantize_dynamic per channel. nbits4, nbits8: MatMulNBitsQuantizer (which wants onnx_ir too), symmetric, in
-blocks of 32, and with -table4 embeddings in four bits as well. qdq: quantize_static per channel, u8 activations and s8 weights, ranges by smallest
-and largest value over 64 inputs: sentences with --tokenizer, else rendered lines. Weights in Constant nodes become initializers
-first, since these tools leave them alone otherwise.
+blocks of 32; with -table4 embeddings in four bits as well, if there are any, for which older models are converted to operator
+set 21. qdq: quantize_static per channel, u8 activations and s8 weights, ranges by smallest and largest value over 64 inputs:
+sentences with --tokenizer, else rendered lines. Weights in Constant nodes become initializers first, since these tools leave
+them alone otherwise.
 """
 import argparse
 import os
@@ -19,7 +20,7 @@ parser.add_argument("--texts", default=rendered.SENTENCES, help="a sentence to a
 parser.add_argument("--tokenizer", help="a tokenizer.json, if the model takes sentences")
 parser.add_argument("--only", nargs="+", help="of these names")
 args = parser.parse_args()
-np, onnx, ort, quantization, nbits = need("numpy", "onnx", "onnxruntime", "onnxruntime.quantization",
+np, onnx, _, ort, quantization, nbits = need("numpy", "onnx", "onnx.version_converter", "onnxruntime", "onnxruntime.quantization",
                                           "onnxruntime.quantization.matmul_nbits_quantizer")
 ort.set_default_logger_severity(3)
 os.makedirs(args.folder, exist_ok=True)
@@ -65,20 +66,20 @@ def dynamic(out, weights):
     quantization.quantize_dynamic(plain, out, per_channel=True, weight_type=weights)
 
 
-def blocks(out, bits, *operators):
+def blocks(model, out, bits, *operators):
     config = nbits.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=True, bits=bits, op_types_to_quantize=operators)
-    made = nbits.MatMulNBitsQuantizer(onnx.load(plain), algo_config=config)
+    made = nbits.MatMulNBitsQuantizer(model, algo_config=config)
     made.process()
     onnx.save(made.model.model, out)
 
 
 def tables(out, bits):
     """Products of as many bits, then tables in four, which the tool gives no bits of their own."""
-    blocks(out, bits, "MatMul")
-    config = nbits.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=True, bits=4, op_types_to_quantize=("Gather",))
-    made = nbits.MatMulNBitsQuantizer(onnx.load(out), algo_config=config)
-    made.process()
-    onnx.save(made.model.model, out)
+    model = onnx.load(plain)
+    if next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")) < 21:
+        model = onnx.version_converter.convert_version(model, 21)
+    blocks(model, out, bits, "MatMul")
+    blocks(onnx.load(out), out, 4, "Gather")
 
 
 def static(out):
@@ -91,12 +92,16 @@ onnx.save(initializers(args.model), plain)
 kinds = {
     "dynamic-s8": lambda out: dynamic(out, quantization.QuantType.QInt8),
     "dynamic-u8": lambda out: dynamic(out, quantization.QuantType.QUInt8),
-    "nbits4": lambda out: blocks(out, 4, "MatMul"),
-    "nbits8": lambda out: blocks(out, 8, "MatMul"),
+    "nbits4": lambda out: blocks(onnx.load(plain), out, 4, "MatMul"),
+    "nbits8": lambda out: blocks(onnx.load(plain), out, 8, "MatMul"),
     "nbits4-table4": lambda out: tables(out, 4),
     "nbits8-table4": lambda out: tables(out, 8),
     "qdq": static,
 }
+graph = onnx.load(plain).graph
+large = {i.name for i in graph.initializer if len(i.dims) == 2}
+if not any(n.op_type == "Gather" and n.input[0] in large for n in graph.node):
+    del kinds["nbits4-table4"], kinds["nbits8-table4"]
 for name, make in kinds.items():
     if not args.only or name in args.only:
         make(os.path.join(args.folder, f"ort-{name}.onnx"))

@@ -38,6 +38,7 @@ final class Rewriter {
     private static final long PAGE = 4096;
     /** Runtimes want to see small constants without opening another file. */
     private static final long SMALL = 1024;
+    private static final int BYTES = 256;
 
     /** Which of the encodings that make up the one of a weight. */
     enum Piece { WHOLE, BASE, LEFT, RIGHT }
@@ -584,11 +585,10 @@ final class Rewriter {
         if (blocks) {
             perRow = new long[] {rows, cols / f.block(), 1};
         }
-        String codes = nibbles ? codes(job, DType.U8, rows, cols / 2, 1) : codes(job, f.type(), job.shape.dims());
+        String codes = nibbles ? codes(job, DType.U8, rows, cols / 2) : codes(job, f.type(), job.shape.dims());
         String scales = scales(job, perRow);
         String zeros = f.symmetric() ? "" : payload(job, name(job, "zero"), DType.U8, perRow, Part.ZEROS, job.groups());
-        String middle = f.symmetric() && nibbles ? constant(job, "zero", type, floats(type, f.middle())) : "";
-        Nibbles unpack = nibbles ? new Nibbles(job, type) : null;
+        String pairs = nibbles ? pairs(job, type) : "";
         String width = nibbles ? constant(job, "width", DType.I64, longs(cols)) : "";
         String split = blocks ? constant(job, "blocks", DType.I64, longs(cols / f.block(), f.block())) : "";
         for (Use u : job.info.value.uses) {
@@ -602,21 +602,21 @@ final class Rewriter {
             Rope r = new Rope().add(new Proto().message(1, first)).add(node("Gather", rowScales, scales, index));
             String x = fresh(y + ".floats");
             String shape = "";
-            r.add(cast(x, rowCodes, type));
             if (nibbles) {
-                String pairs = unpack.nodes(r, x, y, -1);
+                unpack(r, x, rowCodes, pairs);
                 shape = fresh(y + ".shape");
+                String packed = x;
                 x = fresh(y + ".unpacked");
                 r.add(node("Shape", shape, index));
-                r.add(node("Reshape", x, pairs, extended(r, y, shape, blocks ? split : width)));
+                r.add(node("Reshape", x, packed, extended(r, y, shape, blocks ? split : width)));
+            } else {
+                r.add(cast(x, rowCodes, type));
             }
             if (!f.symmetric()) {
                 String rowZeros = fresh(y + ".zero");
                 String zeroFloats = fresh(y + ".zero.floats");
                 r.add(node("Gather", rowZeros, zeros, index)).add(cast(zeroFloats, rowZeros, type));
                 x = subtract(r, y, x, zeroFloats);
-            } else if (nibbles) {
-                x = subtract(r, y, x, middle);
             }
             String result = decoded(job, y);
             String scaled = blocks ? fresh(y + ".scaled") : result;
@@ -719,12 +719,18 @@ final class Rewriter {
         }
         Rope r = new Rope();
         boolean nibbles = f.type().bits() == 4;
+        boolean reshaped = f.block() > 0;
         String x = fresh(job.name + ".floats");
-        if (nibbles) {
+        if (nibbles && split.length > 0 && split[split.length - 1] % 2 == 0) {
+            // Pairs have an axis of their own as well, until the last step.
+            long[] packed = split.clone();
+            packed[packed.length - 1] /= 2;
+            unpack(r, x, codes(job, DType.U8, packed), pairs(job, type));
+            perGroup = paired(perGroup);
+            reshaped = true;
+        } else if (nibbles) {
             long n = job.shape.elements();
-            String packed = codes(job, DType.U8, (n + 1) / 2, 1);
-            r.add(cast(x, packed, type));
-            x = new Nibbles(job, type).nodes(r, x, job.name, 1);
+            unpack(r, x, codes(job, DType.U8, (n + 1) / 2), pairs(job, type));
             if (n % 2 != 0) {
                 x = dropLast(r, job, x, n);
             }
@@ -740,16 +746,27 @@ final class Rewriter {
             String zeroFloats = fresh(job.name + ".zero.floats");
             r.add(cast(zeroFloats, zeros, type));
             x = subtract(r, job.name, x, zeroFloats);
-        } else if (nibbles) {
-            x = subtract(r, job.name, x, constant(job, "zero", type, floats(type, f.middle())));
         }
-        if (f.block() == 0) {
+        if (!reshaped) {
             return convert(r.add(node("Mul", decoded(job, job.name), x, scales)), job, job.name);
         }
         String scaled = fresh(job.name + ".scaled");
         r.add(node("Mul", scaled, x, scales)).add(node("Reshape", decoded(job, job.name), scaled,
                 constant(job, "shape", DType.I64, longs(dims))));
         return convert(r, job, job.name);
+    }
+
+    /** Dimensions of what is the same for both of a pair, or differs as its values do, with the axis of pairs behind the others. */
+    private static long[] paired(long[] dims) {
+        int rank = dims.length;
+        if (rank == 0) {
+            return dims;
+        }
+        boolean same = dims[rank - 1] == 1;
+        long[] all = Arrays.copyOf(dims, rank + 1);
+        all[rank] = same ? 1 : 2;
+        all[rank - 1] = same ? 1 : dims[rank - 1] / 2;
+        return all;
     }
 
     /** An odd number of nibbles fills its last byte half. */
@@ -769,30 +786,23 @@ final class Rewriter {
         return cut;
     }
 
-    /** Bytes to pairs of nibbles by arithmetic, for operator sets without 4-bit types; exact in every float type. */
-    private final class Nibbles {
-        private final String sixteen;
-        private final String sixteenth;
-
-        Nibbles(Job job, DType type) {
-            sixteen = constant(job, "16", type, Rewriter.floats(type, 16));
-            sixteenth = constant(job, "16th", type, Rewriter.floats(type, 0.0625f));
+    /**
+     * What each byte means, as two floats, for operator sets without 4-bit types. Looking them up takes fewer steps than arithmetic does,
+     * and a runtime that computes them when it loads a model has the results of all in memory at once.
+     */
+    private String pairs(Job job, DType type) {
+        int middle = job.form.symmetric() ? job.form.middle() : 0;
+        ByteBuffer all = ByteBuffer.allocate(BYTES * 2 * type.bits() / 8);
+        for (int i = 0; i < BYTES; i++) {
+            all.put(floats(type, (i & 15) - middle)).put(floats(type, (i >> 4) - middle));
         }
+        return constant(job, "pairs", type, new long[] {BYTES, 2}, all.array());
+    }
 
-        /** {@code bytes} are floats whose last axis has length 1; in the result it has length 2. */
-        String nodes(Rope r, String bytes, String base, long lastAxis) {
-            String sixteenths = fresh(base + ".sixteenths");
-            String high = fresh(base + ".high");
-            String high16 = fresh(base + ".high16");
-            String low = fresh(base + ".low");
-            String pairs = fresh(base + ".pairs");
-            r.add(node("Mul", sixteenths, bytes, sixteenth)).add(node("Floor", high, sixteenths))
-                    .add(node("Mul", high16, high, sixteen)).add(node("Sub", low, bytes, high16));
-            Proto p = start("Concat", pairs, low, high).string(3, fresh(base + "/pairs"));
-            attribute(p, "axis", lastAxis);
-            r.add(new Proto().message(1, p));
-            return pairs;
-        }
+    /** Adds an axis of 2 behind those of the bytes. */
+    private void unpack(Rope r, String result, String bytes, String pairs) {
+        String indices = fresh(bytes + ".indices");
+        r.add(cast(indices, bytes, DType.I32)).add(node("Gather", result, pairs, indices));
     }
 
     // Messages
@@ -864,8 +874,11 @@ final class Rewriter {
     }
 
     private String constant(Job job, String what, DType type, byte[] data) {
+        return constant(job, what, type, type == DType.I64 ? new long[] {data.length / 8} : new long[0], data);
+    }
+
+    private String constant(Job job, String what, DType type, long[] dims, byte[] data) {
         String name = name(job, what);
-        long[] dims = type == DType.I64 ? new long[] {data.length / 8} : new long[0];
         job.tensors.add(new Proto().message(5, describe(name, type, dims).bytes(9, data)));
         input(job, name, type, dims);
         return name;

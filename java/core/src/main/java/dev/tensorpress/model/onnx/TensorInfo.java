@@ -8,6 +8,7 @@ final class TensorInfo {
     static final int FLOAT = 1;
     static final int UINT8 = 2;
     static final int INT8 = 3;
+    static final int INT32 = 6;
     static final int INT64 = 7;
     static final int STRING = 8;
     static final int FLOAT16 = 10;
@@ -62,6 +63,7 @@ final class TensorInfo {
             case U8 -> UINT8;
             case I4 -> INT4;
             case U4 -> UINT4;
+            case I32 -> INT32;
             case I64 -> INT64;
             default -> throw new IllegalArgumentException("not written: " + type);
         };

@@ -291,6 +291,21 @@ final class LoweringTest {
         assertEquals(6, fused);
     }
 
+    /** Each step is a tensor as large as the weight, which ONNX Runtime holds until it has decoded all weights. */
+    @Test
+    void fourBitsAreDecodedInFewSteps() throws Exception {
+        for (boolean symmetric : new boolean[] {true, false}) {
+            Path in = SUBJECTS.getFirst().model(8, 13, DType.F32, TestModel.random(7, 4000)).write(folder, "in.onnx");
+            Path out = folder.resolve("out.onnx");
+            compress(in, out, "onnx", new Wish(4, 16, symmetric, false), new PlainEncoder());
+            try (OnnxModel m = OnnxModel.open(out, false)) {
+                List<String> operators = symmetric ? List.of("Cast", "Gather", "Mul", "Reshape", "MatMul")
+                        : List.of("Cast", "Gather", "Cast", "Sub", "Mul", "Reshape", "MatMul");
+                assertEquals(operators, m.parsed().graph.nodes.stream().map(n -> n.op).toList());
+            }
+        }
+    }
+
     /** Rows of tables in blocks of four bits, where they fit; the plan says what runs that. */
     @Test
     void tablesOfFourBitsAreGatheredInBlocks() throws Exception {
