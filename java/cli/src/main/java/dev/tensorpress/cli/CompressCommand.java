@@ -135,7 +135,7 @@ final class CompressCommand implements Command {
         // One write, since each costs a system call.
         StringBuilder text = new StringBuilder();
         for (String remark : plan.remarks()) {
-            text.append("note: ").append(Text.printable(remark)).append('\n');
+            text.append("note: ").append(Text.plain(remark)).append('\n');
         }
         text.append(report.output()).append(": ").append(Text.count(report.bytesBefore())).append(" -> ")
                 .append(Text.count(report.bytesAfter())).append(" bytes, ").append(Text.percent(report.ratio()))

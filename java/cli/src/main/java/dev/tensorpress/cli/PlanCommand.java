@@ -41,7 +41,7 @@ final class PlanCommand implements Command {
 
     private static void print(Plan plan, Map<String, Long> files, boolean all, PrintStream out) {
         for (String remark : plan.remarks()) {
-            out.println("note: " + Text.printable(remark));
+            out.println("note: " + Text.plain(remark));
         }
         out.println("recipe " + plan.recipe().name() + " for " + plan.target().name());
         out.println();

@@ -58,8 +58,12 @@ public final class CompressedModel implements AutoCloseable {
      */
     record Factors(Part left, Part right, Shape shape, boolean transposed) {}
 
-    /** A tensor of the expanded model: one that stays as it is, or what packed codes or factors stand for; the others are null. */
-    record Restored(String name, DType dtype, Shape shape, Part kept, PackedWeight packed, Factors factors)
+    /**
+     * A tensor of the expanded model: one that stays as it is, or what packed codes or factors stand for; the others are null.
+     *
+     * @param transposed whether codes are those of its columns
+     */
+    record Restored(String name, DType dtype, Shape shape, Part kept, PackedWeight packed, boolean transposed, Factors factors)
             implements Shards.Piece {
         @Override
         public long bytes() {
@@ -83,6 +87,11 @@ public final class CompressedModel implements AutoCloseable {
         for (Safetensors file : model.shards()) {
             findFactors(file);
         }
+        Map<String, Shape> shapes = new HashMap<>();
+        for (Safetensors file : model.shards()) {
+            findShapes(file, CompressedTensorsTarget.TRANSPOSED, shapes);
+            findShapes(file, CompressedTensorsTarget.STACKED, shapes);
+        }
         Set<Entry> parts = new HashSet<>();
         for (PackedWeight w : weights.values()) {
             parts.addAll(w.entries());
@@ -98,11 +107,14 @@ public final class CompressedModel implements AutoCloseable {
                         ? e.name().substring(0, e.name().length() - Stored.LEFT.length()) : "";
                 Factors f = products.get(factored);
                 if (!parts.contains(e)) {
-                    restored.add(new Restored(e.name(), e.dtype(), e.shape(), new Part(file, e), null, null));
+                    restored.add(new Restored(e.name(), e.dtype(), e.shape(), new Part(file, e), null, false, null));
                 } else if (w != null && w.codes.entry() == e) {
-                    restored.add(new Restored(w.name(), w.dtype(), w.shape(), null, w, null));
+                    // A transposed one has its own name, a stack that of what would be its module.
+                    Shape shape = shapes.getOrDefault(w.module, shapes.get(w.name()));
+                    restored.add(new Restored(shapes.containsKey(w.module) ? w.module : w.name(), w.dtype(),
+                            shape == null ? w.shape() : shape, null, w, shapes.containsKey(w.name()), null));
                 } else if (f != null && f.left.entry() == e) {
-                    restored.add(new Restored(factored, e.dtype(), f.shape, null, null, f));
+                    restored.add(new Restored(factored, e.dtype(), f.shape, null, null, false, f));
                 }
             }
         }
@@ -163,6 +175,42 @@ public final class CompressedModel implements AutoCloseable {
                     throw json.bad("'" + name + "' has no " + (dims[0] == null ? "shape" : "word on whether it is transposed"));
                 }
                 products.put(name, factors(file, name, dims[0], transposed[0]));
+            });
+            json.end();
+            return null;
+        });
+    }
+
+    /**
+     * What weights were before, by their names, where codes have another shape: the transposed one, or that of a stack of matrices,
+     * whose name has nothing that names a tensor of a module.
+     */
+    private void findShapes(Safetensors file, String key, Map<String, Shape> shapes) {
+        String text = file.metadata().get(key);
+        if (text == null) {
+            return;
+        }
+        boolean stacked = key.equals(CompressedTensorsTarget.STACKED);
+        String what = "the description of " + (stacked ? "stacks" : "transposed weights");
+        StrictJson.read(file.path(), text.getBytes(StandardCharsets.UTF_8), file.metadataAt(key), what, json -> {
+            json.next();
+            json.members(what, name -> {
+                long[][] dims = new long[1][];
+                json.members("'" + name + "'", inner -> {
+                    if (!stacked || !inner.equals("shape")) {
+                        throw json.bad("'" + inner + "' of '" + name + "' is not known");
+                    }
+                    dims[0] = numbers(json, name);
+                });
+                PackedWeight w = weights.get(stacked ? name : module(name));
+                if (w == null || !stacked && !w.name().equals(name)) {
+                    throw json.bad("'" + name + "' is not compressed");
+                }
+                if (stacked && (dims[0] == null || dims[0].length != 3 || dims[0][2] != w.cols || w.rows == 0 || dims[0][1] == 0
+                        || w.rows % dims[0][1] != 0 || dims[0][0] != w.rows / dims[0][1])) {
+                    throw json.bad("'" + name + "' has codes of " + w.rows + " x " + w.cols + ", expected " + Arrays.toString(dims[0]));
+                }
+                shapes.put(name, stacked ? Shape.of(dims[0]) : Shape.of(w.cols, w.rows));
             });
             json.end();
             return null;

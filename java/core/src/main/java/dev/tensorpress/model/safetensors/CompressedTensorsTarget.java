@@ -38,7 +38,8 @@ import java.util.TreeMap;
  *
  * <p>Matrices of linear layers become codes of 4 or 8 bits with a scale per row, or per group of 32, 64 or 128 columns;
  * {@code pack-quantized}, or with activations that are rounded when the model runs {@code int-quantized}. Other matrices of a
- * linear layer are named as not compressed. Pruned weights keep their zeros in place. Factors are tensors {@code NAME.left} and
+ * linear layer are named as not compressed. Those stored [in, out], as GPT-2's are, become [out, in] on the way, which is noted in the
+ * metadata of their file. Pruned weights keep their zeros in place. Factors are tensors {@code NAME.left} and
  * {@code NAME.right}, described in the metadata of their file; only {@code tensorpress expand} puts them together.
  */
 final class CompressedTensorsTarget implements Target {
@@ -51,6 +52,8 @@ final class CompressedTensorsTarget implements Target {
     /** Keys of the metadata: of weights by name, what their forms say, as JSON. */
     static final String FACTORS = "tensorpress.factors";
     static final String PRUNED = "tensorpress.pruned";
+    static final String TRANSPOSED = "tensorpress.transposed";
+    static final String STACKED = "tensorpress.stacked";
     /** Parts of the memory for what is on its way, for tensors that wait for others, and for a weight that is read whole. */
     private static final int SHARE_OF_BUFFERS = 4;
     private static final int SHARE_OF_WAITING = 8;
@@ -121,23 +124,34 @@ final class CompressedTensorsTarget implements Target {
         if (weight.role() == Role.HEAD && model.tied().isPresent()) {
             throw new UnsupportedRequestException("is tied to the table of words");
         }
-        if (weight.tensor().shape().rank() != 2 || weight.inputAxis() != 1) {
-            throw new UnsupportedRequestException("is " + (weight.tensor().shape().rank() == 2 ? "stored [in, out]"
-                    : "of shape " + weight.tensor().shape()) + ", where compressed-tensors has [out, in]");
+        Shape shape = weight.tensor().shape();
+        boolean turned = shape.rank() == 2 && weight.inputAxis() == 0;
+        boolean stack = shape.rank() == 3 && weight.role() == Role.LINEAR && Stored.module(weight.name()) == null;
+        if (stack && !force) {
+            throw new UnsupportedRequestException("is a stack of experts, and no loader reads one that is compressed; " + HOW);
         }
-        if (Stored.module(weight.name()) == null) {
-            throw new UnsupportedRequestException("its name has no '.weight' at its end, by which readers find it");
+        if (shape.rank() != 2 && !stack) {
+            throw new UnsupportedRequestException("is of shape " + shape + ", where compressed-tensors has [out, in]");
+        }
+        if (Stored.module(weight.name()) == null && !stack) {
+            throw new UnsupportedRequestException((turned ? "is stored [in, out], and " : "") + "its name has no '.weight' at its"
+                    + " end, by which readers find it");
         }
         if (q.bits() != 4 && q.bits() != 8) {
             throw new UnsupportedRequestException("compressed-tensors packs codes of 4 and of 8 bits, not of " + q.bits());
         }
         // Experts are read with neither zero points nor activations that are rounded.
         boolean expert = !force && ModulePatterns.isExpert(weight.name());
-        int group = q.block() == 0 ? 0 : group(q.block(), expert ? expertColumns : new long[] {weight.tensor().shape().dim(1)});
-        boolean dynamic = q.activations() == Form.Activations.DYNAMIC && q.bits() == 8 && q.symmetric() && group == 0 && !expert;
-        Form.Quantized form = new Form.Quantized(q.bits(), group == 0 ? 0 : 1, group, q.symmetric() || expert,
+        // A scale for each row of each expert would be one for each input.
+        int block = stack && q.block() == 0 ? GROUPS[GROUPS.length - 1] : q.block();
+        int group = block == 0 ? 0 : group(block, expert ? expertColumns : new long[] {shape.dim(turned ? 0 : -1)});
+        boolean dynamic = q.activations() == Form.Activations.DYNAMIC && q.bits() == 8 && q.symmetric() && group == 0 && !expert
+                && !turned;
+        // The axis of channels, or the one along which groups run: that of inputs, or of a stack the last.
+        int axis = stack ? 2 : (group == 0) == turned ? 1 : 0;
+        Form.Quantized form = new Form.Quantized(q.bits(), axis, group, q.symmetric() || expert,
                 dynamic ? Form.Activations.DYNAMIC : Form.Activations.FLOAT,
-                dynamic ? DType.I8 : q.bits() == 8 ? DType.U8 : DType.U4, weight.tensor().dtype(), false, false);
+                dynamic ? DType.I8 : q.bits() == 8 ? DType.U8 : DType.U4, weight.tensor().dtype(), turned, false);
         long bytes = new Stored(weight, form).bytes();
         if (bytes >= weight.tensor().bytes()) {
             throw new UnsupportedRequestException("would take " + bytes + " bytes, packed and with its shape");
@@ -197,10 +211,23 @@ final class CompressedTensorsTarget implements Target {
     public List<String> remarks(Map<Weight, Form> forms) {
         List<String> remarks = new ArrayList<>();
         int factors = 0;
+        int transposed = 0;
+        int stacks = 0;
         boolean codes = false;
-        for (Form form : forms.values()) {
+        for (Map.Entry<Weight, Form> e : forms.entrySet()) {
+            Form form = e.getValue();
             factors += form instanceof Form.LowRank ? 1 : 0;
-            codes |= scheme(form) != null;
+            Form.Quantized q = Stored.codes(form);
+            transposed += q != null && q.transposed() ? 1 : 0;
+            stacks += q != null && e.getKey().tensor().shape().rank() == 3 ? 1 : 0;
+            codes |= q != null;
+        }
+        if (stacks > 0) {
+            remarks.add("no loader reads the " + stacks + " stacks of experts that are compressed; expand does");
+        }
+        if (transposed > 0) {
+            remarks.add("vLLM reads what becomes of " + transposed + " weights that are stored [in, out], transformers does not: it"
+                    + " has no compressed modules of their type");
         }
         if (factors > 0) {
             remarks.add("no loader puts the factors of " + factors + " weights together; expand does");
@@ -274,9 +301,19 @@ final class CompressedTensorsTarget implements Target {
     private static Map<String, String> metadata(List<Output> outputs) {
         Map<String, Form> factors = new TreeMap<>();
         Map<String, Form> pruned = new TreeMap<>();
+        Map<String, Form> transposed = new TreeMap<>();
+        Map<String, Form> stacked = new TreeMap<>();
         Map<String, Shape> shapes = new HashMap<>();
         for (Output o : outputs) {
             Weight w = o.of().weight;
+            Form.Quantized codes = Stored.codes(o.of().form);
+            if (codes != null && codes.transposed()) {
+                transposed.put(w.name(), codes);
+            }
+            if (codes != null && w.tensor().shape().rank() == 3) {
+                stacked.put(w.name(), codes);
+                shapes.put(w.name(), w.tensor().shape());
+            }
             if (o.of().form instanceof Form.LowRank f) {
                 factors.put(w.name(), f);
             } else if (o.of().form instanceof Form.Sparse s) {
@@ -292,26 +329,35 @@ final class CompressedTensorsTarget implements Target {
             all.put(FACTORS, described(factors, shapes));
         }
         if (!pruned.isEmpty()) {
-            all.put(PRUNED, described(pruned, shapes));
+            all.put(PRUNED, described(pruned, Map.of()));
+        }
+        if (!transposed.isEmpty()) {
+            all.put(TRANSPOSED, described(transposed, Map.of()));
+        }
+        if (!stacked.isEmpty()) {
+            all.put(STACKED, described(stacked, shapes));
         }
         return all;
     }
 
+    /** @param shapes of those whose shape is to be said */
     private static String described(Map<String, Form> forms, Map<String, Shape> shapes) {
         StringWriter text = new StringWriter();
         try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
             json.writeStartObject();
             for (Map.Entry<String, Form> e : forms.entrySet()) {
                 json.writeObjectFieldStart(e.getKey());
-                if (e.getValue() instanceof Form.LowRank f) {
+                if (shapes.containsKey(e.getKey())) {
                     json.writeArrayFieldStart("shape");
                     for (long d : shapes.get(e.getKey()).dims()) {
                         json.writeNumber(d);
                     }
                     json.writeEndArray();
+                }
+                if (e.getValue() instanceof Form.LowRank f) {
                     json.writeBooleanField("transposed", f.transposed());
-                } else {
-                    json.writeStringField("pattern", ((Form.Sparse) e.getValue()).pattern());
+                } else if (e.getValue() instanceof Form.Sparse s) {
+                    json.writeStringField("pattern", s.pattern());
                 }
                 json.writeEndObject();
             }
@@ -324,7 +370,10 @@ final class CompressedTensorsTarget implements Target {
 
     private Map<String, byte[]> made(Map<Weight, Form> forms) throws IOException {
         Map<String, byte[]> made = new TreeMap<>();
-        made.put(Config.NAME, configuration(forms));
+        byte[] config = configuration(forms);
+        if (config != null) {
+            made.put(Config.NAME, config);
+        }
         if (card) {
             made.put(CARD_FILE, card(forms));
         }
@@ -364,7 +413,7 @@ final class CompressedTensorsTarget implements Target {
             String module = Stored.module(w.name());
             head |= w.role() == Role.HEAD;
             if (q != null) {
-                config.add(module, q);
+                config.add(module == null ? w.name() : module, q);
             } else if (module != null && (w.role() == Role.LINEAR || w.role() == Role.HEAD)) {
                 config.ignore(module);
             }

@@ -18,6 +18,7 @@ import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.List;
 import java.util.function.ObjLongConsumer;
 
@@ -77,7 +78,8 @@ final class Expansion implements AutoCloseable {
             for (Part p : parts(w)) {
                 read = Math.max(read, w.range(p, 0, rows)[1]);
             }
-            return new long[] {read > Buffers.CHUNK ? read : 0, w.scratch(rows), w.dtype().bytes(rows * w.cols)};
+            long made = w.dtype().bytes(rows * w.cols);
+            return new long[] {read > Buffers.CHUNK ? read : 0, w.scratch(rows), r.transposed() ? 2 * made : made};
         }
         if (r.factors() != null) {
             Factors f = r.factors();
@@ -98,8 +100,14 @@ final class Expansion implements AutoCloseable {
         if (r.packed() == null && r.factors() == null || r.shape().elements() == 0) {
             return 0;
         }
+        if (r.transposed()) {
+            return r.packed().rows; // of which the rows of the tensor are columns
+        }
+        // Codes of a stack have the rows of all its matrices.
+        long rows = r.packed() == null ? r.rows() : r.packed().rows;
+        long cols = r.packed() == null ? r.cols() : r.packed().cols;
         long granule = r.packed() == null ? 1 : r.packed().granule();
-        return Math.min(r.rows(), Math.max(1, elements / r.cols() / granule) * granule);
+        return Math.min(rows, Math.max(1, elements / cols / granule) * granule);
     }
 
     /** In the order of reading: what rows are multiplied with comes before them. */
@@ -160,9 +168,27 @@ final class Expansion implements AutoCloseable {
                 }
                 MemorySegment rows = out.asSlice(0, w.dtype().bytes(n * w.cols));
                 w.decode(n, next(w.range(w.codes, first, n)[1], from), scratch, rows, workers);
-                write(r, to, rows);
+                write(r, to, r.transposed() ? transposed(w, rows) : rows);
             }
         }
+    }
+
+    /** All of a weight the other way round, in memory behind it. */
+    private MemorySegment transposed(PackedWeight w, MemorySegment values) {
+        MemorySegment to = out.asSlice(values.byteSize(), values.byteSize());
+        long size = w.dtype().bytes(1);
+        for (long r = 0; r < w.rows; r++) {
+            for (long c = 0; c < w.cols; c++) {
+                if (size == Short.BYTES) {
+                    to.setAtIndex(ValueLayout.JAVA_SHORT_UNALIGNED, c * w.rows + r,
+                            values.getAtIndex(ValueLayout.JAVA_SHORT_UNALIGNED, r * w.cols + c));
+                } else {
+                    to.setAtIndex(ValueLayout.JAVA_INT_UNALIGNED, c * w.rows + r,
+                            values.getAtIndex(ValueLayout.JAVA_INT_UNALIGNED, r * w.cols + c));
+                }
+            }
+        }
+        return to;
     }
 
     private void write(Restored r, StreamFile to, MemorySegment bytes) throws IOException {

@@ -28,6 +28,9 @@ final class Roles {
     /** GPT-2 has products of another make, whose weights are [in, out]; its successors have the names with [out, in]. */
     private static final Set<String> PERHAPS_TRANSPOSED = Set.of("c_attn", "q_attn", "c_proj", "c_fc");
 
+    /** Matrices of all experts of a layer in one tensor, [expert, in, out]. */
+    private static final Set<String> STACKS = Set.of("gate_up_proj", "gate_proj", "up_proj", "down_proj");
+
     private final List<Safetensors> files;
     private final Function<String, Safetensors.Entry> tensors;
     private final Map<String, Role> given;
@@ -155,8 +158,8 @@ final class Roles {
         return switch (shape.rank()) {
             case 1 -> vector(n);
             case 2 -> matrix(n, shape);
-            // Matrices of experts come in stacks of three axes too.
-            case 3 -> n.leaf.equals("weight") && n.module().contains("conv") ? new Kind(Role.CONV, 1, 0) : Kind.of(Role.OTHER);
+            case 3 -> n.last.equals("experts") && STACKS.contains(n.leaf) ? new Kind(Role.LINEAR, 1, 2)
+                    : n.leaf.equals("weight") && n.module().contains("conv") ? new Kind(Role.CONV, 1, 0) : Kind.of(Role.OTHER);
             case 4, 5 -> n.leaf.equals("weight") ? new Kind(Role.CONV, 1, 0) : Kind.of(Role.OTHER);
             default -> Kind.of(Role.OTHER);
         };

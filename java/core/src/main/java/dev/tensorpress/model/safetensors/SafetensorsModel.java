@@ -32,7 +32,7 @@ import java.util.function.LongFunction;
  *
  * <ul>
  * <li>{@code linear}: matrices named {@code weight}, [out, in]; {@code kernel}, and those of GPT-2, whose biases tell,
- *     [in, out].
+ *     [in, out]; stacks of experts such as {@code experts.down_proj}, with three axes, taken as [expert, in, out].
  * <li>{@code head}: {@code lm_head} and the like, [vocabulary, in].
  * <li>{@code embedding}: {@code embed_tokens}, {@code wte}, {@code word_embeddings} and the like, [rows, width].
  * <li>{@code conv}: weights with four or five axes, with three in a module called so; taken as [out, in, ...], which transposed

@@ -98,11 +98,14 @@ final class ShardStream {
             return bytes;
         }
         long rows = weight.tensor().shape().dim(0);
-        return Math.min(rows, rowsAtOnce(bytes / rows, partBytes)) * (bytes / rows);
+        return Math.min(rows, rowsAtOnce(weight, partBytes)) * (bytes / rows);
     }
 
-    private static long rowsAtOnce(long rowBytes, long partBytes) {
-        return Math.max(1, partBytes / (rowBytes * ROWS)) * ROWS;
+    /** Of a stack they are matrices, whose rows may fill whole words by themselves. */
+    private static long rowsAtOnce(Weight weight, long partBytes) {
+        Shape shape = weight.tensor().shape();
+        long least = shape.rank() == 3 && shape.dim(1) % ROWS == 0 ? 1 : ROWS;
+        return Math.max(1, partBytes / (weight.tensor().bytes() / shape.dim(0) * least)) * least;
     }
 
     private List<Rows> read(Output o) {
@@ -124,7 +127,7 @@ final class ShardStream {
             return parts;
         }
         long rows = shape.dim(0);
-        long step = rowsAtOnce(bytes / rows, partBytes);
+        long step = rowsAtOnce(weight, partBytes);
         for (long first = 0; first < rows; first += step) {
             long n = Math.min(step, rows - first);
             long[] dims = shape.dims();
@@ -154,7 +157,7 @@ final class ShardStream {
             for (Step s : steps) {
                 to.tensor(s.output.name());
                 if (s.output.part() == Part.SHAPE) {
-                    to.write(MemorySegment.ofArray(s.output.of().weight.tensor().shape().dims()));
+                    to.write(MemorySegment.ofArray(s.output.of().matrix()));
                     continue;
                 }
                 if (s.parts.isEmpty()) {
@@ -239,8 +242,9 @@ final class ShardStream {
     private static MemorySegment codes(Encoding.Quantized q, Scratch packed) {
         Form.Quantized form = q.form();
         MemorySegment codes = q.codes().data();
-        long rows = q.shape().dim(0);
-        long cols = q.shape().dim(1);
+        long[] matrix = Stored.matrix(form, q.shape());
+        long rows = matrix[0];
+        long cols = matrix[1];
         long words = Stored.words(cols, form.bits());
         if (!Stored.packed(form) || words * Integer.SIZE == cols * form.bits()) {
             return codes;
@@ -269,8 +273,8 @@ final class ShardStream {
     private static MemorySegment zeros(Encoding.Quantized q, Scratch packed) {
         int bits = q.form().bits();
         int fields = Integer.SIZE / bits;
-        long rows = q.shape().dim(0);
-        long groups = q.form().grid(q.shape()).groupsAcross();
+        long rows = Stored.matrix(q.form(), q.shape())[0];
+        long groups = Stored.groups(q.form(), q.shape());
         MemorySegment zeros = q.zeros().data();
         MemorySegment out = packed.take(Stored.words(rows, bits) * groups * Integer.BYTES);
         for (long r = 0; r < rows; r += fields) {

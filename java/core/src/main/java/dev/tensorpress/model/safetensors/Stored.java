@@ -9,7 +9,7 @@ import java.util.List;
 /**
  * A weight as tensors of a file: as it is, or in the storage of compressed-tensors. Codes of a packed weight, and zero points, are
  * fields of 32-bit words, the first in the lowest bits; codes fill words along rows, which end with a whole word, zero points along
- * columns. Of two factors each is a tensor with the weight's name and {@link #LEFT} or {@link #RIGHT} behind it.
+ * columns. A stack of matrices is stored as one with all their rows, under its whole name. Of two factors each is a tensor with the weight's name and {@link #LEFT} or {@link #RIGHT} behind it.
  */
 final class Stored {
     static final String LEFT = ".left";
@@ -46,7 +46,8 @@ final class Stored {
         DType dtype = weight.tensor().dtype();
         Form.Quantized q = codes(form);
         if (q != null) {
-            outputs = quantized(q, shape.dim(0), shape.dim(1));
+            long[] matrix = matrix(q, shape);
+            outputs = quantized(q, matrix[0], matrix[1]);
         } else if (form instanceof Form.LowRank f) {
             outputs = List.of(new Output(this, Part.LEFT_FACTOR, weight.name() + LEFT, dtype, f.left(shape)),
                     new Output(this, Part.RIGHT_FACTOR, weight.name() + RIGHT, dtype, f.right(shape)));
@@ -72,8 +73,9 @@ final class Stored {
     }
 
     private List<Output> quantized(Form.Quantized q, long rows, long cols) {
-        String module = module(weight.name()) + ".";
-        long groups = q.grid(weight.tensor().shape()).groupsAcross();
+        String named = module(weight.name());
+        String module = (named == null ? weight.name() : named) + ".";
+        long groups = groups(q, weight.tensor().shape());
         Output scales = new Output(this, Part.SCALES, module + PackedWeight.SCALES, q.scaleType(), Shape.of(rows, groups));
         if (!packed(q)) {
             return List.of(new Output(this, Part.CODES, module + PackedWeight.PLAIN_CODES, DType.I8, Shape.of(rows, cols)), scales);
@@ -83,6 +85,22 @@ final class Stored {
         return q.symmetric() ? List.of(codes, scales, shape)
                 : List.of(codes, new Output(this, Part.ZEROS, module + PackedWeight.ZEROS, DType.I32,
                         Shape.of(words(rows, q.bits()), groups)), scales, shape);
+    }
+
+    /** Rows and columns of the codes. */
+    long[] matrix() {
+        return matrix(codes(form), weight.tensor().shape());
+    }
+
+    static long[] matrix(Form.Quantized q, Shape shape) {
+        return q.transposed() ? new long[] {shape.dim(1), shape.dim(0)}
+                : new long[] {shape.elements() / Math.max(1, shape.dim(-1)), shape.dim(-1)};
+    }
+
+    /** Groups of an output. */
+    static long groups(Form.Quantized q, Shape shape) {
+        Form.Grid grid = q.grid(shape);
+        return q.transposed() ? grid.groupsDown() : grid.groupsAcross();
     }
 
     /** Words that {@code n} fields fill. */

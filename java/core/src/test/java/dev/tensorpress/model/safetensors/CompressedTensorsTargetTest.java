@@ -285,6 +285,29 @@ class CompressedTensorsTargetTest {
         }
     }
 
+    @Test
+    void bytesOfStacksDoNotDependOnPartsEither() throws IOException {
+        Path in = new SmallFolder(SEED).add("mlp.experts.gate_up_proj", DType.F32, 5, 24, 96)
+                .add("mlp.experts.down_proj", DType.F32, 19, 7, 64).write(folder.resolve("in"), 1);
+        int n = 0;
+        for (QuantizePass pass : List.of(QuantizePass.int8(), QuantizePass.int4().asymmetric())) {
+            Map<String, String> whole = null;
+            for (long part : new long[] {1 << 20, 1, 8 * 7 * 64 * 4}) {
+                Path out = folder.resolve("out" + n++);
+                try (SafetensorsModel m = SafetensorsModel.open(in, Map.of()); Steps steps = new Steps()) {
+                    CompressedTensorsTarget t = (CompressedTensorsTarget) m.target("", Map.of("force-scheme", "true"));
+                    Map<Weight, Form> forms = steps.plan(m, t, pass);
+                    assertEquals(2, forms.size());
+                    t.write(forms, steps, new Destination(out, false, false, 1 << 20, 1 << 20, Map.of()), part);
+                    assertTrue(part > 1 ? steps.calls >= 2 : steps.calls >= 5 + 3, steps.calls + " calls");
+                }
+                Map<String, String> now = contents(out);
+                whole = whole == null ? now : whole;
+                assertEquals(whole, now, pass + " in parts of " + part);
+            }
+        }
+    }
+
     /** One compression in a process of its own: input, output, recipe. */
     public static final class OneCompression {
         public static void main(String[] args) throws IOException {
@@ -483,13 +506,78 @@ class CompressedTensorsTargetTest {
         for (String[] r : new String[][] {{"emb.embed_tokens.weight", "role embedding"}, {"a.weight", "its 100 columns are no whole"},
             {"dense.kernel", "stored [in, out]"}, {"proj_weight", "no '.weight' at its end"}, {"conv.weight", "role conv"},
             {"taken.weight", "there is a tensor 'taken.weight_scale' already"}, {"rnn.weight_ih_l0", "role recurrent"},
-            {"lm_head.weight", "tied to the table of words"}, {"h.0.attn.c_attn.weight", "stored [in, out]"},
+            {"lm_head.weight", "tied to the table of words"}, {"h.0.attn.c_attn.weight", "int4 block 32"},
             {"b.weight", "no whole groups"}}) {
             assertTrue(reasons.get(r[0]).contains(r[1]), r[0] + ": " + reasons.get(r[0]));
         }
         assertTrue(reasons.get("taken.weight").contains("codes of 4 and of 8 bits, not of 6"), reasons.toString());
         assertRefused(in, Recipe.named("w8a16").target("onnxruntime"), "no target 'onnxruntime'");
         assertRefused(in, Recipe.named("w8a16").set("accuracy-level", "4"), "no option 'accuracy-level'");
+    }
+
+    /** GPT-2's are the other way round in the input, and not in what is written. */
+    @Test
+    void whatIsStoredInputsFirstBecomesWhatItsTransposeWould() throws IOException {
+        for (DType type : new DType[] {DType.F32, DType.BF16}) {
+            SmallFolder m = new SmallFolder(SEED);
+            List<int[]> shapes = List.of(new int[] {96, 256}, new int[] {240, 37}, new int[] {37, 150});
+            for (int i = 0; i < shapes.size(); i++) {
+                int in = shapes.get(i)[0];
+                int out = shapes.get(i)[1];
+                m.add("h." + i + ".c_fc.weight", type, in, out).add("h." + i + ".c_fc.bias", type, out);
+                float[] x = m.values.get("h." + i + ".c_fc.weight");
+                float[] turned = new float[x.length];
+                for (int k = 0; k < x.length; k++) {
+                    turned[k % out * in + k / out] = x[k];
+                }
+                m.add("t." + i + ".weight", type, Shape.of(out, in), turned);
+            }
+            Path in = m.write(folder.resolve("in" + type), 2);
+            Recipe four = all("w4a16");
+            int n = 0;
+            for (Recipe r : List.of(all("w8a16"), all("w8a16").set("symmetric", "false"), four, four.set("symmetric", "false"),
+                    four.set("linear.per", "channel"), four.set("linear.per", "channel").set("symmetric", "false"), all("w8a8"))) {
+                Path out = compress(in, r, Compressor.Options.DEFAULT, "out" + type + n++);
+                PlainDecoder d = new PlainDecoder(out);
+                int modules = 0;
+                for (int i = 0; i < shapes.size(); i++) {
+                    PlainDecoder.Module now = d.modules.get("h." + i + ".c_fc");
+                    PlainDecoder.Module then = d.modules.get("t." + i);
+                    assertEquals(now == null, then == null);
+                    if (now == null) {
+                        continue;
+                    }
+                    modules++;
+                    assertEquals(List.of(then.rows(), then.cols(), then.group(), then.symmetric()), List.of(now.rows(), now.cols(),
+                            now.group(), now.symmetric()));
+                    assertArrayEquals(then.codes(), now.codes());
+                    assertArrayEquals(then.scales(), now.scales());
+                    assertArrayEquals(then.zeros(), now.zeros());
+                    assertEquals("pack-quantized", now.format());
+                }
+                assertEquals(n == 3 || n == 4 ? 2 : 3, modules, "recipe " + n);
+                Path back = folder.resolve("back" + type + n);
+                try (CompressedModel c = CompressedModel.open(out); Workers workers = new Workers(2)) {
+                    c.expand(new Destination(back, false, false, 1 << 26, 20_000, Map.of()), workers, (tensor, bytes) -> { });
+                }
+                try (SafetensorsModel e = SafetensorsModel.open(back, Map.of())) {
+                    Map<String, Weight> all = new TreeMap<>();
+                    e.weights().forEach(w -> all.put(w.name(), w));
+                    assertEquals(m.bytes.keySet(), all.keySet());
+                    for (int i = 0; i < shapes.size(); i++) {
+                        int rows = shapes.get(i)[0];
+                        int cols = shapes.get(i)[1];
+                        Weight w = all.get("h." + i + ".c_fc.weight");
+                        assertEquals(Shape.of(rows, cols), w.tensor().shape());
+                        PlainDecoder.Module module = d.modules.get("h." + i + ".c_fc");
+                        float[] y = module == null ? new float[0] : module.weight();
+                        for (int k = 0; k < y.length; k++) {
+                            assertEquals(SmallFolder.round(y[k % cols * rows + k / cols], type), Quantize.element(w.tensor(), k));
+                        }
+                    }
+                }
+            }
+        }
     }
 
     @Test

@@ -7,11 +7,14 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
 import java.io.IOException;
 import java.io.RandomAccessFile;
@@ -27,6 +30,7 @@ import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -283,6 +287,68 @@ class ExpansionTest {
         Files.write(shard, header);
         CompressedModel.open(packed).close();
         assertTrue(Arrays.equals(header, Files.readAllBytes(shard)));
+    }
+
+    /** Stacks of experts have no loader, hence no form that one would want: rows of all of them, with groups along the last axis. */
+    @Test
+    void stacksOfExpertsComeBack() throws IOException {
+        for (DType type : new DType[] {DType.F32, DType.BF16}) {
+            SmallFolder m = new SmallFolder(SEED);
+            m.add("layers.0.mlp.experts.gate_up_proj", type, 5, 24, 96).add("layers.0.mlp.experts.down_proj", type, 9, 7, 240)
+                    .add("layers.0.mlp.experts.down_proj_bias", type, 5, 24).add("layers.0.mlp.o_proj.weight", type, 64, 64);
+            Path in = m.write(folder.resolve("stacks" + type), 2);
+            int n = 0;
+            for (Recipe r : List.of(Recipe.named("w8a16"), Recipe.named("w4a16"), Recipe.named("w4a16").set("symmetric", "false"))) {
+                try (Compressor c = Compressor.open(in)) {
+                    Plan.Entry e = c.plan(r).entries().stream().filter(x -> x.weight().name().endsWith("gate_up_proj")).findAny().get();
+                    assertTrue(!e.compressed() && e.note().contains("stack of experts, and no loader reads one"), e.note());
+                }
+                Path packed = compress(in, r.set("force-scheme", "true"), "packed" + type + n);
+                PlainDecoder d = new PlainDecoder(packed);
+                for (long elements : new long[] {1, 5000, 1 << 20}) {
+                    Path back = expand(packed, "back" + type + n + elements, 9000, elements, ONE);
+                    try (SafetensorsModel x = SafetensorsModel.open(back, Map.of())) {
+                        assertEquals(m.bytes.keySet(), x.weights().stream().map(Weight::name).collect(Collectors.toSet()));
+                        for (Weight w : x.weights()) {
+                            assertEquals(m.tensors.get(w.name()).shape(), w.tensor().shape(), w.name());
+                            PlainDecoder.Module module = d.modules.get(w.name());
+                            if (w.name().endsWith("gate_up_proj") || w.name().endsWith("down_proj")) {
+                                assertEquals(w.name().endsWith("down_proj") ? 80 : 32, module.group());
+                                for (int k = 0; k < module.weight().length; k++) {
+                                    assertEquals(SmallFolder.round(module.weight()[k], type), Quantize.element(w.tensor(), k));
+                                    assertEquals(m.values.get(w.name())[k], Quantize.element(w.tensor(), k), 2.5);
+                                }
+                            }
+                        }
+                    }
+                }
+                n++;
+            }
+        }
+    }
+
+    /** Metadata says what shape a weight had: nothing that contradicts the codes is believed. */
+    @Test
+    void descriptionsOfShapesAreChecked() throws IOException {
+        SmallFolder m = new SmallFolder(SEED).add("mlp.experts.down_proj", DType.F32, 6, 8, 96).add("h.c_fc.weight", DType.F32, 64, 128)
+                .add("h.c_fc.bias", DType.F32, 128);
+        Path packed = folder.resolve("shapes");
+        try (Compressor c = Compressor.open(m.write(folder.resolve("in"), 1))) {
+            c.compress(c.plan(Recipe.named("w8a16").set("force-scheme", "true").set("min-size", "0")), packed);
+        }
+        Path shard = packed.resolve(Shards.name(0, 1));
+        byte[] whole = Files.readAllBytes(shard);
+        String text = new String(whole, java.nio.charset.StandardCharsets.ISO_8859_1);
+        for (String[] change : new String[][] {{"[6,8,96]", "[8,6,69]"}, {"[6,8,96]", "[48,96] "},
+            {"[6,8,96]", "[7,8,96]"}, {"[6,8,96]", "[6,0,96]"}, {"[6,8,96]", "[6,9,96]"}, {"{\\\"shape\\\"", "{\\\"shade\\\""},
+            {"{\\\"h.c_fc.weight\\\"", "{\\\"h.c_fc.weighs\\\""}, {"{\\\"h.c_fc.weight\\\":{}", "{\\\"h.c_fc.weight\\\":[]"},
+            {"{\\\"mlp.experts.down_proj\\\"", "{\\\"mlp.experts.lost_proj\\\""}}) {
+            assertTrue(text.contains(change[0]), change[0]);
+            Files.write(shard, text.replace(change[0], change[1]).getBytes(java.nio.charset.StandardCharsets.ISO_8859_1));
+            assertThrows(MalformedModelException.class, () -> CompressedModel.open(packed).close(), change[1]);
+        }
+        Files.write(shard, whole);
+        CompressedModel.open(packed).close();
     }
 
     /** Whatever bytes configuration and header have: an error with a reason, or a model that expands. */

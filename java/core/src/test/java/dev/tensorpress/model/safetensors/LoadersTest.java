@@ -84,12 +84,12 @@ class LoadersTest {
         for (String name : List.of("q_proj", "k_proj", "v_proj")) {
             assertEquals("int8 block 128", e.get("model.layers.1.self_attn." + name).form().describe());
         }
-        assertEquals("int4 block 32 asymmetric", e.get("model.layers.1.self_attn.o_proj").form().describe());
+        assertEquals("int4 block 32 asymmetric", e.get("model.layers.1.mlp.down_proj").form().describe());
         String note = e.get("model.layers.1.self_attn.q_proj").note();
         assertTrue(note.contains("as model.layers.1.self_attn.v_proj.weight") && note.contains("one product of q_proj, k_proj"), note);
         PlainDecoder d = compress(llama(), int4);
         assertEquals(d.group("model.layers.2.self_attn.q_proj"), d.group("model.layers.2.self_attn.v_proj"));
-        assertNotEquals(d.group("model.layers.2.self_attn.q_proj"), d.group("model.layers.2.self_attn.o_proj"));
+        assertNotEquals(d.group("model.layers.2.self_attn.q_proj"), d.group("model.layers.2.mlp.down_proj"));
         e = plan(llama(), int4.set("force-scheme", "true"));
         assertEquals("int4 block 32 asymmetric", e.get("model.layers.1.self_attn.q_proj").form().describe());
         // One that is too small for the step goes with the others.

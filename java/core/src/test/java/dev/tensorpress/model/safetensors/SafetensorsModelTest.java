@@ -116,6 +116,8 @@ final class SafetensorsModelTest {
             expected.put(s, "linear 1 0");
         }
         expected.put("flax.dense.kernel 4x6", "linear 0 1");
+        expected.put("experts.gate_up_proj 2x4x6", "linear 1 2");
+        expected.put("layers.0.mlp.experts.down_proj 2x3x4", "linear 1 2");
         for (String s : List.of("lm_head.weight 8x4", "embed_out.weight 3x4", "cls.predictions.decoder.weight 3x4",
                 "output.weight 8x4")) {
             expected.put(s, "head 1 0");
@@ -133,7 +135,8 @@ final class SafetensorsModelTest {
         expected.put("mixer.conv1d.weight 4x1x4", "conv 1 0");
         expected.put("video.patch.weight 4x3x1x2x2", "conv 1 0");
         expected.put("lstm.weight_ih_l0 8x4", "recurrent 1 0");
-        for (String s : List.of("experts.gate_up_proj 2x4x6", "moe.input_linear.weight 2x4x6", "attn.bias 1x1x5x5", "A_log 4x4",
+        for (String s : List.of("moe.input_linear.weight 2x4x6", "attn.bias 1x1x5x5", "A_log 4x4",
+                "experts.gate_up_proj_bias 2x6",
                 "q_proj.weight_packed 4x4", "logit_scale ", "rotary.inv_freq 4", "bn1.running_mean 4", "q_proj.weight_scale 4x1",
                 "loose 4", "x.weight ")) {
             expected.put(s, "other -1 -1");
