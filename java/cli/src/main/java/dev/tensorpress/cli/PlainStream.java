@@ -3,8 +3,8 @@ package dev.tensorpress.cli;
 import java.io.PrintStream;
 
 /**
- * Text for people, much of which comes from files: what moves a terminal's cursor, or worse, does not get through, nor do lines that
- * are longer than anyone reads. Bytes pass; {@link Names#json} writes such.
+ * Text for people, much of which comes from files: what moves a terminal's cursor, or worse, does not get through, nor do lines
+ * that are longer than anyone reads. Bytes pass; {@link Names#json} writes such.
  */
 final class PlainStream extends PrintStream {
     private final PrintStream to;

@@ -95,8 +95,8 @@ class FolderTest {
     void theModelsCardGetsAParagraph() throws IOException {
         String said = "---\nlicense: mit\nlanguage: \u00fc\n---\n# Model";
         Path card = model.resolve("README.md");
-        String more = "Compressed by Tensorpress " + Machine.version() + " to the format compressed-tensors: 1 of 2 tensors, 1 as int8 per"
-                + " channel. The recipe is in `tensorpress-manifest.json`.\n";
+        String more = "Compressed by Tensorpress " + Machine.version() + " to the format compressed-tensors: 1 of 2 tensors, 1 as"
+                + " int8 per channel. The recipe is in `tensorpress-manifest.json`.\n";
         for (String before : List.of("", said, said + "\n")) {
             if (before.isEmpty()) {
                 Files.deleteIfExists(card);

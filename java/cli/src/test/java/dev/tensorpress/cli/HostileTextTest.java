@@ -41,8 +41,8 @@ class HostileTextTest {
         StringBuilder json = new StringBuilder("{\"__metadata__\":{" + quoted("k" + EVIL) + ":" + quoted("v" + EVIL) + "}");
         int at = 0;
         for (String name : names) {
-            json.append(',').append(quoted(name)).append(":{\"dtype\":\"F32\",\"shape\":[64,64],\"data_offsets\":[" + at + "," + (at += 16384)
-                    + "]}");
+            json.append(',').append(quoted(name)).append(":{\"dtype\":\"F32\",\"shape\":[64,64],\"data_offsets\":[" + at + ","
+                    + (at += 16384) + "]}");
         }
         byte[] header = json.append('}').toString().getBytes(StandardCharsets.UTF_8);
         Files.write(to, ByteBuffer.allocate(8 + header.length + at).order(ByteOrder.LITTLE_ENDIAN).putLong(header.length).put(header)

@@ -1,6 +1,7 @@
 package dev.tensorpress.model;
 
 import java.io.IOException;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -67,6 +68,9 @@ public final class InputFiles {
         if (!isFile(file)) {
             throw new MalformedModelException(file, -1, "expected a file, this is not a regular file");
         }
+        if (!Files.isReadable(file)) {
+            throw new AccessDeniedException(file.toString()); // now, and not when it is its turn to be copied
+        }
         stamps.put(file, Stamp.of(file));
     }
 
@@ -87,7 +91,7 @@ public final class InputFiles {
 
     /** Whether {@link #addFound} would take a file. */
     public boolean mayRead(Path file) throws IOException {
-        return isFile(file) && (allowLinks || astray(folder, file) == null);
+        return isFile(file) && Files.isReadable(file) && (allowLinks || astray(folder, file) == null);
     }
 
     /** True if a file exists and is a regular one that holds data. */

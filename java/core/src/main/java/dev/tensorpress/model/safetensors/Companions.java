@@ -44,8 +44,8 @@ final class Companions {
      * Looks at a folder, and notes what belongs to the model.
      *
      * @param own the model's own files
-     * @throws UnsupportedRequestException if a file that belongs to it is a link that is not followed, or has
-     *     a name that this JVM cannot handle
+     * @throws UnsupportedRequestException if a file that belongs to it is a link that is not followed, or has a name that this
+     *     JVM cannot handle
      */
     Companions(Path folder, List<Path> own, InputFiles inputs) throws IOException {
         Set<String> modules = modules(folder, inputs);
@@ -141,6 +141,9 @@ final class Companions {
         for (int i = 0; i < folders.size(); i++) {
             if (!module && Files.isSymbolicLink(folders.get(i))) {
                 return "a link";
+            }
+            if (!module && !Files.isReadable(folders.get(i))) {
+                return "no permission";
             }
             for (Path p : list(folders.get(i))) {
                 if (++seen > MOST && module) {

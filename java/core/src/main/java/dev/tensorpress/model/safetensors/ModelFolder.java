@@ -123,7 +123,8 @@ final class ModelFolder implements AutoCloseable {
      * @throws FileAlreadyExistsException if there is something of that name and it is not to be overwritten, or an interrupted run
      *     is there and it is not to be resumed
      * @throws UnsupportedRequestException if replacing what is there would destroy what is not an output of this library, or the
-     *     input; if an interrupted run's folder holds what is not of it; or if an interrupted run is to be resumed that did another work, with what differs
+     *     input; if the folder of an interrupted run holds what is not of it; or if such a run is to be resumed that did another
+     *     work, with what differs
      * @throws MalformedModelException if what it left cannot be read
      * @throws IOException if the folder cannot be written, is too large for its disk, or is being written
      */

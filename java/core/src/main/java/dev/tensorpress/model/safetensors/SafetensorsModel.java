@@ -304,9 +304,9 @@ public final class SafetensorsModel implements Model {
     /**
      * {@inheritDoc}
      *
-     * <p>All files of the folder and of folders in it but the model's own, hidden ones, and weights in this or other formats with the
-     * folders that hold them; what {@code modules.json} names belongs to the model with its weights. By name. None if the model
-     * was opened by its only file.
+     * <p>All files of the folder and of folders in it but the model's own, hidden ones, and weights in this or other formats with
+     * the folders that hold them; what {@code modules.json} names belongs to the model with its weights. By name. None if the
+     * model was opened by its only file.
      */
     @Override
     public List<Path> companions() {

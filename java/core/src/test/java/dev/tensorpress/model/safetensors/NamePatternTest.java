@@ -34,14 +34,15 @@ final class NamePatternTest {
                 "(?:(?:){2000000000}){2000000000}x")) {
             assertFalse(matches(no, name), no);
         }
-        assertTrue(matches("\u00fc\u540d\ud83d\ude00{2}\\.[\u00e0-\u00ff]\\w$", "\u00fc\u540d\ud83d\ude00\ud83d\ude00.\u00e9\u540d"));
+        assertTrue(matches("\u00fc\u540d\ud83d\ude00{2}\\.[\u00e0-\u00ff]\\w$",
+                "\u00fc\u540d\ud83d\ude00\ud83d\ude00.\u00e9\u540d"));
         assertTrue(matches("a$", "a\n") && matches("a\\Z", "a") && !matches("a\\Z", "a\n") && !matches("a$", "a\n\n"));
     }
 
     @Test
     void whatIsNoPatternOrOfAnotherKind() {
-        for (String p : List.of("(", ")", "a)", "(a", "[", "[a", "[]", "*", "a**", "a|*", "\\", "[b-a]", "a{2,1}", "\\xg0", "\\q", "^*",
-                "(?!a)*", "a{1}{2}", "(?P<", "[\\w-", "\\u12")) {
+        for (String p : List.of("(", ")", "a)", "(a", "[", "[a", "[]", "*", "a**", "a|*", "\\", "[b-a]", "a{2,1}", "\\xg0", "\\q",
+                "^*", "(?!a)*", "a{1}{2}", "(?P<", "[\\w-", "\\u12")) {
             assertThrows(IllegalArgumentException.class, () -> new NamePattern(p, MOST), p);
         }
         for (String p : List.of("a(?!b)", "(?:(?!a)b)*", "(a)\\1", "(?<=a)b", "(?<!a)", "(?P=a)", "(?>a)", "(?#x)", "a*+", "(?s)a",
@@ -65,7 +66,8 @@ final class NamePatternTest {
             case 7, 8 -> random(r, depth - 1, repeated) + random(r, depth - 1, repeated);
             case 9 -> "(" + random(r, depth - 1, repeated) + "|" + random(r, depth - 1, repeated) + ")";
             case 10 -> random(r, depth - 1, repeated) + "|" + random(r, depth - 1, repeated);
-            default -> "(?:" + random(r, depth - 1, true) + ")" + List.of("*", "+", "?", "*?", "{2}", "{1,3}", "{2,}", "{0}").get(r.nextInt(8));
+            default -> "(?:" + random(r, depth - 1, true) + ")"
+                    + List.of("*", "+", "?", "*?", "{2}", "{1,3}", "{2,}", "{0}").get(r.nextInt(8));
         };
     }
 
