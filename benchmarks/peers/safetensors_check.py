@@ -28,6 +28,8 @@ from safetensors.numpy import load_file as load_numpy  # noqa: E402
 
 failures = []
 pruned = set()
+transposed = set()
+stacked = set()
 
 
 def check(right, message):
@@ -47,7 +49,8 @@ def load(folder):
     for file in files:
         with safe_open(folder / file, framework="pt") as f:
             here = {name: f.get_tensor(name) for name in f.keys()}
-            pruned.update(json.loads((f.metadata() or {}).get("tensorpress.pruned", "{}")))
+            for names, key in ((pruned, "pruned"), (transposed, "transposed"), (stacked, "stacked")):
+                names.update(json.loads((f.metadata() or {}).get("tensorpress." + key, "{}")))
         if not any(t.dtype == torch.bfloat16 for t in here.values()):
             for name, t in load_numpy(folder / file).items():
                 check(np.array_equal(t, here[name].numpy(), equal_nan=t.dtype.kind == "f"), f"{name} differs between NumPy and PyTorch")
@@ -98,6 +101,14 @@ def decode(module, tensors, scheme):
     return codes, np.repeat(zeros, wide, 1), np.repeat(scale.float().numpy(), wide, 1), scale.dtype
 
 
+def weight_of(model, module):
+    """A weight as the matrix that its codes are of."""
+    if module in stacked:
+        return model[module].reshape(-1, model[module].shape[-1])
+    weight = model[module + ".weight"]
+    return weight.T if module + ".weight" in transposed else weight
+
+
 tensors = load(args.folder)
 config = json.loads((args.folder / "config.json").read_text()).get("quantization_config") or {"config_groups": {}}
 groups = list(config["config_groups"].values())
@@ -115,7 +126,7 @@ for module in modules:
     codes, zeros, scales, dtype = decode(module, tensors, scheme)
     values = (codes - zeros).astype(np.float32) * scales
     if original:
-        steps = np.abs(original[module + ".weight"].float().numpy().astype(np.float64) - values) / scales
+        steps = np.abs(weight_of(original, module).float().numpy().astype(np.float64) - values) / scales
         half = 2 ** (scheme["weights"]["num_bits"] - 1)
         outer = (codes == -half) | (codes == half - 1)
         gone = (codes == zeros) if module + ".weight" in pruned else np.zeros_like(outer)
@@ -124,7 +135,7 @@ for module in modules:
         cut += int((steps[outer & ~gone] > 0.5001).sum())
         check(inside <= 0.5001, f"{module} is up to {inside} steps from the original")
     if expanded:
-        check(torch.equal(expanded[module + ".weight"], torch.from_numpy(values).to(dtype)), f"{module} was expanded to something else")
+        check(torch.equal(weight_of(expanded, module), torch.from_numpy(values).to(dtype)), f"{module} was expanded to something else")
 for name, t in kept.items():
     for other in (original, expanded):
         if other and not name.endswith((".left", ".right")) and not (other is original and name in pruned):
@@ -154,7 +165,7 @@ if importlib.util.find_spec("compressed_tensors") and modules:
         check(set(parts) == set(compressor.compression_param_names(scheme)), f"{module} has the tensors {sorted(parts)}")
         weight = compressor.decompress(parts, scheme)["weight"]
         if expanded:
-            check(torch.equal(weight, expanded[module + ".weight"]), f"compressed-tensors decompresses {module} to something else")
+            check(torch.equal(weight, weight_of(expanded, module)), f"compressed-tensors decompresses {module} to something else")
     print(f"compressed-tensors reads the configuration and decompresses {len(modules)} weights"
           + (", all to the same bits as expand" if expanded and not failures else ""))
 

@@ -177,8 +177,8 @@ final class CompressedTensorsTarget implements Target {
             }
         }
         if (best == 0) {
-            throw new UnsupportedRequestException("its " + cols[0] + (cols.length > 1 ? " columns, and those of other experts," : " columns")
-                    + " are no whole groups of a multiple of " + GRAIN);
+            throw new UnsupportedRequestException("its " + cols[0] + " columns" + (cols.length > 1 ? ", and those of other experts,"
+                    : "") + " are no whole groups of a multiple of " + GRAIN);
         }
         return best;
     }

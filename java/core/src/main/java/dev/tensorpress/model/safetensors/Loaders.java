@@ -5,8 +5,10 @@ import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
 
 /**
@@ -59,7 +61,17 @@ final class Loaders {
 
     /** The sizes of the rows of all experts. */
     static long[] expertColumns(List<Weight> weights) {
-        return weights.stream().filter(w -> w.tensor().shape().rank() == 2 && w.role() == Role.LINEAR
-                && ModulePatterns.isExpert(w.name())).mapToLong(w -> w.tensor().shape().dim(1)).distinct().toArray();
+        Set<Long> columns = new LinkedHashSet<>();
+        for (Weight w : weights) {
+            if (w.role() == Role.LINEAR && w.tensor().shape().rank() == 2 && ModulePatterns.isExpert(w.name())) {
+                columns.add(w.tensor().shape().dim(1));
+            }
+        }
+        long[] all = new long[columns.size()];
+        int n = 0;
+        for (long c : columns) {
+            all[n++] = c;
+        }
+        return all;
     }
 }

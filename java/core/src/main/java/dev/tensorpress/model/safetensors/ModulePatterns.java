@@ -75,9 +75,11 @@ final class ModulePatterns {
 
     /** Whether a module is one of the experts between which a router chooses, or in one. */
     static boolean isExpert(String module) {
-        String[] parts = module.split("\\.");
-        for (int i = 0; i + 1 < parts.length; i++) {
-            if (parts[i].equals(EXPERTS) && isNumber(parts[i + 1])) {
+        int length = EXPERTS.length();
+        for (int at = module.indexOf(EXPERTS); at >= 0; at = module.indexOf(EXPERTS, at + length)) {
+            int dot = module.indexOf('.', at + length + 1);
+            if ((at == 0 || module.charAt(at - 1) == '.') && module.startsWith(".", at + length)
+                    && isNumber(module.substring(at + length + 1, dot < 0 ? module.length() : dot))) {
                 return true;
             }
         }

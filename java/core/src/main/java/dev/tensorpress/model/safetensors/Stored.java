@@ -9,7 +9,8 @@ import java.util.List;
 /**
  * A weight as tensors of a file: as it is, or in the storage of compressed-tensors. Codes of a packed weight, and zero points, are
  * fields of 32-bit words, the first in the lowest bits; codes fill words along rows, which end with a whole word, zero points along
- * columns. A stack of matrices is stored as one with all their rows, under its whole name. Of two factors each is a tensor with the weight's name and {@link #LEFT} or {@link #RIGHT} behind it.
+ * columns. A stack of matrices is stored as one with all their rows, under its whole name. Of two factors each is a tensor with the
+ * weight's name and {@link #LEFT} or {@link #RIGHT} behind it.
  */
 final class Stored {
     static final String LEFT = ".left";
