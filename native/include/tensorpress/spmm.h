@@ -21,7 +21,7 @@
  * threads give segments of a heavy line to several of them with tp_spmm_segment, and add them up with tp_spmm_add.
  * TP_SPARSE_NM24 has no heavy lines and no segments.
  *
- * tp_spmm takes up to 192 KiB of the caller's stack.
+ * tp_spmm takes up to 64 KiB of the caller's stack.
  */
 #ifndef TENSORPRESS_SPMM_H
 #define TENSORPRESS_SPMM_H

@@ -82,7 +82,8 @@ typedef struct tp_multiplication {
     double alpha, beta;                     /* C is not read if beta is 0 */
 } tp_multiplication;
 
-/* Bytes of scratch for tp_multiply, per concurrent call; scratch is 64-byte aligned. */
+/* Bytes of scratch for tp_multiply, per concurrent call; scratch is 64-byte aligned. Depends on n alone, and is the same for all n
+   from 2^16 on. */
 TP_API tp_status tp_multiply_scratch(const tp_multiplication *spec, int64_t *bytes);
 
 /* Rows [begin, end) of C. Each range packs B for itself: few large ranges are best. Sums run over k in order within blocks

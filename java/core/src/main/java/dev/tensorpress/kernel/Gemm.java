@@ -15,8 +15,9 @@ import java.util.Objects;
  *
  * <p>A product is prepared for its sizes, is given B, which it packs and keeps, and then multiplies any number of A's. Its
  * memory is allocated once, when it is prepared; {@link #bytes} says how much that is. Segments are off-heap and open to the
- * threads of the workers; A and B at any address, C and scales at a multiple of their element's size. None is kept. Results
- * are the same for any number of threads and every processor. One thread at a time may use a product. Close it when done.
+ * threads of the workers; A and B at any address, C at a multiple of its element's size; zero points and scales may be the calling
+ * thread's own, they are copied. None is kept. Results are the same for any number of threads and every processor. One thread at a
+ * time may use a product: another one gets an {@link IllegalStateException}. Close it when done.
  * Failures of a kernel are {@link KernelException}s.
  *
  * <p>oneDNN does not stand in for any shape: over those of {@code docs/results.md} these kernels take 0.7 to 1.05 of its time, on
@@ -70,11 +71,9 @@ public final class Gemm implements AutoCloseable {
             if (type != DType.F32 && type != DType.F64 && type != DType.I8) {
                 throw new IllegalArgumentException("no product of " + type);
             }
-            if (m < 0 || n < 0 || k < 0 || aStride < (form == Form.ATB ? m : k) || bStride < (form == Form.ABT ? k : n)
-                    || cStride < n) {
-                throw new IllegalArgumentException("no such product: " + form + " of m, n, k " + m + ", " + n + ", " + k
-                        + " with strides " + aStride + ", " + bStride + ", " + cStride);
-            }
+            Native.elements("A", form == Form.ATB ? k : m, form == Form.ATB ? m : k, aStride);
+            Native.elements("B", form == Form.ABT ? n : k, form == Form.ABT ? k : n, bStride);
+            Native.elements("C", m, n, cStride);
         }
 
         /** Of contiguous matrices, overwriting C. */
@@ -89,20 +88,17 @@ public final class Gemm implements AutoCloseable {
 
         /** Bytes of A from its first element to its last, for this many rows of C. */
         private long aBytes(long rows) {
-            return form == Form.ATB ? bytes(type, k, rows, aStride) : bytes(type, rows, k, aStride);
+            return form == Form.ATB ? Native.bytes("A", type, k, rows, aStride) : Native.bytes("A", type, rows, k, aStride);
         }
 
         private long bBytes() {
-            return form == Form.ABT ? bytes(type, n, k, bStride) : bytes(type, k, n, bStride);
+            return form == Form.ABT ? Native.bytes("B", type, n, k, bStride) : Native.bytes("B", type, k, n, bStride);
         }
 
         private long cBytes(long rows) {
-            return bytes(type == DType.F64 ? DType.F64 : DType.F32, rows, n, cStride);
+            return Native.bytes("C", type == DType.F64 ? DType.F64 : DType.F32, rows, n, cStride);
         }
 
-        private static long bytes(DType type, long rows, long cols, long stride) {
-            return rows == 0 || cols == 0 ? 0 : type.bytes(Math.addExact(Math.multiplyExact(rows - 1, stride), cols));
-        }
     }
 
     /**
@@ -130,6 +126,11 @@ public final class Gemm implements AutoCloseable {
     private final long panels;
     private final long panelColumns;
     private final long rowGranule;
+    private final MemorySegment aZeros;
+    private final MemorySegment bZeros;
+    private final MemorySegment aScales;
+    private final MemorySegment bScales;
+    private final OneThread oneThread = new OneThread("this product");
     private boolean hasB;
 
     /** Sizes of the packed panels and of one thread's scratch. */
@@ -137,7 +138,7 @@ public final class Gemm implements AutoCloseable {
         static Sizes of(MemorySegment nativeSpec) {
             try (Arena arena = Arena.ofConfined()) {
                 MemorySegment layout = tp_gemm_layout.allocate(arena);
-                Quantize.check("tp_gemm_layout_of", Kernels.tp_gemm_layout_of(nativeSpec, layout));
+                Native.check("tp_gemm_layout_of", Kernels.tp_gemm_layout_of(nativeSpec, layout));
                 return new Sizes(tp_gemm_layout.panels(layout), tp_gemm_layout.panel_columns(layout),
                         tp_gemm_layout.row_granule(layout), tp_gemm_layout.packed_bytes(layout),
                         Math.ceilDiv(tp_gemm_layout.scratch_bytes(layout), 64L) * 64);
@@ -162,6 +163,11 @@ public final class Gemm implements AutoCloseable {
             panelColumns = sizes.panelColumns;
             rowGranule = sizes.rowGranule;
             scratchShare = sizes.scratch;
+            boolean integers = spec.type == DType.I8;
+            aZeros = arena.allocate(integers ? Math.max(1, spec.m) : 1);
+            bZeros = arena.allocate(integers ? Math.max(1, spec.n) : 1);
+            aScales = arena.allocate(integers ? 4 * Math.max(1, spec.m) : 4, 4);
+            bScales = arena.allocate(integers ? 4 * Math.max(1, spec.n) : 4, 4);
             packed = arena.allocate(sizes.packed, 64);
             scratch = arena.allocate(Math.multiplyExact(sizes.scratch, workers.threads()), 64);
         } catch (RuntimeException | Error e) {
@@ -198,11 +204,17 @@ public final class Gemm implements AutoCloseable {
 
     /** Packs B, for all products that follow until the next B. It may be changed or freed afterwards. */
     public Gemm pack(MemorySegment b) {
-        Quantize.need("B", b, spec.bBytes());
+        Native.input("B", b, spec.bBytes(), workers);
+        try (OneThread _ = oneThread.enter()) {
+            return packed(b);
+        }
+    }
+
+    private Gemm packed(MemorySegment b) {
         hasB = false;
         long worth = Math.max(PANELS_TOGETHER, (long) (WORTH / 8 / panelColumns / Math.max(1, spec.k)));
         workers.run(panels, PANELS_TOGETHER, worth, (first, last, worker) ->
-                Quantize.check("tp_gemm_pack", Kernels.tp_gemm_pack(nativeSpec, first, last, b, packed)));
+                Native.check("tp_gemm_pack", Kernels.tp_gemm_pack(nativeSpec, first, last, b, packed)));
         hasB = true;
         return this;
     }
@@ -214,9 +226,11 @@ public final class Gemm implements AutoCloseable {
 
     /** As above, but only the first {@code rows} rows of C: for batches of up to m rows. */
     public void multiply(long rows, MemorySegment a, MemorySegment c) {
-        checkOperands(rows, a, c);
-        run(rows, (begin, end, first, last, own) -> Quantize.check("tp_gemm",
-                Kernels.tp_gemm(nativeSpec, begin, end, first, last, a, packed, c, own)));
+        try (OneThread _ = oneThread.enter()) {
+            checkOperands(rows, a, c);
+            run(rows, (begin, end, first, last, own) -> Native.check("tp_gemm",
+                    Kernels.tp_gemm(nativeSpec, begin, end, first, last, a, packed, c, own)));
+        }
     }
 
     /** The int8 product with zero points, in int32. */
@@ -236,30 +250,44 @@ public final class Gemm implements AutoCloseable {
         if (spec.type != DType.I8) {
             throw new IllegalArgumentException("zero points and scales are for I8, not " + spec.type);
         }
-        checkOperands(rows, a, c);
-        tp_gemm_affine.a_zero(affine, values.aZeros);
-        tp_gemm_affine.b_zero(affine, values.bZeros);
-        tp_gemm_affine.a_scale(affine, values.aScales);
-        tp_gemm_affine.b_scale(affine, values.bScales);
-        tp_gemm_affine.a_zero_step(affine, step("aZeros", values.aZeros, 1, rows));
-        tp_gemm_affine.b_zero_step(affine, step("bZeros", values.bZeros, 1, spec.n));
-        tp_gemm_affine.a_scale_step(affine, step("aScales", values.aScales, 4, rows));
-        tp_gemm_affine.b_scale_step(affine, step("bScales", values.bScales, 4, spec.n));
-        tp_gemm_affine.scaled(affine, scaled ? 1 : 0);
-        run(rows, (begin, end, first, last, own) -> Quantize.check("tp_gemm_int8",
-                Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own)));
+        try (OneThread _ = oneThread.enter()) {
+            checkOperands(rows, a, c);
+            tp_gemm_affine.a_zero_step(affine, take("aZeros", values.aZeros, aZeros, 1, rows));
+            tp_gemm_affine.b_zero_step(affine, take("bZeros", values.bZeros, bZeros, 1, spec.n));
+            tp_gemm_affine.a_scale_step(affine, take("aScales", values.aScales, aScales, 4, rows));
+            tp_gemm_affine.b_scale_step(affine, take("bScales", values.bScales, bScales, 4, spec.n));
+            tp_gemm_affine.a_zero(affine, orNone(values.aZeros, aZeros));
+            tp_gemm_affine.b_zero(affine, orNone(values.bZeros, bZeros));
+            tp_gemm_affine.a_scale(affine, orNone(values.aScales, aScales));
+            tp_gemm_affine.b_scale(affine, orNone(values.bScales, bScales));
+            tp_gemm_affine.scaled(affine, scaled ? 1 : 0);
+            run(rows, (begin, end, first, last, own) -> Native.check("tp_gemm_int8",
+                    Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own)));
+        }
     }
 
-    /** 0 for one value, 1 for one to each line. */
-    private static int step(String name, MemorySegment values, int size, long lines) {
+    /**
+     * Copies zero points or scales into memory of this product: the struct that the kernel reads holds addresses, and nothing but
+     * this product could vouch for them until the last thread is done.
+     *
+     * @return 0 for one value, 1 for one to each line
+     */
+    private int take(String name, MemorySegment values, MemorySegment own, int size, long lines) {
+        Native.input(name, values, 0, null);
         if (values.equals(MemorySegment.NULL)) {
             return 0;
         }
-        if (!values.isNative() || values.byteSize() != size && values.byteSize() < Math.multiplyExact(lines, size)) {
-            throw new IllegalArgumentException(name + " must be off-heap and hold one value or " + lines + ", but is " + values);
+        long bytes = lines * size;
+        if (values.byteSize() != size && values.byteSize() < bytes) {
+            throw new IllegalArgumentException(name + " must hold one value or " + lines + ", but is " + values);
         }
-        aligned(name, values, size);
-        return values.byteSize() == size ? 0 : 1;
+        boolean one = values.byteSize() == size;
+        MemorySegment.copy(values, 0, own, 0, one ? size : bytes);
+        return one ? 0 : 1;
+    }
+
+    private static MemorySegment orNone(MemorySegment values, MemorySegment own) {
+        return values.equals(MemorySegment.NULL) ? MemorySegment.NULL : own;
     }
 
     private void checkOperands(long rows, MemorySegment a, MemorySegment c) {
@@ -269,9 +297,9 @@ public final class Gemm implements AutoCloseable {
         if (!hasB) {
             throw new IllegalStateException("pack B first");
         }
-        Quantize.need("A", a, spec.aBytes(rows));
-        Quantize.need("C", c, spec.cBytes(rows));
-        aligned("C", c, spec.type == DType.F64 ? 8 : 4);
+        Native.input("A", a, spec.aBytes(rows), workers);
+        Native.output("C", c, spec.cBytes(rows), workers);
+        Native.aligned("C", c, spec.type == DType.F64 ? 8 : 4);
     }
 
     @FunctionalInterface
@@ -305,16 +333,12 @@ public final class Gemm implements AutoCloseable {
         });
     }
 
-    private static void aligned(String name, MemorySegment segment, int size) {
-        if (segment.address() % size != 0) {
-            throw new IllegalArgumentException(name + " must lie at a multiple of " + size + " bytes");
-        }
-    }
-
     @Override
     public void close() {
-        if (arena.scope().isAlive()) {
-            arena.close();
+        try (OneThread _ = oneThread.enter()) {
+            if (arena.scope().isAlive()) {
+                arena.close();
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.tensorpress.bindings.Kernels;
 import dev.tensorpress.bindings.tp_copying;
+import dev.tensorpress.bindings.tp_jacobi;
 import dev.tensorpress.bindings.tp_multiplication;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
@@ -18,19 +19,39 @@ import java.util.Map;
  * matrices. Numerics are documented in that header. Everything is f64 unless a {@link View} says otherwise.
  *
  * <p>Results are the same for any number of threads. Memory for intermediate results is kept and used again, so that one object
- * should serve many decompositions; one thread at a time may use it. Close it when done. Segments are off-heap and hold
- * their matrix; sizes are the caller's to get right, only what the kernels can see is checked. Failures of a kernel are
- * {@link KernelException}s.
+ * should serve many decompositions; one thread at a time may use it: another one gets an {@link IllegalStateException}. Close it
+ * when done. Segments are off-heap, open to the threads of the workers, and hold their matrix; f64 at a multiple of 8 bytes.
+ * Failures of a kernel are {@link KernelException}s.
  */
 public final class LinearAlgebra implements AutoCloseable {
     /** Reflections in a block: twice the columns of the widest tile of a product. */
     static final int PANEL = 48;
     /** Multiplications worth a thread of their own, some 10 microseconds. */
     private static final double WORTH = 1 << 18;
-    private static final long SCRATCH = 64 * 52224;
+    /** Columns beyond which a product needs no more scratch. */
+    private static final long WIDE = 1 << 16;
+    private static final long SCRATCH;
 
     static {
         dev.tensorpress.internal.NativeLibrary.load();
+        SCRATCH = scratchBytes();
+    }
+
+    /** What any product, any pair of blocks, and a part of a tridiagonal matrix need. */
+    private static long scratchBytes() {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment product = tp_multiplication.allocate(arena);
+            MemorySegment jacobi = tp_jacobi.allocate(arena);
+            MemorySegment bytes = arena.allocate(JAVA_LONG, 3);
+            View view = View.of(MemorySegment.NULL, WIDE);
+            new Product(view, false, view, false, MemorySegment.NULL, WIDE, 1, WIDE, 1, false, 1, 0).fill(product);
+            tp_jacobi.block(jacobi, Svd.SMALL);
+            tp_jacobi.tolerance(jacobi, 1);
+            Native.check("tp_multiply_scratch", Kernels.tp_multiply_scratch(product, bytes));
+            Native.check("tp_tridiagonal_scratch", Kernels.tp_tridiagonal_scratch(PART, bytes.asSlice(8)));
+            Native.check("tp_jacobi_scratch", Kernels.tp_jacobi_scratch(jacobi, bytes.asSlice(16)));
+            return Math.max(bytes.get(JAVA_LONG, 0), Math.max(bytes.get(JAVA_LONG, 8), bytes.get(JAVA_LONG, 16)));
+        }
     }
 
     /**
@@ -44,9 +65,12 @@ public final class LinearAlgebra implements AutoCloseable {
             if (type != DType.F32 && type != DType.F64) {
                 throw new IllegalArgumentException("decompositions are of F32 or F64, not " + type);
             }
-            if (!data.isNative()) {
-                throw new IllegalArgumentException("the matrix must be off-heap");
-            }
+            Native.input("the matrix", data, 0, null);
+        }
+
+        /** That the segment holds a matrix [rows, cols], to be read. */
+        void check(String name, long rows, long cols, Workers workers) {
+            Native.input(name, data, Native.bytes(name, type, rows, cols, stride), workers);
         }
 
         static View of(MemorySegment data, long stride) {
@@ -68,6 +92,7 @@ public final class LinearAlgebra implements AutoCloseable {
     private final Map<String, Arena> owners = new HashMap<>();
     /** Nanoseconds that the caller's thread, worker 0, has spent in products or waited for their other ranges. */
     private long productTime;
+    private final OneThread oneThread = new OneThread("this object of linear algebra");
 
     /** @param workers must outlive this object */
     public LinearAlgebra(Workers workers) {
@@ -80,11 +105,13 @@ public final class LinearAlgebra implements AutoCloseable {
 
     @Override
     public void close() {
-        owners.values().forEach(Arena::close);
-        owners.clear();
-        buffers.clear();
-        if (arena.scope().isAlive()) {
-            arena.close();
+        try (OneThread _ = oneThread.enter()) {
+            owners.values().forEach(Arena::close);
+            owners.clear();
+            buffers.clear();
+            if (arena.scope().isAlive()) {
+                arena.close();
+            }
         }
     }
 
@@ -154,7 +181,7 @@ public final class LinearAlgebra implements AutoCloseable {
         }
 
         void run(MemorySegment spec, long begin, long end, MemorySegment scratch) {
-            Quantize.check("tp_multiply", Kernels.tp_multiply(spec, begin, end, a.data(), b.data(), c, scratch));
+            Native.check("tp_multiply", Kernels.tp_multiply(spec, begin, end, a.data(), b.data(), c, scratch));
         }
     }
 
@@ -215,7 +242,22 @@ public final class LinearAlgebra implements AutoCloseable {
      * {@code factor}: the lower triangle of G [n, n], which is f64 without gaps.
      */
     public void gram(View a, boolean transposed, long n, long k, double factor, MemorySegment g) {
-        multiply(new Product(a, transposed, a, !transposed, g, n, n, n, k, true, factor, 0));
+        a.check("a", transposed ? k : n, transposed ? n : k, workers);
+        square("g", n, g);
+        try (OneThread _ = oneThread.enter()) {
+            multiply(new Product(a, transposed, a, !transposed, g, n, n, n, k, true, factor, 0));
+        }
+    }
+
+    /** That the segment has room for f64 [n, n]. */
+    private void square(String name, long n, MemorySegment segment) {
+        matrix(name, n, n, segment);
+    }
+
+    /** That the segment has room for f64 [rows, cols] without gaps. */
+    private void matrix(String name, long rows, long cols, MemorySegment segment) {
+        Native.output(name, segment, Native.bytes(name, DType.F64, rows, cols, cols), workers);
+        Native.aligned(name, segment, 8);
     }
 
     // ---- copies, norms ----
@@ -224,7 +266,7 @@ public final class LinearAlgebra implements AutoCloseable {
             MemorySegment factors) {
         MemorySegment spec = lanes[0].copying;
         fillCopy(spec, in, rows, cols, out, transposed, factor);
-        spread(rows, 16, 2.0 * rows * cols, (begin, end, worker) -> Quantize.check("tp_copy_rows",
+        spread(rows, 16, 2.0 * rows * cols, (begin, end, worker) -> Native.check("tp_copy_rows",
                 Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data())));
     }
 
@@ -233,7 +275,7 @@ public final class LinearAlgebra implements AutoCloseable {
             MemorySegment factors) {
         MemorySegment spec = lanes[0].copying;
         fillCopy(spec, in, rows, cols, out, transposed, 1);
-        spread(count, 16, 2.0 * count * cols, (begin, end, worker) -> Quantize.check("tp_copy_rows",
+        spread(count, 16, 2.0 * count * cols, (begin, end, worker) -> Native.check("tp_copy_rows",
                 Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data())));
     }
 
@@ -252,18 +294,18 @@ public final class LinearAlgebra implements AutoCloseable {
     void copy(View in, long rows, long cols, View out, double factor, int worker) {
         MemorySegment spec = lanes[worker].copying;
         fillCopy(spec, in, rows, cols, out, false, factor);
-        Quantize.check("tp_copy_rows", Kernels.tp_copy_rows(spec, 0, rows, MemorySegment.NULL, MemorySegment.NULL,
+        Native.check("tp_copy_rows", Kernels.tp_copy_rows(spec, 0, rows, MemorySegment.NULL, MemorySegment.NULL,
                 in.data(), out.data()));
     }
 
     /** On the thread that calls. */
     void rowNorms(View a, long rows, long cols, MemorySegment sums, MemorySegment largest, int unused) {
-        Quantize.check("tp_row_norms", Kernels.tp_row_norms(a.id(), rows, cols, a.stride(), 0, rows, a.data(), sums, largest));
+        Native.check("tp_row_norms", Kernels.tp_row_norms(a.id(), rows, cols, a.stride(), 0, rows, a.data(), sums, largest));
     }
 
     /** Sums of squares of the rows to {@code sums}, largest magnitudes to {@code largest}. */
     void rowNorms(View a, long rows, long cols, MemorySegment sums, MemorySegment largest) {
-        spread(rows, 1, (double) rows * cols, (begin, end, worker) -> Quantize.check("tp_row_norms",
+        spread(rows, 1, (double) rows * cols, (begin, end, worker) -> Native.check("tp_row_norms",
                 Kernels.tp_row_norms(a.id(), rows, cols, a.stride(), begin, end, a.data(), sums, largest)));
     }
 
@@ -273,6 +315,13 @@ public final class LinearAlgebra implements AutoCloseable {
      * @throws KernelException with {@link KernelException#NONFINITE} if it holds NaN or infinity
      */
     public double sumOfSquares(View a, long rows, long cols) {
+        a.check("a", rows, cols, workers);
+        try (OneThread _ = oneThread.enter()) {
+            return sumOfRows(a, rows, cols);
+        }
+    }
+
+    private double sumOfRows(View a, long rows, long cols) {
         MemorySegment sums = buffer("sums", Math.max(1, rows));
         MemorySegment largest = buffer("largest", Math.max(1, rows));
         rowNorms(a, rows, cols, sums, largest);
@@ -286,8 +335,12 @@ public final class LinearAlgebra implements AutoCloseable {
     /** Elements 0 .. n - 1 of the sequence of standard normal numbers with this seed and stream: {@code tp_gaussian}. */
     public void gaussian(long seed, long stream, long n, DType type, MemorySegment out) {
         int id = new View(type, out, 0).id();
-        spread(n, 256, 16.0 * n, (begin, end, worker) -> Quantize.check("tp_gaussian",
-                Kernels.tp_gaussian(seed, stream, begin, end, id, out.asSlice(type.bytes(begin)))));
+        Native.output("out", out, Native.bytes("out", type, 1, n, n), workers);
+        Native.aligned("out", out, type.bytes(1));
+        try (OneThread _ = oneThread.enter()) {
+            spread(n, 256, 16.0 * n, (begin, end, worker) -> Native.check("tp_gaussian",
+                    Kernels.tp_gaussian(seed, stream, begin, end, id, out.asSlice(type.bytes(begin)))));
+        }
     }
 
     // ---- Householder ----
@@ -310,7 +363,7 @@ public final class LinearAlgebra implements AutoCloseable {
         Reflections all = new Reflections(count, n, v, t, false);
         for (long first = 0; first < count; first += PANEL) {
             long width = Math.min(PANEL, count - first);
-            Quantize.check("tp_reflect_panel",
+            Native.check("tp_reflect_panel",
                     Kernels.tp_reflect_panel(rows, n, n, first, width, a, n, at(v, first * n), at(t, first * PANEL)));
             long after = first + width;
             applyBlock(all, first, false, at(a, after * n), rows - after);
@@ -368,9 +421,16 @@ public final class LinearAlgebra implements AutoCloseable {
         if (rows > n) {
             throw new IllegalArgumentException("no " + rows + " orthonormal vectors of length " + n);
         }
+        matrix("x", rows, n, x);
         if (rows == 0) {
             return true;
         }
+        try (OneThread _ = oneThread.enter()) {
+            return orthonormal(rows, n, x);
+        }
+    }
+
+    private boolean orthonormal(long rows, long n, MemorySegment x) {
         MemorySegment g = buffer("cholesky", rows * rows);
         MemorySegment y = buffer("orthonormal", rows * n);
         MemorySegment from = x;
@@ -422,7 +482,7 @@ public final class LinearAlgebra implements AutoCloseable {
         if (status == Kernels.TP_ERR_INDEFINITE()) {
             return false;
         }
-        Quantize.check("tp_cholesky", status);
+        Native.check("tp_cholesky", status);
         return true;
     }
 
@@ -439,8 +499,13 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** Rows of X [rows, n]: X L^T = B in place, L lower triangular. */
     public void solve(long n, MemorySegment l, long rows, MemorySegment x) {
-        spread(rows, 4, 0.5 * rows * n * n, (begin, end, worker) -> Quantize.check("tp_triangular_solve",
-                Kernels.tp_triangular_solve(n, n, l, 0, n, begin, end, x)));
+        Native.input("l", l, Native.bytes("l", DType.F64, n, n, n), workers);
+        Native.aligned("l", l, 8);
+        matrix("x", rows, n, x);
+        try (OneThread _ = oneThread.enter()) {
+            spread(rows, 4, 0.5 * rows * n * n, (begin, end, worker) -> Native.check("tp_triangular_solve",
+                    Kernels.tp_triangular_solve(n, n, l, 0, n, begin, end, x)));
+        }
     }
 
     // ---- symmetric eigenproblem ----
@@ -458,9 +523,18 @@ public final class LinearAlgebra implements AutoCloseable {
      * @param z [n, n]: row i is the i-th eigenvector
      */
     public void symmetricEigen(long n, MemorySegment a, MemorySegment values, MemorySegment z) {
+        square("a", n, a);
+        matrix("values", 1, n, values);
+        square("z", n, z);
         if (n == 0) {
             return;
         }
+        try (OneThread _ = oneThread.enter()) {
+            eigen(n, a, values, z);
+        }
+    }
+
+    private void eigen(long n, MemorySegment a, MemorySegment values, MemorySegment z) {
         MemorySegment d = buffer("eigen d", n);
         MemorySegment e = buffer("eigen e", n);
         MemorySegment tau = buffer("eigen tau", n);
@@ -475,7 +549,7 @@ public final class LinearAlgebra implements AutoCloseable {
             for (long b = begin; b < end; b++) {
                 long first = b * PANEL;
                 long width = Math.min(PANEL, n - first);
-                Quantize.check("tp_reflect_factor", Kernels.tp_reflect_factor(width, first + width, n, at(q, first * n),
+                Native.check("tp_reflect_factor", Kernels.tp_reflect_factor(width, first + width, n, at(q, first * n),
                         at(tau, first), at(t, first * PANEL)));
             }
         });
@@ -489,10 +563,21 @@ public final class LinearAlgebra implements AutoCloseable {
      * @param values n eigenvalues, descending
      */
     public void symmetricEigenvalues(long n, MemorySegment a, MemorySegment values) {
+        square("a", n, a);
+        matrix("values", 1, n, values);
+        if (n == 0) {
+            return;
+        }
+        try (OneThread _ = oneThread.enter()) {
+            eigenvalues(n, a, values);
+        }
+    }
+
+    private void eigenvalues(long n, MemorySegment a, MemorySegment values) {
         MemorySegment e = buffer("eigen e", n);
         MemorySegment d = buffer("eigen d", n);
         tridiagonalize(n, a, d, e, buffer("eigen q", n * n), buffer("eigen tau", n));
-        Quantize.check("tp_tridiagonal_ql", Kernels.tp_tridiagonal_ql(n, d, e, 0, 0, MemorySegment.NULL));
+        Native.check("tp_tridiagonal_ql", Kernels.tp_tridiagonal_ql(n, d, e, 0, 0, MemorySegment.NULL));
         for (long i = 0; i < n; i++) {
             values.setAtIndex(JAVA_DOUBLE, i, get(d, n - 1 - i));
         }
@@ -504,7 +589,7 @@ public final class LinearAlgebra implements AutoCloseable {
         MemorySegment wv = buffer("eigen wv", 2 * TRIDIAGONAL * n);
         for (long last = n; last > 1; ) {
             long count = Math.min(TRIDIAGONAL, last - 1);
-            Quantize.check("tp_tridiagonal_panel", Kernels.tp_tridiagonal_panel(n, n, last, count, a, d, e, n, q, tau,
+            Native.check("tp_tridiagonal_panel", Kernels.tp_tridiagonal_panel(n, n, last, count, a, d, e, n, q, tau,
                     vw, wv, lanes[0].scratch.byteSize() >= 16 * n ? lanes[0].scratch : buffer("eigen y", 2 * n)));
             last -= count;
             multiply(new Product(View.of(vw, n), true, View.of(wv, n), false, a, n, last, last, 2 * count, true, -1, 1));
@@ -564,18 +649,18 @@ public final class LinearAlgebra implements AutoCloseable {
                     keptD.setAtIndex(JAVA_DOUBLE, i, get(dOwn, i));
                 }
             } else {
-                Quantize.check("tp_merge_deflate", Kernels.tp_merge_deflate(size, split, 2 * Math.abs(rho), dOwn, z, n,
+                Native.check("tp_merge_deflate", Kernels.tp_merge_deflate(size, split, 2 * Math.abs(rho), dOwn, z, n,
                         own, keptD, keptZ, order, slots, ints, counts, counts.asSlice(8), counts.asSlice(16)));
             }
             long count = counts.getAtIndex(JAVA_LONG, 0);
             long first = counts.getAtIndex(JAVA_LONG, 1);
             long second = counts.getAtIndex(JAVA_LONG, 2);
             double work = 8.0 * count * count;
-            spread(count, 8, 10 * work, (begin, end, w) -> Quantize.check("tp_merge_roots",
+            spread(count, 8, 10 * work, (begin, end, w) -> Native.check("tp_merge_roots",
                     Kernels.tp_merge_roots(count, 2 * Math.abs(rho), keptD, keptZ, begin, end, lambda, delta)));
-            spread(count, 8, work, (begin, end, w) -> Quantize.check("tp_merge_weights",
+            spread(count, 8, work, (begin, end, w) -> Native.check("tp_merge_weights",
                     Kernels.tp_merge_weights(count, keptD, keptZ, delta, begin, end, weights)));
-            spread(count, 8, work, (begin, end, w) -> Quantize.check("tp_merge_vectors",
+            spread(count, 8, work, (begin, end, w) -> Native.check("tp_merge_vectors",
                     Kernels.tp_merge_vectors(count, weights, delta, slots, begin, end, s)));
             for (long i = 0; i < size; i++) {
                 bySlot.setAtIndex(JAVA_LONG, slots.getAtIndex(JAVA_LONG, i), order.getAtIndex(JAVA_LONG, i));
@@ -637,7 +722,7 @@ public final class LinearAlgebra implements AutoCloseable {
         workers.run(finest.length - 1, 1, 1, (begin, end, worker) -> {
             for (int i = (int) begin; i < end; i++) {
                 long off = finest[i];
-                Quantize.check("tp_tridiagonal_conquer", Kernels.tp_tridiagonal_conquer(finest[i + 1] - off, at(d, off),
+                Native.check("tp_tridiagonal_conquer", Kernels.tp_tridiagonal_conquer(finest[i + 1] - off, at(d, off),
                         at(e, off), n, at(q, off * n + off), lanes[worker].scratch));
             }
         });

@@ -43,7 +43,7 @@ public final class Machine {
     public static String tier() {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment tier = arena.allocate(JAVA_INT);
-            Quantize.check("tp_active_tier", Kernels.tp_active_tier(tier));
+            Native.check("tp_active_tier", Kernels.tp_active_tier(tier));
             return Kernels.tp_tier_name(tier.get(JAVA_INT, 0)).getString(0);
         }
     }
@@ -77,14 +77,19 @@ public final class Machine {
 
     /** {@code tp_stream_narrow}: n floats in, n bytes out, nothing else; the yardstick of the benchmarks. */
     public static void streamNarrow(MemorySegment in, long n, MemorySegment out) {
-        Quantize.check("tp_stream_narrow", Kernels.tp_stream_narrow(in, n, out));
+        Native.elements("in", 1, n, n);
+        Native.input("in", in, 4 * n, null);
+        Native.aligned("in", in, 4);
+        Native.output("out", out, n, null);
+        Native.check("tp_stream_narrow", Kernels.tp_stream_narrow(in, n, out));
     }
 
     /** {@code tp_stream_read}: reads, nothing else. The xor of the 64-bit words, the last one filled up with zeros. */
     public static long streamRead(MemorySegment in) {
+        Native.input("in", in, 0, null);
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment xor = arena.allocate(JAVA_LONG);
-            Quantize.check("tp_stream_read", Kernels.tp_stream_read(in, in.byteSize(), xor));
+            Native.check("tp_stream_read", Kernels.tp_stream_read(in, in.byteSize(), xor));
             return xor.get(JAVA_LONG, 0);
         }
     }

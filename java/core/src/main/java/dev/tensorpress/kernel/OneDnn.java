@@ -9,6 +9,7 @@ import dev.tensorpress.bindings.onednn.dnnl_version_t;
 import dev.tensorpress.internal.OneDnnLibrary;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.ref.Reference;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -89,6 +90,7 @@ public final class OneDnn {
         need("A", a, Math.multiplyExact(Math.multiplyExact(4, m), k));
         need("B", b, Math.multiplyExact(Math.multiplyExact(4, k), n));
         need("C", c, Math.multiplyExact(Math.multiplyExact(4, m), n));
+        Native.output("C", c, 0, null);
         check("dnnl_sgemm", Dnnl.dnnl_sgemm((byte) 'N', (byte) 'N', m, n, k, 1, a, k, b, n, 0, c, n));
     }
 
@@ -153,9 +155,10 @@ public final class OneDnn {
         private final List<MemorySegment> memories = new ArrayList<>();
         private final List<Step> steps = new ArrayList<>();
         private final MemorySegment stream;
+        private final OneThread oneThread = new OneThread("this operation");
 
         /** What an operand of {@link #run} is to oneDNN. */
-        private record Buffer(MemorySegment memory, int index, long bytes) {}
+        private record Buffer(MemorySegment memory, int index, long bytes, boolean written) {}
 
         private record Step(MemorySegment primitive, int count, MemorySegment arguments) {}
 
@@ -174,7 +177,7 @@ public final class OneDnn {
                     Step reorder = reorder(operand.description, preferred, memory, inner);
                     if (builder.fixed.address() == 0) {
                         steps.add(reorder);
-                        buffers.add(new Buffer(memory, 0, operand.bytes[0]));
+                        buffers.add(new Buffer(memory, 0, operand.bytes[0], false));
                     } else {
                         handle(memory, 0, builder.fixed);
                         run(reorder);
@@ -184,7 +187,8 @@ public final class OneDnn {
                     memory = inner;
                 } else {
                     for (int b = 0; b < operand.bytes.length; b++) {
-                        buffers.add(new Buffer(memory, b, operand.bytes[b]));
+                        buffers.add(new Buffer(memory, b, operand.bytes[b], operand.argument == Dnnl.DNNL_ARG_DST()
+                                || operand.argument == Dnnl.DNNL_ARG_TO()));
                     }
                 }
                 argument(arguments, i, operand.argument, memory);
@@ -251,12 +255,23 @@ public final class OneDnn {
             }
             for (int i = 0; i < operands.length; i++) {
                 need("operand " + i, operands[i], buffers.get(i).bytes);
+                if (buffers.get(i).written) {
+                    Native.output("operand " + i, operands[i], 0, null);
+                }
             }
-            for (int i = 0; i < operands.length; i++) {
-                handle(buffers.get(i).memory, buffers.get(i).index, operands[i]);
+            try (OneThread _ = oneThread.enter()) {
+                for (int i = 0; i < operands.length; i++) {
+                    handle(buffers.get(i).memory, buffers.get(i).index, operands[i]);
+                }
+                steps.forEach(this::run);
+                check("dnnl_stream_wait", Dnnl.dnnl_stream_wait(stream));
+            } finally {
+                // oneDNN keeps addresses: the memory behind them is kept alive until here, and no longer.
+                Reference.reachabilityFence(operands);
+                for (Buffer buffer : buffers) {
+                    handle(buffer.memory, buffer.index, MemorySegment.NULL);
+                }
             }
-            steps.forEach(this::run);
-            check("dnnl_stream_wait", Dnnl.dnnl_stream_wait(stream));
         }
 
         @Override
@@ -391,7 +406,8 @@ public final class OneDnn {
     }
 
     private static void need(String name, MemorySegment segment, long bytes) {
-        if (!segment.isNative() || segment.byteSize() != bytes) {
+        Native.input(name, segment, 0, null);
+        if (segment.byteSize() != bytes) {
             throw new IllegalArgumentException(name + " must be " + bytes + " bytes off the heap, but is " + segment);
         }
     }

@@ -73,7 +73,7 @@ public final class Pca implements AutoCloseable {
         long all = Math.min(samples, features);
         long found = wanted == 0 ? all : wanted;
         try (Arena work = Arena.ofShared(); LinearAlgebra la = new LinearAlgebra(workers); Svd svd = new Svd(workers)) {
-            check("data", data.data(), data.type(), samples, features, data.stride());
+            data.check("data", samples, features, workers);
             mean = arena.allocate(features * 8, 64);
             MemorySegment centered = work.allocate(Math.multiplyExact(samples * 8, features), 64);
             la.sumOfSquares(data, samples, features); // refuses NaN and infinity
@@ -186,8 +186,9 @@ public final class Pca implements AutoCloseable {
      * @param scores receives f64 [rows, rank]
      */
     public void transform(View data, long rows, MemorySegment scores, Workers workers) {
-        check("data", data.data(), data.type(), rows, features, data.stride());
-        check("scores", scores, DType.F64, rows, rank, rank);
+        data.check("data", rows, features, workers);
+        Native.output("scores", scores, Native.bytes("scores", DType.F64, rows, rank, rank), workers);
+        Native.aligned("scores", scores, 8);
         if (rows == 0) {
             return;
         }
@@ -207,8 +208,10 @@ public final class Pca implements AutoCloseable {
      * @param data receives f64 [rows, features]
      */
     public void inverse(MemorySegment scores, long rows, MemorySegment data, Workers workers) {
-        check("scores", scores, DType.F64, rows, rank, rank);
-        check("data", data, DType.F64, rows, features, features);
+        Native.input("scores", scores, Native.bytes("scores", DType.F64, rows, rank, rank), workers);
+        Native.aligned("scores", scores, 8);
+        Native.output("data", data, Native.bytes("data", DType.F64, rows, features, features), workers);
+        Native.aligned("data", data, 8);
         if (rows == 0) {
             return;
         }
@@ -216,19 +219,6 @@ public final class Pca implements AutoCloseable {
             la.sumOfSquares(View.of(scores, rank), rows, rank);
             la.multiply(View.of(scores, rank), false, View.of(components, features), false, data, rows, features, rank);
             workers.run(features, 8, 64, (begin, end, worker) -> shift(data, rows, begin, end, 1));
-        }
-    }
-
-    private static void check(String name, MemorySegment segment, DType type, long rows, long cols, long stride) {
-        if (rows < 0 || stride < cols) {
-            throw new IllegalArgumentException("no such " + name + ": " + rows + " x " + cols + ", stride " + stride);
-        }
-        if (!segment.isNative()) {
-            throw new IllegalArgumentException(name + " must be off-heap");
-        }
-        long bytes = rows == 0 ? 0 : type.bytes(Math.addExact(Math.multiplyExact(rows - 1, stride), cols));
-        if (segment.byteSize() < bytes) {
-            throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
         }
     }
 

@@ -1,7 +1,5 @@
 package dev.tensorpress.kernel;
 
-import static dev.tensorpress.kernel.Quantize.check;
-import static dev.tensorpress.kernel.Quantize.need;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
@@ -51,9 +49,7 @@ public final class Prune {
     /** {@code tp_scores}; sizes and stride in elements. */
     public record Scores(long rows, long cols, long stride, DType type, Order order) {
         public Scores {
-            if (rows < 0 || cols < 0 || stride < cols) {
-                throw new IllegalArgumentException("no such matrix: " + rows + "x" + cols + ", stride " + stride);
-            }
+            Native.elements("the matrix", rows, cols, stride);
         }
 
         /** A matrix without gaps, compared by magnitude. */
@@ -68,12 +64,12 @@ public final class Prune {
 
         /** Number of elements. */
         public long elements() {
-            return Math.multiplyExact(rows, cols);
+            return rows * cols;
         }
 
         /** Bytes of a mask of this matrix. */
         public long maskBytes() {
-            return Math.multiplyExact(rows, (cols + 7) / 8);
+            return rows * ((cols + 7) / 8);
         }
 
         private boolean empty() {
@@ -81,7 +77,7 @@ public final class Prune {
         }
 
         private long bytes() {
-            return empty() ? 0 : type.bytes(Math.addExact(Math.multiplyExact(rows - 1, stride), cols));
+            return Native.bytes("in", type, rows, cols, stride);
         }
 
         private long minimumRows() {
@@ -155,7 +151,7 @@ public final class Prune {
         }
         for (int i = 0; i < n; i++) {
             Scores s = scores.get(i);
-            need("in", in.get(i), s.bytes());
+            Native.input("in", in.get(i), s.bytes(), workers);
             Scores first = scores.getFirst();
             boolean alike = s.type == first.type
                     || s.order == Order.MAGNITUDE && s.type != DType.F16 && first.type != DType.F16;
@@ -232,7 +228,7 @@ public final class Prune {
             try (Arena arena = Arena.ofConfined()) {
                 MemorySegment at = arena.allocate(JAVA_LONG, 2);
                 Scores s = scores.get(matrix);
-                check("tp_prune_find", Kernels.tp_prune_find(s.toNative(), 0, s.rows, in.get(matrix), key, before, at,
+                Native.check("tp_prune_find", Kernels.tp_prune_find(s.toNative(), 0, s.rows, in.get(matrix), key, before, at,
                         at.asSlice(8)));
                 row = at.get(JAVA_LONG, 0);
                 col = at.get(JAVA_LONG, 8);
@@ -264,7 +260,7 @@ public final class Prune {
             MemorySegment all = arena.allocate(JAVA_LONG, (long) COUNTS * workers.threads());
             workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
                 long first = digit == 1 ? scores.rows - end : begin;
-                check("tp_prune_histogram", Kernels.tp_prune_histogram(s, first, first + end - begin, in, digit, prefix,
+                Native.check("tp_prune_histogram", Kernels.tp_prune_histogram(s, first, first + end - begin, in, digit, prefix,
                         all.asSlice(worker * COUNTS * 8L, COUNTS * 8L)));
             });
             for (int w = 0; w < workers.threads(); w++) {
@@ -277,7 +273,7 @@ public final class Prune {
 
     /** Counts elements by their key; infinities and NaN are those that are not below {@code key(scores, INFINITY)}. */
     public static Count count(Scores scores, MemorySegment in, int key, Workers workers) {
-        need("in", in, scores.bytes());
+        Native.input("in", in, scores.bytes(), workers);
         if (scores.empty()) {
             return new Count(0, 0);
         }
@@ -286,7 +282,7 @@ public final class Prune {
         workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
             try (Arena arena = Arena.ofConfined()) {
                 MemorySegment counts = arena.allocate(JAVA_LONG, 2);
-                check("tp_prune_count",
+                Native.check("tp_prune_count",
                         Kernels.tp_prune_count(s, begin, end, in, key, counts, counts.asSlice(8)));
                 synchronized (sums) {
                     sums[0] += counts.get(JAVA_LONG, 0);
@@ -301,7 +297,7 @@ public final class Prune {
     public static int key(Scores scores, double score) {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment key = arena.allocate(JAVA_INT);
-            check("tp_prune_key", Kernels.tp_prune_key(scores.toNative(), score, key));
+            Native.check("tp_prune_key", Kernels.tp_prune_key(scores.toNative(), score, key));
             return key.get(JAVA_INT, 0);
         }
     }
@@ -321,14 +317,14 @@ public final class Prune {
      */
     public static void mask(Scores scores, MemorySegment in, int key, long tieRow, long tieCol, MemorySegment mask,
             Workers workers) {
-        need("in", in, scores.bytes());
-        need("mask", mask, scores.maskBytes());
+        Native.input("in", in, scores.bytes(), workers);
+        Native.output("mask", mask, scores.maskBytes(), workers);
         if (scores.empty()) {
             return;
         }
         MemorySegment s = scores.toNative();
         workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
-                check("tp_prune_mask", Kernels.tp_prune_mask(s, begin, end, in, key, tieRow, tieCol, mask)));
+                Native.check("tp_prune_mask", Kernels.tp_prune_mask(s, begin, end, in, key, tieRow, tieCol, mask)));
     }
 
     /** Bytes of scratch that {@link #lines} needs; 64-byte aligned. */
@@ -339,7 +335,7 @@ public final class Prune {
     private static long linesScratch(MemorySegment s, int axis) {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment bytes = arena.allocate(JAVA_LONG);
-            check("tp_prune_lines_scratch", Kernels.tp_prune_lines_scratch(s, axis, bytes));
+            Native.check("tp_prune_lines_scratch", Kernels.tp_prune_lines_scratch(s, axis, bytes));
             return (bytes.get(JAVA_LONG, 0) + 63) / 64 * 64;
         }
     }
@@ -351,11 +347,12 @@ public final class Prune {
      */
     public static void lines(Scores scores, int axis, MemorySegment in, long k, MemorySegment mask,
             MemorySegment scratch, Workers workers) {
-        need("in", in, scores.bytes());
-        need("mask", mask, scores.maskBytes());
+        Native.input("in", in, scores.bytes(), workers);
+        Native.output("mask", mask, scores.maskBytes(), workers);
         MemorySegment s = scores.toNative();
         long share = linesScratch(s, axis);
-        need("scratch", scratch, Math.multiplyExact(share, workers.threads()));
+        Native.output("scratch", scratch, Math.multiplyExact(share, workers.threads()), workers);
+        Native.aligned("scratch", scratch, 64);
         if (scores.empty()) {
             return;
         }
@@ -363,7 +360,7 @@ public final class Prune {
         workers.run(axis == 1 ? scores.rows : scores.cols, axis == 1 ? 1 : BYTE, Math.max(1, WORTH / length),
                 (begin, end, worker) -> {
                     MemorySegment own = share == 0 ? MemorySegment.NULL : scratch.asSlice(worker * share, share);
-                    check("tp_prune_lines", Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, own));
+                    Native.check("tp_prune_lines", Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, own));
                 });
     }
 
@@ -373,8 +370,8 @@ public final class Prune {
         if (n < 1 || n > m || m > 16) {
             throw new IllegalArgumentException("N:M must be 1 <= N <= M <= 16, but is " + n + ":" + m);
         }
-        need("in", in, scores.bytes());
-        need("mask", mask, scores.maskBytes());
+        Native.input("in", in, scores.bytes(), workers);
+        Native.output("mask", mask, scores.maskBytes(), workers);
         if (scores.empty()) {
             return;
         }
@@ -382,7 +379,7 @@ public final class Prune {
         long lines = axis == 1 ? scores.rows : (scores.rows + m - 1) / m;
         long size = Math.multiplyExact(scores.cols, axis == 1 ? 1 : m);
         workers.run(lines, 1, Math.max(1, WORTH / size), (begin, end, worker) ->
-                check("tp_prune_nm", Kernels.tp_prune_nm(s, axis, begin, end, in, n, m, mask)));
+                Native.check("tp_prune_nm", Kernels.tp_prune_nm(s, axis, begin, end, in, n, m, mask)));
     }
 
     /** What the scores of blocks are as a matrix: f32 without gaps, in the order of the elements. */
@@ -398,27 +395,28 @@ public final class Prune {
      */
     public static void blocks(Scores scores, long blockRows, long blockCols, MemorySegment in, MemorySegment out,
             Workers workers) {
-        need("in", in, scores.bytes());
-        need("out", out, DType.F32.bytes(blocks(scores, blockRows, blockCols).elements()));
+        Native.input("in", in, scores.bytes(), workers);
+        Native.output("out", out, DType.F32.bytes(blocks(scores, blockRows, blockCols).elements()), workers);
+        Native.aligned("out", out, 4);
         if (scores.empty()) {
             return;
         }
         MemorySegment s = scores.toNative();
         workers.run(ceil(scores.rows, blockRows), 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
-                check("tp_prune_blocks", Kernels.tp_prune_blocks(s, blockRows, blockCols, begin, end, in, out)));
+                Native.check("tp_prune_blocks", Kernels.tp_prune_blocks(s, blockRows, blockCols, begin, end, in, out)));
     }
 
     /** From a mask of blocks to that of their elements. */
     public static void expand(Scores scores, long blockRows, long blockCols, MemorySegment blockMask,
             MemorySegment mask, Workers workers) {
-        need("blockMask", blockMask, blocks(scores, blockRows, blockCols).maskBytes());
-        need("mask", mask, scores.maskBytes());
+        Native.input("blockMask", blockMask, blocks(scores, blockRows, blockCols).maskBytes(), workers);
+        Native.output("mask", mask, scores.maskBytes(), workers);
         if (scores.empty()) {
             return;
         }
         MemorySegment s = scores.toNative();
         workers.run(ceil(scores.rows, blockRows), 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
-                check("tp_prune_expand",
+                Native.check("tp_prune_expand",
                         Kernels.tp_prune_expand(s, blockRows, blockCols, begin, end, blockMask, mask)));
     }
 
@@ -440,15 +438,15 @@ public final class Prune {
      */
     public static void apply(Scores scores, MemorySegment in, MemorySegment mask, MemorySegment out,
             Workers workers) {
-        need("in", in, scores.bytes());
-        need("mask", mask, scores.maskBytes());
-        need("out", out, scores.type.bytes(scores.elements()));
+        Native.input("in", in, scores.bytes(), workers);
+        Native.input("mask", mask, scores.maskBytes(), workers);
+        Native.output("out", out, scores.type.bytes(scores.elements()), workers);
         if (scores.empty()) {
             return;
         }
         MemorySegment s = scores.toNative();
         workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
-                check("tp_prune_apply", Kernels.tp_prune_apply(s, begin, end, in, mask, out)));
+                Native.check("tp_prune_apply", Kernels.tp_prune_apply(s, begin, end, in, mask, out)));
     }
 
     /** Bytes that {@link #error} needs for {@code rowErrors}. */
@@ -464,15 +462,16 @@ public final class Prune {
      */
     public static Quantize.Error error(Scores scores, MemorySegment in, MemorySegment out, MemorySegment rowErrors,
             Workers workers) {
-        need("in", in, scores.bytes());
-        need("out", out, scores.type.bytes(scores.elements()));
-        need("rowErrors", rowErrors, errorBytes(scores));
+        Native.input("in", in, scores.bytes(), workers);
+        Native.input("out", out, scores.type.bytes(scores.elements()), workers);
+        Native.output("rowErrors", rowErrors, errorBytes(scores), workers);
+        Native.aligned("rowErrors", rowErrors, 8);
         if (scores.empty()) {
             return new Quantize.Error(0, 0, 0);
         }
         MemorySegment s = scores.toNative();
         workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
-                check("tp_prune_error", Kernels.tp_prune_error(s, begin, end, in, out,
+                Native.check("tp_prune_error", Kernels.tp_prune_error(s, begin, end, in, out,
                         rowErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof()))));
         return Quantize.sum(rowErrors, scores.rows);
     }

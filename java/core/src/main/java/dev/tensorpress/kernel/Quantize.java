@@ -87,6 +87,40 @@ public final class Quantize {
                     rounding, transposed, pad, steps, smallest);
         }
 
+        /** Says which field no quantization can have, where the kernel would only say that there is one. */
+        private void check() {
+            Native.elements("in", rows, cols, inStride);
+            int lowest = out == DType.I8 ? -128 : out == DType.I4 ? -8 : 0;
+            int highest = lowest + (out.bits() == 8 ? 255 : 15);
+            boolean block = !empty() && !wholeColumn() && !wholeRow() && !perTensor();
+            long size = groupRows == 1 ? groupCols : groupRows;
+            if (!in.compressible() || !scale.compressible()) {
+                throw new IllegalArgumentException("in and scale must be F32, F16 or BF16, but are " + in + " and " + scale);
+            }
+            if (out != DType.I8 && out != DType.U8 && out != DType.I4 && out != DType.U4) {
+                throw new IllegalArgumentException("out must be I8, U8, I4 or U4, but is " + out);
+            }
+            if (groupRows < 1 || groupCols < 1
+                    || block && (groupRows != 1 && groupCols != 1 || size < 16 || size > 256 || size % 16 != 0)) {
+                throw new IllegalArgumentException("groups of " + groupRows + " x " + groupCols + " in a matrix of " + rows + " x "
+                        + cols + ": a group is the matrix, a row, a column, or 16 to 256 elements of one, a multiple of 16");
+            }
+            if (qmin < lowest || qmax > highest || qmin >= qmax) {
+                throw new IllegalArgumentException("qmin and qmax must be in " + lowest + " .. " + highest + ", but are " + qmin
+                        + " and " + qmax);
+            }
+            if (clipSteps < 0 || clipSteps > 64 || clipSteps > 1 && !(clipMin > 0 && clipMin <= 1)) {
+                throw new IllegalArgumentException("a clip search has up to 64 steps from 1 down to a ratio above 0, not " + clipSteps
+                        + " to " + clipMin);
+            }
+            if (transposed && linesAreRows()) {
+                throw new IllegalArgumentException("transposed codes need groups within columns, not " + groupRows + " x " + groupCols);
+            }
+            if (pad && (perTensor() || size < 16 || size > 256 || size % 16 != 0)) {
+                throw new IllegalArgumentException("padding needs blocks, not groups of " + groupRows + " x " + groupCols);
+            }
+        }
+
         private boolean wholeColumn() {
             return groupCols == 1 && groupRows == rows;
         }
@@ -118,12 +152,11 @@ public final class Quantize {
         }
 
         private long groups() {
-            return Math.multiplyExact((rows + groupRows - 1) / groupRows, (cols + groupCols - 1) / groupCols);
+            return Math.ceilDiv(rows, groupRows) * Math.ceilDiv(cols, groupCols);
         }
 
         private long inBytes(DType type) {
-            return empty() ? 0
-                    : type.bytes(Math.addExact(Math.multiplyExact(rows - 1, inStride), cols));
+            return Native.bytes("in", type, rows, cols, inStride);
         }
 
         private long codeBytes() {
@@ -134,9 +167,9 @@ public final class Quantize {
             long length = transposed ? rows : cols;
             if (pad) {
                 long block = Math.max(groupRows, groupCols);
-                length = (length + block - 1) / block * block;
+                length = Math.ceilDiv(length, block) * block;
             }
-            return out.bytes(Math.addExact(Math.multiplyExact(lines - 1, outStride), length));
+            return Native.bytes("codes", out, lines, length, outStride);
         }
 
         /** Ranges begin at multiples of this, so that none shares a byte with its neighbour. */
@@ -189,7 +222,7 @@ public final class Quantize {
         }
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment bytes = arena.allocate(JAVA_LONG);
-            check("tp_quantize_scratch", Kernels.tp_quantize_scratch(nativeSpec, spec.lines(), bytes));
+            Native.check("tp_quantize_scratch", Kernels.tp_quantize_scratch(nativeSpec, spec.lines(), bytes));
             return (bytes.get(JAVA_LONG, 0) + 63) / 64 * 64;
         }
     }
@@ -205,8 +238,21 @@ public final class Quantize {
      */
     public static void quantize(Spec spec, MemorySegment in, MemorySegment codes, MemorySegment scales,
             MemorySegment zeros, MemorySegment scratch, Workers workers) {
-        need("in", in, spec.inBytes(spec.in));
-        checkCodes(spec, codes, scales, zeros);
+        spec.check();
+        Native.input("in", in, spec.inBytes(spec.in), workers);
+        Native.output("codes", codes, spec.codeBytes(), workers);
+        boolean given = spec.range == Range.GIVEN;
+        if (!given) {
+            Native.output("scales", scales, 0, workers);
+        }
+        Native.input("zeros", zeros, 0, workers);
+        if (!given && !zeros.equals(MemorySegment.NULL)) {
+            Native.output("zeros", zeros, 0, workers);
+        }
+        if (spec.range == Range.MINMAX && zeros.equals(MemorySegment.NULL)) {
+            throw new IllegalArgumentException("zeros must not be NULL: range MINMAX makes zero points");
+        }
+        checkScales(spec, scales, zeros, workers);
         if (spec.empty()) {
             return;
         }
@@ -214,18 +260,18 @@ public final class Quantize {
         if (spec.perTensor() && spec.range != Range.GIVEN) {
             if (spec.clipSteps > 1 || workers.threads() == 1) {
                 // One group: its clip search cannot be cut.
-                need("scratch", scratch, scratchPerWorker(spec, s));
-                check("tp_quantize", Kernels.tp_quantize(s, 0, spec.rows, in, codes, scales, zeros, scratch));
+                checkScratch(scratch, scratchPerWorker(spec, s), workers);
+                Native.check("tp_quantize", Kernels.tp_quantize(s, 0, spec.rows, in, codes, scales, zeros, scratch));
                 return;
             }
             scaleOfTensor(spec, s, in, scales, zeros, workers);
             tp_quant.range(s, Range.GIVEN.id);
         }
         long share = scratchPerWorker(spec, s);
-        need("scratch", scratch, Math.multiplyExact(share, workers.threads()));
+        checkScratch(scratch, Math.multiplyExact(share, workers.threads()), workers);
         workers.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) -> {
             MemorySegment own = share == 0 ? MemorySegment.NULL : scratch.asSlice(worker * share, share);
-            check("tp_quantize", Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, own));
+            Native.check("tp_quantize", Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, own));
         });
     }
 
@@ -236,7 +282,7 @@ public final class Quantize {
             try (Arena arena = Arena.ofConfined()) {
                 MemorySegment min = arena.allocate(JAVA_FLOAT);
                 MemorySegment max = arena.allocate(JAVA_FLOAT);
-                check("tp_minmax", Kernels.tp_minmax(s, begin, end, in, min, max));
+                Native.check("tp_minmax", Kernels.tp_minmax(s, begin, end, in, min, max));
                 synchronized (extremes) {
                     extremes[0] = Math.min(extremes[0], min.get(JAVA_FLOAT, 0));
                     extremes[1] = Math.max(extremes[1], max.get(JAVA_FLOAT, 0));
@@ -245,7 +291,7 @@ public final class Quantize {
         });
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment zero = zeros.equals(MemorySegment.NULL) ? arena.allocate(1) : zeros;
-            check("tp_scale_of", Kernels.tp_scale_of(s, extremes[0], extremes[1], scales, zero));
+            Native.check("tp_scale_of", Kernels.tp_scale_of(s, extremes[0], extremes[1], scales, zero));
         }
     }
 
@@ -256,14 +302,17 @@ public final class Quantize {
      */
     public static void dequantize(Spec spec, MemorySegment codes, MemorySegment scales, MemorySegment zeros,
             MemorySegment out, Workers workers) {
-        need("out", out, spec.inBytes(DType.F32));
-        checkCodes(spec, codes, scales, zeros);
+        spec.check();
+        Native.output("out", out, spec.inBytes(DType.F32), workers);
+        Native.aligned("out", out, 4);
+        Native.input("codes", codes, spec.codeBytes(), workers);
+        checkScales(spec, scales, zeros, workers);
         if (spec.empty()) {
             return;
         }
         MemorySegment s = spec.toNative();
         workers.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
-                check("tp_dequantize", Kernels.tp_dequantize(s, begin, end, codes, scales, zeros, out)));
+                Native.check("tp_dequantize", Kernels.tp_dequantize(s, begin, end, codes, scales, zeros, out)));
     }
 
     /** Bytes that {@link #error} needs for {@code lineErrors}. */
@@ -278,15 +327,18 @@ public final class Quantize {
      */
     public static Error error(Spec spec, MemorySegment in, MemorySegment codes, MemorySegment scales,
             MemorySegment zeros, MemorySegment lineErrors, Workers workers) {
-        need("in", in, spec.inBytes(spec.in));
-        need("lineErrors", lineErrors, errorBytes(spec));
-        checkCodes(spec, codes, scales, zeros);
+        spec.check();
+        Native.input("in", in, spec.inBytes(spec.in), workers);
+        Native.output("lineErrors", lineErrors, errorBytes(spec), workers);
+        Native.aligned("lineErrors", lineErrors, 8);
+        Native.input("codes", codes, spec.codeBytes(), workers);
+        checkScales(spec, scales, zeros, workers);
         if (spec.empty()) {
             return new Error(0, 0, 0);
         }
         MemorySegment s = spec.toNative();
         workers.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
-                check("tp_quantize_error", Kernels.tp_quantize_error(s, begin, end, in, codes, scales, zeros,
+                Native.check("tp_quantize_error", Kernels.tp_quantize_error(s, begin, end, in, codes, scales, zeros,
                         lineErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof()))));
         return sum(lineErrors, spec.lines());
     }
@@ -307,32 +359,41 @@ public final class Quantize {
 
     /** Packs n codes, one to a byte, into nibbles, low one first. */
     public static void pack4(MemorySegment codes, long n, MemorySegment packed) {
-        need("codes", codes, n);
-        need("packed", packed, DType.U4.bytes(n));
-        check("tp_pack4", Kernels.tp_pack4(codes, n, packed));
+        checkCount(n);
+        Native.input("codes", codes, n, null);
+        Native.output("packed", packed, DType.U4.bytes(n), null);
+        Native.check("tp_pack4", Kernels.tp_pack4(codes, n, packed));
     }
 
     /** Reverses {@link #pack4}; {@code type} is I4 or U4. */
     public static void unpack4(DType type, MemorySegment packed, long n, MemorySegment codes) {
-        need("codes", codes, n);
-        need("packed", packed, DType.U4.bytes(n));
-        check("tp_unpack4", Kernels.tp_unpack4(id(type), packed, n, codes));
+        if (type != DType.I4 && type != DType.U4) {
+            throw new IllegalArgumentException("type must be I4 or U4, but is " + type);
+        }
+        checkCount(n);
+        Native.output("codes", codes, n, null);
+        Native.input("packed", packed, DType.U4.bytes(n), null);
+        Native.check("tp_unpack4", Kernels.tp_unpack4(id(type), packed, n, codes));
     }
 
     /** Converts n elements between f32, f16 and bf16, to nearest, ties to even. */
     public static void convert(DType from, MemorySegment in, long n, DType to, MemorySegment out) {
-        need("in", in, from.bytes(n));
-        need("out", out, to.bytes(n));
-        check("tp_convert", Kernels.tp_convert(id(from), in, n, id(to), out));
+        if (!from.compressible() || !to.compressible()) {
+            throw new IllegalArgumentException("converts between F32, F16 and BF16, not from " + from + " to " + to);
+        }
+        checkCount(n);
+        Native.input("in", in, from.bytes(n), null);
+        Native.output("out", out, to.bytes(n), null);
+        Native.check("tp_convert", Kernels.tp_convert(id(from), in, n, id(to), out));
     }
 
     /** Row-major index of the first NaN or infinity, or -1. */
     public static long firstNonFinite(Spec spec, MemorySegment in) {
-        need("in", in, spec.inBytes(spec.in));
+        Native.input("in", in, spec.inBytes(spec.in), null);
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment row = arena.allocate(JAVA_LONG);
             MemorySegment col = arena.allocate(JAVA_LONG);
-            check("tp_find_nonfinite", Kernels.tp_find_nonfinite(spec.toNative(), in, row, col));
+            Native.check("tp_find_nonfinite", Kernels.tp_find_nonfinite(spec.toNative(), in, row, col));
             long r = row.get(JAVA_LONG, 0);
             return r < 0 ? -1 : r * spec.cols + col.get(JAVA_LONG, 0);
         }
@@ -349,25 +410,21 @@ public final class Quantize {
         };
     }
 
-    private static void checkCodes(Spec spec, MemorySegment codes, MemorySegment scales, MemorySegment zeros) {
-        if (spec.rows < 0 || spec.cols < 0 || spec.groupRows < 1 || spec.groupCols < 1 || spec.outStride < 0
-                || spec.inStride < spec.cols) {
-            throw new IllegalArgumentException("no such matrix: " + spec);
-        }
-        need("codes", codes, spec.codeBytes());
-        need("scales", scales, DType.F32.bytes(spec.groups()));
-        if (!zeros.equals(MemorySegment.NULL)) {
-            need("zeros", zeros, spec.groups());
+    private static void checkScales(Spec spec, MemorySegment scales, MemorySegment zeros, Workers workers) {
+        Native.input("scales", scales, DType.F32.bytes(spec.groups()), workers);
+        Native.aligned("scales", scales, 4);
+        Native.input("zeros", zeros, zeros == null || zeros.equals(MemorySegment.NULL) ? 0 : spec.groups(), workers);
+    }
+
+    private static void checkScratch(MemorySegment scratch, long bytes, Workers workers) {
+        Native.output("scratch", scratch, bytes, workers);
+        if (bytes > 0) {
+            Native.aligned("scratch", scratch, 64);
         }
     }
 
-    static void need(String name, MemorySegment segment, long bytes) {
-        if (!segment.isNative()) {
-            throw new IllegalArgumentException(name + " must be off-heap");
-        }
-        if (segment.byteSize() < bytes) {
-            throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
-        }
+    private static void checkCount(long n) {
+        Native.elements("the array", 1, n, n);
     }
 
     static int id(DType type) {
@@ -383,9 +440,4 @@ public final class Quantize {
         };
     }
 
-    static void check(String kernel, int status) {
-        if (status != 0) {
-            throw new KernelException(kernel, status, Kernels.tp_status_name(status).getString(0));
-        }
-    }
 }

@@ -29,7 +29,7 @@ public final class Sha256 {
     }
 
     private void start() {
-        Quantize.check("tp_sha256_start", Kernels.tp_sha256_start(state));
+        Native.check("tp_sha256_start", Kernels.tp_sha256_start(state));
     }
 
     /** The next bytes of the message. */
@@ -39,13 +39,14 @@ public final class Sha256 {
 
     /** The next bytes of this message, and of {@code other}, if it is not null; which takes hardly longer than of one. */
     public void update(Sha256 other, MemorySegment bytes) {
-        Quantize.check("tp_sha256_update", Kernels.tp_sha256_update(state, other == null ? MemorySegment.NULL : other.state,
+        Native.input("bytes", bytes, 0, null);
+        Native.check("tp_sha256_update", Kernels.tp_sha256_update(state, other == null ? MemorySegment.NULL : other.state,
                 bytes, bytes.byteSize()));
     }
 
     /** The digest in hexadecimal. Another message begins. */
     public String finish() {
-        Quantize.check("tp_sha256_finish", Kernels.tp_sha256_finish(state, digest));
+        Native.check("tp_sha256_finish", Kernels.tp_sha256_finish(state, digest));
         start();
         return HexFormat.of().formatHex(digest.toArray(ValueLayout.JAVA_BYTE));
     }

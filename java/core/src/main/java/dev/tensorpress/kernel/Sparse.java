@@ -101,14 +101,14 @@ public final class Sparse {
 
     /** Counts what {@link #smallest} needs to know. */
     public static Survey survey(DType type, long rows, long cols, MemorySegment in, Workers workers) {
-        Quantize.need("in", in, denseBytes(type, rows, cols));
+        Native.input("in", in, denseBytes(type, rows, cols), workers);
         long[] sums = new long[5];
         if (rows > 0 && cols > 0) {
             MemorySegment spec = spec(null, type, rows, cols, 0);
             workers.run(rows, SURVEY_ROWS, minimumLines(cols), (begin, end, worker) -> {
                 try (Arena arena = Arena.ofConfined()) {
                     MemorySegment s = arena.allocate(tp_survey.layout());
-                    check("tp_sparse_survey", Kernels.tp_sparse_survey(spec, begin, end, in, s));
+                    Native.check("tp_sparse_survey", Kernels.tp_sparse_survey(spec, begin, end, in, s));
                     synchronized (sums) {
                         sums[0] += tp_survey.entries(s);
                         sums[1] = Math.max(sums[1], tp_survey.widest(s));
@@ -146,7 +146,7 @@ public final class Sparse {
             if (status == SHAPE) {
                 return null;
             }
-            check("tp_sparse_bytes", status);
+            Native.check("tp_sparse_bytes", status);
             return new Sizes(out.getAtIndex(JAVA_LONG, 0), out.getAtIndex(JAVA_LONG, 1), out.getAtIndex(JAVA_LONG, 2));
         }
     }
@@ -211,7 +211,7 @@ public final class Sparse {
      */
     public static SparseMatrix pack(DType type, long rows, long cols, MemorySegment in, Layout layout, int block,
             Arena arena, Workers workers) {
-        Quantize.need("in", in, denseBytes(type, rows, cols));
+        Native.input("in", in, denseBytes(type, rows, cols), workers);
         sizes(layout, type, rows, cols, block, 0);
         MemorySegment spec = spec(layout, type, rows, cols, block);
         long lines = lines(layout, rows, block);
@@ -223,7 +223,7 @@ public final class Sparse {
         } else {
             offsets = arena.allocate(Math.multiplyExact(lines + 1, 8L), 8);
             MemorySegment counts = offsets.asSlice(8);
-            workers.run(lines, 1, minimum, (begin, end, worker) -> check("tp_sparse_count",
+            workers.run(lines, 1, minimum, (begin, end, worker) -> Native.check("tp_sparse_count",
                     Kernels.tp_sparse_count(spec, begin, end, in, counts.asSlice(begin * 8))));
             units = add(offsets, lines);
         }
@@ -232,7 +232,7 @@ public final class Sparse {
         MemorySegment values = arena.allocate(sizes.values, 64);
         MemorySegment from = offsets;
         // Backwards, since what was counted last is still in the caches.
-        workers.run(lines, 1, minimum, (begin, end, worker) -> check("tp_sparse_pack",
+        workers.run(lines, 1, minimum, (begin, end, worker) -> Native.check("tp_sparse_pack",
                 Kernels.tp_sparse_pack(spec, lines - end, lines - begin, in, from, indices, values)));
         return new SparseMatrix(layout, type, rows, cols, block, units, offsets, indices, values);
     }
@@ -252,7 +252,7 @@ public final class Sparse {
         MemorySegment spec = spec(Layout.BITMASK, type, rows, cols, 0);
         MemorySegment counts = offsets.asSlice(8);
         offsets.set(JAVA_LONG, 0, 0);
-        workers.run(rows, 1, minimumLines(cols), (begin, end, worker) -> check("tp_sparse_count_mask",
+        workers.run(rows, 1, minimumLines(cols), (begin, end, worker) -> Native.check("tp_sparse_count_mask",
                 Kernels.tp_sparse_count_mask(spec, begin, end, indices, counts.asSlice(begin * 8))));
         return add(offsets, rows);
     }
@@ -272,7 +272,7 @@ public final class Sparse {
                         first[0] = Math.min(first[0], bad.get(JAVA_LONG, 0));
                     }
                 } else {
-                    check("tp_sparse_check", status);
+                    Native.check("tp_sparse_check", status);
                 }
             }
         });
@@ -292,11 +292,11 @@ public final class Sparse {
      * @param out [rows, cols], every element of which is written
      */
     public static void unpack(SparseMatrix m, MemorySegment out, Workers workers) {
-        Quantize.need("out", out, denseBytes(m.type(), m.rows(), m.cols()));
+        Native.output("out", out, denseBytes(m.type(), m.rows(), m.cols()), workers);
         MemorySegment spec = spec(m.layout(), m.type(), m.rows(), m.cols(), m.block());
         // A line costs what its columns cost, which are all written, however many units it has: equal pieces are fair.
         workers.run(m.lines(), 1, minimumLines(m.cols() * Math.max(1, m.block())), (begin, end, worker) ->
-                check("tp_sparse_unpack", Kernels.tp_sparse_unpack(spec, begin, end, m.offsets(), m.indices(),
+                Native.check("tp_sparse_unpack", Kernels.tp_sparse_unpack(spec, begin, end, m.offsets(), m.indices(),
                         m.values(), out)));
     }
 
@@ -321,10 +321,7 @@ public final class Sparse {
     }
 
     private static long denseBytes(DType type, long rows, long cols) {
-        if (rows < 0 || cols < 0) {
-            throw new IllegalArgumentException("no such matrix: " + rows + " x " + cols);
-        }
-        return type.bytes(Math.multiplyExact(rows, cols));
+        return Native.bytes("the matrix", type, rows, cols, cols);
     }
 
     /** The struct, in memory that the garbage collector frees: some 60 bytes, read by several threads. */
@@ -351,7 +348,4 @@ public final class Sparse {
         };
     }
 
-    private static void check(String kernel, int status) {
-        Quantize.check(kernel, status);
-    }
 }

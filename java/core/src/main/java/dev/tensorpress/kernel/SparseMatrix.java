@@ -8,7 +8,7 @@ import java.lang.foreign.MemorySegment;
 /**
  * A matrix with its zeros left out: three arrays whose meaning {@code tensorpress/sparse.h} documents. It is a view:
  * whoever opened the arena behind the arrays owns them. Every instance is well formed, so that kernels can trust it:
- * {@link Sparse#pack} made it, or {@link #of} checked it.
+ * {@link Sparse#pack} made it, or {@link #of} checked it. Its arrays are read-only.
  */
 public final class SparseMatrix {
     private final Layout layout;
@@ -29,9 +29,10 @@ public final class SparseMatrix {
         this.cols = cols;
         this.block = block;
         this.units = units;
-        this.offsets = offsets;
-        this.indices = indices;
-        this.values = values;
+        // Kernels trust what was checked, or made here: nobody may change it through these views.
+        this.offsets = offsets.asReadOnly();
+        this.indices = indices.asReadOnly();
+        this.values = values.asReadOnly();
     }
 
     /**
@@ -52,8 +53,8 @@ public final class SparseMatrix {
                     + rows * (2 * ((cols + 3) / 4)));
         }
         MemorySegment own = offsets;
-        need("indices", indices, sizes.indices());
-        need("values", values, sizes.values());
+        need("indices", indices, sizes.indices(), workers);
+        need("values", values, sizes.values(), workers);
         if (layout == Layout.BITMASK && offsets.equals(MemorySegment.NULL)) {
             own = arena.allocate(sizes.offsets(), 8);
             long counted = Sparse.countMask(type, rows, cols, indices, own, workers);
@@ -62,30 +63,22 @@ public final class SparseMatrix {
                         + " values");
             }
         } else if (layout != Layout.NM24) {
-            need("offsets", offsets, sizes.offsets());
-            aligned("offsets", offsets, 8);
+            need("offsets", offsets, sizes.offsets(), workers);
+            Native.aligned("offsets", offsets, 8);
         } else if (!offsets.equals(MemorySegment.NULL)) {
             throw new IllegalArgumentException("matrices in layout " + layout.id() + " have no offsets");
         }
-        aligned("indices", indices, layout.indexBytes());
-        aligned("values", values, type.bits() / 8);
+        Native.aligned("indices", indices, layout.indexBytes());
+        Native.aligned("values", values, type.bits() / 8);
         SparseMatrix m = new SparseMatrix(layout, type, rows, cols, block, units, own, indices, values);
         Sparse.check(m, workers);
         return m;
     }
 
-    private static void need(String name, MemorySegment segment, long bytes) {
-        if (!segment.isNative()) {
-            throw new IllegalArgumentException(name + " must be off-heap");
-        }
+    private static void need(String name, MemorySegment segment, long bytes, Workers workers) {
+        Native.input(name, segment, 0, workers);
         if (segment.byteSize() != bytes) {
             throw new SparseFormatException(-1, name + " have " + segment.byteSize() + " bytes, expected " + bytes);
-        }
-    }
-
-    private static void aligned(String name, MemorySegment segment, int bytes) {
-        if (segment.address() % bytes != 0) {
-            throw new IllegalArgumentException(name + " must be aligned to " + bytes + " bytes");
         }
     }
 

@@ -1,7 +1,6 @@
 package dev.tensorpress.kernel;
 
-import static dev.tensorpress.kernel.Quantize.check;
-import static dev.tensorpress.kernel.Quantize.need;
+import static dev.tensorpress.kernel.Native.check;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
@@ -50,7 +49,7 @@ public final class Spmm {
      * @param out overwritten; must not overlap {@code b}
      */
     public static void multiply(SparseMatrix a, long n, MemorySegment b, MemorySegment out, Workers workers) {
-        checkProduct(a, n, b, a.cols(), out, a.rows());
+        checkProduct(a, n, b, a.cols(), out, a.rows(), workers);
         if (a.rows() == 0 || n == 0) {
             return;
         }
@@ -205,7 +204,7 @@ public final class Spmm {
         if (a.layout() != Layout.CSR16 && a.layout() != Layout.CSR32) {
             throw new IllegalArgumentException("no transposed product of layout " + a.layout());
         }
-        checkProduct(a, n, b, a.rows(), out, a.cols());
+        checkProduct(a, n, b, a.rows(), out, a.cols(), workers);
         long size = 4 * a.cols() * n;
         if (size == 0) {
             return;
@@ -265,7 +264,8 @@ public final class Spmm {
         return offsets.getAtIndex(JAVA_LONG, line);
     }
 
-    private static void checkProduct(SparseMatrix a, long n, MemorySegment b, long rowsOfB, MemorySegment out, long rowsOfOut) {
+    private static void checkProduct(SparseMatrix a, long n, MemorySegment b, long rowsOfB, MemorySegment out, long rowsOfOut,
+            Workers workers) {
         if (a.type() != DType.F32 && a.type() != DType.I8) {
             throw new IllegalArgumentException("no product of " + a.type() + " values");
         }
@@ -275,17 +275,14 @@ public final class Spmm {
         if (n < 0) {
             throw new IllegalArgumentException("cannot have " + n + " columns");
         }
-        aligned("b", b, Math.multiplyExact(a.type().bytes(rowsOfB), n), a.type().bytes(1));
-        aligned("out", out, Math.multiplyExact(Math.multiplyExact(4, rowsOfOut), n), 4);
+        Native.input("b", b, Native.bytes("b", a.type(), rowsOfB, n, n), workers);
+        Native.aligned("b", b, a.type().bytes(1));
+        Native.output("out", out, Native.bytes("out", DType.F32, rowsOfOut, n, n), workers);
+        Native.aligned("out", out, 4);
+        // Made by somebody's arena, which may be another thread's by now.
+        Native.input("the values of a", a.values(), 0, workers);
         if (b.asOverlappingSlice(out).isPresent()) {
             throw new IllegalArgumentException("out must not overlap b");
-        }
-    }
-
-    private static void aligned(String name, MemorySegment segment, long bytes, long alignment) {
-        need(name, segment, bytes);
-        if (segment.address() % alignment != 0) {
-            throw new IllegalArgumentException(name + " must be aligned to " + alignment + " bytes");
         }
     }
 

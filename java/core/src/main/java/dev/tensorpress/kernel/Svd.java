@@ -77,6 +77,7 @@ public final class Svd implements AutoCloseable {
     private int sweepLimit = SWEEPS;
     private Times times = new Times(0, 0);
     private Rounded held;
+    private final OneThread oneThread = new OneThread("this decomposition");
 
     /** @param workers must outlive this object */
     public Svd(Workers workers) {
@@ -87,10 +88,12 @@ public final class Svd implements AutoCloseable {
 
     @Override
     public void close() {
-        if (held != null) {
-            held.close();
+        try (OneThread _ = oneThread.enter()) {
+            if (held != null) {
+                held.close();
+            }
+            la.close();
         }
-        la.close();
     }
 
     /** For tests: the limit of sweeps of one-sided Jacobi. */
@@ -147,11 +150,13 @@ public final class Svd implements AutoCloseable {
     }
 
     private <T> T timed(Supplier<T> work) {
-        long start = System.nanoTime();
-        long products = la.productTime();
-        T result = work.get();
-        times = new Times(System.nanoTime() - start, la.productTime() - products);
-        return result;
+        try (OneThread _ = oneThread.enter()) {
+            long start = System.nanoTime();
+            long products = la.productTime();
+            T result = work.get();
+            times = new Times(System.nanoTime() - start, la.productTime() - products);
+            return result;
+        }
     }
 
     // ---- full ----
@@ -344,7 +349,7 @@ public final class Svd implements AutoCloseable {
         MemorySegment rotated = la.buffer("rotated", 8L * workers.threads());
         for (int sweep = 0;; sweep++) {
             la.gram(View.of(w, wCols), false, n, wCols, 1, g);
-            la.spread(blocks, 1, 0.5 * n * n, (begin, end, worker) -> Quantize.check("tp_gram_blocks",
+            la.spread(blocks, 1, 0.5 * n * n, (begin, end, worker) -> Native.check("tp_gram_blocks",
                     Kernels.tp_gram_blocks(jacobi, n, g, begin, end, cosines)));
             boolean[][] active = active(blocks, cosines, tolerance);
             if (active == null) {
@@ -359,7 +364,7 @@ public final class Svd implements AutoCloseable {
                     pairs.setAtIndex(JAVA_INT, 2L * i, round.get(i)[0]);
                     pairs.setAtIndex(JAVA_INT, 2L * i + 1, round.get(i)[1]);
                 }
-                workers.run(round.size(), 1, 1, (begin, end, worker) -> Quantize.check("tp_jacobi_pairs",
+                workers.run(round.size(), 1, 1, (begin, end, worker) -> Native.check("tp_jacobi_pairs",
                         Kernels.tp_jacobi_pairs(jacobi, pairs, begin, end, w, z, la.scratch(worker),
                                 rotated.asSlice(64L * worker))));
             }
@@ -470,7 +475,7 @@ public final class Svd implements AutoCloseable {
         View zView = View.of(z, zCols);
         View left = wLeft ? unordered : zView;
         MemorySegment peaks = la.buffer("peaks", n);
-        la.spread(n, 1, 2.0 * n * rows, (begin, end, worker) -> Quantize.check("tp_row_peaks",
+        la.spread(n, 1, 2.0 * n * rows, (begin, end, worker) -> Native.check("tp_row_peaks",
                 Kernels.tp_row_peaks(n, rows, left.stride(), begin, end, left.data(), peaks)));
         for (long i = 0; i < n; i++) {
             if (peaks.getAtIndex(JAVA_DOUBLE, i) < 0) {
@@ -524,14 +529,18 @@ public final class Svd implements AutoCloseable {
             return;
         }
         long r = Math.min(rows, cols);
-        checkView(a, rows, cols);
-        if (a.data().byteSize() / (a.type().bits() / 8) - ((rows - 1) * a.stride() + cols) < Math.multiplyExact(count - 1, step)) {
+        a.check("a", rows, cols, workers);
+        // Of the elements after the first matrix, each further one begins `step` later.
+        long after = a.data().byteSize() / a.type().bytes(1) - ((rows - 1) * a.stride() + cols);
+        if (step > 0 && after / step < count - 1) {
             throw new IllegalArgumentException("the matrices need more than " + a.data().byteSize() + " bytes");
         }
         need("u", u, a.type(), count * rows, r);
         need("s", s, a.type(), count, r);
         need("vt", vt, a.type(), count * r, cols);
-        small(a, count, step, rows, cols, u, s, vt);
+        try (OneThread _ = oneThread.enter()) {
+            small(a, count, step, rows, cols, u, s, vt);
+        }
     }
 
     private void small(View a, long count, long step, long rows, long cols, MemorySegment u, MemorySegment s,
@@ -544,7 +553,7 @@ public final class Svd implements AutoCloseable {
         tp_small.in_step(spec, step);
         tp_small.type(spec, a.id());
         tp_small.sweeps(spec, sweepLimit);
-        la.spread(count, 1, 20.0 * count * rows * cols * Math.min(rows, cols), (begin, end, worker) -> Quantize.check(
+        la.spread(count, 1, 20.0 * count * rows * cols * Math.min(rows, cols), (begin, end, worker) -> Native.check(
                 "tp_svd_small", Kernels.tp_svd_small(spec, begin, end, a.data(), u, s, vt)));
     }
 
@@ -1275,11 +1284,16 @@ public final class Svd implements AutoCloseable {
             throw new IllegalArgumentException("the rank must be in 0 .. " + Math.min(rows, cols) + ", but is " + rank);
         }
         DType type = a.type();
-        need("u", u, type, rows, rank);
-        need("s", s, type, 1, rank);
-        need("vt", vt, type, rank, cols);
-        int exponent = exponent(a, rows, cols);
-        return certify(a, rows, cols, rank, u, s, vt, exponent, Math.sqrt(sum(la.buffer("sums", rows), rows)));
+        Native.input("u", u, Native.bytes("u", type, rows, rank, rank), workers);
+        Native.input("s", s, type.bytes(rank), workers);
+        Native.input("vt", vt, Native.bytes("vt", type, rank, cols, cols), workers);
+        Native.aligned("u", u, type.bytes(1));
+        Native.aligned("s", s, type.bytes(1));
+        Native.aligned("vt", vt, type.bytes(1));
+        try (OneThread _ = oneThread.enter()) {
+            int exponent = exponent(a, rows, cols);
+            return certify(a, rows, cols, rank, u, s, vt, exponent, Math.sqrt(sum(la.buffer("sums", rows), rows)));
+        }
     }
 
     /**
@@ -1392,25 +1406,15 @@ public final class Svd implements AutoCloseable {
 
     // ---- checks ----
 
-    private static void checkView(View a, long rows, long cols) {
-        if (rows < 0 || cols < 0 || a.stride() < cols) {
-            throw new IllegalArgumentException("no such matrix: " + rows + " x " + cols + ", stride " + a.stride());
-        }
-        long elements = rows == 0 || cols == 0 ? 0 : Math.addExact(Math.multiplyExact(rows - 1, a.stride()), cols);
-        if (a.data().byteSize() < a.type().bytes(elements)) {
-            throw new IllegalArgumentException("a matrix of " + rows + " x " + cols + ", stride " + a.stride() + ", needs "
-                    + a.type().bytes(elements) + " bytes, but has " + a.data().byteSize());
-        }
-    }
-
-    private static void checkInput(View a, long rows, long cols) {
-        checkView(a, rows, cols);
+    private void checkInput(View a, long rows, long cols) {
+        a.check("a", rows, cols, workers);
         if (Math.min(rows, cols) > 1 << 15) {
             throw new IllegalArgumentException("the smaller side may be at most 32768, but is " + Math.min(rows, cols));
         }
     }
 
-    private static void need(String name, MemorySegment segment, DType type, long rows, long cols) {
-        Quantize.need(name, segment, type.bytes(Math.multiplyExact(rows, cols)));
+    private void need(String name, MemorySegment segment, DType type, long rows, long cols) {
+        Native.output(name, segment, Native.bytes(name, type, rows, cols, cols), workers);
+        Native.aligned(name, segment, type.bytes(1));
     }
 }

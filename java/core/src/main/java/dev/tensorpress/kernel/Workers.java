@@ -28,6 +28,7 @@ public final class Workers implements AutoCloseable {
     private final int threads;
     private final boolean awake;
     private final ExecutorService pool;
+    private volatile boolean closed;
 
     /** Work on lines {@code [begin, end)}; {@code worker} is below {@link #threads} and is one thread's alone. */
     @FunctionalInterface
@@ -75,9 +76,13 @@ public final class Workers implements AutoCloseable {
      * are done. Which thread gets which range is not determined.
      *
      * @param minimum lines that are worth a range of their own
+     * @throws IllegalStateException if they are closed
      * @throws UncheckedIOException if this thread is interrupted, before the task or between ranges; it stays so
      */
     public void run(long lines, long granule, long minimum, Task task) {
+        if (closed) {
+            throw new IllegalStateException("these workers are closed");
+        }
         checkInterrupted();
         if (lines <= 0) {
             return;
@@ -100,10 +105,10 @@ public final class Workers implements AutoCloseable {
                 }
             }));
         }
-        RuntimeException failed = null;
+        Throwable failed = null;
         try {
             drain(next, lines, piece, task, 0);
-        } catch (RuntimeException e) {
+        } catch (Throwable e) {
             failed = e;
         } finally {
             // Also after an Error: nobody may touch the caller's memory once this method is left.
@@ -114,8 +119,12 @@ public final class Workers implements AutoCloseable {
                 }
             }
         }
+        // Tasks throw nothing that is checked.
+        if (failed instanceof Error e) {
+            throw e;
+        }
         if (failed != null) {
-            throw failed;
+            throw (RuntimeException) failed;
         }
     }
 
@@ -140,7 +149,7 @@ public final class Workers implements AutoCloseable {
         }
     }
 
-    private RuntimeException join(Future<?> other, RuntimeException failed) {
+    private Throwable join(Future<?> other, Throwable failed) {
         for (long start = System.nanoTime(); awake && !other.isDone() && System.nanoTime() - start < AWAKE; ) {
             Thread.onSpinWait();
         }
@@ -157,7 +166,7 @@ public final class Workers implements AutoCloseable {
                         failed.addSuppressed(e.getCause());
                         return failed;
                     }
-                    return e.getCause() instanceof RuntimeException r ? r : new IllegalStateException(e.getCause());
+                    return e.getCause();
                 }
             }
         } finally {
@@ -169,6 +178,7 @@ public final class Workers implements AutoCloseable {
 
     @Override
     public void close() {
+        closed = true;
         if (pool != null) {
             pool.shutdown();
         }

@@ -348,6 +348,10 @@ final class SparseTest {
         assertThrows(IllegalArgumentException.class, () -> Sparse.sizes(Layout.CSR32, DType.F32, 4, 4, 0, -1));
     }
 
+    private static MemorySegment copy(MemorySegment segment, Arena arena) {
+        return arena.allocate(Math.max(1, segment.byteSize()), 8).asSlice(0, segment.byteSize()).copyFrom(segment);
+    }
+
     @Test
     void arraysFromOutsideAreChecked() {
         Random r = new Random(SEED);
@@ -360,18 +364,20 @@ final class SparseTest {
             }
             try (Arena arena = Arena.ofShared()) {
                 SparseMatrix m = Sparse.pack(d.type, d.rows, d.cols, d.in(arena), w.layout, w.block, arena, one);
-                MemorySegment hit = r.nextBoolean() && m.layout() != Layout.NM24 ? m.offsets() : m.indices();
+                boolean first = r.nextBoolean() && m.layout() != Layout.NM24;
+                MemorySegment hit = copy(first ? m.offsets() : m.indices(), arena);
                 if (hit.byteSize() == 0) {
                     continue;
                 }
                 long at = r.nextLong(hit.byteSize());
                 byte old = hit.get(ValueLayout.JAVA_BYTE, at);
                 hit.set(ValueLayout.JAVA_BYTE, at, (byte) (old ^ 1 << r.nextInt(8)));
-                MemorySegment offsets = w.layout == Layout.BITMASK && r.nextBoolean() ? MemorySegment.NULL : m.offsets();
+                MemorySegment offsets = w.layout == Layout.BITMASK && r.nextBoolean() ? MemorySegment.NULL
+                        : first ? hit : m.offsets();
                 MemorySegment out = arena.allocate(d.type.bytes((long) d.rows * d.cols) + 1);
                 try {
                     Sparse.unpack(SparseMatrix.of(w.layout, d.type, d.rows, d.cols, w.block, m.units(), offsets,
-                            m.indices(), m.values(), arena, three), out, one);
+                            first ? m.indices() : hit, m.values(), arena, three), out, one);
                 } catch (SparseFormatException e) {
                     assertTrue(e.line() < Math.max(1, d.rows), e.getMessage());
                     assertNotNull(e.getMessage());
