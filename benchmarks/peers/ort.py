@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What ONNX Runtime's own quantizers make of a model, for fidelity.py and ocr.py to compare with ours.
 
-dynamic-s8, dynamic-u8: quantize_dynamic per channel. nbits4, nbits8: MatMulNBitsQuantizer (which wants onnx_ir too), symmetric, in
-blocks of 32; with -table4 embeddings in four bits as well, if there are any, for which older models are converted to operator
-set 21. qdq: quantize_static per channel, u8 activations and s8 weights, ranges by smallest and largest value over 64 inputs:
-sentences with --tokenizer, else rendered lines. Weights in Constant nodes become initializers first, since these tools leave
-them alone otherwise.
+dynamic-s8, dynamic-u8: quantize_dynamic per channel. nbits4, nbits8: MatMulNBitsQuantizer (which wants onnx_ir too) in blocks of
+32, four bits asymmetric; with -table4 embeddings in four bits as well, if there are any. qdq: quantize_static per channel, u8
+activations and s8 weights, ranges by smallest and largest value over 64 inputs: sentences with --tokenizer, else rendered lines.
+Weights in Constant nodes become initializers first, since these tools leave them alone otherwise; -table4 and qdq take operator sets
+21 and 13, to which older models are converted.
 """
 import argparse
 import os
@@ -62,12 +62,21 @@ class Reader(quantization.CalibrationDataReader):
         return next(self.feeds, None)
 
 
+def converted(opset):
+    """The model at least at this operator set."""
+    model = onnx.load(plain)
+    if next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")) < opset:
+        model = onnx.version_converter.convert_version(model, opset)
+    return model
+
+
 def dynamic(out, weights):
     quantization.quantize_dynamic(plain, out, per_channel=True, weight_type=weights)
 
 
 def blocks(model, out, bits, *operators):
-    config = nbits.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=True, bits=bits, op_types_to_quantize=operators)
+    config = nbits.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=bits == 8, bits=bits,
+                                                op_types_to_quantize=operators)
     made = nbits.MatMulNBitsQuantizer(model, algo_config=config)
     made.process()
     onnx.save(made.model.model, out)
@@ -75,15 +84,12 @@ def blocks(model, out, bits, *operators):
 
 def tables(out, bits):
     """Products of as many bits, then tables in four, which the tool gives no bits of their own."""
-    model = onnx.load(plain)
-    if next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")) < 21:
-        model = onnx.version_converter.convert_version(model, 21)
-    blocks(model, out, bits, "MatMul")
+    blocks(converted(21), out, bits, "MatMul")
     blocks(onnx.load(out), out, 4, "Gather")
 
 
 def static(out):
-    quantization.quantize_static(plain, out, Reader(), per_channel=True, quant_format=quantization.QuantFormat.QDQ,
+    quantization.quantize_static(converted(13), out, Reader(), per_channel=True, quant_format=quantization.QuantFormat.QDQ,
                                  activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)
 
 

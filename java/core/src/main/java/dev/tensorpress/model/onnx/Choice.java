@@ -12,6 +12,7 @@ import dev.tensorpress.model.onnx.WeightFinder.Info;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import java.util.List;
+import java.util.Set;
 
 /**
  * How a weight, or a matrix that is part of one, will be expressed in the model, and the form its encoding needs for that.
@@ -94,13 +95,15 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         return newest;
     }
 
-    /** True if products are of integers, with signed codes of which {@code bits} are in use. */
-    boolean signed(int bits) {
-        boolean found = kind == Kind.INTEGER && codes(form) instanceof Form.Quantized q && q.type() == DType.I8 && q.bits() == bits;
-        for (Choice part : parts) {
-            found |= part.signed(bits);
+    /** Adds s8, s7 or u8 if products are of integers: how their weights are held. */
+    void integers(Set<String> held) {
+        if (kind == Kind.INTEGER) {
+            Form.Quantized q = (Form.Quantized) codes(form);
+            held.add(q.type() == DType.U8 ? "u8" : q.bits() == 8 ? "s8" : "s7");
         }
-        return found;
+        for (Choice part : parts) {
+            part.integers(held);
+        }
     }
 
     private static Form codes(Form form) {

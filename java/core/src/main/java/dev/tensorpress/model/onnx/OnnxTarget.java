@@ -22,6 +22,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeSet;
 
 /**
  * Writes ONNX. Whatever is not compressed keeps its bytes, and the model its operator set: with a newer one other
@@ -113,18 +114,19 @@ final class OnnxTarget implements Target {
 
     @Override
     public List<String> remarks(Map<Weight, Form> forms) {
-        boolean eight = false;
-        boolean seven = false;
+        Set<String> held = new TreeSet<>();
         for (Choice c : choices(forms)) {
-            eight |= c.signed(8);
-            seven |= c.signed(7);
+            c.integers(held);
         }
         List<String> all = new ArrayList<>();
-        if (eight) {
-            all.add("products with s8 weights are fast, and exact on processors with VNNI alone: others saturate sums of two "
-                    + "products; s7 and u8 are exact everywhere");
-        } else if (seven) {
-            all.add("products with s7 weights are exact everywhere, and as fast as with s8");
+        for (String weights : held) {
+            all.add(switch (weights) {
+                case "s8" -> "products of integers with s8 weights: fast; exact on processors with VNNI alone, on others sums of two"
+                        + " products saturate (weights=s7 and u8 are exact everywhere)";
+                case "s7" -> "products of integers with s7 weights: fast, and exact on every processor";
+                default -> "products of integers with u8 weights: exact on every processor; where there is VNNI, s8 and s7 are"
+                        + " faster";
+            });
         }
         return all;
     }
