@@ -48,7 +48,7 @@ final class ExpandCommand implements Command {
         long start = System.nanoTime();
         try (SparseFile file = SparseFile.open(from)) {
             OutputFile.checkModel(arguments, "-o", out, arguments.flag("force"), List.of(from));
-            long bytes = file.expand(out, workers);
+            long bytes = file.expand(out, arguments.flag("force"), workers);
             print(console, out, Files.size(from), bytes, file.names().size(), start);
         }
     }

@@ -126,10 +126,8 @@ public final class Gemm implements AutoCloseable {
     private final long panels;
     private final long panelColumns;
     private final long rowGranule;
-    private final MemorySegment aZeros;
-    private final MemorySegment bZeros;
-    private final MemorySegment aScales;
-    private final MemorySegment bScales;
+    /** Copies of zero points and scales of the call at hand, by their place in {@link Affine}. */
+    private final MemorySegment[] copies = new MemorySegment[4];
     private final OneThread oneThread = new OneThread("this product");
     private boolean hasB;
 
@@ -163,11 +161,6 @@ public final class Gemm implements AutoCloseable {
             panelColumns = sizes.panelColumns;
             rowGranule = sizes.rowGranule;
             scratchShare = sizes.scratch;
-            boolean integers = spec.type == DType.I8;
-            aZeros = arena.allocate(integers ? Math.max(1, spec.m) : 1);
-            bZeros = arena.allocate(integers ? Math.max(1, spec.n) : 1);
-            aScales = arena.allocate(integers ? 4 * Math.max(1, spec.m) : 4, 4);
-            bScales = arena.allocate(integers ? 4 * Math.max(1, spec.n) : 4, 4);
             packed = arena.allocate(sizes.packed, 64);
             scratch = arena.allocate(Math.multiplyExact(sizes.scratch, workers.threads()), 64);
         } catch (RuntimeException | Error e) {
@@ -252,14 +245,14 @@ public final class Gemm implements AutoCloseable {
         }
         try (OneThread _ = oneThread.enter()) {
             checkOperands(rows, a, c);
-            tp_gemm_affine.a_zero_step(affine, take("aZeros", values.aZeros, aZeros, 1, rows));
-            tp_gemm_affine.b_zero_step(affine, take("bZeros", values.bZeros, bZeros, 1, spec.n));
-            tp_gemm_affine.a_scale_step(affine, take("aScales", values.aScales, aScales, 4, rows));
-            tp_gemm_affine.b_scale_step(affine, take("bScales", values.bScales, bScales, 4, spec.n));
-            tp_gemm_affine.a_zero(affine, orNone(values.aZeros, aZeros));
-            tp_gemm_affine.b_zero(affine, orNone(values.bZeros, bZeros));
-            tp_gemm_affine.a_scale(affine, orNone(values.aScales, aScales));
-            tp_gemm_affine.b_scale(affine, orNone(values.bScales, bScales));
+            tp_gemm_affine.a_zero_step(affine, take(0, "aZeros", values.aZeros, 1, rows));
+            tp_gemm_affine.b_zero_step(affine, take(1, "bZeros", values.bZeros, 1, spec.n));
+            tp_gemm_affine.a_scale_step(affine, take(2, "aScales", values.aScales, 4, rows));
+            tp_gemm_affine.b_scale_step(affine, take(3, "bScales", values.bScales, 4, spec.n));
+            tp_gemm_affine.a_zero(affine, copies[0]);
+            tp_gemm_affine.b_zero(affine, copies[1]);
+            tp_gemm_affine.a_scale(affine, copies[2]);
+            tp_gemm_affine.b_scale(affine, copies[3]);
             tp_gemm_affine.scaled(affine, scaled ? 1 : 0);
             run(rows, (begin, end, first, last, own) -> Native.check("tp_gemm_int8",
                     Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own)));
@@ -272,22 +265,22 @@ public final class Gemm implements AutoCloseable {
      *
      * @return 0 for one value, 1 for one to each line
      */
-    private int take(String name, MemorySegment values, MemorySegment own, int size, long lines) {
+    private int take(int place, String name, MemorySegment values, int size, long lines) {
         Native.input(name, values, 0, null);
         if (values.equals(MemorySegment.NULL)) {
+            copies[place] = MemorySegment.NULL;
             return 0;
         }
-        long bytes = lines * size;
-        if (values.byteSize() != size && values.byteSize() < bytes) {
+        boolean one = values.byteSize() == size;
+        long bytes = one ? size : lines * size;
+        if (values.byteSize() < bytes) {
             throw new IllegalArgumentException(name + " must hold one value or " + lines + ", but is " + values);
         }
-        boolean one = values.byteSize() == size;
-        MemorySegment.copy(values, 0, own, 0, one ? size : bytes);
+        if (copies[place] == null || copies[place].byteSize() < bytes) {
+            copies[place] = arena.allocate(bytes, 16);
+        }
+        MemorySegment.copy(values, 0, copies[place], 0, bytes);
         return one ? 0 : 1;
-    }
-
-    private static MemorySegment orNone(MemorySegment values, MemorySegment own) {
-        return values.equals(MemorySegment.NULL) ? MemorySegment.NULL : own;
     }
 
     private void checkOperands(long rows, MemorySegment a, MemorySegment c) {

@@ -117,6 +117,9 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** A buffer for this many f64 that lives until the next, larger one of the same name. Its contents are left over. */
     MemorySegment buffer(String name, long elements) {
+        if (!arena.scope().isAlive()) {
+            throw new IllegalStateException("used after it was closed");
+        }
         MemorySegment held = buffers.get(name);
         if (held == null || held.byteSize() < elements * 8) {
             Arena old = owners.remove(name);

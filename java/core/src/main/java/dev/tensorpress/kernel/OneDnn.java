@@ -260,29 +260,36 @@ public final class OneDnn {
                 }
             }
             try (OneThread _ = oneThread.enter()) {
-                for (int i = 0; i < operands.length; i++) {
-                    handle(buffers.get(i).memory, buffers.get(i).index, operands[i]);
+                if (!arena.scope().isAlive()) {
+                    throw new IllegalStateException("this operation is closed");
                 }
-                steps.forEach(this::run);
-                check("dnnl_stream_wait", Dnnl.dnnl_stream_wait(stream));
-            } finally {
-                // oneDNN keeps addresses: the memory behind them is kept alive until here, and no longer.
-                Reference.reachabilityFence(operands);
-                for (Buffer buffer : buffers) {
-                    handle(buffer.memory, buffer.index, MemorySegment.NULL);
+                try {
+                    for (int i = 0; i < operands.length; i++) {
+                        handle(buffers.get(i).memory, buffers.get(i).index, operands[i]);
+                    }
+                    steps.forEach(this::run);
+                    check("dnnl_stream_wait", Dnnl.dnnl_stream_wait(stream));
+                } finally {
+                    // oneDNN keeps addresses: the memory behind them is kept alive until here, and no longer.
+                    Reference.reachabilityFence(operands);
+                    for (Buffer buffer : buffers) {
+                        handle(buffer.memory, buffer.index, MemorySegment.NULL);
+                    }
                 }
             }
         }
 
         @Override
         public void close() {
-            if (!arena.scope().isAlive()) {
-                return;
+            try (OneThread _ = oneThread.enter()) {
+                if (!arena.scope().isAlive()) {
+                    return;
+                }
+                arena.close();
+                Dnnl.dnnl_stream_destroy(stream);
+                steps.forEach(step -> Dnnl.dnnl_primitive_destroy(step.primitive));
+                memories.forEach(Dnnl::dnnl_memory_destroy);
             }
-            arena.close();
-            Dnnl.dnnl_stream_destroy(stream);
-            steps.forEach(step -> Dnnl.dnnl_primitive_destroy(step.primitive));
-            memories.forEach(Dnnl::dnnl_memory_destroy);
         }
     }
 

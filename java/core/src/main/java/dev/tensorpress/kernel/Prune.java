@@ -333,6 +333,9 @@ public final class Prune {
     }
 
     private static long linesScratch(MemorySegment s, int axis) {
+        if (axis != 0 && axis != 1) {
+            throw new IllegalArgumentException("axis must be 0 or 1, but is " + axis);
+        }
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment bytes = arena.allocate(JAVA_LONG);
             Native.check("tp_prune_lines_scratch", Kernels.tp_prune_lines_scratch(s, axis, bytes));
@@ -347,6 +350,9 @@ public final class Prune {
      */
     public static void lines(Scores scores, int axis, MemorySegment in, long k, MemorySegment mask,
             MemorySegment scratch, Workers workers) {
+        if (k < 0) {
+            throw new IllegalArgumentException("k must not be negative, but is " + k);
+        }
         Native.input("in", in, scores.bytes(), workers);
         Native.output("mask", mask, scores.maskBytes(), workers);
         MemorySegment s = scores.toNative();
@@ -369,6 +375,9 @@ public final class Prune {
             Workers workers) {
         if (n < 1 || n > m || m > 16) {
             throw new IllegalArgumentException("N:M must be 1 <= N <= M <= 16, but is " + n + ":" + m);
+        }
+        if (axis != 0 && axis != 1) {
+            throw new IllegalArgumentException("axis must be 0 or 1, but is " + axis);
         }
         Native.input("in", in, scores.bytes(), workers);
         Native.output("mask", mask, scores.maskBytes(), workers);

@@ -20,6 +20,7 @@ public final class Sha256 {
 
     private final MemorySegment state;
     private final MemorySegment digest;
+    private final OneThread oneThread = new OneThread("this digest");
 
     /** @param arena that the state is in; with it, this object dies */
     public Sha256(Arena arena) {
@@ -40,14 +41,18 @@ public final class Sha256 {
     /** The next bytes of this message, and of {@code other}, if it is not null; which takes hardly longer than of one. */
     public void update(Sha256 other, MemorySegment bytes) {
         Native.input("bytes", bytes, 0, null);
-        Native.check("tp_sha256_update", Kernels.tp_sha256_update(state, other == null ? MemorySegment.NULL : other.state,
-                bytes, bytes.byteSize()));
+        try (OneThread _ = oneThread.enter(); OneThread _ = (other == null ? this : other).oneThread.enter()) {
+            Native.check("tp_sha256_update", Kernels.tp_sha256_update(state, other == null ? MemorySegment.NULL : other.state,
+                    bytes, bytes.byteSize()));
+        }
     }
 
     /** The digest in hexadecimal. Another message begins. */
     public String finish() {
-        Native.check("tp_sha256_finish", Kernels.tp_sha256_finish(state, digest));
-        start();
-        return HexFormat.of().formatHex(digest.toArray(ValueLayout.JAVA_BYTE));
+        try (OneThread _ = oneThread.enter()) {
+            Native.check("tp_sha256_finish", Kernels.tp_sha256_finish(state, digest));
+            start();
+            return HexFormat.of().formatHex(digest.toArray(ValueLayout.JAVA_BYTE));
+        }
     }
 }

@@ -222,6 +222,7 @@ public final class Sparse {
             units = rows * (2 * ((cols + 3) / 4));
         } else {
             offsets = arena.allocate(Math.multiplyExact(lines + 1, 8L), 8);
+            Native.output("what the arena gives", offsets, 0, workers);
             MemorySegment counts = offsets.asSlice(8);
             workers.run(lines, 1, minimum, (begin, end, worker) -> Native.check("tp_sparse_count",
                     Kernels.tp_sparse_count(spec, begin, end, in, counts.asSlice(begin * 8))));
@@ -230,6 +231,7 @@ public final class Sparse {
         Sizes sizes = sizes(layout, type, rows, cols, block, units);
         MemorySegment indices = arena.allocate(sizes.indices, 8);
         MemorySegment values = arena.allocate(sizes.values, 64);
+        Native.output("what the arena gives", values, 0, workers);
         MemorySegment from = offsets;
         // Backwards, since what was counted last is still in the caches.
         workers.run(lines, 1, minimum, (begin, end, worker) -> Native.check("tp_sparse_pack",
@@ -292,6 +294,7 @@ public final class Sparse {
      * @param out [rows, cols], every element of which is written
      */
     public static void unpack(SparseMatrix m, MemorySegment out, Workers workers) {
+        m.check(workers);
         Native.output("out", out, denseBytes(m.type(), m.rows(), m.cols()), workers);
         MemorySegment spec = spec(m.layout(), m.type(), m.rows(), m.cols(), m.block());
         // A line costs what its columns cost, which are all written, however many units it has: equal pieces are fair.

@@ -82,6 +82,13 @@ public final class SparseMatrix {
         }
     }
 
+    /** That its arrays are open to the threads of the workers: their arena may be confined, or closed by now. */
+    void check(Workers workers) {
+        Native.input("the offsets", offsets, 0, workers);
+        Native.input("the indices", indices, 0, workers);
+        Native.input("the values", values, 0, workers);
+    }
+
     /** How it is stored. */
     public Layout layout() {
         return layout;

@@ -279,8 +279,7 @@ public final class Spmm {
         Native.aligned("b", b, a.type().bytes(1));
         Native.output("out", out, Native.bytes("out", DType.F32, rowsOfOut, n, n), workers);
         Native.aligned("out", out, 4);
-        // Made by somebody's arena, which may be another thread's by now.
-        Native.input("the values of a", a.values(), 0, workers);
+        a.check(workers);
         if (b.asOverlappingSlice(out).isPresent()) {
             throw new IllegalArgumentException("out must not overlap b");
         }

@@ -8,6 +8,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Future;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicIntegerArray;
@@ -97,22 +98,26 @@ public final class Workers implements AutoCloseable {
         AtomicLong next = new AtomicLong();
         AtomicIntegerArray begun = new AtomicIntegerArray(threads);
         List<Future<?>> others = new ArrayList<>(threads - 1);
-        for (int w = 1; w < threads; w++) {
-            int worker = w;
-            others.add(pool.submit(() -> {
-                if (begun.compareAndSet(worker, 0, 1)) {
-                    drain(next, lines, piece, task, worker);
-                }
-            }));
-        }
         Throwable failed = null;
         try {
+            for (int w = 1; w < threads; w++) {
+                int worker = w;
+                others.add(pool.submit(() -> {
+                    if (begun.compareAndSet(worker, 0, 1)) {
+                        drain(next, lines, piece, task, worker);
+                    }
+                }));
+            }
             drain(next, lines, piece, task, 0);
+        } catch (RejectedExecutionException e) {
+            next.set(lines);
+            failed = new IllegalStateException("these workers were closed during the work", e);
         } catch (Throwable e) {
+            next.set(lines);
             failed = e;
         } finally {
             // Also after an Error: nobody may touch the caller's memory once this method is left.
-            for (int w = 1; w < threads; w++) {
+            for (int w = 1; w <= others.size(); w++) {
                 // A thread that has not begun now never will, so that a busy processor holds nobody up.
                 if (!begun.compareAndSet(w, 0, 1)) {
                     failed = join(others.get(w - 1), failed);
@@ -162,6 +167,9 @@ public final class Workers implements AutoCloseable {
                 } catch (InterruptedException e) {
                     interrupted = true;
                 } catch (ExecutionException e) {
+                    if (failed == e.getCause()) {
+                        return failed; // the JVM has some that are always the same
+                    }
                     if (failed != null) {
                         failed.addSuppressed(e.getCause());
                         return failed;

@@ -32,6 +32,11 @@ public record Destination(Path path, boolean overwrite, boolean resume, long mem
         return new Destination(path, false, false, DEFAULT_MEMORY, DEFAULT_SHARD_SIZE, Map.of());
     }
 
+    /** {@link #of}, but what has the name is replaced. */
+    public static Destination replacing(Path path) {
+        return new Destination(path, true, false, DEFAULT_MEMORY, DEFAULT_SHARD_SIZE, Map.of());
+    }
+
     /** @throws IllegalArgumentException if one is not positive */
     public static void checkSizes(long memory, long shardSize) {
         if (memory < 1 || shardSize < 1) {

@@ -8,6 +8,7 @@ import java.nio.file.AtomicMoveNotSupportedException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.FileSystemException;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.ReadOnlyFileSystemException;
@@ -92,25 +93,70 @@ public final class DurableFile implements AutoCloseable {
         return temporary;
     }
 
-    /** Forces the contents to disk and gives the file its name, replacing what had it if that was a file. */
+    /** {@link #commit(Path, boolean)}, replacing what had the name. */
     public void commit(Path target) throws IOException {
+        commit(target, true);
+    }
+
+    /**
+     * Forces the contents to disk and gives the file its name. What fails after that, fails with the file in its place: see
+     * {@link #committed}.
+     *
+     * @param replace what had the name, if that was a file; else whatever has it by now stays, and that is an error
+     */
+    public void commit(Path target, boolean replace) throws IOException {
         if (Files.exists(target) && !Files.isDirectory(target) && !Files.isRegularFile(target)) {
             throw new IOException("cannot write " + target + ": a pipe or a device has that name");
         }
         try {
             channel.force(true);
             channel.close();
-            try {
-                Files.move(temporary, target, StandardCopyOption.ATOMIC_MOVE);
-            } catch (AtomicMoveNotSupportedException e) {
-                throw new IOException("cannot write " + target + ": this file system cannot rename in one step", e);
+            if (replace || !linked(target)) {
+                try {
+                    Files.move(temporary, target, StandardCopyOption.ATOMIC_MOVE);
+                } catch (AtomicMoveNotSupportedException e) {
+                    throw new IOException("cannot write " + target + ": this file system cannot rename in one step", e);
+                }
             }
-            TEMPORARY.remove(temporary);
-            temporary = null;
+            if (temporary != null) {
+                TEMPORARY.remove(temporary);
+                temporary = null;
+            }
             forceFolder(target.toAbsolutePath().getParent());
+        } catch (FileAlreadyExistsException e) {
+            throw e;
         } catch (FileSystemException e) {
             throw explain(e, target);
         }
+    }
+
+    /**
+     * Gives the file its name as a link, which no existing file is replaced by; a rename would. False if this file system has no
+     * links: then nothing is left but to look, and to rename.
+     *
+     * @throws FileAlreadyExistsException if something has the name
+     */
+    private boolean linked(Path target) throws IOException {
+        try {
+            Files.createLink(target, temporary);
+        } catch (FileAlreadyExistsException e) {
+            throw new FileAlreadyExistsException(target.toString(), null, "was made meanwhile; it is replaced only when asked to");
+        } catch (UnsupportedOperationException | FileSystemException e) {
+            if (Files.exists(target, LinkOption.NOFOLLOW_LINKS)) {
+                throw new FileAlreadyExistsException(target.toString(), null, "was made meanwhile; it is replaced only when asked to");
+            }
+            return false;
+        }
+        Path second = temporary;
+        TEMPORARY.remove(second);
+        temporary = null;
+        Files.delete(second);
+        return true;
+    }
+
+    /** Whether the file has its name, even if something failed after that. */
+    public boolean committed() {
+        return temporary == null;
     }
 
     /** Forces the names in a folder to disk. */

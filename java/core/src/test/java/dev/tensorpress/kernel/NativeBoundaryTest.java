@@ -21,7 +21,11 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.BrokenBarrierException;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.CyclicBarrier;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.AfterAll;
@@ -378,6 +382,70 @@ class NativeBoundaryTest {
         }
     }
 
+    /** Two threads that fail with one object, as the JVM's own may be. */
+    @Test
+    void oneErrorOfTwoThreadsIsItself() throws Exception {
+        InternalError error = new InternalError("the same");
+        for (int i = 0; i < 200; i++) {
+            CyclicBarrier both = new CyclicBarrier(2);
+            assertSame(error, assertThrows(InternalError.class, () -> two.run(2, 1, 1, (begin, end, worker) -> {
+                try {
+                    both.await(10, TimeUnit.MILLISECONDS);
+                } catch (InterruptedException | BrokenBarrierException | TimeoutException e) {
+                    // One thread may do both, or be late.
+                }
+                throw error;
+            })));
+        }
+    }
+
+    /** Nothing runs on the caller's memory once the call is left. */
+    @Test
+    void workersThatAreClosedDuringTheWorkSaySo() throws Exception {
+        for (int i = 0; i < 300; i++) {
+            Workers workers = new Workers(4);
+            AtomicBoolean left = new AtomicBoolean();
+            AtomicBoolean late = new AtomicBoolean();
+            Thread closer = new Thread(workers::close);
+            closer.start();
+            try {
+                workers.run(64, 1, 1, (begin, end, worker) -> late.compareAndSet(false, left.get()));
+            } catch (IllegalStateException e) {
+                assertTrue(e.getMessage().contains("closed"), e.getMessage());
+            }
+            left.set(true);
+            closer.join();
+            assertFalse(late.get());
+        }
+    }
+
+    @Test
+    void sparseArraysOfAnotherThreadAreRefused() {
+        try (Arena shared = Arena.ofShared(); Arena confined = Arena.ofConfined()) {
+            for (int n : new int[] {N, 512}) {
+                MemorySegment dense = shared.allocate(4L * n * n, 64);
+                MemorySegment out = shared.allocate(4L * n * n, 64);
+                assertThrows(IllegalArgumentException.class,
+                        () -> Sparse.pack(DType.F32, n, n, dense, Sparse.Layout.CSR32, 0, confined, two));
+                SparseMatrix mine = Sparse.pack(DType.F32, n, n, dense, Sparse.Layout.CSR32, 0, confined, one);
+                assertThrows(IllegalArgumentException.class, () -> Sparse.unpack(mine, out, two));
+                assertThrows(IllegalArgumentException.class, () -> Spmm.multiply(mine, 1, dense, out, two));
+                assertThrows(IllegalArgumentException.class, () -> Spmm.multiplyTransposed(mine, 1, dense, out, two));
+                Sparse.unpack(mine, out, one);
+            }
+        }
+    }
+
+    @Test
+    void whatIsClosedSaysSo() {
+        try (Arena arena = Arena.ofShared()) {
+            Svd svd = new Svd(one);
+            svd.close();
+            assertThrows(IllegalStateException.class, () -> svd.full(new View(DType.F64, identity(arena), N), N, N, identity(arena),
+                    identity(arena), identity(arena)));
+        }
+    }
+
     @Test
     void closedWorkersSaySo() {
         for (int threads : new int[] {1, 2}) {
@@ -411,6 +479,10 @@ class NativeBoundaryTest {
                         () -> Quantize.quantize(spec, s, s, s, MemorySegment.NULL, s, two));
                 assertTrue(e.getMessage().contains(said), e.getMessage());
             });
+            Prune.Scores scores = Prune.Scores.of(N, N, DType.F32);
+            assertThrows(IllegalArgumentException.class, () -> Prune.lines(scores, 7, s, 1, s, s, two));
+            assertThrows(IllegalArgumentException.class, () -> Prune.lines(scores, 1, s, -1, s, s, two));
+            assertThrows(IllegalArgumentException.class, () -> Prune.nm(scores, 2, s, 2, 4, s, two));
             for (long n : new long[] {-1, Long.MAX_VALUE, 1L << 61}) {
                 assertThrows(IllegalArgumentException.class, () -> Quantize.convert(DType.F32, s, n, DType.F16, s));
                 assertThrows(IllegalArgumentException.class, () -> Quantize.pack4(s, n, s));

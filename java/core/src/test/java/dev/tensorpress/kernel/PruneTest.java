@@ -430,8 +430,8 @@ class PruneTest {
                     () -> Prune.error(s, ok, ok, few, one))) {
                 assertThrows(IllegalArgumentException.class, call::run);
             }
-            assertThrows(KernelException.class, () -> Prune.lines(s, 2, ok, 1, ok, ok, one));
-            assertThrows(KernelException.class, () -> Prune.lines(s, 1, ok, -1, ok, arena.allocate(1 << 20, 64), one));
+            assertThrows(IllegalArgumentException.class, () -> Prune.lines(s, 2, ok, 1, ok, ok, one));
+            assertThrows(IllegalArgumentException.class, () -> Prune.lines(s, 1, ok, -1, ok, arena.allocate(1 << 20, 64), one));
         }
     }
 

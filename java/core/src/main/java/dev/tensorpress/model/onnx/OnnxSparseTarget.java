@@ -15,6 +15,7 @@ import dev.tensorpress.model.safetensors.SparseFileWriter.Expected;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
+import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -160,8 +161,10 @@ final class OnnxSparseTarget implements Target {
             o.rope(l.rope(), model);
             file.finishModel(l.rope().length(), (int) o.checksum());
             model.inputs().check();
-            file.commit(out);
+            file.commit(out, to.overwrite());
             return Set.of(out);
+        } catch (FileAlreadyExistsException e) {
+            throw e;
         } catch (IOException e) {
             throw DurableFile.explain(e, out);
         }

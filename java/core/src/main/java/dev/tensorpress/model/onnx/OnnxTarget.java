@@ -9,10 +9,10 @@ import dev.tensorpress.model.StreamFile;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.onnx.DataFiles.DataFile;
 import dev.tensorpress.model.onnx.Rewriter.Placed;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
 import java.io.IOException;
+import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -175,7 +175,7 @@ final class OnnxTarget implements Target {
         }
         // The name of the data file is as long as it will be, so that sizes are exact before its contents are known.
         String location = stem() + "." + hash + ".data";
-        if (unchanged || model.externalTensors().isEmpty()) {
+        if (model.externalTensors().isEmpty()) {
             Layout l = lay(infos, choices, null, false, unchanged);
             if (unchanged || l.rope.length() <= largest) {
                 return l;
@@ -225,41 +225,26 @@ final class OnnxTarget implements Target {
             throw new IOException("cannot write " + out + ": a folder has that name");
         }
         Path folder = out.toAbsolutePath().normalize().getParent();
-        // Files of this output that were not there before; the model's own is last, and whole if it is there at all.
-        Set<Path> made = new LinkedHashSet<>();
-        boolean done = false;
         try {
-            Set<Path> written = new LinkedHashSet<>();
-            if (l.unchanged) {
-                copyDataFiles(folder, made);
-                written.addAll(made);
-            }
             if (l.external()) {
-                written.add(writeWithData(forms, l, model.guarded(encoder), folder, to, made));
-            } else {
-                try (DurableFile file = new DurableFile(folder, out.getFileName().toString())) {
-                    new Output(file.channel(), model.guarded(encoder), false).rope(l.rope, model);
-                    model.inputs().check();
-                    file.commit(out);
-                }
+                return writeWithData(forms, l, model.guarded(encoder), folder, to);
             }
-            written.add(out);
-            done = true;
-            return written;
+            try (DurableFile file = new DurableFile(folder, out.getFileName().toString())) {
+                new Output(file.channel(), model.guarded(encoder), false).rope(l.rope, model);
+                model.inputs().check();
+                file.commit(out, to.overwrite());
+            }
+            return Set.of(out);
+        } catch (FileAlreadyExistsException e) {
+            throw e;
         } catch (IOException e) {
             throw DurableFile.explain(e, out);
-        } finally {
-            if (!done) {
-                for (Path p : made) {
-                    Files.deleteIfExists(p);
-                }
-            }
         }
     }
 
     /** Both files under temporary names first, then the data file's rename, then the model's. */
-    private Path writeWithData(Map<Weight, Form> forms, Layout l, Encoder encoder, Path folder, Destination to,
-            Set<Path> made) throws IOException {
+    private Set<Path> writeWithData(Map<Weight, Form> forms, Layout l, Encoder encoder, Path folder, Destination to)
+            throws IOException {
         Path out = to.path();
         try (Buffers buffers = new Buffers(to.memory() / BUFFERS_SHARE);
                 StreamFile data = StreamFile.unhashed(folder, l.location, l.rewriter.dataLength(), buffers);
@@ -278,12 +263,16 @@ final class OnnxTarget implements Target {
             new Output(top.channel(), encoder, false).rope(named.rope, model);
             data.finish();
             model.inputs().check();
-            data.commit(path);
-            if (!there) {
-                made.add(path);
+            try {
+                data.commit(path);
+                top.commit(out, to.overwrite());
+            } finally {
+                // A model that has its name needs its data, whatever failed since.
+                if (!there && !top.committed()) {
+                    Files.deleteIfExists(path);
+                }
             }
-            top.commit(out);
-            return path;
+            return new LinkedHashSet<>(List.of(path, out));
         }
     }
 
@@ -314,32 +303,5 @@ final class OnnxTarget implements Target {
 
     private List<ReadAhead.Range> ranges(Placed p) {
         return ReadAhead.ranges(p.file() == null ? model.path() : p.file().path(), p.fileOffset(), p.length());
-    }
-
-    /** A model that is copied as it is names its data files as before, so they go along. */
-    private void copyDataFiles(Path folder, Set<Path> made) throws IOException {
-        for (DataFile f : model.dataFiles().all()) {
-            Path to = folder.resolve(f.location()).normalize();
-            if (to.equals(f.path())) {
-                continue;
-            }
-            if (Files.exists(to)) {
-                if (Files.mismatch(f.path(), to) < 0) {
-                    continue;
-                }
-                throw new IOException("cannot write " + to + ": another file has the name of this model's data file");
-            }
-            Files.createDirectories(to.getParent());
-            long length = f.data().byteSize();
-            try (Buffers buffers = new Buffers(0);
-                    StreamFile file = StreamFile.unhashed(to.getParent(), to.getFileName().toString(), length, buffers);
-                    ReadAhead ahead = new ReadAhead(ReadAhead.ranges(f.path(), 0, length), buffers)) {
-                for (long at = 0; at < length; at += Buffers.CHUNK) {
-                    file.write(ahead.next());
-                }
-                file.commit(to);
-            }
-            made.add(to);
-        }
     }
 }

@@ -29,6 +29,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -118,7 +119,7 @@ public final class SparseFile implements AutoCloseable {
             for (Map.Entry<String, Encoding> e : encodings.entrySet()) {
                 w.add(e.getKey(), e.getValue());
             }
-            w.commit(out);
+            w.commit(out, true);
         }
     }
 
@@ -198,15 +199,21 @@ public final class SparseFile implements AutoCloseable {
         return new Tensor(type, shape, arena.allocate(from.byteSize(), 8).copyFrom(from));
     }
 
+    /** {@link #expand(Path, boolean, Workers)}, replacing an existing file. */
+    public long expand(Path out, Workers workers) throws IOException {
+        return expand(out, true, workers);
+    }
+
     /**
-     * Rebuilds the ordinary model and writes it, whole or not at all. An existing file is replaced.
+     * Rebuilds the ordinary model and writes it, whole or not at all.
      *
+     * @param replace an existing file; else it stays, and that is an error
      * @return bytes of the model
      * @throws UnsupportedRequestException if the file holds none
      * @throws MalformedModelException if the file is damaged; nothing is written then
      * @throws IOException if writing fails; an older file is then as it was
      */
-    public long expand(Path out, Workers workers) throws IOException {
+    public long expand(Path out, boolean replace, Workers workers) throws IOException {
         if (!holdsModel()) {
             throw new UnsupportedRequestException(file.path() + " holds single weights and no model");
         }
@@ -233,8 +240,10 @@ public final class SparseFile implements AutoCloseable {
                 throw file.bad(file.metadataAt("model.crc32c"), "the rebuilt model has the checksum "
                         + hex((int) checked.checksum.getValue()) + ", expected " + required("model.crc32c"));
             }
-            to.commit(out);
+            to.commit(out, replace);
             return checked.length;
+        } catch (FileAlreadyExistsException e) {
+            throw e;
         } catch (IOException e) {
             throw DurableFile.explain(e, out);
         }

@@ -226,15 +226,15 @@ public final class SparseFileWriter implements AutoCloseable {
         };
     }
 
-    /** Writes the file, forces it to disk and gives it its name, replacing what had it. */
-    public void commit(Path out) throws IOException {
+    /** Writes the file, forces it to disk and gives it its name; {@code replace} as for {@link DurableFile#commit(Path, boolean)}. */
+    public void commit(Path out, boolean replace) throws IOException {
         if (skeleton != null && !finished) {
             throw new IllegalStateException("the model is not finished");
         }
         try (DurableFile file = new DurableFile(folder, fileName)) {
             new SafetensorsWriter(items, metadata(weights, skeleton != null, modelLength, modelChecksum,
                     skeletonChecksum)).write(file.channel());
-            file.commit(out);
+            file.commit(out, replace);
         }
     }
 

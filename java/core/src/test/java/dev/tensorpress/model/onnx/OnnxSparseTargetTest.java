@@ -110,8 +110,8 @@ final class OnnxSparseTargetTest {
                             masked.put(w, plain.accept(w, f));
                         }
                     }
-                    assertEquals(Set.of(side), sparse.write(packed, new PlainEncoder(keep), Destination.of(side)));
-                    plain.write(masked, new PlainEncoder(keep), Destination.of(ordinary));
+                    assertEquals(Set.of(side), sparse.write(packed, new PlainEncoder(keep), Destination.replacing(side)));
+                    plain.write(masked, new PlainEncoder(keep), Destination.replacing(ordinary));
                     assertTrue(Files.size(side) <= sparse.size(packed), Files.size(side) + " " + sparse.size(packed));
                     // Layouts may turn out smaller than foreseen, headers are some letters shorter.
                     assertTrue(Files.size(side) > sparse.size(packed) * 0.9, Files.size(side) + " " + sparse.size(packed));
@@ -122,7 +122,7 @@ final class OnnxSparseTargetTest {
                         assertEquals(2, coordinates);
                     }
                     byte[] first = Files.readAllBytes(side);
-                    sparse.write(packed, new PlainEncoder(keep), Destination.of(side));
+                    sparse.write(packed, new PlainEncoder(keep), Destination.replacing(side));
                     assertArrayEquals(first, Files.readAllBytes(side));
                 }
                 try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(2)) {
@@ -153,7 +153,7 @@ final class OnnxSparseTargetTest {
                 Form.Sparse s = SparseLoweringTest.dense(w, 50).of(new Form.Quantized(8, 0, 64, true,
                         Form.Activations.BLOCKWISE, DType.I8, DType.F32, false, false));
                 to.write(Map.of(w, to.accept(w, s)), new PlainEncoder(50),
-                        Destination.of(target.equals("sparse") ? side : ordinary));
+                        Destination.replacing(target.equals("sparse") ? side : ordinary));
             }
         }
         double ratio = (double) Files.size(side) / Files.size(ordinary);
@@ -167,13 +167,13 @@ final class OnnxSparseTargetTest {
         Path in = model(DType.F32);
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target sparse = m.target("sparse", Map.of("accuracy-level", "4"));
-            sparse.write(Map.of(), new PlainEncoder(), Destination.of(side));
+            sparse.write(Map.of(), new PlainEncoder(), Destination.replacing(side));
             assertTrue(Files.size(side) <= sparse.size(Map.of()));
             // All elements kept: dense is the smallest.
             Weight w = m.weights().stream().filter(x -> x.name().equals("w0")).findFirst().orElseThrow();
             Form full = sparse.accept(w, SparseLoweringTest.dense(w, 100));
             Path other = folder.resolve("full.safetensors");
-            sparse.write(Map.of(w, full), new PlainEncoder(100), Destination.of(other));
+            sparse.write(Map.of(w, full), new PlainEncoder(100), Destination.replacing(other));
             try (SparseFile f = SparseFile.open(other); Workers workers = new Workers(1)) {
                 assertEquals("dense", f.layout("w0"));
                 f.expand(folder.resolve("full.onnx"), workers);
@@ -208,7 +208,7 @@ final class OnnxSparseTargetTest {
         byte[] model;
         try (OnnxModel m = OnnxModel.open(model(DType.F32), false)) {
             Target sparse = m.target("sparse", Map.of());
-            sparse.write(forms(m, sparse), new PlainEncoder(KEEP), Destination.of(side));
+            sparse.write(forms(m, sparse), new PlainEncoder(KEEP), Destination.replacing(side));
         }
         try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
             f.expand(out, workers);

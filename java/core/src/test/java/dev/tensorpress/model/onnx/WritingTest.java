@@ -19,6 +19,7 @@ import dev.tensorpress.model.onnx.TestModel.NodeBuilder;
 import dev.tensorpress.tensor.DType;
 import java.io.IOException;
 import java.io.RandomAccessFile;
+import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
@@ -81,13 +82,13 @@ final class WritingTest {
         Path out = folder.resolve("out.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = m.target("", Map.of());
-            assertEquals(Set.of(out), t.write(Map.of(), null, Destination.of(out)));
+            assertEquals(Set.of(out), t.write(Map.of(), null, Destination.replacing(out)));
             assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(out));
             assertEquals(Files.size(in), t.size(Map.of()));
             Map<Weight, Form> dense = new LinkedHashMap<>();
             m.weights().forEach(w -> dense.put(w, new Form.Dense(w.tensor().dtype())));
             dense.keySet().removeIf(w -> w.obstacle().isPresent());
-            t.write(dense, null, Destination.of(out));
+            t.write(dense, null, Destination.replacing(out));
             assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(out));
         }
     }
@@ -103,7 +104,7 @@ final class WritingTest {
                     Target t = m.target(target, Map.of());
                     Map<Weight, Form> forms = forms(m, t, dynamic ? 8 : 4, dynamic ? 0 : 32, dynamic);
                     assertEquals(3, forms.size());
-                    t.write(forms, new PlainEncoder(), Destination.of(out));
+                    t.write(forms, new PlainEncoder(), Destination.replacing(out));
                     assertEquals(Files.size(out), t.size(forms));
                 }
                 UnknownFieldSet a = UnknownFieldSet.parseFrom(Files.readAllBytes(in));
@@ -152,7 +153,7 @@ final class WritingTest {
         for (String target : List.of("onnxruntime", "onnx")) {
             try (OnnxModel open = OnnxModel.open(in, false)) {
                 Target t = open.target(target, Map.of());
-                t.write(forms(open, t, 8, 16, false), new PlainEncoder(), Destination.of(out));
+                t.write(forms(open, t, 8, 16, false), new PlainEncoder(), Destination.replacing(out));
             }
             LoweringTest.close(target, expected, Ort.run(out, 1, 2), 0.02);
         }
@@ -168,7 +169,7 @@ final class WritingTest {
         Path out = folder.resolve("out.onnx");
         try (OnnxModel open = OnnxModel.open(in, false)) {
             Target t = open.target("", Map.of());
-            t.write(forms(open, t, 8, 16, false), new PlainEncoder(), Destination.of(out));
+            t.write(forms(open, t, 8, 16, false), new PlainEncoder(), Destination.replacing(out));
         }
         LoweringTest.close("names", Ort.run(in, 1, 2), Ort.run(out, 1, 2), 0.02);
     }
@@ -209,23 +210,70 @@ final class WritingTest {
             for (String target : List.of("onnxruntime", "onnx")) {
                 Target t = m.target(target, Map.of());
                 Map<Weight, Form> forms = forms(m, t, 8, 32, false);
-                List<Path> files = List.copyOf(t.write(forms, new PlainEncoder(), Destination.of(out)));
+                List<Path> files = List.copyOf(t.write(forms, new PlainEncoder(), Destination.replacing(out)));
                 assertEquals(2, files.size());
                 assertEquals(out, files.get(1));
                 assertTrue(files.get(0).getFileName().toString().matches("in\\.[0-9a-f]{8}\\.data"), files.toString());
                 assertEquals(Files.size(files.get(0)) + Files.size(out), t.size(forms));
                 LoweringTest.close(target, expected, Ort.run(out, 1, 2), 0.02);
             }
-            // As it is: the data file goes along under its old name.
+            // With nothing to compress, too: a stranger's model says nothing about names beside the output.
             Path copy = elsewhere.resolve("copy.onnx");
-            m.target("", Map.of()).write(Map.of(), null, Destination.of(copy));
-            assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(copy));
-            assertEquals(-1, Files.mismatch(folder.resolve("sub/w.bin"), elsewhere.resolve("sub/w.bin")));
-            Files.write(elsewhere.resolve("sub/w.bin"), new byte[3]);
-            assertThrows(IOException.class, () -> m.target("", Map.of()).write(Map.of(), null, Destination.of(copy)));
+            Target t = m.target("", Map.of());
+            List<Path> files = List.copyOf(t.write(Map.of(), null, Destination.replacing(copy)));
+            assertEquals(elsewhere, files.get(0).getParent());
+            assertTrue(files.get(0).getFileName().toString().matches("in\\.[0-9a-f]{8}\\.data"), files.toString());
+            assertFalse(Files.exists(elsewhere.resolve("sub")));
+            assertEquals(Files.size(files.get(0)) + Files.size(copy), t.size(Map.of()));
+            assertArrayEquals(expected, Ort.run(copy, 1, 2));
         }
         try (OnnxModel again = OnnxModel.open(out, false)) {
             assertEquals(2, again.files().size());
+        }
+    }
+
+    /** Its name is the output's, or one that programs read without being asked. */
+    @Test
+    void noDataFileGetsANameOfTheModels() throws Exception {
+        for (String location : List.of("out.onnx", ".ssh/authorized_keys", "authorized_keys")) {
+            Path inside = Files.createDirectories(folder.resolve("in" + location.length()));
+            Path in = withData(location).write(inside, "in.onnx");
+            data(inside.resolve(location));
+            float[] expected = Ort.run(in, 1, 2);
+            Path home = Files.createDirectories(folder.resolve("home" + location.length()));
+            Path out = home.resolve("out.onnx");
+            try (OnnxModel m = OnnxModel.open(in, false)) {
+                m.target("", Map.of()).write(Map.of(), null, Destination.replacing(out));
+            }
+            assertArrayEquals(expected, Ort.run(out, 1, 2), location);
+            try (Stream<Path> left = Files.list(home)) {
+                assertTrue(left.allMatch(p -> p.equals(out) || p.getFileName().toString().matches("in\\.[0-9a-f]{8}\\.data")), location);
+            }
+        }
+    }
+
+    /** What was not there when the work began, and is there when it ends, is somebody's. */
+    @Test
+    void whatWasMadeMeanwhileStays() throws Exception {
+        data(folder.resolve("w.bin"));
+        Path elsewhere = Files.createDirectory(folder.resolve("elsewhere"));
+        Path out = elsewhere.resolve("out.onnx");
+        for (Path in : List.of(mixed().write(folder, "in.onnx"), withData("w.bin").write(folder, "external.onnx"))) {
+            try (OnnxModel m = OnnxModel.open(in, false)) {
+                for (String name : m.externalTensors().isEmpty() ? List.of("onnxruntime", "sparse") : List.of("onnxruntime")) {
+                    Target t = m.target(name, Map.of());
+                    PlainEncoder encoder = new PlainEncoder();
+                    assertThrows(FileAlreadyExistsException.class, () -> t.write(forms(m, t, 8, 32, false), (w, f, rows, first) -> {
+                        Files.writeString(out, "mine");
+                        return encoder.encode(w, f, rows, first);
+                    }, Destination.of(out)), name);
+                    assertEquals("mine", Files.readString(out));
+                    try (Stream<Path> left = Files.list(elsewhere)) {
+                        assertEquals(List.of(out), left.toList());
+                    }
+                    Files.delete(out);
+                }
+            }
         }
     }
 
@@ -315,7 +363,7 @@ final class WritingTest {
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = new OnnxTarget(m, "onnxruntime", -1, true, 4000);
             Map<Weight, Form> forms = forms(m, t, 8, 32, false);
-            Set<Path> files = t.write(forms, new PlainEncoder(), Destination.of(out));
+            Set<Path> files = t.write(forms, new PlainEncoder(), Destination.replacing(out));
             assertEquals(2, files.size());
             long sum = 0;
             for (Path p : files) {
@@ -339,20 +387,20 @@ final class WritingTest {
             Map<Weight, Form> forms = forms(m, t, 8, 32, false);
             assertThrows(ArithmeticException.class, () -> t.write(forms, (w, f, rows, first) -> {
                 throw new ArithmeticException();
-            }, Destination.of(out)));
+            }, Destination.replacing(out)));
             assertEquals("old", Files.readString(out));
-            assertThrows(UnsupportedRequestException.class, () -> t.write(forms, new PlainEncoder(), Destination.of(in)));
-            assertThrows(IOException.class, () -> t.write(forms, new PlainEncoder(), Destination.of(target)));
+            assertThrows(UnsupportedRequestException.class, () -> t.write(forms, new PlainEncoder(), Destination.replacing(in)));
+            assertThrows(IOException.class, () -> t.write(forms, new PlainEncoder(), Destination.replacing(target)));
             IOException e = assertThrows(IOException.class,
-                    () -> t.write(forms, new PlainEncoder(), Destination.of(folder.resolve("nowhere/out.onnx"))));
+                    () -> t.write(forms, new PlainEncoder(), Destination.replacing(folder.resolve("nowhere/out.onnx"))));
             assertTrue(e.getMessage().contains("folder does not exist"), e.getMessage());
             assertThrows(IllegalArgumentException.class, () -> t.write(Map.of(m.weights().get(1),
                     new Form.Quantized(8, 1, 0, true, Form.Activations.FLOAT, DType.U8, DType.BF16, true, true)), null,
-                    Destination.of(out)));
+                    Destination.replacing(out)));
             try (Stream<Path> left = Files.list(target)) {
                 assertEquals(List.of(out), left.toList());
             }
-            t.write(forms, new PlainEncoder(), Destination.of(out));
+            t.write(forms, new PlainEncoder(), Destination.replacing(out));
             assertFalse(Files.readString(out, java.nio.charset.StandardCharsets.ISO_8859_1).startsWith("old"));
         }
     }
@@ -381,7 +429,7 @@ final class WritingTest {
                             FileTime time = Files.getLastModifiedTime(changed);
                             Files.setLastModifiedTime(changed, FileTime.fromMillis(time.toMillis() + 1000));
                             return encoder.encode(w, f, rows, first);
-                        }, Destination.of(out)), name);
+                        }, Destination.replacing(out)), name);
                         assertTrue(e.getMessage().contains(changed.getFileName() + " changed while it was read"), e.getMessage());
                         try (Stream<Path> left = Files.list(target)) {
                             assertEquals(List.of(), left.toList());
