@@ -31,8 +31,8 @@ public interface Model extends AutoCloseable {
 
     /**
      * A weight whose elements stay as they are until its memory is freed. Those of a mapped file do not: if the file becomes
-     * shorter they are gone, and native code that reads them kills the process. Formats with such files copy the elements through
-     * the file, so that this is an error; in others the weight is what it was, once the files are known to be.
+     * shorter they are gone, and native code that reads them kills the process. Formats with such files copy the elements, so that
+     * this is an error.
      *
      * @param memory gives that many bytes
      * @throws IOException if the file cannot be read, or does not have them any more
@@ -41,7 +41,7 @@ public interface Model extends AutoCloseable {
         return weight;
     }
 
-    /** Bytes that {@link #held} asks for; 0 if it copies nothing. */
+    /** Bytes of {@link #held} that count where memory is limited; 0 in formats whose weights are encoded whole anyway. */
     default long heldBytes(Weight weight) {
         return 0;
     }

@@ -8,6 +8,7 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.DataFiles.DataFile;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
+import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -28,6 +29,9 @@ import java.util.function.LongFunction;
  * of the graph and of graphs inside it, in Constant nodes, in files beside the model.
  */
 public final class OnnxModel implements Model {
+    /** Bytes read at once: a buffer's size is an int. */
+    private static final long STEP = 1 << 30;
+
     private final Path path;
     private final InputFiles inputs;
     private final Arena arena;
@@ -39,6 +43,9 @@ public final class OnnxModel implements Model {
     private final List<TensorInfo> externals;
     private final List<Weight> weights;
     private final Map<Weight, Info> infos;
+    /** Of the weight that is encoded; as large as the largest so far. */
+    private Arena copies;
+    private MemorySegment copy;
 
     private OnnxModel(Path path, boolean allowLinks, Arena arena, FileChannel channel, InputFiles inputs) throws IOException {
         this.path = path;
@@ -98,6 +105,9 @@ public final class OnnxModel implements Model {
                 channel.close();
             }
             arena.close();
+            if (e instanceof InternalError) {
+                throw new IOException(path + " became shorter while it was read", e);
+            }
             throw e;
         }
     }
@@ -151,22 +161,69 @@ public final class OnnxModel implements Model {
         return inputs;
     }
 
-    /**
-     * {@inheritDoc} Here files are only compared with what they were, since a copy of each weight would take as long as encoding it:
-     * one that becomes shorter just while native code reads it still ends the process.
-     */
     @Override
     public Weight held(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
-        inputs.check();
-        return weight;
+        long bytes = weight.tensor().data().byteSize();
+        MemorySegment copy = memory.apply(bytes).asSlice(0, bytes);
+        read(weight, copy);
+        return weight.over(new Tensor(weight.tensor().dtype(), weight.tensor().shape(), copy));
     }
 
-    /** That encoder, asked only while files are what they were, for the reason that {@link #held} has. */
+    /** Reads the elements of a weight through its file. */
+    private void read(Weight weight, MemorySegment to) throws IOException {
+        inputs.check();
+        TensorInfo t = info(weight).tensor;
+        if (t.external) {
+            read(files.of(t).channel(), t.externalOffset, to);
+        } else if (t.hasRaw && (t.rawLength > 0 || t.typedCount == 0)) {
+            read(channel, t.rawStart, to);
+        } else if (t.typedContiguous) {
+            read(channel, t.typedStart, to);
+        } else {
+            to.copyFrom(weight.tensor().data()); // which are no part of a file
+        }
+        inputs.check();
+    }
+
+    private void read(FileChannel from, long at, MemorySegment to) throws IOException {
+        for (long done = 0; done < to.byteSize();) {
+            int n = from.read(to.asSlice(done, Math.min(STEP, to.byteSize() - done)).asByteBuffer(), at + done);
+            if (n < 0) {
+                inputs.check();
+                throw new IOException(path + ": a file of the model became shorter while it was read");
+            }
+            done += n;
+        }
+    }
+
+    /**
+     * That encoder, with weights that are no mapping: native code that reads one kills the process if its file becomes shorter
+     * meanwhile. They are read to memory that this object keeps and uses again.
+     */
     Target.Encoder guarded(Target.Encoder encoder) {
         return (weight, form, rows, first) -> {
-            inputs.check();
-            return encoder.encode(weight, form, rows, first);
+            long bytes = rows.data().byteSize();
+            if (copy == null || copy.byteSize() < bytes) {
+                if (copies != null) {
+                    copies.close();
+                }
+                copies = Arena.ofShared();
+                copy = copies.allocate(bytes, 64);
+            }
+            MemorySegment own = copy.asSlice(0, bytes);
+            read(weight, own);
+            return encoder.encode(weight, form, new Tensor(rows.dtype(), rows.shape(), own), first);
         };
+    }
+
+    /** What Java's reading of a mapping behind the end of its file comes to. */
+    IOException gone(InternalError e) {
+        try {
+            inputs.check();
+        } catch (IOException changed) {
+            return changed;
+        }
+        return new IOException(path + " cannot be read any more", e);
     }
 
     @Override
@@ -269,6 +326,9 @@ public final class OnnxModel implements Model {
 
     @Override
     public void close() {
+        if (copies != null) {
+            copies.close();
+        }
         files.close();
         try {
             channel.close();

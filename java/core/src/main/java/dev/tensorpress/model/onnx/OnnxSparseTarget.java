@@ -167,6 +167,8 @@ final class OnnxSparseTarget implements Target {
             throw e;
         } catch (IOException e) {
             throw DurableFile.explain(e, out);
+        } catch (InternalError e) {
+            throw model.gone(e);
         }
     }
 

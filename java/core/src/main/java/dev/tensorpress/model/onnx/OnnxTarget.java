@@ -239,6 +239,8 @@ final class OnnxTarget implements Target {
             throw e;
         } catch (IOException e) {
             throw DurableFile.explain(e, out);
+        } catch (InternalError e) {
+            throw model.gone(e);
         }
     }
 

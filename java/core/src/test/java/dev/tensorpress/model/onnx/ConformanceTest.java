@@ -76,7 +76,7 @@ final class ConformanceTest {
         if (forms.isEmpty()) {
             return false;
         }
-        t.write(forms, new PlainEncoder(), Destination.of(out));
+        t.write(forms, new PlainEncoder(), Destination.replacing(out));
         assertEquals(Files.size(out), t.size(forms));
         return true;
     }

@@ -204,7 +204,7 @@ final class LowRankLoweringTest {
             Weight w = find(m);
             Form form = t.accept(w, wish.on(w));
             assertEquals(form, t.accept(w, form), "accepting twice");
-            Set<Path> files = t.write(Map.of(w, form), once(encoder), Destination.of(out));
+            Set<Path> files = t.write(Map.of(w, form), once(encoder), Destination.replacing(out));
             long bytes = 0;
             for (Path f : files) {
                 bytes += Files.size(f);
@@ -460,14 +460,14 @@ final class LowRankLoweringTest {
                 forms.put(w, t.accept(w, f));
                 packed.put(w, sparse.accept(w, f));
             }
-            t.write(forms, once(encoder), Destination.of(out));
+            t.write(forms, once(encoder), Destination.replacing(out));
             assertEquals(Files.size(out), t.size(forms));
-            sparse.write(packed, once(encoder), Destination.of(side));
+            sparse.write(packed, once(encoder), Destination.replacing(side));
             assertTrue(Files.size(side) <= sparse.size(packed));
             Weight first = model.weights().getFirst();
             IllegalStateException e = assertThrows(IllegalStateException.class, () -> t.write(forms,
                     (w, f, rows, from) -> w == first ? new Encoding.Dense(rows) : encoder.encode(w, f, rows, from),
-                    Destination.of(folder.resolve("no.onnx"))));
+                    Destination.replacing(folder.resolve("no.onnx"))));
             assertTrue(e.getMessage().contains("'w0'"), e.getMessage());
         }
         try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {

@@ -177,7 +177,7 @@ final class LoweringTest {
                     forms.put(w, last);
                 }
             }
-            t.write(forms, encoder, Destination.of(out));
+            t.write(forms, encoder, Destination.replacing(out));
             assertEquals(Files.size(out), t.size(forms));
             return last;
         }
@@ -427,7 +427,7 @@ final class LoweringTest {
                     forms.put(w, t.accept(w, new Wish(8, 0, true, true).on(w)));
                 }
             }
-            t.write(forms, new PlainEncoder(), Destination.of(out));
+            t.write(forms, new PlainEncoder(), Destination.replacing(out));
         }
         Map<String, Integer> ops = Ort.optimized(out, folder.resolve("optimized.onnx"));
         assertEquals(3, ops.getOrDefault("DynamicQuantizeMatMul", 0) + ops.getOrDefault("MatMulIntegerToFloat", 0),

@@ -127,7 +127,7 @@ final class SparseLoweringTest {
             storage = ((Form.Sparse) accepted).storage();
             long left = ((Form.Sparse) accepted).nonzeros();
             Map<Weight, Form> forms = Map.of(w, accepted);
-            t.write(forms, encoder, Destination.of(out));
+            t.write(forms, encoder, Destination.replacing(out));
             assertEquals(length(folder, m, out), t.size(forms), what);
             boolean initializer = place == Place.RAW || place == Place.TYPED || place == Place.SUBGRAPH;
             // Headers of messages and dims of the sparse tensor take some 20 bytes.
@@ -189,7 +189,7 @@ final class SparseLoweringTest {
                     Form f = t.accept(find(m), dense(find(m), keep));
                     assertEquals(keep == 10 && !s.name().equals("an output too") ? Storage.COORDINATES : Storage.MASKED,
                             ((Form.Sparse) f).storage(), s.toString());
-                    t.write(Map.of(find(m), f), encoder, Destination.of(out));
+                    t.write(Map.of(find(m), f), encoder, Destination.replacing(out));
                     assertEquals(Files.size(out), t.size(Map.of(find(m), f)));
                 }
                 Path reference = s.model(8, 13, DType.F32, encoder.decoded.get("w")).write(folder, "reference.onnx");
@@ -209,7 +209,7 @@ final class SparseLoweringTest {
                 Target t = m.target("", Map.of());
                 Form f = t.accept(find(m), dense(find(m), keep));
                 assertEquals(keep == 10 ? Storage.COORDINATES : Storage.MASKED, ((Form.Sparse) f).storage());
-                t.write(Map.of(find(m), f), encoder, Destination.of(out));
+                t.write(Map.of(find(m), f), encoder, Destination.replacing(out));
             }
             Path reference = cast(encoder.decoded.get("w"), "reference.onnx");
             assertArrayEquals(Ort.run(reference, 3, 9), Ort.run(out, 3, 9));
@@ -239,7 +239,7 @@ final class SparseLoweringTest {
                             Form.Sparse f = (Form.Sparse) t.accept(find(m), wanted);
                             assertEquals(wanted.of(t.accept(find(m), wanted.values())), f, what);
                             Map<Weight, Form> forms = Map.of(find(m), f);
-                            t.write(forms, encoder, Destination.of(out));
+                            t.write(forms, encoder, Destination.replacing(out));
                             assertEquals(length(folder, m, out), t.size(forms), what);
                         }
                         Path reference = model(Place.RAW, 8, DType.F32, encoder.decoded.get("w"), "reference.onnx");
@@ -261,7 +261,7 @@ final class SparseLoweringTest {
                 Form.Sparse wrong = new Form.Sparse(s.values(), s.pattern(), s.nonzeros() + more, Storage.COORDINATES);
                 assertEquals(wrong, t.accept(find(m), wrong));
                 IllegalStateException e = assertThrows(IllegalStateException.class,
-                        () -> t.write(Map.of(find(m), wrong), new PlainEncoder(10), Destination.of(out)));
+                        () -> t.write(Map.of(find(m), wrong), new PlainEncoder(10), Destination.replacing(out)));
                 assertTrue(e.getMessage().contains("'w'"), e.getMessage());
                 assertTrue(Files.notExists(out));
             }
@@ -295,7 +295,7 @@ final class SparseLoweringTest {
                     default -> { }
                 }
             }
-            t.write(forms, encoder, Destination.of(out));
+            t.write(forms, encoder, Destination.replacing(out));
             assertEquals(Files.size(out), t.size(forms));
         }
         last = "x";
@@ -316,7 +316,7 @@ final class SparseLoweringTest {
             Target t = m.target("", Map.of());
             Form f = t.accept(find(m), dense(find(m), 50));
             assertThrows(IllegalStateException.class, () -> t.write(Map.of(find(m), f),
-                    (w, form, rows, first) -> new Encoding.Dense(rows), Destination.of(folder.resolve("out.onnx"))));
+                    (w, form, rows, first) -> new Encoding.Dense(rows), Destination.replacing(folder.resolve("out.onnx"))));
         }
     }
 }
