@@ -33,6 +33,9 @@ final class Graph {
     /** Everything this graph names: inputs, initializers and results of nodes. */
     final Map<String, Value> values = new HashMap<>();
 
+    private static final int LONGEST_QUALIFIER = 512;
+    private String qualifier;
+
     Graph(Graph parent, Node owner, Attribute attribute) {
         this.parent = parent;
         this.owner = owner;
@@ -50,12 +53,17 @@ final class Graph {
         return null;
     }
 
-    /** How weights of a subgraph are told from those of other graphs; empty for the model's own. */
+    /**
+     * How weights of a subgraph are told from those of other graphs; empty for the model's own. Cut if it is long, since every weight
+     * of the graph repeats it.
+     */
     String qualifier() {
-        if (parent == null) {
-            return "";
+        if (qualifier == null) {
+            String whole = parent == null ? "" : parent.qualifier() + owner.label() + "/" + attribute.name + "/";
+            qualifier = whole.length() <= LONGEST_QUALIFIER ? whole
+                    : whole.substring(0, LONGEST_QUALIFIER / 2) + "..." + whole.substring(whole.length() - LONGEST_QUALIFIER / 2);
         }
-        return parent.qualifier() + owner.label() + "/" + attribute.name + "/";
+        return qualifier;
     }
 
     /** A ValueInfoProto. */
@@ -126,6 +134,16 @@ final class Graph {
         float real(String wanted, float ifAbsent) {
             Attribute a = attribute(wanted);
             return a == null ? ifAbsent : a.real;
+        }
+
+        private String reader;
+
+        /** What is said of it where it reads a weight, however often it does. */
+        String reader() {
+            if (reader == null) {
+                reader = op + " " + label();
+            }
+            return reader;
         }
 
         /** Names of nodes are optional; their first result has one. */

@@ -15,8 +15,11 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.HashMap;
 import java.util.HashSet;
+import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 
@@ -31,6 +34,10 @@ final class WeightFinder {
     private final DataFiles files;
     private final Arena arena;
     private final Set<String> names = new HashSet<>();
+    /** How many weights wanted a name that another one has: where to go on counting. */
+    private final Map<String, Integer> wanted = new HashMap<>();
+    /** What the readers of a result do with it, in its axes: asked for once, however many ways lead to it. */
+    private final Map<Value, Kind> known = new IdentityHashMap<>();
 
     WeightFinder(Parser model, Wire w, DataFiles files, Arena arena) {
         this.model = model;
@@ -135,7 +142,7 @@ final class WeightFinder {
         Kind kind = null;
         List<String> readers = new ArrayList<>(v.uses.size());
         for (Use u : v.uses) {
-            readers.add(u.node().op + " " + u.node().label());
+            readers.add(u.node().reader());
             Kind k = kind(u, t.dims, 0);
             kind = kind == null ? k : kind.and(k);
         }
@@ -175,15 +182,17 @@ final class WeightFinder {
         return kind == null ? null : kind.obstacle;
     }
 
-    private String unique(String wanted) {
-        String name = wanted;
-        for (int i = 2; !names.add(name); i++) {
-            name = wanted + "#" + i;
+    private String unique(String name) {
+        String free = name;
+        while (!names.add(free)) {
+            int number = wanted.getOrDefault(name, 1) + 1;
+            wanted.put(name, number);
+            free = name + "#" + number;
         }
-        return name;
+        return free;
     }
 
-    private static Kind kind(Use use, long[] dims, int depth) {
+    private Kind kind(Use use, long[] dims, int depth) {
         Node n = use.node();
         int rank = dims.length;
         int i = use.input();
@@ -260,7 +269,7 @@ final class WeightFinder {
     }
 
     /** What the readers of a reshuffled or converted weight do with it, in the axes of the weight itself. */
-    private static Kind through(Node n, long[] dims, int depth) {
+    private Kind through(Node n, long[] dims, int depth) {
         Value result = n.outputs.size() == 1 ? n.graph.values.get(n.outputs.get(0)) : null;
         if (depth == LONGEST_CHAIN || result == null || result.output || result.uses.isEmpty()) {
             return Kind.OTHER;
@@ -287,10 +296,13 @@ final class WeightFinder {
         for (int i = 0; i < rank; i++) {
             seen[i] = dims[from[i]];
         }
-        Kind all = null;
-        for (Use u : result.uses) {
-            Kind k = kind(u, seen, depth + 1);
-            all = all == null ? k : all.and(k);
+        Kind all = known.get(result);
+        if (all == null) {
+            for (Use u : result.uses) {
+                Kind k = kind(u, seen, depth + 1);
+                all = all == null ? k : all.and(k);
+            }
+            known.put(result, all);
         }
         if (all.obstacle != null) {
             return all;

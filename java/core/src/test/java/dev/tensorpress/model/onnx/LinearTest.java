@@ -1,0 +1,136 @@
+package dev.tensorpress.model.onnx;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.model.Weight;
+import java.io.ByteArrayOutputStream;
+import java.lang.management.ManagementFactory;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashSet;
+import java.util.Set;
+import java.util.function.IntFunction;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Opening a model takes time and memory in proportion to its file, whatever is in it. */
+class LinearTest {
+    @TempDir
+    Path folder;
+
+    private static void varint(ByteArrayOutputStream to, long v) {
+        for (; v > 127; v >>>= 7) {
+            to.write((int) v & 127 | 128);
+        }
+        to.write((int) v);
+    }
+
+    /** Fields of bytes, each a number and its content. */
+    private static byte[] fields(Object... pairs) {
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        for (int i = 0; i < pairs.length; i += 2) {
+            int number = (Integer) pairs[i];
+            if (pairs[i + 1] instanceof Integer v) {
+                varint(out, number << 3);
+                varint(out, v);
+            } else {
+                byte[] content = pairs[i + 1] instanceof String s ? s.getBytes(StandardCharsets.UTF_8) : (byte[]) pairs[i + 1];
+                varint(out, number << 3 | 2);
+                varint(out, content.length);
+                out.writeBytes(content);
+            }
+        }
+        return out.toByteArray();
+    }
+
+    private static byte[] join(int count, IntFunction<byte[]> part) {
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        for (int i = 0; i < count; i++) {
+            out.writeBytes(part.apply(i));
+        }
+        return out.toByteArray();
+    }
+
+    private static byte[] join(byte[]... parts) {
+        return join(parts.length, i -> parts[i]);
+    }
+
+    private static byte[] weight(String name) {
+        return fields(5, fields(2, 1, 8, name, 9, new byte[4]));
+    }
+
+    private static byte[] node(String op, String name, String output, byte[] inputs, byte[] more) {
+        return fields(1, join(inputs, fields(2, output, 3, name, 4, op), more));
+    }
+
+    private Path model(byte[] graph) throws Exception {
+        return Files.write(folder.resolve("model.onnx"), fields(1, 8, 8, fields(1, "", 2, 17), 7, graph));
+    }
+
+    /** Nanoseconds of processor time that opening takes. */
+    private long time(byte[] graph) throws Exception {
+        Path file = model(graph);
+        long start = ManagementFactory.getThreadMXBean().getCurrentThreadCpuTime();
+        OnnxModel.open(file, false).close();
+        return ManagementFactory.getThreadMXBean().getCurrentThreadCpuTime() - start;
+    }
+
+    private void isLinear(String what, IntFunction<byte[]> graph) throws Exception {
+        time(graph.apply(1)); // warm
+        long one = Math.min(time(graph.apply(1)), time(graph.apply(1)));
+        long four = Math.min(time(graph.apply(4)), time(graph.apply(4)));
+        // Four times as much may take eight times as long, and some milliseconds that depend on other things.
+        assertTrue(four < 8 * one + 100_000_000, what + ": " + one / 1000 + " us, of four times as much " + four / 1000);
+    }
+
+    @Test
+    void chainsThatAreReadManyTimesOver() throws Exception {
+        byte[] chain = join(14, k -> node("Identity", "", "i" + k, join(4, i -> fields(1, k == 0 ? "w" : "i" + (k - 1))), new byte[0]));
+        byte[] graph = join(chain, node("MatMul", "", "y", fields(1, "x", 1, "i13"), new byte[0]), weight("w"));
+        assertTrue(graph.length < 1000);
+        assertTrue(time(graph) < 1_000_000_000);
+    }
+
+    @Test
+    void namesThatAreEqual() throws Exception {
+        byte[] branch = fields(5, fields(1, "then_branch", 6, weight("w"), 20, 5));
+        isLinear("weights of one name", k -> join(3000 * k, i -> node("If", "if", "y" + i, fields(1, "c"), branch)));
+        try (OnnxModel m = OnnxModel.open(model(join(300, i -> node("If", "if", "y" + i, fields(1, "c"), branch))), false)) {
+            Set<String> names = new HashSet<>();
+            for (Weight w : m.weights()) {
+                names.add(w.name());
+            }
+            assertEquals(300, names.size());
+            assertTrue(names.contains("if/then_branch/w#300"), names.toString());
+        }
+    }
+
+    @Test
+    void attributesInputsAndReaders() throws Exception {
+        isLinear("attributes", k -> join(node("MatMul", "", "y", fields(1, "x", 1, "w"),
+                join(40_000 * k, i -> fields(5, fields(1, "a" + i)))), weight("w")));
+        isLinear("equal attributes", k -> join(node("MatMul", "", "y", fields(1, "x", 1, "w"),
+                join(40_000 * k, i -> fields(5, fields(1, "alpha")))), weight("w")));
+        isLinear("inputs", k -> join(node("Sum", "", "y", join(100_000 * k, i -> fields(1, "w")), new byte[0]), weight("w")));
+        isLinear("readers", k -> join(join(20_000 * k, i -> node("MatMul", "n", "y" + i, fields(1, "x", 1, "w"), new byte[0])),
+                weight("w")));
+        isLinear("weights", k -> join(20_000 * k, i -> weight("w" + i)));
+    }
+
+    /** What repeats a long name for each weight, or each time that one is read, takes memory without bound. */
+    @Test
+    void longNames() throws Exception {
+        String name = "n".repeat(500_000);
+        OnnxModel.open(model(join(node("Sum", name, "y", join(100_000, i -> fields(1, "w")), new byte[0]), weight("w"))), false).close();
+        byte[] branch = fields(5, fields(1, "then_branch", 6, join(20_000, i -> weight("w" + i)), 20, 5));
+        try (OnnxModel m = OnnxModel.open(model(node("If", name, "y", fields(1, "c"), branch)), false)) {
+            long characters = 0;
+            for (Weight w : m.weights()) {
+                characters += w.name().length();
+            }
+            assertTrue(characters < 20_000 * 600, characters + " characters");
+        }
+    }
+}
