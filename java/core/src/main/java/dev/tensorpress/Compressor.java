@@ -71,9 +71,7 @@ public final class Compressor implements AutoCloseable {
 
         public Options {
             roles = Collections.unmodifiableMap(new LinkedHashMap<>(roles));
-            if (threads < 0) {
-                throw new IllegalArgumentException("threads must not be negative, but is " + threads);
-            }
+            Workers.checkThreads(threads);
             Destination.checkSizes(memory, shardSize);
         }
 

@@ -1,5 +1,6 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.kernel.Workers;
 import java.math.BigDecimal;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -75,6 +76,15 @@ final class Arguments {
             // said below
         }
         throw syntax.wrong("--" + option + " must be a number of at least " + least + ", but is '" + value + "'");
+    }
+
+    /** The threads to use, or 0 for all processors. */
+    int threads() {
+        int threads = number("threads", 1, 0);
+        if (threads > Workers.MOST_THREADS) {
+            throw syntax.wrong("--threads must be at most " + Workers.MOST_THREADS + ", but is " + threads);
+        }
+        return threads;
     }
 
     /** The option as a number of bytes, such as 5GB, 1.5GiB or 800000, or {@code otherwise} if it is not given. */

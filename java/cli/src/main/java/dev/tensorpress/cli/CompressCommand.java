@@ -39,7 +39,7 @@ final class CompressCommand implements Command {
         boolean force = arguments.flag("force");
         Progress progress = new Progress(console);
         Compressor.Options options = RecipeOptions.model(arguments)
-                .threads(arguments.number("threads", 1, 0))
+                .threads(arguments.threads())
                 .overwrite(force)
                 .resume(arguments.flag("resume"))
                 .memory(RecipeOptions.memory(arguments))

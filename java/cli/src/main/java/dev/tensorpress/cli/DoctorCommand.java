@@ -29,7 +29,7 @@ final class DoctorCommand implements Command {
 
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
-        Map<String, Object> facts = facts(arguments.number("threads", 1, 0));
+        Map<String, Object> facts = facts(arguments.threads());
         if (arguments.flag("json")) {
             try (JsonGenerator json = Names.json(console.out())) {
                 json.writeStartObject();

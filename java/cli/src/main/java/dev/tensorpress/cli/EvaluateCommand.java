@@ -44,7 +44,7 @@ final class EvaluateCommand implements Command {
                     List.of(arguments.path(0), arguments.path(1)));
         }
         Evaluation.Options options = options(console)
-                .threads(arguments.number("threads", 1, 0))
+                .threads(arguments.threads())
                 .allowLinks(arguments.flag("allow-links"));
         Comparison comparison;
         if (texts == null) {

@@ -34,7 +34,7 @@ final class ExpandCommand implements Command {
         Path from = arguments.path(0);
         Destination to = new Destination(out, arguments.flag("force"), arguments.flag("resume"), RecipeOptions.memory(arguments),
                 RecipeOptions.shardSize(arguments), Map.of());
-        try (Workers workers = new Workers(arguments.number("threads", 1, 0))) {
+        try (Workers workers = new Workers(arguments.threads())) {
             if (SafetensorsModel.isFolder(from)) {
                 expandFolder(arguments, from, to, workers, console);
             } else {

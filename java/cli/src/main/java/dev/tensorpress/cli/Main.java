@@ -5,6 +5,8 @@ import dev.tensorpress.model.DurableFile;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.pass.NonFiniteWeightException;
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.io.UncheckedIOException;
@@ -75,7 +77,9 @@ public final class Main {
     public static int run(String[] args, PrintStream out, PrintStream err) {
         Console console = new Console(out, err);
         try {
-            return dispatch(args, console);
+            int code = dispatch(args, console);
+            checkWritten(out);
+            return code;
         } catch (Exception | LinkageError | OutOfMemoryError | InternalError e) {
             console.clearProgress();
             String message = oneLine(message(e));
@@ -89,6 +93,29 @@ public final class Main {
             }
             return code(e);
         }
+    }
+
+    /**
+     * Streams for printing keep errors to themselves.
+     *
+     * @throws IOException if the results could not be written; unless whoever read them has read enough, as {@code head} does
+     */
+    private static void checkWritten(PrintStream out) throws IOException {
+        if (!out.checkError()) {
+            return;
+        }
+        String why = "";
+        if (out == System.out) {
+            try {
+                new FileOutputStream(FileDescriptor.out).write('\n'); // once more, to be told why
+            } catch (IOException e) {
+                if (e.getMessage().contains("Broken pipe")) {
+                    return;
+                }
+                why = ": " + e.getMessage();
+            }
+        }
+        throw new IOException("cannot write the results" + why);
     }
 
     private static int dispatch(String[] args, Console console) throws IOException {

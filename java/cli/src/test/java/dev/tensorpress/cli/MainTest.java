@@ -259,6 +259,7 @@ class MainTest {
         "compress MODEL -o OUT --force=yes             | Unrecognized option: --force=yes",
         "compress MODEL -o OUT --threads none          | --threads must be a number of at least 1",
         "compress MODEL -o OUT --threads 0             | --threads must be a number of at least 1",
+        "compress MODEL -o OUT --threads 2147483647    | --threads must be at most 1024",
         "compress MODEL -o OUT --memory 64MB           | --memory must be at least 134,217,728 bytes, but is 64,000,000",
         "compress MODEL -o OUT --memory much           | --memory must be a number of bytes, such as 5GB, 500MB or 4GiB",
         "compress MODEL -o OUT --shard-size 0          | --shard-size must be at least 1 bytes",

@@ -101,6 +101,23 @@ class ProcessTest {
         }
     }
 
+    /** What a full device does not take is an error; what a reader does not want is none. */
+    @Test
+    void resultsThatCannotBeWritten() throws Exception {
+        String java = Path.of(System.getProperty("java.home"), "bin", "java") + " --enable-native-access=ALL-UNNAMED -cp "
+                + System.getProperty("java.class.path") + " dev.tensorpress.cli.Main ";
+        for (String command : List.of("inspect --json " + model, "inspect " + model, "--version", "--help")) {
+            Process p = new ProcessBuilder("sh", "-c", java + command + " >/dev/full").redirectErrorStream(true).start();
+            String said = new String(p.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+            assertEquals(Main.IO, p.waitFor(), command + ": " + said);
+            assertTrue(said.contains("cannot write the results: No space left"), said);
+        }
+        Process p = new ProcessBuilder("sh", "-c", "(" + java + "inspect " + model + "; echo code $? >&2) | true")
+                .redirectErrorStream(true).start();
+        assertEquals("code 0\n", new String(p.getInputStream().readAllBytes(), StandardCharsets.UTF_8));
+        p.waitFor();
+    }
+
     @Test
     void anUnknownTierIsRefused() throws Exception {
         Path out = folder.resolve("unknown.onnx");

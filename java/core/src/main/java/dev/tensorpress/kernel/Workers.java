@@ -21,6 +21,8 @@ import java.util.concurrent.atomic.AtomicLong;
  * not wait for it to wake up; where there are more threads than processors it sleeps at once.
  */
 public final class Workers implements AutoCloseable {
+    /** More than any machine has use for; each is a thread of the system, with buffers of its own. */
+    public static final int MOST_THREADS = 1024;
     /** Pieces per thread: enough that a thread that was held up does not hold up the others. */
     private static final int PIECES = 8;
     /** Nanoseconds, about what waking up takes. Longer, or giving way meanwhile, costs more on a busy machine than it saves. */
@@ -37,11 +39,9 @@ public final class Workers implements AutoCloseable {
         void run(long begin, long end, int worker);
     }
 
-    /** @param threads 0 for one per processor */
+    /** @param threads at most {@link #MOST_THREADS}; 0 for one per processor */
     public Workers(int threads) {
-        if (threads < 0) {
-            throw new IllegalArgumentException("threads must not be negative, but is " + threads);
-        }
+        checkThreads(threads);
         this.threads = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
         this.awake = this.threads <= Runtime.getRuntime().availableProcessors();
         this.pool = this.threads == 1 ? null : new ThreadPoolExecutor(this.threads - 1, this.threads - 1, 0, TimeUnit.SECONDS,
@@ -50,6 +50,13 @@ public final class Workers implements AutoCloseable {
                     t.setDaemon(true);
                     return t;
                 });
+    }
+
+    /** @throws IllegalArgumentException if there cannot be so many */
+    public static void checkThreads(int threads) {
+        if (threads < 0 || threads > MOST_THREADS) {
+            throw new IllegalArgumentException("threads must be from 0 to " + MOST_THREADS + ", but is " + threads);
+        }
     }
 
     private static final class AwakeQueue extends LinkedBlockingQueue<Runnable> {
