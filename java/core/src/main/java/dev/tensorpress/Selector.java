@@ -33,14 +33,22 @@ public record Selector(Set<Role> roles, List<String> names, long minSize) {
 
     static boolean anyMatches(List<String> globs, Weight weight) {
         for (String glob : globs) {
-            if (Glob.matches(glob, weight.name())) {
+            if (matches(glob, weight)) {
                 return true;
             }
-            for (String use : weight.uses()) {
-                // A use is the operator, a space, and the node's name.
-                if (Glob.matches(glob, use.substring(use.indexOf(' ') + 1))) {
-                    return true;
-                }
+        }
+        return false;
+    }
+
+    /** Whether the glob fits the weight's name, or the name of a node that uses it. */
+    public static boolean matches(String glob, Weight weight) {
+        if (Glob.matches(glob, weight.name())) {
+            return true;
+        }
+        for (String use : weight.uses()) {
+            // A use is the operator, a space, and the node's name.
+            if (Glob.matches(glob, use.substring(use.indexOf(' ') + 1))) {
+                return true;
             }
         }
         return false;

@@ -68,7 +68,7 @@ final class OutputFile {
 
     private static void checkPlace(Path out, Path folder, boolean force) throws IOException {
         if (!Files.isDirectory(folder)) {
-            throw new NoSuchFileException(folder.toString());
+            throw new NoSuchFileException(out.toString(), null, "its folder " + folder + " does not exist; make it first");
         }
         if (!force && Files.exists(out)) {
             throw new FileAlreadyExistsException(out.toString(), null, "exists; it is replaced only when asked to (--force)");

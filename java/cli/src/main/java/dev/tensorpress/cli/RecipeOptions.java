@@ -2,9 +2,11 @@ package dev.tensorpress.cli;
 
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.Selector;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
+import dev.tensorpress.model.Weight;
 import java.io.IOException;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -58,6 +60,16 @@ final class RecipeOptions {
         return Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links")).roles(roles);
     }
 
+    /** A misspelt name would leave nothing out, and nobody would know. */
+    private static void checkMatches(String glob, Model model, Arguments arguments) {
+        for (Weight weight : model.weights()) {
+            if (Selector.matches(glob, weight)) {
+                return;
+            }
+        }
+        throw arguments.wrong("--exclude '" + glob + "' fits no weight, and no node that uses one (inspect lists them)");
+    }
+
     /** The options that say how a folder is written. */
     static Syntax declareFolder(Syntax syntax) {
         return syntax
@@ -107,6 +119,7 @@ final class RecipeOptions {
                 recipe = recipe.set("force-scheme", "true");
             }
             for (String glob : arguments.values("exclude")) {
+                checkMatches(glob, model, arguments);
                 recipe = recipe.exclude(glob);
             }
             return recipe;

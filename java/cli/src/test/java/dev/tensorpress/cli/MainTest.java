@@ -187,6 +187,11 @@ class MainTest {
 
     @Test
     void excludedAndSmallWeightsStay() {
+        for (String wrong : List.of("wieght", "*/no/*")) {
+            Result r = run("plan", model, "--exclude", "weight", "--exclude", wrong);
+            assertEquals(Main.USAGE, r.code);
+            assertTrue(r.err.contains("--exclude '" + wrong + "' fits no weight"), r.err);
+        }
         for (String glob : List.of("weight", "w*", "/dense")) {
             Result r = run("plan", model, "--exclude", glob);
             assertTrue(r.out.contains("1 weight, 64.0 KiB: excluded: weight"), r.out);
@@ -433,7 +438,7 @@ class MainTest {
     @Test
     void twoDashesEndTheOptions() {
         assertEquals(Main.IO, run("inspect", "--", "--json").code);
-        assertEquals(0, run("compress", "--output=" + out, "--exclude=none", "--", model).code);
+        assertEquals(0, run("compress", "--output=" + out, "--exclude=weight", "--", model).code);
     }
 
     /** The text, if it is JSON. */
