@@ -189,6 +189,9 @@ final class CompressCommand implements Command {
         if (plan.compressed() < plan.entries().size()) {
             text.append("stay as they are:\n").append(Kept.brief(plan));
         }
+        if (!plan.requires().isEmpty()) {
+            text.append("the result needs ").append(plan.requires()).append(" or newer\n");
+        }
         if (plan.compressed() == 0) {
             text.append("nothing was compressed: the output holds the same weights as the input\n");
         }

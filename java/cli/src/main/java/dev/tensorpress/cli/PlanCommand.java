@@ -43,7 +43,8 @@ final class PlanCommand implements Command {
         for (String remark : plan.remarks()) {
             out.println("note: " + Text.plain(remark));
         }
-        out.println("recipe " + plan.recipe().name() + " for " + plan.target().name());
+        out.println("recipe " + plan.recipe().name() + " for " + plan.target().name()
+                + (plan.requires().isEmpty() ? "" : "; needs " + plan.requires() + " or newer"));
         out.println();
         boolean pruned = false;
         for (Plan.Entry e : plan.entries()) {
@@ -131,6 +132,7 @@ final class PlanCommand implements Command {
                 }
                 json.writeEndObject();
             }
+            json.writeStringField("requires", plan.requires());
             json.writeArrayFieldStart("remarks");
             for (String remark : plan.remarks()) {
                 json.writeString(remark);

@@ -118,6 +118,11 @@ class MainTest {
         }
         assertTrue(run("plan", model, "--recipe", "int8-dynamic", "--set", "weights=s8").out
                 .contains("on processors with VNNI alone"));
+        for (String runtime : List.of(run("plan", model).out, run("compress", model, "-o", out, "--force").out,
+                run("plan", model, "--json").out)) {
+            assertTrue(runtime.contains("ONNX Runtime 1.23"), runtime);
+        }
+        assertFalse(run("plan", model, "--target", "onnx").out.contains("needs ONNX Runtime"));
         Result table = run("plan", model, "--set", "block=32");
         assertTrue(table.out.contains("int8 block 32"), table.out);
         assertTrue(table.out.contains("1 weight, 512 bytes: no step selects role bias: bias"), table.out);
