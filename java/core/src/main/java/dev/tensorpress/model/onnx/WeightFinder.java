@@ -14,6 +14,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -34,6 +35,8 @@ final class WeightFinder {
     private final DataFiles files;
     private final Arena arena;
     private final Set<String> names = new HashSet<>();
+    /** Values with the name of one in a graph around or inside: what is computed may not have such a name. */
+    private final Set<Value> shadows = Collections.newSetFromMap(new IdentityHashMap<>(0));
     /** How many weights wanted a name that another one has: where to go on counting. */
     private final Map<String, Integer> wanted = new HashMap<>();
     /** What the readers of a result do with it, in its axes: asked for once, however many ways lead to it. */
@@ -98,6 +101,7 @@ final class WeightFinder {
 
     /** All weights, in file order. */
     List<Info> find() throws IOException {
+        findShadows();
         List<Value> found = new ArrayList<>();
         Set<TensorInfo> sparse = new HashSet<>();
         for (Graph g : model.graphs) {
@@ -128,6 +132,20 @@ final class WeightFinder {
             all.add(i);
         }
         return all;
+    }
+
+    private void findShadows() {
+        for (Graph g : model.graphs) {
+            if (g.parent != null) {
+                for (Value v : g.values.values()) {
+                    Value hidden = g.parent.resolve(v.name);
+                    if (hidden != null) {
+                        shadows.add(v);
+                        shadows.add(hidden);
+                    }
+                }
+            }
+        }
     }
 
     private static void add(List<Value> to, Value v) {
@@ -178,6 +196,9 @@ final class WeightFinder {
         }
         if (v.uses.isEmpty() && !v.output) {
             return "no operator reads it";
+        }
+        if (shadows.contains(v)) {
+            return "a graph inside or around has another value of its name";
         }
         return kind == null ? null : kind.obstacle;
     }
