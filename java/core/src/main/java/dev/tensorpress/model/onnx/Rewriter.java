@@ -144,6 +144,8 @@ final class Rewriter {
     private final Map<Region, Long> copied = new HashMap<>();
     private long dataLength;
     private Set<String> names;
+    /** The last number that a name was given, where several nodes want it. */
+    private final Map<String, Integer> numbers = new HashMap<>();
     private boolean microsoft;
 
     /**
@@ -937,8 +939,10 @@ final class Rewriter {
             }
         }
         String name = wanted;
-        for (int i = 2; !names.add(name); i++) {
-            name = wanted + "_" + i;
+        while (!names.add(name)) {
+            int number = numbers.getOrDefault(wanted, 1) + 1;
+            numbers.put(wanted, number);
+            name = wanted + "_" + number;
         }
         return name;
     }

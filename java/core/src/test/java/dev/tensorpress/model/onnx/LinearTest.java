@@ -3,6 +3,8 @@ package dev.tensorpress.model.onnx;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Recipe;
 import dev.tensorpress.model.Weight;
 import java.io.ByteArrayOutputStream;
 import java.lang.management.ManagementFactory;
@@ -105,6 +107,27 @@ class LinearTest {
             assertEquals(300, names.size());
             assertTrue(names.contains("if/then_branch/w#300"), names.toString());
         }
+    }
+
+    /** What is written has names of its own; those are counted as well. */
+    @Test
+    void nodesOfOneNameThatAreRewritten() throws Exception {
+        long[] times = new long[5];
+        for (int k : new int[] {1, 1, 4}) {
+            byte[] values = new byte[4 * 64 * 16];
+            for (int i = 3; i < values.length; i += 4) {
+                values[i] = 0x3f;
+            }
+            byte[] graph = join(2000 * k, i -> join(node("MatMul", "n", "y" + i, fields(1, "x", 1, "w" + i), new byte[0]),
+                    fields(5, fields(1, 64, 1, 16, 2, 1, 8, "w" + i, 9, values))));
+            Path file = model(graph);
+            try (Compressor c = Compressor.open(file)) {
+                long start = ManagementFactory.getThreadMXBean().getCurrentThreadCpuTime();
+                assertEquals(2000 * k, c.plan(Recipe.named("int8").set("min-size", "0")).compressed());
+                times[k] = ManagementFactory.getThreadMXBean().getCurrentThreadCpuTime() - start;
+            }
+        }
+        assertTrue(times[4] < 8 * times[1] + 300_000_000, times[1] / 1000 + " us, of four times as much " + times[4] / 1000);
     }
 
     @Test
