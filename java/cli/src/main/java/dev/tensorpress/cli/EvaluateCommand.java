@@ -20,7 +20,7 @@ final class EvaluateCommand implements Command {
                 "REFERENCE", "CANDIDATE")
                 .option("texts", "FILE", "compare sentence embeddings of the lines of this file")
                 .option("tokenizer", "FILE", "the tokenizer.json for --texts")
-                .option("random", "N", "compare all outputs on this many random inputs")
+                .option("random", "N", "compare all outputs on this many random inputs, which does not measure quality")
                 .option("threads", "N", "inside an operator; all processors if left out")
                 .option("report", "FILE.json", "writes the figures")
                 .flag("force", "replaces the report if it exists")
@@ -108,6 +108,10 @@ final class EvaluateCommand implements Command {
         out.println("over " + Text.plural(c.items(), c.inputs().equals("texts") ? "text" : "random input")
                 + (c.inputs().equals("texts") ? ", embeddings averaged over tokens" : "") + "; ONNX Runtime "
                 + c.runtime() + ", " + Text.plural(c.threads(), "thread"));
+        if (!c.measuresQuality()) {
+            out.println("Random inputs do not measure quality: a model that answers real inputs wrong may still answer noise as the"
+                    + " reference does.");
+        }
         if (c.speedup() < SLOWER) {
             out.println("The candidate is slower than the reference on this machine: decoding weights while the model runs"
                     + " takes time. What it saves is size; --set accuracy-level=4, or --recipe int8-dynamic, gives some fidelity"

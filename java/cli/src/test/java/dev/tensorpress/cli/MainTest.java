@@ -224,7 +224,10 @@ class MainTest {
         assertEquals(0, r.code, r.err);
         assertEquals("", r.err);
         assertTrue(r.out.contains("over 3 random inputs"), r.out);
-        assertTrue(parse(Files.readString(report)).contains("\"cosineMin\" : 0.99"), r.out);
+        assertTrue(r.out.contains("Random inputs do not measure quality"), r.out);
+        String json = parse(Files.readString(report));
+        assertTrue(json.contains("\"cosineMin\" : 0.99"), json);
+        assertTrue(json.contains("\"measuresQuality\" : false"), json);
     }
 
     @Test

@@ -53,6 +53,11 @@ public record Comparison(Side reference, Side candidate, String runtime, int thr
         return reference.medianMillis / candidate.medianMillis;
     }
 
+    /** False for random inputs: a model that answers real ones wrong may still answer noise as the reference does. */
+    public boolean measuresQuality() {
+        return !inputs.equals("random");
+    }
+
     /** The comparison as one JSON object; {@code docs/report.md} lists the fields. */
     public String toJson() {
         StringWriter text = new StringWriter();
@@ -67,6 +72,7 @@ public record Comparison(Side reference, Side candidate, String runtime, int thr
             json.writeNumberField("threads", threads);
             json.writeNumberField("items", items);
             json.writeStringField("inputs", inputs);
+            json.writeBooleanField("measuresQuality", measuresQuality());
             json.writeArrayFieldStart("outputs");
             for (Output output : outputs) {
                 json.writeStartObject();

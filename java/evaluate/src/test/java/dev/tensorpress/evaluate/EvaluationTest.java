@@ -200,9 +200,10 @@ class EvaluationTest {
         Path model = embedding("same.onnx", 0, TinyModel.INT64);
         String json = Evaluation.texts(model, model, List.of("w2 w3", "w4", "w5"), tokenizer, QUICK).toJson();
         for (String field : List.of("reference", "candidate", "path", "bytes", "medianMillis", "p95Millis", "ratio",
-                "speedup", "runtime", "threads", "items", "inputs", "outputs", "name", "cosineMean", "cosineP5",
+                "speedup", "runtime", "threads", "items", "inputs", "measuresQuality", "outputs", "name", "cosineMean", "cosineP5",
                 "cosineMin", "relativeError", "maxError", "neighbours")) {
             assertTrue(json.contains("\"" + field + "\" : "), field + " in " + json);
         }
+        assertTrue(json.contains("\"measuresQuality\" : true"), json);
     }
 }
