@@ -554,7 +554,7 @@ public final class Compressor implements AutoCloseable {
             }
         }
         if (!options.overwrite) {
-            throw new FileAlreadyExistsException(out.toString(), null, "exists; it is replaced only when asked to (--force)");
+            throw new FileAlreadyExistsException(out.toString(), null, "exists; it is replaced only when asked to");
         }
     }
 

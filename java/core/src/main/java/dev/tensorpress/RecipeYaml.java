@@ -144,8 +144,8 @@ final class RecipeYaml {
         if (keys.containsKey("name")) {
             name = text(keys.get("name"), "name");
             if (name.isEmpty() || name.indexOf('.') >= 0) {
-                throw wrong(keys.get("name"), "the name of a step must not be empty, nor hold a dot: --set " + name
-                        + ".bits=4 could not tell it from the option");
+                throw wrong(keys.get("name"), "the name of a step must not be empty, nor hold a dot: the setting "
+                        + name + ".bits could not tell it from the option");
             }
         }
         Node options = keys.get(method);

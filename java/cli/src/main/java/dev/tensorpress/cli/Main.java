@@ -82,10 +82,9 @@ public final class Main {
             return code;
         } catch (Exception | LinkageError | OutOfMemoryError | InternalError e) {
             console.clearProgress();
-            String message = oneLine(message(e));
             String advice = console.advice();
             PrintStream plain = console.err();
-            plain.println("tensorpress: " + message + (advice == null || message.contains("--resume") ? "" : "; " + advice));
+            plain.println("tensorpress: " + oneLine(message(e)) + option(e) + (advice == null ? "" : "; " + advice));
             for (String arg : args) {
                 if (arg.equals("--" + Syntax.STACKTRACE)) {
                     e.printStackTrace(plain);
@@ -190,6 +189,21 @@ public final class Main {
             case UncheckedIOException u -> IO;
             default -> isLost(e) ? IO : INTERNAL;
         };
+    }
+
+    /** By which option an error would be avoided, if one alone does it, since the library does not know what options are called. */
+    private static String option(Throwable e) {
+        String option = switch (e) {
+            case NonFiniteWeightException n -> "exclude '" + n.weight() + "'";
+            case FileAlreadyExistsException f -> "force";
+            case UnsupportedRequestException r -> switch (r.setting()) {
+                case "allowLinks" -> "allow-links";
+                case "overwrite" -> "force";
+                default -> r.setting();
+            };
+            default -> "";
+        };
+        return option.isEmpty() ? "" : " (--" + option + ")";
     }
 
     /** True for what reading a mapping behind the end of its file throws. */

@@ -71,7 +71,7 @@ final class OutputFile {
             throw new NoSuchFileException(out.toString(), null, "its folder " + folder + " does not exist; make it first");
         }
         if (!force && Files.exists(out)) {
-            throw new FileAlreadyExistsException(out.toString(), null, "exists; it is replaced only when asked to (--force)");
+            throw new FileAlreadyExistsException(out.toString(), null, "exists; it is replaced only when asked to");
         }
     }
 

@@ -18,8 +18,8 @@ final class PlanCommand implements Command {
     public Syntax syntax() {
         return RecipeOptions.declare(
                 new Syntax("plan", "Shows what a recipe would make of a model, and writes nothing.", "MODEL"))
-                .option("shard-size", "SIZE", "of the tensors in one file at most, for models that are written as folders; 5GB if"
-                        + " left out")
+                .option("memory", "SIZE", RecipeOptions.MEMORY)
+                .option("shard-size", "SIZE", RecipeOptions.SHARD_SIZE)
                 .flag("all", "names every weight that stays as it is")
                 .flag("json", "as JSON, all weights");
     }
@@ -27,7 +27,8 @@ final class PlanCommand implements Command {
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
         long shardSize = RecipeOptions.shardSize(arguments);
-        Compressor.Options options = RecipeOptions.model(arguments).shardSize(shardSize);
+        Compressor.Options options = RecipeOptions.model(arguments).shardSize(shardSize)
+                .memory(RecipeOptions.memory(arguments));
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
             Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor.model()));
             Map<String, Long> files = plan.target().files(plan.forms(), shardSize);

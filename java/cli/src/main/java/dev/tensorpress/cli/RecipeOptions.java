@@ -17,6 +17,8 @@ final class RecipeOptions {
     /** Buffers to read and write with, and the values of some rows. */
     private static final long LEAST_MEMORY = 128L << 20;
 
+    static final String MEMORY = "of buffers and working memory at most, for models in safetensors; 512MiB if left out";
+    static final String SHARD_SIZE = "of the tensors in one file at most, for models that are written as folders; 5GB if left out";
     static final String LINKS = "links in the model's folder may lead out of it";
 
     private RecipeOptions() {}
@@ -73,8 +75,8 @@ final class RecipeOptions {
     /** The options that say how a folder is written. */
     static Syntax declareFolder(Syntax syntax) {
         return syntax
-                .option("memory", "SIZE", "of buffers and working memory at most, for models in safetensors; 512MiB if left out")
-                .option("shard-size", "SIZE", "of the tensors in one file at most, if OUT is a folder; 5GB if left out")
+                .option("memory", "SIZE", MEMORY)
+                .option("shard-size", "SIZE", SHARD_SIZE)
                 .flag("resume", "goes on where an interrupted command stopped, if OUT is a folder");
     }
 

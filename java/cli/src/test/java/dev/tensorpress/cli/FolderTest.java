@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.tensorpress.cli.MainTest.Result;
 import dev.tensorpress.kernel.Machine;
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -173,6 +174,39 @@ class FolderTest {
         assertEquals(Main.USAGE, run("compress", model, "-o", link, "--force").code());
     }
 
+    /** The library says what would help; what the option for it is called, the command line adds. */
+    @Test
+    void errorsNameTheOptionThatHelps() throws IOException {
+        Path elsewhere = folder.resolve("elsewhere.safetensors");
+        Path shard = model.resolve("model-00002-of-00002.safetensors");
+        Files.move(shard, elsewhere);
+        Files.createSymbolicLink(shard, elsewhere);
+        Result r = run("inspect", model);
+        assertEquals(Main.UNSUPPORTED, r.code());
+        assertTrue(r.line().endsWith("if you trust the model, allow links (--allow-links)"), r.err());
+        assertEquals(0, run("inspect", model, "--allow-links").code());
+    }
+
+    @Test
+    void planHoldsToTheMemoryThatCompressWouldHave() throws IOException {
+        Path large = Files.write(folder.resolve("large.safetensors"), new byte[0]);
+        int size = 4 * 4096 * 4160;
+        byte[] header = ("{\"layers.0.mlp.up_proj.weight\":{\"dtype\":\"F32\",\"shape\":[4096,4160],\"data_offsets\":[0," + size
+                + "]}}").getBytes(StandardCharsets.UTF_8);
+        try (RandomAccessFile file = new RandomAccessFile(large.toFile(), "rw")) {
+            file.write(ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN).putLong(header.length).array());
+            file.write(header);
+            file.setLength(8L + header.length + size); // zeros that take no room
+        }
+        Object[] plan = {"plan", large, "--recipe", "prune50", "--set", "scope=tensor", "--force-scheme", "--memory", "128MiB"};
+        Result r = run(plan);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().contains("0 of 1 weight;") && r.out().contains("the memory allowed"), r.out());
+        plan[plan.length - 1] = "512MiB";
+        r = run(plan);
+        assertTrue(r.out().contains("1 of 1 weight;") && !r.out().contains("the memory allowed"), r.out());
+    }
+
     @Test
     void whatIsLeftIsGoneOnWith() throws IOException {
         assertEquals(0, run("compress", model, "-o", out, "--shard-size", "20kB").code());
@@ -186,13 +220,13 @@ class FolderTest {
         java.nio.file.attribute.FileTime time = Files.getLastModifiedTime(bad);
         Result r = run("compress", model, "-o", out, "--shard-size", "20kB");
         assertEquals(Main.UNSUPPORTED, r.code());
-        assertTrue(r.line().matches(".* NaN at element 8191; .*; what is finished stays in .*out.partial, from where --resume"
+        assertTrue(r.line().matches(".* NaN at element 8191; .* \\(--exclude .*\\); what is finished stays in .*out.partial, from where --resume"
                 + " goes on"), r.err());
         Files.write(bad, before);
         Files.setLastModifiedTime(bad, time);
         r = run("compress", model, "-o", out, "--shard-size", "20kB");
         assertEquals(Main.IO, r.code());
-        assertTrue(r.line().contains("--resume"), r.err());
+        assertTrue(r.line().matches(".*out.partial: holds 1 of . files of an interrupted run, .* \\(--force\\); .* --resume goes on"), r.err());
         r = run("compress", model, "-o", out, "--shard-size", "20kB", "--resume");
         assertEquals(0, r.code(), r.err());
         for (String name : names(whole)) {

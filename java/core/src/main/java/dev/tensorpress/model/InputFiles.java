@@ -83,8 +83,7 @@ public final class InputFiles {
         Path astray = allowLinks || !isFile(file) ? null : astray(folder, file);
         if (astray != null) {
             throw new UnsupportedRequestException(file + " is a link, or behind one, to " + astray + ", outside of the model's"
-                    + " folder: it could lead to any file of this machine; if you trust the model, allow links with"
-                    + " --allow-links");
+                    + " folder: it could lead to any file of this machine; if you trust the model, allow links", "allowLinks");
         }
         add(file);
     }

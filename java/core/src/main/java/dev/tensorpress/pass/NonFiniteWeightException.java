@@ -20,7 +20,7 @@ public final class NonFiniteWeightException extends RuntimeException {
      */
     public NonFiniteWeightException(String weight, long index, float value) {
         super("weight " + weight + " holds " + value + " at element " + index
-                + "; exclude it to keep it as it is (--exclude '" + weight + "')");
+                + "; exclude it to keep it as it is");
         this.weight = weight;
         this.index = index;
         this.value = value;

@@ -69,7 +69,7 @@ public final class Workspace implements AutoCloseable {
     String tooLarge(Weight weight) {
         long bytes = model == null ? 0 : model.heldBytes(weight);
         return bytes <= memory ? null : "has to be in memory as a whole, and takes " + bytes + " bytes of " + memory
-                + " that are for this (--memory)";
+                + " that the memory allowed has for this";
     }
 
     /**
@@ -95,8 +95,8 @@ public final class Workspace implements AutoCloseable {
                 sum[0] = Math.addExact(sum[0], bytes);
                 if (sum[0] > memory) {
                     throw new UnsupportedRequestException("the " + weights.size() + " weights that are compared with each other have"
-                            + " to be in memory all at once, and take more than the " + memory + " bytes that are for this"
-                            + " (--memory)");
+                            + " to be in memory all at once, and take more than the " + memory + " bytes that the memory"
+                            + " allowed has for this", "memory");
                 }
                 return arena.allocate(bytes, 64);
             }));

@@ -136,7 +136,7 @@ final class DataFiles {
     private UnsupportedRequestException link(TensorInfo t, Path p, String what) {
         return new UnsupportedRequestException(model + ": external data of tensor '" + t.name + "': " + p + " is " + what
                 + ", which could lead to any file of this machine; if you trust the model, as in the cache of a model"
-                + " hub, allow links with --allow-links");
+                + " hub, allow links", "allowLinks");
     }
 
     private MalformedModelException bad(TensorInfo t, String what) {

@@ -440,7 +440,7 @@ final class CompressedTensorsTarget implements Target {
         for (Map.Entry<Weight, Form> e : forms.entrySet()) {
             String lack = lackOfMemory(e.getKey(), encoder.byRows(e.getKey(), e.getValue()), to.memory(), partBytes);
             if (lack != null) {
-                throw new UnsupportedRequestException("weight " + e.getKey().name() + " " + lack);
+                throw new UnsupportedRequestException("weight " + e.getKey().name() + " " + lack, "memory");
             }
         }
         List<List<Output>> shards = cut(forms, to.shardSize());
@@ -481,7 +481,7 @@ final class CompressedTensorsTarget implements Target {
     public void checkMemory(Weight weight, boolean byRows, long memory) {
         String lack = lackOfMemory(weight, byRows, memory, Buffers.CHUNK);
         if (lack != null) {
-            throw new UnsupportedRequestException(lack);
+            throw new UnsupportedRequestException(lack, "memory");
         }
     }
 
@@ -489,6 +489,6 @@ final class CompressedTensorsTarget implements Target {
         long part = ShardStream.part(weight, byRows, partBytes);
         return part <= partBytes || part <= memory / SHARE_OF_WHOLE ? null
                 : "is encoded " + (byRows ? "in rows, eight at once, of " : "as a whole, of ") + part + " bytes: that takes "
-                        + SHARE_OF_WHOLE + " times as much memory or more, and " + memory + " bytes are allowed (--memory)";
+                        + SHARE_OF_WHOLE + " times as much memory or more, and " + memory + " bytes of memory are allowed";
     }
 }

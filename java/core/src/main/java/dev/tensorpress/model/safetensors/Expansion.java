@@ -58,8 +58,8 @@ final class Expansion implements AutoCloseable {
             long[] needs = needs(r, rows);
             if (needs[0] + needs[1] + needs[2] > to.memory() / SHARE_OF_WORK) {
                 throw new UnsupportedRequestException("weight " + r.name() + " takes " + (needs[0] + needs[1] + needs[2])
-                        + " bytes of memory to expand, " + rows + " of its rows at once; half of --memory, "
-                        + to.memory() / SHARE_OF_WORK + ", may be used for that");
+                        + " bytes of memory to expand, " + rows + " of its rows at once; half of the memory allowed, "
+                        + to.memory() / SHARE_OF_WORK + ", may be used for that", "memory");
             }
             read = Math.max(read, needs[0]);
             work = Math.max(work, needs[1]);

@@ -186,8 +186,8 @@ final class ModelFolder implements AutoCloseable {
             if (to.resume()) {
                 resume(before);
             } else if (!to.overwrite()) {
-                throw new FileAlreadyExistsException(partial.toString(), null, partial + " holds " + before.shards.size() + " of "
-                        + shards.size() + " files of an interrupted run: --resume goes on with it, --force starts over");
+                throw new FileAlreadyExistsException(partial.toString(), null, "holds " + before.shards.size() + " of "
+                        + shards.size() + " files of an interrupted run, which is resumed or replaced only when asked to");
             }
         }
         settled = false;
@@ -215,7 +215,7 @@ final class ModelFolder implements AutoCloseable {
             return;
         }
         if (!to.overwrite()) {
-            throw new FileAlreadyExistsException(to.path().toString(), null, to.path() + " exists");
+            throw new FileAlreadyExistsException(to.path().toString(), null, "exists; it is replaced only when asked to");
         }
         if (!Files.isDirectory(out)) {
             throw new UnsupportedRequestException("cannot write " + to.path() + ": a folder is written, and this is a file");
@@ -388,7 +388,7 @@ final class ModelFolder implements AutoCloseable {
         String difference = before.difference(progress);
         if (difference != null) {
             throw new UnsupportedRequestException("cannot go on with " + partial + ": its " + difference
-                    + "; --force starts over");
+                    + "; it has to be started over, by overwriting", "overwrite");
         }
         for (ShardPlan s : shards) {
             StreamFile.Summary done = before.shards.get(s.file());

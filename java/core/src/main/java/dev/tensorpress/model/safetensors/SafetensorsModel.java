@@ -209,8 +209,8 @@ public final class SafetensorsModel implements Model {
         Safetensors s = Safetensors.open(file);
         if (SparseFileWriter.FORMAT.equals(s.metadata().get("format"))) {
             s.close();
-            throw new UnsupportedRequestException(file + " holds sparse weights, as --target sparse writes them; tensorpress"
-                    + " expand makes the model of it");
+            throw new UnsupportedRequestException(file + " holds sparse weights, as target sparse writes them: it has to be"
+                    + " expanded first");
         }
         return s;
     }

@@ -46,7 +46,7 @@ final class LinksTest {
 
     private void assertRefused(Path link) {
         UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> open(model, false));
-        assertTrue(e.getMessage().startsWith(link + " is a link") && e.getMessage().contains("--allow-links"), e.getMessage());
+        assertTrue(e.getMessage().startsWith(link + " is a link") && e.setting().equals("allowLinks"), e.getMessage());
     }
 
     /** Moves a file, and leaves a link in its place. */

@@ -253,7 +253,7 @@ final class ModelFolderTest {
                 plan().subList(0, k).forEach(s -> left.add(s.file()));
                 assertEquals(left, names(partial));
                 Exception e = assertThrows(FileAlreadyExistsException.class, () -> write(to(false, false)));
-                assertTrue(e.getMessage().contains("holds " + k + " of 4 files of an interrupted run: --resume"), e.getMessage());
+                assertTrue(e.getMessage().contains("holds " + k + " of 4 files of an interrupted run"), e.getMessage());
                 assertEquals(left, names(partial));
             }
             assertEquals(rest, write(to(false, true)));
@@ -324,7 +324,7 @@ final class ModelFolderTest {
                         "instructionSet is not the same"));
         for (Map.Entry<Destination, String> e : others) {
             Exception x = assertThrows(UnsupportedRequestException.class, () -> write(e.getKey()));
-            assertTrue(x.getMessage().contains(e.getValue() + "; --force"), x.getMessage());
+            assertTrue(x.getMessage().contains(e.getValue() + "; it has to be started over"), x.getMessage());
             assertEquals(left, contents(partial));
         }
         Exception x = assertThrows(UnsupportedRequestException.class, () -> write(in, to(false, true), "other", -1));
