@@ -2,12 +2,17 @@ package dev.tensorpress.cli;
 
 import dev.tensorpress.evaluate.Comparison;
 import dev.tensorpress.evaluate.Evaluation;
+import dev.tensorpress.evaluate.InputException;
+import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
 
 /** {@code tensorpress evaluate}: runs two models and compares them. */
 final class EvaluateCommand implements Command {
@@ -21,6 +26,8 @@ final class EvaluateCommand implements Command {
                 .option("texts", "FILE", "compare sentence embeddings of the lines of this file")
                 .option("tokenizer", "FILE", "the tokenizer.json for --texts")
                 .option("random", "N", "compare all outputs on this many random inputs, which does not measure quality")
+                .option("shape", "NAME=1x3x32x320", "of a random input; what the model leaves open is chosen if left out (may be"
+                        + " repeated)")
                 .option("threads", "N", "inside an operator; all processors if left out")
                 .option("report", "FILE.json", "writes the figures")
                 .flag("force", "replaces the report if it exists")
@@ -38,6 +45,10 @@ final class EvaluateCommand implements Command {
         if ((texts == null) != (tokenizer == null)) {
             throw arguments.wrong("--texts and --tokenizer go together");
         }
+        Map<String, Shape> shapes = shapes(arguments);
+        if (random == 0 && !shapes.isEmpty()) {
+            throw arguments.wrong("--shape goes with --random");
+        }
         Path report = arguments.path("report");
         if (report != null) {
             OutputFile.check(arguments, "--report", report, arguments.flag("force"),
@@ -45,23 +56,21 @@ final class EvaluateCommand implements Command {
         }
         Evaluation.Options options = options(console)
                 .threads(arguments.threads())
+                .shapes(shapes)
                 .allowLinks(arguments.flag("allow-links"));
         Comparison comparison;
-        if (texts == null) {
-            comparison = Evaluation.random(arguments.path(0), arguments.path(1), random, options);
-        } else {
-            List<String> lines = lines(texts);
-            if (lines.isEmpty()) {
-                throw arguments.wrong("--texts " + texts + " holds no text");
-            }
-            try {
+        try {
+            if (texts == null) {
+                comparison = Evaluation.random(arguments.path(0), arguments.path(1), random, options);
+            } else {
+                List<String> lines = lines(texts);
+                if (lines.isEmpty()) {
+                    throw arguments.wrong("--texts " + texts + " holds no text");
+                }
                 comparison = Evaluation.texts(arguments.path(0), arguments.path(1), lines, tokenizer, options);
-            } catch (IllegalArgumentException e) {
-                // What is wrong with the tokenizer names it; all else is a fault of ours.
-                throw e.getMessage() != null && e.getMessage().startsWith(tokenizer.toString())
-                        ? new UsageException(e.getMessage(), e)
-                        : e;
             }
+        } catch (InputException e) {
+            throw new UsageException(e.getMessage(), e);
         }
         console.clearProgress();
         if (report != null) {
@@ -73,6 +82,25 @@ final class EvaluateCommand implements Command {
     static Evaluation.Options options(Console console) {
         return Evaluation.Options.DEFAULT.progress((model, done, total) ->
                 console.progress("running " + model.getFileName(), done, total, ""));
+    }
+
+    private static Map<String, Shape> shapes(Arguments arguments) {
+        Map<String, Shape> shapes = new LinkedHashMap<>();
+        for (String value : arguments.values("shape")) {
+            int equals = value.lastIndexOf('='); // names of inputs may hold one
+            if (equals < 1 || !value.substring(equals + 1).matches("\\d{1,9}(x\\d{1,9}){0,7}")) {
+                throw arguments.wrong("--shape takes NAME=1x3x32x320, but got '" + value + "'");
+            }
+            long[] dims = Stream.of(value.substring(equals + 1).split("x")).mapToLong(Long::parseLong).toArray();
+            try {
+                if (shapes.put(value.substring(0, equals), Shape.of(dims)) != null) {
+                    throw arguments.wrong("--shape " + value.substring(0, equals) + " is given twice");
+                }
+            } catch (ArithmeticException e) {
+                throw arguments.wrong("--shape " + value + " has too many elements");
+            }
+        }
+        return shapes;
     }
 
     private static List<String> lines(Path file) throws IOException {
@@ -96,6 +124,16 @@ final class EvaluateCommand implements Command {
         sides.row("95 % at most", Text.fixed(reference.p95Millis(), 2), Text.fixed(candidate.p95Millis(), 2), "");
         out.print(sides);
         out.println();
+        boolean chosen = false;
+        if (!c.shapes().isEmpty()) {
+            Table inputs = new Table("INPUT", "SHAPE", "");
+            for (Comparison.Input input : c.shapes()) {
+                inputs.row(input.name(), input.shape().toString(), input.chosen() ? "chosen" : "");
+                chosen |= input.chosen();
+            }
+            out.print(inputs);
+            out.println();
+        }
         Table outputs = new Table("OUTPUT", ">COSINE", ">5 % BELOW", ">LEAST", ">RELATIVE ERROR", ">LARGEST ERROR");
         for (Comparison.Output o : c.outputs()) {
             outputs.row(o.name(), Text.fixed(o.cosineMean(), 5), Text.fixed(o.cosineP5(), 5),
@@ -108,6 +146,9 @@ final class EvaluateCommand implements Command {
         out.println("over " + Text.plural(c.items(), c.inputs().equals("texts") ? "text" : "random input")
                 + (c.inputs().equals("texts") ? ", embeddings averaged over tokens" : "") + "; ONNX Runtime "
                 + c.runtime() + ", " + Text.plural(c.threads(), "thread"));
+        if (chosen) {
+            out.println("Where a shape was chosen, the model leaves dimensions open: --shape sets them.");
+        }
         if (!c.measuresQuality()) {
             out.println("Random inputs do not measure quality: a model that answers real inputs wrong may still answer noise as the"
                     + " reference does.");

@@ -225,6 +225,8 @@ class MainTest {
         assertEquals("", r.err);
         assertTrue(r.out.contains("over 3 random inputs"), r.out);
         assertTrue(r.out.contains("Random inputs do not measure quality"), r.out);
+        assertTrue(r.out.contains("chosen"), r.out);
+        assertFalse(run("evaluate", model, out, "--random", 1, "--shape", "x=3x128").out.contains("chosen"));
         String json = parse(Files.readString(report));
         assertTrue(json.contains("\"cosineMin\" : 0.99"), json);
         assertTrue(json.contains("\"measuresQuality\" : false"), json);
@@ -298,6 +300,12 @@ class MainTest {
         "evaluate MODEL MODEL                          | either --texts",
         "evaluate MODEL MODEL --texts T                | --texts and --tokenizer go together",
         "evaluate MODEL MODEL --random 0               | --random must be a number of at least 1",
+        "evaluate MODEL MODEL --texts T --tokenizer T --shape x=1x2 | --shape goes with --random",
+        "evaluate MODEL MODEL --random 1 --shape x=1,2 | --shape takes NAME=1x3x32x320",
+        "evaluate MODEL MODEL --random 1 --shape x=999999999x999999999x999999999 | has too many elements",
+        "evaluate MODEL MODEL --random 1 --shape x=1x128 --shape x=2x128 | --shape x is given twice",
+        "evaluate MODEL MODEL --random 1 --shape x=1x7 | the shape 1x7 does not fit the input x",
+        "evaluate MODEL MODEL --random 1 --shape z=1x7 | no input 'z'",
         "evaluate MODEL MODEL --texts NONE --tokenizer BAD.yaml | holds no text",
         "evaluate MODEL MODEL --texts BAD.yaml --tokenizer BAD.yaml | BAD.yaml is not a tokenizer.json",
     })

@@ -2,6 +2,7 @@ package dev.tensorpress.evaluate;
 
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
@@ -15,12 +16,13 @@ import java.util.List;
  * @param threads inside an operator
  * @param items number of inputs
  * @param inputs {@code texts} or {@code random}
+ * @param shapes of random inputs, else empty
  * @param outputs what was compared
  * @param neighbours mean part of the ten nearest other texts (of the nearer half, where there are fewer than 21 texts)
  *     that are the same for both models; NaN without texts, or with fewer than three
  */
 public record Comparison(Side reference, Side candidate, String runtime, int threads, int items, String inputs,
-        List<Output> outputs, double neighbours) {
+        List<Input> shapes, List<Output> outputs, double neighbours) {
 
     /**
      * One of the two models.
@@ -30,6 +32,13 @@ public record Comparison(Side reference, Side candidate, String runtime, int thr
      * @param p95Millis 95 of 100 runs took no longer
      */
     public record Side(Path path, long bytes, double medianMillis, double p95Millis) {}
+
+    /**
+     * An input of the models.
+     *
+     * @param chosen whether the model leaves dimensions open, and no shape was given
+     */
+    public record Input(String name, Shape shape, boolean chosen) {}
 
     /**
      * One output, or the embedding made of it; all NaN where a model returned NaN.
@@ -73,6 +82,16 @@ public record Comparison(Side reference, Side candidate, String runtime, int thr
             json.writeNumberField("items", items);
             json.writeStringField("inputs", inputs);
             json.writeBooleanField("measuresQuality", measuresQuality());
+            json.writeArrayFieldStart("shapes");
+            for (Input input : shapes) {
+                json.writeStartObject();
+                json.writeStringField("name", input.name);
+                json.writeFieldName("shape");
+                json.writeArray(input.shape.dims(), 0, input.shape.rank());
+                json.writeBooleanField("chosen", input.chosen);
+                json.writeEndObject();
+            }
+            json.writeEndArray();
             json.writeArrayFieldStart("outputs");
             for (Output output : outputs) {
                 json.writeStartObject();

@@ -5,6 +5,7 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
@@ -35,40 +36,47 @@ public final class Evaluation {
      * @param warmup runs of a model before any is timed
      * @param runs timed runs of a model, at least; with fewer inputs than this they are repeated, for ten seconds at most
      * @param seed of random inputs
+     * @param shapes of random inputs by name, for all or some whose dimensions the model leaves open
      * @param allowLinks external data may lie behind links
      * @param progress told about each run, or null
      */
-    public record Options(int threads, int warmup, int runs, long seed, boolean allowLinks, Progress progress) {
-        public static final Options DEFAULT = new Options(0, 5, 50, 1, false, null);
+    public record Options(int threads, int warmup, int runs, long seed, Map<String, Shape> shapes, boolean allowLinks,
+            Progress progress) {
+        public static final Options DEFAULT = new Options(0, 5, 50, 1, Map.of(), false, null);
 
         public Options {
             if (threads < 0 || warmup < 0 || runs < 1) {
                 throw new IllegalArgumentException("threads and warmup must not be negative, runs must be positive");
             }
+            shapes = Map.copyOf(shapes);
         }
 
         public Options threads(int threads) {
-            return new Options(threads, warmup, runs, seed, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
         }
 
         public Options warmup(int warmup) {
-            return new Options(threads, warmup, runs, seed, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
         }
 
         public Options runs(int runs) {
-            return new Options(threads, warmup, runs, seed, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
         }
 
         public Options seed(long seed) {
-            return new Options(threads, warmup, runs, seed, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+        }
+
+        public Options shapes(Map<String, Shape> shapes) {
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
         }
 
         public Options allowLinks(boolean allowLinks) {
-            return new Options(threads, warmup, runs, seed, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
         }
 
         public Options progress(Progress progress) {
-            return new Options(threads, warmup, runs, seed, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
         }
     }
 
@@ -84,7 +92,8 @@ public final class Evaluation {
      * averaged over the tokens, else its first of rank 2.
      *
      * @param tokenizer a {@code tokenizer.json} of Hugging Face
-     * @throws IllegalArgumentException if there is no text, or the tokenizer is none
+     * @throws IllegalArgumentException if there is no text
+     * @throws InputException if the tokenizer is none
      * @throws UnsupportedRequestException if a model does not take tokens, or ONNX Runtime refuses it
      * @throws dev.tensorpress.model.MalformedModelException if a file is not a model
      * @throws IOException if a file cannot be read
@@ -116,16 +125,19 @@ public final class Evaluation {
         int n = Math.min(wanted.size(), NEIGHBOUR_TEXTS);
         double neighbours = Embeddings.sameNeighbours(wanted.subList(0, n), got.subList(0, n), NEIGHBOURS);
         return new Comparison(side(reference, before, beforeTimes), side(candidate, after, afterTimes), Session.version(),
-                threads(options), source.size(), "texts", List.of(fidelity.result()), neighbours);
+                threads(options), source.size(), "texts", List.of(), List.of(fidelity.result()), neighbours);
     }
 
     /**
-     * Compares every output of floating-point type on random inputs. Dimensions that the model leaves open are 1 where
-     * they come first, and 8 elsewhere.
+     * Compares every output of floating-point type on random inputs. Dimensions that the model leaves open, and
+     * for which the options give no shape, are 1 where they come first. Elsewhere all have the first length of 8, 32, 64, 224
+     * and 256 that the reference runs with.
      *
      * @param count number of inputs
      * @throws IllegalArgumentException if {@code count} is not positive
-     * @throws UnsupportedRequestException if an input is no tensor of numbers, or ONNX Runtime refuses a model or input
+     * @throws InputException if a shape does not fit the model, or there is no input of its name
+     * @throws UnsupportedRequestException if an input is no tensor of numbers, or ONNX Runtime refuses a model or input, as it
+     *     does where the model takes none of these lengths
      * @throws dev.tensorpress.model.MalformedModelException if a file is not a model
      * @throws IOException if a file cannot be read
      */
@@ -144,7 +156,7 @@ public final class Evaluation {
             }
         }
         long after = bytes(candidate, options);
-        Source source = new RandomSource(count, options.seed, tables);
+        RandomSource source = new RandomSource(count, options.seed, tables, options.shapes);
         List<Map<String, float[]>> wanted = new ArrayList<>();
         double[] beforeTimes = run(reference, source, options, (i, outputs) -> {
             Map<String, float[]> values = new LinkedHashMap<>();
@@ -171,7 +183,7 @@ public final class Evaluation {
             results.add(fidelity.result());
         }
         return new Comparison(side(reference, before, beforeTimes), side(candidate, after, afterTimes), Session.version(),
-                threads(options), count, "random", List.copyOf(results), Double.NaN);
+                threads(options), count, "random", source.inputs(), List.copyOf(results), Double.NaN);
     }
 
     /** What a model's inputs come from. The same for every model and every call. */

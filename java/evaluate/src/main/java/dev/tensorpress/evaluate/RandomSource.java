@@ -5,8 +5,10 @@ import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.TensorInfo;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.tensor.Shape;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -16,21 +18,35 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.SplittableRandom;
+import java.util.StringJoiner;
 
 /** Random values in the shapes and types that a model declares. */
 final class RandomSource implements Evaluation.Source {
-    private static final long LENGTH = 8;
+    /** Of the dimensions that a model leaves open, the first one excepted. Many graphs of images halve them up to five times. */
+    private static final long[] LENGTHS = {8, 32, 64, 224, 256};
     private static final long LARGEST = 1L << 28;
 
     private final int count;
     private final long seed;
     private final List<Long> tables;
+    private final Map<String, Shape> given;
+    /** Of all inputs; chosen when the first session, that of the reference, is fed. */
+    private Map<String, Comparison.Input> inputs;
 
-    /** @param tables rows of the model's embedding tables */
-    RandomSource(int count, long seed, List<Long> tables) {
+    /**
+     * @param tables rows of the model's embedding tables
+     * @param given shapes of inputs by name, all or some
+     */
+    RandomSource(int count, long seed, List<Long> tables, Map<String, Shape> given) {
         this.count = count;
         this.seed = seed;
         this.tables = tables;
+        this.given = given;
+    }
+
+    /** What a model was fed with. */
+    List<Comparison.Input> inputs() {
+        return List.copyOf(inputs.values());
     }
 
     @Override
@@ -40,55 +56,154 @@ final class RandomSource implements Evaluation.Source {
 
     @Override
     public Map<String, OnnxTensor> feed(Session session, int i) {
+        if (inputs == null) {
+            choose(session);
+        }
         SplittableRandom random = new SplittableRandom(seed * count + i);
-        Map<String, Long> sizes = sizes(session.inputs());
         long bound = indexBound(session.inputs());
         Map<String, OnnxTensor> feed = new LinkedHashMap<>();
         for (Map.Entry<String, TensorInfo> input : session.inputs().entrySet()) {
-            long[] shape = shape(input.getKey(), input.getValue(), sizes);
-            feed.put(input.getKey(), tensor(session, input.getKey(), input.getValue().type, shape, bound, random));
+            Comparison.Input chosen = inputs.get(input.getKey());
+            if (chosen == null) {
+                throw new UnsupportedRequestException(session.model() + " has an input " + input.getKey()
+                        + ", which the reference has not: these are not the same model");
+            }
+            feed.put(input.getKey(),
+                    tensor(session, input.getKey(), input.getValue().type, chosen.shape().dims(), bound, random));
         }
         return feed;
     }
 
+    /** Takes the first length that the model runs with, if there is one to choose. */
+    private void choose(Session session) {
+        check(session);
+        if (!lengthsAreOpen(session.inputs())) {
+            inputs = inputs(session.inputs(), LENGTHS[0]);
+            return;
+        }
+        UnsupportedRequestException first = null;
+        for (long length : LENGTHS) {
+            inputs = inputs(session.inputs(), length);
+            Map<String, OnnxTensor> feed = feed(session, 0);
+            try {
+                session.run(feed, outputs -> { });
+                return;
+            } catch (UnsupportedRequestException e) {
+                first = first == null ? e : first;
+            }
+        }
+        UnsupportedRequestException none = new UnsupportedRequestException(session.model() + " does not run with "
+                + Arrays.toString(LENGTHS) + " in the dimensions that it leaves open: " + declared(session.inputs())
+                + "; give the shape of an input with --shape NAME=1x3x32x320; with " + LENGTHS[0] + ", " + first.getMessage());
+        none.initCause(first);
+        throw none;
+    }
+
+    /** @throws InputException if a given shape is of no input, or does not fit the declared one */
+    private void check(Session session) {
+        for (Map.Entry<String, Shape> shape : given.entrySet()) {
+            TensorInfo info = session.inputs().get(shape.getKey());
+            if (info == null) {
+                throw new InputException("there is no input '" + shape.getKey() + "' to give a shape to; " + session.model()
+                        + " has " + declared(session.inputs()));
+            }
+            long[] declared = info.getShape();
+            // Without dimensions: a scalar, or an input of any rank, which ONNX Runtime shows alike.
+            boolean fits = declared.length == 0 || declared.length == shape.getValue().rank();
+            for (int d = 0; fits && d < declared.length; d++) {
+                fits = declared[d] < 0 || declared[d] == shape.getValue().dim(d);
+            }
+            if (!fits) {
+                throw new InputException("the shape " + shape.getValue() + " does not fit the input " + shape.getKey() + " of "
+                        + session.model() + ", which is " + declared(info));
+            }
+        }
+    }
+
+    private static String declared(Map<String, TensorInfo> inputs) {
+        StringJoiner all = new StringJoiner(", ");
+        inputs.forEach((name, info) -> all.add(name + " " + declared(info)));
+        return all.toString();
+    }
+
+    private static String declared(TensorInfo info) {
+        StringJoiner dims = new StringJoiner("x");
+        for (long dim : info.getShape()) {
+            dims.add(dim < 0 ? "?" : Long.toString(dim));
+        }
+        return dims.length() == 0 ? "scalar" : dims.toString();
+    }
+
+    private boolean lengthsAreOpen(Map<String, TensorInfo> inputs) {
+        for (Map.Entry<String, TensorInfo> input : inputs.entrySet()) {
+            if (!given.containsKey(input.getKey()) && Arrays.stream(input.getValue().getShape()).skip(1).anyMatch(d -> d < 0)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private Map<String, Comparison.Input> inputs(Map<String, TensorInfo> inputs, long length) {
+        Map<String, Long> sizes = sizes(inputs, length);
+        Map<String, Comparison.Input> shapes = new LinkedHashMap<>();
+        inputs.forEach((name, info) -> {
+            long[] shape = given.containsKey(name) ? given.get(name).dims() : shape(info, sizes, length);
+            boolean chosen = !given.containsKey(name) && Arrays.stream(info.getShape()).anyMatch(d -> d < 0);
+            shapes.put(name, new Comparison.Input(name, checked(name, shape), chosen));
+        });
+        return shapes;
+    }
+
     /**
-     * Sizes of the open dimensions that have names: one that is not the first of every input is a length. Some exporters
-     * give all dimensions of an input one name; that says nothing, and is left out.
+     * Sizes of the open dimensions that have names: one that is not the first of every input is a length, unless a given
+     * shape says what it is. Some exporters give all dimensions of an input one name; that says nothing, and is left out.
      */
-    private static Map<String, Long> sizes(Map<String, TensorInfo> inputs) {
+    private Map<String, Long> sizes(Map<String, TensorInfo> inputs, long length) {
         Map<String, Long> sizes = new HashMap<>();
         Set<String> repeated = new HashSet<>();
         for (TensorInfo info : inputs.values()) {
             String[] names = info.getDimensionNames();
             Set<String> seen = new HashSet<>();
             for (int d = 0; d < names.length; d++) {
-                sizes.merge(names[d], d == 0 ? 1 : LENGTH, Math::max);
+                sizes.merge(names[d], d == 0 ? 1 : length, Math::max);
                 if (!seen.add(names[d])) {
                     repeated.add(names[d]);
                 }
             }
         }
+        given.forEach((input, shape) -> {
+            String[] names = inputs.get(input).getDimensionNames();
+            for (int d = 0; d < names.length; d++) {
+                sizes.put(names[d], shape.dim(d));
+            }
+        });
         sizes.keySet().removeAll(repeated);
         return sizes;
     }
 
-    private static long[] shape(String input, TensorInfo info, Map<String, Long> sizes) {
+    private static long[] shape(TensorInfo info, Map<String, Long> sizes, long length) {
         long[] shape = info.getShape();
         String[] names = info.getDimensionNames();
-        long elements = 1;
         for (int d = 0; d < shape.length; d++) {
             if (shape[d] < 0) {
-                long otherwise = d == 0 ? 1 : LENGTH;
+                long otherwise = d == 0 ? 1 : length;
                 boolean named = d < names.length && !names[d].isEmpty();
                 shape[d] = named ? sizes.getOrDefault(names[d], otherwise) : otherwise;
             }
+        }
+        return shape;
+    }
+
+    private static Shape checked(String input, long[] shape) {
+        long elements = 1;
+        for (long dim : shape) {
             // Both factors stay below 2^28, or this has thrown: no overflow.
-            elements = shape[d] > LARGEST ? LARGEST + 1 : elements * shape[d];
+            elements = dim > LARGEST ? LARGEST + 1 : elements * dim;
             if (elements > LARGEST) {
                 throw new UnsupportedRequestException("input " + input + " is too large to fill with random values");
             }
         }
-        return shape;
+        return Shape.of(shape);
     }
 
     private static boolean isIndex(String name, OnnxJavaType type) {

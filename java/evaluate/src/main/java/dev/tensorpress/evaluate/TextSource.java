@@ -43,7 +43,7 @@ final class TextSource implements Evaluation.Source {
             throw e;
         } catch (RuntimeException e) {
             // The native part throws this type whatever is wrong with the file.
-            throw new IllegalArgumentException(tokenizer + " is not a tokenizer.json: " + e.getMessage(), e);
+            throw new InputException(tokenizer + " is not a tokenizer.json: " + e.getMessage(), e);
         }
         return new TextSource(tokens);
     }

@@ -6,11 +6,13 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -151,6 +153,57 @@ class EvaluationTest {
         assertEquals(1, Evaluation.random(model, model, 2, QUICK).outputs().getFirst().cosineMin());
     }
 
+    /** Adds an image of the given height and width to one whose dimensions are open. */
+    private Path image(String file, int height, int width) throws IOException {
+        return new TinyModel().node("Add", "x fixed -> y").weight("fixed", new float[3 * height * width], 1, 3, height, width)
+                .input("x", TinyModel.FLOAT, "n 3 h w").output("y", TinyModel.FLOAT, "n 3 h w").write(folder.resolve(file));
+    }
+
+    private static List<Comparison.Input> shapes(Path model, Evaluation.Options options) throws IOException {
+        return Evaluation.random(model, model, 1, options).shapes();
+    }
+
+    @Test
+    void openDimensionsAreWhatTheModelRunsWith() throws IOException {
+        for (int size : new int[] {8, 32, 224}) {
+            Path model = image("image.onnx", size, size);
+            assertEquals(List.of(new Comparison.Input("x", Shape.of(1, 3, size, size), true)), shapes(model, QUICK));
+        }
+        Path wide = image("wide.onnx", 48, 160);
+        assertUnsupported("it leaves open: x ?x3x?x?; give", () -> shapes(wide, QUICK));
+        assertEquals(List.of(new Comparison.Input("x", Shape.of(2, 3, 48, 160), false)),
+                shapes(wide, QUICK.shapes(Map.of("x", Shape.of(2, 3, 48, 160)))));
+    }
+
+    /** Dimensions of one name are the same in all inputs; nothing is chosen where all are fixed. */
+    @Test
+    void aGivenShapeNamesDimensionsOfOtherInputs() throws IOException {
+        Path model = new TinyModel().node("Add", "a b -> c").node("Add", "c d -> y")
+                .input("a", TinyModel.FLOAT, "batch length").input("b", TinyModel.FLOAT, "batch length")
+                .input("d", TinyModel.FLOAT, "1 1").output("y", TinyModel.FLOAT, "batch length")
+                .write(folder.resolve("named.onnx"));
+        assertEquals(List.of(new Comparison.Input("a", Shape.of(4, 5), false), new Comparison.Input("b", Shape.of(4, 5), true),
+                new Comparison.Input("d", Shape.of(1, 1), false)), shapes(model, QUICK.shapes(Map.of("a", Shape.of(4, 5)))));
+        Comparison.Output empty = Evaluation.random(model, model, 1, QUICK.shapes(Map.of("a", Shape.of(1, 0)))).outputs().getFirst();
+        assertEquals(1, empty.cosineMin());
+    }
+
+    @Test
+    void shapesThatDoNotFitAreRefused() throws IOException {
+        Path model = image("image.onnx", 8, 8);
+        for (Shape wrong : List.of(Shape.of(1, 3, 8), Shape.of(1, 4, 8, 8))) {
+            InputException e = assertThrows(InputException.class, () -> shapes(model, QUICK.shapes(Map.of("x", wrong))));
+            assertTrue(e.getMessage().contains("the shape " + wrong + " does not fit the input x of " + model + ", which is ?x3x?x?"),
+                    e.getMessage());
+        }
+        InputException e = assertThrows(InputException.class, () -> shapes(model, QUICK.shapes(Map.of("z", Shape.of(1)))));
+        assertTrue(e.getMessage().contains("no input 'z'"), e.getMessage());
+        assertUnsupported("too large", () -> shapes(model, QUICK.shapes(Map.of("x", Shape.of(1, 3, 1 << 20, 1 << 20)))));
+        Path other = new TinyModel().node("Add", "x z -> y").input("x", TinyModel.FLOAT, "n 3 h w")
+                .input("z", TinyModel.FLOAT, "1").output("y", TinyModel.FLOAT, "n 3 h w").write(folder.resolve("other.onnx"));
+        assertUnsupported("an input z, which the reference has not", () -> Evaluation.random(model, other, 1, QUICK));
+    }
+
     @Test
     void aZeroOrNotANumberIsNoAgreement() throws IOException {
         Path good = linear("good.onnx", 1, 2, 3, 4);
@@ -190,7 +243,7 @@ class EvaluationTest {
         assertThrows(MalformedModelException.class, () -> Evaluation.random(model, junk, 1, QUICK));
         assertThrows(IllegalArgumentException.class, () -> Evaluation.random(model, model, 0, QUICK));
         assertThrows(IllegalArgumentException.class, () -> Evaluation.texts(model, model, List.of(), tokenizer, QUICK));
-        IllegalArgumentException e = assertThrows(IllegalArgumentException.class,
+        InputException e = assertThrows(InputException.class,
                 () -> Evaluation.texts(model, model, List.of("x"), junk, QUICK));
         assertTrue(e.getMessage().contains("not a tokenizer.json"), e.getMessage());
     }
@@ -200,10 +253,13 @@ class EvaluationTest {
         Path model = embedding("same.onnx", 0, TinyModel.INT64);
         String json = Evaluation.texts(model, model, List.of("w2 w3", "w4", "w5"), tokenizer, QUICK).toJson();
         for (String field : List.of("reference", "candidate", "path", "bytes", "medianMillis", "p95Millis", "ratio",
-                "speedup", "runtime", "threads", "items", "inputs", "measuresQuality", "outputs", "name", "cosineMean", "cosineP5",
+                "speedup", "runtime", "threads", "items", "inputs", "measuresQuality", "shapes", "outputs", "name", "cosineMean", "cosineP5",
                 "cosineMin", "relativeError", "maxError", "neighbours")) {
             assertTrue(json.contains("\"" + field + "\" : "), field + " in " + json);
         }
         assertTrue(json.contains("\"measuresQuality\" : true"), json);
+        Path image = image("image.onnx", 8, 8);
+        String random = Evaluation.random(image, image, 1, QUICK).toJson().replaceAll("\\s", "");
+        assertTrue(random.contains("\"shapes\":[{\"name\":\"x\",\"shape\":[1,3,8,8],\"chosen\":true}]"), random);
     }
 }
