@@ -134,10 +134,12 @@ final class EvaluateCommand implements Command {
             out.print(inputs);
             out.println();
         }
-        Table outputs = new Table("OUTPUT", ">COSINE", ">5 % BELOW", ">LEAST", ">RELATIVE ERROR", ">LARGEST ERROR");
+        Table outputs = new Table("OUTPUT", ">COSINE", ">5 % BELOW", ">LEAST", ">RELATIVE ERROR", ">LARGEST ERROR",
+                c.inputs().equals("texts") ? ">" : ">SAME ARGMAX");
         for (Comparison.Output o : c.outputs()) {
             outputs.row(o.name(), Text.fixed(o.cosineMean(), 5), Text.fixed(o.cosineP5(), 5),
-                    Text.fixed(o.cosineMin(), 5), Text.digits(o.relativeError()), Text.digits(o.maxError()));
+                    Text.fixed(o.cosineMin(), 5), Text.digits(o.relativeError()), Text.digits(o.maxError()),
+                    Double.isNaN(o.sameArgmax()) ? "" : Text.percent(o.sameArgmax()));
         }
         out.print(outputs);
         if (!Double.isNaN(c.neighbours())) {

@@ -224,6 +224,7 @@ class MainTest {
         assertEquals(0, r.code, r.err);
         assertEquals("", r.err);
         assertTrue(r.out.contains("over 3 random inputs"), r.out);
+        assertTrue(r.out.contains("SAME ARGMAX\n"), r.out);
         assertTrue(r.out.contains("Random inputs do not measure quality"), r.out);
         assertTrue(r.out.contains("chosen"), r.out);
         assertFalse(run("evaluate", model, out, "--random", 1, "--shape", "x=3x128").out.contains("chosen"));

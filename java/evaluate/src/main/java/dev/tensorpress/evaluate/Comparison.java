@@ -41,16 +41,19 @@ public record Comparison(Side reference, Side candidate, String runtime, int thr
     public record Input(String name, Shape shape, boolean chosen) {}
 
     /**
-     * One output, or the embedding made of it; all NaN where a model returned NaN.
+     * One output, or the embedding made of it; all but the last NaN where a model returned NaN.
      *
      * @param cosineMean mean over the inputs of the cosine between the two models
      * @param cosineP5 95 of 100 inputs have at least this
      * @param cosineMin the worst
      * @param relativeError norm of the difference by norm of the reference, over all inputs
      * @param maxError largest difference of one element
+     * @param sameArgmax part of the positions along all axes but the last at which both models have the largest element in the
+     *     same place; the first of equals counts, and NaN is nowhere the same. NaN if the last axis is shorter than 2, and for
+     *     embeddings
      */
     public record Output(String name, double cosineMean, double cosineP5, double cosineMin, double relativeError,
-            double maxError) {}
+            double maxError, double sameArgmax) {}
 
     /** Size of the candidate as a part of the reference's. */
     public double ratio() {
@@ -101,6 +104,7 @@ public record Comparison(Side reference, Side candidate, String runtime, int thr
                 number(json, "cosineMin", output.cosineMin);
                 number(json, "relativeError", output.relativeError);
                 number(json, "maxError", output.maxError);
+                number(json, "sameArgmax", output.sameArgmax);
                 json.writeEndObject();
             }
             json.writeEndArray();

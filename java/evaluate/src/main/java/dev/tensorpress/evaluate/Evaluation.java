@@ -120,7 +120,7 @@ public final class Evaluation {
                 (i, outputs) -> got.add(Embeddings.of(candidate, outputs, name[0])));
         Fidelity fidelity = new Fidelity(name[0]);
         for (int i = 0; i < wanted.size(); i++) {
-            fidelity.add(wanted.get(i), got.get(i));
+            fidelity.add(wanted.get(i), got.get(i), 0);
         }
         int n = Math.min(wanted.size(), NEIGHBOUR_TEXTS);
         double neighbours = Embeddings.sameNeighbours(wanted.subList(0, n), got.subList(0, n), NEIGHBOURS);
@@ -175,7 +175,9 @@ public final class Evaluation {
                 if (output == null) {
                     throw new UnsupportedRequestException(candidate + " has no output " + want.getKey());
                 }
-                compared.computeIfAbsent(want.getKey(), Fidelity::new).add(want.getValue(), Embeddings.floats(output));
+                long[] shape = output.getInfo().getShape();
+                compared.computeIfAbsent(want.getKey(), Fidelity::new).add(want.getValue(), Embeddings.floats(output),
+                        shape.length == 0 ? 1 : shape[shape.length - 1]);
             }
         });
         List<Comparison.Output> results = new ArrayList<>();

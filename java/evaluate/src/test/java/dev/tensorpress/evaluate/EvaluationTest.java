@@ -73,7 +73,7 @@ class EvaluationTest {
         for (int type : new int[] {TinyModel.INT64, TinyModel.INT32}) {
             Path model = embedding("same.onnx", 0, type);
             Comparison c = Evaluation.texts(model, model, List.of("w2 w3", "w4", "w9 w9 w5 w6"), tokenizer, QUICK);
-            assertEquals(List.of(new Comparison.Output("hidden", 1, 1, 1, 0, 0)), c.outputs());
+            assertEquals(List.of(new Comparison.Output("hidden", 1, 1, 1, 0, 0, Double.NaN)), c.outputs());
             assertEquals(1, c.neighbours());
             assertEquals(1, c.ratio());
             assertEquals(3, c.items());
@@ -213,6 +213,26 @@ class EvaluationTest {
         assertTrue(nan.toJson().contains("\"cosineMin\" : null"));
     }
 
+    /** The largest of the columns x0, x1 and of x1, x0 differ always; so do those of x0, x1 and a tie, half of the time. */
+    @Test
+    void theLargestAlongTheLastAxisAreCompared() throws IOException {
+        Path model = linear("a.onnx", 1, 0, 0, 1);
+        Path swapped = linear("swapped.onnx", 0, 1, 1, 0);
+        Path tie = linear("tie.onnx", 1, 1, 1, 1);
+        Path nan = linear("nan.onnx", Float.NaN, Float.NaN, 0, 0);
+        assertEquals(1, argmax(model, model));
+        assertEquals(0, argmax(model, swapped));
+        assertEquals(0.5, argmax(model, tie), 0.1);
+        assertEquals(1, argmax(tie, linear("first.onnx", 1, 1, 1, 1)));
+        assertEquals(0, argmax(nan, nan));
+        assertTrue(Double.isNaN(argmax(linear("one.onnx", 1, 2), linear("same.onnx", 1, 2))));
+    }
+
+    private static double argmax(Path reference, Path candidate) throws IOException {
+        Evaluation.Options rows = QUICK.shapes(Map.of("x", Shape.of(100, 2)));
+        return Evaluation.random(reference, candidate, 3, rows).outputs().getFirst().sameArgmax();
+    }
+
     @Test
     void modelsThatDoNotFitAreRefused() throws IOException {
         Path model = linear("a.onnx", 1, 2, 3, 4);
@@ -253,8 +273,8 @@ class EvaluationTest {
         Path model = embedding("same.onnx", 0, TinyModel.INT64);
         String json = Evaluation.texts(model, model, List.of("w2 w3", "w4", "w5"), tokenizer, QUICK).toJson();
         for (String field : List.of("reference", "candidate", "path", "bytes", "medianMillis", "p95Millis", "ratio",
-                "speedup", "runtime", "threads", "items", "inputs", "measuresQuality", "shapes", "outputs", "name", "cosineMean", "cosineP5",
-                "cosineMin", "relativeError", "maxError", "neighbours")) {
+                "speedup", "runtime", "threads", "items", "inputs", "measuresQuality", "shapes", "outputs", "name",
+                "cosineMean", "cosineP5", "cosineMin", "relativeError", "maxError", "sameArgmax", "neighbours")) {
             assertTrue(json.contains("\"" + field + "\" : "), field + " in " + json);
         }
         assertTrue(json.contains("\"measuresQuality\" : true"), json);
