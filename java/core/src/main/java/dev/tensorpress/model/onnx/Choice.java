@@ -267,7 +267,8 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         int block = q.block();
         boolean fused = small && block > 0 && opset >= 21 && ir >= INT4_IR && m.role == Role.LINEAR && m.replaceable && m.alone
                 && s.rank() == 2 && m.in == 0 && axis == 0;
-        if (m.role == Role.RECURRENT && block == 0 && axis >= 0) {
+        boolean middle = m.role == Role.RECURRENT && axis > 0 && axis < s.rank() - 1;
+        if (middle && block == 0) {
             // Channels are the middle axis, which no matrix view has; blocks along the rows are finer still.
             axis = m.in;
             block = 256;
@@ -279,7 +280,7 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
             block = fitting(s, axis, block);
         }
         if (block == 0 && axis >= 0) {
-            axis = m.role == Role.RECURRENT ? m.in : q.block() > 0 ? m.out : axis;
+            axis = middle ? m.in : q.block() > 0 ? m.out : axis;
             if (s.rank() == 0 || axis != 0 && axis != s.rank() - 1) {
                 axis = s.rank() > 1 ? 0 : -1;
             }

@@ -26,7 +26,8 @@ import java.util.function.LongFunction;
 
 /**
  * An ONNX model (onnx.ai/onnx/repo-docs/IR.html). Weights are found wherever exporters put them: among the initializers
- * of the graph and of graphs inside it, in Constant nodes, in files beside the model.
+ * of the graph and of graphs inside it, in Constant nodes, in files beside the model, and before nodes that move, cut or join
+ * constants until they are what an operator takes.
  */
 public final class OnnxModel implements Model {
     /** Bytes read at once: a buffer's size is an int. */

@@ -26,8 +26,11 @@ import java.util.Set;
 
 /** Makes weights of a model's constant float tensors: where their data lie, and what the operators do with them. */
 final class WeightFinder {
-    /** Identity, Transpose and Cast between a weight and what uses it; exporters leave one or two. */
+    /** Nodes that only move or convert elements between a weight and what uses it; exporters leave up to five. */
     private static final int LONGEST_CHAIN = 16;
+    /** The size of an axis behind a cut; nothing asks for it there. */
+    private static final long UNKNOWN = -1;
+    private static final int MOST_AXES = 8;
     private static final int OLDEST_OPSET = 7;
 
     private final Parser model;
@@ -41,6 +44,8 @@ final class WeightFinder {
     private final Map<String, Integer> wanted = new HashMap<>();
     /** What the readers of a result do with it, in its axes: asked for once, however many ways lead to it. */
     private final Map<Value, Kind> known = new IdentityHashMap<>();
+    /** Whether the results of a node depend on nothing that a caller gives. */
+    private final Map<Node, Boolean> constant = new IdentityHashMap<>(0);
 
     WeightFinder(Parser model, Wire w, DataFiles files, Arena arena) {
         this.model = model;
@@ -257,7 +262,9 @@ final class WeightFinder {
                 return vector(dims) ? Kind.of(Role.BIAS, -1, -1, false) : Kind.OTHER;
             case "Mul", "Div":
                 return vector(dims) ? Kind.of(Role.NORM, -1, -1, false) : Kind.OTHER;
-            case "Identity", "Cast", "Transpose":
+            case "Identity", "Cast", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze":
+                return i == 0 ? through(n, dims, depth) : Kind.OTHER;
+            case "Concat":
                 return through(n, dims, depth);
             case "QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "QLinearConv":
                 return Kind.blocked("it belongs to an operator that is quantized already (" + n.op + ")");
@@ -289,46 +296,179 @@ final class WeightFinder {
         return Kind.OTHER;
     }
 
-    /** What the readers of a reshuffled or converted weight do with it, in the axes of the weight itself. */
+    /**
+     * What the readers of a moved, cut or converted weight do with it, in the axes of the weight itself. The nodes between stay, and
+     * move its decoded values: runtimes do that once, when they load the model, since all of it is constant.
+     */
     private Kind through(Node n, long[] dims, int depth) {
-        Value result = n.outputs.size() == 1 ? n.graph.values.get(n.outputs.get(0)) : null;
-        if (depth == LONGEST_CHAIN || result == null || result.output || result.uses.isEmpty()) {
+        int[] from = depth == LONGEST_CHAIN ? null : sources(n, dims);
+        if (from == null) {
             return Kind.OTHER;
         }
-        int rank = dims.length;
-        int[] from = new int[rank];
-        for (int i = 0; i < rank; i++) {
-            from[i] = n.op.equals("Transpose") ? rank - 1 - i : i;
+        boolean cut = n.op.equals("Slice") || n.op.equals("Split") || n.op.equals("Concat");
+        long[] seen = new long[from.length];
+        for (int i = 0; i < from.length; i++) {
+            seen[i] = cut ? UNKNOWN : from[i] < 0 ? 1 : dims[from[i]];
         }
-        Attribute perm = n.op.equals("Transpose") ? n.attribute("perm") : null;
-        if (perm != null) {
-            if (perm.integers == null || perm.integers.length != rank) {
-                return Kind.OTHER;
-            }
-            for (int i = 0; i < rank; i++) {
-                long p = perm.integers[i];
-                if (p < 0 || p >= rank) {
-                    return Kind.OTHER;
-                }
-                from[i] = (int) p;
+        Kind all = null;
+        for (String name : n.outputs) {
+            Value result = n.graph.values.get(name);
+            if (result != null && !(result.uses.isEmpty() && !result.output)) {
+                Kind k = readers(result, seen, depth + 1);
+                all = all == null ? k : all.and(k);
             }
         }
-        long[] seen = new long[rank];
-        for (int i = 0; i < rank; i++) {
-            seen[i] = dims[from[i]];
+        if (all == null || all.obstacle != null) {
+            return all == null ? Kind.OTHER : all;
         }
+        return Kind.of(all.role, source(from, all.in), source(from, all.out), false);
+    }
+
+    private Kind readers(Value result, long[] dims, int depth) {
         Kind all = known.get(result);
         if (all == null) {
-            for (Use u : result.uses) {
-                Kind k = kind(u, seen, depth + 1);
-                all = all == null ? k : all.and(k);
+            if (result.output || !constant(result, 0)) {
+                all = Kind.OTHER;
+            } else {
+                for (Use u : result.uses) {
+                    Kind k = kind(u, dims, depth);
+                    all = all == null ? k : all.and(k);
+                }
             }
             known.put(result, all);
         }
-        if (all.obstacle != null) {
+        return all;
+    }
+
+    /** Which axis of its input each axis of a node's results is, or -1 if it is new; null if that is not known. */
+    private int[] sources(Node n, long[] dims) {
+        int rank = dims.length;
+        if (n.op.equals("Transpose")) {
+            return permutation(n.attribute("perm"), rank);
+        }
+        boolean adds = n.op.equals("Unsqueeze");
+        if (!adds && !n.op.equals("Squeeze")) {
+            int[] same = new int[rank];
+            for (int i = 0; i < rank; i++) {
+                same[i] = i;
+            }
+            return same;
+        }
+        long[] axes = axes(n);
+        if (axes == null) {
+            return null;
+        }
+        // Of the two shapes the one with more axes, and which of those are only there.
+        boolean[] ones = new boolean[adds ? rank + axes.length : rank];
+        for (long axis : axes) {
+            long at = axis < 0 ? axis + ones.length : axis;
+            if (at < 0 || at >= ones.length || ones[(int) at]) {
+                return null;
+            }
+            ones[(int) at] = true;
+        }
+        int[] from = new int[adds ? ones.length : rank - axes.length];
+        int next = 0;
+        for (int i = 0; i < ones.length; i++) {
+            if (adds) {
+                from[i] = ones[i] ? -1 : next++;
+            } else if (!ones[i]) {
+                from[next++] = i;
+            }
+        }
+        return from;
+    }
+
+    private static int[] permutation(Attribute perm, int rank) {
+        if (perm != null && (perm.integers == null || perm.integers.length != rank)) {
+            return null;
+        }
+        int[] from = new int[rank];
+        for (int i = 0; i < rank; i++) {
+            long p = perm == null ? rank - 1 - i : perm.integers[i];
+            if (p < 0 || p >= rank) {
+                return null;
+            }
+            from[i] = (int) p;
+        }
+        return from;
+    }
+
+    /** The axis of the weight; readers that get inputs of several ranks mean an axis that this one lacks. */
+    private static int source(int[] from, int axis) {
+        return axis < 0 || axis >= from.length ? -1 : from[axis];
+    }
+
+    /** What the attribute or, of later operator sets, the second input says; null if that is not there or no constant. */
+    private long[] axes(Node n) {
+        Attribute a = n.attribute("axes");
+        if (a != null) {
+            return a.integers;
+        }
+        Value v = n.inputs.size() < 2 ? null : n.graph.resolve(n.inputs.get(1));
+        if (v == null || !constant(v, 0)) {
+            return null;
+        }
+        Attribute list = v.producer == null ? null : v.producer.attribute("value_ints");
+        if (list != null) {
+            return list.integers;
+        }
+        TensorInfo t = v.tensor;
+        if (t == null || t.type != TensorInfo.INT64 || t.elements > MOST_AXES || t.external) {
+            return null;
+        }
+        long[] all = new long[(int) t.elements];
+        int count = 0;
+        if (t.hasRaw && t.rawLength > 0) {
+            w.seek(t.rawStart, t.rawStart + t.rawLength);
+            while (count < all.length) {
+                all[count++] = w.fixed(8);
+            }
             return all;
         }
-        return Kind.of(all.role, all.in < 0 ? -1 : from[all.in], all.out < 0 ? -1 : from[all.out], false);
+        w.seek(t.start, t.end);
+        while (w.next()) {
+            if (w.field == 7) {
+                if (w.type == Wire.VARINT) {
+                    count = append(all, count, w.value);
+                    continue;
+                }
+                long outer = w.enter("TensorProto.int64_data");
+                while (w.more()) {
+                    count = append(all, count, w.varint());
+                }
+                w.leave(outer);
+            }
+        }
+        return count == all.length ? all : null;
+    }
+
+    private static int append(long[] to, int at, long v) {
+        if (at < to.length) {
+            to[at] = v;
+        }
+        return at + 1;
+    }
+
+    /** True of constants, and of what standard operators make of constants alone. */
+    private boolean constant(Value v, int depth) {
+        Node n = v.producer;
+        if (v.tensor != null) {
+            return !v.input || model.irVersion < 4 && v.graph.parent == null;
+        }
+        if (n == null || depth == LONGEST_CHAIN) {
+            return false;
+        }
+        Boolean all = constant.get(n);
+        if (all == null) {
+            all = n.domain.isEmpty() && !n.hasGraphs && (n.is("Constant") || !n.inputs.isEmpty());
+            for (int i = 0; all && i < n.inputs.size(); i++) {
+                Value in = n.graph.resolve(n.inputs.get(i));
+                all = n.inputs.get(i).isEmpty() || in != null && constant(in, depth + 1);
+            }
+            constant.put(n, all);
+        }
+        return all;
     }
 
     /** True if everything lies along one axis, the last. */

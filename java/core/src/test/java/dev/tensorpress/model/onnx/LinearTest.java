@@ -139,6 +139,10 @@ class LinearTest {
         isLinear("inputs", k -> join(node("Sum", "", "y", join(100_000 * k, i -> fields(1, "w")), new byte[0]), weight("w")));
         isLinear("readers", k -> join(join(20_000 * k, i -> node("MatMul", "n", "y" + i, fields(1, "x", 1, "w"), new byte[0])),
                 weight("w")));
+        isLinear("joined", k -> join(node("Concat", "", "v", join(100_000 * k, i -> fields(1, "w")), new byte[0]),
+                node("MatMul", "", "y", fields(1, "x", 1, "v"), new byte[0]), weight("w")));
+        isLinear("parts", k -> join(fields(1, join(join(20_000 * k, i -> fields(1, "w", 2, "p" + i)), fields(4, "Split"))),
+                join(20_000 * k, i -> node("MatMul", "n", "y" + i, fields(1, "x", 1, "p" + i), new byte[0])), weight("w")));
         isLinear("weights", k -> join(20_000 * k, i -> weight("w" + i)));
     }
 
