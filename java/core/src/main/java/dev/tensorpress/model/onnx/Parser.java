@@ -307,6 +307,14 @@ final class Parser {
         return t;
     }
 
+    /** The whole file as a TensorProto. */
+    TensorInfo tensor(long size) {
+        w.type = Wire.BYTES;
+        w.start = 0;
+        w.length = size;
+        return tensor("TensorProto", new TensorInfo());
+    }
+
     /** Reads the current field as a TensorProto and checks that its data are what its shape and type ask for. */
     private TensorInfo tensor(String what, TensorInfo t) {
         need(TENSOR);
