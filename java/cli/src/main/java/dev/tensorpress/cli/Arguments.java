@@ -28,6 +28,11 @@ final class Arguments {
         return value == null ? null : parse(value);
     }
 
+    /** All values of an option as paths. */
+    List<Path> paths(String option) {
+        return values(option).stream().map(this::parse).toList();
+    }
+
     private Path parse(String value) {
         try {
             if (!value.isEmpty()) {

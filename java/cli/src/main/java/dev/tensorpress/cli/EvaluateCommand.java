@@ -25,6 +25,8 @@ final class EvaluateCommand implements Command {
                 "REFERENCE", "CANDIDATE")
                 .option("texts", "FILE", "compare sentence embeddings of the lines of this file")
                 .option("tokenizer", "FILE", "the tokenizer.json for --texts")
+                .option("inputs", "FILE", "compare all outputs on inputs out of a file .npz, or .npy for a single one, or a folder of"
+                        + " these, of input_0.pb, or of test_data_set_0 (may be repeated)")
                 .option("random", "N", "compare all outputs on this many random inputs, which does not measure quality")
                 .option("shape", "NAME=1x3x32x320", "of a random input; what the model leaves open is chosen if left out (may be"
                         + " repeated)")
@@ -39,8 +41,9 @@ final class EvaluateCommand implements Command {
         Path texts = arguments.path("texts");
         Path tokenizer = arguments.path("tokenizer");
         int random = arguments.number("random", 1, 0);
-        if ((texts == null) == (random == 0)) {
-            throw arguments.wrong("give either --texts FILE and --tokenizer FILE, or --random N");
+        List<Path> inputs = arguments.paths("inputs");
+        if ((texts == null ? 0 : 1) + (inputs.isEmpty() ? 0 : 1) + (random == 0 ? 0 : 1) != 1) {
+            throw arguments.wrong("give either --texts FILE and --tokenizer FILE, or --inputs FILE, or --random N");
         }
         if ((texts == null) != (tokenizer == null)) {
             throw arguments.wrong("--texts and --tokenizer go together");
@@ -60,7 +63,9 @@ final class EvaluateCommand implements Command {
                 .allowLinks(arguments.flag("allow-links"));
         Comparison comparison;
         try {
-            if (texts == null) {
+            if (!inputs.isEmpty()) {
+                comparison = Evaluation.inputs(arguments.path(0), arguments.path(1), inputs, options);
+            } else if (texts == null) {
                 comparison = Evaluation.random(arguments.path(0), arguments.path(1), random, options);
             } else {
                 List<String> lines = lines(texts);
@@ -145,7 +150,12 @@ final class EvaluateCommand implements Command {
         if (!Double.isNaN(c.neighbours())) {
             out.println("the nearest texts of a text are the same for " + Text.percent(c.neighbours()));
         }
-        out.println("over " + Text.plural(c.items(), c.inputs().equals("texts") ? "text" : "random input")
+        String item = switch (c.inputs()) {
+            case "texts" -> "text";
+            case "random" -> "random input";
+            default -> "input";
+        };
+        out.println("over " + Text.plural(c.items(), item)
                 + (c.inputs().equals("texts") ? ", embeddings averaged over tokens" : "") + "; ONNX Runtime "
                 + c.runtime() + ", " + Text.plural(c.threads(), "thread"));
         if (chosen) {
@@ -153,7 +163,7 @@ final class EvaluateCommand implements Command {
         }
         if (!c.measuresQuality()) {
             out.println("Random inputs do not measure quality: a model that answers real inputs wrong may still answer noise as the"
-                    + " reference does.");
+                    + " reference does. --inputs and --texts take real ones.");
         }
         if (c.speedup() < SLOWER) {
             out.println("The candidate is slower than the reference on this machine: decoding weights while the model runs"

@@ -199,6 +199,7 @@ public final class Main {
             case UnsupportedRequestException r -> switch (r.setting()) {
                 case "allowLinks" -> "allow-links";
                 case "overwrite" -> "force";
+                case "shapes" -> "shape";
                 default -> r.setting();
             };
             default -> "";

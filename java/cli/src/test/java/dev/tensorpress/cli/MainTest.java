@@ -234,6 +234,28 @@ class MainTest {
     }
 
     @Test
+    void evaluateTakesInputsFromFiles() throws IOException {
+        Path inputs = Files.createDirectory(folder.resolve("inputs"));
+        String header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 128)}";
+        byte[] array = new byte[10 + header.length() + 4 * SmallModel.N];
+        System.arraycopy(("\u0093NUMPY\1\0" + (char) header.length() + "\0" + header).getBytes(StandardCharsets.ISO_8859_1), 0,
+                array, 0, 10 + header.length());
+        Files.write(inputs.resolve("a.npy"), array);
+        Files.write(inputs.resolve("b.npy"), array);
+        Result r = run("evaluate", model, model, "--inputs", inputs, "--inputs", inputs.resolve("a.npy"));
+        assertEquals(0, r.code, r.err);
+        assertTrue(r.out.contains("over 3 inputs;"), r.out);
+        assertFalse(r.out.contains("do not measure"), r.out);
+        Files.write(inputs.resolve("b.npy"), java.util.Arrays.copyOf(array, array.length - 1));
+        r = run("evaluate", model, model, "--inputs", inputs);
+        assertEquals(Main.MALFORMED, r.code, r.err);
+        assertTrue(r.line().contains("b.npy at byte"), r.err);
+        r = run("evaluate", model, model, "--inputs", folder.resolve("none.npz"));
+        assertEquals(Main.IO, r.code, r.err);
+        assertTrue(r.line().contains("none.npz"), r.err);
+    }
+
+    @Test
     void doctorTellsWhatItFound() throws IOException {
         Result r = run("doctor", "--threads", 1);
         assertEquals(0, r.code, r.err);
@@ -302,6 +324,9 @@ class MainTest {
         "evaluate MODEL MODEL --texts T                | --texts and --tokenizer go together",
         "evaluate MODEL MODEL --random 0               | --random must be a number of at least 1",
         "evaluate MODEL MODEL --texts T --tokenizer T --shape x=1x2 | --shape goes with --random",
+        "evaluate MODEL MODEL --inputs MODEL --random 1 | either --texts",
+        "evaluate MODEL MODEL --inputs MODEL           | is neither a file .npz or .npy",
+        "evaluate MODEL MODEL --inputs MODEL --shape x=1x2 | --shape goes with --random",
         "evaluate MODEL MODEL --random 1 --shape x=1,2 | --shape takes NAME=1x3x32x320",
         "evaluate MODEL MODEL --random 1 --shape x=999999999x999999999x999999999 | has too many elements",
         "evaluate MODEL MODEL --random 1 --shape x=1x128 --shape x=2x128 | --shape x is given twice",

@@ -15,7 +15,7 @@ import java.util.List;
  * @param runtime version of ONNX Runtime
  * @param threads inside an operator
  * @param items number of inputs
- * @param inputs {@code texts} or {@code random}
+ * @param inputs {@code texts}, {@code files} or {@code random}
  * @param shapes of random inputs, else empty
  * @param outputs what was compared
  * @param neighbours mean part of the ten nearest other texts (of the nearer half, where there are fewer than 21 texts)
@@ -54,6 +54,10 @@ public record Comparison(Side reference, Side candidate, String runtime, int thr
      */
     public record Output(String name, double cosineMean, double cosineP5, double cosineMin, double relativeError,
             double maxError, double sameArgmax) {}
+
+    Comparison shapes(List<Input> shapes) {
+        return new Comparison(reference, candidate, runtime, threads, items, inputs, shapes, outputs, neighbours);
+    }
 
     /** Size of the candidate as a part of the reference's. */
     public double ratio() {

@@ -157,6 +157,33 @@ public final class Evaluation {
         }
         long after = bytes(candidate, options);
         RandomSource source = new RandomSource(count, options.seed, tables, options.shapes);
+        return outputs(reference, before, candidate, after, source, "random", options).shapes(source.inputs());
+    }
+
+    /**
+     * Compares every output of floating-point type on inputs out of files. A file {@code .npz} of NumPy is one input of the
+     * models, its arrays named as theirs; a file {@code .npy} is one of models that have a single one; a folder with files
+     * {@code input_0.pb} and so on, a TensorProto each, likewise, its tensors named as the models' inputs or in their order. Of
+     * any other folder, all that it holds of these: files {@code .npz} and {@code .npy}, and folders {@code test_data_set_0}
+     * and so on, as ONNX's tests have them.
+     *
+     * @throws InputException if a path is none of these, or holds nothing of them, or does not fit the inputs of a model in
+     *     number, names, types or shapes
+     * @throws UnsupportedRequestException if the data are of a type that is not read, or ONNX Runtime refuses a model or input
+     * @throws dev.tensorpress.model.MalformedModelException if a file is not a model, or does not follow the format of inputs
+     * @throws IOException if a file cannot be read
+     */
+    public static Comparison inputs(Path reference, Path candidate, List<Path> inputs, Options options) throws IOException {
+        if (inputs.isEmpty()) {
+            throw new IllegalArgumentException("no inputs to evaluate on");
+        }
+        long before = bytes(reference, options);
+        long after = bytes(candidate, options);
+        return outputs(reference, before, candidate, after, new FileSource(inputs), "files", options);
+    }
+
+    private static Comparison outputs(Path reference, long before, Path candidate, long after, Source source, String inputs,
+            Options options) throws IOException {
         List<Map<String, float[]>> wanted = new ArrayList<>();
         double[] beforeTimes = run(reference, source, options, (i, outputs) -> {
             Map<String, float[]> values = new LinkedHashMap<>();
@@ -185,7 +212,7 @@ public final class Evaluation {
             results.add(fidelity.result());
         }
         return new Comparison(side(reference, before, beforeTimes), side(candidate, after, afterTimes), Session.version(),
-                threads(options), count, "random", source.inputs(), List.copyOf(results), Double.NaN);
+                threads(options), source.size(), inputs, List.of(), List.copyOf(results), Double.NaN);
     }
 
     /** What a model's inputs come from. The same for every model and every call. */
@@ -193,7 +220,7 @@ public final class Evaluation {
         int size();
 
         /** Values of input {@code i}, to be closed by the caller. */
-        Map<String, OnnxTensor> feed(Session session, int i);
+        Map<String, OnnxTensor> feed(Session session, int i) throws IOException;
     }
 
     /** Sees the floating-point outputs of each input once; they are gone when it returns. */

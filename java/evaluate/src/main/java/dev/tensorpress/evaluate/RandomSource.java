@@ -18,7 +18,6 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.SplittableRandom;
-import java.util.StringJoiner;
 
 /** Random values in the shapes and types that a model declares. */
 final class RandomSource implements Evaluation.Source {
@@ -93,8 +92,8 @@ final class RandomSource implements Evaluation.Source {
             }
         }
         UnsupportedRequestException none = new UnsupportedRequestException(session.model() + " does not run with "
-                + Arrays.toString(LENGTHS) + " in the dimensions that it leaves open: " + declared(session.inputs())
-                + "; give the shape of an input with --shape NAME=1x3x32x320; with " + LENGTHS[0] + ", " + first.getMessage());
+                + Arrays.toString(LENGTHS) + " in the dimensions that it leaves open: " + session.declared()
+                + "; give the shape of an input; with " + LENGTHS[0] + ", " + first.getMessage(), "shapes");
         none.initCause(first);
         throw none;
     }
@@ -102,36 +101,12 @@ final class RandomSource implements Evaluation.Source {
     /** @throws InputException if a given shape is of no input, or does not fit the declared one */
     private void check(Session session) {
         for (Map.Entry<String, Shape> shape : given.entrySet()) {
-            TensorInfo info = session.inputs().get(shape.getKey());
-            if (info == null) {
+            if (!session.inputs().containsKey(shape.getKey())) {
                 throw new InputException("there is no input '" + shape.getKey() + "' to give a shape to; " + session.model()
-                        + " has " + declared(session.inputs()));
+                        + " has " + session.declared());
             }
-            long[] declared = info.getShape();
-            // Without dimensions: a scalar, or an input of any rank, which ONNX Runtime shows alike.
-            boolean fits = declared.length == 0 || declared.length == shape.getValue().rank();
-            for (int d = 0; fits && d < declared.length; d++) {
-                fits = declared[d] < 0 || declared[d] == shape.getValue().dim(d);
-            }
-            if (!fits) {
-                throw new InputException("the shape " + shape.getValue() + " does not fit the input " + shape.getKey() + " of "
-                        + session.model() + ", which is " + declared(info));
-            }
+            session.check(shape.getKey(), shape.getValue());
         }
-    }
-
-    private static String declared(Map<String, TensorInfo> inputs) {
-        StringJoiner all = new StringJoiner(", ");
-        inputs.forEach((name, info) -> all.add(name + " " + declared(info)));
-        return all.toString();
-    }
-
-    private static String declared(TensorInfo info) {
-        StringJoiner dims = new StringJoiner("x");
-        for (long dim : info.getShape()) {
-            dims.add(dim < 0 ? "?" : Long.toString(dim));
-        }
-        return dims.length() == 0 ? "scalar" : dims.toString();
     }
 
     private boolean lengthsAreOpen(Map<String, TensorInfo> inputs) {

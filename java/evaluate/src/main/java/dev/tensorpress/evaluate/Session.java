@@ -10,9 +10,11 @@ import ai.onnxruntime.OrtSession;
 import ai.onnxruntime.TensorInfo;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.tensor.Shape;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.StringJoiner;
 import java.util.function.Consumer;
 
 /** One model in ONNX Runtime, on the CPU. */
@@ -77,6 +79,35 @@ final class Session implements AutoCloseable {
 
     Map<String, TensorInfo> inputs() {
         return inputs;
+    }
+
+    /** Names and shapes of the inputs, with {@code ?} for dimensions that the model leaves open. */
+    String declared() {
+        StringJoiner all = new StringJoiner(", ");
+        inputs.forEach((name, info) -> all.add(name + " " + declared(info)));
+        return all.toString();
+    }
+
+    private static String declared(TensorInfo info) {
+        StringJoiner dims = new StringJoiner("x");
+        for (long dim : info.getShape()) {
+            dims.add(dim < 0 ? "?" : Long.toString(dim));
+        }
+        return dims.length() == 0 ? "scalar" : dims.toString();
+    }
+
+    /** @throws InputException if a shape does not fit the one that the model declares of an input */
+    void check(String input, Shape shape) {
+        long[] declared = inputs.get(input).getShape();
+        // Without dimensions: a scalar, or an input of any rank, which ONNX Runtime shows alike.
+        boolean fits = declared.length == 0 || declared.length == shape.rank();
+        for (int d = 0; fits && d < declared.length; d++) {
+            fits = declared[d] < 0 || declared[d] == shape.dim(d);
+        }
+        if (!fits) {
+            throw new InputException("the shape " + shape + " does not fit the input " + input + " of " + model + ", which is "
+                    + declared(inputs.get(input)));
+        }
     }
 
     /**

@@ -70,7 +70,7 @@ final class TextSource implements Evaluation.Source {
         Tokens tokens = texts.get(i);
         if (!session.inputs().containsKey("input_ids")) {
             throw new UnsupportedRequestException(session.model() + " has no input 'input_ids' for texts, but "
-                    + session.inputs().keySet() + "; evaluate it with --random");
+                    + session.inputs().keySet());
         }
         Map<String, OnnxTensor> feed = new LinkedHashMap<>();
         for (Map.Entry<String, TensorInfo> input : session.inputs().entrySet()) {
@@ -84,7 +84,7 @@ final class TextSource implements Evaluation.Source {
                     yield positions;
                 }
                 default -> throw new UnsupportedRequestException(session.model() + " has an input '" + input.getKey()
-                        + "', which texts do not give; evaluate it with --random");
+                        + "', which texts do not give");
             };
             feed.put(input.getKey(), tensor(session, input.getKey(), input.getValue(), values));
         }

@@ -14,6 +14,7 @@ final class TinyModel {
     static final int INT32 = 6;
     static final int INT64 = 7;
     static final int STRING = 8;
+    static final int BOOL = 9;
 
     private final Message graph = new Message().add(2, "tiny");
 
