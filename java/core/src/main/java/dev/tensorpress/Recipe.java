@@ -37,6 +37,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int4", "prune50", "sparse24",
             "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "w8a16", "w8a8", "w4a16");
 
+    private static final Role[] PRODUCTS = {Role.LINEAR, Role.HEAD};
     private static final List<String> VALUES = List.of("*value*", "*v_proj*", "*v_lin*", "*/v/*");
     private static final List<String> ROUTERS = List.of("*.gate.weight", "*.router.weight", "*.shared_expert_gate.weight");
 
@@ -62,7 +63,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 return new Recipe(name, "", List.of(half()), List.of(), Map.of());
             }
             case "sparse24" -> {
-                Step step = step("prune", PrunePass.nm(2, 4), Role.LINEAR);
+                Step step = step("prune", PrunePass.nm(2, 4), PRODUCTS);
                 return new Recipe(name, "", List.of(step), List.of(), Map.of());
             }
             case "prune50-int8" -> {
@@ -80,7 +81,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             }
             case "int4-corrected" -> {
                 steps.addAll(named("int4").steps);
-                steps.add(step("correct", CorrectPass.rank(32).factors(CorrectPass.Storage.INT8).maxBits(4), Role.LINEAR));
+                steps.add(step("correct", CorrectPass.rank(32).factors(CorrectPass.Storage.INT8).maxBits(4), PRODUCTS));
                 return new Recipe(name, "", steps, List.of(), Map.of());
             }
             case "w8a16" -> {
@@ -95,13 +96,15 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             }
             case "int8", "int8-table4" -> {
                 steps.add(value(blocks));
-                steps.add(step("linear", blocks.activations(Activations.BLOCKWISE), Role.LINEAR));
+                steps.add(step("linear", blocks.activations(Activations.BLOCKWISE), PRODUCTS));
                 table = name.equals("int8") ? channel : four;
             }
             case "int8-dynamic" -> steps.add(
-                    step("linear", channel.asymmetric().activations(Activations.DYNAMIC), Role.LINEAR));
+                    step("linear", channel.asymmetric().activations(Activations.DYNAMIC), PRODUCTS));
             case "int4" -> {
-                steps.add(attention(channel.perBlock(128).activations(Activations.BLOCKWISE)));
+                QuantizePass eight = channel.perBlock(128).activations(Activations.BLOCKWISE);
+                steps.add(step("head", eight, Role.HEAD));
+                steps.add(attention(eight));
                 steps.add(step("linear", four.activations(Activations.BLOCKWISE), Role.LINEAR));
                 table = four.perBlock(64);
             }
@@ -121,14 +124,12 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
 
     /** Half of what each output sums over, in products and convolutions; see {@code docs/recipes.md} for the reasons. */
     private static Step half() {
-        return new Step("prune", new Selector(Set.of(Role.LINEAR, Role.CONV), List.of(), Selector.DEFAULT_MIN_SIZE),
-                PrunePass.sparsity(0.5).scope(PrunePass.Scope.CHANNEL));
+        return step("prune", PrunePass.sparsity(0.5).scope(PrunePass.Scope.CHANNEL), Role.LINEAR, Role.HEAD, Role.CONV);
     }
 
     /** 99 % of the energy of each matrix: a relative error of 0.1; see {@code docs/recipes.md}. */
     private static Step factors() {
-        return new Step("factorize", new Selector(Set.of(Role.LINEAR, Role.CONV), List.of(), Selector.DEFAULT_MIN_SIZE),
-                FactorizePass.energy(0.99));
+        return step("factorize", FactorizePass.energy(0.99), Role.LINEAR, Role.HEAD, Role.CONV);
     }
 
     /**
@@ -163,8 +164,8 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 : named(nameOrFile);
     }
 
-    private static Step step(String name, Pass pass, Role role) {
-        return new Step(name, new Selector(Set.of(role), List.of(), Selector.DEFAULT_MIN_SIZE), pass);
+    private static Step step(String name, Pass pass, Role... roles) {
+        return new Step(name, new Selector(Set.of(roles), List.of(), Selector.DEFAULT_MIN_SIZE), pass);
     }
 
     /** The longest schedule of its passes: how often a model is pruned, and trained in between; 1 if there is none. */

@@ -67,7 +67,7 @@ class RecipeTest {
         assertEquals(FactorizePass.error(0.2), r.set("error", "0.2").steps().getFirst().pass());
         Recipe corrected = Recipe.named("int4-corrected").set("rank", "8").set("max-bits", "8").set("factors", "float");
         assertEquals(CorrectPass.rank(8), corrected.steps().getLast().pass());
-        assertEquals(Recipe.named("int4").steps(), corrected.steps().subList(0, 5));
+        assertEquals(Recipe.named("int4").steps(), corrected.steps().subList(0, 6));
     }
 
     @Test

@@ -158,7 +158,7 @@ class MainTest {
         r = run("compress", model, "-o", out, "--recipe", "lowrank", "--force");
         assertTrue(r.out.lines().anyMatch(line -> line.matches(".*: factors of rank \\d+ of 128 would take \\d+ bytes instead "
                 + "of 65536, and less would not keep to 99 % of the energy: weight")), r.out);
-        r = run("compress", model, "-o", out, "--recipe", "int4-corrected", "--force");
+        r = run("compress", model, "-o", out, "--recipe", "int4-corrected", "--set", "head.bits=4", "--force");
         assertTrue(r.out.lines().anyMatch(line -> line.matches("corrections of rank 32: [\\d,]+ bytes, \\d\\d\\.\\d % of the squared "
                 + "error of quantization taken off")), r.out);
     }

@@ -6,7 +6,10 @@ import java.util.Locale;
 public enum Role {
     /** Matrix of a dense product. */
     LINEAR,
-    /** Matrix that makes scores of a vocabulary; only where names tell it from {@link #LINEAR}. */
+    /**
+     * Matrix of the last dense product, which makes scores of a vocabulary or of classes. A graph shows it by what follows, up to
+     * its output; without a graph names do.
+     */
     HEAD,
     /** Table whose rows are looked up. */
     EMBEDDING,
@@ -20,6 +23,11 @@ public enum Role {
     BIAS,
     /** Anything else. */
     OTHER;
+
+    /** Whether it is the matrix of a dense product, the last one or another. */
+    public boolean isProduct() {
+        return this == LINEAR || this == HEAD;
+    }
 
     /** Lower case, as in recipes. */
     public String id() {

@@ -144,7 +144,7 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         if (q.bits() < 2 || q.bits() > 8) {
             throw new UnsupportedRequestException("ONNX targets store codes of 2 to 8 bits, not " + q.bits());
         }
-        if (m.role == Role.LINEAR && m.replaceable) {
+        if (m.role.isProduct() && m.replaceable) {
             if (q.activations() == Activations.DYNAMIC && q.block() == 0 && q.bits() > 4 && type == DType.F32 && opset >= 11) {
                 int axis = q.axis() < 0 ? -1 : m.out;
                 DType codes = q.type() == DType.I8 ? DType.I8 : DType.U8;
@@ -191,7 +191,7 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         Weight w = info.weight;
         refuseReaders(info);
         Shape shape = w.tensor().shape();
-        boolean transposed = w.role() == Role.LINEAR && w.inputAxis() == 1;
+        boolean transposed = w.role().isProduct() && w.inputAxis() == 1;
         Form.LowRank turned = new Form.LowRank(f.left(), f.right(), f.rank(), transposed);
         Shape l = turned.left(shape);
         Shape r = turned.right(shape);
@@ -223,7 +223,7 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
     /** Throws unless each reader is an operator that several can stand in for. */
     private static void refuseReaders(Info info) {
         Weight w = info.weight;
-        if (w.role() != Role.CONV && (w.role() != Role.LINEAR || w.tensor().shape().rank() != 2)) {
+        if (w.role() != Role.CONV && (!w.role().isProduct() || w.tensor().shape().rank() != 2)) {
             throw new UnsupportedRequestException("matrices of products and kernels of convolutions can be factored, not a "
                     + w.tensor().shape() + " weight of role " + w.role().id());
         }
@@ -265,7 +265,7 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         boolean small = q.bits() <= 4;
         int axis = q.axis();
         int block = q.block();
-        boolean fused = small && block > 0 && opset >= 21 && ir >= INT4_IR && m.role == Role.LINEAR && m.replaceable && m.alone
+        boolean fused = small && block > 0 && opset >= 21 && ir >= INT4_IR && m.role.isProduct() && m.replaceable && m.alone
                 && s.rank() == 2 && m.in == 0 && axis == 0;
         boolean middle = m.role == Role.RECURRENT && axis > 0 && axis < s.rank() - 1;
         if (middle && block == 0) {

@@ -40,6 +40,8 @@ final class WeightFinder {
     private final Set<String> names = new HashSet<>();
     /** Values with the name of one in a graph around or inside: what is computed may not have such a name. */
     private final Set<Value> shadows = Collections.newSetFromMap(new IdentityHashMap<>(0));
+    /** Results with nothing but a bias, scores and shapes between them and an output of the model. */
+    private final Set<Value> last = Collections.newSetFromMap(new IdentityHashMap<>(0));
     /** How many weights wanted a name that another one has: where to go on counting. */
     private final Map<String, Integer> wanted = new HashMap<>();
     /** What the readers of a result do with it, in its axes: asked for once, however many ways lead to it. */
@@ -92,11 +94,12 @@ final class WeightFinder {
             if (obstacle != null || other.obstacle != null) {
                 return obstacle != null ? this : other;
             }
-            if (role != other.role || in != other.in || out != other.out) {
+            boolean products = role.isProduct() && other.role.isProduct();
+            if (role != other.role && !products || in != other.in || out != other.out) {
                 return blocked("its readers disagree: " + describe() + " for one, " + other.describe()
                         + " for another");
             }
-            return of(role, in, out, replaceable && other.replaceable);
+            return of(role == Role.HEAD ? role : other.role, in, out, replaceable && other.replaceable);
         }
 
         private String describe() {
@@ -107,6 +110,7 @@ final class WeightFinder {
     /** All weights, in file order. */
     List<Info> find() throws IOException {
         findShadows();
+        findLast();
         List<Value> found = new ArrayList<>();
         Set<TensorInfo> sparse = new HashSet<>();
         for (Graph g : model.graphs) {
@@ -151,6 +155,46 @@ final class WeightFinder {
                 }
             }
         }
+    }
+
+    /** From the end, since nodes stand behind those they read from. */
+    private void findLast() {
+        Graph g = model.graphs.getFirst();
+        for (Node n : g.nodes.reversed()) {
+            Value v = n.outputs.isEmpty() ? null : g.values.get(n.outputs.getFirst());
+            if (v != null && isLast(v)) {
+                last.add(v);
+            }
+        }
+    }
+
+    private boolean isLast(Value v) {
+        boolean leads = v.output;
+        for (Use u : v.uses) {
+            Node n = u.node();
+            if (n.is("Shape")) {
+                continue;
+            }
+            boolean passes = n.domain.isEmpty() && switch (n.op) {
+                case "Add", "Sub", "Mul", "Div" -> {
+                    Value other = n.inputs.size() == 2 ? n.graph.resolve(n.inputs.get(1 - u.input())) : null;
+                    yield other != null && other.tensor != null;
+                }
+                case "Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK", "Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
+                        "Transpose", "Slice", "Dropout" -> u.input() == 0;
+                default -> false;
+            };
+            if (!passes || n.outputs.isEmpty() || !last.contains(n.graph.values.get(n.outputs.getFirst()))) {
+                return false;
+            }
+            leads = true;
+        }
+        return leads;
+    }
+
+    /** The role of a matrix that a product of this node reads. */
+    private Role product(Node n) {
+        return !n.outputs.isEmpty() && last.contains(n.graph.values.get(n.outputs.getFirst())) ? Role.HEAD : Role.LINEAR;
     }
 
     private static void add(List<Value> to, Value v) {
@@ -229,17 +273,17 @@ final class WeightFinder {
         switch (n.op) {
             case "MatMul":
                 if (i == 1) {
-                    return rank < 2 ? Kind.of(Role.LINEAR, rank - 1, -1, false)
-                            : Kind.of(Role.LINEAR, rank - 2, rank - 1, plain && rank == 2 && n.inputs.size() == 2);
+                    return rank < 2 ? Kind.of(product(n), rank - 1, -1, false)
+                            : Kind.of(product(n), rank - 2, rank - 1, plain && rank == 2 && n.inputs.size() == 2);
                 }
-                return Kind.of(Role.LINEAR, rank - 1, rank < 2 ? -1 : rank - 2, false);
+                return Kind.of(product(n), rank - 1, rank < 2 ? -1 : rank - 2, false);
             case "Gemm":
                 if (rank != 2 || i > 1) {
                     return i == 2 ? Kind.of(Role.BIAS, -1, -1, false) : Kind.OTHER;
                 }
                 boolean flipped = n.integer(i == 1 ? "transB" : "transA", 0) != 0;
                 boolean inFirst = (i == 1) != flipped;
-                return Kind.of(Role.LINEAR, inFirst ? 0 : 1, inFirst ? 1 : 0, i == 1 && plain && n.inputs.size() <= 3
+                return Kind.of(product(n), inFirst ? 0 : 1, inFirst ? 1 : 0, i == 1 && plain && n.inputs.size() <= 3
                         && n.integer("transA", 0) == 0 && n.real("alpha", 1) == 1
                         && (n.inputs.size() < 3 || n.inputs.get(2).isEmpty() || n.real("beta", 1) == 1));
             case "Gather":
@@ -276,7 +320,7 @@ final class WeightFinder {
     }
 
     /** Operators that ONNX Runtime's own optimizer puts in place of standard ones. */
-    private static Kind foreign(Node n, int i, int rank) {
+    private Kind foreign(Node n, int i, int rank) {
         if (n.domain.equals("com.microsoft")) {
             if (n.op.startsWith("QLinear") || n.op.contains("Quantize") || n.op.contains("NBits")
                     || n.op.contains("MatMulInteger") || n.op.startsWith("QAttention") || n.op.contains("Bnb4")) {
@@ -287,7 +331,7 @@ final class WeightFinder {
             }
             if (i == 1 && rank == 2 && (n.op.equals("FusedMatMul") || n.op.equals("FusedGemm"))) {
                 boolean flipped = n.integer("transB", 0) != 0;
-                return Kind.of(Role.LINEAR, flipped ? 1 : 0, flipped ? 0 : 1, false);
+                return Kind.of(product(n), flipped ? 1 : 0, flipped ? 0 : 1, false);
             }
             if (i > 0 && n.op.contains("LayerNormalization") && rank == 1) {
                 return Kind.of(Role.NORM, -1, -1, false);

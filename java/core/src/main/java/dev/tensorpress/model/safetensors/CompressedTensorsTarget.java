@@ -95,6 +95,13 @@ final class CompressedTensorsTarget implements Target {
 
     @Override
     public Form accept(Weight weight, Form wanted) {
+        if (weight.role() == Role.HEAD && model.tied().isPresent()) {
+            throw new UnsupportedRequestException("is tied to the table of words");
+        }
+        if (weight.role() == Role.HEAD && !force) {
+            throw new UnsupportedRequestException("is the head, which vLLM before March 2026, and SGLang, take for one that is not"
+                    + " compressed; " + HOW);
+        }
         Form form = wanted;
         if (wanted instanceof Form.Sparse s) {
             form = s.of(accept(weight, s.values())).stored(Form.Storage.MASKED);
@@ -117,12 +124,9 @@ final class CompressedTensorsTarget implements Target {
     }
 
     private Form.Quantized stored(Weight weight, Form.Quantized q) {
-        if (weight.role() != Role.LINEAR && weight.role() != Role.HEAD) {
+        if (!weight.role().isProduct()) {
             throw new UnsupportedRequestException("role " + weight.role().id() + ": compressed-tensors is for matrices of linear"
                     + " layers");
-        }
-        if (weight.role() == Role.HEAD && model.tied().isPresent()) {
-            throw new UnsupportedRequestException("is tied to the table of words");
         }
         Shape shape = weight.tensor().shape();
         boolean turned = shape.rank() == 2 && weight.inputAxis() == 0;
@@ -414,7 +418,7 @@ final class CompressedTensorsTarget implements Target {
             head |= w.role() == Role.HEAD;
             if (q != null) {
                 config.add(module == null ? w.name() : module, q);
-            } else if (module != null && (w.role() == Role.LINEAR || w.role() == Role.HEAD)) {
+            } else if (module != null && w.role().isProduct()) {
                 config.ignore(module);
             }
         }

@@ -398,7 +398,7 @@ final class LowRankLoweringTest {
         reasons.put("table", "role embedding");
         reasons.put("turned", "the Transpose Transpose_tt reads it");
         reasons.put("first", "the MatMul MatMul_o3 reads it");
-        reasons.put("stack", "2x64x64 weight of role linear");
+        reasons.put("stack", "2x64x64 weight of role head");
         reasons.put("seen", "output of the graph");
         reasons.put("groups", "Conv_o6 has 4 groups");
         reasons.put("depth", "Conv_o7 has 16 groups");
