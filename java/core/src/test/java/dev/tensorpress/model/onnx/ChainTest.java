@@ -120,7 +120,7 @@ final class ChainTest {
                     recurrent(b.axes("Unsqueeze", "v", "w", 0).axes("Unsqueeze", "u", "back", 0).concat("vu", "v", "u"), "RNN", 1,
                             "vu", 2);
                 }),
-                new Chain("squeezed", dims(1, 64, 1, 20), Role.LINEAR, 1, 3, b -> {
+                new Chain("squeezed", dims(1, 64, 1, 20), Role.HEAD, 1, 3, b -> {
                     b.graph.input("x", 1, -1, 64).output("y", 1, -1, 20);
                     b.axes("Squeeze", "v", "w", 2, 0).node(new NodeBuilder("MatMul", "y", "x", "v"));
                 }),
@@ -128,7 +128,7 @@ final class ChainTest {
                     b.graph.input("x", 1, 1, 48, 7).output("y", 1, 1, 20, 7);
                     b.axes("Unsqueeze", "v", "w", 2).node(new NodeBuilder("Conv", "y", "x", "v"));
                 }),
-                new Chain("cut and turned", dims(90, 64), Role.LINEAR, 1, 0, b -> {
+                new Chain("cut and turned", dims(90, 64), Role.HEAD, 1, 0, b -> {
                     b.graph.input("x", 1, -1, 64).output("y", 1, -1, 20);
                     b.slice("v", "w", 30, 50).node(new NodeBuilder("Transpose", "t", "v").ints("perm", 1, 0))
                             .node(new NodeBuilder("MatMul", "y", "x", "t"));
@@ -221,7 +221,7 @@ final class ChainTest {
         TestModel computed = TestModel.of(8, 13);
         computed.graph.init("w", DType.F32, TestModel.random(1, 64), 8, 8).longs("zero", 0).longs("two", 2).input("x", 1, 2, 4)
                 .node("Mul", "end", "two", "two").node("Slice", "v", "w", "zero", "end").node("MatMul", "y", "x", "v").output("y", 1, 2, 8);
-        assertEquals(Role.LINEAR, roles(computed).get("w"));
+        assertEquals(Role.HEAD, roles(computed).get("w"));
     }
 
     /** Such models fail in every runtime, but not here. */
