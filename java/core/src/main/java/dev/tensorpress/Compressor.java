@@ -10,6 +10,7 @@ import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.OnnxModel;
@@ -156,6 +157,21 @@ public final class Compressor implements AutoCloseable {
     }
 
     /**
+     * The target that a recipe is for.
+     *
+     * @throws UnsupportedRequestException if the format has no such target, or it does not take this model
+     * @throws UnknownNameException if the recipe has an option that is neither the target's nor any step's
+     */
+    public Target target(Recipe recipe) {
+        try {
+            return model.target(recipe.target(), recipe.options());
+        } catch (UnknownNameException e) {
+            // Whoever misspells an option of a step is told of the target's otherwise.
+            throw recipe.options().containsKey(e.name()) ? e.among(Recipe.settings(recipe.steps())) : e;
+        }
+    }
+
+    /**
      * What the recipe would do. Reads no data, unless a pass has to see the weights first: pruning does, and so does
      * factorizing, unless to a fixed rank. Singular values are kept until the compressor is closed.
      *
@@ -164,7 +180,7 @@ public final class Compressor implements AutoCloseable {
      * @throws java.io.UncheckedIOException if a weight that has to be seen cannot be read
      */
     public Plan plan(Recipe recipe) {
-        Target target = model.target(recipe.target(), recipe.options());
+        Target target = target(recipe);
         // By identity: two steps of a recipe may be equal.
         Map<Recipe.Step, Recipe.Step> seen = new IdentityHashMap<>();
         List<Recipe.Step> unseen = new ArrayList<>();

@@ -2,7 +2,7 @@ package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.model.Role;
-import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.pass.CorrectPass;
 import dev.tensorpress.pass.FactorizePass;
 import dev.tensorpress.pass.Pass;
@@ -14,6 +14,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -50,7 +51,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     /**
      * A preset.
      *
-     * @throws UnsupportedRequestException if there is none of this name
+     * @throws UnknownNameException if there is none of this name
      */
     public static Recipe named(String name) {
         QuantizePass channel = QuantizePass.int8();
@@ -108,8 +109,8 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 steps.add(step("linear", four.activations(Activations.BLOCKWISE), Role.LINEAR));
                 table = four.perBlock(64);
             }
-            default -> throw new UnsupportedRequestException(
-                    "no recipe named '" + name + "'; there are " + String.join(", ", NAMES) + ", or give a .yaml file");
+            default -> throw new UnknownNameException("no recipe is named '" + name + "', and a recipe's file ends in .yaml",
+                    name, NAMES);
         }
         steps.add(step("embedding", table, Role.EMBEDDING));
         steps.add(step("conv", channel, Role.CONV));
@@ -208,6 +209,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
      *     ({@code block} changes the steps that have blocks, see {@link QuantizePass#with}); {@code STEP.OPTION} for one
      *     step whatever it has; or an option of the target
      * @throws IllegalArgumentException if the value does not fit
+     * @throws UnknownNameException if there is no such step, or it has no such option
      */
     public Recipe set(String key, String value) {
         int dot = key.indexOf('.');
@@ -234,11 +236,33 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             return new Recipe(name, target, changed, excludes, options);
         }
         if (stepName != null) {
-            throw new IllegalArgumentException("no step and option '" + key + "' in recipe " + name);
+            throw unknown(stepName, option);
         }
         Map<String, String> more = new LinkedHashMap<>(options);
         more.put(key, value); // the target refuses what it does not know
         return new Recipe(name, target, steps, excludes, more);
+    }
+
+    private UnknownNameException unknown(String stepName, String option) {
+        List<String> names = new ArrayList<>();
+        for (Step step : steps) {
+            if (step.name.equals(stepName)) {
+                return new UnknownNameException("step '" + stepName + "' of recipe " + name + " has no option '" + option + "'",
+                        option, settings(List.of(step)));
+            }
+            names.add(step.name);
+        }
+        return new UnknownNameException("recipe " + name + " has no step '" + stepName + "'", stepName, names);
+    }
+
+    /** What {@link #set} changes in some of the steps. */
+    static Set<String> settings(List<Step> steps) {
+        Set<String> all = new LinkedHashSet<>();
+        for (Step step : steps) {
+            all.addAll(step.pass.options());
+        }
+        all.add("min-size");
+        return all;
     }
 
     private static long parseSize(String value) {

@@ -1,6 +1,7 @@
 package dev.tensorpress;
 
 import dev.tensorpress.model.Role;
+import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.pass.CorrectPass;
 import dev.tensorpress.pass.FactorizePass;
 import dev.tensorpress.pass.Pass;
@@ -172,19 +173,15 @@ final class RecipeYaml {
     }
 
     private Role role(Node node, String id) {
-        StringBuilder known = new StringBuilder();
-        for (Role role : Role.values()) {
-            if (role.id().equals(id)) {
-                return role;
-            }
-            known.append(known.isEmpty() ? "" : ", ").append(role.id());
+        try {
+            return Role.of(id);
+        } catch (UnknownNameException e) {
+            throw wrong(node, e.getMessage());
         }
-        throw wrong(node, "no role '" + id + "'; there are " + known);
     }
 
     private Pass quantize(Node node) {
-        Map<String, Node> keys =
-                mapping(node, "quantize", "bits", "block", "per", "symmetric", "range", "clip", "activations", "weights");
+        Map<String, Node> keys = options(node, QuantizePass.int8());
         if (keys.containsKey("block") && keys.containsKey("per")) {
             throw wrong(keys.get("per"), "'block' and 'per' exclude each other");
         }
@@ -207,8 +204,7 @@ final class RecipeYaml {
     }
 
     private Pass prune(Node node) {
-        Map<String, Node> keys = mapping(node, "prune", "sparsity", "schedule", "step", "threshold", "budget", "pattern",
-                "scope");
+        Map<String, Node> keys = options(node, PrunePass.sparsity(0));
         Pass pass = null;
         String said = null;
         for (String option : List.of("sparsity", "schedule", "threshold", "budget", "pattern")) {
@@ -241,7 +237,7 @@ final class RecipeYaml {
     }
 
     private Pass factorize(Node node) {
-        Map<String, Node> keys = mapping(node, "factorize", "rank", "energy", "error", "budget", "relative");
+        Map<String, Node> keys = options(node, FactorizePass.rank(1));
         Node relative = keys.remove("relative");
         Pass pass = null;
         String said = null;
@@ -266,11 +262,11 @@ final class RecipeYaml {
     }
 
     private Pass correct(Node node) {
-        Map<String, Node> keys = mapping(node, "correct", "rank", "factors", "max-bits");
+        Pass pass = CorrectPass.rank(1);
+        Map<String, Node> keys = options(node, pass);
         if (!keys.containsKey("rank")) {
             throw wrong(node, "correct needs 'rank'");
         }
-        Pass pass = CorrectPass.rank(1);
         for (Map.Entry<String, Node> option : keys.entrySet()) {
             pass = with(pass, option.getKey(), option.getValue(), text(option.getValue(), option.getKey()));
         }
@@ -315,6 +311,10 @@ final class RecipeYaml {
         throw wrong(node, "min-size must be a number of elements, but is '" + value + "'");
     }
 
+    private Map<String, Node> options(Node node, Pass pass) {
+        return mapping(node, pass.method(), pass.options().toArray(String[]::new));
+    }
+
     /** Keys and values in order; {@code known} empty for any key. */
     private Map<String, Node> mapping(Node node, String what, String... known) {
         if (!(node instanceof MappingNode mapping)) {
@@ -325,7 +325,7 @@ final class RecipeYaml {
             String key = text(pair.getKeyNode(), "a key");
             if (known.length > 0 && !List.of(known).contains(key)) {
                 throw wrong(pair.getKeyNode(),
-                        "unknown key '" + key + "' in " + what + "; known are " + String.join(", ", known));
+                        "unknown key '" + key + "' in " + what + UnknownNameException.hint(key, List.of(known)));
             }
             if (keys.put(key, pair.getValueNode()) != null) {
                 throw wrong(pair.getKeyNode(), "key '" + key + "' is there twice");

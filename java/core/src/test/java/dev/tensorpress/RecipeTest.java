@@ -1,15 +1,18 @@
 package dev.tensorpress;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.pass.CorrectPass;
 import dev.tensorpress.pass.FactorizePass;
 import dev.tensorpress.pass.PrunePass;
 import dev.tensorpress.pass.QuantizePass;
+import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 
@@ -84,10 +87,32 @@ class RecipeTest {
         Recipe r = Recipe.named("int8");
         for (String[] bad : new String[][] {{"block", "33"}, {"block", "8"}, {"block", "x"}, {"bits", "9"}, {"bits", "1"},
             {"per", "row"}, {"symmetric", "maybe"}, {"clip", "65"}, {"clip", "4:0"}, {"clip", "4:z"}, {"activations", "static"}, {"linear.weights", "s9"},
-            {"min-size", "many"}, {"min-size", "-1"}, {"nosuch.block", "32"}, {"linear.nosuch", "1"}}) {
+            {"min-size", "many"}, {"min-size", "-1"}}) {
             String message = assertThrows(IllegalArgumentException.class, () -> r.set(bad[0], bad[1]), bad[0]).getMessage();
-            String key = bad[0].contains("nosuch") ? "nosuch" : bad[0].substring(bad[0].indexOf('.') + 1);
-            assertTrue(message.contains(key), message);
+            assertTrue(message.contains(bad[0].substring(bad[0].indexOf('.') + 1)), message);
         }
+    }
+
+    /** The nearest name comes first, and is asked for if it is near. */
+    @Test
+    void misspeltNamesFindTheRightOnes() {
+        Recipe r = Recipe.named("int8");
+        for (String[] bad : new String[][] {
+            {"linaer.block", "recipe int8 has no step 'linaer'; did you mean linear? There are linear, "},
+            {"linear.blok", "step 'linear' of recipe int8 has no option 'blok'; did you mean block? There are block, "},
+            {"linear.sparsity", "step 'linear' of recipe int8 has no option 'sparsity'; there are "},
+        }) {
+            String message = assertThrows(UnknownNameException.class, () -> r.set(bad[0], "1")).getMessage();
+            assertTrue(message.startsWith(bad[1]), message);
+        }
+        String message = assertThrows(UnknownNameException.class, () -> Recipe.named("pruen50-int8")).getMessage();
+        assertTrue(message.contains("; did you mean prune50-int8? There are prune50-int8, prune50, "), message);
+        for (String near : List.of("recpie", "recip", "reciqe", "rrecipe", "recipes")) {
+            assertEquals("recipe", UnknownNameException.nearest(near, List.of("target", "recipe", "report")), near);
+        }
+        for (String far : List.of("", "r", "frequency", "x".repeat(100_000))) {
+            assertNull(UnknownNameException.nearest(far, List.of("target", "recipe", "report")), far);
+        }
+        assertEquals("; there are none", UnknownNameException.hint("a", List.of()));
     }
 }

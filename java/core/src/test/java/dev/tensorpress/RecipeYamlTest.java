@@ -204,7 +204,7 @@ class RecipeYamlTest {
             {"{threshold: 0.1, scope: channel}", "scope channel is for"},
             {"{sparsity: 0.5, pattern: 4x4, scope: channel}", "scope channel is for"},
             {"schedule: {from: 0, to: 0.5}", "schedule needs 'steps'"},
-            {"schedule: {from: 0, to: 0.5, step: 3}", "unknown key 'step' in schedule; known are from, to, steps"},
+            {"schedule: {from: 0, to: 0.5, step: 3}", "unknown key 'step' in schedule; did you mean steps? There are steps"},
             {"schedule: [0.5, 0.1]", "must not fall"}, {"sparsty: 0.5", "unknown key 'sparsty' in prune"},
             {"block: 32", "unknown key 'block' in prune"}, {"7", "prune must be a map"},
         }) {
@@ -243,7 +243,7 @@ class RecipeYamlTest {
         "steps: [{quantize: {clip: {min: 0.5}}}]             | 1 | clip needs 'steps'",
         "steps: [{quantize: {clip: {steps: 20, min: 2}}}]    | 1 | clip must be",
         "steps: [{quantize: {clip: {steps: 20, max: 2}}}]    | 1 | unknown key 'max' in clip",
-        "steps: [{quantize: {blocks: 32}}]                   | 1 | unknown key 'blocks' in quantize; known are bits, block",
+        "steps: [{quantize: {blocks: 32}}]                   | 1 | unknown key 'blocks' in quantize; did you mean block? There are block",
         "steps: [{quantize: 8}]                              | 1 | quantize must be a map",
         "steps: [{select: {role: linear}}]                   | 1 | needs one method",
         "steps: [{select: {role: dense}, quantize: {}}]      | 1 | no role 'dense'; there are linear, head, embedding",

@@ -3,6 +3,7 @@ package dev.tensorpress.cli;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.model.DurableFile;
 import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.pass.NonFiniteWeightException;
 import java.io.FileDescriptor;
@@ -140,7 +141,7 @@ public final class Main {
         }
         Command command = command(args[0]);
         if (command == null) {
-            throw new UsageException("no command '" + args[0] + "'; there are " + String.join(", ", COMMANDS));
+            throw new UsageException("no command '" + args[0] + "'" + UnknownNameException.hint(args[0], COMMANDS));
         }
         Arguments arguments = command.syntax().parse(args);
         if (arguments == null) {
@@ -179,6 +180,7 @@ public final class Main {
 
     private static int code(Throwable e) {
         return switch (e) {
+            case UnknownNameException n -> USAGE;
             case MalformedModelException m -> MALFORMED;
             case UnsupportedRequestException r -> UNSUPPORTED;
             case NonFiniteWeightException n -> UNSUPPORTED;

@@ -48,14 +48,10 @@ final class RecipeOptions {
         Map<String, Role> roles = new LinkedHashMap<>();
         for (String given : arguments.values("role")) {
             int equals = given.lastIndexOf('=');
-            Role role = null;
-            for (Role r : Role.values()) {
-                role = equals > 0 && given.substring(equals + 1).equals(r.id()) ? r : role;
+            if (equals < 1) {
+                throw arguments.wrong("--role takes GLOB=ROLE, but got '" + given + "'");
             }
-            if (role == null) {
-                throw arguments.wrong("--role takes GLOB=ROLE with a role of inspect's, but got '" + given + "'");
-            }
-            if (roles.putIfAbsent(given.substring(0, equals), role) != null) {
+            if (roles.putIfAbsent(given.substring(0, equals), Role.of(given.substring(equals + 1))) != null) {
                 throw arguments.wrong("--role gives '" + given.substring(0, equals) + "' two roles");
             }
         }

@@ -1,13 +1,17 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.model.UnknownNameException;
 import java.io.IOException;
 import java.io.PrintStream;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import org.apache.commons.cli.CommandLine;
 import org.apache.commons.cli.DefaultParser;
 import org.apache.commons.cli.Option;
 import org.apache.commons.cli.Options;
 import org.apache.commons.cli.ParseException;
+import org.apache.commons.cli.UnrecognizedOptionException;
 import org.apache.commons.cli.help.HelpFormatter;
 import org.apache.commons.cli.help.TextHelpAppendable;
 
@@ -67,6 +71,8 @@ final class Syntax {
         try {
             line = DefaultParser.builder().setAllowPartialMatching(false).setStripLeadingAndTrailingQuotes(false).get()
                     .parse(complete(), Arrays.copyOfRange(args, 1, args.length));
+        } catch (UnrecognizedOptionException e) {
+            throw unknown(e.getOption());
         } catch (ParseException e) {
             throw wrong(e.getMessage());
         }
@@ -81,6 +87,21 @@ final class Syntax {
             throw wrong("unexpected argument '" + line.getArgList().get(parameters.length) + "'");
         }
         return new Arguments(this, line);
+    }
+
+    private UsageException unknown(String given) {
+        List<String> names = new ArrayList<>();
+        for (Option option : options.getOptions()) {
+            names.add(option.getLongOpt());
+        }
+        int equals = given.indexOf('=');
+        String option = equals < 0 ? given : given.substring(0, equals);
+        String name = option.replaceFirst("^-+", "");
+        if (names.contains(name) && option.startsWith("--")) {
+            return wrong(option + " takes no value, but got '" + given.substring(equals + 1) + "'");
+        }
+        String nearest = UnknownNameException.nearest(name, names);
+        return wrong("unknown option '" + option + "'" + (nearest == null ? "" : "; did you mean --" + nearest + "?"));
     }
 
     UsageException wrong(String message) {

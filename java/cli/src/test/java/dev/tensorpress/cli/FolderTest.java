@@ -115,7 +115,7 @@ class FolderTest {
         Result r = run("compress", model, "-o", out, "--force", "--set", "card=yes");
         assertEquals(Main.UNSUPPORTED, r.code());
         assertTrue(r.line().contains("card must be true or false"), r.err());
-        assertTrue(run("plan", model, "--set", "cart=true").line().contains("and 'card'"));
+        assertTrue(run("plan", model, "--set", "cart=true").line().contains("did you mean card?"));
     }
 
     @Test

@@ -1,5 +1,7 @@
 package dev.tensorpress.model;
 
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Locale;
 
 /** What a weight does in its model; recipes select by it. */
@@ -27,6 +29,22 @@ public enum Role {
     /** Whether it is the matrix of a dense product, the last one or another. */
     public boolean isProduct() {
         return this == LINEAR || this == HEAD;
+    }
+
+    /**
+     * The role that recipes call so.
+     *
+     * @throws UnknownNameException if there is none
+     */
+    public static Role of(String id) {
+        List<String> known = new ArrayList<>();
+        for (Role role : values()) {
+            if (role.id().equals(id)) {
+                return role;
+            }
+            known.add(role.id());
+        }
+        throw new UnknownNameException("no role '" + id + "'", id, known);
     }
 
     /** Lower case, as in recipes. */

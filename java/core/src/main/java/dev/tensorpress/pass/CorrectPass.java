@@ -11,6 +11,7 @@ import dev.tensorpress.tensor.DType;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 
 /**
@@ -85,6 +86,11 @@ public record CorrectPass(long rank, Storage factors, int maxBits, Map<String, d
     @Override
     public String method() {
         return "correct";
+    }
+
+    @Override
+    public List<String> options() {
+        return List.of("rank", "factors", "max-bits");
     }
 
     @Override

@@ -176,6 +176,11 @@ public final class FactorizeChoice implements Pass {
     }
 
     @Override
+    public List<String> options() {
+        return pass.options();
+    }
+
+    @Override
     public boolean uses(String option) {
         return pass.uses(option);
     }

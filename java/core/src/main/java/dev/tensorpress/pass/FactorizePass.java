@@ -101,6 +101,11 @@ public record FactorizePass(long rank, double energy, double error, long budget,
     }
 
     @Override
+    public List<String> options() {
+        return List.of("rank", "energy", "error", "budget", "relative");
+    }
+
+    @Override
     public boolean uses(String option) {
         return switch (option) {
             case "rank", "energy", "error", "budget" -> true;

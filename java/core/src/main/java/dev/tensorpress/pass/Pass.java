@@ -76,6 +76,9 @@ public interface Pass {
      */
     Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers);
 
+    /** What the method's options are called, whether they have an effect or not. */
+    List<String> options();
+
     /** True if this option has an effect on the pass as it is set now: blocks have a size, channels have none. */
     boolean uses(String option);
 

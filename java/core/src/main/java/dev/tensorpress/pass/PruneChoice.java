@@ -341,6 +341,11 @@ public final class PruneChoice implements Pass {
     }
 
     @Override
+    public List<String> options() {
+        return pass.options();
+    }
+
+    @Override
     public boolean uses(String option) {
         return pass.uses(option);
     }

@@ -234,6 +234,11 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
     }
 
     @Override
+    public List<String> options() {
+        return List.of("sparsity", "schedule", "step", "threshold", "budget", "pattern", "scope");
+    }
+
+    @Override
     public boolean uses(String option) {
         return switch (option) {
             case "pattern" -> true;

@@ -13,6 +13,7 @@ import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import java.util.Locale;
 
 /**
@@ -140,6 +141,11 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
     @Override
     public String method() {
         return "quantize";
+    }
+
+    @Override
+    public List<String> options() {
+        return List.of("bits", "block", "per", "symmetric", "range", "clip", "activations", "weights");
     }
 
     @Override

@@ -4,6 +4,7 @@ import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.DataFiles.DataFile;
@@ -293,8 +294,8 @@ public final class OnnxModel implements Model {
         String chosen = name.isEmpty() ? OnnxTarget.ONNXRUNTIME : name;
         if (!chosen.equals(OnnxTarget.ONNXRUNTIME) && !chosen.equals(OnnxTarget.ONNX)
                 && !chosen.equals(OnnxSparseTarget.NAME)) {
-            throw new UnsupportedRequestException("ONNX models have no target '" + name
-                    + "'; there are 'onnxruntime', 'onnx' and 'sparse'");
+            throw new UnknownNameException("ONNX models have no target '" + name + "'", name,
+                    List.of(OnnxTarget.ONNXRUNTIME, OnnxTarget.ONNX, OnnxSparseTarget.NAME));
         }
         if (chosen.equals(OnnxSparseTarget.NAME) && !externals.isEmpty()) {
             throw new UnsupportedRequestException("target 'sparse' takes models in one file, and " + path
@@ -315,8 +316,9 @@ public final class OnnxModel implements Model {
                 }
                 accuracy = v.charAt(0) - '0';
             } else {
-                throw new UnsupportedRequestException("target '" + chosen + "' has no option '" + o.getKey() + "'; there is "
-                        + (chosen.equals(OnnxTarget.ONNX) ? "" : "'accuracy-level' and ") + "'sparse-initializers'");
+                throw new UnknownNameException("target '" + chosen + "' has no option '" + o.getKey()
+                        + "', and no step of the recipe has it", o.getKey(), chosen.equals(OnnxTarget.ONNX)
+                        ? List.of("sparse-initializers") : List.of("accuracy-level", "sparse-initializers"));
             }
         }
         if (chosen.equals(OnnxSparseTarget.NAME)) {

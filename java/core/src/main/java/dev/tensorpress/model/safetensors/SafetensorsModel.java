@@ -5,6 +5,7 @@ import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
@@ -465,15 +466,15 @@ public final class SafetensorsModel implements Model {
     @Override
     public Target target(String name, Map<String, String> options) {
         if (!name.isEmpty() && !name.equals(CompressedTensorsTarget.NAME)) {
-            throw new UnsupportedRequestException("models in safetensors have no target '" + name + "'; there is '"
-                    + CompressedTensorsTarget.NAME + "'");
+            throw new UnknownNameException("models in safetensors have no target '" + name + "'", name,
+                    List.of(CompressedTensorsTarget.NAME));
         }
         Map<String, Boolean> given = new HashMap<>();
         for (Map.Entry<String, String> option : options.entrySet()) {
             if (!option.getKey().equals(CompressedTensorsTarget.FORCE) && !option.getKey().equals(CompressedTensorsTarget.CARD)) {
-                throw new UnsupportedRequestException("target '" + CompressedTensorsTarget.NAME + "' has no option '"
-                        + option.getKey() + "', and no step of the recipe has it; it has '" + CompressedTensorsTarget.FORCE
-                        + "' and '" + CompressedTensorsTarget.CARD + "'");
+                throw new UnknownNameException("target '" + CompressedTensorsTarget.NAME + "' has no option '"
+                        + option.getKey() + "', and no step of the recipe has it", option.getKey(),
+                        List.of(CompressedTensorsTarget.FORCE, CompressedTensorsTarget.CARD));
             }
             if (!option.getValue().equals("true") && !option.getValue().equals("false")) {
                 throw new UnsupportedRequestException(option.getKey() + " must be true or false, but is '" + option.getValue() + "'");
