@@ -386,6 +386,12 @@ class MainTest {
         assertTrue(r.line().contains("weight weight holds NaN at element 5"), r.err);
         assertEquals(List.of("nan.onnx", "small.onnx"), files());
         assertEquals(0, run("compress", nan, "-o", out, "--exclude", "weight").code);
+        Path pickle = Files.write(folder.resolve("model.pt"), new byte[] {(byte) 0x80, 2, '}', 'q', 0, 'X', 1, 0, 0, 0, 'a', 'q'});
+        for (String command : List.of("inspect", "plan", "expand")) {
+            r = command.equals("expand") ? run(command, pickle, "-o", out) : run(command, pickle);
+            assertEquals(Main.UNSUPPORTED, r.code, r.err);
+            assertTrue(r.line().contains("model.pt is a pickle of Python"), r.err);
+        }
         r = run("plan", model, "--role", "*=linear");
         assertEquals(Main.UNSUPPORTED, r.code, r.err);
         assertTrue(r.line().contains("is an ONNX model, whose graph says what its weights do"), r.err);

@@ -1,5 +1,6 @@
 package dev.tensorpress.model.onnx;
 
+import dev.tensorpress.model.ForeignFormat;
 import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
@@ -85,7 +86,8 @@ public final class OnnxModel implements Model {
      *     cache of a model hub, where links lead to its {@code blobs}, needs neither, and locations outside the folder are
      *     refused either way
      * @throws MalformedModelException if the file is not an ONNX model, or not a consistent one
-     * @throws UnsupportedRequestException if a data file is a link and {@code allowLinks} is false
+     * @throws UnsupportedRequestException if the file is a {@link ForeignFormat}, or if a data file is a link and
+     *     {@code allowLinks} is false
      * @throws IOException if a file cannot be read
      */
     public static OnnxModel open(Path path, boolean allowLinks) throws IOException {
@@ -107,6 +109,9 @@ public final class OnnxModel implements Model {
                 channel.close();
             }
             arena.close();
+            if (e instanceof MalformedModelException) {
+                ForeignFormat.check(path);
+            }
             if (e instanceof InternalError) {
                 throw new IOException(path + " became shorter while it was read", e);
             }

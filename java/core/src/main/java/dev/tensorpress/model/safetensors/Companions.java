@@ -26,7 +26,7 @@ final class Companions {
     private static final String SUFFIX = ".safetensors";
     /** Files that hold weights, by what their names end with. */
     private static final List<String> WEIGHTS = List.of(SUFFIX, Index.SUFFIX, ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt",
-            ".h5", ".msgpack", ".gguf", ".onnx", ".onnx_data", ".onnx.data");
+            ".h5", ".keras", ".tflite", ".msgpack", ".gguf", ".onnx", ".onnx_data", ".onnx.data");
     /** Files and folders in a folder that is looked at: one with more is no part of a model. */
     private static final int MOST = 1000;
 
@@ -169,7 +169,7 @@ final class Companions {
         return null;
     }
 
-    private static boolean holdsWeights(String name) {
+    static boolean holdsWeights(String name) {
         for (String suffix : WEIGHTS) {
             if (name.endsWith(suffix)) {
                 return true;

@@ -214,6 +214,10 @@ final class CompressedTensorsTarget implements Target {
     @Override
     public List<String> remarks(Map<Weight, Form> forms) {
         List<String> remarks = new ArrayList<>();
+        if (!model.consolidated().isEmpty()) {
+            remarks.add(String.join(", ", model.consolidated()) + " is not read, and left out: it has the weights a second time,"
+                    + " by names that transformers does not know");
+        }
         int factors = 0;
         int transposed = 0;
         int stacks = 0;

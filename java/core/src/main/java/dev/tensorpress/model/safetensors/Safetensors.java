@@ -2,7 +2,9 @@ package dev.tensorpress.model.safetensors;
 
 import com.fasterxml.jackson.core.JsonToken;
 import dev.tensorpress.internal.PageCache;
+import dev.tensorpress.model.ForeignFormat;
 import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -112,6 +114,7 @@ public final class Safetensors implements AutoCloseable {
      * Opens a file. The caller closes it.
      *
      * @throws MalformedModelException if it is not a safetensors file, or not a consistent one
+     * @throws UnsupportedRequestException if it is a {@link ForeignFormat}
      * @throws IOException if it cannot be read
      */
     public static Safetensors open(Path path) throws IOException {
@@ -127,6 +130,9 @@ public final class Safetensors implements AutoCloseable {
             return new Safetensors(path, arena, channel);
         } catch (IOException | RuntimeException | Error e) {
             arena.close();
+            if (e instanceof MalformedModelException) {
+                ForeignFormat.check(path);
+            }
             throw e;
         }
     }

@@ -1,5 +1,6 @@
 package dev.tensorpress.model.safetensors;
 
+import dev.tensorpress.model.ForeignFormat;
 import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
@@ -51,6 +52,8 @@ public final class SafetensorsModel implements Model {
     private static final long HEAP_PER_TENSOR = 1400;
 
     private static final String SUFFIX = ".safetensors";
+    private static final String USUAL = "model.safetensors";
+    private static final String ONNX = ".onnx";
     /** Names, and letters of a value, that properties show. */
     private static final int SHOWN = 8;
     private static final int LONGEST_SHOWN = 100;
@@ -109,9 +112,9 @@ public final class SafetensorsModel implements Model {
     /**
      * Opens a model. The caller closes it.
      *
-     * @param path a file; an index, named {@code *.safetensors.index.json}; or a folder with {@code model.safetensors.index.json}
-     *     or just one {@code *.safetensors}. The index names files in its own folder. {@code config.json} is read unless
-     *     {@code path} is a file.
+     * @param path a file; an index, named {@code *.safetensors.index.json}; or a folder with {@code model.safetensors.index.json},
+     *     or with {@code model.safetensors} beside none but {@code consolidated*.safetensors}, or with just one {@code
+     *     *.safetensors}. The index names files in its own folder. {@code config.json} is read unless {@code path} is a file.
      * @param roles by glob over names of tensors ({@code *} is any text, {@code ?} one character), in order: the first that
      *     fits a name counts, before what name and shape say
      * @param allowLinks whether links in the folder may lead out of it; in the cache of a model hub, where they lead to its
@@ -182,12 +185,41 @@ public final class SafetensorsModel implements Model {
                 found.add(p);
             }
         }
+        if (found.isEmpty()) {
+            checkOthers(folder);
+        }
+        Path usual = folder.resolve(USUAL);
+        if (found.contains(usual) && found.stream().allMatch(p -> p.equals(usual) || isConsolidated(p.getFileName().toString()))) {
+            return usual;
+        }
         if (found.size() != 1) {
             throw new MalformedModelException(folder, -1, "expected a folder with a model: " + Index.NAME
                     + ", or just one file *.safetensors; there "
                     + (found.isEmpty() ? "is none" : "are " + found.size() + " without it: name one of them"));
         }
         return found.getFirst();
+    }
+
+    /** The same weights by the names of their authors, as Mistral's models have them beside those of the usual libraries. */
+    private static boolean isConsolidated(String name) {
+        return name.startsWith("consolidated") && name.endsWith(SUFFIX);
+    }
+
+    /** Files with the same weights by other names, which are not read. */
+    List<String> consolidated() {
+        return companions.weights().stream().filter(SafetensorsModel::isConsolidated).toList();
+    }
+
+    /** @throws UnsupportedRequestException if there is a model in another format */
+    private static void checkOthers(Path folder) throws IOException {
+        for (Path p : Companions.list(folder)) {
+            if (Companions.holdsWeights(p.getFileName().toString()) && InputFiles.isFile(p) && InputFiles.astray(folder, p) == null) {
+                if (p.toString().endsWith(ONNX)) {
+                    throw new UnsupportedRequestException(folder + " holds no model in safetensors; name the file " + p);
+                }
+                ForeignFormat.check(p);
+            }
+        }
     }
 
     private static void open(Index index, Path file, List<Safetensors> shards, InputFiles inputs) throws IOException {

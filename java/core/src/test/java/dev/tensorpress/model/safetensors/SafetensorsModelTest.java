@@ -102,6 +102,26 @@ final class SafetensorsModelTest {
         return w.role().id() + " " + w.inputAxis() + " " + w.outputAxis();
     }
 
+    /** Models of Mistral come with their weights twice. */
+    @Test
+    void theUsualNamesArePreferredToTheAuthors() throws IOException {
+        write("model.safetensors", "model.layers.0.mlp.up_proj.weight 64x128");
+        write("consolidated.safetensors", "layers.0.feed_forward.w3.weight 64x128");
+        try (Compressor c = Compressor.open(folder)) {
+            assertEquals(List.of("model.layers.0.mlp.up_proj.weight"), c.model().weights().stream().map(Weight::name).toList());
+            assertEquals(List.of(folder.resolve("model.safetensors")), c.model().files());
+            List<String> remarks = c.plan(Recipe.named("w8a16")).remarks();
+            assertTrue(remarks.size() == 1 && remarks.getFirst().startsWith("consolidated.safetensors is not read, and left out"),
+                    remarks.toString());
+            assertEquals("consolidated.safetensors", c.model().properties().get("other weights, not read"));
+        }
+        Path other = write("adapter.safetensors", "a 64x128");
+        refused("there are 3 without it", folder);
+        Files.delete(other);
+        Files.delete(folder.resolve("model.safetensors"));
+        open(folder).close(); // the only one
+    }
+
     @Test
     void rolesComeFromNamesAndShapes() throws IOException {
         Map<String, String> expected = new LinkedHashMap<>();
