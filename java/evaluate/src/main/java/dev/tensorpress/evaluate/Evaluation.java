@@ -150,7 +150,7 @@ public final class Evaluation {
         try (Compressor opened = open(reference, options)) {
             before = opened.model().bytes();
             for (Weight weight : opened.model().weights()) {
-                if (weight.role() == Role.EMBEDDING) {
+                if (isTable(weight)) {
                     tables.add(weight.tensor().shape().dim(0));
                 }
             }
@@ -261,6 +261,15 @@ public final class Evaluation {
             Arrays.sort(sorted);
             return sorted;
         }
+    }
+
+    /** One that is the matrix of a product as well has the role of that. */
+    private static boolean isTable(Weight weight) {
+        boolean gathered = weight.role() == Role.EMBEDDING;
+        for (String use : weight.uses()) {
+            gathered |= weight.role().isProduct() && use.startsWith("Gather ");
+        }
+        return gathered;
     }
 
     private static int threads(Options options) {

@@ -143,6 +143,16 @@ class EvaluationTest {
         assertEquals(1, Evaluation.random(model, model, 50, QUICK).outputs().getFirst().cosineMin());
     }
 
+    /** Two inputs of integers: an index that is safe for the larger table alone would fail. */
+    @Test
+    void aTableMayBeTheMatrixOfAProduct() throws IOException {
+        Path model = new TinyModel().node("Gather", "table ids -> a").node("Gather", "long steps -> b").node("Add", "a b -> c")
+                .node("Transpose", "table -> t").node("MatMul", "c t -> y").weight("table", table(0), WORDS, HIDDEN)
+                .weight("long", new float[500 * HIDDEN], 500, HIDDEN).input("ids", TinyModel.INT64, "n").input("steps", TinyModel.INT64, "n")
+                .output("y", TinyModel.FLOAT, "n " + WORDS).write(folder.resolve("tied.onnx"));
+        assertEquals(1, Evaluation.random(model, model, 50, QUICK).outputs().getFirst().cosineMin(), 1e-6);
+    }
+
     /** One name for both dimensions says nothing: the first is 1, the second 8, as the output declares. */
     @Test
     void openDimensionsByNameOrPlace() throws IOException {

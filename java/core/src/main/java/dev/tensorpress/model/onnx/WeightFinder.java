@@ -94,12 +94,23 @@ final class WeightFinder {
             if (obstacle != null || other.obstacle != null) {
                 return obstacle != null ? this : other;
             }
+            if (tied(other)) {
+                return of(other.role, other.in, other.out, false);
+            }
+            if (other.tied(this)) {
+                return of(role, in, out, false);
+            }
             boolean products = role.isProduct() && other.role.isProduct();
             if (role != other.role && !products || in != other.in || out != other.out) {
                 return blocked("its readers disagree: " + describe() + " for one, " + other.describe()
                         + " for another");
             }
             return of(role == Role.HEAD ? role : other.role, in, out, replaceable && other.replaceable);
+        }
+
+        /** A table whose rows make scores as well is the matrix of that product, which bears less than a table does. */
+        private boolean tied(Kind product) {
+            return role == Role.EMBEDDING && product.role.isProduct() && out == product.out;
         }
 
         private String describe() {

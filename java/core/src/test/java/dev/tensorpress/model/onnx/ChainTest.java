@@ -242,4 +242,30 @@ final class ChainTest {
             assertTrue(model.weights().getFirst().obstacle().orElseThrow().contains("disagree"));
         }
     }
+
+    /** A table of words that makes scores of words as well, however the product takes it; one whose columns it takes is none. */
+    @Test
+    void tiedTablesAreMatricesOfTheirProduct() throws Exception {
+        for (boolean turned : new boolean[] {true, false}) {
+            TestModel m = TestModel.of(8, 13);
+            m.graph.init("w", DType.F32, TestModel.random(1, 20 * 8), 20, 8).input("i", 7, 5).node("Gather", "a", "w", "i");
+            if (turned) {
+                m.graph.node("Transpose", "t", "w").node("MatMul", "y", "a", "t");
+            } else {
+                m.graph.node(new NodeBuilder("Gemm", "y", "a", "w").set("transB", 1));
+            }
+            m.graph.output("y", 1, 5, 20);
+            Path file = m.write(folder, "model.onnx");
+            try (OnnxModel model = OnnxModel.open(file, false)) {
+                Weight w = model.weights().getFirst();
+                assertEquals(List.of(Role.HEAD, 1, 0, ""), List.of(w.role(), w.inputAxis(), w.outputAxis(), w.obstacle().orElse("")));
+            }
+        }
+        TestModel m = TestModel.of(8, 13);
+        m.graph.init("w", DType.F32, TestModel.random(1, 64), 8, 8).input("i", 7, 5).node("Gather", "a", "w", "i")
+                .node("MatMul", "y", "a", "w").output("y", 1, 5, 8);
+        try (OnnxModel model = OnnxModel.open(m.write(folder, "model.onnx"), false)) {
+            assertTrue(model.weights().getFirst().obstacle().orElseThrow().contains("disagree"));
+        }
+    }
 }

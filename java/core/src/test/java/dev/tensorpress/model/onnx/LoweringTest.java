@@ -101,6 +101,11 @@ final class LoweringTest {
                     .output("y", code(t), 5, 3, 4), 40, 3, 4),
             subject("two gathers", (g, t) -> g.input("i", 7, 5).input("j", 7, 5).node("Gather", "a", "w", "i")
                     .node("Gather", "b", "w", "j").node("Sub", "y", "a", "b").output("y", code(t), 5, 6), 40, 6),
+            subject("tied", (g, t) -> g.input("i", 7, 2, -1).node("Gather", "a", "w", "i").node("Tanh", "b", "a")
+                    .node("Transpose", "wt", "w").node("MatMul", "y", "b", "wt").output("y", code(t), 2, -1, 40), 40, 64),
+            subject("tied gemm", (g, t) -> g.input("i", 7, -1).node("Gather", "a", "w", "i").node("Tanh", "b", "a")
+                    .init("c", t, TestModel.random(5, 40), 40).node(new NodeBuilder("Gemm", "y", "b", "w", "c").set("transB", 1))
+                    .output("y", code(t), -1, 40), 40, 64),
             subject("an output too", (g, t) -> g.input("x", code(t), -1, 64).node("MatMul", "y", "x", "w")
                     .output("w", code(t), 64, 16).output("y", code(t), -1, 16), 64, 16),
             subject("add", (g, t) -> g.input("x", code(t), 2, 35).node("Add", "y", "x", "w")
