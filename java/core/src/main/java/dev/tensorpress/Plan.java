@@ -3,10 +3,15 @@ package dev.tensorpress;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.pass.Loss;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
 
 /**
  * What a recipe would do to a model, before any work.
@@ -16,6 +21,8 @@ import java.util.Map;
  */
 public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, long bytesAfter) {
     private static final double HALF = 0.5;
+    /** Methods after which models are usually trained. */
+    private static final Set<String> TRAINED_AFTER = Set.of("prune", "factorize");
 
     /**
      * One weight.
@@ -30,6 +37,18 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         /** True if at least one step takes it. */
         public boolean compressed() {
             return !forms.isEmpty();
+        }
+
+        /** What it loses by the steps that find this out before they do their work, the step that takes most; empty if none does. */
+        public Optional<Loss> loss() {
+            Optional<Loss> largest = Optional.empty();
+            for (Recipe.Step step : steps) {
+                Optional<Loss> loss = step.pass().loss(weight);
+                if (largest.isEmpty() || loss.isPresent() && loss.get().whole() > largest.get().whole()) {
+                    largest = loss;
+                }
+            }
+            return largest;
         }
 
         /** The form in the written file. */
@@ -76,8 +95,8 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
     }
 
     /**
-     * What should be known before the rest: that most of the model stays as it is and why the largest part of that does, and where
-     * the result can be loaded, and runs fast and exactly. A sentence each, without full stops.
+     * What should be known before the rest: that most of the model stays as it is and why the largest part of that does, what pruning
+     * and factors take away, and where the result can be loaded, and runs fast and exactly. A sentence each, without full stops.
      */
     public List<String> remarks() {
         List<String> remarks = new ArrayList<>();
@@ -92,8 +111,47 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
             remarks.add((compressed() == 0 ? "no weight" : "less than half of the weights' bytes") + " is compressed; "
                     + reasons.get(largest) + " bytes stay for this reason: " + largest);
         }
+        String loss = loss();
+        if (!loss.isEmpty()) {
+            remarks.add(loss);
+        }
         remarks.addAll(target.remarks(forms()));
         return remarks;
+    }
+
+    /** What pruning and factors take away, which training may have to make up for; empty if nothing is pruned or factored. */
+    private String loss() {
+        Set<String> methods = new LinkedHashSet<>();
+        Entry weight = null;
+        Entry output = null;
+        for (Entry e : entries) {
+            for (Recipe.Step step : e.steps) {
+                if (TRAINED_AFTER.contains(step.pass().method())) {
+                    methods.add(step.pass().method());
+                }
+            }
+            Optional<Loss> loss = e.loss();
+            if (loss.isPresent()) {
+                weight = weight == null || loss.get().whole() > weight.loss().get().whole() ? e : weight;
+                boolean more = !Double.isNaN(loss.get().output())
+                        && (output == null || loss.get().output() > output.loss().get().output());
+                output = more ? e : output;
+            }
+        }
+        if (methods.isEmpty()) {
+            return "";
+        }
+        String known = weight == null ? " takes energy that is not known before"
+                : " takes up to " + percent(weight.loss().get().whole()) + " of a weight's energy (" + weight.weight.name() + ")";
+        if (output != null) {
+            known += ", of a single output's up to " + percent(output.loss().get().output()) + " (" + output.weight.name() + ")";
+        }
+        return String.join(" and ", methods) + known + ": many models are of no use after that until they are trained again, so compare"
+                + " the result's outputs before it is used";
+    }
+
+    private static String percent(double share) {
+        return String.format(Locale.ROOT, "%.1f %%", 100 * share);
     }
 
     /** Number of weights that change. */

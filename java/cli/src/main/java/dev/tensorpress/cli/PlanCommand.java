@@ -154,6 +154,12 @@ final class PlanCommand implements Command {
                 if (e.form() instanceof Form.Sparse) {
                     json.writeNumberField("zeros", zeros(e));
                 }
+                if (e.loss().isPresent()) {
+                    json.writeNumberField("energyLost", e.loss().get().whole());
+                    if (!Double.isNaN(e.loss().get().output())) {
+                        json.writeNumberField("energyLostByOutput", e.loss().get().output());
+                    }
+                }
                 if (rank(e.form()) > 0) {
                     json.writeNumberField("rank", rank(e.form()));
                 }

@@ -134,8 +134,13 @@ class MainTest {
         Result plan = run("plan", model, "--recipe", "prune50");
         assertTrue(plan.out.contains("ZEROS") && plan.out.contains("f32 sparse 50 % per channel"), plan.out);
         assertTrue(plan.out.lines().anyMatch(line -> line.matches("total +8,192 +65,536 +65,536")), plan.out);
+        assertTrue(plan.out.lines().anyMatch(line -> line.matches("note: prune takes up to \\d+\\.\\d % of a weight's energy \\(weight\\), of a "
+                + "single output's up to \\d+\\.\\d % \\(weight\\): many models are of no use after that until .*")), plan.out);
         assertFalse(run("plan", model).out.contains("ZEROS"));
+        assertFalse(run("plan", model).out.contains("energy"));
         assertTrue(parse(run("plan", model, "--recipe", "prune50", "--json").out).contains("\"zeros\" : 8192"));
+        assertTrue(run("plan", model, "--recipe", "prune50", "--json").out.contains("energyLostByOutput"));
+        assertTrue(run("plan", model, "--recipe", "lowrank", "--set", "rank=16").out.contains("energy that is not known before"));
         Result r = run("compress", model, "-o", out, "--recipe", "prune50");
         assertEquals(0, r.code, r.err);
         assertTrue(r.out.contains("zeros 8,192 of 16,384 pruned elements, 50.0 %; asked for 8,192, 50.0 %"), r.out);

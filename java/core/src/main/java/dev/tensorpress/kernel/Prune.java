@@ -1,5 +1,6 @@
 package dev.tensorpress.kernel;
 
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
@@ -483,6 +484,18 @@ public final class Prune {
                 Native.check("tp_prune_error", Kernels.tp_prune_error(s, begin, end, in, out,
                         rowErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof()))));
         return Quantize.sum(rowErrors, scores.rows);
+    }
+
+    /** Of errors row by row, as {@link #error} leaves them, the largest one relative to the sum of squares of its row; 0 if all are 0. */
+    public static double largestError(MemorySegment rowErrors, long rows) {
+        double largest = 0;
+        for (long at = 0; at < rows * tp_error.sizeof(); at += tp_error.sizeof()) {
+            double squares = rowErrors.get(JAVA_DOUBLE, at + tp_error.sum_squares$offset());
+            if (squares > 0) {
+                largest = Math.max(largest, rowErrors.get(JAVA_DOUBLE, at + tp_error.sum_squared_error$offset()) / squares);
+            }
+        }
+        return largest;
     }
 
     private static int id(DType type) {

@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.PriorityQueue;
 
 /** A {@link FactorizePass} that knows the rank of each of its weights: what its survey found. */
@@ -167,6 +168,12 @@ public final class FactorizeChoice implements Pass {
             throw new NoGainException(pass.describe() + " leaves it whole");
         }
         return FactorizePass.form(weight, c.rank, ", and less would not keep to " + pass.describe());
+    }
+
+    @Override
+    public Optional<Loss> loss(Weight weight) {
+        Chosen c = chosen.get(weight.name());
+        return Optional.of(new Loss(c.spectrum.lost(c.rank), Double.NaN));
     }
 
     @Override

@@ -5,6 +5,7 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Weight;
 import java.util.List;
+import java.util.Optional;
 
 /** A method of compression. It knows weights and encodings, never a file format. Immutable. */
 public interface Pass {
@@ -53,6 +54,11 @@ public interface Pass {
      * @throws dev.tensorpress.model.UnsupportedRequestException with the reason if it cannot take this weight or form
      */
     Form plan(Weight weight, Form current);
+
+    /** What the weight will lose, as far as {@link #survey} found it out; empty if nothing is known before {@link #apply}. */
+    default Optional<Loss> loss(Weight weight) {
+        return Optional.empty();
+    }
 
     /**
      * True if {@link #apply} can take a weight as some of its rows at a time, those of its first axis, and what it makes of

@@ -21,6 +21,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /** A {@link PrunePass} that knows for each of its weights which elements stay: what its survey found. */
 public final class PruneChoice implements Pass {
@@ -36,7 +37,7 @@ public final class PruneChoice implements Pass {
      * @param matrix of the selection
      * @param asked elements that were to be zero
      */
-    private record Chosen(Cut cut, int matrix, long nonzeros, long asked) {}
+    private record Chosen(Cut cut, int matrix, long nonzeros, long asked, Loss loss) {}
 
     /**
      * A weight as a matrix.
@@ -175,14 +176,15 @@ public final class PruneChoice implements Pass {
     private void finish(Weight weight, Cut cut, int matrix, Workspace workspace, Workers workers) {
         Tensor t = weight.tensor();
         long elements = t.shape().elements();
-        Chosen c = new Chosen(cut, matrix, 0, 0);
+        Chosen c = new Chosen(cut, matrix, 0, 0, null);
         MemorySegment mask = mask(weight, c, workspace, workers);
         MemorySegment masked = apply(weight, mask, workspace, workers);
         View v = view(weight);
         // By bits, as files that leave zeros out do: a -0 that was kept is stored.
         long nonzeros = Sparse.survey(t.dtype(), v.rows, v.cols, masked, workers).entries();
         boolean relative = !pass.levels().isEmpty() && pass.scope() != Scope.GLOBAL;
-        chosen.put(weight.name(), new Chosen(cut, matrix, nonzeros, relative ? part(elements) : elements - ones(mask)));
+        chosen.put(weight.name(), new Chosen(cut, matrix, nonzeros, relative ? part(elements) : elements - ones(mask),
+                Loss.of(weight, masked, workspace, workers)));
     }
 
     private static long ones(MemorySegment mask) {
@@ -301,6 +303,11 @@ public final class PruneChoice implements Pass {
     /** Elements of a surveyed weight that were to become zero. */
     public long asked(Weight weight) {
         return chosen.get(weight.name()).asked;
+    }
+
+    @Override
+    public Optional<Loss> loss(Weight weight) {
+        return Optional.of(chosen.get(weight.name()).loss);
     }
 
     /** True if the pattern leaves at most two of each four elements down the columns of the weight's matrix. */

@@ -369,6 +369,13 @@ class LowRankPassTest {
         return tails;
     }
 
+    @Test
+    void whatIsLostIsKnownBeforehand() {
+        Weight w = linear("w", matrix(80, 100, 1, 4, 2, 1), 80, 100);
+        assertEquals(1 / 21.0, FactorizePass.energy(0.9).survey(List.of(w), workspace, workers).loss(w).orElseThrow().whole(), 1e-6);
+        assertEquals(Optional.empty(), FactorizePass.rank(2).survey(List.of(w), workspace, workers).loss(w));
+    }
+
     // ---- codes ----
 
     @Test

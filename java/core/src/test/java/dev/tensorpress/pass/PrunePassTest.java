@@ -125,6 +125,49 @@ class PrunePassTest {
         return n;
     }
 
+    /** Of one output channel after another, in both orders of axes and every type: against sums of the elements themselves. */
+    @Test
+    void whatIsLostIsKnownBeforehand() {
+        for (DType type : List.of(DType.F32, DType.F16, DType.BF16)) {
+            for (boolean outputsFirst : new boolean[] {true, false}) {
+                float[] x = random(60 * 50);
+                for (int i = 0; i < x.length; i++) {
+                    int output = outputsFirst ? i / 50 : i % 60;
+                    x[i] = output == 7 ? 1e-3f * x[i] : output == 9 ? 0 : x[i];
+                }
+                Weight w = weight("w", Role.LINEAR, outputsFirst ? 1 : 0, outputsFirst ? 0 : 1, type, x, outputsFirst ? 60 : 50,
+                        outputsFirst ? 50 : 60);
+                for (PrunePass pass : List.of(PrunePass.sparsity(0.3), PrunePass.sparsity(0.3).scope(Scope.CHANNEL), PrunePass.nm(2, 4))) {
+                    Pass choice = pass.survey(List.of(w), workspace, workers);
+                    Loss loss = choice.loss(w).orElseThrow();
+                    float[] before = decode(new Encoding.Dense(w.tensor()));
+                    float[] after = apply(choice, w);
+                    double[] all = new double[61];
+                    double[] lost = new double[61];
+                    for (int i = 0; i < x.length; i++) {
+                        double square = (double) before[i] * before[i];
+                        for (int at : new int[] {outputsFirst ? i / 50 : i % 60, 60}) {
+                            all[at] += square;
+                            lost[at] += after[i] == 0 ? square : 0;
+                        }
+                    }
+                    double largest = 0;
+                    for (int i = 0; i < 60; i++) {
+                        largest = all[i] == 0 ? largest : Math.max(largest, lost[i] / all[i]);
+                    }
+                    assertEquals(lost[60] / all[60], loss.whole(), 1e-12);
+                    assertEquals(largest, loss.output(), 1e-12);
+                    assertEquals(pass.scope() == Scope.TENSOR && !pass.pattern().groups(), loss.output() == 1);
+                }
+            }
+        }
+        Weight bias = weight("bias", Role.BIAS, -1, -1, DType.F32, random(100), 100);
+        Loss unknown = PrunePass.sparsity(0.5).survey(List.of(bias), workspace, workers).loss(bias).orElseThrow();
+        assertTrue(unknown.whole() > 0 && Double.isNaN(unknown.output()));
+        Weight zeros = linear("zeros", new float[64], 8, 8);
+        assertEquals(new Loss(0, 0), PrunePass.nm(2, 4).survey(List.of(zeros), workspace, workers).loss(zeros).orElseThrow());
+    }
+
     private static float least(float[] x) {
         float least = Float.POSITIVE_INFINITY;
         for (float v : x) {
