@@ -31,6 +31,8 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         DENSE,
         /** MatMulNBits of com.microsoft in place of MatMul and Gemm. */
         NBITS,
+        /** The same, and GatherBlockQuantized of com.microsoft in place of Gather, with the same codes. */
+        NBITS_GATHERED,
         /** DynamicQuantizeLinear and MatMulInteger in place of MatMul and Gemm. */
         INTEGER,
         /** Gather of codes and of scales in place of Gather. */
@@ -61,18 +63,23 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
      * What the lowering of codes depends on: a weight, or a factor, which has its readers but another shape.
      *
      * @param alone whether a single MatMul reads it
+     * @param table whether its rows are looked up
      */
-    private record Matrix(Role role, boolean replaceable, boolean alone, DType type, Shape shape, int in, int out) {
+    private record Matrix(Role role, boolean replaceable, boolean alone, boolean table, DType type, Shape shape, int in, int out) {
         static Matrix of(Info info) {
             Weight w = info.weight;
-            return new Matrix(w.role(), info.replaceable, alone(info), w.tensor().dtype(), w.tensor().shape(), w.inputAxis(),
+            boolean table = false;
+            for (Use u : info.value.uses) {
+                table |= u.node().is("Gather");
+            }
+            return new Matrix(w.role(), info.replaceable, alone(info), table, w.tensor().dtype(), w.tensor().shape(), w.inputAxis(),
                     w.outputAxis());
         }
 
         /** Factors of products are summed over along their first axis, those of kernels along their second. */
         static Matrix factor(Info info, Shape shape) {
             int in = info.weight.role() == Role.CONV ? 1 : 0;
-            return new Matrix(info.weight.role(), info.replaceable, alone(info), info.weight.tensor().dtype(), shape, in,
+            return new Matrix(info.weight.role(), info.replaceable, alone(info), false, info.weight.tensor().dtype(), shape, in,
                     1 - in);
         }
 
@@ -86,7 +93,7 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
     int runtime() {
         int newest = switch (kind) {
             case NBITS -> ((Form.Quantized) codes(form)).type() == DType.U8 ? NBITS_8 : NBITS_4;
-            case GATHER_BLOCKS -> BYTES_GATHERED;
+            case GATHER_BLOCKS, NBITS_GATHERED -> BYTES_GATHERED;
             default -> 0;
         };
         for (Choice part : parts) {
@@ -145,14 +152,19 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
             throw new UnsupportedRequestException("ONNX targets store codes of 2 to 8 bits, not " + q.bits());
         }
         if (m.role.isProduct() && m.replaceable) {
-            if (q.activations() == Activations.DYNAMIC && q.block() == 0 && q.bits() > 4 && type == DType.F32 && opset >= 11) {
+            if (q.activations() == Activations.DYNAMIC && q.block() == 0 && q.bits() > 4 && type == DType.F32 && opset >= 11
+                    && !m.table) {
                 int axis = q.axis() < 0 ? -1 : m.out;
                 DType codes = q.type() == DType.I8 ? DType.I8 : DType.U8;
                 return new Choice(Kind.INTEGER, form(q, axis, 0, Activations.DYNAMIC, codes, type, false, false));
             }
             if (microsoft && q.block() > 0 && q.axis() == m.in && type != DType.BF16) {
-                return new Choice(Kind.NBITS, form(q, q.axis(), powerOfTwo(q.block(), m.shape.dim(q.axis())),
-                        q.activations() == Activations.BLOCKWISE ? Activations.BLOCKWISE : Activations.FLOAT, q.bits() > 4 ? DType.U8 : DType.U4, type, m.in == 0, true));
+                int block = m.table ? dividing(q.block(), m.shape.dim(q.axis())) : powerOfTwo(q.block(), m.shape.dim(q.axis()));
+                if (block > 0) {
+                    return new Choice(m.table ? Kind.NBITS_GATHERED : Kind.NBITS, form(q, q.axis(), block,
+                            q.activations() == Activations.BLOCKWISE ? Activations.BLOCKWISE : Activations.FLOAT,
+                            q.bits() > 4 ? DType.U8 : DType.U4, type, m.in == 0, true));
+                }
             }
         }
         if (m.role == Role.EMBEDDING && m.replaceable) {
@@ -161,11 +173,8 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
                 return new Choice(Kind.GATHER, form(q, 0, 0, Activations.FLOAT, q.symmetric() ? DType.I8 : DType.U8, type, false, false));
             }
             if (microsoft && s.rank() == 2 && q.block() > 0 && q.axis() == 1 && type != DType.BF16) {
-                int block = powerOfTwo(q.block(), s.dim(1));
-                while (block > 16 && s.dim(1) % block != 0) {
-                    block /= 2;
-                }
-                if (s.dim(1) % block == 0) {
+                int block = dividing(q.block(), s.dim(1));
+                if (block > 0) {
                     return new Choice(Kind.GATHER_BLOCKS, form(q, 1, block, Activations.FLOAT, DType.U4, type, false, false));
                 }
             }
@@ -304,6 +313,15 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
             b /= 2;
         }
         return b;
+    }
+
+    /** Such a block that also divides what it cuts; 0 if none does. */
+    private static int dividing(int block, long k) {
+        int b = powerOfTwo(block, k);
+        while (b > 16 && k % b != 0) {
+            b /= 2;
+        }
+        return k % b == 0 ? b : 0;
     }
 
     /** A block length that divides the axis: the wanted one or the next shorter one, else the next longer; 0 if none. */

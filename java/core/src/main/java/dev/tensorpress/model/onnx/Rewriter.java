@@ -64,9 +64,10 @@ final class Rewriter {
         final Rope tensors;
         final Rope inputs;
         boolean external;
-        /** The operands that make a product with this, once prepared: floats by themselves, or codes and what they need. */
+        /** The operands that make a product with this, or look rows up, once prepared: floats by themselves, or codes and what they need. */
         String values = "";
         String codes = "";
+        String rows = "";
         String scales = "";
         String zeros = "";
         /** Decoded values before they are converted to the type of the weight, if that takes a Cast. */
@@ -197,7 +198,7 @@ final class Rewriter {
         job.external = location != null
                 && (job.form != null ? job.form.codeBytes(job.shape) : job.asked.bytes(job.shape)) >= SMALL;
         Rope nodes = switch (job.choice.kind()) {
-            case NBITS, INTEGER -> product(job);
+            case NBITS, NBITS_GATHERED, INTEGER -> product(job);
             case GATHER -> gather(job);
             case GATHER_BLOCKS -> gatherBlocks(job);
             case DEQUANTIZE, ARITHMETIC -> prepare(job);
@@ -341,16 +342,31 @@ final class Rewriter {
         return p;
     }
 
-    /** Products with codes in place of those with floats. */
+    /** Products with codes, which lie as they need them, in place of those with floats. */
     private Rope product(Job job) {
         Rope before = prepare(job);
         for (Use u : job.info.value.uses) {
             Node n = u.node();
-            Rope r = new Rope();
-            multiply(r, job, n.inputs.get(0), n.outputs.get(0), n.is("Gemm") ? input(n, 2) : "", n.label(), kept(n));
-            edit(n.graph, n.fieldStart, n.end, r);
+            if (n.is("Gather")) {
+                edit(n.graph, n.fieldStart, n.end, gatherBlocks(job, n));
+            } else if (n.is("Transpose")) {
+                Value turned = n.graph.values.get(n.outputs.getFirst());
+                edit(n.graph, n.fieldStart, n.end, new Rope());
+                remove(n.graph, n.graph.valueInfos, turned.name);
+                for (Use product : turned.uses) {
+                    multiply(job, product.node());
+                }
+            } else {
+                multiply(job, n);
+            }
         }
         return before;
+    }
+
+    private void multiply(Job job, Node n) {
+        Rope r = new Rope();
+        multiply(r, job, n.inputs.get(0), n.outputs.get(0), n.is("Gemm") ? input(n, 2) : "", n.label(), kept(n));
+        edit(n.graph, n.fieldStart, n.end, r);
     }
 
     /**
@@ -468,7 +484,7 @@ final class Rewriter {
                 m.values = payload(m, m.name, type, m.dims, Part.ELEMENTS, type.bytes(m.shape.elements()));
                 return new Rope();
             }
-            case NBITS -> {
+            case NBITS, NBITS_GATHERED -> {
                 return nbits(m);
             }
             case INTEGER -> {
@@ -496,7 +512,7 @@ final class Rewriter {
     private void multiply(Rope r, Job m, String x, String y, String c, String label, byte[] kept) {
         String product = c.isEmpty() ? y : fresh(y + ".product");
         switch (m.choice.kind()) {
-            case NBITS -> nbits(r, m, x, product, kept);
+            case NBITS, NBITS_GATHERED -> nbits(r, m, x, product, kept);
             case INTEGER -> integer(r, m, x, y, product, label, kept);
             default -> r.add(new Proto().message(1, start("MatMul", product, x, m.values).fields(kept)));
         }
@@ -512,6 +528,12 @@ final class Rewriter {
         long k = job.shape.dim(job.in);
         long n = job.shape.dim(1 - job.in);
         long blocks = (k + f.block() - 1) / f.block();
+        if (job.choice.kind() == Choice.Kind.NBITS_GATHERED) {
+            rows(job);
+            job.codes = name(job, "quantized.blocks");
+            return new Rope().add(node("Reshape", job.codes, job.rows,
+                    constant(job, "blocks", DType.I64, longs(n, blocks, f.type().bytes(f.block())))));
+        }
         job.codes = codes(job, DType.U8, n, blocks, f.type().bytes(f.block()));
         job.scales = scales(job, n * blocks);
         // Absent zero points mean the middle of the stored bits.
@@ -641,29 +663,39 @@ final class Rewriter {
         return full;
     }
 
-    /** Data are [rows, columns / 2], scales [rows, blocks]; zero points lie as in MatMulNBits. */
     private Rope gatherBlocks(Job job) {
+        rows(job);
+        for (Use u : job.info.value.uses) {
+            Node n = u.node();
+            edit(n.graph, n.fieldStart, n.end, gatherBlocks(job, n));
+        }
+        return new Rope();
+    }
+
+    /** Codes as they lie in each row, scales [rows, blocks], zero points as in MatMulNBits. */
+    private void rows(Job job) {
         microsoft = true;
         Form.Quantized f = job.form;
         long rows = job.shape.dim(0);
         long cols = job.shape.dim(1);
         long blocks = cols / f.block();
-        String codes = codes(job, DType.U8, rows, f.type().bytes(cols));
-        String scales = scales(job, rows, blocks);
-        long zeroBytes = f.type().bytes(blocks);
-        String zeros = f.symmetric() ? "" : payload(job, name(job, "zero"), DType.U8, new long[] {rows, zeroBytes},
-                Part.ZEROS_PACKED_BY_ROW, rows * zeroBytes);
-        for (Use u : job.info.value.uses) {
-            Node n = u.node();
-            Proto p = start("GatherBlockQuantized", n.outputs.get(0), codes, n.inputs.get(1), scales, zeros)
-                    .string(7, MICROSOFT).fields(kept(n));
-            attribute(p, "bits", f.type().bits());
-            attribute(p, "block_size", f.block());
-            attribute(p, "gather_axis", 0);
-            attribute(p, "quantize_axis", 1);
-            edit(n.graph, n.fieldStart, n.end, new Rope().add(new Proto().message(1, p)));
+        job.rows = codes(job, DType.U8, rows, f.type().bytes(cols));
+        job.scales = scales(job, rows, blocks);
+        if (!f.symmetric()) {
+            long bytes = f.type().bytes(blocks);
+            job.zeros = payload(job, name(job, "zero"), DType.U8, new long[] {rows, bytes},
+                    f.type().bits() == 4 ? Part.ZEROS_PACKED_BY_ROW : Part.ZEROS, rows * bytes);
         }
-        return new Rope();
+    }
+
+    private Rope gatherBlocks(Job job, Node n) {
+        Proto p = start("GatherBlockQuantized", n.outputs.get(0), job.rows, n.inputs.get(1), job.scales, job.zeros)
+                .string(7, MICROSOFT).fields(kept(n));
+        attribute(p, "bits", job.form.type().bits());
+        attribute(p, "block_size", job.form.block());
+        attribute(p, "gather_axis", 0);
+        attribute(p, "quantize_axis", 1);
+        return new Rope().add(new Proto().message(1, p));
     }
 
     private String subtract(Rope r, String base, String x, String zero) {

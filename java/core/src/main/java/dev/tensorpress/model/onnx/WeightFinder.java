@@ -61,7 +61,10 @@ final class WeightFinder {
         final Value value;
         final TensorInfo tensor;
         final Weight weight;
-        /** Every reader is one that a lowering can replace by its own nodes: no chain between, nothing unusual set. */
+        /**
+         * Every reader is one that a lowering can replace by its own nodes: nothing unusual is set, and no node is between but the
+         * Transpose of a matrix before products.
+         */
         final boolean replaceable;
         /** Position among the weights, in file order. */
         int order;
@@ -95,10 +98,10 @@ final class WeightFinder {
                 return obstacle != null ? this : other;
             }
             if (tied(other)) {
-                return of(other.role, other.in, other.out, false);
+                return of(other.role, other.in, other.out, replaceable && other.replaceable);
             }
             if (other.tied(this)) {
-                return of(role, in, out, false);
+                return other.and(this);
             }
             boolean products = role.isProduct() && other.role.isProduct();
             if (role != other.role && !products || in != other.in || out != other.out) {
@@ -376,7 +379,8 @@ final class WeightFinder {
         if (all == null || all.obstacle != null) {
             return all == null ? Kind.OTHER : all;
         }
-        return Kind.of(all.role, source(from, all.in), source(from, all.out), false);
+        boolean turned = depth == 0 && n.op.equals("Transpose") && from.length == 2 && from[0] == 1;
+        return Kind.of(all.role, source(from, all.in), source(from, all.out), turned && all.role.isProduct() && all.replaceable);
     }
 
     private Kind readers(Value result, long[] dims, int depth) {

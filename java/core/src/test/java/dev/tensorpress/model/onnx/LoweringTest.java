@@ -106,6 +106,9 @@ final class LoweringTest {
             subject("tied gemm", (g, t) -> g.input("i", 7, -1).node("Gather", "a", "w", "i").node("Tanh", "b", "a")
                     .init("c", t, TestModel.random(5, 40), 40).node(new NodeBuilder("Gemm", "y", "b", "w", "c").set("transB", 1))
                     .output("y", code(t), -1, 40), 40, 64),
+            subject("tied odd", (g, t) -> g.input("i", 7, 5).node("Gather", "a", "w", "i").node("Tanh", "b", "a")
+                    .node("Transpose", "wt", "w").node("MatMul", "y", "b", "wt").node("MatMul", "z", "a", "wt")
+                    .output("y", code(t), 5, 40).output("z", code(t), 5, 40), 40, 40),
             subject("an output too", (g, t) -> g.input("x", code(t), -1, 64).node("MatMul", "y", "x", "w")
                     .output("w", code(t), 64, 16).output("y", code(t), -1, 16), 64, 16),
             subject("add", (g, t) -> g.input("x", code(t), 2, 35).node("Add", "y", "x", "w")
@@ -341,6 +344,30 @@ final class LoweringTest {
                         boolean gathered = c[2].equals("GatherBlockQuantized") && !target.equals("onnx");
                         assertEquals(gathered ? "ONNX Runtime 1.23" : "", t.requires(Map.of(w, t.accept(w, wish.on(w)))));
                     }
+                }
+            }
+        }
+    }
+
+    /** Codes lie in the file once, and no floats are made of them. */
+    @Test
+    void tiedTablesAreMultipliedAndLookedUpInBlocks() throws Exception {
+        for (Subject s : SUBJECTS.stream().filter(x -> x.name.startsWith("tied") || x.name.equals("transposed")).toList()) {
+            boolean odd = s.name.equals("tied odd");
+            boolean tied = s.name.startsWith("tied");
+            Path in = s.model(8, 17, DType.F32, TestModel.random(7, s.elements())).write(folder, "in.onnx");
+            for (int bits : new int[] {4, 8}) {
+                Wish wish = new Wish(bits, 64, false, false);
+                Path out = folder.resolve("out.onnx");
+                Form.Quantized form = (Form.Quantized) compress(in, out, "onnxruntime", wish, new PlainEncoder());
+                Map<String, Integer> ops = Ort.optimized(out, folder.resolve("optimized.onnx"));
+                assertEquals(!odd, ops.containsKey("MatMulNBits"), s + " " + ops);
+                assertEquals(tied && !odd, ops.containsKey("GatherBlockQuantized"), s + " " + ops);
+                assertEquals(odd, ops.containsKey("Gather"), s + " " + ops);
+                assertFalse(ops.containsKey("Transpose") || ops.containsKey("Reshape"), s + " " + ops);
+                try (OnnxModel m = OnnxModel.open(in, false)) {
+                    assertEquals(odd ? "" : tied || bits == 8 ? "ONNX Runtime 1.23" : "ONNX Runtime 1.17",
+                            m.target("", Map.of()).requires(Map.of(m.weights().getFirst(), form)));
                 }
             }
         }
