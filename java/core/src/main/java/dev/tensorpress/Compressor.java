@@ -8,6 +8,7 @@ import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnknownNameException;
@@ -26,6 +27,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.EnumMap;
 import java.util.HashSet;
 import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
@@ -180,6 +182,9 @@ public final class Compressor implements AutoCloseable {
      * @throws java.io.UncheckedIOException if a weight that has to be seen cannot be read
      */
     public Plan plan(Recipe recipe) {
+        Phases phases = new Phases();
+        Phases.Span span = phases.begin(Phases.Phase.PLAN);
+        long surveyed = 0;
         Target target = target(recipe);
         // By identity: two steps of a recipe may be equal.
         Map<Recipe.Step, Recipe.Step> seen = new IdentityHashMap<>();
@@ -200,7 +205,7 @@ public final class Compressor implements AutoCloseable {
             candidates.add(candidate);
         }
         do {
-            survey(unseen, candidates, seen);
+            surveyed += survey(unseen, candidates, seen);
             Set<Recipe.Step> lost = Collections.newSetFromMap(new IdentityHashMap<>());
             for (Candidate candidate : candidates) {
                 if (candidate.entry == null || candidate.hasAny(unseen)) {
@@ -220,7 +225,9 @@ public final class Compressor implements AutoCloseable {
                 forms.put(entry.weight(), entry.form());
             }
         }
-        return new Plan(recipe, target, List.copyOf(entries), model.bytes(), target.size(forms, options.shardSize));
+        long bytesAfter = target.size(forms, options.shardSize);
+        span.end(model.path(), surveyed);
+        return new Plan(recipe, target, List.copyOf(entries), model.bytes(), bytesAfter, phases.of(Phases.Phase.PLAN));
     }
 
     /** Drops a step that makes factors where the target takes none: singular values are costly to know. */
@@ -307,10 +314,11 @@ public final class Compressor implements AutoCloseable {
         }
     }
 
-    /** Puts into {@code seen} what the survey of each pass gives. */
-    private void survey(List<Recipe.Step> steps, List<Candidate> candidates, Map<Recipe.Step, Recipe.Step> seen) {
+    /** Puts into {@code seen} what the survey of each pass gives; returns the bytes that the passes saw. */
+    private long survey(List<Recipe.Step> steps, List<Candidate> candidates, Map<Recipe.Step, Recipe.Step> seen) {
+        long bytes = 0;
         if (steps.isEmpty()) {
-            return;
+            return bytes;
         }
         try (Workers workers = new Workers(options.threads);
                 Workspace workspace = new Workspace(spectra, model, Math.max(Buffers.CHUNK, options.memory / SHARE_OF_HELD))) {
@@ -319,6 +327,7 @@ public final class Compressor implements AutoCloseable {
                 for (Candidate c : candidates) {
                     if (c.has(step)) {
                         weights.add(c.weight);
+                        bytes += c.weight.tensor().bytes();
                     }
                 }
                 if (!weights.isEmpty()) {
@@ -327,6 +336,7 @@ public final class Compressor implements AutoCloseable {
                 }
             }
         }
+        return bytes;
     }
 
     /**
@@ -527,16 +537,22 @@ public final class Compressor implements AutoCloseable {
         }
         List<Report.Entry> entries;
         Set<Path> files;
-        try (Encoder encoder = new Encoder(plan, options, spectra)) {
+        Phases phases = new Phases();
+        try (Encoder encoder = new Encoder(plan, options, spectra, phases)) {
             files = plan.target().write(plan.forms(), encoder, new Destination(out, options.overwrite, options.resume,
-                    options.memory, options.shardSize, provenance));
+                    options.memory, options.shardSize, provenance, phases));
             entries = encoder.entries();
         }
         long after = 0;
         for (Path file : files) {
             after += Files.size(file);
         }
-        return new Report(plan, out, List.copyOf(files), entries, plan.bytesBefore(), after, System.nanoTime() - start);
+        Map<Phases.Phase, Phases.Spent> spent = new EnumMap<>(Phases.Phase.class);
+        for (Phases.Phase phase : Phases.Phase.values()) {
+            spent.put(phase, phase == Phases.Phase.PLAN ? plan.spent() : phases.of(phase));
+        }
+        return new Report(plan, out, List.copyOf(files), entries, plan.bytesBefore(), after, System.nanoTime() - start,
+                Collections.unmodifiableMap(spent));
     }
 
     /** Whether bytes depend on the instruction set: singular vectors do, in their last bits. */

@@ -3,6 +3,7 @@ package dev.tensorpress;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.pass.NonFiniteWeightException;
@@ -20,6 +21,7 @@ import jdk.jfr.FlightRecorder;
 final class Encoder implements Target.Encoder, AutoCloseable {
     private final Map<Weight, Plan.Entry> planned = new LinkedHashMap<>();
     private final Map<Weight, Report.Entry> entries = new LinkedHashMap<>();
+    private final Phases phases;
     private final ProgressListener progress;
     private final Workers workers;
     private final Workspace workspace;
@@ -27,8 +29,11 @@ final class Encoder implements Target.Encoder, AutoCloseable {
     private Weight current;
     private long done;
     private Report.Entry sum;
+    /** Of this weight; null unless Flight Recorder runs: loading the event's class is what start-up would notice. */
+    private WeightEvent event;
 
-    Encoder(Plan plan, Compressor.Options options, Spectra spectra) {
+    Encoder(Plan plan, Compressor.Options options, Spectra spectra, Phases phases) {
+        this.phases = phases;
         for (Plan.Entry e : plan.entries()) {
             if (e.compressed()) {
                 planned.put(e.weight(), e);
@@ -57,12 +62,13 @@ final class Encoder implements Target.Encoder, AutoCloseable {
             current = weight;
             done = 0;
             sum = null;
+            event = FlightRecorder.isInitialized() ? WeightEvent.started() : null;
         }
         boolean again = first < done || entries.containsKey(weight);
         if (!again) {
             tell(entries.size(), entry, first);
         }
-        long began = System.nanoTime();
+        Phases.Span span = phases.begin(Phases.Phase.KERNEL);
         Weight part = weight.over(rows);
         Encoding encoding = new Encoding.Dense(rows);
         try {
@@ -73,8 +79,10 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         } catch (NonFiniteWeightException e) {
             throw first == 0 ? e : e.from(first * (weight.tensor().shape().elements() / rowsOf(weight)));
         }
+        Report.Entry measured = again ? null : Measure.error(entry, part, encoding, workspace, workers);
+        long nanos = span.end(weight.name(), rows.bytes());
         if (!again) {
-            add(Measure.error(entry, part, encoding, workspace, workers, began), weight, first, rows.shape());
+            add(measured.after(nanos), weight, first, rows.shape());
         }
         return encoding;
     }
@@ -86,9 +94,8 @@ final class Encoder implements Target.Encoder, AutoCloseable {
             return;
         }
         entries.put(weight, sum);
-        // Asked here: loading the event's class is what start-up would notice.
-        if (FlightRecorder.isInitialized()) {
-            WeightEvent.record(sum);
+        if (event != null) {
+            event.record(sum);
         }
         if (entries.size() == planned.size()) {
             tell(planned.size(), null, 0);

@@ -3,6 +3,7 @@ package dev.tensorpress;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.kernel.Svd;
+import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Weight;
 import java.io.IOException;
 import java.io.StringWriter;
@@ -41,6 +42,15 @@ final class Json {
             number(json, "ratio", report.ratio());
             number(json, "relativeError", report.relativeError());
             number(json, "seconds", report.nanos() * 1e-9);
+            json.writeObjectFieldStart("phases");
+            for (Map.Entry<Phases.Phase, Phases.Spent> phase : report.phases().entrySet()) {
+                json.writeObjectFieldStart(phase.getKey().id());
+                number(json, "seconds", phase.getValue().nanos() * 1e-9);
+                json.writeNumberField("bytes", phase.getValue().bytes());
+                number(json, "bytesPerSecond", phase.getValue().bytesPerSecond());
+                json.writeEndObject();
+            }
+            json.writeEndObject();
             number(json, "taken", report.plan().taken());
             sparsity(json, report.sparsity());
             json.writeArrayFieldStart("weights");

@@ -18,9 +18,11 @@ import java.lang.foreign.MemorySegment;
 final class Measure {
     private Measure() {}
 
-    /** @param weight the planned one, or rows of it */
-    static Report.Entry error(Plan.Entry planned, Weight weight, Encoding encoding, Workspace workspace, Workers workers,
-            long began) {
+    /**
+     * @param weight the planned one, or rows of it
+     * @return without its time
+     */
+    static Report.Entry error(Plan.Entry planned, Weight weight, Encoding encoding, Workspace workspace, Workers workers) {
         Tensor original = weight.tensor();
         Encoding values = encoding;
         Report.Sparsity sparsity = null;
@@ -38,7 +40,7 @@ final class Measure {
             error = ofDecoded(original, values, workspace, workers);
         }
         return new Report.Entry(planned, error.sumSquaredError(), error.sumSquares(), error.maxError(), sparsity,
-                lowRank(values), System.nanoTime() - began);
+                lowRank(values), 0);
     }
 
     /** Of products of factors: decoded to f32, and the original as well if it is anything else, which is exact. */

@@ -1,6 +1,7 @@
 package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.pass.Loss;
@@ -18,8 +19,9 @@ import java.util.Set;
  *
  * @param bytesBefore of the model's files
  * @param bytesAfter of the files that compression would write; an upper bound if {@link #bound}
+ * @param spent to make it: its bytes are those of the weights that surveys looked at, each time anew
  */
-public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, long bytesAfter) {
+public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, long bytesAfter, Phases.Spent spent) {
     private static final double HALF = 0.5;
     /** Methods after which models are usually trained. */
     private static final Set<String> TRAINED_AFTER = Set.of("prune", "factorize");

@@ -1,6 +1,7 @@
 package dev.tensorpress;
 
 import dev.tensorpress.kernel.Svd;
+import dev.tensorpress.model.Phases;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -13,9 +14,10 @@ import java.util.Map;
  * @param entries one for each compressed weight, but for those in files that an interrupted run had finished
  * @param bytesBefore of the input's files, {@code bytesAfter} of {@code files}
  * @param nanos wall time of encoding and writing
+ * @param phases what each phase of the work took; they overlap
  */
 public record Report(Plan plan, Path output, List<Path> files, List<Entry> entries, long bytesBefore, long bytesAfter,
-        long nanos) {
+        long nanos, Map<Phases.Phase, Phases.Spent> phases) {
 
     /**
      * One compressed weight.
@@ -28,6 +30,11 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
      */
     public record Entry(Plan.Entry planned, double sumSquaredError, double sumSquares, double maxError,
             Sparsity sparsity, LowRank lowRank, long nanos) {
+        /** The same after this time. */
+        Entry after(long time) {
+            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, time);
+        }
+
         /** This and what was measured of other rows of the same weight, which is neither pruned nor factorized. */
         Entry plus(Entry more) {
             return new Entry(planned, sumSquaredError + more.sumSquaredError, sumSquares + more.sumSquares,

@@ -8,7 +8,7 @@ import jdk.jfr.Name;
 import jdk.jfr.StackTrace;
 import jdk.jfr.Timespan;
 
-/** Flight Recorder event {@code dev.tensorpress.Weight}: one compressed weight. */
+/** Flight Recorder event {@code dev.tensorpress.Weight}: one compressed weight, from its first part to its last. */
 @Name("dev.tensorpress.Weight")
 @Label("Weight compressed")
 @Category("Tensorpress")
@@ -19,19 +19,25 @@ final class WeightEvent extends Event {
     @Label("Bytes before") @DataAmount long bytesBefore;
     @Label("Bytes after") @DataAmount long bytesAfter;
     @Label("Relative error") double relativeError;
-    @Label("Time") @Timespan(Timespan.NANOSECONDS) long time;
+    @Label("Time of kernels") @Timespan(Timespan.NANOSECONDS) long time;
 
-    static void record(Report.Entry entry) {
+    static WeightEvent started() {
         WeightEvent event = new WeightEvent();
-        if (event.shouldCommit()) {
+        event.begin();
+        return event;
+    }
+
+    void record(Report.Entry entry) {
+        end();
+        if (shouldCommit()) {
             Plan.Entry planned = entry.planned();
-            event.weight = planned.weight().name();
-            event.form = planned.form().describe();
-            event.bytesBefore = planned.bytesBefore();
-            event.bytesAfter = planned.bytesAfter();
-            event.relativeError = entry.relativeError();
-            event.time = entry.nanos();
-            event.commit();
+            weight = planned.weight().name();
+            form = planned.form().describe();
+            bytesBefore = planned.bytesBefore();
+            bytesAfter = planned.bytesAfter();
+            relativeError = entry.relativeError();
+            time = entry.nanos();
+            commit();
         }
     }
 }

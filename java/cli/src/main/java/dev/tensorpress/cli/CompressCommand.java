@@ -7,6 +7,7 @@ import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Weight;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -189,6 +190,7 @@ final class CompressCommand implements Command {
         if (plan.compressed() < plan.entries().size()) {
             text.append("stay as they are:\n").append(Kept.brief(plan));
         }
+        text.append(rates(report));
         if (!plan.requires().isEmpty()) {
             text.append("the result needs ").append(plan.requires()).append(" or newer\n");
         }
@@ -197,6 +199,21 @@ final class CompressCommand implements Command {
         }
         out.print(text);
         out.flush();
+    }
+
+    /** How fast each phase was. */
+    private static String rates(Report report) {
+        StringBuilder text = new StringBuilder();
+        for (Map.Entry<Phases.Phase, Phases.Spent> phase : report.phases().entrySet()) {
+            Phases.Spent spent = phase.getValue();
+            if (spent.nanos() > 0) {
+                text.append(text.isEmpty() ? "" : ", ").append(phase.getKey().id()).append(' ').append(Text.time(spent.nanos()));
+                if (spent.bytes() > 0) {
+                    text.append(" at ").append(Text.size((long) spent.bytesPerSecond())).append("/s");
+                }
+            }
+        }
+        return text.append('\n').toString();
     }
 
     /** Without the rank, which differs from weight to weight. */

@@ -102,6 +102,8 @@ class MainTest {
         assertEquals("", r.err);
         assertTrue(r.out.contains("1 of 2 weights compressed: 1 as int8 block 64"), r.out);
         assertTrue(r.out.contains("no step selects role bias: bias"), r.out);
+        assertTrue(r.out.lines().anyMatch(line -> line.matches("plan \\S+ m?s, read .* at .*/s, kernel .* at .*/s, write .* at .*/s,"
+                + " fsync .*")), r.out);
         assertTrue(Files.size(out) < Files.size(model) / 3);
         String json = parse(Files.readString(report));
         assertTrue(json.contains("\"bytesAfter\" : " + Files.size(out)), json);

@@ -47,6 +47,15 @@ final class SmallModel {
         return Files.write(file, model.out.toByteArray());
     }
 
+    /** A file of safetensors with one matrix of a linear layer. */
+    static Path writeSafetensors(Path file) throws IOException {
+        byte[] data = values(N * N, 3);
+        byte[] header = ("{\"layers.0.mlp.up_proj.weight\":{\"dtype\":\"F32\",\"shape\":[" + N + "," + N + "],\"data_offsets\":[0,"
+                + data.length + "]}}").getBytes(StandardCharsets.UTF_8);
+        return Files.write(file, ByteBuffer.allocate(8 + header.length + data.length).order(ByteOrder.LITTLE_ENDIAN)
+                .putLong(header.length).put(header).put(data).array());
+    }
+
     private static byte[] values(int n, long seed) {
         Random random = new Random(seed);
         ByteBuffer data = ByteBuffer.allocate(4 * n).order(ByteOrder.LITTLE_ENDIAN);

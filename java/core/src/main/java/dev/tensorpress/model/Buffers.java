@@ -21,13 +21,27 @@ public final class Buffers implements AutoCloseable {
 
     private final Arena arena = Arena.ofShared();
     private final Deque<MemorySegment> free = new ArrayDeque<>();
+    private final Phases phases;
     private final int most;
     private int made;
     private int reading;
 
-    /** @param budget bytes of all buffers at most, but there are never fewer than four */
+    /** {@link #Buffers(long, Phases)} with phases of its own. */
     public Buffers(long budget) {
+        this(budget, new Phases());
+    }
+
+    /**
+     * @param budget bytes of all buffers at most, but there are never fewer than four
+     * @param phases told what those take who read and write by these buffers
+     */
+    public Buffers(long budget, Phases phases) {
+        this.phases = phases;
         most = Math.clamp(budget / CHUNK, FEWEST, Integer.MAX_VALUE);
+    }
+
+    Phases phases() {
+        return phases;
     }
 
     /** A buffer to write from; waits while there is none. */

@@ -15,9 +15,10 @@ import java.util.TreeMap;
  * @param shardSize bytes of tensors that a file holds at most, unless one weight takes more; for targets that write several
  * @param provenance facts for the manifest, if the target writes one: {@code recipe} its canonical text, {@code tool} and
  *     {@code kernels} their versions, {@code instructionSet} where bytes depend on it; sorted
+ * @param phases told where the time goes
  */
 public record Destination(Path path, boolean overwrite, boolean resume, long memory, long shardSize,
-        Map<String, String> provenance) {
+        Map<String, String> provenance, Phases phases) {
     public static final long DEFAULT_MEMORY = 512L << 20;
     public static final long DEFAULT_SHARD_SIZE = 5_000_000_000L;
 
@@ -25,6 +26,11 @@ public record Destination(Path path, boolean overwrite, boolean resume, long mem
     public Destination {
         checkSizes(memory, shardSize);
         provenance = Collections.unmodifiableMap(new TreeMap<>(provenance));
+    }
+
+    /** With phases of its own. */
+    public Destination(Path path, boolean overwrite, boolean resume, long memory, long shardSize, Map<String, String> provenance) {
+        this(path, overwrite, resume, memory, shardSize, provenance, new Phases());
     }
 
     /** {@code path}, if it does not exist, with defaults and nothing for the manifest. */

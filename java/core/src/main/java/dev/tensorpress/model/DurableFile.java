@@ -36,6 +36,7 @@ public final class DurableFile implements AutoCloseable {
 
     private Path temporary;
     private final FileChannel channel;
+    private final Phases phases;
 
     /**
      * Starts a file in {@code folder}; {@code name} is only for the temporary file's name.
@@ -43,6 +44,16 @@ public final class DurableFile implements AutoCloseable {
      * @throws IOException if the folder does not exist or cannot be written
      */
     public DurableFile(Path folder, String name) throws IOException {
+        this(folder, name, new Phases());
+    }
+
+    /**
+     * {@link #DurableFile(Path, String)}.
+     *
+     * @param phases told how long the disk takes in the end
+     */
+    public DurableFile(Path folder, String name, Phases phases) throws IOException {
+        this.phases = phases;
         FileChannel opened = null;
         while (opened == null) {
             Path p = folder.resolve(temporaryName(name));
@@ -109,7 +120,9 @@ public final class DurableFile implements AutoCloseable {
             throw new IOException("cannot write " + target + ": a pipe or a device has that name");
         }
         try {
+            Phases.Span span = phases.begin(Phases.Phase.FSYNC);
             channel.force(true);
+            span.end(target, channel.size());
             channel.close();
             if (replace || !linked(target)) {
                 try {

@@ -134,7 +134,9 @@ public final class ReadAhead implements AutoCloseable {
                     cache.fetch(ranges.get(i + 1).start, ranges.get(i + 1).length);
                 }
                 MemorySegment bytes = buffer.asSlice(filled, r.length);
+                Phases.Span span = buffers.phases().begin(Phases.Phase.READ);
                 fill(channel, r, bytes.asByteBuffer());
+                span.end(r.file, r.length);
                 cache.drop(r.start, r.length);
                 filled = Math.ceilDiv(filled + r.length, ALIGNMENT) * ALIGNMENT;
                 ready.add(new Item(buffer, bytes, null));

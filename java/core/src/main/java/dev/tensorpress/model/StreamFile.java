@@ -71,12 +71,14 @@ public final class StreamFile implements AutoCloseable {
      * @throws IOException if the folder does not exist or cannot be written
      */
     public StreamFile(Path folder, String name, long length, Buffers buffers) throws IOException {
-        this(folder.resolve(name), length, buffers, true, new DurableFile(folder, name), FileChannel::write);
+        this(folder.resolve(name), length, buffers, true, new DurableFile(folder, name, buffers.phases()),
+                FileChannel::write);
     }
 
     /** Starts a file that nobody asks the hashes of; its {@link Summary} has none. */
     public static StreamFile unhashed(Path folder, String name, long length, Buffers buffers) throws IOException {
-        return new StreamFile(folder.resolve(name), length, buffers, false, new DurableFile(folder, name), FileChannel::write);
+        return new StreamFile(folder.resolve(name), length, buffers, false,
+                new DurableFile(folder, name, buffers.phases()), FileChannel::write);
     }
 
     /** How bytes get to a channel; tests have disks that are full, or slow. */
@@ -217,6 +219,7 @@ public final class StreamFile implements AutoCloseable {
             for (Block b; (b = queue.take()) != END;) {
                 try {
                     if (failure == null && !stopped) {
+                        Phases.Span span = buffers.phases().begin(Phases.Phase.WRITE);
                         if (hashed) {
                             hashes.take(b);
                         }
@@ -229,6 +232,7 @@ public final class StreamFile implements AutoCloseable {
                             cache.finishWriting(onDisk, n);
                             onDisk += n;
                         }
+                        span.end(path, b.length);
                     }
                 } catch (IOException | RuntimeException | Error e) {
                     failure = e; // what comes is passed over, so that nobody waits for its buffers

@@ -4,6 +4,7 @@ import dev.tensorpress.model.ForeignFormat;
 import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -207,7 +208,7 @@ public final class OnnxModel implements Model {
      * That encoder, with weights that are no mapping: native code that reads one kills the process if its file becomes shorter
      * meanwhile. They are read to memory that this object keeps and uses again.
      */
-    Target.Encoder guarded(Target.Encoder encoder) {
+    Target.Encoder guarded(Target.Encoder encoder, Phases phases) {
         return (weight, form, rows, first) -> {
             long bytes = rows.data().byteSize();
             if (copy == null || copy.byteSize() < bytes) {
@@ -218,7 +219,9 @@ public final class OnnxModel implements Model {
                 copy = copies.allocate(bytes, 64);
             }
             MemorySegment own = copy.asSlice(0, bytes);
+            Phases.Span span = phases.begin(Phases.Phase.READ);
             read(weight, own);
+            span.end(weight.name(), bytes);
             return encoder.encode(weight, form, new Tensor(rows.dtype(), rows.shape(), own), first);
         };
     }

@@ -156,8 +156,9 @@ final class OnnxSparseTarget implements Target {
         Path folder = out.toAbsolutePath().normalize().getParent();
         // One thread: packing keeps up with the disk.
         try (Workers workers = new Workers(1);
-                SparseFileWriter file = new SparseFileWriter(folder, out.getFileName().toString(), workers)) {
-            Output o = new Output(file.startModel(), unpacked(forms, model.guarded(encoder)), true, new Packing(forms, file));
+                SparseFileWriter file = new SparseFileWriter(folder, out.getFileName().toString(), workers, to.phases())) {
+            Encoder held = model.guarded(encoder, to.phases());
+            Output o = new Output(file.startModel(), out, to.phases(), unpacked(forms, held), true, new Packing(forms, file));
             o.rope(l.rope(), model);
             file.finishModel(l.rope().length(), (int) o.checksum());
             model.inputs().check();

@@ -227,10 +227,10 @@ final class OnnxTarget implements Target {
         Path folder = out.toAbsolutePath().normalize().getParent();
         try {
             if (l.external()) {
-                return writeWithData(forms, l, model.guarded(encoder), folder, to);
+                return writeWithData(forms, l, model.guarded(encoder, to.phases()), folder, to);
             }
-            try (DurableFile file = new DurableFile(folder, out.getFileName().toString())) {
-                new Output(file.channel(), model.guarded(encoder), false).rope(l.rope, model);
+            try (DurableFile file = new DurableFile(folder, out.getFileName().toString(), to.phases())) {
+                new Output(file.channel(), out, to.phases(), model.guarded(encoder, to.phases()), false).rope(l.rope, model);
                 model.inputs().check();
                 file.commit(out, to.overwrite());
             }
@@ -248,9 +248,9 @@ final class OnnxTarget implements Target {
     private Set<Path> writeWithData(Map<Weight, Form> forms, Layout l, Encoder encoder, Path folder, Destination to)
             throws IOException {
         Path out = to.path();
-        try (Buffers buffers = new Buffers(to.memory() / BUFFERS_SHARE);
+        try (Buffers buffers = new Buffers(to.memory() / BUFFERS_SHARE, to.phases());
                 StreamFile data = StreamFile.unhashed(folder, l.location, l.rewriter.dataLength(), buffers);
-                DurableFile top = new DurableFile(folder, out.getFileName().toString())) {
+                DurableFile top = new DurableFile(folder, out.getFileName().toString(), to.phases())) {
             Output o = new Output(data, encoder);
             data(o, l.rewriter.placed(), buffers);
             Layout named = layout(forms, HexFormat.of().toHexDigits((int) o.checksum()));
@@ -262,7 +262,7 @@ final class OnnxTarget implements Target {
                             + " is a file that the model is read from");
                 }
             }
-            new Output(top.channel(), encoder, false).rope(named.rope, model);
+            new Output(top.channel(), out, to.phases(), encoder, false).rope(named.rope, model);
             data.finish();
             model.inputs().check();
             try {

@@ -3,6 +3,7 @@ package dev.tensorpress.model.onnx;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.internal.Coordinates;
+import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.StreamFile;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
@@ -15,6 +16,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.file.Path;
 import java.util.zip.CRC32C;
 
 /** Streams pieces of a file into a channel. Of the encodings only the current one is in memory. */
@@ -27,6 +29,9 @@ final class Output {
     /** Where bytes go: to one of these two, the other is null. */
     private final FileChannel to;
     private final StreamFile stream;
+    /** Of the channel: what a stream takes it tells itself. */
+    private final Path file;
+    private final Phases phases;
     private final Target.Encoder encoder;
     private final ByteBuffer buffer = ByteBuffer.allocateDirect(BUFFER);
     /** Null if nobody asks for it: what the system copies would have to be read. */
@@ -49,23 +54,27 @@ final class Output {
         void take(Rope.Payload p, Encoding values, long position) throws IOException;
     }
 
-    Output(FileChannel to, Target.Encoder encoder, boolean checked) {
-        this(to, null, encoder, checked, null);
+    /** @param file that the channel is of in the end */
+    Output(FileChannel to, Path file, Phases phases, Target.Encoder encoder, boolean checked) {
+        this(to, file, phases, encoder, checked, null);
     }
 
     /** With a checksum. */
     Output(StreamFile to, Target.Encoder encoder) {
-        this(null, to, encoder, true, null);
+        this(null, to, null, null, encoder, true, null);
     }
 
     /** @param packer or null; what it takes is part of the checksum */
-    Output(FileChannel to, Target.Encoder encoder, boolean checked, Packer packer) {
-        this(to, null, encoder, checked, packer);
+    Output(FileChannel to, Path file, Phases phases, Target.Encoder encoder, boolean checked, Packer packer) {
+        this(to, null, file, phases, encoder, checked, packer);
     }
 
-    private Output(FileChannel to, StreamFile stream, Target.Encoder encoder, boolean checked, Packer packer) {
+    private Output(FileChannel to, StreamFile stream, Path file, Phases phases, Target.Encoder encoder, boolean checked,
+            Packer packer) {
         this.to = to;
         this.stream = stream;
+        this.file = file;
+        this.phases = phases;
         this.packer = packer;
         this.encoder = encoder;
         this.checksum = checked ? new CRC32C() : null;
@@ -100,6 +109,7 @@ final class Output {
             return;
         }
         flush();
+        Phases.Span span = phases.begin(Phases.Phase.WRITE);
         for (long done = 0; done < length;) {
             long n = from.transferTo(offset + done, length - done, to);
             if (n <= 0) {
@@ -107,6 +117,7 @@ final class Output {
             }
             done += n;
         }
+        span.end(file, length);
     }
 
     private void read(FileChannel from, long offset, long length) throws IOException {
@@ -276,8 +287,14 @@ final class Output {
             stream.write(MemorySegment.ofBuffer(b));
             return;
         }
-        while (!packed && b.hasRemaining()) {
+        if (packed || !b.hasRemaining()) {
+            return;
+        }
+        long bytes = b.remaining();
+        Phases.Span span = phases.begin(Phases.Phase.WRITE);
+        while (b.hasRemaining()) {
             to.write(b);
         }
+        span.end(file, bytes);
     }
 }

@@ -366,12 +366,13 @@ public final class CompressedModel implements AutoCloseable {
         Map<String, String> provenance = new HashMap<>(to.provenance());
         provenance.put("tool", Machine.version());
         provenance.put("kernels", Integer.toString(Machine.abi()));
-        Destination known = new Destination(to.path(), to.overwrite(), to.resume(), to.memory(), to.shardSize(), provenance);
+        Destination known = new Destination(to.path(), to.overwrite(), to.resume(), to.memory(), to.shardSize(), provenance,
+                to.phases());
         Path config = model.configuration();
         byte[] plain = config == null ? null
                 : CompressionConfig.without(config, StrictJson.bytes(config, "the configuration of a model"));
         try (Expansion expansion = new Expansion(restored, to, workers, progress, elements);
-                Buffers buffers = new Buffers(to.memory() / Expansion.SHARE_OF_BUFFERS);
+                Buffers buffers = new Buffers(to.memory() / Expansion.SHARE_OF_BUFFERS, to.phases());
                 ModelFolder folder = ModelFolder.begin(known, "expanded", plans, model,
                         plain == null ? Map.of() : Map.of(Config.NAME, plain), buffers)) {
             List<Range> ranges = new ArrayList<>();

@@ -453,7 +453,7 @@ final class CompressedTensorsTarget implements Target {
         }
         List<List<Output>> shards = cut(forms, to.shardSize());
         List<ShardPlan> plans = plans(shards);
-        try (Buffers buffers = new Buffers(to.memory() / SHARE_OF_BUFFERS);
+        try (Buffers buffers = new Buffers(to.memory() / SHARE_OF_BUFFERS, to.phases());
                 ModelFolder folder = ModelFolder.begin(to, NAME, plans, model, made(forms), buffers)) {
             Map<Integer, ShardStream> streams = new LinkedHashMap<>();
             List<Range> ranges = new ArrayList<>();

@@ -5,6 +5,7 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Buffers;
 import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.ReadAhead;
 import dev.tensorpress.model.ReadAhead.Range;
 import dev.tensorpress.model.StreamFile;
@@ -35,6 +36,7 @@ final class Expansion implements AutoCloseable {
 
     private final Arena arena = Arena.ofShared();
     private final Workers workers;
+    private final Phases phases;
     private final ObjLongConsumer<String> progress;
     private final long elements;
     private final MemorySegment whole;
@@ -48,6 +50,7 @@ final class Expansion implements AutoCloseable {
      */
     Expansion(List<Restored> all, Destination to, Workers workers, ObjLongConsumer<String> progress, long elements) {
         this.workers = workers;
+        this.phases = to.phases();
         this.progress = progress;
         this.elements = elements;
         long read = 0;
@@ -167,8 +170,12 @@ final class Expansion implements AutoCloseable {
                     w.takeZeros(n, next(w.range(w.zeros, first, n)[1], from), scratch);
                 }
                 MemorySegment rows = out.asSlice(0, w.dtype().bytes(n * w.cols));
-                w.decode(n, next(w.range(w.codes, first, n)[1], from), scratch, rows, workers);
-                write(r, to, r.transposed() ? transposed(w, rows) : rows);
+                MemorySegment codes = next(w.range(w.codes, first, n)[1], from);
+                Phases.Span span = phases.begin(Phases.Phase.KERNEL);
+                w.decode(n, codes, scratch, rows, workers);
+                MemorySegment values = r.transposed() ? transposed(w, rows) : rows;
+                span.end(r.name(), rows.byteSize());
+                write(r, to, values);
             }
         }
     }
@@ -234,10 +241,12 @@ final class Expansion implements AutoCloseable {
             Form.LowRank form = new Form.LowRank(dense, dense, rank, f.transposed());
             Shape shape = Shape.of(n, cols);
             MemorySegment values = scratch.asSlice(align(right.byteSize()), DType.F32.bytes(n * cols));
+            Phases.Span span = phases.begin(Phases.Phase.KERNEL);
             new Encoding.LowRank(form, shape, new Encoding.Dense(new Tensor(type, form.left(shape), l)),
                     new Encoding.Dense(new Tensor(type, form.right(shape), part))).decode(values, workers);
             MemorySegment rows = out.asSlice(0, type.bytes(n * cols));
             PackedWeight.narrow(values, n * cols, type, rows, workers);
+            span.end(r.name(), rows.byteSize());
             write(r, to, rows);
         }
     }

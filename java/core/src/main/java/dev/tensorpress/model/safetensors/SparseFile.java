@@ -16,6 +16,7 @@ import dev.tensorpress.kernel.SparseMatrix;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.DurableFile;
 import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.safetensors.Packed.Place;
 import dev.tensorpress.model.safetensors.SparseFileWriter.Part;
@@ -42,6 +43,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.ObjLongConsumer;
 import java.util.zip.CRC32C;
 
 /**
@@ -199,6 +201,11 @@ public final class SparseFile implements AutoCloseable {
         return new Tensor(type, shape, arena.allocate(from.byteSize(), 8).copyFrom(from));
     }
 
+    /** Bytes of the model that {@link #expand} writes; 0 if the file holds none. */
+    public long modelBytes() {
+        return Math.max(0, modelLength);
+    }
+
     /** {@link #expand(Path, boolean, Workers)}, replacing an existing file. */
     public long expand(Path out, Workers workers) throws IOException {
         return expand(out, true, workers);
@@ -214,6 +221,15 @@ public final class SparseFile implements AutoCloseable {
      * @throws IOException if writing fails; an older file is then as it was
      */
     public long expand(Path out, boolean replace, Workers workers) throws IOException {
+        return expand(out, replace, workers, (weight, bytes) -> { });
+    }
+
+    /**
+     * {@link #expand(Path, boolean, Workers)}.
+     *
+     * @param progress told the weight at hand, and how many bytes of {@link #modelBytes} are written
+     */
+    public long expand(Path out, boolean replace, Workers workers, ObjLongConsumer<String> progress) throws IOException {
         if (!holdsModel()) {
             throw new UnsupportedRequestException(file.path() + " holds single weights and no model");
         }
@@ -226,13 +242,15 @@ public final class SparseFile implements AutoCloseable {
         if (Files.isDirectory(folder) && Files.getFileStore(folder).getUsableSpace() < modelLength) {
             throw new IOException("cannot write " + out + ": the model takes " + modelLength + " bytes, and the disk has fewer");
         }
-        try (DurableFile to = new DurableFile(folder, out.getFileName().toString())) {
-            Checked checked = new Checked(to.channel());
+        Phases phases = new Phases();
+        try (DurableFile to = new DurableFile(folder, out.getFileName().toString(), phases)) {
+            Checked checked = new Checked(to.channel(), out, phases);
             long from = 0;
             for (Piece p : pieces) {
                 long gap = p.place.offset() - checked.length;
                 checked.put(skeleton.asSlice(from, gap));
                 from += gap;
+                progress.accept(p.weight.name, checked.length);
                 write(p, checked, workers);
             }
             checked.put(skeleton.asSlice(from));
@@ -304,8 +322,10 @@ public final class SparseFile implements AutoCloseable {
                 long end = Math.min(m.lines(), begin + step);
                 long rows = Math.min(p.rows, end * side) - begin * side;
                 MemorySegment out = buffer.asSlice(0, rows * p.dtype.bytes(p.cols));
+                Phases.Span span = to.phases.begin(Phases.Phase.KERNEL);
                 Sparse.unpack(m, begin, end, out, workers);
                 xor(out, p.xor, out);
+                span.end(p.name, out.byteSize());
                 count += write(piece, out, begin * side * p.cols, to);
             }
             if (piece.place.part() != Part.ELEMENTS && count != p.nonzeros) {
@@ -326,11 +346,15 @@ public final class SparseFile implements AutoCloseable {
     /** Counts and sums up what passes. */
     private static final class Checked {
         private final FileChannel to;
+        private final Path file;
+        final Phases phases;
         final CRC32C checksum = new CRC32C();
         long length;
 
-        Checked(FileChannel to) {
+        Checked(FileChannel to, Path file, Phases phases) {
             this.to = to;
+            this.file = file;
+            this.phases = phases;
         }
 
         void put(MemorySegment s) throws IOException {
@@ -340,11 +364,14 @@ public final class SparseFile implements AutoCloseable {
         }
 
         void put(ByteBuffer b) throws IOException {
-            length += b.remaining();
+            long bytes = b.remaining();
+            Phases.Span span = phases.begin(Phases.Phase.WRITE);
             checksum.update(b.duplicate());
             while (b.hasRemaining()) {
                 to.write(b);
             }
+            span.end(file, bytes);
+            length += bytes;
         }
     }
 

@@ -9,6 +9,7 @@ import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.kernel.SparseMatrix;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.DurableFile;
+import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.safetensors.Packed.Place;
 import dev.tensorpress.model.safetensors.SafetensorsWriter.Data;
 import dev.tensorpress.model.safetensors.SafetensorsWriter.Item;
@@ -48,6 +49,7 @@ public final class SparseFileWriter implements AutoCloseable {
     private DurableFile skeleton;
     private boolean finished;
     private long modelLength;
+    private final Phases phases;
     private int modelChecksum;
     private int skeletonChecksum;
     private final List<Packed> weights = new ArrayList<>();
@@ -77,9 +79,19 @@ public final class SparseFileWriter implements AutoCloseable {
      * @throws IOException if the folder does not exist or cannot be written
      */
     public SparseFileWriter(Path folder, String fileName, Workers workers) throws IOException {
+        this(folder, fileName, workers, new Phases());
+    }
+
+    /**
+     * {@link #SparseFileWriter(Path, String, Workers)}.
+     *
+     * @param phases told how long writing takes; what goes to a temporary file first is written twice
+     */
+    public SparseFileWriter(Path folder, String fileName, Workers workers, Phases phases) throws IOException {
         this.folder = folder;
         this.fileName = fileName;
         this.workers = workers;
+        this.phases = phases;
         this.spool = new DurableFile(folder, fileName);
     }
 
@@ -210,7 +222,9 @@ public final class SparseFileWriter implements AutoCloseable {
         p.checksums.put(part, SparseFile.checksum(bytes));
         FileChannel c = spool.channel();
         long start = c.position();
+        Phases.Span span = phases.begin(Phases.Phase.WRITE);
         Data.of(bytes).write(c);
+        span.end(folder.resolve(fileName), bytes.byteSize());
         items.add(new Item(p.array(part), type, shape, copy(c, start, bytes.byteSize())));
     }
 
@@ -231,9 +245,11 @@ public final class SparseFileWriter implements AutoCloseable {
         if (skeleton != null && !finished) {
             throw new IllegalStateException("the model is not finished");
         }
-        try (DurableFile file = new DurableFile(folder, fileName)) {
+        try (DurableFile file = new DurableFile(folder, fileName, phases)) {
+            Phases.Span span = phases.begin(Phases.Phase.WRITE);
             new SafetensorsWriter(items, metadata(weights, skeleton != null, modelLength, modelChecksum,
                     skeletonChecksum)).write(file.channel());
+            span.end(out, file.channel().size());
             file.commit(out, replace);
         }
     }
