@@ -1,10 +1,12 @@
 package dev.tensorpress.cli;
 
 import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.evaluate.Evaluation;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.kernel.OneDnn;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.DiskSpeed;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -20,9 +22,14 @@ final class DoctorCommand implements Command {
     private static final List<String> LIBRARIES =
             List.of("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/cuda/compat", "/usr/lib/wsl/lib");
 
+    private static final double MEGA = 1e6;
+    private static final double GIGA = 1e9;
+    private static final Path CACHES = Path.of("/sys/devices/system/cpu/cpu0/cache");
+
     @Override
     public Syntax syntax() {
-        return new Syntax("doctor", "Shows what this machine has: Java, kernels, oneDNN, CUDA, memory bandwidth.")
+        return new Syntax("doctor", "Shows what this machine has: Java, processor, kernels, ONNX Runtime, oneDNN, CUDA, speed of memory and"
+                + " disk.")
                 .option("threads", "N", "that measure the bandwidth; all processors if left out")
                 .flag("json", "as JSON");
     }
@@ -37,6 +44,7 @@ final class DoctorCommand implements Command {
                     String key = camelCase(fact.getKey());
                     switch (fact.getValue()) {
                         case Long n -> json.writeNumberField(key, n);
+                        case Size size -> json.writeNumberField(key, size.bytes());
                         case Double n -> json.writeNumberField(key, n);
                         default -> json.writeStringField(key, fact.getValue().toString());
                     }
@@ -51,10 +59,19 @@ final class DoctorCommand implements Command {
             width = Math.max(width, key.length());
         }
         for (Map.Entry<String, Object> fact : facts.entrySet()) {
-            String value = fact.getValue() instanceof Double bytesPerSecond
-                    ? Text.fixed(bytesPerSecond * 1e-9, 1) + " GB/s"
-                    : fact.getValue().toString();
+            String value = fact.getValue() instanceof Double bytesPerSecond ? rate(bytesPerSecond) : fact.getValue().toString();
             console.out().println(Text.left(fact.getKey(), width + 2) + value);
+        }
+    }
+
+    private static String rate(double bytesPerSecond) {
+        return bytesPerSecond < GIGA ? Text.fixed(bytesPerSecond / MEGA, 0) + " MB/s" : Text.fixed(bytesPerSecond / GIGA, 1) + " GB/s";
+    }
+
+    private record Size(long bytes) {
+        @Override
+        public String toString() {
+            return Text.size(bytes);
         }
     }
 
@@ -69,15 +86,20 @@ final class DoctorCommand implements Command {
         return text.toString();
     }
 
-    /** Numbers are counts ({@code Long}) or bytes per second ({@code Double}). */
-    private static Map<String, Object> facts(int threads) {
+    /** Numbers are counts ({@code Long}), bytes ({@code Size}) or bytes per second ({@code Double}). */
+    private static Map<String, Object> facts(int threads) throws IOException {
         Map<String, Object> facts = new LinkedHashMap<>();
         facts.put("java", System.getProperty("java.vm.name") + " " + System.getProperty("java.vm.version"));
         facts.put("java home", System.getProperty("java.home"));
         facts.put("system", System.getProperty("os.name") + " " + System.getProperty("os.version") + " "
                 + System.getProperty("os.arch"));
-        facts.put("processor", processor());
+        String name = cpuInfo("model name");
+        facts.put("processor", name.isEmpty() ? "unknown" : name);
         facts.put("processors", (long) Runtime.getRuntime().availableProcessors());
+        List<String> flags = new ArrayList<>(List.of("avx512_vnni", "avx_vnni"));
+        flags.retainAll(List.of(cpuInfo("flags").split(" ")));
+        facts.put("VNNI", flags.isEmpty() ? "none" : String.join(" ", flags));
+        caches(facts);
         boolean kernels = false;
         try {
             facts.put("native library", Machine.library());
@@ -88,6 +110,7 @@ final class DoctorCommand implements Command {
         } catch (UnsatisfiedLinkError | KernelException e) {
             facts.put(kernels ? "tier in use" : "native library", "none: " + e.getMessage());
         }
+        facts.put("ONNX Runtime", onnxRuntime());
         facts.put("oneDNN", oneDnn());
         facts.put("CUDA driver", cudaDriver());
         facts.put("CUDA toolkit", cudaToolkit());
@@ -102,20 +125,65 @@ final class DoctorCommand implements Command {
                 facts.put("bandwidth reading", "not measured: " + e.getMessage());
             }
         }
+        disk(facts);
         return facts;
     }
 
-    private static String processor() {
+    /** Of the current folder, if files can be made there; else of that for temporary ones. */
+    private static void disk(Map<String, Object> facts) throws IOException {
+        Path here = Path.of("").toAbsolutePath();
+        Path folder = Files.isWritable(here) ? here : Path.of(System.getProperty("java.io.tmpdir"));
+        facts.put("disk", folder.toString());
+        try {
+            DiskSpeed disk = DiskSpeed.measure(folder);
+            facts.put("disk writing", disk.write());
+            facts.put("disk reading", disk.read());
+        } catch (IOException e) {
+            if (Thread.currentThread().isInterrupted()) {
+                throw e;
+            }
+            facts.put("disk writing", "not measured: " + e.getMessage());
+        }
+    }
+
+    /** Of the first processor; empty if there is none, as on other systems than Linux. */
+    private static String cpuInfo(String key) {
         try {
             for (String line : Files.readAllLines(Path.of("/proc/cpuinfo"), StandardCharsets.ISO_8859_1)) {
-                if (line.startsWith("model name")) {
-                    return line.substring(line.indexOf(':') + 1).strip();
+                int colon = line.indexOf(':');
+                if (colon > 0 && line.substring(0, colon).strip().equals(key)) {
+                    return line.substring(colon + 1).strip();
                 }
             }
         } catch (IOException e) {
             // not Linux
         }
-        return "unknown";
+        return "";
+    }
+
+    /** Sizes of the caches that data pass, of the first processor; none where the system does not say. */
+    private static void caches(Map<String, Object> facts) {
+        for (int i = 0; Files.isDirectory(CACHES.resolve("index" + i)); i++) {
+            Path cache = CACHES.resolve("index" + i);
+            try {
+                String type = Files.readString(cache.resolve("type")).strip();
+                String size = Files.readString(cache.resolve("size")).strip();
+                if (!type.equals("Instruction") && size.endsWith("K")) {
+                    facts.put("cache L" + Files.readString(cache.resolve("level")).strip() + (type.equals("Data") ? "d" : ""),
+                            new Size(Long.parseLong(size.substring(0, size.length() - 1)) << 10));
+                }
+            } catch (IOException | NumberFormatException e) {
+                // A virtual machine may hide it.
+            }
+        }
+    }
+
+    private static String onnxRuntime() {
+        try {
+            return Evaluation.runtime();
+        } catch (LinkageError | RuntimeException e) {
+            return "none: " + e.getMessage();
+        }
     }
 
     private static String oneDnn() {

@@ -267,11 +267,19 @@ class MainTest {
         Result r = run("doctor", "--threads", 1);
         assertEquals(0, r.code, r.err);
         for (String fact : List.of("java", "native library", "tier in use", "oneDNN", "CUDA driver", "GPU kernels",
-                "bandwidth reading", "not installed (optional)")) {
+                "bandwidth reading", "not installed (optional)", "VNNI", "disk writing")) {
             assertTrue(r.out.contains(fact), r.out);
         }
+        assertEquals(Files.exists(Path.of("/sys/devices/system/cpu/cpu0/cache/index0/size")), r.out.contains("cache L1d"), r.out);
+        String flags = Files.readString(Path.of("/proc/cpuinfo"));
+        for (String vnni : List.of("avx512_vnni", "avx_vnni")) {
+            assertEquals(flags.contains(vnni), r.out.contains(vnni), r.out);
+        }
+        assertTrue(r.out.lines().anyMatch(line -> line.matches("ONNX Runtime +1\\..*")), r.out);
+        assertTrue(r.out.lines().anyMatch(line -> line.matches("disk reading +[\\d.]+ [MG]B/s")), r.out);
         String json = parse(run("doctor", "--json").out);
-        for (String key : List.of("javaHome", "nativeLibrary", "oneDNN", "cudaDriver", "gpuKernels", "bandwidthF32ToInt8")) {
+        for (String key : List.of("javaHome", "nativeLibrary", "oneDNN", "cudaDriver", "gpuKernels", "bandwidthF32ToInt8", "vnni",
+                "diskWriting", "diskReading", "onnxRuntime")) {
             assertTrue(json.contains("\"" + key + "\" : "), json);
         }
     }

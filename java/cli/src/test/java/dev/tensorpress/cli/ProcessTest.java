@@ -156,6 +156,29 @@ class ProcessTest {
         }
     }
 
+    /** The file that measures the disk goes with the command, wherever it is stopped. */
+    @Test
+    void anInterruptedDoctorLeavesNothing() throws Exception {
+        Path here = Files.createDirectory(folder.resolve("doctor"));
+        ProcessBuilder builder = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"), "dev.tensorpress.cli.Main", "doctor")
+                .directory(here.toFile()).redirectErrorStream(true).redirectOutput(folder.resolve("doctor.log").toFile());
+        for (int files = 1; files >= 0; files--) {
+            Process p = builder.start();
+            int seen = 0;
+            while (p.isAlive() && seen < files) {
+                seen = here.toFile().list().length;
+                Thread.onSpinWait();
+            }
+            assertEquals(files, seen);
+            if (files > 0) {
+                p.destroy();
+            }
+            assertEquals(files > 0 ? 143 : 0, p.waitFor(), () -> folder.resolve("doctor.log").toString());
+            assertEquals(0, here.toFile().list().length);
+        }
+    }
+
     /** A factorization that takes longer than anyone waits for a process that was told to end. */
     @Test
     void anInterruptedFactorizationLeavesNothing() throws Exception {

@@ -31,6 +31,11 @@ public final class Evaluation {
 
     private Evaluation() {}
 
+    /** Version of ONNX Runtime, which is loaded for it. */
+    public static String runtime() {
+        return Session.version();
+    }
+
     /**
      * @param threads inside an operator; 0 for all processors
      * @param warmup runs of a model before any is timed
