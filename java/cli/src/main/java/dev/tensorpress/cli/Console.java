@@ -20,6 +20,8 @@ final class Console {
     /** Bytes that are work enough for a plain line long before {@link #PLAIN_NANOS}. */
     private static final long MANY = 100_000_000;
     private static final int WIDTH = 79;
+    /** Before that, the first bytes say little about how long the others take. */
+    private static final int GUESS_SECONDS = 5;
 
     private final PrintStream out;
     private final PrintStream err;
@@ -103,10 +105,24 @@ final class Console {
         if (doing == null || !due()) {
             return;
         }
-        long nanos = clock.getAsLong() - start - begun;
-        String rate = base < 0 || reached == base || nanos <= 0 ? ""
-                : ", " + Text.size((long) ((reached - base) / (nanos * 1e-9))) + "/s";
-        show(doing + " " + Text.size(reached) + " of " + Text.size(total) + rate + (what.isEmpty() ? "" : ": " + what));
+        StringBuilder line = new StringBuilder(doing).append(' ').append(Text.size(reached)).append(" of ").append(Text.size(total));
+        if (total > 0) {
+            line.append(", ").append((long) (100.0 * reached / total)).append(" %");
+        }
+        double seconds = (clock.getAsLong() - start - begun) * 1e-9;
+        if (base >= 0 && reached > base && seconds > 0) {
+            double rate = (reached - base) / seconds;
+            line.append(", ").append(Text.size((long) rate)).append("/s");
+            if (seconds >= GUESS_SECONDS && reached < total) {
+                line.append(", ").append(left(Math.max(1, Math.round((total - reached) / rate))));
+            }
+        }
+        show(line.append(what.isEmpty() ? "" : ": ").append(what).toString());
+    }
+
+    private static String left(long seconds) {
+        long minutes = Math.ceilDiv(seconds, 60);
+        return (seconds < 100 ? seconds + " s" : minutes < 100 ? minutes + " min" : minutes / 60 + " h " + minutes % 60 + " min") + " left";
     }
 
     private void run() {

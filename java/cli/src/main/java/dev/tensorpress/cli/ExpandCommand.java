@@ -48,7 +48,9 @@ final class ExpandCommand implements Command {
         long start = System.nanoTime();
         try (SparseFile file = SparseFile.open(from)) {
             OutputFile.checkModel(arguments, "-o", out, arguments.flag("force"), List.of(from));
-            long bytes = file.expand(out, arguments.flag("force"), workers);
+            console.begin("expanding", file.modelBytes());
+            long bytes = file.expand(out, arguments.flag("force"), workers, (weight, done) -> console.reached(done, weight));
+            console.clearProgress();
             print(console, out, Files.size(from), bytes, file.names().size(), start);
         }
     }

@@ -73,17 +73,36 @@ class ConsoleTest {
         assertEquals("", said());
         millis = 310;
         console.tick();
-        assertEquals("compressing 0 bytes of 12.0 GiB: a" + System.lineSeparator(), said());
+        assertEquals("compressing 0 bytes of 12.0 GiB, 0 %: a" + System.lineSeparator(), said());
         millis = 5000;
         console.reached(3L << 30, "b\u001b[2J");
         assertEquals("", said());
         millis = 6000;
         console.tick();
-        assertEquals("compressing 3.0 GiB of 12.0 GiB, 512.0 MiB/s: b\ufffd[2J" + System.lineSeparator(), said());
+        assertEquals("compressing 3.0 GiB of 12.0 GiB, 25 %, 512.0 MiB/s, 18 s left: b\ufffd[2J" + System.lineSeparator(), said());
         console.clearProgress();
         millis = 20_000;
         console.tick();
         assertEquals("", said());
+    }
+
+    /** How long it takes is guessed once there is something to guess from, of what this run did. */
+    @Test
+    void timeLeftIsGuessedAfterSomeSeconds() {
+        Console console = console(true);
+        console.begin("compressing", 1000 << 20);
+        console.reached(500 << 20, "a"); // of an interrupted run
+        Object[][] steps = {{4900, 1 << 20, "50 %, 209.0 KiB/s: a"}, {6000, 100 << 10, "16.7 KiB/s, 8 h 32 min left: a"},
+            {10_000, 1 << 20, "50 %, 102.4 KiB/s, 84 min left: a"}, {20_000, 10 << 20, "51 %, 512.0 KiB/s, 17 min left: a"},
+            {30_000, 200 << 20, "70 %, 6.7 MiB/s, 45 s left: a"}, {40_000, 499 << 20, "99 %, 12.5 MiB/s, 1 s left: a"},
+            {50_000, 500 << 20, "100 %, 10.0 MiB/s: a"}};
+        for (Object[] step : steps) {
+            millis = (int) step[0];
+            console.reached((500 << 20) + (int) step[1], "a");
+            String line = said();
+            assertTrue(line.strip().endsWith((String) step[2]), line);
+        }
+        console.clearProgress();
     }
 
     @Test
@@ -95,7 +114,7 @@ class ConsoleTest {
         assertEquals("", said());
         millis = 5000;
         console.reached(500, "a");
-        assertEquals("expanding 500 bytes of 1000 bytes, 490 bytes/s: a" + System.lineSeparator(), said());
+        assertEquals("expanding 500 bytes of 1000 bytes, 50 %, 490 bytes/s: a" + System.lineSeparator(), said());
         console.clearProgress();
     }
 
@@ -109,6 +128,6 @@ class ConsoleTest {
             Thread.sleep(10);
         }
         console.clearProgress();
-        assertEquals("compressing 0 bytes of 1.0 TiB" + System.lineSeparator(), said());
+        assertEquals("compressing 0 bytes of 1.0 TiB, 0 %" + System.lineSeparator(), said());
     }
 }
