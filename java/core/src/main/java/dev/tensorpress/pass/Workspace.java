@@ -18,7 +18,8 @@ import java.util.function.LongFunction;
 
 /**
  * Buffers that are kept from one weight to the next, since fresh off-heap memory costs a second per GiB to zero and
- * fault in. A slot grows to the largest weight seen. Not thread-safe: one per compression, with one set of workers.
+ * fault in. A slot grows to the largest weight seen. One per compression, with one set of workers: it belongs to the thread
+ * that uses it first, and refuses others.
  */
 public final class Workspace implements AutoCloseable {
     /** What a buffer is for; each use has its own. */
@@ -42,6 +43,7 @@ public final class Workspace implements AutoCloseable {
     /** Null if weights are in memory already. */
     private final Model model;
     private final long memory;
+    private Thread owner;
     private LinearAlgebra algebra;
     private Svd svd;
 
@@ -112,8 +114,18 @@ public final class Workspace implements AutoCloseable {
         }
     }
 
-    /** At least 64-byte aligned memory of exactly {@code bytes}, with the contents of its last use. */
+    /**
+     * At least 64-byte aligned memory of exactly {@code bytes}, with the contents of its last use.
+     *
+     * @throws IllegalStateException on another thread than the first call
+     */
     public MemorySegment take(Slot slot, long bytes) {
+        if (owner == null) {
+            owner = Thread.currentThread();
+        } else if (owner != Thread.currentThread()) {
+            throw new IllegalStateException("a workspace belongs to the thread that used it first, which reads and writes its buffers: "
+                    + owner.getName());
+        }
         Buffer b = buffers.get(slot);
         if (b == null || b.memory.byteSize() < bytes) {
             if (b != null) {

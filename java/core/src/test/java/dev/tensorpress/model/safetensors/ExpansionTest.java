@@ -177,7 +177,7 @@ class ExpansionTest {
                 }
             }
         }
-        assertEquals(3, products);
+        assertEquals(4, products);
     }
 
     /** As servers' own tools write them: parts of a module in different files, configurations in one line. */
