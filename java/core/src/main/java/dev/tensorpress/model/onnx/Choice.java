@@ -35,6 +35,8 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         NBITS_GATHERED,
         /** DynamicQuantizeLinear and MatMulInteger in place of MatMul and Gemm. */
         INTEGER,
+        /** The same, and Gather of these codes and of scales in place of Gather. */
+        INTEGER_GATHERED,
         /** Gather of codes and of scales in place of Gather. */
         GATHER,
         /** GatherBlockQuantized of com.microsoft in place of Gather. */
@@ -104,7 +106,7 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
 
     /** Adds s8, s7 or u8 if products are of integers: how their weights are held. */
     void integers(Set<String> held) {
-        if (kind == Kind.INTEGER) {
+        if (kind == Kind.INTEGER || kind == Kind.INTEGER_GATHERED) {
             Form.Quantized q = (Form.Quantized) codes(form);
             held.add(q.type() == DType.U8 ? "u8" : q.bits() == 8 ? "s8" : "s7");
         }
@@ -153,10 +155,10 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         }
         if (m.role.isProduct() && m.replaceable) {
             if (q.activations() == Activations.DYNAMIC && q.block() == 0 && q.bits() > 4 && type == DType.F32 && opset >= 11
-                    && !m.table) {
+                    && (!m.table || q.axis() >= 0)) {
                 int axis = q.axis() < 0 ? -1 : m.out;
                 DType codes = q.type() == DType.I8 ? DType.I8 : DType.U8;
-                return new Choice(Kind.INTEGER, form(q, axis, 0, Activations.DYNAMIC, codes, type, false, false));
+                return new Choice(m.table ? Kind.INTEGER_GATHERED : Kind.INTEGER, form(q, axis, 0, Activations.DYNAMIC, codes, type, false, false));
             }
             if (microsoft && q.block() > 0 && q.axis() == m.in && type != DType.BF16) {
                 int block = m.table ? dividing(q.block(), m.shape.dim(q.axis())) : powerOfTwo(q.block(), m.shape.dim(q.axis()));

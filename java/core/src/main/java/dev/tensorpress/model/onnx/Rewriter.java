@@ -64,12 +64,15 @@ final class Rewriter {
         final Rope tensors;
         final Rope inputs;
         boolean external;
-        /** The operands that make a product with this, or look rows up, once prepared: floats by themselves, or codes and what they need. */
+        /** The operands that make a product with this, once prepared: floats by themselves, or codes and what they need. */
         String values = "";
         String codes = "";
-        String rows = "";
         String scales = "";
         String zeros = "";
+        /** What rows are looked up in. */
+        String rows = "";
+        String rowScales = "";
+        String rowZeros = "";
         /** Decoded values before they are converted to the type of the weight, if that takes a Cast. */
         String unconverted;
 
@@ -198,7 +201,7 @@ final class Rewriter {
         job.external = location != null
                 && (job.form != null ? job.form.codeBytes(job.shape) : job.asked.bytes(job.shape)) >= SMALL;
         Rope nodes = switch (job.choice.kind()) {
-            case NBITS, NBITS_GATHERED, INTEGER -> product(job);
+            case NBITS, NBITS_GATHERED, INTEGER, INTEGER_GATHERED -> product(job);
             case GATHER -> gather(job);
             case GATHER_BLOCKS -> gatherBlocks(job);
             case DEQUANTIZE, ARITHMETIC -> prepare(job);
@@ -348,7 +351,8 @@ final class Rewriter {
         for (Use u : job.info.value.uses) {
             Node n = u.node();
             if (n.is("Gather")) {
-                edit(n.graph, n.fieldStart, n.end, gatherBlocks(job, n));
+                boolean blocks = job.choice.kind() == Choice.Kind.NBITS_GATHERED;
+                edit(n.graph, n.fieldStart, n.end, blocks ? gatherBlocks(job, n) : gather(job, n, "", "", ""));
             } else if (n.is("Transpose")) {
                 Value turned = n.graph.values.get(n.outputs.getFirst());
                 edit(n.graph, n.fieldStart, n.end, new Rope());
@@ -487,7 +491,7 @@ final class Rewriter {
             case NBITS, NBITS_GATHERED -> {
                 return nbits(m);
             }
-            case INTEGER -> {
+            case INTEGER, INTEGER_GATHERED -> {
                 return integer(m);
             }
             case DEQUANTIZE, ARITHMETIC -> {
@@ -513,7 +517,7 @@ final class Rewriter {
         String product = c.isEmpty() ? y : fresh(y + ".product");
         switch (m.choice.kind()) {
             case NBITS, NBITS_GATHERED -> nbits(r, m, x, product, kept);
-            case INTEGER -> integer(r, m, x, y, product, label, kept);
+            case INTEGER, INTEGER_GATHERED -> integer(r, m, x, y, product, label, kept);
             default -> r.add(new Proto().message(1, start("MatMul", product, x, m.values).fields(kept)));
         }
         if (!c.isEmpty()) {
@@ -529,7 +533,9 @@ final class Rewriter {
         long n = job.shape.dim(1 - job.in);
         long blocks = (k + f.block() - 1) / f.block();
         if (job.choice.kind() == Choice.Kind.NBITS_GATHERED) {
-            rows(job);
+            blockedRows(job);
+            job.scales = job.rowScales;
+            job.zeros = job.rowZeros;
             job.codes = name(job, "quantized.blocks");
             return new Rope().add(node("Reshape", job.codes, job.rows,
                     constant(job, "blocks", DType.I64, longs(n, blocks, f.type().bytes(f.block())))));
@@ -561,12 +567,28 @@ final class Rewriter {
 
     private Rope integer(Job job) {
         Form.Quantized f = job.form;
-        job.codes = codes(job, f.type(), job.shape.dims());
-        job.scales = f.axis() < 0 ? scales(job) : scales(job, job.groups());
-        job.zeros = f.symmetric() ? constant(job, "zero", f.type(), new byte[] {(byte) f.middle()})
-                : payload(job, name(job, "zero"), f.type(), f.axis() < 0 ? new long[0] : new long[] {job.groups()},
-                        Part.ZEROS, job.groups());
         Rope before = new Rope();
+        if (job.choice.kind() == Choice.Kind.INTEGER_GATHERED) {
+            rows(job);
+            String flat = constant(job, "flat", DType.I64, longs(-1));
+            job.codes = job.rows;
+            job.scales = name(job, "scale.flat");
+            before.add(node("Reshape", job.scales, job.rowScales, flat));
+            if (!f.symmetric()) {
+                job.zeros = name(job, "zero.flat");
+                before.add(node("Reshape", job.zeros, job.rowZeros, flat));
+            }
+        } else {
+            job.codes = codes(job, f.type(), job.shape.dims());
+            job.scales = f.axis() < 0 ? scales(job) : scales(job, job.groups());
+            if (!f.symmetric()) {
+                job.zeros = payload(job, name(job, "zero"), f.type(), f.axis() < 0 ? new long[0] : new long[] {job.groups()},
+                        Part.ZEROS, job.groups());
+            }
+        }
+        if (f.symmetric()) {
+            job.zeros = constant(job, "zero", f.type(), new byte[] {(byte) f.middle()});
+        }
         if (job.in == 1) {
             // Runtimes fold this when they load the model: both its input and its permutation are constant.
             String turned = fresh(job.name + ".quantized.transposed");
@@ -595,63 +617,79 @@ final class Rewriter {
                 .add(node("Mul", scale, as, job.scales)).add(node("Mul", product, floats, scale));
     }
 
-    /** Only the rows that are looked up become floats; blocks have an axis of their own until the last step. */
     private Rope gather(Job job) {
         Form.Quantized f = job.form;
+        rows(job);
         boolean nibbles = f.type() == DType.U4;
-        DType type = f.scaleType();
+        long cols = job.shape.dim(-1);
+        String pairs = nibbles ? pairs(job, f.scaleType()) : "";
+        String width = nibbles ? constant(job, "width", DType.I64, longs(cols)) : "";
+        String split = f.block() > 0 ? constant(job, "blocks", DType.I64, longs(cols / f.block(), f.block())) : "";
+        for (Use u : job.info.value.uses) {
+            Node n = u.node();
+            edit(n.graph, n.fieldStart, n.end, gather(job, n, pairs, width, split));
+        }
+        return new Rope();
+    }
+
+    /** Codes in rows, with scales and zero points of such shapes that each row finds its own. */
+    private void rows(Job job) {
+        Form.Quantized f = job.form;
+        boolean nibbles = f.type() == DType.U4;
         long rows = job.shape.dim(0);
+        long cols = job.shape.dim(-1);
         long[] perRow = new long[job.shape.rank()];
         Arrays.fill(perRow, 1);
         perRow[0] = rows;
-        long cols = job.shape.dim(-1);
-        boolean blocks = f.block() > 0;
-        if (blocks) {
+        if (f.block() > 0) {
             perRow = new long[] {rows, cols / f.block(), 1};
         }
-        String codes = nibbles ? codes(job, DType.U8, rows, cols / 2) : codes(job, f.type(), job.shape.dims());
-        String scales = scales(job, perRow);
-        String zeros = f.symmetric() ? "" : payload(job, name(job, "zero"), DType.U8, perRow, Part.ZEROS, job.groups());
-        String pairs = nibbles ? pairs(job, type) : "";
-        String width = nibbles ? constant(job, "width", DType.I64, longs(cols)) : "";
-        String split = blocks ? constant(job, "blocks", DType.I64, longs(cols / f.block(), f.block())) : "";
-        for (Use u : job.info.value.uses) {
-            Node node = u.node();
-            String index = node.inputs.get(1);
-            String y = node.outputs.get(0);
-            String rowCodes = fresh(y + ".quantized");
-            String rowScales = fresh(y + ".scale");
-            Proto first = start("Gather", rowCodes, codes, index).fields(kept(node));
-            attribute(first, "axis", 0);
-            Rope r = new Rope().add(new Proto().message(1, first)).add(node("Gather", rowScales, scales, index));
-            String x = fresh(y + ".floats");
-            String shape = "";
-            if (nibbles) {
-                unpack(r, x, rowCodes, pairs);
-                shape = fresh(y + ".shape");
-                String packed = x;
-                x = fresh(y + ".unpacked");
-                r.add(node("Shape", shape, index));
-                r.add(node("Reshape", x, packed, extended(r, y, shape, blocks ? split : width)));
-            } else {
-                r.add(cast(x, rowCodes, type));
-            }
-            if (!f.symmetric()) {
-                String rowZeros = fresh(y + ".zero");
-                String zeroFloats = fresh(y + ".zero.floats");
-                r.add(node("Gather", rowZeros, zeros, index)).add(cast(zeroFloats, rowZeros, type));
-                x = subtract(r, y, x, zeroFloats);
-            }
-            String result = decoded(job, y);
-            String scaled = blocks ? fresh(y + ".scaled") : result;
-            r.add(node("Mul", scaled, x, rowScales));
-            if (blocks) {
-                r.add(node("Reshape", result, scaled, extended(r, y, shape, width)));
-            }
-            convert(r, job, y);
-            edit(node.graph, node.fieldStart, node.end, r);
+        job.rows = nibbles ? codes(job, DType.U8, rows, cols / 2) : codes(job, f.type(), job.shape.dims());
+        job.rowScales = scales(job, perRow);
+        if (!f.symmetric()) {
+            job.rowZeros = payload(job, name(job, "zero"), nibbles ? DType.U8 : f.type(), perRow, Part.ZEROS, job.groups());
         }
-        return new Rope();
+    }
+
+    /** Only the rows that are looked up become floats; blocks have an axis of their own until the last step. */
+    private Rope gather(Job job, Node node, String pairs, String width, String split) {
+        Form.Quantized f = job.form;
+        boolean blocks = f.block() > 0;
+        DType type = f.scaleType();
+        String index = node.inputs.get(1);
+        String y = node.outputs.get(0);
+        String rowCodes = fresh(y + ".quantized");
+        String rowScales = fresh(y + ".scale");
+        Proto first = start("Gather", rowCodes, job.rows, index).fields(kept(node));
+        attribute(first, "axis", 0);
+        Rope r = new Rope().add(new Proto().message(1, first)).add(node("Gather", rowScales, job.rowScales, index));
+        String x = fresh(y + ".floats");
+        String shape = "";
+        if (!pairs.isEmpty()) {
+            unpack(r, x, rowCodes, pairs);
+            shape = fresh(y + ".shape");
+            String packed = x;
+            x = fresh(y + ".unpacked");
+            r.add(node("Shape", shape, index));
+            r.add(node("Reshape", x, packed, extended(r, y, shape, blocks ? split : width)));
+        } else {
+            r.add(cast(x, rowCodes, type));
+        }
+        if (!f.symmetric()) {
+            String rowZeros = fresh(y + ".zero");
+            String zeroFloats = fresh(y + ".zero.floats");
+            r.add(node("Gather", rowZeros, job.rowZeros, index)).add(cast(zeroFloats, rowZeros, type));
+            x = subtract(r, y, x, zeroFloats);
+        } else if (pairs.isEmpty() && f.middle() != 0) {
+            x = subtract(r, y, x, constant(job, "middle", type, floats(type, f.middle())));
+        }
+        String result = decoded(job, y);
+        String scaled = blocks ? fresh(y + ".scaled") : result;
+        r.add(node("Mul", scaled, x, rowScales));
+        if (blocks) {
+            r.add(node("Reshape", result, scaled, extended(r, y, shape, width)));
+        }
+        return convert(r, job, y);
     }
 
     /** A shape with further dimensions behind it. */
@@ -664,7 +702,7 @@ final class Rewriter {
     }
 
     private Rope gatherBlocks(Job job) {
-        rows(job);
+        blockedRows(job);
         for (Use u : job.info.value.uses) {
             Node n = u.node();
             edit(n.graph, n.fieldStart, n.end, gatherBlocks(job, n));
@@ -673,23 +711,23 @@ final class Rewriter {
     }
 
     /** Codes as they lie in each row, scales [rows, blocks], zero points as in MatMulNBits. */
-    private void rows(Job job) {
+    private void blockedRows(Job job) {
         microsoft = true;
         Form.Quantized f = job.form;
         long rows = job.shape.dim(0);
         long cols = job.shape.dim(1);
         long blocks = cols / f.block();
         job.rows = codes(job, DType.U8, rows, f.type().bytes(cols));
-        job.scales = scales(job, rows, blocks);
+        job.rowScales = scales(job, rows, blocks);
         if (!f.symmetric()) {
             long bytes = f.type().bytes(blocks);
-            job.zeros = payload(job, name(job, "zero"), DType.U8, new long[] {rows, bytes},
+            job.rowZeros = payload(job, name(job, "zero"), DType.U8, new long[] {rows, bytes},
                     f.type().bits() == 4 ? Part.ZEROS_PACKED_BY_ROW : Part.ZEROS, rows * bytes);
         }
     }
 
     private Rope gatherBlocks(Job job, Node n) {
-        Proto p = start("GatherBlockQuantized", n.outputs.get(0), job.rows, n.inputs.get(1), job.scales, job.zeros)
+        Proto p = start("GatherBlockQuantized", n.outputs.get(0), job.rows, n.inputs.get(1), job.rowScales, job.rowZeros)
                 .string(7, MICROSOFT).fields(kept(n));
         attribute(p, "bits", job.form.type().bits());
         attribute(p, "block_size", job.form.block());

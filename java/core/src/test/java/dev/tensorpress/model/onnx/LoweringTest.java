@@ -370,6 +370,16 @@ final class LoweringTest {
                             m.target("", Map.of()).requires(Map.of(m.weights().getFirst(), form)));
                 }
             }
+            for (boolean symmetric : new boolean[] {true, false}) {
+                Path out = folder.resolve("out.onnx");
+                compress(in, out, "onnx", new Wish(8, 0, symmetric, true), new PlainEncoder());
+                Map<String, Integer> ops = Ort.optimized(out, folder.resolve("optimized.onnx"));
+                assertTrue(ops.containsKey("DynamicQuantizeMatMul"), s + " " + ops);
+                assertEquals(tied, ops.containsKey("Gather"), s + " " + ops);
+                for (String gone : List.of("MatMul", "Gemm", "FusedMatMul", "MatMulInteger", "Transpose", "Reshape")) {
+                    assertFalse(ops.containsKey(gone), s + " " + ops);
+                }
+            }
         }
     }
 
