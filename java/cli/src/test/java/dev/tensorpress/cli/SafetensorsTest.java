@@ -94,7 +94,7 @@ class SafetensorsTest {
         }
         assertTrue(run("plan", model).out().startsWith("recipe w8a16"));
         Result r = run("plan", model, "--recipe", "lowrank", "--set", "rank=2", "--force-scheme", "--set", "min-size=0");
-        assertTrue(r.out().startsWith("note: no loader puts the factors of 1 weights together; expand does\n"), r.out() + r.err());
+        assertTrue(r.out().contains("note: no loader puts the factors of 1 weights together; expand does\n"), r.out() + r.err());
     }
 
     @Test
