@@ -49,7 +49,15 @@ final class OnnxSparseTarget implements Target {
     @Override
     public Form accept(Weight weight, Form wanted) {
         Form form = ordinary.accept(weight, wanted);
-        return form instanceof Form.Sparse s && packable(s, weight.tensor().shape()) ? s.stored(Storage.PACKED) : form;
+        Shape shape = weight.tensor().shape();
+        if (!(form instanceof Form.Sparse s) || !packable(s, shape)) {
+            return form;
+        }
+        // Packed it might gain, but what is expanded is what the ordinary target writes, where it does not.
+        if (s.bytes(shape) > weight.tensor().bytes()) {
+            throw new UnsupportedRequestException("would take " + s.bytes(shape) + " bytes as " + s.describe());
+        }
+        return s.stored(Storage.PACKED);
     }
 
     private static boolean packable(Form.Sparse form, Shape shape) {

@@ -5,6 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
+import dev.tensorpress.Recipe;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.kernel.Workers;
@@ -137,6 +140,94 @@ final class OnnxSparseTargetTest {
         try (var files = Files.list(folder)) {
             assertEquals(4, files.count());
         }
+    }
+
+    /** Codes that take more than the weight, since blocks are filled up, leave it whole; without their zeros they would not. */
+    @Test
+    void whatTheOrdinaryTargetLeavesWholeStays() throws Exception {
+        TestModel m = TestModel.of(8, 17);
+        m.graph.input("x", 1, -1, 2).init("w", DType.F32, TestModel.random(1, 2 * 300), 2, 300).node("MatMul", "y", "x", "w")
+                .output("y", 1, -1, 300);
+        assertEquals(0, isRebuilt(m.write(folder, "in.onnx"), Recipe.named("prune50-int8").set("sparsity", "0.8")));
+    }
+
+    /** Compresses for both targets; how many weights were. */
+    private int isRebuilt(Path in, Recipe recipe) throws Exception {
+        Recipe all = recipe.set("min-size", "0");
+        Path side = folder.resolve("side.safetensors");
+        Path ordinary = folder.resolve("ordinary.onnx");
+        Path rebuilt = folder.resolve("rebuilt.onnx");
+        try (Compressor c = Compressor.open(in, Compressor.Options.DEFAULT.overwrite(true).threads(1))) {
+            Plan plan = c.plan(all);
+            c.compress(plan, ordinary);
+            c.compress(c.plan(all.target("sparse")), side);
+            try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
+                f.expand(rebuilt, true, workers);
+            }
+            assertArrayEquals(Files.readAllBytes(ordinary), Files.readAllBytes(rebuilt));
+            return plan.compressed();
+        }
+    }
+
+    /** Shapes, types, zeros, and the places where a weight can be, at random. */
+    @Test
+    void anyPrunedModelIsRebuilt() throws Exception {
+        Random r = new Random(SEED);
+        int compressed = 0;
+        for (int i = 0; i < 120; i++) {
+            DType type = List.of(DType.F32, DType.F16, DType.BF16).get(r.nextInt(3));
+            int rows = r.nextBoolean() ? 1 + r.nextInt(4) : 1 + r.nextInt(200);
+            int cols = r.nextBoolean() ? 298 + r.nextInt(5) : 1 + r.nextInt(400);
+            float[] values = TestModel.random(r.nextInt(), rows * cols);
+            float zeros = r.nextBoolean() ? 0 : r.nextFloat();
+            for (int k = 0; k < values.length; k++) {
+                values[k] = r.nextFloat() < zeros ? r.nextInt(9) == 0 ? -0f : 0 : values[k];
+            }
+            boolean turned = r.nextBoolean();
+            int place = r.nextInt(3);
+            boolean typed = r.nextBoolean();
+            String name = place == 0 ? "w" : "";
+            Proto tensor = typed ? typed(name, type, values, rows, cols) : TestModel.tensor(name, type, values, rows, cols);
+            int code = TensorInfo.code(type);
+            TestModel m = TestModel.of(8, 17);
+            m.graph.input("x", code, 1, turned ? cols : rows).output("y", code, 1, turned ? rows : cols);
+            TestModel.GraphBuilder home = place == 2 ? new TestModel.GraphBuilder("inner") : m.graph;
+            if (place == 0) {
+                home.init(tensor);
+            } else {
+                home.node(new NodeBuilder("Constant", "w").tensor("value", tensor));
+            }
+            String result = place == 2 ? "inner" : "y";
+            home.node(new NodeBuilder("Gemm", result, "x", "w").set("transB", turned ? 1 : 0));
+            if (place == 2) {
+                home.output("inner", code, 1, turned ? rows : cols);
+                m.graph.input("c", 9).node(new NodeBuilder("If", "y", "c").graph("then_branch", home).graph("else_branch", home));
+            }
+            Recipe recipe = Recipe.named(List.of("prune50", "sparse24", "prune50-int8").get(r.nextInt(3)));
+            if (!recipe.name().equals("sparse24")) {
+                recipe = recipe.set("sparsity", Double.toString(r.nextInt(4) == 0 ? r.nextDouble() : 0.8));
+            }
+            String what = "seed " + SEED + ", model " + i + ": " + recipe.name() + " of " + type + " " + rows + "x" + cols + " at " + place;
+            try {
+                compressed += isRebuilt(m.write(folder, "in.onnx"), recipe) > 0 ? 1 : 0;
+            } catch (AssertionError e) {
+                throw new AssertionError(what, e);
+            }
+        }
+        assertTrue(compressed > 80, compressed + " were compressed");
+    }
+
+    /** Elements in the field of their type, not as raw bytes. */
+    private static Proto typed(String name, DType type, float[] values, long... dims) {
+        Proto t = TestModel.head(name, TensorInfo.code(type), dims);
+        ByteBuffer raw = ByteBuffer.wrap(TestModel.raw(type, values)).order(ByteOrder.LITTLE_ENDIAN);
+        if (type == DType.F32) {
+            return t.bytes(4, raw.array());
+        }
+        while (raw.hasRemaining()) {
+            t.integer(5, raw.getShort() & 0xffff);
+        }
+        return t;
     }
 
     @Test
