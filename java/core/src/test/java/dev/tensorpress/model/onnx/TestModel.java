@@ -171,6 +171,11 @@ final class TestModel {
             return this;
         }
 
+        NodeBuilder text(String name, String value) {
+            proto.message(5, new Proto().string(1, name).string(4, value).integer(20, 3));
+            return this;
+        }
+
         NodeBuilder graph(String name, GraphBuilder value) {
             proto.message(5, new Proto().string(1, name).bytes(6, value.bytes()).integer(20, 5));
             return this;
