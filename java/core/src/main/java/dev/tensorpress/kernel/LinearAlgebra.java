@@ -1,6 +1,7 @@
 package dev.tensorpress.kernel;
 
 import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.tensorpress.bindings.Kernels;
@@ -148,6 +149,27 @@ public final class LinearAlgebra implements AutoCloseable {
         return m.getAtIndex(JAVA_DOUBLE, i);
     }
 
+    static double get(DType type, MemorySegment x, long i) {
+        return type == DType.F32 ? x.getAtIndex(JAVA_FLOAT, i) : x.getAtIndex(JAVA_DOUBLE, i);
+    }
+
+    static void set(DType type, MemorySegment x, long i, double value) {
+        if (type == DType.F32) {
+            x.setAtIndex(JAVA_FLOAT, i, (float) value);
+        } else {
+            x.setAtIndex(JAVA_DOUBLE, i, value);
+        }
+    }
+
+    /** Of n f64, in order. */
+    static double sum(MemorySegment x, long n) {
+        double sum = 0;
+        for (long i = 0; i < n; i++) {
+            sum += get(x, i);
+        }
+        return sum;
+    }
+
     /** Runs lines over the threads if there is enough to do, {@code work} being multiplications. */
     void spread(long lines, long granule, double work, Workers.Task task) {
         double pieces = Math.min(4.0 * workers.threads(), work / WORTH);
@@ -233,6 +255,15 @@ public final class LinearAlgebra implements AutoCloseable {
     private void multiplyOnOne(Product p, int worker) {
         p.fill(lanes[worker].multiplication);
         p.run(lanes[worker].multiplication, 0, p.m, lanes[worker].scratch);
+    }
+
+    /** The same of matrices of one type. */
+    void multiply(Gemm.Spec spec, MemorySegment left, MemorySegment right, MemorySegment c) {
+        long start = System.nanoTime();
+        try (Gemm gemm = new Gemm(spec, workers)) {
+            gemm.pack(right).multiply(left, c);
+        }
+        productSince(start);
     }
 
     /** C = A B or variants; f64 [m, n]. */
@@ -328,11 +359,18 @@ public final class LinearAlgebra implements AutoCloseable {
         MemorySegment sums = buffer("sums", Math.max(1, rows));
         MemorySegment largest = buffer("largest", Math.max(1, rows));
         rowNorms(a, rows, cols, sums, largest);
-        double sum = 0;
+        return sum(sums, rows);
+    }
+
+    /** The exponent of the largest magnitude: 2^-exponent brings that to 1 .. 2. Sums of squares of the rows are left in "sums". */
+    int exponent(View a, long rows, long cols) {
+        MemorySegment largest = buffer("largest", rows);
+        rowNorms(a, rows, cols, buffer("sums", rows), largest);
+        double most = 0;
         for (long i = 0; i < rows; i++) {
-            sum += get(sums, i);
+            most = Math.max(most, get(largest, i));
         }
-        return sum;
+        return most == 0 ? 0 : Math.getExponent(most);
     }
 
     /** Elements 0 .. n - 1 of the sequence of standard normal numbers with this seed and stream: {@code tp_gaussian}. */
@@ -462,11 +500,7 @@ public final class LinearAlgebra implements AutoCloseable {
         MemorySegment inverse = inverse(n, l);
         MemorySegment narrow = buffer("narrow inverse", n * n);
         copy(View.of(inverse, n), n, n, new View(DType.F32, narrow, n), true, 1, MemorySegment.NULL, MemorySegment.NULL);
-        long start = System.nanoTime();
-        try (Gemm gemm = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, n, cols, n), workers)) {
-            gemm.pack(x).multiply(narrow, y);
-        }
-        productSince(start);
+        multiply(Gemm.Spec.of(DType.F32, Gemm.Form.AB, n, cols, n), narrow, x, y);
     }
 
     /** The transposed of L<sup>-1</sup>: the solutions of Y L<sup>T</sup> = I. */

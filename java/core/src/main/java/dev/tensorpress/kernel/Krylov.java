@@ -1,0 +1,202 @@
+package dev.tensorpress.kernel;
+
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+
+import dev.tensorpress.kernel.LinearAlgebra.Product;
+import dev.tensorpress.kernel.LinearAlgebra.View;
+import dev.tensorpress.tensor.DType;
+import java.lang.foreign.MemorySegment;
+
+/**
+ * Bases of growing block Krylov spaces: rows Q_j of the left one and Z = Q^T A, of A's type. All products with A itself are
+ * here.
+ */
+final class Krylov {
+    /** Limit for orthogonalising a block against the others. */
+    private static final int PASSES = 8;
+    /** Gaussian vectors behind a bound, and how often A^T A is applied to them. */
+    private static final int PROBES = 32;
+    static final int DEPTH = 4;
+    /** Chance that one of the inequalities behind a bound does not hold, as the logarithm; there are 2 DEPTH of them. */
+    private static final double CHANCE = Math.log(1e-7);
+
+    private final LinearAlgebra la;
+    private final Jacobi jacobi;
+    private final Triplets triplets;
+    final View a;
+    final DType type;
+    final long rows;
+    final long cols;
+    final long block;
+    final long room;
+    private final long seed;
+    final MemorySegment q;
+    final MemorySegment z;
+    /** Of the rows of Z; its trace is ||Q^T A||_F^2. */
+    final InnerProducts gram;
+    /** Of the result: ||A||_F^2 without the kept singular values' squares. */
+    double left;
+
+    Krylov(LinearAlgebra la, Jacobi jacobi, Triplets triplets, View a, long rows, long cols, long block, long room, long seed) {
+        this.la = la;
+        this.jacobi = jacobi;
+        this.triplets = triplets;
+        this.a = a;
+        this.type = a.type();
+        this.rows = rows;
+        this.cols = cols;
+        this.block = block;
+        this.room = Math.max(room, block);
+        this.seed = seed;
+        q = la.buffer("krylov q", this.room * rows);
+        z = la.buffer("krylov z", this.room * cols);
+        gram = new InnerProducts(la, "krylov gram", this.room);
+    }
+
+    private MemorySegment row(MemorySegment x, long i, long length) {
+        return x.asSlice(type.bytes(i * length));
+    }
+
+    /** One block more. */
+    void step() {
+        long size = gram.size;
+        MemorySegment right = la.buffer("krylov right", block * cols);
+        if (size == 0) {
+            la.gaussian(seed, 0, block * cols, DType.F64, right);
+        } else {
+            la.copy(new View(type, row(z, size - block, cols), cols), block, cols, View.of(right, cols), false, 1,
+                    MemorySegment.NULL, MemorySegment.NULL);
+            la.orthonormalize(block, cols, right);
+        }
+        MemorySegment own = row(q, size, rows);
+        forward(View.of(right, cols), own, block);
+        // Again, since what is left may be little, or mere rounding: until little was taken off.
+        double along = 1;
+        for (int pass = 0; pass < 2 || pass < PASSES && along > 0.5; pass++) {
+            along = project(own, block);
+            orthonormalize(own, block);
+        }
+        append(block, block);
+    }
+
+    private void orthonormalize(MemorySegment y, long count) {
+        MemorySegment exact = la.buffer("krylov left", count * rows);
+        View own = new View(type, y, rows);
+        la.copy(own, count, rows, View.of(exact, rows), false, 1, MemorySegment.NULL, MemorySegment.NULL);
+        la.orthonormalize(count, rows, exact);
+        la.copy(View.of(exact, rows), count, rows, own, false, 1, MemorySegment.NULL, MemorySegment.NULL);
+    }
+
+    /** Takes in the rows of Q that follow: their rows of Z, of which so many are not there yet, and inner products. */
+    void append(long count, long unknown) {
+        long size = gram.size;
+        MemorySegment own = row(z, size, cols);
+        backward(row(q, size, rows), own, unknown);
+        la.multiply(new Product(new View(type, own, cols), false, new View(type, z, cols), true,
+                gram.from(size, 0), gram.stride(), count, size + count, cols, false, 1, 0));
+        gram.grow(count);
+    }
+
+    /** Rows of Y^T, Y = A X, from the rows of X^T. */
+    private void forward(View x, MemorySegment y, long count) {
+        MemorySegment operand = la.buffer("krylov operand", count * Math.max(rows, cols));
+        la.copy(x, count, cols, new View(type, operand, cols), false, 1, MemorySegment.NULL,
+                MemorySegment.NULL);
+        MemorySegment product = la.buffer("krylov product", count * Math.max(rows, cols));
+        la.multiply(new Gemm.Spec(type, Gemm.Form.ABT, rows, count, cols, a.stride(), cols, count, false), a.data(), operand,
+                product);
+        la.copy(new View(type, product, count), rows, count, new View(type, y, rows), true, 1, MemorySegment.NULL,
+                MemorySegment.NULL);
+    }
+
+    /** Rows of X^T, X = A^T Y, from the rows of Y^T. */
+    private void backward(MemorySegment y, MemorySegment x, long count) {
+        MemorySegment operand = la.buffer("krylov operand", count * Math.max(rows, cols));
+        MemorySegment product = la.buffer("krylov product", count * Math.max(rows, cols));
+        la.copy(new View(type, y, rows), count, rows, new View(type, operand, count), true, 1, MemorySegment.NULL,
+                MemorySegment.NULL);
+        la.multiply(new Gemm.Spec(type, Gemm.Form.ATB, cols, count, rows, a.stride(), count, count, false), a.data(), operand,
+                product);
+        la.copy(new View(type, product, count), cols, count, new View(type, x, cols), true, 1, MemorySegment.NULL,
+                MemorySegment.NULL);
+    }
+
+    /**
+     * An upper bound on the sum of the largest squared singular values of A: {@link Moments}, on random vectors that nothing
+     * else depends on.
+     */
+    double captured(long rank, double total) {
+        MemorySegment x = la.buffer("probes right", PROBES * cols);
+        MemorySegment y = la.buffer("probes left", PROBES * rows);
+        MemorySegment sums = la.buffer("sums", PROBES);
+        MemorySegment largest = la.buffer("largest", PROBES);
+        View right = new View(type, x, cols);
+        double[] moments = new double[2 * DEPTH + 1];
+        la.gaussian(seed, 1, PROBES * cols, type, x);
+        for (int k = 0; k <= DEPTH; k++) {
+            la.rowNorms(right, PROBES, cols, sums, largest);
+            moments[2 * k] = LinearAlgebra.sum(sums, PROBES);
+            if (k < DEPTH) {
+                forward(right, y, PROBES);
+                la.rowNorms(new View(type, y, rows), PROBES, rows, sums, largest);
+                moments[2 * k + 1] = LinearAlgebra.sum(sums, PROBES) / total;
+                backward(y, x, PROBES);
+                la.copy(right, PROBES, cols, right, false, 1 / total, MemorySegment.NULL, MemorySegment.NULL);
+            }
+        }
+        return total * Moments.largest(moments, PROBES, rank, CHANCE);
+    }
+
+    /** Takes the components along the earlier rows of Q off; the largest squared length of what was taken from a row. */
+    private double project(MemorySegment own, long count) {
+        long size = gram.size;
+        if (size == 0) {
+            return 0;
+        }
+        MemorySegment along = la.buffer("krylov along", count * room);
+        la.multiply(Gemm.Spec.of(type, Gemm.Form.ABT, count, size, rows), own, q, along);
+        double most = 0;
+        for (long i = 0; i < count; i++) {
+            double sum = 0;
+            for (long j = i * size; j < (i + 1) * size; j++) {
+                double x = LinearAlgebra.get(type, along, j);
+                sum += x * x;
+                LinearAlgebra.set(type, along, j, -x);
+            }
+            most = Math.max(most, sum);
+        }
+        la.multiply(Gemm.Spec.of(type, Gemm.Form.AB, count, rows, size).accumulating(), along, q, own);
+        return most;
+    }
+
+    /** The leading singular triplets of Q Q^T A; returns how many. */
+    long decompose(long rank, double allowed, boolean byError, double total, int exponent, MemorySegment u, MemorySegment s,
+            MemorySegment vt) {
+        long size = gram.size;
+        MemorySegment values = la.buffer("values", size);
+        MemorySegment vectors = la.buffer("vectors", size * size);
+        gram.eigen(values, vectors);
+        long found = Math.min(rank, size);
+        double kept = 0;
+        for (long i = 0; i < found; i++) {
+            kept += Math.max(0, values.getAtIndex(JAVA_DOUBLE, i));
+            if (byError && total - kept <= allowed) {
+                found = i + 1;
+            }
+        }
+        left = total - kept;
+        MemorySegment w = la.buffer("w", found * cols);
+        MemorySegment lefts = la.buffer("z", found * rows);
+        la.multiply(View.of(vectors, size), false, new View(type, z, cols), false, w, found, cols, size);
+        la.multiply(View.of(vectors, size), false, new View(type, q, rows), false, lefts, found, rows, size);
+        double threshold = type == DType.F32 ? 1e-7 : 4 * 0x1p-53 * size;
+        double negligible = Math.max(0x1p-1000, threshold * threshold * Math.max(0, values.getAtIndex(JAVA_DOUBLE, 0)));
+        double tolerance = type == DType.F32 ? 1e-8 : 8 * 0x1p-53 * Math.sqrt(cols);
+        // Eigenvectors of a Gram matrix are accurate relative to the largest.
+        if (type == DType.F64 || values.getAtIndex(JAVA_DOUBLE, found - 1) < 1e-6 * values.getAtIndex(JAVA_DOUBLE, 0)) {
+            jacobi.run(found, w, cols, lefts, rows, tolerance, negligible);
+        }
+        triplets.finish(type, found, w, cols, lefts, rows, false, null, negligible, exponent, rows, cols, found, u, s, vt);
+        return found;
+    }
+}
