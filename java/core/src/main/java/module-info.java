@@ -11,6 +11,6 @@ module dev.tensorpress {
     exports dev.tensorpress.model;
     exports dev.tensorpress.model.onnx;
     exports dev.tensorpress.model.safetensors;
-    exports dev.tensorpress.pass;
+    exports dev.tensorpress.method;
     exports dev.tensorpress.tensor;
 }

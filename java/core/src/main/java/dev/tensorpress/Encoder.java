@@ -3,13 +3,12 @@ package dev.tensorpress;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.method.NonFiniteWeightException;
+import dev.tensorpress.method.Spectra;
+import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.pass.NonFiniteWeightException;
-import dev.tensorpress.pass.Pass;
-import dev.tensorpress.pass.Spectra;
-import dev.tensorpress.pass.Workspace;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.util.LinkedHashMap;
@@ -51,8 +50,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
 
     @Override
     public boolean byRows(Weight weight, Form form) {
-        Plan.Entry entry = planned.get(weight);
-        return Compressor.byRows(weight, entry.steps(), entry.forms());
+        return planned.get(weight).byRows();
     }
 
     @Override
@@ -73,8 +71,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         Encoding encoding = new Encoding.Dense(rows);
         try {
             for (int i = 0; i < entry.steps().size(); i++) {
-                Pass pass = entry.steps().get(i).pass();
-                encoding = pass.apply(part, encoding, entry.forms().get(i), workspace, workers);
+                encoding = entry.steps().get(i).prepared().apply(part, encoding, entry.forms().get(i), workspace, workers);
             }
         } catch (NonFiniteWeightException e) {
             throw first == 0 ? e : e.from(first * (weight.tensor().shape().elements() / rowsOf(weight)));

@@ -59,7 +59,7 @@ final class Json {
                 weight(json, entry.planned().weight());
                 json.writeStringField("form", entry.planned().form().describe());
                 json.writeArrayFieldStart("steps");
-                for (Recipe.Step step : entry.planned().steps()) {
+                for (Plan.Step step : entry.planned().steps()) {
                     json.writeString(step.name());
                 }
                 json.writeEndArray();

@@ -5,14 +5,15 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.method.Prepared;
+import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.pass.PruneChoice;
-import dev.tensorpress.pass.Workspace;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.Optional;
 
 /** Measures what an encoding lost against the weight it stands for. */
 final class Measure {
@@ -102,17 +103,18 @@ final class Measure {
             decoded = new Tensor(DType.F32, encoding.shape(), out);
         }
         long zeros = Prune.count(matrix(decoded.shape(), decoded.dtype()), decoded.data(), 0, workers).equal();
-        PruneChoice choice = choice(planned);
-        StoredSizes sizes = StoredSizes.of(encoding, choice.twoOfFourDown(planned.weight()), workspace, workers);
+        Prepared.Zeros asked = asked(planned);
+        StoredSizes sizes = StoredSizes.of(encoding, asked.twoOfFourDown(), workspace, workers);
         long written = encoding.form().storage() == Form.Storage.PACKED ? sizes.packed() : planned.bytesAfter();
-        return new Report.Sparsity(decoded.shape().elements(), choice.asked(planned.weight()), zeros, sizes.dense(),
+        return new Report.Sparsity(decoded.shape().elements(), asked.asked(), zeros, sizes.dense(),
                 sizes.layouts(), sizes.smallest(), sizes.least(), sizes.why(), written);
     }
 
-    private static PruneChoice choice(Plan.Entry planned) {
-        for (Recipe.Step step : planned.steps()) {
-            if (step.pass() instanceof PruneChoice choice) {
-                return choice;
+    private static Prepared.Zeros asked(Plan.Entry planned) {
+        for (Plan.Step step : planned.steps()) {
+            Optional<Prepared.Zeros> zeros = step.prepared().zeros(planned.weight());
+            if (zeros.isPresent()) {
+                return zeros.get();
             }
         }
         throw new IllegalStateException("no step pruned " + planned.weight().name());

@@ -1,10 +1,11 @@
 package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.method.Loss;
+import dev.tensorpress.method.Prepared;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.pass.Loss;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -19,12 +20,13 @@ import java.util.Set;
  *
  * @param bytesBefore of the model's files
  * @param bytesAfter of the files that compression would write; an upper bound if {@link #bound}
- * @param spent to make it: its bytes are those of the weights that surveys looked at, each time anew
+ * @param spent to make it: its bytes are those of the weights that methods looked at, each time anew
  */
 public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, long bytesAfter, Phases.Spent spent) {
     private static final double HALF = 0.5;
-    /** Methods after which models are usually trained. */
-    private static final Set<String> TRAINED_AFTER = Set.of("prune", "factorize");
+
+    /** A step of the recipe, its method prepared for the weights that it takes. */
+    public record Step(String name, Prepared prepared) {}
 
     /**
      * One weight.
@@ -34,8 +36,13 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
      * @param bytesAfter of its data in the last form
      * @param note why it stays as it is, or which other form was wanted; empty if there is nothing to say
      */
-    public record Entry(Weight weight, List<Recipe.Step> steps, List<Form> forms, long bytesBefore, long bytesAfter,
+    public record Entry(Weight weight, List<Step> steps, List<Form> forms, long bytesBefore, long bytesAfter,
             String note) {
+        /** True if its steps can take it some rows at a time. */
+        boolean byRows() {
+            return Plan.byRows(weight, steps, forms);
+        }
+
         /** True if at least one step takes it. */
         public boolean compressed() {
             return !forms.isEmpty();
@@ -44,8 +51,8 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         /** What it loses by the steps that find this out before they do their work, the step that takes most; empty if none does. */
         public Optional<Loss> loss() {
             Optional<Loss> largest = Optional.empty();
-            for (Recipe.Step step : steps) {
-                Optional<Loss> loss = step.pass().loss(weight);
+            for (Step step : steps) {
+                Optional<Loss> loss = step.prepared().loss(weight);
                 if (largest.isEmpty() || loss.isPresent() && loss.get().whole() > largest.get().whole()) {
                     largest = loss;
                 }
@@ -57,6 +64,15 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         public Form form() {
             return forms.isEmpty() ? new Form.Dense(weight.tensor().dtype()) : forms.getLast();
         }
+    }
+
+    static boolean byRows(Weight weight, List<Step> steps, List<Form> forms) {
+        for (int i = 0; i < steps.size(); i++) {
+            if (!steps.get(i).prepared().byRows(weight, forms.get(i))) {
+                return false;
+            }
+        }
+        return true;
     }
 
     /** True if the size depends on where zeros are, which is looked at when they are written; else it is exact. */
@@ -127,9 +143,9 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         Entry weight = null;
         Entry output = null;
         for (Entry e : entries) {
-            for (Recipe.Step step : e.steps) {
-                if (TRAINED_AFTER.contains(step.pass().method())) {
-                    methods.add(step.pass().method());
+            for (Step step : e.steps) {
+                if (step.prepared().method().wantsTraining()) {
+                    methods.add(step.prepared().method().name());
                 }
             }
             Optional<Loss> loss = e.loss();

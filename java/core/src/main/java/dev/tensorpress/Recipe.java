@@ -1,14 +1,14 @@
 package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form.Activations;
+import dev.tensorpress.method.CorrectMethod;
+import dev.tensorpress.method.FactorizeMethod;
+import dev.tensorpress.method.Method;
+import dev.tensorpress.method.PruneMethod;
+import dev.tensorpress.method.QuantizeMethod;
+import dev.tensorpress.method.QuantizeMethod.Range;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnknownNameException;
-import dev.tensorpress.pass.CorrectPass;
-import dev.tensorpress.pass.FactorizePass;
-import dev.tensorpress.pass.Pass;
-import dev.tensorpress.pass.PrunePass;
-import dev.tensorpress.pass.QuantizePass;
-import dev.tensorpress.pass.QuantizePass.Range;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -20,7 +20,7 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * What to do with a model: ordered steps, each a selector and a pass. Among steps of one method, the first that selects
+ * What to do with a model: ordered steps, each a selector and a method. Among steps of one method, the first that selects
  * a weight takes it; steps of different methods follow each other. Immutable.
  *
  * @param name shown in reports
@@ -31,8 +31,8 @@ import java.util.Set;
  */
 public record Recipe(String name, String target, List<Step> steps, List<String> excludes, Map<String, String> options) {
 
-    /** One pair of selector and pass. */
-    public record Step(String name, Selector selector, Pass pass) {}
+    /** One pair of selector and method. */
+    public record Step(String name, Selector selector, Method method) {}
 
     /** Names of the presets. */
     public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int4", "prune50", "sparse24",
@@ -54,17 +54,17 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
      * @throws UnknownNameException if there is none of this name
      */
     public static Recipe named(String name) {
-        QuantizePass channel = QuantizePass.int8();
-        QuantizePass blocks = channel.perBlock(64);
-        QuantizePass four = QuantizePass.int4().asymmetric().clipSearch(20, 0.7f);
-        QuantizePass table = channel;
+        QuantizeMethod channel = QuantizeMethod.int8();
+        QuantizeMethod blocks = channel.perBlock(64);
+        QuantizeMethod four = QuantizeMethod.int4().asymmetric().clipSearch(20, 0.7f);
+        QuantizeMethod table = channel;
         List<Step> steps = new ArrayList<>();
         switch (name) {
             case "prune50" -> {
                 return new Recipe(name, "", List.of(half()), List.of(), Map.of());
             }
             case "sparse24" -> {
-                Step step = step("prune", PrunePass.nm(2, 4), PRODUCTS);
+                Step step = step("prune", PruneMethod.nm(2, 4), PRODUCTS);
                 return new Recipe(name, "", List.of(step), List.of(), Map.of());
             }
             case "prune50-int8" -> {
@@ -82,7 +82,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             }
             case "int4-corrected" -> {
                 steps.addAll(named("int4").steps);
-                steps.add(step("correct", CorrectPass.rank(32).factors(CorrectPass.Storage.INT8).maxBits(4), PRODUCTS));
+                steps.add(step("correct", CorrectMethod.rank(32).factors(CorrectMethod.Storage.INT8).maxBits(4), PRODUCTS));
                 return new Recipe(name, "", steps, List.of(), Map.of());
             }
             case "w8a16" -> {
@@ -93,7 +93,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             }
             case "w4a16" -> {
                 // The search is as fast for eight ratios as for two, and twenty find hardly better ones.
-                return language(name, QuantizePass.int4().perBlock(128).range(Range.FULL).clipSearch(8, 0.75f));
+                return language(name, QuantizeMethod.int4().perBlock(128).range(Range.FULL).clipSearch(8, 0.75f));
             }
             case "int8", "int8-table4" -> {
                 steps.add(value(blocks));
@@ -103,7 +103,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             case "int8-dynamic" -> steps.add(
                     step("linear", channel.asymmetric().activations(Activations.DYNAMIC), PRODUCTS));
             case "int4" -> {
-                QuantizePass eight = channel.perBlock(128).activations(Activations.BLOCKWISE);
+                QuantizeMethod eight = channel.perBlock(128).activations(Activations.BLOCKWISE);
                 steps.add(step("head", eight, Role.HEAD));
                 steps.add(attention(eight));
                 steps.add(step("linear", four.activations(Activations.BLOCKWISE), Role.LINEAR));
@@ -119,33 +119,33 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     }
 
     /** For servers of language models: all products but the head, and the routers of experts, which such servers want whole. */
-    private static Recipe language(String name, Pass pass) {
-        return new Recipe(name, "", List.of(step("linear", pass, Role.LINEAR)), ROUTERS, Map.of());
+    private static Recipe language(String name, Method method) {
+        return new Recipe(name, "", List.of(step("linear", method, Role.LINEAR)), ROUTERS, Map.of());
     }
 
     /** Half of what each output sums over, in products and convolutions; see {@code docs/recipes.md} for the reasons. */
     private static Step half() {
-        return step("prune", PrunePass.sparsity(0.5).scope(PrunePass.Scope.CHANNEL), Role.LINEAR, Role.HEAD, Role.CONV);
+        return step("prune", PruneMethod.sparsity(0.5).scope(PruneMethod.Scope.CHANNEL), Role.LINEAR, Role.HEAD, Role.CONV);
     }
 
     /** 99 % of the energy of each matrix: a relative error of 0.1; see {@code docs/recipes.md}. */
     private static Step factors() {
-        return step("factorize", FactorizePass.energy(0.99), Role.LINEAR, Role.HEAD, Role.CONV);
+        return step("factorize", FactorizeMethod.energy(0.99), Role.LINEAR, Role.HEAD, Role.CONV);
     }
 
     /**
-     * Attention adds up what value projections give, unlike scores, which pass a softmax: they bear coarse rounding worst.
+     * Attention adds up what value projections give, unlike scores, which method a softmax: they bear coarse rounding worst.
      * Only their usual names tell them apart from other matrices.
      */
-    private static Step value(Pass pass) {
-        return new Step("value", new Selector(Set.of(Role.LINEAR), VALUES, Selector.DEFAULT_MIN_SIZE), pass);
+    private static Step value(Method method) {
+        return new Step("value", new Selector(Set.of(Role.LINEAR), VALUES, Selector.DEFAULT_MIN_SIZE), method);
     }
 
     /** What attention adds up and what it makes of that: of four bits these projections cost most. */
-    private static Step attention(Pass pass) {
+    private static Step attention(Method method) {
         List<String> names = new ArrayList<>(VALUES);
         names.addAll(List.of("*attention/output*", "*o_proj*", "*out_proj*", "*out_lin*", "*/o/*"));
-        return new Step("attention", new Selector(Set.of(Role.LINEAR), names, Selector.DEFAULT_MIN_SIZE), pass);
+        return new Step("attention", new Selector(Set.of(Role.LINEAR), names, Selector.DEFAULT_MIN_SIZE), method);
     }
 
     /**
@@ -165,15 +165,15 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 : named(nameOrFile);
     }
 
-    private static Step step(String name, Pass pass, Role... roles) {
-        return new Step(name, new Selector(Set.of(roles), List.of(), Selector.DEFAULT_MIN_SIZE), pass);
+    private static Step step(String name, Method method, Role... roles) {
+        return new Step(name, new Selector(Set.of(roles), List.of(), Selector.DEFAULT_MIN_SIZE), method);
     }
 
-    /** The longest schedule of its passes: how often a model is pruned, and trained in between; 1 if there is none. */
+    /** The longest schedule of its methods: how often a model is pruned, and trained in between; 1 if there is none. */
     public int scheduled() {
         int most = 1;
         for (Step step : steps) {
-            most = Math.max(most, step.pass.steps());
+            most = Math.max(most, step.method.steps());
         }
         return most;
     }
@@ -185,7 +185,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         }
         List<Step> all = new ArrayList<>();
         for (Step step : steps) {
-            all.add(new Step(step.name, step.selector, step.pass.atStep(number)));
+            all.add(new Step(step.name, step.selector, step.method.atStep(number)));
         }
         return new Recipe(name, target, all, excludes, options);
     }
@@ -205,8 +205,8 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     /**
      * This recipe with one option changed.
      *
-     * @param key {@code min-size}; an option of a pass, which changes every step that uses it on its own terms
-     *     ({@code block} changes the steps that have blocks, see {@link QuantizePass#with}); {@code STEP.OPTION} for one
+     * @param key {@code min-size}; an option of a method, which changes every step that uses it on its own terms
+     *     ({@code block} changes the steps that have blocks, see {@link QuantizeMethod#with}); {@code STEP.OPTION} for one
      *     step whatever it has; or an option of the target
      * @throws IllegalArgumentException if the value does not fit
      * @throws UnknownNameException if there is no such step, or it has no such option
@@ -222,12 +222,12 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             if (stepName == null || stepName.equals(step.name)) {
                 if (option.equals("min-size")) {
                     Selector s = step.selector;
-                    now = new Step(step.name, new Selector(s.roles(), s.names(), parseSize(value)), step.pass);
+                    now = new Step(step.name, new Selector(s.roles(), s.names(), parseSize(value)), step.method);
                     known = true;
-                } else if (stepName != null || step.pass.uses(option)) {
-                    Pass pass = step.pass.with(option, value);
-                    known |= pass != null;
-                    now = pass == null ? step : new Step(step.name, step.selector, pass);
+                } else if (stepName != null || step.method.uses(option)) {
+                    Method method = step.method.with(option, value);
+                    known |= method != null;
+                    now = method == null ? step : new Step(step.name, step.selector, method);
                 }
             }
             changed.add(now);
@@ -259,7 +259,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     static Set<String> settings(List<Step> steps) {
         Set<String> all = new LinkedHashSet<>();
         for (Step step : steps) {
-            all.addAll(step.pass.options());
+            all.addAll(step.method.options());
         }
         all.add("min-size");
         return all;

@@ -1,12 +1,12 @@
 package dev.tensorpress;
 
+import dev.tensorpress.method.CorrectMethod;
+import dev.tensorpress.method.FactorizeMethod;
+import dev.tensorpress.method.Method;
+import dev.tensorpress.method.PruneMethod;
+import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnknownNameException;
-import dev.tensorpress.pass.CorrectPass;
-import dev.tensorpress.pass.FactorizePass;
-import dev.tensorpress.pass.Pass;
-import dev.tensorpress.pass.PrunePass;
-import dev.tensorpress.pass.QuantizePass;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
@@ -41,7 +41,7 @@ import org.snakeyaml.engine.v2.scanner.StreamReader;
 
 /**
  * Recipes as YAML; {@code docs/recipes.md} describes them by example. It works on the tree of nodes, not on loaded
- * objects: nodes know their line, and values reach the passes as the text that {@code --set} would give them.
+ * objects: nodes know their line, and values reach the methods as the text that {@code --set} would give them.
  */
 final class RecipeYaml {
     /** The library takes seconds for a comment of a megabyte. */
@@ -129,16 +129,16 @@ final class RecipeYaml {
 
     private Recipe.Step step(Node node, int number, long minSize) {
         Map<String, Node> keys = mapping(node, "a step", "name", "select", "prune", "factorize", "quantize", "correct");
-        String method = null;
+        String kind = null;
         for (String key : List.of("prune", "factorize", "quantize", "correct")) {
             if (keys.containsKey(key)) {
-                if (method != null) {
+                if (kind != null) {
                     throw wrong(node, ONE_METHOD);
                 }
-                method = key;
+                kind = key;
             }
         }
-        if (method == null) {
+        if (kind == null) {
             throw wrong(node, ONE_METHOD);
         }
         String name = "step" + number;
@@ -149,14 +149,14 @@ final class RecipeYaml {
                         + name + ".bits could not tell it from the option");
             }
         }
-        Node options = keys.get(method);
-        Pass pass = switch (method) {
+        Node options = keys.get(kind);
+        Method method = switch (kind) {
             case "prune" -> prune(options);
             case "factorize" -> factorize(options);
             case "quantize" -> quantize(options);
             default -> correct(options);
         };
-        return new Recipe.Step(name, selector(keys.get("select"), minSize), pass);
+        return new Recipe.Step(name, selector(keys.get("select"), minSize), method);
     }
 
     private Selector selector(Node node, long minSize) {
@@ -180,32 +180,32 @@ final class RecipeYaml {
         }
     }
 
-    private Pass quantize(Node node) {
-        Map<String, Node> keys = options(node, QuantizePass.int8());
+    private Method quantize(Node node) {
+        Map<String, Node> keys = options(node, QuantizeMethod.int8());
         if (keys.containsKey("block") && keys.containsKey("per")) {
             throw wrong(keys.get("per"), "'block' and 'per' exclude each other");
         }
-        Pass pass = QuantizePass.int8();
+        Method method = QuantizeMethod.int8();
         for (Map.Entry<String, Node> option : keys.entrySet()) {
             Node value = option.getValue();
-            pass = with(pass, option.getKey(), value, value instanceof MappingNode && option.getKey().equals("clip")
+            method = with(method, option.getKey(), value, value instanceof MappingNode && option.getKey().equals("clip")
                     ? clip(value)
                     : text(value, option.getKey()));
         }
-        return pass;
+        return method;
     }
 
-    private Pass with(Pass pass, String option, Node node, String value) {
+    private Method with(Method method, String option, Node node, String value) {
         try {
-            return pass.with(option, value);
+            return method.with(option, value);
         } catch (IllegalArgumentException e) {
             throw wrong(node, e.getMessage());
         }
     }
 
-    private Pass prune(Node node) {
-        Map<String, Node> keys = options(node, PrunePass.sparsity(0));
-        Pass pass = null;
+    private Method prune(Node node) {
+        Map<String, Node> keys = options(node, PruneMethod.sparsity(0));
+        Method method = null;
         String said = null;
         for (String option : List.of("sparsity", "schedule", "threshold", "budget", "pattern")) {
             Node value = keys.get(option);
@@ -216,10 +216,10 @@ final class RecipeYaml {
                 throw wrong(value, "'" + said + "' and '" + option + "' exclude each other: both say how much goes");
             }
             said = option;
-            pass = with(PrunePass.sparsity(0), option, value, option.equals("schedule") ? schedule(value)
+            method = with(PruneMethod.sparsity(0), option, value, option.equals("schedule") ? schedule(value)
                     : text(value, option));
         }
-        if (pass == null) {
+        if (method == null) {
             throw wrong(node, "prune needs 'sparsity', 'schedule', 'threshold', 'budget', or a pattern N:M");
         }
         // What depends on others comes last, wherever it stands.
@@ -228,18 +228,18 @@ final class RecipeYaml {
             if (value == null || option.equals(said)) {
                 continue;
             }
-            if (!pass.uses(option)) {
+            if (!method.uses(option)) {
                 throw wrong(value, "'" + option + "' means nothing beside '" + said + "'");
             }
-            pass = with(pass, option, value, text(value, option));
+            method = with(method, option, value, text(value, option));
         }
-        return pass;
+        return method;
     }
 
-    private Pass factorize(Node node) {
-        Map<String, Node> keys = options(node, FactorizePass.rank(1));
+    private Method factorize(Node node) {
+        Map<String, Node> keys = options(node, FactorizeMethod.rank(1));
         Node relative = keys.remove("relative");
-        Pass pass = null;
+        Method method = null;
         String said = null;
         for (Map.Entry<String, Node> option : keys.entrySet()) {
             if (said != null) {
@@ -247,30 +247,30 @@ final class RecipeYaml {
                         + "' exclude each other: both say how much stays");
             }
             said = option.getKey();
-            pass = with(FactorizePass.rank(1), said, option.getValue(), text(option.getValue(), said));
+            method = with(FactorizeMethod.rank(1), said, option.getValue(), text(option.getValue(), said));
         }
-        if (pass == null) {
+        if (method == null) {
             throw wrong(node, "factorize needs 'rank', 'energy', 'error' or 'budget'");
         }
         if (relative == null) {
-            return pass;
+            return method;
         }
-        if (!pass.uses("relative")) {
+        if (!method.uses("relative")) {
             throw wrong(relative, "'relative' means nothing beside '" + said + "'");
         }
-        return with(pass, "relative", relative, text(relative, "relative"));
+        return with(method, "relative", relative, text(relative, "relative"));
     }
 
-    private Pass correct(Node node) {
-        Pass pass = CorrectPass.rank(1);
-        Map<String, Node> keys = options(node, pass);
+    private Method correct(Node node) {
+        Method method = CorrectMethod.rank(1);
+        Map<String, Node> keys = options(node, method);
         if (!keys.containsKey("rank")) {
             throw wrong(node, "correct needs 'rank'");
         }
         for (Map.Entry<String, Node> option : keys.entrySet()) {
-            pass = with(pass, option.getKey(), option.getValue(), text(option.getValue(), option.getKey()));
+            method = with(method, option.getKey(), option.getValue(), text(option.getValue(), option.getKey()));
         }
-        return pass;
+        return method;
     }
 
     /** A list of levels, or a map of the cubic one. */
@@ -311,8 +311,8 @@ final class RecipeYaml {
         throw wrong(node, "min-size must be a number of elements, but is '" + value + "'");
     }
 
-    private Map<String, Node> options(Node node, Pass pass) {
-        return mapping(node, pass.method(), pass.options().toArray(String[]::new));
+    private Map<String, Node> options(Node node, Method method) {
+        return mapping(node, method.name(), method.options().toArray(String[]::new));
     }
 
     /** Keys and values in order; {@code known} empty for any key. */
@@ -369,7 +369,7 @@ final class RecipeYaml {
      * recipes have equal texts, whatever the defaults become.
      *
      * <p>What only Java can say is not in it: of weights of inputs that a correction has, a comment holds a digest, and
-     * a pass of another class is written as it prints itself.
+     * a method of another class is written as it prints itself.
      */
     static String write(Recipe recipe) {
         StringBuilder out = new StringBuilder("name: ").append(quoted(recipe.name())).append('\n');
@@ -399,16 +399,16 @@ final class RecipeYaml {
             if (!s.names().isEmpty()) {
                 out.append("name: ").append(quoted(s.names())).append(", ");
             }
-            out.append("min-size: ").append(s.minSize()).append("}\n    ").append(step.pass().method()).append(": ");
-            options(step.pass(), out);
+            out.append("min-size: ").append(s.minSize()).append("}\n    ").append(step.method().name()).append(": ");
+            options(step.method(), out);
             out.append('\n');
         }
         return out.toString();
     }
 
-    private static void options(Pass pass, StringBuilder out) {
-        if (pass instanceof QuantizePass q) {
-            out.append("{bits: ").append(q.bits()).append(q.grain() == QuantizePass.Grain.BLOCK ? ", block: " + q.block()
+    private static void options(Method method, StringBuilder out) {
+        if (method instanceof QuantizeMethod q) {
+            out.append("{bits: ").append(q.bits()).append(q.grain() == QuantizeMethod.Grain.BLOCK ? ", block: " + q.block()
                     : ", per: " + q.grain().name().toLowerCase(Locale.ROOT));
             out.append(", symmetric: ").append(q.symmetric()).append(", range: ").append(q.range().id()).append(", clip: ");
             if (q.clipSteps() == 1 && q.clipMin() == 1) {
@@ -417,9 +417,9 @@ final class RecipeYaml {
                 out.append("{steps: ").append(q.clipSteps()).append(", min: ").append(q.clipMin()).append('}');
             }
             out.append(", activations: ").append(q.activations().id()).append(", weights: ").append(q.weights().id()).append('}');
-        } else if (pass instanceof PrunePass p && p.pattern().groups()) {
+        } else if (method instanceof PruneMethod p && p.pattern().groups()) {
             out.append("{pattern: ").append(quoted(p.pattern().toString())).append('}');
-        } else if (pass instanceof PrunePass p) {
+        } else if (method instanceof PruneMethod p) {
             out.append("{pattern: ").append(quoted(p.pattern().toString())).append(", scope: ").append(p.scope().id());
             if (p.budget() >= 0) {
                 out.append(", budget: ").append(p.budget());
@@ -431,18 +431,18 @@ final class RecipeYaml {
                 out.append(", schedule: ").append(p.levels()).append(p.step() == 0 ? "" : ", step: " + p.step());
             }
             out.append('}');
-        } else if (pass instanceof FactorizePass f) {
+        } else if (method instanceof FactorizeMethod f) {
             out.append(f.rank() > 0 ? "{rank: " + f.rank() : f.energy() > 0 ? "{energy: " + f.energy()
                     : f.error() > 0 ? "{error: " + f.error()
                     : "{budget: " + f.budget() + ", relative: " + f.relative()).append('}');
-        } else if (pass instanceof CorrectPass c) {
+        } else if (method instanceof CorrectMethod c) {
             out.append("{rank: ").append(c.rank()).append(", factors: ").append(c.factors().name().toLowerCase(Locale.ROOT))
                     .append(", max-bits: ").append(c.maxBits()).append('}');
             if (!c.inputs().isEmpty()) {
                 out.append(" # weights of inputs: SHA-256 ").append(digest(c.inputs()));
             }
         } else {
-            out.append(quoted(pass.toString()));
+            out.append(quoted(method.toString()));
         }
     }
 

@@ -6,38 +6,38 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.method.CorrectMethod;
+import dev.tensorpress.method.FactorizeMethod;
+import dev.tensorpress.method.PruneMethod;
+import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
-import dev.tensorpress.pass.CorrectPass;
-import dev.tensorpress.pass.FactorizePass;
-import dev.tensorpress.pass.PrunePass;
-import dev.tensorpress.pass.QuantizePass;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 
 class RecipeTest {
-    private static QuantizePass pass(Recipe recipe, String step) {
-        return (QuantizePass) recipe.steps().stream().filter(s -> s.name().equals(step)).findFirst().orElseThrow().pass();
+    private static QuantizeMethod method(Recipe recipe, String step) {
+        return (QuantizeMethod) recipe.steps().stream().filter(s -> s.name().equals(step)).findFirst().orElseThrow().method();
     }
 
     @Test
     void anOptionChangesTheStepsThatHaveIt() {
         Recipe r = Recipe.named("int8").set("block", "32");
-        assertEquals(32, pass(r, "linear").block());
-        assertEquals(QuantizePass.Grain.CHANNEL, pass(r, "embedding").grain());
-        assertEquals(32, pass(Recipe.named("int8").set("embedding.block", "32"), "embedding").block());
+        assertEquals(32, method(r, "linear").block());
+        assertEquals(QuantizeMethod.Grain.CHANNEL, method(r, "embedding").grain());
+        assertEquals(32, method(Recipe.named("int8").set("embedding.block", "32"), "embedding").block());
         assertEquals(16, Recipe.named("int8").set("min-size", "16").steps().get(3).selector().minSize());
         assertEquals(16, Recipe.named("int8").set("conv.min-size", "16").steps().get(3).selector().minSize());
         assertEquals(4096, Recipe.named("int8").set("conv.min-size", "16").steps().get(0).selector().minSize());
         assertEquals(Map.of("accuracy-level", "4"), Recipe.named("int8-dynamic").set("accuracy-level", "4").options());
-        assertEquals(QuantizePass.int4().asymmetric().activations(Form.Activations.BLOCKWISE),
-                pass(Recipe.named("int4").set("linear.clip", "none"),
+        assertEquals(QuantizeMethod.int4().asymmetric().activations(Form.Activations.BLOCKWISE),
+                method(Recipe.named("int4").set("linear.clip", "none"),
                 "linear"));
-        assertEquals(QuantizePass.int4().asymmetric().clipSearch(9, 0.7f).activations(Form.Activations.BLOCKWISE),
-                pass(Recipe.named("int4").set("linear.clip", "9:0.7"), "linear"));
-        assertTrue(pass(Recipe.named("int8").set("symmetric", "false"), "embedding").equals(
-                QuantizePass.int8().asymmetric()));
+        assertEquals(QuantizeMethod.int4().asymmetric().clipSearch(9, 0.7f).activations(Form.Activations.BLOCKWISE),
+                method(Recipe.named("int4").set("linear.clip", "9:0.7"), "linear"));
+        assertTrue(method(Recipe.named("int8").set("symmetric", "false"), "embedding").equals(
+                QuantizeMethod.int8().asymmetric()));
     }
 
     @Test
@@ -45,7 +45,7 @@ class RecipeTest {
         assertEquals(1, Recipe.named("prune50").scheduled());
         Recipe r = Recipe.named("prune50-int8").set("schedule", "0.1,0.3,0.5");
         assertEquals(3, r.scheduled());
-        PrunePass first = (PrunePass) r.atStep(1).steps().getFirst().pass();
+        PruneMethod first = (PruneMethod) r.atStep(1).steps().getFirst().method();
         assertEquals(1, first.step());
         assertEquals(r.set("step", "1"), r.atStep(1));
         assertEquals(r.steps().getLast(), r.atStep(2).steps().getLast());
@@ -57,19 +57,19 @@ class RecipeTest {
     void blocksOfScalesAreNotThoseOfPruning() {
         Recipe r = Recipe.named("prune50-int8").set("block", "32");
         assertEquals(Recipe.named("prune50").steps().getFirst(), r.steps().getFirst());
-        assertEquals(32, pass(r, "linear").block());
-        assertEquals(PrunePass.sparsity(0.7),
-                Recipe.named("sparse24").set("prune.sparsity", "0.7").steps().getFirst().pass());
+        assertEquals(32, method(r, "linear").block());
+        assertEquals(PruneMethod.sparsity(0.7),
+                Recipe.named("sparse24").set("prune.sparsity", "0.7").steps().getFirst().method());
     }
 
     @Test
     void amountsOfFactorsReplaceEachOther() {
         Recipe r = Recipe.named("lowrank-int8").set("rank", "16").set("block", "32");
-        assertEquals(FactorizePass.rank(16), r.steps().getFirst().pass());
-        assertEquals(32, pass(r, "linear").block());
-        assertEquals(FactorizePass.error(0.2), r.set("error", "0.2").steps().getFirst().pass());
+        assertEquals(FactorizeMethod.rank(16), r.steps().getFirst().method());
+        assertEquals(32, method(r, "linear").block());
+        assertEquals(FactorizeMethod.error(0.2), r.set("error", "0.2").steps().getFirst().method());
         Recipe corrected = Recipe.named("int4-corrected").set("rank", "8").set("max-bits", "8").set("factors", "float");
-        assertEquals(CorrectPass.rank(8), corrected.steps().getLast().pass());
+        assertEquals(CorrectMethod.rank(8), corrected.steps().getLast().method());
         assertEquals(Recipe.named("int4").steps(), corrected.steps().subList(0, 6));
     }
 

@@ -6,14 +6,14 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.method.CorrectMethod;
+import dev.tensorpress.method.FactorizeMethod;
+import dev.tensorpress.method.Method;
+import dev.tensorpress.method.PruneMethod;
+import dev.tensorpress.method.PruneMethod.Pattern;
+import dev.tensorpress.method.PruneMethod.Scope;
+import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.model.Role;
-import dev.tensorpress.pass.CorrectPass;
-import dev.tensorpress.pass.FactorizePass;
-import dev.tensorpress.pass.Pass;
-import dev.tensorpress.pass.PrunePass;
-import dev.tensorpress.pass.PrunePass.Pattern;
-import dev.tensorpress.pass.PrunePass.Scope;
-import dev.tensorpress.pass.QuantizePass;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -75,14 +75,14 @@ class RecipeYamlTest {
         }
         Selector odd = new Selector(Set.of(Role.CONV, Role.HEAD, Role.LINEAR), List.of("a\"b\\c", "# \u00e9\n\ud83d\ude00: *", ""), 0);
         recipes.add(new Recipe("- 'x': {", "sparse", List.of(
-                new Recipe.Step("a", odd, PrunePass.below(1e-9)), new Recipe.Step("b", odd, PrunePass.budget(7).pattern(Pattern.ROW)),
-                new Recipe.Step("c", odd, PrunePass.sparsity(0.1 + 0.2)),
-                new Recipe.Step("d", odd, PrunePass.sparsity(0).schedule(List.of(0.1, 1.0 / 3)).scope(Scope.CHANNEL).atStep(1)),
-                new Recipe.Step("e", odd, FactorizePass.error(1e-5)), new Recipe.Step("f", odd, FactorizePass.budget(0)),
-                new Recipe.Step("f2", odd, FactorizePass.budget(9).relative(true)),
-                new Recipe.Step("g", odd, QuantizePass.int4().asymmetric().clipSearch(7, 0.1f)),
-                new Recipe.Step("h", odd, QuantizePass.int8().perTensor().range(QuantizePass.Range.FULL)),
-                new Recipe.Step("i", odd, CorrectPass.rank(3).maxBits(5))), List.of("*", "true"),
+                new Recipe.Step("a", odd, PruneMethod.below(1e-9)), new Recipe.Step("b", odd, PruneMethod.budget(7).pattern(Pattern.ROW)),
+                new Recipe.Step("c", odd, PruneMethod.sparsity(0.1 + 0.2)),
+                new Recipe.Step("d", odd, PruneMethod.sparsity(0).schedule(List.of(0.1, 1.0 / 3)).scope(Scope.CHANNEL).atStep(1)),
+                new Recipe.Step("e", odd, FactorizeMethod.error(1e-5)), new Recipe.Step("f", odd, FactorizeMethod.budget(0)),
+                new Recipe.Step("f2", odd, FactorizeMethod.budget(9).relative(true)),
+                new Recipe.Step("g", odd, QuantizeMethod.int4().asymmetric().clipSearch(7, 0.1f)),
+                new Recipe.Step("h", odd, QuantizeMethod.int8().perTensor().range(QuantizeMethod.Range.FULL)),
+                new Recipe.Step("i", odd, CorrectMethod.rank(3).maxBits(5))), List.of("*", "true"),
                 Map.of("b", "no", "a", "0x1")));
         for (Recipe recipe : recipes) {
             String text = RecipeYaml.write(recipe);
@@ -93,7 +93,7 @@ class RecipeYamlTest {
 
     @Test
     void whatOnlyJavaCanSayShowsInTheText() {
-        CorrectPass plain = CorrectPass.rank(3);
+        CorrectMethod plain = CorrectMethod.rank(3);
         Recipe a = recipe(plain.inputs(Map.of("w", new double[] {1, 2}, "v", new double[] {3})));
         Recipe b = recipe(plain.inputs(Map.of("v", new double[] {3}, "w", new double[] {1, 2})));
         Recipe c = recipe(plain.inputs(Map.of("v", new double[] {3}, "w", new double[] {1, 2.5})));
@@ -102,9 +102,9 @@ class RecipeYamlTest {
         assertEquals(recipe(plain), RecipeYaml.parse("x", RecipeYaml.write(c)));
     }
 
-    private static Recipe recipe(Pass pass) {
+    private static Recipe recipe(Method method) {
         Selector all = new Selector(Set.of(), List.of(), 5);
-        return new Recipe("r", "", List.of(new Recipe.Step("s", all, pass)), List.of(), Map.of());
+        return new Recipe("r", "", List.of(new Recipe.Step("s", all, method)), List.of(), Map.of());
     }
 
     @Test
@@ -117,12 +117,12 @@ class RecipeYamlTest {
         assertEquals(List.of(
                 new Recipe.Step("first-layers",
                         new Selector(Set.of(Role.LINEAR), List.of("*/layer.0/*", "*/layer.1/*"), 65536),
-                        QuantizePass.int8().perBlock(64)),
+                        QuantizeMethod.int8().perBlock(64)),
                 new Recipe.Step("rest", new Selector(Set.of(Role.LINEAR), List.of(), 4096),
-                        new QuantizePass(4, QuantizePass.Grain.BLOCK, 32, false, QuantizePass.Range.ABSMAX, 20, 0.5f,
+                        new QuantizeMethod(4, QuantizeMethod.Grain.BLOCK, 32, false, QuantizeMethod.Range.ABSMAX, 20, 0.5f,
                                 Form.Activations.FLOAT)),
                 new Recipe.Step("tables", new Selector(Set.of(Role.EMBEDDING, Role.CONV), List.of(), 4096),
-                        QuantizePass.int8().perChannel())), recipe.steps());
+                        QuantizeMethod.int8().perChannel())), recipe.steps());
     }
 
     @Test
@@ -130,9 +130,9 @@ class RecipeYamlTest {
         Recipe recipe = RecipeYaml.parse("docs", documented().get(1));
         assertEquals(List.of(
                 new Recipe.Step("prune", new Selector(Set.of(Role.LINEAR, Role.CONV), List.of(), 4096),
-                        new PrunePass(Pattern.block(4, 4), Scope.GLOBAL, PrunePass.cubic(0.2, 0.8, 4), 2, 0, -1)),
+                        new PruneMethod(Pattern.block(4, 4), Scope.GLOBAL, PruneMethod.cubic(0.2, 0.8, 4), 2, 0, -1)),
                 new Recipe.Step("quantize", new Selector(Set.of(Role.LINEAR), List.of(), 4096),
-                        QuantizePass.int8().perBlock(64))), recipe.steps());
+                        QuantizeMethod.int8().perBlock(64))), recipe.steps());
     }
 
     @Test
@@ -141,20 +141,20 @@ class RecipeYamlTest {
         Selector linear = new Selector(Set.of(Role.LINEAR), List.of(), 4096);
         assertEquals(List.of(
                 new Recipe.Step("factorize", new Selector(Set.of(Role.LINEAR, Role.CONV), List.of(), 4096),
-                        FactorizePass.energy(0.99)),
-                new Recipe.Step("quantize", linear, QuantizePass.int4()),
-                new Recipe.Step("correct", linear, CorrectPass.rank(32).factors(CorrectPass.Storage.INT8))), recipe.steps());
+                        FactorizeMethod.energy(0.99)),
+                new Recipe.Step("quantize", linear, QuantizeMethod.int4()),
+                new Recipe.Step("correct", linear, CorrectMethod.rank(32).factors(CorrectMethod.Storage.INT8))), recipe.steps());
     }
 
     @Test
     void everyWayToFactorizeAndCorrect() {
-        for (Map.Entry<String, Pass> e : Map.<String, Pass>of(
-                "factorize: {rank: 7}", FactorizePass.rank(7), "factorize: {energy: 0.9}", FactorizePass.energy(0.9),
-                "factorize: {error: 0.1}", FactorizePass.error(0.1), "factorize: {budget: 1000}", FactorizePass.budget(1000),
-                "factorize: {relative: true, budget: 1000}", FactorizePass.budget(1000).relative(true),
-                "correct: {rank: 8}", CorrectPass.rank(8),
-                "correct: {max-bits: 4, factors: float, rank: 9}", CorrectPass.rank(9).maxBits(4)).entrySet()) {
-            assertEquals(e.getValue(), RecipeYaml.parse("x", "steps: [{" + e.getKey() + "}]").steps().getFirst().pass());
+        for (Map.Entry<String, Method> e : Map.<String, Method>of(
+                "factorize: {rank: 7}", FactorizeMethod.rank(7), "factorize: {energy: 0.9}", FactorizeMethod.energy(0.9),
+                "factorize: {error: 0.1}", FactorizeMethod.error(0.1), "factorize: {budget: 1000}", FactorizeMethod.budget(1000),
+                "factorize: {relative: true, budget: 1000}", FactorizeMethod.budget(1000).relative(true),
+                "correct: {rank: 8}", CorrectMethod.rank(8),
+                "correct: {max-bits: 4, factors: float, rank: 9}", CorrectMethod.rank(9).maxBits(4)).entrySet()) {
+            assertEquals(e.getValue(), RecipeYaml.parse("x", "steps: [{" + e.getKey() + "}]").steps().getFirst().method());
         }
         for (String[] bad : new String[][] {
             {"factorize: {rank: 0}", "rank must be at least 1"}, {"factorize: {}", "factorize needs 'rank'"},
@@ -174,19 +174,19 @@ class RecipeYamlTest {
 
     @Test
     void everyWayToSayHowMuchIsPruned() {
-        for (Map.Entry<String, PrunePass> e : Map.of(
-                "sparsity: 0.3", PrunePass.sparsity(0.3),
-                "schedule: [0.1, 0.3]", PrunePass.sparsity(0).schedule(List.of(0.1, 0.3)),
+        for (Map.Entry<String, PruneMethod> e : Map.of(
+                "sparsity: 0.3", PruneMethod.sparsity(0.3),
+                "schedule: [0.1, 0.3]", PruneMethod.sparsity(0).schedule(List.of(0.1, 0.3)),
                 "{step: 1, schedule: [0.1, 0.3], scope: channel}",
-                PrunePass.sparsity(0).schedule(List.of(0.1, 0.3)).scope(Scope.CHANNEL).atStep(1),
-                "schedule: 0.3", PrunePass.sparsity(0.3),
-                "threshold: 0.01", PrunePass.below(0.01),
-                "{pattern: row, budget: 1000}", PrunePass.budget(1000).pattern(Pattern.ROW),
-                "{scope: global, budget: 1000}", PrunePass.budget(1000),
-                "pattern: '1:2'", PrunePass.nm(1, 2)).entrySet()) {
+                PruneMethod.sparsity(0).schedule(List.of(0.1, 0.3)).scope(Scope.CHANNEL).atStep(1),
+                "schedule: 0.3", PruneMethod.sparsity(0.3),
+                "threshold: 0.01", PruneMethod.below(0.01),
+                "{pattern: row, budget: 1000}", PruneMethod.budget(1000).pattern(Pattern.ROW),
+                "{scope: global, budget: 1000}", PruneMethod.budget(1000),
+                "pattern: '1:2'", PruneMethod.nm(1, 2)).entrySet()) {
             String map = e.getKey().startsWith("{") ? e.getKey() : "{" + e.getKey() + "}";
             assertEquals(e.getValue(),
-                    RecipeYaml.parse("x", "steps: [{prune: " + map + "}]").steps().getFirst().pass(), map);
+                    RecipeYaml.parse("x", "steps: [{prune: " + map + "}]").steps().getFirst().method(), map);
         }
     }
 
@@ -224,9 +224,9 @@ class RecipeYamlTest {
         Recipe recipe = RecipeYaml.parse("short.yaml", "min-size: 7\nsteps:\n- quantize: {}\n- quantize: {bits: 4}\n");
         Selector all = new Selector(Set.of(), List.of(), 7);
         assertEquals(new Recipe("short.yaml", "", List.of(
-                new Recipe.Step("step1", all, QuantizePass.int8()),
-                new Recipe.Step("step2", all, new QuantizePass(4, QuantizePass.Grain.CHANNEL, 0, true,
-                        QuantizePass.Range.ABSMAX, 1, 1, Form.Activations.FLOAT))),
+                new Recipe.Step("step1", all, QuantizeMethod.int8()),
+                new Recipe.Step("step2", all, new QuantizeMethod(4, QuantizeMethod.Grain.CHANNEL, 0, true,
+                        QuantizeMethod.Range.ABSMAX, 1, 1, Form.Activations.FLOAT))),
                 List.of(), Map.of()), recipe);
     }
 

@@ -1,11 +1,11 @@
 package dev.tensorpress.cli;
 
 import dev.tensorpress.kernel.KernelException;
+import dev.tensorpress.method.NonFiniteWeightException;
 import dev.tensorpress.model.DurableFile;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
-import dev.tensorpress.pass.NonFiniteWeightException;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;

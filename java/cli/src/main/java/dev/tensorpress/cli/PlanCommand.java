@@ -3,7 +3,6 @@ package dev.tensorpress.cli;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
-import dev.tensorpress.Recipe;
 import dev.tensorpress.encoding.Form;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -146,7 +145,7 @@ final class PlanCommand implements Command {
                 json.writeBooleanField("compressed", e.compressed());
                 json.writeStringField("form", e.form().describe());
                 json.writeArrayFieldStart("steps");
-                for (Recipe.Step step : e.steps()) {
+                for (Plan.Step step : e.steps()) {
                     json.writeString(step.name());
                 }
                 json.writeEndArray();

@@ -12,7 +12,7 @@ import jdk.jfr.FlightRecorder;
 public final class Phases {
     /** A kind of work. */
     public enum Phase {
-        /** Choosing forms, with the surveys that need it. */
+        /** Choosing forms, and looking at the weights that have to be seen for it. */
         PLAN,
         /** From files to memory. */
         READ,

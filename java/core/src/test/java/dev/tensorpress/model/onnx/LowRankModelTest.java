@@ -16,11 +16,12 @@ import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
 import dev.tensorpress.Selector;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.pass.CorrectPass;
-import dev.tensorpress.pass.FactorizePass;
-import dev.tensorpress.pass.NonFiniteWeightException;
-import dev.tensorpress.pass.Pass;
-import dev.tensorpress.pass.QuantizePass;
+import dev.tensorpress.method.CorrectMethod;
+import dev.tensorpress.method.Evidence;
+import dev.tensorpress.method.FactorizeMethod;
+import dev.tensorpress.method.Method;
+import dev.tensorpress.method.NonFiniteWeightException;
+import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.tensor.DType;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -86,10 +87,10 @@ final class LowRankModelTest {
         }
     }
 
-    private static Recipe recipe(Pass... passes) {
+    private static Recipe recipe(Method... methods) {
         List<Recipe.Step> steps = new ArrayList<>();
-        for (Pass pass : passes) {
-            steps.add(new Recipe.Step(pass.method(), new Selector(Set.of(), List.of(), 0), pass));
+        for (Method method : methods) {
+            steps.add(new Recipe.Step(method.name(), new Selector(Set.of(), List.of(), 0), method));
         }
         return new Recipe("test", "", steps, List.of(), Map.of());
     }
@@ -153,7 +154,7 @@ final class LowRankModelTest {
         Report codes = compress(in, Recipe.named("lowrank-int8"), out, 2);
         Plan.Entry a = entry(codes, "a").planned();
         assertEquals("int8 block 64 blockwise", a.form().describe());
-        assertEquals(List.of("linear"), a.steps().stream().map(Recipe.Step::name).toList());
+        assertEquals(List.of("linear"), a.steps().stream().map(Plan.Step::name).toList());
         assertTrue(a.note().startsWith("no factorize: factors of rank "), a.note());
         byte[] bytes = Files.readAllBytes(out);
         compress(in, Recipe.named("int8"), out, 2);
@@ -163,14 +164,14 @@ final class LowRankModelTest {
     @Test
     void plansWithOtherAmountsDecomposeNothing() throws Exception {
         try (Compressor c = Compressor.open(model(false, 0))) {
-            Recipe first = recipe(FactorizePass.energy(0.5));
+            Recipe first = recipe(FactorizeMethod.energy(0.5));
             long start = System.nanoTime();
             Plan half = c.plan(first);
             long took = System.nanoTime() - start;
             start = System.nanoTime();
             for (int i = 1; i <= 50; i++) {
-                c.plan(recipe(FactorizePass.error(i / 60.0)));
-                c.plan(recipe(FactorizePass.budget(50_000 + 4000 * i)));
+                c.plan(recipe(FactorizeMethod.error(i / 60.0)));
+                c.plan(recipe(FactorizeMethod.budget(50_000 + 4000 * i)));
             }
             long again = (System.nanoTime() - start) / 100;
             assertTrue(again < took, again + " ns each, and the first " + took);
@@ -183,14 +184,14 @@ final class LowRankModelTest {
     void budgetsHoldForTheWholeStep() throws Exception {
         Path in = model(false, 0);
         for (long budget : new long[] {30_000, 100_000, 200_000, 270_000}) {
-            Report r = compress(in, recipe(FactorizePass.budget(budget)), folder.resolve("out.onnx"), 2);
+            Report r = compress(in, recipe(FactorizeMethod.budget(budget)), folder.resolve("out.onnx"), 2);
             long sum = 0;
             for (Plan.Entry e : r.plan().entries()) {
                 sum += e.weight().name().equals("bias") ? 0 : e.bytesAfter();
             }
             assertTrue(sum <= budget && sum > 0.93 * budget, sum + " of " + budget);
         }
-        Report none = compress(in, recipe(FactorizePass.budget(100)), folder.resolve("out.onnx"), 2);
+        Report none = compress(in, recipe(FactorizeMethod.budget(100)), folder.resolve("out.onnx"), 2);
         assertEquals(0, none.entries().size());
         assertTrue(none.plan().entries().getFirst().note().contains("more than the budget of 100"));
     }
@@ -213,7 +214,7 @@ final class LowRankModelTest {
                 .output("y", 1, -1, N).output("z", 1, -1, N).output("g", 1, 1, 64, 6, 6);
         Path in = m.write(folder, "in.onnx");
         long budget = 100_000;
-        for (Recipe recipe : List.of(recipe(FactorizePass.budget(budget)), recipe(FactorizePass.budget(budget), QuantizePass.int8()))) {
+        for (Recipe recipe : List.of(recipe(FactorizeMethod.budget(budget)), recipe(FactorizeMethod.budget(budget), QuantizeMethod.int8()))) {
             try (Compressor c = Compressor.open(in)) {
                 Plan plan = c.plan(recipe);
                 long sum = 0;
@@ -221,8 +222,8 @@ final class LowRankModelTest {
                     boolean factored = e.weight().name().length() == 1;
                     assertEquals(factored, e.form() instanceof Form.LowRank, e.weight().name());
                     if (factored) {
-                        sum += FactorizePass.rank(((Form.LowRank) e.form()).rank()).plan(e.weight(), new Form.Dense(DType.F32))
-                                .bytes(e.weight().tensor().shape());
+                        sum += FactorizeMethod.rank(((Form.LowRank) e.form()).rank()).prepare(Evidence.NOTHING)
+                                .plan(e.weight(), new Form.Dense(DType.F32)).bytes(e.weight().tensor().shape());
                     } else {
                         assertTrue(e.note().contains("Transpose") || e.note().contains("4 groups"), e.note());
                         assertEquals(recipe.steps().size() == 2, e.compressed());
@@ -239,12 +240,12 @@ final class LowRankModelTest {
     void correctionsGiveBackSomeOfTheError() throws Exception {
         Path in = model(false, 0);
         Path out = folder.resolve("out.onnx");
-        QuantizePass int4 = QuantizePass.int4();
+        QuantizeMethod int4 = QuantizeMethod.int4();
         float[] exact = Ort.run(in, 1, 9);
         Report plain = compress(in, recipe(int4), out, 2);
         double before = difference(exact, Ort.run(out, 1, 9));
-        for (CorrectPass pass : List.of(CorrectPass.rank(24), CorrectPass.rank(24).factors(CorrectPass.Storage.INT8))) {
-            Report r = compress(in, recipe(int4, pass), out, 2);
+        for (CorrectMethod method : List.of(CorrectMethod.rank(24), CorrectMethod.rank(24).factors(CorrectMethod.Storage.INT8))) {
+            Report r = compress(in, recipe(int4, method), out, 2);
             Report.Entry a = entry(r, "a");
             assertTrue(a.planned().form() instanceof Form.Sum);
             Report.LowRank f = a.lowRank();
@@ -263,7 +264,7 @@ final class LowRankModelTest {
 
     @Test
     void correctionsThatWouldOutweighTheRestAreDropped() throws Exception {
-        Report r = compress(model(false, 0), recipe(QuantizePass.int8(), CorrectPass.rank(120)), folder.resolve("out.onnx"), 1);
+        Report r = compress(model(false, 0), recipe(QuantizeMethod.int8(), CorrectMethod.rank(120)), folder.resolve("out.onnx"), 1);
         Plan.Entry a = entry(r, "a").planned();
         assertTrue(a.form() instanceof Form.Quantized && a.steps().size() == 1);
         assertTrue(a.note().startsWith("no correct: ") && a.note().contains("bytes"), a.note());
@@ -271,7 +272,7 @@ final class LowRankModelTest {
 
     @Test
     void theReportHasTheCertificate() throws Exception {
-        Report r = compress(model(true, 0), recipe(FactorizePass.rank(RANK), QuantizePass.int8()), folder.resolve("out.onnx"), 1);
+        Report r = compress(model(true, 0), recipe(FactorizeMethod.rank(RANK), QuantizeMethod.int8()), folder.resolve("out.onnx"), 1);
         int seen = 0;
         String json = r.toJson();
         try (JsonParser p = new JsonFactory().createParser(json)) {

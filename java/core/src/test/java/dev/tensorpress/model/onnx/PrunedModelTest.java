@@ -16,11 +16,11 @@ import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
 import dev.tensorpress.Selector;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.method.NonFiniteWeightException;
+import dev.tensorpress.method.PruneMethod;
+import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.pass.NonFiniteWeightException;
-import dev.tensorpress.pass.PrunePass;
-import dev.tensorpress.pass.QuantizePass;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.ValueLayout;
@@ -223,7 +223,7 @@ final class PrunedModelTest {
         Path out = folder.resolve("out.onnx");
         Report r = compress(model(0), Recipe.named("prune50-int8").set("prune.sparsity", "0.75"), out, 2);
         Report.Entry a = entry(r, "a");
-        assertEquals(List.of("prune", "linear"), a.planned().steps().stream().map(Recipe.Step::name).toList());
+        assertEquals(List.of("prune", "linear"), a.planned().steps().stream().map(Plan.Step::name).toList());
         assertTrue(a.planned().form() instanceof Form.Sparse f && f.values() instanceof Form.Quantized);
         assertTrue(a.sparsity().zerosReached() >= a.sparsity().zerosAsked());
         assertEquals(a.sparsity().bytesDense(), a.sparsity().bytesWritten());
@@ -285,15 +285,15 @@ final class PrunedModelTest {
                 .node(new TestModel.NodeBuilder("Gemm", "y", "x", "a", "bias")).output("y", 1, -1, N);
         Path in = m.write(folder, "in.onnx");
         Selector all = new Selector(Set.of(), List.of(), 0);
-        for (PrunePass pass : List.of(PrunePass.sparsity(0.5).scope(PrunePass.Scope.GLOBAL), PrunePass.budget(2 * N * N))) {
-            Recipe recipe = new Recipe("test", "", List.of(new Recipe.Step("prune", all, pass),
-                    new Recipe.Step("quantize", all, QuantizePass.int8())), List.of(), Map.of());
+        for (PruneMethod method : List.of(PruneMethod.sparsity(0.5).scope(PruneMethod.Scope.GLOBAL), PruneMethod.budget(2 * N * N))) {
+            Recipe recipe = new Recipe("test", "", List.of(new Recipe.Step("prune", all, method),
+                    new Recipe.Step("quantize", all, QuantizeMethod.int8())), List.of(), Map.of());
             Recipe alone = recipe.exclude("bias");
             Report r = compress(in, recipe, folder.resolve("out.onnx"), 2);
             assertEquals(List.of("a"), r.entries().stream().map(e -> e.planned().weight().name()).toList());
             assertEquals(r.entries().getFirst().sparsity(),
                     compress(in, alone, folder.resolve("alone.onnx"), 2).entries().getFirst().sparsity());
-            if (pass.budget() < 0) {
+            if (method.budget() < 0) {
                 assertEquals(N * N / 2, r.entries().getFirst().sparsity().zerosAsked());
             }
             assertTrue(r.plan().entries().getLast().note().contains("has no channels"), r.plan().entries().getLast().note());

@@ -17,16 +17,16 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.method.FactorizeMethod;
+import dev.tensorpress.method.NonFiniteWeightException;
+import dev.tensorpress.method.PruneMethod;
+import dev.tensorpress.method.QuantizeMethod;
+import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.pass.FactorizePass;
-import dev.tensorpress.pass.NonFiniteWeightException;
-import dev.tensorpress.pass.PrunePass;
-import dev.tensorpress.pass.QuantizePass;
-import dev.tensorpress.pass.Workspace;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -209,19 +209,19 @@ class CompressedTensorsTargetTest {
 
     /** Makes the encodings of a plan without the façade, so that parts can have any size. */
     private static final class Steps implements Target.Encoder, AutoCloseable {
-        final Map<Weight, QuantizePass> passes = new LinkedHashMap<>();
+        final Map<Weight, QuantizeMethod> methods = new LinkedHashMap<>();
         final Workspace workspace = new Workspace();
         final Workers workers = new Workers(2);
         int calls;
         /** The call that fails; none if negative. */
         int failing = -1;
 
-        Map<Weight, Form> plan(SafetensorsModel m, Target t, QuantizePass pass) {
+        Map<Weight, Form> plan(SafetensorsModel m, Target t, QuantizeMethod method) {
             Map<Weight, Form> forms = new LinkedHashMap<>();
             for (Weight w : m.weights()) {
                 try {
-                    forms.put(w, t.accept(w, pass.plan(w, new Form.Dense(w.tensor().dtype()))));
-                    passes.put(w, pass);
+                    forms.put(w, t.accept(w, method.plan(w, new Form.Dense(w.tensor().dtype()))));
+                    methods.put(w, method);
                 } catch (UnsupportedRequestException e) {
                     assertFalse(e.getMessage().isEmpty());
                 }
@@ -231,7 +231,7 @@ class CompressedTensorsTargetTest {
 
         @Override
         public boolean byRows(Weight weight, Form form) {
-            return passes.get(weight).byRows(weight, form);
+            return methods.get(weight).byRows(weight, form);
         }
 
         @Override
@@ -239,7 +239,7 @@ class CompressedTensorsTargetTest {
             if (calls++ == failing) {
                 throw new IOException("as asked");
             }
-            return passes.get(weight).apply(weight.over(rows), new Encoding.Dense(rows), form, workspace, workers);
+            return methods.get(weight).apply(weight.over(rows), new Encoding.Dense(rows), form, workspace, workers);
         }
 
         @Override
@@ -254,15 +254,15 @@ class CompressedTensorsTargetTest {
         SmallFolder small = model(DType.BF16);
         Path in = small.write(folder.resolve("in"), 3);
         int n = 0;
-        for (QuantizePass pass : List.of(QuantizePass.int8(), QuantizePass.int4().asymmetric().clipSearch(8, 0.75f),
-                QuantizePass.int4().perChannel().asymmetric(), QuantizePass.int8().activations(Form.Activations.DYNAMIC))) {
+        for (QuantizeMethod method : List.of(QuantizeMethod.int8(), QuantizeMethod.int4().asymmetric().clipSearch(8, 0.75f),
+                QuantizeMethod.int4().perChannel().asymmetric(), QuantizeMethod.int8().activations(Form.Activations.DYNAMIC))) {
             Map<String, String> whole = null;
             for (long part : new long[] {1 << 20, 1, 8 * 256 * 2, 16 * 256 * 2 + 100}) {
                 for (long memory : new long[] {1L << 30, part == 1 ? 10_000 : 1}) {
                     Path out = folder.resolve("out" + n++);
                     try (SafetensorsModel m = SafetensorsModel.open(in, Map.of()); Steps steps = new Steps()) {
                         CompressedTensorsTarget t = (CompressedTensorsTarget) m.target("", Map.of());
-                        Map<Weight, Form> forms = steps.plan(m, t, pass);
+                        Map<Weight, Form> forms = steps.plan(m, t, method);
                         t.write(forms, steps, new Destination(out, false, false, memory, 30_000, Map.of()), part);
                         if (part == 1) {
                             assertTrue(steps.calls > 2 * forms.size(), steps.calls + " calls");
@@ -270,7 +270,7 @@ class CompressedTensorsTargetTest {
                     }
                     Map<String, String> now = contents(out);
                     whole = whole == null ? now : whole;
-                    assertEquals(whole, now, pass + " in parts of " + part + ", memory of " + memory);
+                    assertEquals(whole, now, method + " in parts of " + part + ", memory of " + memory);
                     assertTrue(now.size() > 4, now.keySet().toString());
                     new PlainDecoder(out);
                 }
@@ -290,20 +290,20 @@ class CompressedTensorsTargetTest {
         Path in = new SmallFolder(SEED).add("mlp.experts.gate_up_proj", DType.F32, 5, 24, 96)
                 .add("mlp.experts.down_proj", DType.F32, 19, 7, 64).write(folder.resolve("in"), 1);
         int n = 0;
-        for (QuantizePass pass : List.of(QuantizePass.int8(), QuantizePass.int4().asymmetric())) {
+        for (QuantizeMethod method : List.of(QuantizeMethod.int8(), QuantizeMethod.int4().asymmetric())) {
             Map<String, String> whole = null;
             for (long part : new long[] {1 << 20, 1, 8 * 7 * 64 * 4}) {
                 Path out = folder.resolve("out" + n++);
                 try (SafetensorsModel m = SafetensorsModel.open(in, Map.of()); Steps steps = new Steps()) {
                     CompressedTensorsTarget t = (CompressedTensorsTarget) m.target("", Map.of("force-scheme", "true"));
-                    Map<Weight, Form> forms = steps.plan(m, t, pass);
+                    Map<Weight, Form> forms = steps.plan(m, t, method);
                     assertEquals(2, forms.size());
                     t.write(forms, steps, new Destination(out, false, false, 1 << 20, 1 << 20, Map.of()), part);
                     assertTrue(part > 1 ? steps.calls >= 2 : steps.calls >= 5 + 3, steps.calls + " calls");
                 }
                 Map<String, String> now = contents(out);
                 whole = whole == null ? now : whole;
-                assertEquals(whole, now, pass + " in parts of " + part);
+                assertEquals(whole, now, method + " in parts of " + part);
             }
         }
     }
@@ -322,7 +322,7 @@ class CompressedTensorsTargetTest {
         Path in = model(DType.BF16).write(folder.resolve("in"), 1);
         try (SafetensorsModel m = SafetensorsModel.open(in, Map.of()); Steps steps = new Steps()) {
             CompressedTensorsTarget t = (CompressedTensorsTarget) m.target("", Map.of());
-            Map<Weight, Form> forms = steps.plan(m, t, QuantizePass.int8());
+            Map<Weight, Form> forms = steps.plan(m, t, QuantizeMethod.int8());
             Path out = folder.resolve("out");
             // Eight rows of 256 are the most.
             UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> t.write(forms, steps,
@@ -364,7 +364,7 @@ class CompressedTensorsTargetTest {
                 Path out = folder.resolve("out" + failing);
                 Destination to = new Destination(out, false, false, 1 << 20, 40_000, Map.of());
                 try (Steps steps = new Steps()) {
-                    Map<Weight, Form> forms = steps.plan(m, t, QuantizePass.int8());
+                    Map<Weight, Form> forms = steps.plan(m, t, QuantizeMethod.int8());
                     steps.failing = failing;
                     if (failing < 0) {
                         t.write(forms, steps, to);
@@ -377,7 +377,7 @@ class CompressedTensorsTargetTest {
                     assertFalse(Files.exists(out));
                 }
                 try (Steps steps = new Steps()) {
-                    t.write(steps.plan(m, t, QuantizePass.int8()), steps, new Destination(out, false, true, 1 << 20, 40_000,
+                    t.write(steps.plan(m, t, QuantizeMethod.int8()), steps, new Destination(out, false, true, 1 << 20, 40_000,
                             Map.of()));
                     assertTrue(failing == 6 ? steps.calls < 7 : steps.calls == 7, steps.calls + " calls");
                 }
@@ -497,7 +497,7 @@ class CompressedTensorsTargetTest {
         try (Compressor c = Compressor.open(in)) {
             for (String[] o : new String[][] {{"bits", "4"}, {"bits", "6"}}) {
                 Recipe r = new Recipe("all", "", List.of(new Recipe.Step("q", new Selector(Set.of(),
-                        List.of(), 0), QuantizePass.int8().perBlock(32))), List.of(), Map.of()).set(o[0], o[1]);
+                        List.of(), 0), QuantizeMethod.int8().perBlock(32))), List.of(), Map.of()).set(o[0], o[1]);
                 for (Plan.Entry e : c.plan(r).entries()) {
                     reasons.merge(e.weight().name(), e.compressed() ? e.form().describe() : e.note(), (a, b) -> a + " / " + b);
                 }
@@ -613,9 +613,9 @@ class CompressedTensorsTargetTest {
                 .write(folder.resolve("in"), 1);
         Recipe both = new Recipe("both", "", List.of(
                 new Recipe.Step("a", new Selector(Set.of(Role.LINEAR), List.of("a.*"), 0),
-                        QuantizePass.int8().activations(Form.Activations.DYNAMIC)),
+                        QuantizeMethod.int8().activations(Form.Activations.DYNAMIC)),
                 new Recipe.Step("b", new Selector(Set.of(Role.LINEAR), List.of(), 0),
-                        QuantizePass.int4())), List.of(), Map.of());
+                        QuantizeMethod.int4())), List.of(), Map.of());
         Path out = compress(in, both, Compressor.Options.DEFAULT, "out");
         String config = Files.readString(out.resolve(Config.NAME));
         assertTrue(config.contains("\"format\": \"mixed-precision\"") && config.contains("\"format\": \"int-quantized\"")
@@ -636,8 +636,8 @@ class CompressedTensorsTargetTest {
         Path in = m.write(folder.resolve("in"), 1);
         Selector a = new Selector(Set.of(), List.of("a.*"), 0);
         Selector b = new Selector(Set.of(), List.of("b.*"), 0);
-        Recipe r = new Recipe("r", "", List.of(new Recipe.Step("prune", a, PrunePass.nm(2, 4)),
-                new Recipe.Step("factorize", b, FactorizePass.rank(1))), List.of(), Map.of("force-scheme", "true"));
+        Recipe r = new Recipe("r", "", List.of(new Recipe.Step("prune", a, PruneMethod.nm(2, 4)),
+                new Recipe.Step("factorize", b, FactorizeMethod.rank(1))), List.of(), Map.of("force-scheme", "true"));
         PlainDecoder d = new PlainDecoder(compress(in, r, Compressor.Options.DEFAULT, "out"));
         assertNull(d.quantization);
         assertEquals(SmallFolder.CONFIG, Files.readString(folder.resolve("out").resolve(Config.NAME)));
@@ -662,8 +662,8 @@ class CompressedTensorsTargetTest {
             assertEquals(x[i], PlainDecoder.number(left, i % 80) * PlainDecoder.number(right, i / 80), 1e-5 * 48 * 0.4);
         }
         // And with codes in the place of elements.
-        Recipe q = new Recipe("q", "", List.of(new Recipe.Step("prune", a, PrunePass.nm(2, 4)),
-                new Recipe.Step("quantize", a, QuantizePass.int4())), List.of(), Map.of());
+        Recipe q = new Recipe("q", "", List.of(new Recipe.Step("prune", a, PruneMethod.nm(2, 4)),
+                new Recipe.Step("quantize", a, QuantizeMethod.int4())), List.of(), Map.of());
         d = new PlainDecoder(compress(in, q, Compressor.Options.DEFAULT.memory(1 << 20), "codes"));
         int zeros = 0;
         for (int code : d.modules.get("a").codes()) {
@@ -678,7 +678,7 @@ class CompressedTensorsTargetTest {
         SmallFolder m = new SmallFolder(SEED).add("a.weight", DType.F32, 2100, 2560);
         Path in = m.write(folder.resolve("in"), 1);
         Recipe factors = new Recipe("factors", "", List.of(new Recipe.Step("factorize", new Selector(Set.of(), List.of(), 0),
-                FactorizePass.rank(1))), List.of(), Map.of("force-scheme", "true"));
+                FactorizeMethod.rank(1))), List.of(), Map.of("force-scheme", "true"));
         Plan large;
         try (Compressor c = Compressor.open(in, Compressor.Options.DEFAULT.memory(8L * elements))) {
             large = c.plan(factors);

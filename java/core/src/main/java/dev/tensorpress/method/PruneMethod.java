@@ -1,9 +1,5 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
-import dev.tensorpress.encoding.Encoding;
-import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Workers;
-import dev.tensorpress.model.Weight;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
@@ -21,14 +17,14 @@ import java.util.Locale;
  * @param step number of the level that is applied, from 1; 0 for the last
  * @param threshold magnitudes below it go, of elements or of whole blocks by their Euclidean norm; 0 if another amount
  *     is given
- * @param budget bytes that all weights of the pass may take together in packed storage; -1 if another amount is given
+ * @param budget bytes that all weights of the method may take together in packed storage; -1 if another amount is given
  */
-public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int step, double threshold, long budget)
-        implements Pass {
+public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int step, double threshold, long budget)
+        implements Method {
 
     /** Among what elements are compared. */
     public enum Scope {
-        /** All weights of the pass together. */
+        /** All weights of the method together. */
         GLOBAL,
         /** Each weight on its own. */
         TENSOR,
@@ -119,7 +115,7 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
         }
     }
 
-    public PrunePass {
+    public PruneMethod {
         levels = List.copyOf(levels);
         double before = 0;
         for (double level : levels) {
@@ -159,23 +155,23 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
     }
 
     /** Single elements, each weight on its own. */
-    public static PrunePass sparsity(double sparsity) {
-        return new PrunePass(Pattern.ELEMENT, Scope.TENSOR, List.of(sparsity), 0, 0, -1);
+    public static PruneMethod sparsity(double sparsity) {
+        return new PruneMethod(Pattern.ELEMENT, Scope.TENSOR, List.of(sparsity), 0, 0, -1);
     }
 
     /** Of each {@code m} elements along the input axis the {@code n} largest stay. */
-    public static PrunePass nm(int n, int m) {
-        return new PrunePass(Pattern.nm(n, m), Scope.TENSOR, List.of(), 0, 0, -1);
+    public static PruneMethod nm(int n, int m) {
+        return new PruneMethod(Pattern.nm(n, m), Scope.TENSOR, List.of(), 0, 0, -1);
     }
 
     /** Magnitudes below {@code threshold} go. */
-    public static PrunePass below(double threshold) {
-        return new PrunePass(Pattern.ELEMENT, Scope.TENSOR, List.of(), 0, threshold, -1);
+    public static PruneMethod below(double threshold) {
+        return new PruneMethod(Pattern.ELEMENT, Scope.TENSOR, List.of(), 0, threshold, -1);
     }
 
-    /** As little goes as lets all weights of the pass fit {@code bytes} in packed storage. */
-    public static PrunePass budget(long bytes) {
-        return new PrunePass(Pattern.ELEMENT, Scope.GLOBAL, List.of(), 0, 0, bytes);
+    /** As little goes as lets all weights of the method fit {@code bytes} in packed storage. */
+    public static PruneMethod budget(long bytes) {
+        return new PruneMethod(Pattern.ELEMENT, Scope.GLOBAL, List.of(), 0, 0, bytes);
     }
 
     /**
@@ -194,22 +190,22 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
         return levels;
     }
 
-    public PrunePass scope(Scope scope) {
-        return new PrunePass(pattern, scope, levels, step, threshold, budget);
+    public PruneMethod scope(Scope scope) {
+        return new PruneMethod(pattern, scope, levels, step, threshold, budget);
     }
 
     /** With this pattern; N:M takes the place of the amount, and has no use for a scope. */
-    public PrunePass pattern(Pattern pattern) {
+    public PruneMethod pattern(Pattern pattern) {
         if (pattern.groups()) {
             return nm(pattern.n, pattern.m);
         }
-        return new PrunePass(pattern, scope, levels, step, threshold, budget);
+        return new PruneMethod(pattern, scope, levels, step, threshold, budget);
     }
 
     /** With this schedule in place of another amount, its last level applied. */
-    public PrunePass schedule(List<Double> levels) {
+    public PruneMethod schedule(List<Double> levels) {
         Pattern p = pattern.groups() ? Pattern.ELEMENT : pattern;
-        return new PrunePass(p, scope, levels, 0, 0, -1);
+        return new PruneMethod(p, scope, levels, 0, 0, -1);
     }
 
     /** The sparsity that is applied; meaningful only if there are levels. */
@@ -218,7 +214,7 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
     }
 
     @Override
-    public String method() {
+    public String name() {
         return "prune";
     }
 
@@ -229,8 +225,8 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
 
     /** With level number {@code step} of the schedule applied, its last if it has not so many. */
     @Override
-    public PrunePass atStep(int step) {
-        return new PrunePass(pattern, scope, levels, Math.min(step, steps()), threshold, budget);
+    public PruneMethod atStep(int step) {
+        return new PruneMethod(pattern, scope, levels, Math.min(step, steps()), threshold, budget);
     }
 
     @Override
@@ -254,7 +250,7 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
      * {@code budget} (bytes; makes the scope global), {@code step}.
      */
     @Override
-    public Pass with(String option, String value) {
+    public Method with(String option, String value) {
         Pattern p = pattern.groups() ? Pattern.ELEMENT : pattern;
         Scope single = scope == Scope.CHANNEL ? Scope.TENSOR : scope;
         return switch (option) {
@@ -269,14 +265,14 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
             }
             case "sparsity" -> schedule(List.of(Numbers.real(option, value)));
             case "schedule" -> schedule(parseSchedule(value));
-            case "threshold" -> new PrunePass(p, single, List.of(), 0, Numbers.real(option, value), -1);
-            case "budget" -> new PrunePass(p, Scope.GLOBAL, List.of(), 0, 0, Numbers.whole(option, value));
+            case "threshold" -> new PruneMethod(p, single, List.of(), 0, Numbers.real(option, value), -1);
+            case "budget" -> new PruneMethod(p, Scope.GLOBAL, List.of(), 0, 0, Numbers.whole(option, value));
             case "step" -> {
                 int number = (int) Math.min(Integer.MAX_VALUE, Numbers.whole(option, value));
                 if (number < 1) {
                     throw new IllegalArgumentException("step must be at least 1, but is " + value);
                 }
-                yield new PrunePass(pattern, scope, levels, number, threshold, budget);
+                yield new PruneMethod(pattern, scope, levels, number, threshold, budget);
             }
             default -> null;
         };
@@ -313,8 +309,8 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
     }
 
     @Override
-    public boolean surveys() {
-        return true;
+    public Requirement requires() {
+        return Requirement.WEIGHTS;
     }
 
     @Override
@@ -323,19 +319,12 @@ public record PrunePass(Pattern pattern, Scope scope, List<Double> levels, int s
     }
 
     @Override
-    public Pass survey(List<Weight> weights, Workspace workspace, Workers workers) {
-        return PruneChoice.of(this, weights, workspace, workers);
+    public boolean wantsTraining() {
+        return true;
     }
 
-    /** Only what {@link #survey} returns can plan: which elements go depends on values. */
     @Override
-    public Form plan(Weight weight, Form current) {
-        throw new IllegalStateException("prune has to survey the weights first");
-    }
-
-    /** As {@link #plan}. */
-    @Override
-    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
-        throw new IllegalStateException("prune has to survey the weights first");
+    public Prepared prepare(Evidence evidence) {
+        return PreparedPrune.of(this, evidence);
     }
 }

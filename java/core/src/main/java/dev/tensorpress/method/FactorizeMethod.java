@@ -1,19 +1,21 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.Shape;
 import java.util.List;
+import java.util.Optional;
 
 /**
  * A weight as the product of two factors: its singular value decomposition, cut off. Of a matrix [m, n] the factors of rank
  * r hold r (m + n) elements; where that is not less than m n the weight is left alone.
  *
  * <p>The rank is said in one of four ways, each replacing the others. By energy, by error and by budget it follows from the
- * singular values, which a survey finds. The survey keeps them in the {@link Spectra} of its workspace, so that further
- * plans of a {@link dev.tensorpress.Compressor} with other amounts cost nothing. It does not keep singular vectors, which take
+ * singular values, which preparing finds and keeps in the {@link Spectra} of its workspace, so that further
+ * plans of a {@link dev.tensorpress.Compressor} with other amounts cost nothing. Singular vectors are not kept, which take
  * as much memory as the model: each weight is decomposed when it is written, truncated where that is cheaper, and the
  * factors of one weight at a time are in memory.
  *
@@ -27,14 +29,14 @@ import java.util.List;
  *     another amount is given
  * @param error the Frobenius norm of the difference by that of the weight, above 0 and below 1: the smallest rank that has no
  *     larger one; 0 if another amount is given
- * @param budget bytes that all weights of the pass that are matrices may take together, whole or in factors, before a later
+ * @param budget bytes that all weights of the method that are matrices may take together, whole or in factors, before a later
  *     quantization; -1 if another amount is given. Of all ways to save bytes (a weight made into factors for the first
  *     time, or one rank less of factors) the one that adds the least squared error per byte is taken, over and over until all fit
  * @param relative of a budget: errors are compared by the norm of their own weight, so that small weights count as much as
  *     large ones; else as they are, so that the sum over all weights is what stays small
  */
-public record FactorizePass(long rank, double energy, double error, long budget, boolean relative) implements Pass {
-    public FactorizePass {
+public record FactorizeMethod(long rank, double energy, double error, long budget, boolean relative) implements Method {
+    public FactorizeMethod {
         if (rank < 0) {
             throw new IllegalArgumentException("rank must be at least 1, but is " + rank);
         }
@@ -58,34 +60,34 @@ public record FactorizePass(long rank, double energy, double error, long budget,
     }
 
     /** Factors of this rank. */
-    public static FactorizePass rank(long rank) {
+    public static FactorizeMethod rank(long rank) {
         if (rank < 1) {
             throw new IllegalArgumentException("rank must be at least 1, but is " + rank);
         }
-        return new FactorizePass(rank, 0, 0, -1, false);
+        return new FactorizeMethod(rank, 0, 0, -1, false);
     }
 
     /** The smallest rank that keeps this part of the energy, such as 0.99. */
-    public static FactorizePass energy(double kept) {
-        return new FactorizePass(0, positive("energy", kept), 0, -1, false);
+    public static FactorizeMethod energy(double kept) {
+        return new FactorizeMethod(0, positive("energy", kept), 0, -1, false);
     }
 
     /** The smallest rank with at most this relative error, such as 0.1. */
-    public static FactorizePass error(double relative) {
-        return new FactorizePass(0, 0, positive("error", relative), -1, false);
+    public static FactorizeMethod error(double relative) {
+        return new FactorizeMethod(0, 0, positive("error", relative), -1, false);
     }
 
-    /** The least error with which all weights of the pass fit these bytes, found greedily. */
-    public static FactorizePass budget(long bytes) {
+    /** The least error with which all weights of the method fit these bytes, found greedily. */
+    public static FactorizeMethod budget(long bytes) {
         if (bytes < 0) {
             throw new IllegalArgumentException("budget must be a number of bytes, but is " + bytes);
         }
-        return new FactorizePass(0, 0, 0, bytes, false);
+        return new FactorizeMethod(0, 0, 0, bytes, false);
     }
 
     /** With errors compared like this. */
-    public FactorizePass relative(boolean relative) {
-        return new FactorizePass(rank, energy, error, budget, relative);
+    public FactorizeMethod relative(boolean relative) {
+        return new FactorizeMethod(rank, energy, error, budget, relative);
     }
 
     private static double positive(String name, double value) {
@@ -96,7 +98,7 @@ public record FactorizePass(long rank, double energy, double error, long budget,
     }
 
     @Override
-    public String method() {
+    public String name() {
         return "factorize";
     }
 
@@ -119,7 +121,7 @@ public record FactorizePass(long rank, double energy, double error, long budget,
      * budget {@code relative} (true, false).
      */
     @Override
-    public Pass with(String option, String value) {
+    public Method with(String option, String value) {
         return switch (option) {
             case "rank" -> rank(Numbers.whole(option, value));
             case "energy" -> energy(Numbers.real(option, value));
@@ -147,8 +149,8 @@ public record FactorizePass(long rank, double energy, double error, long budget,
     }
 
     @Override
-    public boolean surveys() {
-        return rank == 0;
+    public Requirement requires() {
+        return rank > 0 ? Requirement.NOTHING : Requirement.WEIGHTS;
     }
 
     @Override
@@ -157,19 +159,44 @@ public record FactorizePass(long rank, double energy, double error, long budget,
     }
 
     @Override
-    public Pass survey(List<Weight> weights, Workspace workspace, Workers workers) {
-        return rank > 0 ? this : FactorizeChoice.of(this, weights, workspace, workers);
+    public boolean dispensable() {
+        return true;
     }
 
-    /** Of a given rank; for other amounts only what {@link #survey} returns can plan. */
     @Override
-    public Form plan(Weight weight, Form current) {
-        if (rank == 0) {
-            throw new IllegalStateException("factorize has to survey the weights first");
+    public boolean wantsTraining() {
+        return true;
+    }
+
+    /** Singular values are costly to know. */
+    @Override
+    public Optional<Form> probe(Weight weight) {
+        Shape shape = weight.tensor().shape();
+        if (rank > 0 || shape.rank() < 2 || shape.elements() == 0) {
+            return Optional.empty();
         }
-        check(weight, current);
-        Factors.checkRank(weight, rank);
-        return form(weight, rank, "");
+        Form dense = new Form.Dense(weight.tensor().dtype());
+        return Optional.of(new Form.LowRank(dense, dense, 1, weight.inputAxis() == 1));
+    }
+
+    @Override
+    public Prepared prepare(Evidence evidence) {
+        return rank > 0 ? new OfRank(this) : PreparedFactorize.of(this, evidence);
+    }
+
+    /** To a given rank. */
+    private record OfRank(FactorizeMethod method) implements Prepared {
+        @Override
+        public Form plan(Weight weight, Form current) {
+            check(weight, current);
+            Factors.checkRank(weight, method.rank);
+            return form(weight, method.rank, "");
+        }
+
+        @Override
+        public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+            return FactorizeMethod.apply(weight, (Form.LowRank) form, null, Double.POSITIVE_INFINITY, workspace, workers);
+        }
     }
 
     static void check(Weight weight, Form current) {
@@ -195,11 +222,6 @@ public record FactorizePass(long rank, double energy, double error, long budget,
                     + " bytes instead of " + weight.tensor().bytes() + why);
         }
         return form;
-    }
-
-    @Override
-    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
-        return apply(weight, (Form.LowRank) form, null, Double.POSITIVE_INFINITY, workspace, workers);
     }
 
     /** @param allowed part of the energy that may be lost, which the rank is known to suffice for */

@@ -1,4 +1,4 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
@@ -36,8 +36,8 @@ import java.util.Locale;
  * @param activations what products with the weight do with their other operand
  * @param weights how codes are held if activations are dynamic
  */
-public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
-        Activations activations, Weights weights) implements Pass {
+public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
+        Activations activations, Weights weights) implements Method, Prepared {
 
     private static final int LEFT = 0;
     private static final int RIGHT = 1;
@@ -75,7 +75,7 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
         }
     }
 
-    public QuantizePass {
+    public QuantizeMethod {
         if (bits < 2 || bits > 8) {
             throw new IllegalArgumentException("bits must be 2 to 8, but is " + bits);
         }
@@ -89,57 +89,57 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
     }
 
     /** With codes of products in integers held as is exact on every processor. */
-    public QuantizePass(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
+    public QuantizeMethod(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
             Activations activations) {
         this(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, Weights.AUTO);
     }
 
     /** Eight bits, symmetric, one scale per output channel. */
-    public static QuantizePass int8() {
-        return new QuantizePass(8, Grain.CHANNEL, 0, true, Range.ABSMAX, 1, 1, Activations.FLOAT);
+    public static QuantizeMethod int8() {
+        return new QuantizeMethod(8, Grain.CHANNEL, 0, true, Range.ABSMAX, 1, 1, Activations.FLOAT);
     }
 
     /** Four bits, symmetric, one scale per block of 32. */
-    public static QuantizePass int4() {
-        return new QuantizePass(4, Grain.BLOCK, 32, true, Range.ABSMAX, 1, 1, Activations.FLOAT);
+    public static QuantizeMethod int4() {
+        return new QuantizeMethod(4, Grain.BLOCK, 32, true, Range.ABSMAX, 1, 1, Activations.FLOAT);
     }
 
-    public QuantizePass perChannel() {
-        return new QuantizePass(bits, Grain.CHANNEL, 0, symmetric, range, clipSteps, clipMin, activations, weights);
+    public QuantizeMethod perChannel() {
+        return new QuantizeMethod(bits, Grain.CHANNEL, 0, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
-    public QuantizePass perTensor() {
-        return new QuantizePass(bits, Grain.TENSOR, 0, symmetric, range, clipSteps, clipMin, activations, weights);
+    public QuantizeMethod perTensor() {
+        return new QuantizeMethod(bits, Grain.TENSOR, 0, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
-    public QuantizePass perBlock(int size) {
-        return new QuantizePass(bits, Grain.BLOCK, size, symmetric, range, clipSteps, clipMin, activations, weights);
+    public QuantizeMethod perBlock(int size) {
+        return new QuantizeMethod(bits, Grain.BLOCK, size, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
-    public QuantizePass asymmetric() {
-        return new QuantizePass(bits, grain, block, false, range, clipSteps, clipMin, activations, weights);
+    public QuantizeMethod asymmetric() {
+        return new QuantizeMethod(bits, grain, block, false, range, clipSteps, clipMin, activations, weights);
     }
 
-    public QuantizePass range(Range range) {
-        return new QuantizePass(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
+    public QuantizeMethod range(Range range) {
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
-    public QuantizePass clipSearch(int steps, float smallest) {
-        return new QuantizePass(bits, grain, block, symmetric, range, steps, smallest, activations, weights);
+    public QuantizeMethod clipSearch(int steps, float smallest) {
+        return new QuantizeMethod(bits, grain, block, symmetric, range, steps, smallest, activations, weights);
     }
 
     /** With activations treated like this by the products that use the weight. */
-    public QuantizePass activations(Activations activations) {
-        return new QuantizePass(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
+    public QuantizeMethod activations(Activations activations) {
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
     /** With codes of products in integers held like this. */
-    public QuantizePass weights(Weights weights) {
-        return new QuantizePass(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
+    public QuantizeMethod weights(Weights weights) {
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
     }
 
     @Override
-    public String method() {
+    public String name() {
         return "quantize";
     }
 
@@ -165,9 +165,9 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
      * blockwise, dynamic), {@code weights} (auto, s8, u8, s7).
      */
     @Override
-    public Pass with(String option, String value) {
+    public Method with(String option, String value) {
         return switch (option) {
-            case "bits" -> new QuantizePass(number(option, value), grain, block, symmetric, range, clipSteps, clipMin,
+            case "bits" -> new QuantizeMethod(number(option, value), grain, block, symmetric, range, clipSteps, clipMin,
                     activations, weights);
             case "block" -> perBlock(number(option, value));
             case "per" -> switch (value) {
@@ -175,7 +175,7 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
                 case "channel" -> perChannel();
                 default -> throw new IllegalArgumentException("per must be tensor or channel, but is '" + value + "'");
             };
-            case "symmetric" -> new QuantizePass(bits, grain, block, choice(option, value, "true", "false"), range,
+            case "symmetric" -> new QuantizeMethod(bits, grain, block, choice(option, value, "true", "false"), range,
                     clipSteps, clipMin, activations, weights);
             case "range" -> range(choice(option, value, "full", "absmax") ? Range.FULL : Range.ABSMAX);
             case "activations" -> {
@@ -224,6 +224,21 @@ public record QuantizePass(int bits, Grain grain, int block, boolean symmetric, 
             return value.equals(yes);
         }
         throw new IllegalArgumentException(option + " must be " + yes + " or " + no + ", but is '" + value + "'");
+    }
+
+    @Override
+    public boolean makesCodes() {
+        return true;
+    }
+
+    @Override
+    public QuantizeMethod prepare(Evidence evidence) {
+        return this;
+    }
+
+    @Override
+    public QuantizeMethod method() {
+        return this;
     }
 
     @Override

@@ -1,4 +1,4 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import dev.tensorpress.model.Weight;
 import java.util.HashMap;

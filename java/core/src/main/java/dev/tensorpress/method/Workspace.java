@@ -1,4 +1,4 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import dev.tensorpress.kernel.LinearAlgebra;
 import dev.tensorpress.kernel.Svd;

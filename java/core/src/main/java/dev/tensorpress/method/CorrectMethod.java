@@ -1,12 +1,12 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.method.QuantizeMethod.Grain;
+import dev.tensorpress.method.Workspace.Slot;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.pass.QuantizePass.Grain;
-import dev.tensorpress.pass.Workspace.Slot;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -28,7 +28,7 @@ import java.util.Map;
  * @param inputs by name of the weight, a positive number for each index of its input axis; weights that are not there are
  *     corrected in their own norm. Passes are equal only if these are the same arrays
  */
-public record CorrectPass(long rank, Storage factors, int maxBits, Map<String, double[]> inputs) implements Pass {
+public record CorrectMethod(long rank, Storage factors, int maxBits, Map<String, double[]> inputs) implements Method, Prepared {
 
     /** How factors are stored. */
     public enum Storage {
@@ -43,7 +43,7 @@ public record CorrectPass(long rank, Storage factors, int maxBits, Map<String, d
     private static final int PART = 2;
     private static final long WORTH = 1 << 16;
 
-    public CorrectPass {
+    public CorrectMethod {
         if (rank < 1) {
             throw new IllegalArgumentException("rank must be at least 1, but is " + rank);
         }
@@ -64,27 +64,27 @@ public record CorrectPass(long rank, Storage factors, int maxBits, Map<String, d
     }
 
     /** A correction of this rank, in the weight's own norm and type. */
-    public static CorrectPass rank(long rank) {
-        return new CorrectPass(rank, Storage.FLOAT, 8, Map.of());
+    public static CorrectMethod rank(long rank) {
+        return new CorrectMethod(rank, Storage.FLOAT, 8, Map.of());
     }
 
     /** With factors stored like this. */
-    public CorrectPass factors(Storage factors) {
-        return new CorrectPass(rank, factors, maxBits, inputs);
+    public CorrectMethod factors(Storage factors) {
+        return new CorrectMethod(rank, factors, maxBits, inputs);
     }
 
     /** For weights with codes of at most these bits. */
-    public CorrectPass maxBits(int bits) {
-        return new CorrectPass(rank, factors, bits, inputs);
+    public CorrectMethod maxBits(int bits) {
+        return new CorrectMethod(rank, factors, bits, inputs);
     }
 
     /** With these weights of the inputs, by name of the weight. */
-    public CorrectPass inputs(Map<String, double[]> inputs) {
-        return new CorrectPass(rank, factors, maxBits, inputs);
+    public CorrectMethod inputs(Map<String, double[]> inputs) {
+        return new CorrectMethod(rank, factors, maxBits, inputs);
     }
 
     @Override
-    public String method() {
+    public String name() {
         return "correct";
     }
 
@@ -100,9 +100,9 @@ public record CorrectPass(long rank, Storage factors, int maxBits, Map<String, d
 
     /** Options: {@code rank}, {@code factors} (float, int8), {@code max-bits} (2 to 8). */
     @Override
-    public Pass with(String option, String value) {
+    public Method with(String option, String value) {
         return switch (option) {
-            case "rank" -> new CorrectPass(Numbers.whole(option, value), factors, maxBits, inputs);
+            case "rank" -> new CorrectMethod(Numbers.whole(option, value), factors, maxBits, inputs);
             case "max-bits" -> maxBits((int) Math.min(Integer.MAX_VALUE, Numbers.whole(option, value)));
             case "factors" -> switch (value) {
                 case "float" -> factors(Storage.FLOAT);
@@ -113,9 +113,24 @@ public record CorrectPass(long rank, Storage factors, int maxBits, Map<String, d
         };
     }
 
-    private QuantizePass int8(Form.Quantized base) {
-        return new QuantizePass(8, base.block() > 0 ? Grain.BLOCK : Grain.CHANNEL, base.block() > 0 ? BLOCK : 0, true,
-                QuantizePass.Range.ABSMAX, 1, 1, base.activations());
+    @Override
+    public boolean dispensable() {
+        return true;
+    }
+
+    @Override
+    public CorrectMethod prepare(Evidence evidence) {
+        return this;
+    }
+
+    @Override
+    public CorrectMethod method() {
+        return this;
+    }
+
+    private QuantizeMethod int8(Form.Quantized base) {
+        return new QuantizeMethod(8, base.block() > 0 ? Grain.BLOCK : Grain.CHANNEL, base.block() > 0 ? BLOCK : 0, true,
+                QuantizeMethod.Range.ABSMAX, 1, 1, base.activations());
     }
 
     @Override

@@ -1,4 +1,4 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -35,8 +35,8 @@ import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** {@link FactorizePass}, {@link CorrectPass}, and {@link QuantizePass} of factors. */
-class LowRankPassTest {
+/** {@link FactorizeMethod}, {@link CorrectMethod}, and {@link QuantizeMethod} of factors. */
+class LowRankMethodTest {
     private Arena arena;
     private Workspace workspace;
     private Workers workers;
@@ -136,14 +136,14 @@ class LowRankPassTest {
         return d;
     }
 
-    private Form.LowRank plan(FactorizePass pass, Weight w) {
-        return (Form.LowRank) pass.survey(List.of(w), workspace, workers).plan(w, new Form.Dense(w.tensor().dtype()));
+    private Form.LowRank plan(FactorizeMethod method, Weight w) {
+        return (Form.LowRank) method.prepare(new Evidence(List.of(w), workspace, workers)).plan(w, new Form.Dense(w.tensor().dtype()));
     }
 
-    private Encoding.LowRank factorize(FactorizePass pass, Weight w) {
-        Pass surveyed = pass.survey(List.of(w), workspace, workers);
-        Form form = surveyed.plan(w, new Form.Dense(w.tensor().dtype()));
-        return (Encoding.LowRank) surveyed.apply(w, new Encoding.Dense(w.tensor()), form, workspace, workers);
+    private Encoding.LowRank factorize(FactorizeMethod method, Weight w) {
+        Prepared prepared = method.prepare(new Evidence(List.of(w), workspace, workers));
+        Form form = prepared.plan(w, new Form.Dense(w.tensor().dtype()));
+        return (Encoding.LowRank) prepared.apply(w, new Encoding.Dense(w.tensor()), form, workspace, workers);
     }
 
     private static <T extends Exception> String message(Class<T> type, Executable run) {
@@ -164,14 +164,14 @@ class LowRankPassTest {
         for (int r = 1; r <= 12; r++) {
             left -= s[r - 1] * s[r - 1];
             double share = left / total;
-            assertEquals(r, plan(FactorizePass.energy(1 - share * 1.0001), w).rank());
-            assertEquals(r + 1, plan(FactorizePass.energy(1 - share * 0.999), w).rank());
-            assertEquals(r, plan(FactorizePass.error(Math.sqrt(share) * 1.0001), w).rank());
-            assertEquals(r + 1, plan(FactorizePass.error(Math.sqrt(share) * 0.999), w).rank());
-            assertEquals(r, plan(FactorizePass.rank(r), w).rank());
+            assertEquals(r, plan(FactorizeMethod.energy(1 - share * 1.0001), w).rank());
+            assertEquals(r + 1, plan(FactorizeMethod.energy(1 - share * 0.999), w).rank());
+            assertEquals(r, plan(FactorizeMethod.error(Math.sqrt(share) * 1.0001), w).rank());
+            assertEquals(r + 1, plan(FactorizeMethod.error(Math.sqrt(share) * 0.999), w).rank());
+            assertEquals(r, plan(FactorizeMethod.rank(r), w).rank());
         }
         assertEquals(1, workspace.spectra().computed(), "one decomposition is enough for all of these");
-        assertEquals(1, plan(FactorizePass.energy(0.99), linear("0", new float[600], 20, 30)).rank());
+        assertEquals(1, plan(FactorizeMethod.energy(0.99), linear("0", new float[600], 20, 30)).rank());
     }
 
     @ParameterizedTest
@@ -182,7 +182,7 @@ class LowRankPassTest {
         float[] x = decode(new Encoding.Dense(w.tensor()));
         double rounding = type == DType.F32 ? 1e-5 : type == DType.F16 ? 2e-3 : 2e-2;
         for (int r : new int[] {1, 3, 8, 12}) {
-            Encoding.LowRank e = factorize(FactorizePass.rank(r), w);
+            Encoding.LowRank e = factorize(FactorizeMethod.rank(r), w);
             assertEquals(in == 1, e.form().transposed());
             assertEquals(Shape.of(in == 1 ? cols : rows, r), e.left().shape());
             assertEquals(Shape.of(r, in == 1 ? rows : cols), e.right().shape());
@@ -220,10 +220,10 @@ class LowRankPassTest {
     @Test
     void spectraBoundTheErrorExactly() {
         Weight w = linear("w", random(90 * 70), 90, 70);
-        Encoding.LowRank e = factorize(FactorizePass.error(0.8), w);
+        Encoding.LowRank e = factorize(FactorizeMethod.error(0.8), w);
         Certificate c = e.certificate();
         assertTrue(c.relativeError() <= 0.8 && c.bound() > 0 && c.error() / c.bound() < 1 + 1e-6, c.toString());
-        assertTrue(factorize(FactorizePass.rank(e.form().rank() - 1), w).certificate().relativeError() > 0.8);
+        assertTrue(factorize(FactorizeMethod.rank(e.form().rank() - 1), w).certificate().relativeError() > 0.8);
     }
 
     /** Truncation of a flat spectrum loses a little: what was asked for is kept all the same. */
@@ -231,7 +231,7 @@ class LowRankPassTest {
     void amountsAreKeptToWhereDecompositionsAreTruncated() {
         Weight w = linear("w", random(400 * 300), 400, 300);
         for (double kept : new double[] {0.2, 0.4}) {
-            Encoding.LowRank e = factorize(FactorizePass.energy(kept), w);
+            Encoding.LowRank e = factorize(FactorizeMethod.energy(kept), w);
             double lost = e.certificate().relativeError();
             assertTrue(e.form().rank() < 120 && 1 - lost * lost >= kept - 1e-6, e.form().rank() + ": " + lost);
         }
@@ -240,13 +240,13 @@ class LowRankPassTest {
     @Test
     void convolutionsAreMatricesOfTheirOutputChannels() {
         Weight w = weight("k", Role.CONV, 1, 0, DType.F32, matrix(40, 6 * 9, 1, 3, 2, 1), 40, 6, 3, 3);
-        Encoding.LowRank e = factorize(FactorizePass.energy(0.9999), w);
+        Encoding.LowRank e = factorize(FactorizeMethod.energy(0.9999), w);
         assertEquals(3, e.form().rank());
         assertFalse(e.form().transposed());
         assertEquals(Shape.of(40, 3), e.left().shape());
         assertEquals(Shape.of(3, 54), e.right().shape());
         assertArrayEquals(decode(new Encoding.Dense(w.tensor())), decode(e), 1e-5f);
-        Form.LowRank codes = (Form.LowRank) QuantizePass.int8().plan(w, e.form());
+        Form.LowRank codes = (Form.LowRank) QuantizeMethod.int8().plan(w, e.form());
         assertEquals(0, ((Form.Quantized) codes.left()).axis(), "output channels come first");
         assertEquals(0, ((Form.Quantized) codes.right()).axis());
     }
@@ -254,13 +254,13 @@ class LowRankPassTest {
     @Test
     void whatWouldGrowIsLeftAloneWithTheNumbers() {
         Weight w = linear("w", random(96 * 96), 96, 96);
-        Pass surveyed = FactorizePass.energy(0.99).survey(List.of(w), workspace, workers);
-        String m = message(NoGainException.class, () -> surveyed.plan(w, new Form.Dense(DType.F32)));
+        Prepared prepared = FactorizeMethod.energy(0.99).prepare(new Evidence(List.of(w), workspace, workers));
+        String m = message(NoGainException.class, () -> prepared.plan(w, new Form.Dense(DType.F32)));
         assertTrue(m.matches("factors of rank \\d\\d of 96 would take \\d{5} bytes instead of 36864, and less would not keep "
                 + "to 99 % of the energy"), m);
-        assertEquals(47, plan(FactorizePass.rank(47), w).rank());
+        assertEquals(47, plan(FactorizeMethod.rank(47), w).rank());
         assertEquals("factors of rank 48 of 96 would take 36864 bytes instead of 36864",
-                message(NoGainException.class, () -> plan(FactorizePass.rank(48), w)));
+                message(NoGainException.class, () -> plan(FactorizeMethod.rank(48), w)));
     }
 
     // ---- budgets ----
@@ -282,7 +282,7 @@ class LowRankPassTest {
         assertRanks(weights, 6400 + 400 + 400 - 1, 1, 1, 19);
         long lowest = 400 + 400 + 320;
         assertRanks(weights, lowest, 1, 1, 1);
-        Pass none = FactorizePass.budget(lowest - 1).survey(weights, workspace, workers);
+        Prepared none = FactorizeMethod.budget(lowest - 1).prepare(new Evidence(weights, workspace, workers));
         assertEquals("even at rank 1 these weights take 1120 bytes, more than the budget of 1119",
                 message(UnsupportedRequestException.class, () -> none.plan(weights.getFirst(), new Form.Dense(DType.F32))));
         assertEquals(3, workspace.spectra().computed());
@@ -298,26 +298,26 @@ class LowRankPassTest {
         }
         List<Weight> weights = List.of(linear("large", x, 60, 40), linear("small", small, 60, 40));
         long budget = 2 * 400 * 8;
-        assertRanks(weights, FactorizePass.budget(budget).relative(true), 8, 8);
-        assertRanks(weights, FactorizePass.budget(budget), 15, 1);
+        assertRanks(weights, FactorizeMethod.budget(budget).relative(true), 8, 8);
+        assertRanks(weights, FactorizeMethod.budget(budget), 15, 1);
     }
 
     private void assertRanks(List<Weight> weights, long budget, long... ranks) {
-        assertRanks(weights, FactorizePass.budget(budget), ranks);
+        assertRanks(weights, FactorizeMethod.budget(budget), ranks);
     }
 
-    private void assertRanks(List<Weight> weights, FactorizePass pass, long... ranks) {
-        long budget = pass.budget();
-        Pass surveyed = pass.survey(weights, workspace, workers);
+    private void assertRanks(List<Weight> weights, FactorizeMethod method, long... ranks) {
+        long budget = method.budget();
+        Prepared prepared = method.prepare(new Evidence(weights, workspace, workers));
         long bytes = 0;
         for (int i = 0; i < ranks.length; i++) {
             Weight w = weights.get(i);
             if (ranks[i] == 0) {
-                assertTrue(message(NoGainException.class, () -> surveyed.plan(w, new Form.Dense(DType.F32)))
+                assertTrue(message(NoGainException.class, () -> prepared.plan(w, new Form.Dense(DType.F32)))
                         .endsWith("leaves it whole"));
                 bytes += w.tensor().bytes();
             } else {
-                Form.LowRank form = (Form.LowRank) surveyed.plan(w, new Form.Dense(DType.F32));
+                Form.LowRank form = (Form.LowRank) prepared.plan(w, new Form.Dense(DType.F32));
                 assertEquals(ranks[i], form.rank(), w.name() + " for " + budget);
                 bytes += form.bytes(w.tensor().shape());
             }
@@ -332,11 +332,11 @@ class LowRankPassTest {
                 linear("b", matrix(10, 12, 1, 2, 1.5, 1, 0.4, 0.3, 0.1), 10, 12));
         double[][] tails = {tails(falling(8)), tails(2, 1.5, 1, 0.4, 0.3, 0.1)};
         for (long budget = 180; budget < 960; budget += 40) {
-            Pass surveyed = FactorizePass.budget(budget).survey(weights, workspace, workers);
+            Prepared prepared = FactorizeMethod.budget(budget).prepare(new Evidence(weights, workspace, workers));
             double error = 0;
             for (int i = 0; i < 2; i++) {
                 try {
-                    Form.LowRank f = (Form.LowRank) surveyed.plan(weights.get(i), new Form.Dense(DType.F32));
+                    Form.LowRank f = (Form.LowRank) prepared.plan(weights.get(i), new Form.Dense(DType.F32));
                     error += tails[i][(int) f.rank()];
                 } catch (NoGainException e) {
                     // whole: no error
@@ -372,8 +372,8 @@ class LowRankPassTest {
     @Test
     void whatIsLostIsKnownBeforehand() {
         Weight w = linear("w", matrix(80, 100, 1, 4, 2, 1), 80, 100);
-        assertEquals(1 / 21.0, FactorizePass.energy(0.9).survey(List.of(w), workspace, workers).loss(w).orElseThrow().whole(), 1e-6);
-        assertEquals(Optional.empty(), FactorizePass.rank(2).survey(List.of(w), workspace, workers).loss(w));
+        assertEquals(1 / 21.0, FactorizeMethod.energy(0.9).prepare(new Evidence(List.of(w), workspace, workers)).loss(w).orElseThrow().whole(), 1e-6);
+        assertEquals(Optional.empty(), FactorizeMethod.rank(2).prepare(new Evidence(List.of(w), workspace, workers)).loss(w));
     }
 
     // ---- codes ----
@@ -381,41 +381,41 @@ class LowRankPassTest {
     @Test
     void factorsAreQuantizedAsMatrices() {
         Weight w = weight("w", Role.LINEAR, 1, 0, DType.F32, matrix(80, 100, 1, falling(10)), 80, 100);
-        Encoding.LowRank dense = factorize(FactorizePass.rank(10), w);
-        QuantizePass pass = QuantizePass.int8().perBlock(64);
-        Form.LowRank form = (Form.LowRank) pass.plan(w, dense.form());
+        Encoding.LowRank dense = factorize(FactorizeMethod.rank(10), w);
+        QuantizeMethod method = QuantizeMethod.int8().perBlock(64);
+        Form.LowRank form = (Form.LowRank) method.plan(w, dense.form());
         Form.Quantized left = (Form.Quantized) form.left();
         assertEquals(0, left.axis());
         assertEquals(64, left.block());
         assertEquals(16, ((Form.Quantized) form.right()).block(), "there are only ten ranks");
-        Encoding.LowRank codes = (Encoding.LowRank) pass.apply(w, dense, form, workspace, workers);
+        Encoding.LowRank codes = (Encoding.LowRank) method.apply(w, dense, form, workspace, workers);
         assertSame(dense.certificate(), codes.certificate());
         assertEquals(100 * 10 + 10 * 80 + 4 * (2 * 10 + 80), form.bytes(w.tensor().shape()));
         float[] x = decode(dense);
         double error = norm(difference(x, decode(codes))) / norm(x);
         assertTrue(error > 1e-4 && error < 0.02, "" + error);
-        Form.LowRank channels = (Form.LowRank) QuantizePass.int8().plan(w, dense.form());
+        Form.LowRank channels = (Form.LowRank) QuantizeMethod.int8().plan(w, dense.form());
         assertEquals(1, ((Form.Quantized) channels.left()).axis());
-        assertThrows(UnsupportedRequestException.class, () -> pass.plan(w, form));
+        assertThrows(UnsupportedRequestException.class, () -> method.plan(w, form));
     }
 
     @Test
     void factorsComeFirst() {
         Weight w = linear("w", random(900), 30, 30);
-        Form quantized = QuantizePass.int8().plan(w, new Form.Dense(DType.F32));
-        String m = message(UnsupportedRequestException.class, () -> FactorizePass.rank(2).plan(w, quantized));
+        Form quantized = QuantizeMethod.int8().plan(w, new Form.Dense(DType.F32));
+        String m = message(UnsupportedRequestException.class, () -> FactorizeMethod.rank(2).prepare(Evidence.NOTHING).plan(w, quantized));
         assertEquals("cannot factorize int8 per channel: factorize comes first, and quantize after it", m);
-        Form.LowRank factors = plan(FactorizePass.rank(2), w);
-        m = message(UnsupportedRequestException.class, () -> CorrectPass.rank(2).plan(w, factors));
+        Form.LowRank factors = plan(FactorizeMethod.rank(2), w);
+        m = message(UnsupportedRequestException.class, () -> CorrectMethod.rank(2).plan(w, factors));
         assertEquals("cannot correct rank 2 f32: correct comes after quantize, for weights that are neither pruned nor factorized", m);
-        Form sum = CorrectPass.rank(2).plan(w, quantized);
-        assertThrows(UnsupportedRequestException.class, () -> QuantizePass.int8().plan(w, sum));
-        assertThrows(UnsupportedRequestException.class, () -> FactorizePass.rank(2).plan(w, sum));
+        Form sum = CorrectMethod.rank(2).plan(w, quantized);
+        assertThrows(UnsupportedRequestException.class, () -> QuantizeMethod.int8().plan(w, sum));
+        assertThrows(UnsupportedRequestException.class, () -> FactorizeMethod.rank(2).prepare(Evidence.NOTHING).plan(w, sum));
     }
 
     // ---- corrections ----
 
-    private Encoding.Sum correct(QuantizePass quantize, CorrectPass correct, Weight w, Workspace space, Workers threads) {
+    private Encoding.Sum correct(QuantizeMethod quantize, CorrectMethod correct, Weight w, Workspace space, Workers threads) {
         Form base = quantize.plan(w, new Form.Dense(w.tensor().dtype()));
         Form.Sum sum = (Form.Sum) correct.plan(w, base);
         Encoding q = quantize.apply(w, new Encoding.Dense(w.tensor()), sum.base(), space, threads);
@@ -427,10 +427,10 @@ class LowRankPassTest {
     void correctionsAreTheBestOfTheirRank(DType type, int in, int out) {
         Weight w = weight("w", Role.LINEAR, in, out, type, random(90 * 64), 90, 64);
         float[] x = decode(new Encoding.Dense(w.tensor()));
-        QuantizePass quantize = QuantizePass.int4();
+        QuantizeMethod quantize = QuantizeMethod.int4();
         double before = Double.POSITIVE_INFINITY;
         for (int r : new int[] {1, 4, 16}) {
-            Encoding.Sum e = correct(quantize, CorrectPass.rank(r), w, workspace, workers);
+            Encoding.Sum e = correct(quantize, CorrectMethod.rank(r), w, workspace, workers);
             assertEquals(in == 1, e.form().correction().transposed());
             assertEquals(Shape.of(in == 1 ? 64 : 90, r), e.correction().left().shape());
             float[] residual = difference(x, decode(e.base()));
@@ -458,11 +458,11 @@ class LowRankPassTest {
         for (int in : new int[] {0, 1}) {
             Weight w = weight("w", Role.LINEAR, in, 1 - in, DType.F32, random(80 * 80), 80, 80);
             float[] x = decode(new Encoding.Dense(w.tensor()));
-            QuantizePass quantize = QuantizePass.int4();
-            Encoding.Sum plain = correct(quantize, CorrectPass.rank(6), w, workspace, workers);
+            QuantizeMethod quantize = QuantizeMethod.int4();
+            Encoding.Sum plain = correct(quantize, CorrectMethod.rank(6), w, workspace, workers);
             double[] own = {norm(difference(x, decode(plain))), norm(scaled(difference(x, decode(plain)), d, in))};
-            CorrectPass pass = CorrectPass.rank(6).inputs(Map.of("w", d, "other", new double[] {1}));
-            Encoding.Sum weighted = correct(quantize, pass, w, workspace, workers);
+            CorrectMethod method = CorrectMethod.rank(6).inputs(Map.of("w", d, "other", new double[] {1}));
+            Encoding.Sum weighted = correct(quantize, method, w, workspace, workers);
             float[] left = difference(x, decode(weighted));
             assertTrue(norm(left) > own[0], "the plain one is best in the plain norm");
             assertTrue(norm(scaled(left, d, in)) < own[1], "the weighted one is best in its own");
@@ -475,7 +475,7 @@ class LowRankPassTest {
             for (int i = 0; i < 80; i++) {
                 twice[i] = 2 * d[i];
             }
-            assertArrayEquals(decode(weighted), decode(correct(quantize, pass.inputs(Map.of("w", twice)), w, workspace, workers)));
+            assertArrayEquals(decode(weighted), decode(correct(quantize, method.inputs(Map.of("w", twice)), w, workspace, workers)));
         }
     }
 
@@ -491,36 +491,36 @@ class LowRankPassTest {
     void correctionsInEightBits() {
         Weight w = linear("w", random(128 * 96), 128, 96);
         float[] x = decode(new Encoding.Dense(w.tensor()));
-        Encoding.Sum floats = correct(QuantizePass.int4(), CorrectPass.rank(8), w, workspace, workers);
+        Encoding.Sum floats = correct(QuantizeMethod.int4(), CorrectMethod.rank(8), w, workspace, workers);
         double error = norm(difference(x, decode(floats)));
-        Encoding.Sum codes = correct(QuantizePass.int4(), CorrectPass.rank(8).factors(CorrectPass.Storage.INT8), w, workspace,
+        Encoding.Sum codes = correct(QuantizeMethod.int4(), CorrectMethod.rank(8).factors(CorrectMethod.Storage.INT8), w, workspace,
                 workers);
         Form.Quantized left = (Form.Quantized) codes.form().correction().left();
         assertEquals(8, left.bits());
         assertEquals(64, left.block());
         assertEquals(error, norm(difference(x, decode(codes))), 2e-3 * error);
-        Form.Sum channels = (Form.Sum) CorrectPass.rank(8).factors(CorrectPass.Storage.INT8)
-                .plan(w, QuantizePass.int8().plan(w, new Form.Dense(DType.F32)));
+        Form.Sum channels = (Form.Sum) CorrectMethod.rank(8).factors(CorrectMethod.Storage.INT8)
+                .plan(w, QuantizeMethod.int8().plan(w, new Form.Dense(DType.F32)));
         assertEquals(0, ((Form.Quantized) channels.correction().right()).block());
     }
 
     @Test
     void whatCorrectionsLeaveAlone() {
         Weight w = linear("w", random(64 * 64), 64, 64);
-        Form eight = QuantizePass.int8().plan(w, new Form.Dense(DType.F32));
+        Form eight = QuantizeMethod.int8().plan(w, new Form.Dense(DType.F32));
         assertEquals("codes of 8 bits, more than 4, are left as they are",
-                message(NoGainException.class, () -> CorrectPass.rank(2).maxBits(4).plan(w, eight)));
-        assertTrue(message(UnsupportedRequestException.class, () -> CorrectPass.rank(65).plan(w, eight)).contains("65"));
+                message(NoGainException.class, () -> CorrectMethod.rank(2).maxBits(4).plan(w, eight)));
+        assertTrue(message(UnsupportedRequestException.class, () -> CorrectMethod.rank(65).plan(w, eight)).contains("65"));
         assertThrows(IllegalArgumentException.class,
-                () -> CorrectPass.rank(2).inputs(Map.of("w", new double[63])).plan(w, eight));
+                () -> CorrectMethod.rank(2).inputs(Map.of("w", new double[63])).plan(w, eight));
         String m = message(IllegalArgumentException.class,
-                () -> CorrectPass.rank(2).inputs(Map.of("w", new double[] {1, 2})).plan(w, eight));
+                () -> CorrectMethod.rank(2).inputs(Map.of("w", new double[] {1, 2})).plan(w, eight));
         assertTrue(m.contains("2 weights for the inputs of w"), m);
         for (double bad : new double[] {0, -1, Double.NaN, Double.POSITIVE_INFINITY}) {
-            assertThrows(IllegalArgumentException.class, () -> CorrectPass.rank(2).inputs(Map.of("w", new double[] {bad})));
+            assertThrows(IllegalArgumentException.class, () -> CorrectMethod.rank(2).inputs(Map.of("w", new double[] {bad})));
         }
         Form.Sparse pruned = new Form.Sparse(eight, "50 %", 9, Form.Storage.MASKED);
-        assertThrows(UnsupportedRequestException.class, () -> CorrectPass.rank(2).plan(w, pruned));
+        assertThrows(UnsupportedRequestException.class, () -> CorrectMethod.rank(2).plan(w, pruned));
     }
 
     // ---- what does not fit ----
@@ -529,43 +529,42 @@ class LowRankPassTest {
     void badAmountsAreNamed() {
         for (String[] bad : new String[][] {{"rank", "0"}, {"rank", "-1"}, {"rank", "x"}, {"energy", "0"}, {"energy", "1"},
             {"energy", "NaN"}, {"error", "1"}, {"error", "-0.1"}, {"budget", "-1"}, {"budget", "1.5"}}) {
-            String m = message(IllegalArgumentException.class, () -> FactorizePass.rank(1).with(bad[0], bad[1]));
+            String m = message(IllegalArgumentException.class, () -> FactorizeMethod.rank(1).with(bad[0], bad[1]));
             assertTrue(m.startsWith(bad[0] + " must be"), m);
         }
         for (String[] bad : new String[][] {{"rank", "0"}, {"rank", "-1"}, {"factors", "int4"}, {"max-bits", "9"}, {"max-bits", "1"}}) {
-            String m = message(IllegalArgumentException.class, () -> CorrectPass.rank(1).with(bad[0], bad[1]));
+            String m = message(IllegalArgumentException.class, () -> CorrectMethod.rank(1).with(bad[0], bad[1]));
             assertTrue(m.startsWith(bad[0] + " must be"), m);
         }
-        assertNull(FactorizePass.rank(1).with("bits", "4"));
-        assertNull(CorrectPass.rank(1).with("energy", "0.5"));
-        assertThrows(IllegalArgumentException.class, () -> new FactorizePass(1, 0.5, 0, -1, false));
-        assertThrows(IllegalArgumentException.class, () -> new FactorizePass(0, 0, 0, -1, false));
-        assertThrows(IllegalArgumentException.class, () -> FactorizePass.rank(0));
-        assertThrows(IllegalArgumentException.class, () -> CorrectPass.rank(0));
-        assertEquals(FactorizePass.budget(7), FactorizePass.energy(0.5).with("budget", "7"));
-        assertThrows(IllegalArgumentException.class, () -> FactorizePass.rank(1).with("relative", "true"));
-        assertThrows(IllegalArgumentException.class, () -> FactorizePass.budget(1).with("relative", "1"));
-        Pass relative = FactorizePass.budget(7).with("relative", "true").with("budget", "8");
-        assertEquals(FactorizePass.budget(8).relative(true), relative);
-        assertEquals(FactorizePass.rank(3), relative.with("rank", "3"));
+        assertNull(FactorizeMethod.rank(1).with("bits", "4"));
+        assertNull(CorrectMethod.rank(1).with("energy", "0.5"));
+        assertThrows(IllegalArgumentException.class, () -> new FactorizeMethod(1, 0.5, 0, -1, false));
+        assertThrows(IllegalArgumentException.class, () -> new FactorizeMethod(0, 0, 0, -1, false));
+        assertThrows(IllegalArgumentException.class, () -> FactorizeMethod.rank(0));
+        assertThrows(IllegalArgumentException.class, () -> CorrectMethod.rank(0));
+        assertEquals(FactorizeMethod.budget(7), FactorizeMethod.energy(0.5).with("budget", "7"));
+        assertThrows(IllegalArgumentException.class, () -> FactorizeMethod.rank(1).with("relative", "true"));
+        assertThrows(IllegalArgumentException.class, () -> FactorizeMethod.budget(1).with("relative", "1"));
+        Method relative = FactorizeMethod.budget(7).with("relative", "true").with("budget", "8");
+        assertEquals(FactorizeMethod.budget(8).relative(true), relative);
+        assertEquals(FactorizeMethod.rank(3), relative.with("rank", "3"));
     }
 
     @Test
     void whatIsNoMatrixIsRefusedByThePlan() {
         Weight w = linear("w", random(600), 20, 30);
-        for (FactorizePass pass : List.of(FactorizePass.rank(1), FactorizePass.energy(0.5))) {
+        for (FactorizeMethod method : List.of(FactorizeMethod.rank(1), FactorizeMethod.energy(0.5))) {
             for (Weight bad : List.of(weight("v", Role.BIAS, -1, -1, DType.F32, random(30), 30),
                     weight("e", Role.LINEAR, 0, 1, DType.F32, new float[0], 0, 30),
                     weight("t", Role.CONV, 0, 1, DType.F32, random(81), 3, 3, 3, 3),
                     weight("l", Role.RECURRENT, 2, 1, DType.F32, random(64), 1, 8, 8))) {
-                Pass surveyed = pass.survey(List.of(bad, w), workspace, workers);
-                assertThrows(UnsupportedRequestException.class, () -> surveyed.plan(bad, new Form.Dense(DType.F32)), bad.name());
-                surveyed.plan(w, new Form.Dense(DType.F32));
+                Prepared prepared = method.prepare(new Evidence(List.of(bad, w), workspace, workers));
+                assertThrows(UnsupportedRequestException.class, () -> prepared.plan(bad, new Form.Dense(DType.F32)), bad.name());
+                prepared.plan(w, new Form.Dense(DType.F32));
             }
         }
         assertEquals("rank 21 is more than the 20 of 20x30", message(UnsupportedRequestException.class,
-                () -> plan(FactorizePass.rank(21), w)));
-        assertThrows(IllegalStateException.class, () -> FactorizePass.energy(0.5).plan(w, new Form.Dense(DType.F32)));
+                () -> plan(FactorizeMethod.rank(21), w)));
     }
 
     @ParameterizedTest
@@ -574,8 +573,8 @@ class LowRankPassTest {
         float[] x = random(600);
         x[77] = bad;
         Weight w = weight("w", Role.LINEAR, 0, 1, type, x, 20, 30);
-        for (FactorizePass pass : List.of(FactorizePass.rank(2), FactorizePass.energy(0.5), FactorizePass.budget(100))) {
-            NonFiniteWeightException e = assertThrows(NonFiniteWeightException.class, () -> factorize(pass, w));
+        for (FactorizeMethod method : List.of(FactorizeMethod.rank(2), FactorizeMethod.energy(0.5), FactorizeMethod.budget(100))) {
+            NonFiniteWeightException e = assertThrows(NonFiniteWeightException.class, () -> factorize(method, w));
             assertEquals("w", e.weight());
             assertEquals(77, e.index());
         }
@@ -585,9 +584,9 @@ class LowRankPassTest {
     void decompositionsThatDoNotConvergeAreNamed() {
         Sweeps.allowOne(workspace.svd(workers));
         Weight w = linear("w", random(600), 20, 30);
-        for (Executable run : List.<Executable>of(() -> factorize(FactorizePass.rank(2), w),
-                () -> factorize(FactorizePass.energy(0.3), w),
-                () -> correct(QuantizePass.int4(), CorrectPass.rank(2), w, workspace, workers))) {
+        for (Executable run : List.<Executable>of(() -> factorize(FactorizeMethod.rank(2), w),
+                () -> factorize(FactorizeMethod.energy(0.3), w),
+                () -> correct(QuantizeMethod.int4(), CorrectMethod.rank(2), w, workspace, workers))) {
             KernelException e = assertThrows(KernelException.class, run);
             assertEquals(KernelException.CONVERGENCE, e.status());
             assertTrue(e.getMessage().matches("weight w: .*TP_ERR_CONVERGENCE.*"), e.getMessage());
@@ -601,7 +600,7 @@ class LowRankPassTest {
         x[5] = Float.MAX_VALUE;
         Weight w = linear("w", x, 32, 32);
         KernelException e = assertThrows(KernelException.class,
-                () -> correct(QuantizePass.int8(), CorrectPass.rank(2), w, workspace, workers));
+                () -> correct(QuantizeMethod.int8(), CorrectMethod.rank(2), w, workspace, workers));
         assertEquals(KernelException.NONFINITE, e.status());
         assertTrue(e.getMessage().startsWith("weight w: "), e.getMessage());
     }
@@ -611,10 +610,10 @@ class LowRankPassTest {
         float[] x = random(600);
         x[77] = 1e9f;
         Weight w = linear("w", x, 20, 30);
-        Form.Quantized form = (Form.Quantized) QuantizePass.int8().plan(w, new Form.Dense(DType.F32));
+        Form.Quantized form = (Form.Quantized) QuantizeMethod.int8().plan(w, new Form.Dense(DType.F32));
         Form narrow = form.stored(DType.I8, DType.F16, false, false);
         KernelException e = assertThrows(KernelException.class,
-                () -> QuantizePass.int8().apply(w, new Encoding.Dense(w.tensor()), narrow, workspace, workers));
+                () -> QuantizeMethod.int8().apply(w, new Encoding.Dense(w.tensor()), narrow, workspace, workers));
         assertEquals("weight w: tp_quantize: TP_ERR_SCALE", e.getMessage());
     }
 
@@ -626,7 +625,7 @@ class LowRankPassTest {
                 x[i] *= scale;
             }
             Weight w = linear("w" + scale, x, 50, 40);
-            Encoding.LowRank e = factorize(FactorizePass.energy(0.99), w);
+            Encoding.LowRank e = factorize(FactorizeMethod.energy(0.99), w);
             assertEquals(3, e.form().rank());
             assertTrue(norm(difference(x, decode(e))) <= 1e-4 * norm(x) + 1e-40, "" + scale);
         }
@@ -638,14 +637,14 @@ class LowRankPassTest {
         List<float[]> results = new ArrayList<>();
         for (int threads : new int[] {1, 3}) {
             try (Workspace space = new Workspace(); Workers own = new Workers(threads)) {
-                for (FactorizePass pass : List.of(FactorizePass.rank(20), FactorizePass.energy(0.7), FactorizePass.budget(150_000))) {
-                    Pass surveyed = pass.survey(List.of(w), space, own);
-                    Form form = surveyed.plan(w, new Form.Dense(DType.F32));
-                    Encoding.LowRank e = (Encoding.LowRank) surveyed.apply(w, new Encoding.Dense(w.tensor()), form, space, own);
+                for (FactorizeMethod method : List.of(FactorizeMethod.rank(20), FactorizeMethod.energy(0.7), FactorizeMethod.budget(150_000))) {
+                    Prepared prepared = method.prepare(new Evidence(List.of(w), space, own));
+                    Form form = prepared.plan(w, new Form.Dense(DType.F32));
+                    Encoding.LowRank e = (Encoding.LowRank) prepared.apply(w, new Encoding.Dense(w.tensor()), form, space, own);
                     results.add(decode(e.left()));
                     results.add(decode(e.right()));
                 }
-                Encoding.Sum sum = correct(QuantizePass.int4(), CorrectPass.rank(16), w, space, own);
+                Encoding.Sum sum = correct(QuantizeMethod.int4(), CorrectMethod.rank(16), w, space, own);
                 results.add(decode(sum.correction().left()));
                 results.add(decode(sum.correction().right()));
             }

@@ -1,4 +1,4 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
@@ -8,10 +8,10 @@ import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Svd;
 import dev.tensorpress.kernel.Svd.Certificate;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.method.Workspace.Slot;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.pass.Workspace.Slot;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;

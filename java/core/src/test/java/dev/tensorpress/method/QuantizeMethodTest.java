@@ -1,4 +1,4 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
@@ -23,14 +23,14 @@ import java.util.Optional;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 
-class QuantizePassTest {
+class QuantizeMethodTest {
     private static Weight linear(DType dtype, MemorySegment data, long... dims) {
         return new Weight("w", Role.LINEAR, new Tensor(dtype, Shape.of(dims), data), 0, 1, List.of("MatMul m"),
                 Optional.empty());
     }
 
-    private static Form.Quantized plan(QuantizePass pass, Weight w) {
-        return (Form.Quantized) pass.plan(w, new Form.Dense(w.tensor().dtype()));
+    private static Form.Quantized plan(QuantizeMethod method, Weight w) {
+        return (Form.Quantized) method.plan(w, new Form.Dense(w.tensor().dtype()));
     }
 
     @Test
@@ -43,18 +43,18 @@ class QuantizePassTest {
             }
             Weight w = linear(DType.F32, data, 70, 34);
             MemorySegment out = arena.allocate(4 * 70 * 34, 4);
-            for (QuantizePass pass : List.of(QuantizePass.int8(), QuantizePass.int8().perTensor(),
-                    QuantizePass.int8().perBlock(16).asymmetric(), QuantizePass.int4().perBlock(32),
-                    QuantizePass.int4().perBlock(32).asymmetric())) {
-                Form.Quantized wanted = plan(pass, w);
+            for (QuantizeMethod method : List.of(QuantizeMethod.int8(), QuantizeMethod.int8().perTensor(),
+                    QuantizeMethod.int8().perBlock(16).asymmetric(), QuantizeMethod.int4().perBlock(32),
+                    QuantizeMethod.int4().perBlock(32).asymmetric())) {
+                Form.Quantized wanted = plan(method, w);
                 boolean four = wanted.bits() == 4;
                 List<Form.Quantized> stored = new ArrayList<>(List.of(wanted,
                         wanted.stored(four ? DType.U4 : DType.U8, DType.F16, false, false)));
-                if (pass.block() > 0) {
+                if (method.block() > 0) {
                     stored.add(wanted.stored(four ? DType.U4 : DType.U8, DType.F32, true, true));
                 }
                 for (Form.Quantized form : stored) {
-                    Encoding.Quantized q = (Encoding.Quantized) pass.apply(w, new Encoding.Dense(w.tensor()), form,
+                    Encoding.Quantized q = (Encoding.Quantized) method.apply(w, new Encoding.Dense(w.tensor()), form,
                             workspace, workers);
                     assertEquals(form, q.form());
                     assertEquals(form.bytes(q.shape()), q.codes().bytes() + q.scales().bytes()
@@ -79,19 +79,19 @@ class QuantizePassTest {
     @Test
     void whatCannotBeQuantizedIsRefusedWithTheReason() {
         MemorySegment data = MemorySegment.ofArray(new byte[64]);
-        QuantizePass pass = QuantizePass.int8();
-        assertRefused("has no channels", pass, linear(DType.F32, data, 16));
-        assertRefused("no elements", pass, linear(DType.F32, data.asSlice(0, 0), 4, 0));
-        assertRefused("cannot quantize", pass, linear(DType.I32, data, 4, 4));
+        QuantizeMethod method = QuantizeMethod.int8();
+        assertRefused("has no channels", method, linear(DType.F32, data, 16));
+        assertRefused("no elements", method, linear(DType.F32, data.asSlice(0, 0), 4, 0));
+        assertRefused("cannot quantize", method, linear(DType.I32, data, 4, 4));
         Weight other = new Weight("o", Role.OTHER, new Tensor(DType.F32, Shape.of(4, 4), data), -1, -1, List.of(),
                 Optional.empty());
-        assertRefused("no output axis", pass, other);
-        assertRefused("no input axis", pass.perBlock(16), other);
-        assertEquals(-1, plan(pass.perTensor(), other).axis());
+        assertRefused("no output axis", method, other);
+        assertRefused("no input axis", method.perBlock(16), other);
+        assertEquals(-1, plan(method.perTensor(), other).axis());
     }
 
-    private static void assertRefused(String reason, QuantizePass pass, Weight weight) {
-        String message = assertThrows(UnsupportedRequestException.class, () -> plan(pass, weight)).getMessage();
+    private static void assertRefused(String reason, QuantizeMethod method, Weight weight) {
+        String message = assertThrows(UnsupportedRequestException.class, () -> plan(method, weight)).getMessage();
         assertTrue(message.contains(reason), message);
     }
 
@@ -99,13 +99,13 @@ class QuantizePassTest {
     void notANumberIsNamedWithItsIndex() {
         try (Arena arena = Arena.ofShared(); Workspace workspace = new Workspace(); Workers workers = new Workers(2)) {
             for (float bad : new float[] {Float.NaN, Float.NEGATIVE_INFINITY}) {
-                for (QuantizePass pass : List.of(QuantizePass.int8(), QuantizePass.int8().perTensor(),
-                        QuantizePass.int8().perBlock(16), QuantizePass.int4().asymmetric().clipSearch(4, 0.8f))) {
+                for (QuantizeMethod method : List.of(QuantizeMethod.int8(), QuantizeMethod.int8().perTensor(),
+                        QuantizeMethod.int8().perBlock(16), QuantizeMethod.int4().asymmetric().clipSearch(4, 0.8f))) {
                     MemorySegment data = arena.allocate(4 * 64 * 8, 4);
                     data.setAtIndex(ValueLayout.JAVA_FLOAT, 77, bad);
                     Weight w = linear(DType.F32, data, 64, 8);
-                    NonFiniteWeightException e = assertThrows(NonFiniteWeightException.class, () -> pass.apply(w,
-                            new Encoding.Dense(w.tensor()), plan(pass, w), workspace, workers), pass.toString());
+                    NonFiniteWeightException e = assertThrows(NonFiniteWeightException.class, () -> method.apply(w,
+                            new Encoding.Dense(w.tensor()), plan(method, w), workspace, workers), method.toString());
                     assertEquals("w", e.weight());
                     assertEquals(77, e.index());
                     assertTrue(e.getMessage().contains("w holds " + bad + " at element 77"), e.getMessage());
@@ -116,6 +116,6 @@ class QuantizePassTest {
 
     @Test
     void unknownOptionsAreLeftToOthers() {
-        assertNull(QuantizePass.int8().with("accuracy-level", "4"));
+        assertNull(QuantizeMethod.int8().with("accuracy-level", "4"));
     }
 }

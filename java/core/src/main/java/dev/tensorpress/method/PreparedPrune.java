@@ -1,4 +1,4 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
@@ -7,10 +7,10 @@ import dev.tensorpress.kernel.Prune.Cut;
 import dev.tensorpress.kernel.Prune.Scores;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.method.PruneMethod.Pattern;
+import dev.tensorpress.method.PruneMethod.Scope;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.pass.PrunePass.Pattern;
-import dev.tensorpress.pass.PrunePass.Scope;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -23,11 +23,11 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 
-/** A {@link PrunePass} that knows for each of its weights which elements stay: what its survey found. */
-public final class PruneChoice implements Pass {
-    private final PrunePass pass;
+/** A {@link PruneMethod} that knows for each of its weights which elements stay. */
+final class PreparedPrune implements Prepared {
+    private final PruneMethod method;
     private final Map<String, Chosen> chosen = new HashMap<>();
-    /** Why the pass takes none of its weights, or null. */
+    /** Why the method takes none of its weights, or null. */
     private String refusal;
     /** Why it does not take single ones. */
     private final Map<String, String> tooLarge = new HashMap<>();
@@ -50,14 +50,16 @@ public final class PruneChoice implements Pass {
         }
     }
 
-    private PruneChoice(PrunePass pass) {
-        this.pass = pass;
+    private PreparedPrune(PruneMethod method) {
+        this.method = method;
     }
 
-    static PruneChoice of(PrunePass pass, List<Weight> weights, Workspace workspace, Workers workers) {
-        PruneChoice choice = new PruneChoice(pass);
+    static PreparedPrune of(PruneMethod method, Evidence evidence) {
+        Workspace workspace = evidence.workspace();
+        Workers workers = evidence.workers();
+        PreparedPrune choice = new PreparedPrune(method);
         List<Weight> able = new ArrayList<>();
-        for (Weight weight : weights) {
+        for (Weight weight : evidence.weights()) {
             String large = workspace.tooLarge(weight);
             if (large != null) {
                 choice.tooLarge.put(weight.name(), large);
@@ -65,7 +67,7 @@ public final class PruneChoice implements Pass {
                 able.add(weight);
             }
         }
-        if (pass.compares()) {
+        if (method.compares()) {
             try (Arena arena = Arena.ofShared()) {
                 choice.together(able, arena, workspace, workers);
             }
@@ -91,15 +93,15 @@ public final class PruneChoice implements Pass {
 
     /** The cut through one weight; null if its lines or groups are chosen one by one. */
     private Cut alone(Weight weight, Workspace workspace, Workers workers) {
-        if (pass.pattern().groups() || pass.scope() == Scope.CHANNEL) {
+        if (method.pattern().groups() || method.scope() == Scope.CHANNEL) {
             return null;
         }
         Scores scores = compared(weight);
-        if (pass.threshold() > 0) {
-            return new Cut(Prune.key(scores, pass.threshold()), 1, 0, 0, List.of());
+        if (method.threshold() > 0) {
+            return new Cut(Prune.key(scores, method.threshold()), 1, 0, 0, List.of());
         }
         MemorySegment in = weight.tensor().data();
-        if (!pass.pattern().single()) {
+        if (!method.pattern().single()) {
             in = workspace.take(Workspace.Slot.BLOCK_SCORES, DType.F32.bytes(scores.elements()));
             blocks(weight, in, workers);
         }
@@ -108,7 +110,7 @@ public final class PruneChoice implements Pass {
     }
 
     private long part(long elements) {
-        return Math.round(pass.sparsity() * elements);
+        return Math.round(method.sparsity() * elements);
     }
 
     /** One cut through all weights. */
@@ -137,20 +139,20 @@ public final class PruneChoice implements Pass {
             refusal = "scope global cannot compare f16 with other types: use scope tensor, or a step for each type";
             return;
         }
-        if (pass.budget() >= 0 && !fits(weights, new long[weights.size()])) {
-            refusal = "even without an element these weights take more than the budget of " + pass.budget() + " bytes";
+        if (method.budget() >= 0 && !fits(weights, new long[weights.size()])) {
+            refusal = "even without an element these weights take more than the budget of " + method.budget() + " bytes";
             return;
         }
         for (int i = 0; i < weights.size(); i++) {
             MemorySegment in = weights.get(i).tensor().data();
-            if (!pass.pattern().single()) {
+            if (!method.pattern().single()) {
                 in = arena.allocate(DType.F32.bytes(scores.get(i).elements()), 4);
                 blocks(weights.get(i), in, workers);
             }
             data.add(in);
         }
         Cut cut;
-        if (pass.budget() >= 0) {
+        if (method.budget() >= 0) {
             cut = Prune.select(scores, data, kept -> fits(weights, kept), workers);
         } else {
             cut = Prune.select(scores, data, total - part(total), workers);
@@ -161,7 +163,7 @@ public final class PruneChoice implements Pass {
     }
 
     private boolean fits(List<Weight> weights, long[] kept) {
-        Pattern p = pass.pattern();
+        Pattern p = method.pattern();
         long sum = 0;
         for (int i = 0; i < kept.length; i++) {
             Tensor t = weights.get(i).tensor();
@@ -170,7 +172,7 @@ public final class PruneChoice implements Pass {
             long nonzeros = Math.min(Math.multiplyExact(kept[i], block), t.shape().elements());
             sum += new Form.Sparse(new Form.Dense(t.dtype()), "", nonzeros, Form.Storage.PACKED).bytes(t.shape());
         }
-        return sum <= pass.budget();
+        return sum <= method.budget();
     }
 
     private void finish(Weight weight, Cut cut, int matrix, Workspace workspace, Workers workers) {
@@ -182,7 +184,7 @@ public final class PruneChoice implements Pass {
         View v = view(weight);
         // By bits, as files that leave zeros out do: a -0 that was kept is stored.
         long nonzeros = Sparse.survey(t.dtype(), v.rows, v.cols, masked, workers).entries();
-        boolean relative = !pass.levels().isEmpty() && pass.scope() != Scope.GLOBAL;
+        boolean relative = !method.levels().isEmpty() && method.scope() != Scope.GLOBAL;
         chosen.put(weight.name(), new Chosen(cut, matrix, nonzeros, relative ? part(elements) : elements - ones(mask),
                 Loss.of(weight, masked, workspace, workers)));
     }
@@ -202,12 +204,12 @@ public final class PruneChoice implements Pass {
     /** What is compared: the elements, or the blocks. */
     private Scores compared(Weight weight) {
         Scores elements = view(weight).scores(weight.tensor().dtype());
-        Pattern p = pass.pattern();
+        Pattern p = method.pattern();
         return p.single() ? elements : Prune.blocks(elements, p.rows(), p.cols());
     }
 
     private void blocks(Weight weight, MemorySegment out, Workers workers) {
-        Pattern p = pass.pattern();
+        Pattern p = method.pattern();
         Tensor t = weight.tensor();
         Prune.blocks(view(weight).scores(t.dtype()), p.rows(), p.cols(), t.data(), out, workers);
     }
@@ -216,11 +218,11 @@ public final class PruneChoice implements Pass {
         Tensor t = weight.tensor();
         View v = view(weight);
         Scores s = v.scores(t.dtype());
-        Pattern p = pass.pattern();
+        Pattern p = method.pattern();
         MemorySegment mask = workspace.take(Workspace.Slot.MASK, s.maskBytes());
         if (p.groups()) {
             Prune.nm(s, v.axis, t.data(), p.n(), p.m(), mask, workers);
-        } else if (pass.scope() == Scope.CHANNEL) {
+        } else if (method.scope() == Scope.CHANNEL) {
             long length = v.axis == 1 ? v.cols : v.rows;
             MemorySegment scratch =
                     workspace.take(Workspace.Slot.SCRATCH, Prune.linesScratch(s, v.axis, workers));
@@ -263,10 +265,10 @@ public final class PruneChoice implements Pass {
         int in = weight.inputAxis();
         // The kernel of a convolution is a matrix of output channels and all that each of them sums over.
         boolean kernel = rank > 2 && in == 1 && weight.outputAxis() == 0;
-        if (!pass.pattern().groups() && pass.scope() != Scope.CHANNEL) {
+        if (!method.pattern().groups() && method.scope() != Scope.CHANNEL) {
             return kernel ? first(shape, 1) : rows(shape);
         }
-        boolean channels = pass.scope() == Scope.CHANNEL;
+        boolean channels = method.scope() == Scope.CHANNEL;
         if (kernel || channels && in < 0 && weight.outputAxis() == 0 && rank > 1) {
             return first(shape, 1);
         }
@@ -279,7 +281,7 @@ public final class PruneChoice implements Pass {
         return null;
     }
 
-    /** Why the pass cannot take this weight, or null. */
+    /** Why the method cannot take this weight, or null. */
     private String obstacle(Weight weight) {
         Shape shape = weight.tensor().shape();
         if (!weight.tensor().dtype().compressible()) {
@@ -292,7 +294,7 @@ public final class PruneChoice implements Pass {
             return tooLarge.get(weight.name());
         }
         if (view(weight) == null) {
-            String what = pass.pattern().groups() ? pass.pattern().toString() : "channels";
+            String what = method.pattern().groups() ? method.pattern().toString() : "channels";
             return weight.inputAxis() < 0 ? "role " + weight.role().id() + " has no input axis for " + what
                     : "its input axis " + weight.inputAxis() + " of shape " + shape + " is inside: no matrix has " + what
                             + " along it";
@@ -300,26 +302,21 @@ public final class PruneChoice implements Pass {
         return null;
     }
 
-    /** Elements of a surveyed weight that were to become zero. */
-    public long asked(Weight weight) {
-        return chosen.get(weight.name()).asked;
-    }
-
     @Override
     public Optional<Loss> loss(Weight weight) {
         return Optional.of(chosen.get(weight.name()).loss);
     }
 
-    /** True if the pattern leaves at most two of each four elements down the columns of the weight's matrix. */
-    public boolean twoOfFourDown(Weight weight) {
-        Pattern p = pass.pattern();
-        boolean fits = p.m() == 4 && p.n() <= 2 || p.m() == 2 && p.n() == 1;
-        return fits && view(weight).axis == 0;
+    @Override
+    public Optional<Zeros> zeros(Weight weight) {
+        Pattern p = method.pattern();
+        boolean twoOfFour = p.m() == 4 && p.n() <= 2 || p.m() == 2 && p.n() == 1;
+        return Optional.of(new Zeros(chosen.get(weight.name()).asked, twoOfFour && view(weight).axis == 0));
     }
 
     @Override
-    public String method() {
-        return pass.method();
+    public PruneMethod method() {
+        return method;
     }
 
     @Override
@@ -333,9 +330,9 @@ public final class PruneChoice implements Pass {
         }
         Chosen c = chosen.get(weight.name());
         if (c == null) {
-            throw new IllegalStateException("weight " + weight.name() + " was not among those that were surveyed");
+            throw new IllegalStateException("weight " + weight.name() + " was not among those that were looked at");
         }
-        return new Form.Sparse(current, pass.describe(), c.nonzeros, Form.Storage.MASKED);
+        return new Form.Sparse(current, method.describe(), c.nonzeros, Form.Storage.MASKED);
     }
 
     @Override
@@ -345,21 +342,5 @@ public final class PruneChoice implements Pass {
         MemorySegment masked = apply(weight, mask, workspace, workers);
         return new Encoding.Sparse((Form.Sparse) form,
                 new Encoding.Dense(new Tensor(t.dtype(), t.shape(), masked)));
-    }
-
-    @Override
-    public List<String> options() {
-        return pass.options();
-    }
-
-    @Override
-    public boolean uses(String option) {
-        return pass.uses(option);
-    }
-
-    /** The pass with the option changed, which has to survey again. */
-    @Override
-    public Pass with(String option, String value) {
-        return pass.with(option, value);
     }
 }

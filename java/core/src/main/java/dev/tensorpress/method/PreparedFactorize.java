@@ -1,4 +1,4 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
@@ -12,11 +12,11 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.PriorityQueue;
 
-/** A {@link FactorizePass} that knows the rank of each of its weights: what its survey found. */
-public final class FactorizeChoice implements Pass {
-    private final FactorizePass pass;
+/** A {@link FactorizeMethod} that knows the rank of each of its weights. */
+final class PreparedFactorize implements Prepared {
+    private final FactorizeMethod method;
     private final Map<String, Chosen> chosen = new HashMap<>();
-    /** Why the pass takes none of its weights, or null. */
+    /** Why the method takes none of its weights, or null. */
     private String refusal;
     /** Why it does not take single ones. */
     private final Map<String, String> tooLarge = new HashMap<>();
@@ -24,15 +24,17 @@ public final class FactorizeChoice implements Pass {
     /** @param rank 0 to leave the weight whole */
     private record Chosen(Spectrum spectrum, long rank) {}
 
-    private FactorizeChoice(FactorizePass pass) {
-        this.pass = pass;
+    private PreparedFactorize(FactorizeMethod method) {
+        this.method = method;
     }
 
-    static FactorizeChoice of(FactorizePass pass, List<Weight> weights, Workspace workspace, Workers workers) {
-        FactorizeChoice choice = new FactorizeChoice(pass);
+    static PreparedFactorize of(FactorizeMethod method, Evidence evidence) {
+        Workspace workspace = evidence.workspace();
+        Workers workers = evidence.workers();
+        PreparedFactorize choice = new PreparedFactorize(method);
         List<Weight> able = new ArrayList<>();
         List<Spectrum> spectra = new ArrayList<>();
-        for (Weight weight : weights) {
+        for (Weight weight : evidence.weights()) {
             try {
                 Factors.matrix(weight);
             } catch (UnsupportedRequestException e) {
@@ -46,13 +48,13 @@ public final class FactorizeChoice implements Pass {
             able.add(weight);
             spectra.add(Factors.spectrum(weight, workspace, workers));
         }
-        if (pass.budget() >= 0) {
+        if (method.budget() >= 0) {
             choice.together(able, spectra);
             return choice;
         }
         for (int i = 0; i < able.size(); i++) {
             Spectrum s = spectra.get(i);
-            choice.chosen.put(able.get(i).name(), new Chosen(s, s.rank(pass.allowed())));
+            choice.chosen.put(able.get(i).name(), new Chosen(s, s.rank(method.allowed())));
         }
         return choice;
     }
@@ -117,17 +119,17 @@ public final class FactorizeChoice implements Pass {
                 (a, b) -> a.price != b.price ? Double.compare(a.price, b.price) : Integer.compare(a.index, b.index));
         long total = 0;
         for (int i = 0; i < weights.size(); i++) {
-            Candidate c = new Candidate(i, weights.get(i), spectra.get(i), pass.relative());
+            Candidate c = new Candidate(i, weights.get(i), spectra.get(i), method.relative());
             candidates.add(c);
             total += c.bytes(0);
             if (c.limit >= 1) {
                 queue.add(c);
             }
         }
-        while (total > pass.budget()) {
+        while (total > method.budget()) {
             Candidate c = queue.poll();
             if (c == null) {
-                refusal = "even at rank 1 these weights take " + total + " bytes, more than the budget of " + pass.budget();
+                refusal = "even at rank 1 these weights take " + total + " bytes, more than the budget of " + method.budget();
                 return;
             }
             total -= c.bytes(c.rank);
@@ -135,10 +137,10 @@ public final class FactorizeChoice implements Pass {
                 queue.add(c);
             }
             total += c.bytes(c.rank);
-            if (total <= pass.budget()) {
+            if (total <= method.budget()) {
                 // The last step may have been a long one: what is left of the budget is this weight's, if it has a use for it.
                 long useful = Math.min(c.limit, c.spectrum.rank(Spectrum.ACCURACY));
-                c.rank = Math.max(c.rank, Math.min(useful, c.rank + (pass.budget() - total) / c.bytes(1)));
+                c.rank = Math.max(c.rank, Math.min(useful, c.rank + (method.budget() - total) / c.bytes(1)));
             }
         }
         for (Candidate c : candidates) {
@@ -147,13 +149,13 @@ public final class FactorizeChoice implements Pass {
     }
 
     @Override
-    public String method() {
-        return pass.method();
+    public FactorizeMethod method() {
+        return method;
     }
 
     @Override
     public Form plan(Weight weight, Form current) {
-        FactorizePass.check(weight, current);
+        FactorizeMethod.check(weight, current);
         if (tooLarge.containsKey(weight.name())) {
             throw new UnsupportedRequestException(tooLarge.get(weight.name()));
         }
@@ -162,12 +164,12 @@ public final class FactorizeChoice implements Pass {
         }
         Chosen c = chosen.get(weight.name());
         if (c == null) {
-            throw new IllegalStateException("weight " + weight.name() + " was not among those that were surveyed");
+            throw new IllegalStateException("weight " + weight.name() + " was not among those that were looked at");
         }
         if (c.rank == 0) {
-            throw new NoGainException(pass.describe() + " leaves it whole");
+            throw new NoGainException(method.describe() + " leaves it whole");
         }
-        return FactorizePass.form(weight, c.rank, ", and less would not keep to " + pass.describe());
+        return FactorizeMethod.form(weight, c.rank, ", and less would not keep to " + method.describe());
     }
 
     @Override
@@ -179,22 +181,6 @@ public final class FactorizeChoice implements Pass {
     @Override
     public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
         Form.LowRank f = (Form.LowRank) form;
-        return FactorizePass.apply(weight, f, chosen.get(weight.name()).spectrum, pass.allowed(), workspace, workers);
-    }
-
-    @Override
-    public List<String> options() {
-        return pass.options();
-    }
-
-    @Override
-    public boolean uses(String option) {
-        return pass.uses(option);
-    }
-
-    /** The pass with the option changed, which has to survey again. */
-    @Override
-    public Pass with(String option, String value) {
-        return pass.with(option, value);
+        return FactorizeMethod.apply(weight, f, chosen.get(weight.name()).spectrum, method.allowed(), workspace, workers);
     }
 }

@@ -1,4 +1,4 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
@@ -9,11 +9,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.method.PruneMethod.Pattern;
+import dev.tensorpress.method.PruneMethod.Scope;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.pass.PrunePass.Pattern;
-import dev.tensorpress.pass.PrunePass.Scope;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -30,7 +30,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-class PrunePassTest {
+class PruneMethodTest {
     private Arena arena;
     private Workspace workspace;
     private Workers workers;
@@ -86,8 +86,8 @@ class PrunePassTest {
         return x;
     }
 
-    private List<float[]> prune(PrunePass pass, Weight... weights) {
-        Pass choice = pass.survey(List.of(weights), workspace, workers);
+    private List<float[]> prune(PruneMethod method, Weight... weights) {
+        Prepared choice = method.prepare(new Evidence(List.of(weights), workspace, workers));
         List<float[]> results = new ArrayList<>();
         for (Weight w : weights) {
             results.add(apply(choice, w));
@@ -95,7 +95,7 @@ class PrunePassTest {
         return results;
     }
 
-    private float[] apply(Pass choice, Weight w) {
+    private float[] apply(Prepared choice, Weight w) {
         Form.Sparse form = (Form.Sparse) choice.plan(w, new Form.Dense(w.tensor().dtype()));
         assertEquals(Form.Storage.MASKED, form.storage());
         Encoding.Sparse e = (Encoding.Sparse) choice.apply(w, new Encoding.Dense(w.tensor()),
@@ -137,8 +137,8 @@ class PrunePassTest {
                 }
                 Weight w = weight("w", Role.LINEAR, outputsFirst ? 1 : 0, outputsFirst ? 0 : 1, type, x, outputsFirst ? 60 : 50,
                         outputsFirst ? 50 : 60);
-                for (PrunePass pass : List.of(PrunePass.sparsity(0.3), PrunePass.sparsity(0.3).scope(Scope.CHANNEL), PrunePass.nm(2, 4))) {
-                    Pass choice = pass.survey(List.of(w), workspace, workers);
+                for (PruneMethod method : List.of(PruneMethod.sparsity(0.3), PruneMethod.sparsity(0.3).scope(Scope.CHANNEL), PruneMethod.nm(2, 4))) {
+                    Prepared choice = method.prepare(new Evidence(List.of(w), workspace, workers));
                     Loss loss = choice.loss(w).orElseThrow();
                     float[] before = decode(new Encoding.Dense(w.tensor()));
                     float[] after = apply(choice, w);
@@ -157,15 +157,15 @@ class PrunePassTest {
                     }
                     assertEquals(lost[60] / all[60], loss.whole(), 1e-12);
                     assertEquals(largest, loss.output(), 1e-12);
-                    assertEquals(pass.scope() == Scope.TENSOR && !pass.pattern().groups(), loss.output() == 1);
+                    assertEquals(method.scope() == Scope.TENSOR && !method.pattern().groups(), loss.output() == 1);
                 }
             }
         }
         Weight bias = weight("bias", Role.BIAS, -1, -1, DType.F32, random(100), 100);
-        Loss unknown = PrunePass.sparsity(0.5).survey(List.of(bias), workspace, workers).loss(bias).orElseThrow();
+        Loss unknown = PruneMethod.sparsity(0.5).prepare(new Evidence(List.of(bias), workspace, workers)).loss(bias).orElseThrow();
         assertTrue(unknown.whole() > 0 && Double.isNaN(unknown.output()));
         Weight zeros = linear("zeros", new float[64], 8, 8);
-        assertEquals(new Loss(0, 0), PrunePass.nm(2, 4).survey(List.of(zeros), workspace, workers).loss(zeros).orElseThrow());
+        assertEquals(new Loss(0, 0), PruneMethod.nm(2, 4).prepare(new Evidence(List.of(zeros), workspace, workers)).loss(zeros).orElseThrow());
     }
 
     private static float least(float[] x) {
@@ -180,21 +180,21 @@ class PrunePassTest {
     void eachWeightKeepsItsLargest() {
         for (DType type : List.of(DType.F32, DType.F16, DType.BF16)) {
             Weight a = weight("a", Role.LINEAR, 0, 1, type, ramp(60), 6, 10);
-            float[] x = prune(PrunePass.sparsity(0.7), a).getFirst();
+            float[] x = prune(PruneMethod.sparsity(0.7), a).getFirst();
             assertEquals(18, nonzeros(x));
             assertEquals(43, least(x));
         }
         Weight odd = linear("odd", ramp(7), 7, 1);
-        assertEquals(3, nonzeros(prune(PrunePass.sparsity(0.5), odd).getFirst()), "3.5 rounds up to 4 zeros");
-        assertEquals(7, nonzeros(prune(PrunePass.sparsity(0), odd).getFirst()));
-        assertEquals(0, nonzeros(prune(PrunePass.sparsity(0.99), odd).getFirst()));
+        assertEquals(3, nonzeros(prune(PruneMethod.sparsity(0.5), odd).getFirst()), "3.5 rounds up to 4 zeros");
+        assertEquals(7, nonzeros(prune(PruneMethod.sparsity(0), odd).getFirst()));
+        assertEquals(0, nonzeros(prune(PruneMethod.sparsity(0.99), odd).getFirst()));
         Weight scalar = weight("s", Role.OTHER, -1, -1, DType.F32, new float[] {3});
-        assertEquals(1, nonzeros(prune(PrunePass.sparsity(0.4), scalar).getFirst()));
+        assertEquals(1, nonzeros(prune(PruneMethod.sparsity(0.4), scalar).getFirst()));
     }
 
     @Test
     void globalComparesAllWeightsAndTiesGoToTheFirst() {
-        PrunePass half = PrunePass.sparsity(0.5).scope(Scope.GLOBAL);
+        PruneMethod half = PruneMethod.sparsity(0.5).scope(Scope.GLOBAL);
         float[] small = random(200);
         float[] large = random(200);
         for (int i = 0; i < 200; i++) {
@@ -212,7 +212,7 @@ class PrunePassTest {
             assertEquals(i < 10 ? -2 : 0, x.get(1)[i]);
         }
         Weight c = linear("c", same, 4, 10);
-        Pass choice = half.survey(List.of(c), workspace, workers);
+        Prepared choice = half.prepare(new Evidence(List.of(c), workspace, workers));
         assertEquals("f32 sparse 50 % global", choice.plan(c, new Form.Dense(DType.F32)).describe());
         Weight unseen = linear("d", same, 4, 10);
         assertThrows(IllegalStateException.class, () -> choice.plan(unseen, new Form.Dense(DType.F32)));
@@ -221,8 +221,8 @@ class PrunePassTest {
     /** The inputs of an output channel are a column of [K, N], a row of [N, K], and of a kernel all behind the first axis. */
     @Test
     void channelsKeepTheirOwnLargest() {
-        PrunePass pass = PrunePass.sparsity(0.75).scope(Scope.CHANNEL);
-        float[] x = prune(pass, linear("kn", random(120), 12, 10)).getFirst();
+        PruneMethod method = PruneMethod.sparsity(0.75).scope(Scope.CHANNEL);
+        float[] x = prune(method, linear("kn", random(120), 12, 10)).getFirst();
         for (int c = 0; c < 10; c++) {
             int kept = 0;
             for (int r = 0; r < 12; r++) {
@@ -234,7 +234,7 @@ class PrunePassTest {
                 weight("kernel", Role.CONV, 1, 0, DType.F32, random(120), 10, 3, 2, 2),
                 weight("table", Role.EMBEDDING, -1, 0, DType.F32, random(120), 10, 12),
                 weight("gates", Role.RECURRENT, 2, 1, DType.F32, random(120), 2, 5, 12))) {
-            x = prune(pass, w).getFirst();
+            x = prune(method, w).getFirst();
             for (int row = 0; row < 10; row++) {
                 assertEquals(3, nonzeros(java.util.Arrays.copyOfRange(x, row * 12, row * 12 + 12)), w.name());
             }
@@ -243,7 +243,7 @@ class PrunePassTest {
 
     @Test
     void groupsLieAlongTheInputAxis() {
-        float[] down = prune(PrunePass.nm(2, 4), linear("kn", random(66), 11, 6)).getFirst();
+        float[] down = prune(PruneMethod.nm(2, 4), linear("kn", random(66), 11, 6)).getFirst();
         for (int c = 0; c < 6; c++) {
             for (int g = 0; g < 11; g += 4) {
                 int kept = 0;
@@ -255,19 +255,19 @@ class PrunePassTest {
         }
         for (Weight w : List.of(weight("nk", Role.LINEAR, 1, 0, DType.F32, random(48), 4, 12),
                 weight("kernel", Role.CONV, 1, 0, DType.F32, random(48), 4, 3, 2, 2))) {
-            float[] along = prune(PrunePass.nm(1, 4), w).getFirst();
+            float[] along = prune(PruneMethod.nm(1, 4), w).getFirst();
             for (int g = 0; g < 48; g += 4) {
                 assertEquals(1, nonzeros(java.util.Arrays.copyOfRange(along, g, g + 4)), w.name());
             }
         }
         Weight transposed = weight("t", Role.CONV, 0, 1, DType.F32, random(48), 4, 3, 2, 2);
-        assertEquals(24, nonzeros(prune(PrunePass.nm(2, 4), transposed).getFirst()));
+        assertEquals(24, nonzeros(prune(PruneMethod.nm(2, 4), transposed).getFirst()));
     }
 
     @Test
     void blocksGoTogetherAndEdgesHavePartialOnes() {
         Weight w = linear("w", random(7 * 10), 7, 10);
-        float[] x = prune(PrunePass.sparsity(0.5).pattern(Pattern.block(4, 4)), w).getFirst();
+        float[] x = prune(PruneMethod.sparsity(0.5).pattern(Pattern.block(4, 4)), w).getFirst();
         int kept = 0;
         for (int i = 0; i < 7; i += 4) {
             for (int j = 0; j < 10; j += 4) {
@@ -285,29 +285,29 @@ class PrunePassTest {
         }
         assertEquals(3, kept, "of six blocks");
         float[] ramp = ramp(20);
-        x = prune(PrunePass.sparsity(0.5).pattern(Pattern.ROW), linear("r", ramp, 4, 5)).getFirst();
+        x = prune(PruneMethod.sparsity(0.5).pattern(Pattern.ROW), linear("r", ramp, 4, 5)).getFirst();
         for (int i = 0; i < 20; i++) {
             assertEquals(i < 10 ? 0 : ramp[i], x[i]);
         }
-        x = prune(PrunePass.sparsity(0.6).pattern(Pattern.COLUMN), linear("c", ramp, 4, 5)).getFirst();
+        x = prune(PruneMethod.sparsity(0.6).pattern(Pattern.COLUMN), linear("c", ramp, 4, 5)).getFirst();
         for (int i = 0; i < 20; i++) {
             assertEquals(i % 5 < 3 ? 0 : ramp[i], x[i]);
         }
-        List<float[]> both = prune(PrunePass.sparsity(0.5).pattern(Pattern.block(2, 2)).scope(Scope.GLOBAL),
+        List<float[]> both = prune(PruneMethod.sparsity(0.5).pattern(Pattern.block(2, 2)).scope(Scope.GLOBAL),
                 linear("a", ramp(16), 4, 4), linear("b", new float[16], 4, 4));
         assertEquals(16, nonzeros(both.get(0)));
         // Below a threshold are blocks by their norm: 1 2 5 6 against 3 4 7 8 and those below.
-        x = prune(PrunePass.below(9).pattern(Pattern.block(2, 2)), linear("t", ramp(16), 4, 4)).getFirst();
+        x = prune(PruneMethod.below(9).pattern(Pattern.block(2, 2)), linear("t", ramp(16), 4, 4)).getFirst();
         assertEquals(12, nonzeros(x));
         assertEquals(0, x[5]);
     }
 
     @Test
     void thresholdsKeepWhatReachesThem() {
-        float[] x = prune(PrunePass.below(4), linear("w", ramp(10), 2, 5)).getFirst();
+        float[] x = prune(PruneMethod.below(4), linear("w", ramp(10), 2, 5)).getFirst();
         assertEquals(7, nonzeros(x));
         assertEquals(4, least(x));
-        assertEquals(0, nonzeros(prune(PrunePass.below(1e30), linear("w", ramp(10), 2, 5)).getFirst()));
+        assertEquals(0, nonzeros(prune(PruneMethod.below(1e30), linear("w", ramp(10), 2, 5)).getFirst()));
     }
 
     @Test
@@ -317,7 +317,7 @@ class PrunePassTest {
         long all = size(a, 4000) + size(b, 1000);
         long none = size(a, 0) + size(b, 0);
         for (long budget : new long[] {none, none + 5, 9000, 12_345, all - 1, all, all + 1}) {
-            Pass choice = PrunePass.budget(budget).survey(List.of(a, b), workspace, workers);
+            Prepared choice = PruneMethod.budget(budget).prepare(new Evidence(List.of(a, b), workspace, workers));
             long inA = nonzeros(apply(choice, a));
             long inB = nonzeros(apply(choice, b));
             assertTrue(size(a, inA) + size(b, inB) <= budget);
@@ -333,13 +333,13 @@ class PrunePassTest {
             }
             assertTrue(Math.min(least(apply(choice, a)), least(apply(choice, b))) >= lost);
         }
-        Pass choice = PrunePass.budget(none - 1).survey(List.of(a, b), workspace, workers);
+        Prepared choice = PruneMethod.budget(none - 1).prepare(new Evidence(List.of(a, b), workspace, workers));
         refused("more than the budget of " + (none - 1), choice, a);
         // Zeros take no room, so that all else stays.
         float[] sparse = new float[4000];
         sparse[17] = 1;
-        assertEquals(1, nonzeros(prune(PrunePass.budget(size(a, 1)), linear("s", sparse, 40, 100)).getFirst()));
-        Pass blocks = PrunePass.budget(9000).pattern(Pattern.block(3, 7)).survey(List.of(a, b), workspace, workers);
+        assertEquals(1, nonzeros(prune(PruneMethod.budget(size(a, 1)), linear("s", sparse, 40, 100)).getFirst()));
+        Prepared blocks = PruneMethod.budget(9000).pattern(Pattern.block(3, 7)).prepare(new Evidence(List.of(a, b), workspace, workers));
         long inA = nonzeros(apply(blocks, a));
         long inB = nonzeros(apply(blocks, b));
         assertTrue(size(a, inA) + size(b, inB) <= 9000 && inA + inB > 1000);
@@ -352,47 +352,47 @@ class PrunePassTest {
     /** Trained on in between or not: what is zero is smallest, whatever the level. */
     @Test
     void prunedAgainAModelKeepsItsZeros() {
-        for (PrunePass pass : List.of(PrunePass.sparsity(0.6), PrunePass.sparsity(0.6).scope(Scope.CHANNEL),
-                PrunePass.nm(2, 5), PrunePass.sparsity(0.6).scope(Scope.GLOBAL), PrunePass.below(0.8))) {
-            float[] once = prune(pass, linear("w", random(400), 20, 20)).getFirst();
-            for (PrunePass again : List.of(pass, PrunePass.sparsity(0.1), PrunePass.sparsity(0.8), PrunePass.nm(3, 4))) {
+        for (PruneMethod method : List.of(PruneMethod.sparsity(0.6), PruneMethod.sparsity(0.6).scope(Scope.CHANNEL),
+                PruneMethod.nm(2, 5), PruneMethod.sparsity(0.6).scope(Scope.GLOBAL), PruneMethod.below(0.8))) {
+            float[] once = prune(method, linear("w", random(400), 20, 20)).getFirst();
+            for (PruneMethod again : List.of(method, PruneMethod.sparsity(0.1), PruneMethod.sparsity(0.8), PruneMethod.nm(3, 4))) {
                 float[] twice = prune(again, linear("w", once, 20, 20)).getFirst();
                 for (int i = 0; i < 400; i++) {
                     assertTrue(twice[i] == 0 || once[i] != 0);
                 }
-                if (again == pass) {
+                if (again == method) {
                     assertEquals(nonzeros(once), nonzeros(twice));
                 }
             }
         }
         float[] minus = {-0f, 1, -0f, 2};
-        assertEquals(2, nonzeros(decode(pruned(PrunePass.sparsity(0.25), linear("w", minus, 2, 2)))));
+        assertEquals(2, nonzeros(decode(pruned(PruneMethod.sparsity(0.25), linear("w", minus, 2, 2)))));
     }
 
-    private Encoding pruned(PrunePass pass, Weight w) {
-        Pass choice = pass.survey(List.of(w), workspace, workers);
+    private Encoding pruned(PruneMethod method, Weight w) {
+        Prepared choice = method.prepare(new Evidence(List.of(w), workspace, workers));
         return choice.apply(w, new Encoding.Dense(w.tensor()), choice.plan(w, new Form.Dense(DType.F32)), workspace,
                 workers);
     }
 
     @Test
     void schedulesRiseToTheirLastLevel() {
-        List<Double> levels = PrunePass.cubic(0.2, 0.8, 4);
+        List<Double> levels = PruneMethod.cubic(0.2, 0.8, 4);
         assertEquals(4, levels.size());
         double[] want = {0.8 - 0.6 * 27 / 64, 0.8 - 0.6 * 8 / 64, 0.8 - 0.6 / 64, 0.8};
-        PrunePass pass = PrunePass.sparsity(0).schedule(levels);
-        assertEquals(4, pass.steps());
+        PruneMethod method = PruneMethod.sparsity(0).schedule(levels);
+        assertEquals(4, method.steps());
         Weight w = linear("w", random(1000), 10, 100);
         for (int i = 0; i < 4; i++) {
             assertEquals(want[i], levels.get(i), 1e-15);
-            assertEquals(1000 - Math.round(1000 * levels.get(i)), nonzeros(prune(pass.atStep(i + 1), w).getFirst()));
+            assertEquals(1000 - Math.round(1000 * levels.get(i)), nonzeros(prune(method.atStep(i + 1), w).getFirst()));
         }
-        assertEquals(pass.atStep(4).sparsity(), pass.sparsity());
-        assertEquals(pass.atStep(4), pass.atStep(99));
-        assertEquals(pass.atStep(2), pass.with("step", "2"));
-        assertEquals(1, PrunePass.nm(2, 4).steps());
-        assertEquals(1, QuantizePass.int8().steps());
-        assertEquals(QuantizePass.int8(), QuantizePass.int8().atStep(7));
+        assertEquals(method.atStep(4).sparsity(), method.sparsity());
+        assertEquals(method.atStep(4), method.atStep(99));
+        assertEquals(method.atStep(2), method.with("step", "2"));
+        assertEquals(1, PruneMethod.nm(2, 4).steps());
+        assertEquals(1, QuantizeMethod.int8().steps());
+        assertEquals(QuantizeMethod.int8(), QuantizeMethod.int8().atStep(7));
     }
 
     /** Blocks go whole, so that the largest magnitude of a group of scales may be gone, or all of the group. */
@@ -404,16 +404,16 @@ class PrunePassTest {
             x[i] = i % 48 == 0 ? 1e-6f : i % 48 == 1 ? x[i] * 1000 : i % 48 == 2 ? Math.abs(x[i]) + 1 : x[i];
         }
         Weight w = linear("w", x, 64, 48);
-        for (PrunePass prune : List.of(PrunePass.sparsity(0.5), PrunePass.sparsity(0.8).pattern(Pattern.block(4, 4)),
-                PrunePass.nm(2, 4), PrunePass.sparsity(0.9).scope(Scope.CHANNEL))) {
-            Pass choice = prune.survey(List.of(w), workspace, workers);
+        for (PruneMethod prune : List.of(PruneMethod.sparsity(0.5), PruneMethod.sparsity(0.8).pattern(Pattern.block(4, 4)),
+                PruneMethod.nm(2, 4), PruneMethod.sparsity(0.9).scope(Scope.CHANNEL))) {
+            Prepared choice = prune.prepare(new Evidence(List.of(w), workspace, workers));
             float[] masked = apply(choice, w);
             Weight rest = linear("rest", masked, 64, 48);
-            for (QuantizePass q : List.of(QuantizePass.int8(), QuantizePass.int8().asymmetric(),
-                    QuantizePass.int8().perTensor(), QuantizePass.int8().perTensor().asymmetric(),
-                    QuantizePass.int8().perBlock(16), QuantizePass.int8().perBlock(32).asymmetric().clipSearch(9, 0.5f),
-                    QuantizePass.int4(), QuantizePass.int4().asymmetric(), QuantizePass.int4().perChannel(),
-                    QuantizePass.int4().clipSearch(20, 0.5f), QuantizePass.int4().asymmetric().clipSearch(20, 0.5f))) {
+            for (QuantizeMethod q : List.of(QuantizeMethod.int8(), QuantizeMethod.int8().asymmetric(),
+                    QuantizeMethod.int8().perTensor(), QuantizeMethod.int8().perTensor().asymmetric(),
+                    QuantizeMethod.int8().perBlock(16), QuantizeMethod.int8().perBlock(32).asymmetric().clipSearch(9, 0.5f),
+                    QuantizeMethod.int4(), QuantizeMethod.int4().asymmetric(), QuantizeMethod.int4().perChannel(),
+                    QuantizeMethod.int4().clipSearch(20, 0.5f), QuantizeMethod.int4().asymmetric().clipSearch(20, 0.5f))) {
                 Form.Sparse first = (Form.Sparse) choice.plan(w, new Form.Dense(DType.F32));
                 Form.Sparse form = (Form.Sparse) q.plan(w, first);
                 Form.Quantized codes = (Form.Quantized) form.values();
@@ -441,7 +441,7 @@ class PrunePassTest {
     }
 
     /** Of each group, from its survivors alone. */
-    private void scales(Encoding.Quantized got, float[] masked, QuantizePass q, String what) {
+    private void scales(Encoding.Quantized got, float[] masked, QuantizeMethod q, String what) {
         Form.Grid g = got.form().grid(got.shape());
         MemorySegment scales = got.scalesAsF32(arena);
         int steps = got.form().qmax() - got.form().qmin();
@@ -469,15 +469,15 @@ class PrunePassTest {
     @Test
     void notANumberIsNamedWithItsIndex() {
         for (float bad : new float[] {Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY}) {
-            for (PrunePass pass : List.of(PrunePass.sparsity(0.5), PrunePass.nm(2, 4), PrunePass.below(1),
-                    PrunePass.sparsity(0.5).scope(Scope.GLOBAL), PrunePass.sparsity(0.5).scope(Scope.CHANNEL),
-                    PrunePass.sparsity(0.5).pattern(Pattern.block(4, 4)), PrunePass.budget(1000))) {
+            for (PruneMethod method : List.of(PruneMethod.sparsity(0.5), PruneMethod.nm(2, 4), PruneMethod.below(1),
+                    PruneMethod.sparsity(0.5).scope(Scope.GLOBAL), PruneMethod.sparsity(0.5).scope(Scope.CHANNEL),
+                    PruneMethod.sparsity(0.5).pattern(Pattern.block(4, 4)), PruneMethod.budget(1000))) {
                 for (DType type : List.of(DType.F32, DType.F16, DType.BF16)) {
                     float[] x = random(512);
                     x[77] = bad;
                     Weight w = weight("w", Role.LINEAR, 0, 1, type, x, 64, 8);
                     NonFiniteWeightException e = assertThrows(NonFiniteWeightException.class,
-                            () -> pass.survey(List.of(w), workspace, workers), pass.toString());
+                            () -> method.prepare(new Evidence(List.of(w), workspace, workers)), method.toString());
                     assertEquals("w", e.weight());
                     assertEquals(77, e.index());
                 }
@@ -487,8 +487,8 @@ class PrunePassTest {
 
     @Test
     void whatCannotBePrunedIsRefusedWithTheReason() {
-        PrunePass half = PrunePass.sparsity(0.5);
-        PrunePass channel = half.scope(Scope.CHANNEL);
+        PruneMethod half = PruneMethod.sparsity(0.5);
+        PruneMethod channel = half.scope(Scope.CHANNEL);
         Weight empty = linear("empty", new float[0], 4, 0);
         Weight table = weight("table", Role.EMBEDDING, -1, 0, DType.F32, random(12), 3, 4);
         Weight transposed = weight("t", Role.CONV, 0, 1, DType.F32, random(48), 4, 3, 2, 2);
@@ -496,62 +496,58 @@ class PrunePassTest {
         Weight other = weight("o", Role.OTHER, -1, -1, DType.F32, random(12), 3, 4);
         Weight ints = new Weight("i", Role.LINEAR, new Tensor(DType.I32, Shape.of(1, 4), arena.allocate(16)), 0, 1,
                 List.of(), Optional.empty());
-        refused("has no elements", survey(half, empty), empty);
-        refused("cannot prune i32", survey(half, ints), ints);
-        refused("role embedding has no input axis for 2:4", survey(PrunePass.nm(2, 4), table), table);
-        refused("role other has no input axis for channels", survey(channel, other), other);
-        refused("its input axis 0 of shape 4x3x2x2", survey(channel, transposed), transposed);
-        refused("its input axis 1 of shape 2x3x4", survey(PrunePass.nm(2, 4), batch), batch);
+        refused("has no elements", prepare(half, empty), empty);
+        refused("cannot prune i32", prepare(half, ints), ints);
+        refused("role embedding has no input axis for 2:4", prepare(PruneMethod.nm(2, 4), table), table);
+        refused("role other has no input axis for channels", prepare(channel, other), other);
+        refused("its input axis 0 of shape 4x3x2x2", prepare(channel, transposed), transposed);
+        refused("its input axis 1 of shape 2x3x4", prepare(PruneMethod.nm(2, 4), batch), batch);
         Weight a = weight("a", Role.LINEAR, 0, 1, DType.F16, random(12), 3, 4);
         Weight b = weight("b", Role.LINEAR, 0, 1, DType.F32, random(12), 3, 4);
-        Pass mixed = half.scope(Scope.GLOBAL).survey(List.of(a, b), workspace, workers);
+        Prepared mixed = half.scope(Scope.GLOBAL).prepare(new Evidence(List.of(a, b), workspace, workers));
         refused("cannot compare f16", mixed, a);
         refused("cannot compare f16", mixed, b);
-        Pass choice = survey(half, b);
+        Prepared choice = prepare(half, b);
         String message = assertThrows(UnsupportedRequestException.class,
-                () -> choice.plan(b, QuantizePass.int8().plan(b, new Form.Dense(DType.F32)))).getMessage();
+                () -> choice.plan(b, QuantizeMethod.int8().plan(b, new Form.Dense(DType.F32)))).getMessage();
         assertTrue(message.contains("cannot prune int8 per channel: prune comes first"), message);
         assertThrows(UnsupportedRequestException.class, () -> choice.plan(b, choice.plan(b, new Form.Dense(DType.F32))));
-        assertThrows(IllegalStateException.class, () -> half.plan(b, new Form.Dense(DType.F32)));
-        assertThrows(IllegalStateException.class,
-                () -> half.apply(b, new Encoding.Dense(b.tensor()), new Form.Dense(DType.F32), workspace, workers));
-        assertFalse(choice.surveys());
     }
 
-    private Pass survey(PrunePass pass, Weight w) {
-        return pass.survey(List.of(w), workspace, workers);
+    private Prepared prepare(PruneMethod method, Weight w) {
+        return method.prepare(new Evidence(List.of(w), workspace, workers));
     }
 
-    private static void refused(String reason, Pass pass, Weight w) {
+    private static void refused(String reason, Prepared prepared, Weight w) {
         String message = assertThrows(UnsupportedRequestException.class,
-                () -> pass.plan(w, new Form.Dense(w.tensor().dtype()))).getMessage();
+                () -> prepared.plan(w, new Form.Dense(w.tensor().dtype()))).getMessage();
         assertTrue(message.contains(reason), message);
     }
 
     @Test
     void optionsReplaceEachOther() {
-        PrunePass half = PrunePass.sparsity(0.5);
-        assertEquals(PrunePass.sparsity(0.7), half.with("sparsity", "0.7"));
+        PruneMethod half = PruneMethod.sparsity(0.5);
+        assertEquals(PruneMethod.sparsity(0.7), half.with("sparsity", "0.7"));
         assertEquals(half.schedule(List.of(0.1, 0.5)), half.with("schedule", "0.1, 0.5"));
-        assertEquals(half.schedule(PrunePass.cubic(0, 0.5, 3)), half.with("schedule", "cubic:0:0.5:3"));
-        assertEquals(PrunePass.below(0.25), half.scope(Scope.CHANNEL).with("threshold", "0.25"));
-        assertEquals(PrunePass.budget(99), half.with("budget", "99"));
-        assertEquals(PrunePass.nm(2, 4), half.with("pattern", "2:4"));
-        assertEquals(half, PrunePass.nm(2, 4).with("sparsity", "0.5"));
+        assertEquals(half.schedule(PruneMethod.cubic(0, 0.5, 3)), half.with("schedule", "cubic:0:0.5:3"));
+        assertEquals(PruneMethod.below(0.25), half.scope(Scope.CHANNEL).with("threshold", "0.25"));
+        assertEquals(PruneMethod.budget(99), half.with("budget", "99"));
+        assertEquals(PruneMethod.nm(2, 4), half.with("pattern", "2:4"));
+        assertEquals(half, PruneMethod.nm(2, 4).with("sparsity", "0.5"));
         assertEquals(half.pattern(Pattern.block(4, 8)), half.with("pattern", "4x8"));
         assertEquals(half.pattern(Pattern.ROW), half.with("pattern", "row"));
         assertEquals(half.pattern(Pattern.COLUMN), half.with("pattern", "column"));
         assertEquals(half, half.with("pattern", "4x8").with("pattern", "element"));
         assertEquals(half.scope(Scope.CHANNEL), half.with("scope", "channel"));
         assertNull(half.with("block", "32"));
-        assertFalse(half.uses("block") || half.uses("step") || PrunePass.nm(1, 2).uses("sparsity"));
-        assertTrue(half.uses("sparsity") && half.uses("scope") && PrunePass.nm(1, 2).uses("pattern"));
+        assertFalse(half.uses("block") || half.uses("step") || PruneMethod.nm(1, 2).uses("sparsity"));
+        assertTrue(half.uses("sparsity") && half.uses("scope") && PruneMethod.nm(1, 2).uses("pattern"));
         assertEquals("50 % of 4x4 global", half.pattern(Pattern.block(4, 4)).scope(Scope.GLOBAL).describe());
-        assertEquals("33.33 % per channel", PrunePass.sparsity(1 / 3.0).scope(Scope.CHANNEL).describe());
+        assertEquals("33.33 % per channel", PruneMethod.sparsity(1 / 3.0).scope(Scope.CHANNEL).describe());
         assertEquals("50 % of rows", half.pattern(Pattern.ROW).describe());
-        assertEquals("below 0.1", PrunePass.below(0.1).describe());
-        assertEquals("to 5 bytes", PrunePass.budget(5).describe());
-        assertEquals("2:4", PrunePass.nm(2, 4).describe());
+        assertEquals("below 0.1", PruneMethod.below(0.1).describe());
+        assertEquals("to 5 bytes", PruneMethod.budget(5).describe());
+        assertEquals("2:4", PruneMethod.nm(2, 4).describe());
     }
 
     @ParameterizedTest
@@ -586,25 +582,25 @@ class PrunePassTest {
         "step      | x         | step must be a whole number",
     })
     void badOptionsAreNamed(String option, String value, String message) {
-        String said = assertThrows(IllegalArgumentException.class, () -> PrunePass.sparsity(0.5).with(option, value))
+        String said = assertThrows(IllegalArgumentException.class, () -> PruneMethod.sparsity(0.5).with(option, value))
                 .getMessage();
         assertTrue(said.contains(message), said);
     }
 
     @Test
     void combinationsThatMeanNothing() {
-        PrunePass half = PrunePass.sparsity(0.5);
+        PruneMethod half = PruneMethod.sparsity(0.5);
         for (Runnable call : List.<Runnable>of(
                 () -> half.pattern(Pattern.block(4, 4)).scope(Scope.CHANNEL),
                 () -> half.scope(Scope.CHANNEL).pattern(Pattern.ROW),
-                () -> PrunePass.below(0.1).scope(Scope.CHANNEL),
-                () -> PrunePass.nm(2, 4).scope(Scope.CHANNEL),
-                () -> PrunePass.nm(2, 4).scope(Scope.GLOBAL),
-                () -> PrunePass.budget(10).scope(Scope.TENSOR),
-                () -> new PrunePass(Pattern.ELEMENT, Scope.TENSOR, List.of(), 0, 0, -1),
-                () -> new PrunePass(Pattern.ELEMENT, Scope.TENSOR, List.of(0.5), 0, 0.1, -1),
-                () -> new PrunePass(Pattern.nm(2, 4), Scope.TENSOR, List.of(0.5), 0, 0, -1),
-                () -> new PrunePass(Pattern.ELEMENT, Scope.TENSOR, List.of(0.5), 0, 0, -2),
+                () -> PruneMethod.below(0.1).scope(Scope.CHANNEL),
+                () -> PruneMethod.nm(2, 4).scope(Scope.CHANNEL),
+                () -> PruneMethod.nm(2, 4).scope(Scope.GLOBAL),
+                () -> PruneMethod.budget(10).scope(Scope.TENSOR),
+                () -> new PruneMethod(Pattern.ELEMENT, Scope.TENSOR, List.of(), 0, 0, -1),
+                () -> new PruneMethod(Pattern.ELEMENT, Scope.TENSOR, List.of(0.5), 0, 0.1, -1),
+                () -> new PruneMethod(Pattern.nm(2, 4), Scope.TENSOR, List.of(0.5), 0, 0, -1),
+                () -> new PruneMethod(Pattern.ELEMENT, Scope.TENSOR, List.of(0.5), 0, 0, -2),
                 () -> new Pattern(4, 4, 2, 4),
                 () -> new Pattern(4, 4, 2, 0),
                 () -> Pattern.block((1L << 31) + 1, 1))) {

@@ -1,4 +1,4 @@
-package dev.tensorpress.pass;
+package dev.tensorpress.method;
 
 /** Numbers in options and messages. */
 final class Numbers {

@@ -1,0 +1,362 @@
+package dev.tensorpress;
+
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.method.Evidence;
+import dev.tensorpress.method.Method.Requirement;
+import dev.tensorpress.method.NoGainException;
+import dev.tensorpress.method.Prepared;
+import dev.tensorpress.method.Spectra;
+import dev.tensorpress.method.Workspace;
+import dev.tensorpress.model.Buffers;
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Phases;
+import dev.tensorpress.model.Target;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HashSet;
+import java.util.IdentityHashMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+
+/** Decides what a recipe makes of each weight of a model. */
+final class Planner {
+    /** The part of the memory that is for weights as methods look at them; a buffer's worth there always is. */
+    private static final int SHARE_OF_HELD = 2;
+
+    private final Model model;
+    private final Compressor.Options options;
+    private final Spectra spectra;
+
+    /** @param spectra of weights that a plan decomposed: what is known already, and will be added to */
+    Planner(Model model, Compressor.Options options, Spectra spectra) {
+        this.model = model;
+        this.options = options;
+        this.spectra = spectra;
+    }
+
+    Plan plan(Recipe recipe, Target target) {
+        Phases phases = new Phases();
+        Phases.Span span = phases.begin(Phases.Phase.PLAN);
+        long looked = 0;
+        // By identity: two steps of a recipe may be equal.
+        Map<Recipe.Step, Prepared> prepared = new IdentityHashMap<>();
+        List<Recipe.Step> unprepared = new ArrayList<>();
+        for (Recipe.Step step : recipe.steps()) {
+            if (step.method().requires() == Requirement.NOTHING) {
+                prepared.put(step, step.method().prepare(Evidence.NOTHING));
+            } else {
+                unprepared.add(step);
+            }
+        }
+        List<Candidate> candidates = new ArrayList<>();
+        for (Weight weight : model.weights()) {
+            List<Recipe.Step> steps = new ArrayList<>();
+            boolean barred = weight.obstacle().isPresent() || Selector.anyMatches(recipe.excludes(), weight);
+            String reason = select(recipe, weight, steps);
+            Candidate candidate = new Candidate(weight, steps, reason, barred);
+            probe(target, candidate);
+            candidates.add(candidate);
+        }
+        do {
+            looked += prepare(unprepared, candidates, prepared);
+            Set<Recipe.Step> lost = Collections.newSetFromMap(new IdentityHashMap<>());
+            for (Candidate candidate : candidates) {
+                if (candidate.entry == null || candidate.hasAny(unprepared)) {
+                    candidate.entry = plan(target, candidate, prepared, lost);
+                }
+            }
+            settle(recipe, target, candidates, prepared, lost);
+            // What was compared with weights that do not become what it was compared for is compared again without them.
+            unprepared = new ArrayList<>(lost);
+        } while (!unprepared.isEmpty());
+        List<Plan.Entry> entries = new ArrayList<>();
+        Map<Weight, Form> forms = new LinkedHashMap<>();
+        for (Candidate candidate : candidates) {
+            Plan.Entry entry = candidate.entry;
+            entries.add(entry);
+            if (entry.compressed()) {
+                forms.put(entry.weight(), entry.form());
+            }
+        }
+        long bytesAfter = target.size(forms, options.shardSize());
+        span.end(model.path(), looked);
+        return new Plan(recipe, target, List.copyOf(entries), model.bytes(), bytesAfter, phases.of(Phases.Phase.PLAN));
+    }
+
+    /** Drops steps whose forms the target would not take, where it is costly to find the right form. */
+    private static void probe(Target target, Candidate c) {
+        for (Recipe.Step step : List.copyOf(c.steps)) {
+            Optional<Form> probe = step.method().probe(c.weight);
+            if (probe.isEmpty()) {
+                continue;
+            }
+            try {
+                target.accept(c.weight, probe.get());
+            } catch (UnsupportedRequestException e) {
+                c.steps.remove(step);
+                c.reason = e.getMessage();
+                c.remark = c.steps.isEmpty() ? "" : "no " + step.method().name() + ": " + e.getMessage();
+            }
+        }
+    }
+
+    /** A weight on its way into a plan. */
+    private static final class Candidate {
+        final Weight weight;
+        /** Steps of the recipe that select it. */
+        List<Recipe.Step> steps;
+        /** Why there are none. */
+        String reason;
+        /** Whether it stays for a reason that is not to be overruled: it cannot be touched, or was excluded. */
+        final boolean barred;
+        /** What is to be said of it, whatever becomes of it. */
+        String remark = "";
+        /** Whether a step that compares weights would take this one, but for what comes after it: then the entry is final. */
+        boolean refused;
+        Plan.Entry entry;
+
+        Candidate(Weight weight, List<Recipe.Step> steps, String reason, boolean barred) {
+            this.weight = weight;
+            this.steps = steps;
+            this.reason = reason;
+            this.barred = barred;
+        }
+
+        /** The step that makes codes, or null. */
+        Recipe.Step codes() {
+            for (Recipe.Step step : steps) {
+                if (step.method().makesCodes()) {
+                    return step;
+                }
+            }
+            return null;
+        }
+
+        /** With another step that makes codes, or none if it is null. */
+        void codes(Recipe.Step step, Recipe recipe) {
+            List<Recipe.Step> all = new ArrayList<>();
+            for (Recipe.Step s : recipe.steps()) {
+                if (s == step || has(steps, s) && !s.method().makesCodes()) {
+                    all.add(s);
+                }
+            }
+            steps = all;
+        }
+
+        private static boolean has(List<Recipe.Step> steps, Recipe.Step step) {
+            for (Recipe.Step s : steps) {
+                if (s == step) {
+                    return true;
+                }
+            }
+            return false;
+        }
+
+        /** Whether it takes part in what the step compares. */
+        boolean has(Recipe.Step step) {
+            return !refused && has(steps, step);
+        }
+
+        boolean hasAny(List<Recipe.Step> some) {
+            for (Recipe.Step step : some) {
+                if (has(step)) {
+                    return true;
+                }
+            }
+            return false;
+        }
+    }
+
+    /** Prepares these steps for the weights that they take; returns the bytes of these weights. */
+    private long prepare(List<Recipe.Step> steps, List<Candidate> candidates, Map<Recipe.Step, Prepared> prepared) {
+        long bytes = 0;
+        if (steps.isEmpty()) {
+            return bytes;
+        }
+        try (Workers workers = new Workers(options.threads());
+                Workspace workspace = new Workspace(spectra, model, Math.max(Buffers.CHUNK, options.memory() / SHARE_OF_HELD))) {
+            for (Recipe.Step step : steps) {
+                List<Weight> weights = new ArrayList<>();
+                for (Candidate c : candidates) {
+                    if (c.has(step)) {
+                        weights.add(c.weight);
+                        bytes += c.weight.tensor().bytes();
+                    }
+                }
+                prepared.put(step, step.method().prepare(new Evidence(weights, workspace, workers)));
+            }
+        }
+        return bytes;
+    }
+
+    /**
+     * Makes the weights of each of the target's groups agree: all get the codes of the one that keeps most, or none gets any, if one
+     * of them has to stay.
+     */
+    private void settle(Recipe recipe, Target target, List<Candidate> candidates, Map<Recipe.Step, Prepared> prepared,
+            Set<Recipe.Step> lost) {
+        List<Target.Group> groups = target.groups();
+        Map<Weight, Candidate> all = new IdentityHashMap<>();
+        for (Candidate c : groups.isEmpty() ? List.<Candidate>of() : candidates) {
+            all.put(c.weight, c);
+        }
+        for (Target.Group group : groups) {
+            Candidate leader = null;
+            for (Weight w : group.weights()) {
+                Candidate c = all.get(w);
+                if (target.scheme(c.entry.form()) != null && (leader == null || kept(c) > kept(leader))) {
+                    leader = c;
+                }
+            }
+            Candidate other = leader == null ? null : other(group, all, target, leader, true);
+            for (Weight w : leader == null || other != null ? List.<Weight>of() : group.weights()) {
+                Candidate c = all.get(w);
+                if (!target.scheme(leader.entry.form()).equals(target.scheme(c.entry.form()))) {
+                    c.codes(leader.codes(), recipe);
+                    c.remark = "as " + leader.weight.name() + ", since " + group.why();
+                    c.entry = plan(target, c, prepared, lost);
+                }
+            }
+            other = other == null && leader != null ? other(group, all, target, leader, false) : other;
+            for (Weight w : other == null ? List.<Weight>of() : group.weights()) {
+                Candidate c = all.get(w);
+                if (target.scheme(c.entry.form()) != null) {
+                    c.codes(null, recipe);
+                    c.reason = "stays as " + other.weight.name() + " does, since " + group.why();
+                    c.remark = c.steps.isEmpty() ? "" : c.reason;
+                    c.entry = plan(target, c, prepared, lost);
+                }
+            }
+        }
+    }
+
+    /** Bytes for an element. */
+    private static double kept(Candidate c) {
+        return (double) c.entry.bytesAfter() / Math.max(1, c.weight.tensor().shape().elements());
+    }
+
+    /** A weight of the group that is stored otherwise than the leader, or null; of those that are barred or of all. */
+    private static Candidate other(Target.Group group, Map<Weight, Candidate> all, Target target, Candidate leader,
+            boolean barred) {
+        Object scheme = target.scheme(leader.entry.form());
+        for (Weight w : group.weights()) {
+            Candidate c = all.get(w);
+            if ((c.barred || !barred) && !scheme.equals(target.scheme(c.entry.form()))) {
+                return c;
+            }
+        }
+        return null;
+    }
+
+    /** @param lost gets the steps that compare weights and would take this one, if what comes after them does not */
+    private Plan.Entry plan(Target target, Candidate candidate, Map<Recipe.Step, Prepared> prepared,
+            Set<Recipe.Step> lost) {
+        Weight weight = candidate.weight;
+        List<Recipe.Step> steps = new ArrayList<>(candidate.steps);
+        String reason = candidate.reason;
+        List<String> dropped = new ArrayList<>();
+        if (!candidate.remark.isEmpty()) {
+            dropped.add(candidate.remark);
+        }
+        long before = weight.tensor().bytes();
+        while (!steps.isEmpty()) {
+            List<Form> forms = new ArrayList<>();
+            try {
+                List<Plan.Step> taken = new ArrayList<>();
+                Form form = new Form.Dense(weight.tensor().dtype());
+                for (Recipe.Step step : steps) {
+                    taken.add(new Plan.Step(step.name(), prepared.get(step)));
+                    form = taken.getLast().prepared().plan(weight, form);
+                    forms.add(form);
+                }
+                Form wanted = form;
+                form = target.accept(weight, wanted);
+                forms.set(forms.size() - 1, form);
+                if (form instanceof Form.Sum sum) {
+                    // What is corrected is what the target stores.
+                    forms.set(forms.size() - 2, sum.base());
+                }
+                target.checkMemory(weight, Plan.byRows(weight, taken, forms), options.memory());
+                long after = form.bytes(weight.tensor().shape());
+                // Zeros in place save nothing by themselves, and yet are what was asked for.
+                if (after < before || after == before && form instanceof Form.Sparse) {
+                    String note = described(form).equals(described(wanted)) ? "" : "wanted " + wanted.describe();
+                    if (!note.isEmpty()) {
+                        dropped.add(note);
+                    }
+                    return new Plan.Entry(weight, List.copyOf(taken), List.copyOf(forms), before, after,
+                            String.join("; ", dropped));
+                }
+                throw new NoGainException("would take " + after + " bytes as " + form.describe());
+            } catch (UnsupportedRequestException e) {
+                int failed = forms.size();
+                int dispensable = dispensable(steps, failed, e);
+                for (int i = 0; i < failed; i++) {
+                    if (steps.get(i).method().compares() && (dispensable < 0 || dispensable == i)) {
+                        candidate.refused = true;
+                        lost.add(steps.get(i));
+                    }
+                }
+                if (dispensable < 0) {
+                    reason = e.getMessage();
+                    break;
+                }
+                dropped.add("no " + steps.remove(dispensable).method().name() + ": " + e.getMessage());
+                reason = dropped.size() == 1 ? e.getMessage() : String.join("; ", dropped);
+            }
+        }
+        return new Plan.Entry(weight, List.of(), List.of(), before, before, reason);
+    }
+
+    /**
+     * The step without which the others go on, or -1: one that would gain nothing; or, if all of them together are refused, or
+     * gain nothing, the last one that is dispensable.
+     *
+     * @param failed number of the step that threw; of them all if none did
+     */
+    private static int dispensable(List<Recipe.Step> steps, int failed, UnsupportedRequestException e) {
+        if (failed < steps.size()) {
+            return e instanceof NoGainException ? failed : -1;
+        }
+        for (int i = steps.size() - 1; i >= 0; i--) {
+            if (steps.get(i).method().dispensable()) {
+                return i;
+            }
+        }
+        return -1;
+    }
+
+    /** Where the zeros are kept is not what a recipe asks for. */
+    private static String described(Form form) {
+        return form instanceof Form.Sparse s ? s.stored(Form.Storage.MASKED).describe() : form.describe();
+    }
+
+    /** Fills {@code steps}; where it stays empty, the result says why. */
+    private static String select(Recipe recipe, Weight weight, List<Recipe.Step> steps) {
+        if (weight.obstacle().isPresent()) {
+            return weight.obstacle().get();
+        }
+        if (Selector.anyMatches(recipe.excludes(), weight)) {
+            return "excluded";
+        }
+        String reason = "no step selects role " + weight.role().id();
+        Set<String> methods = new HashSet<>();
+        for (Recipe.Step step : recipe.steps()) {
+            if (!step.selector().selects(weight)) {
+                continue;
+            }
+            if (weight.tensor().shape().elements() < step.selector().minSize()) {
+                reason = "fewer than " + step.selector().minSize() + " elements";
+            } else if (methods.add(step.method().name())) {
+                steps.add(step);
+            }
+        }
+        return reason;
+    }
+}

@@ -1,0 +1,17 @@
+package dev.tensorpress.method;
+
+import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Weight;
+import java.util.List;
+
+/**
+ * What a method decides by. Singular values that one method finds are kept in the workspace, for others and for later plans.
+ *
+ * @param weights those that the method was selected for, in file order; none if it requires nothing
+ * @param workspace for a look at them, one after another; null if there are none
+ * @param workers null if there are no weights
+ */
+public record Evidence(List<Weight> weights, Workspace workspace, Workers workers) {
+    /** For methods that require nothing. */
+    public static final Evidence NOTHING = new Evidence(List.of(), null, null);
+}
