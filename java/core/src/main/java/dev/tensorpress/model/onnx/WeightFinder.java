@@ -288,7 +288,7 @@ final class WeightFinder {
             case "MatMul":
                 if (i == 1) {
                     return rank < 2 ? Kind.of(product(n), rank - 1, -1, false)
-                            : Kind.of(product(n), rank - 2, rank - 1, plain && rank == 2 && n.inputs.size() == 2);
+                            : Kind.of(product(n), rank - 2, rank - 1, plain && rank == 2 && n.inputs.size() == 2 && runs(n));
                 }
                 return Kind.of(product(n), rank - 1, rank < 2 ? -1 : rank - 2, false);
             case "Gemm":
@@ -298,7 +298,7 @@ final class WeightFinder {
                 boolean flipped = n.integer(i == 1 ? "transB" : "transA", 0) != 0;
                 boolean inFirst = (i == 1) != flipped;
                 return Kind.of(product(n), inFirst ? 0 : 1, inFirst ? 1 : 0, i == 1 && plain && n.inputs.size() <= 3
-                        && n.integer("transA", 0) == 0 && n.real("alpha", 1) == 1
+                        && runs(n) && n.integer("transA", 0) == 0 && n.real("alpha", 1) == 1
                         && (n.inputs.size() < 3 || n.inputs.get(2).isEmpty() || n.real("beta", 1) == 1));
             case "Gather":
                 long axis = n.integer("axis", 0);
@@ -507,6 +507,15 @@ final class WeightFinder {
             to[at] = v;
         }
         return at + 1;
+    }
+
+    /**
+     * Whether a product's first operand is there only when the model runs. Products of constants runtimes compute when they load the
+     * model: codes make none faster, and rounding the other operand, or a kernel that is not folded, makes them worse.
+     */
+    private boolean runs(Node n) {
+        Value first = n.graph.resolve(n.inputs.getFirst());
+        return first == null || !constant(first, 0);
     }
 
     /** True of constants, and of what standard operators make of constants alone. */

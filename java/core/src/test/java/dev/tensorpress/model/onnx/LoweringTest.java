@@ -476,4 +476,42 @@ final class LoweringTest {
                 ops.toString());
         assertFalse(ops.containsKey("MatMulInteger"), ops.toString());
     }
+
+    /** Nothing that is quantized when it runs is put between constants, however far they are from the product. */
+    @Test
+    void productsOfConstantsAreOfDecodedWeights() throws Exception {
+        for (String recipe : List.of("int8", "int8-dynamic")) {
+            for (String first : List.of("a", "turned")) {
+                TestModel m = TestModel.of(8, 17);
+                m.graph.init("a", DType.F32, TestModel.random(1, 3 * 32 * 32), 3, 32, 32)
+                        .node(new NodeBuilder("Transpose", "turned", "a").ints("perm", 0, 2, 1))
+                        .init("b", DType.F32, TestModel.random(2, 32 * 20), 32, 20)
+                        .init("c", DType.F32, TestModel.random(3, 20 * 20), 20, 20)
+                        .init("d", DType.F32, TestModel.random(4, 20 * 20), 20, 20).node("MatMul", "p", first, "b").node("Gemm", "g", "c", "d").input("x", 1, 3, 32, 20)
+                        .node("MatMul", "r", "x", "g").node("Add", "y", "p", "r").output("y", 1, 3, 32, 20);
+                Path in = m.write(folder, "in.onnx");
+                Path out = folder.resolve("out.onnx");
+                try (Compressor c = Compressor.open(in, Compressor.Options.DEFAULT.overwrite(true))) {
+                    Plan plan = c.plan(Recipe.named(recipe).set("min-size", "0"));
+                    assertTrue(plan.forms().keySet().stream().map(Weight::name).toList().containsAll(List.of("b", "c", "d")));
+                    c.compress(plan, out);
+                }
+                try (OnnxModel o = OnnxModel.open(out, false)) {
+                    assertTrue(o.parsed().graph.nodes.stream().noneMatch(n -> n.op.equals("DynamicQuantizeLinear")
+                            || n.op.equals("MatMulNBits")), recipe);
+                }
+                float[] expected = Ort.run(in, 5, 9);
+                for (OptLevel level : OptLevel.values()) {
+                    float[] actual = Ort.run(out, 5, 9, level);
+                    double error = 0;
+                    double sum = 0;
+                    for (int i = 0; i < expected.length; i++) {
+                        error += Math.pow(expected[i] - actual[i], 2);
+                        sum += Math.pow(expected[i], 2);
+                    }
+                    assertTrue(error <= 0.02 * 0.02 * sum, recipe + " at " + level + ": " + Math.sqrt(error / sum));
+                }
+            }
+        }
+    }
 }
