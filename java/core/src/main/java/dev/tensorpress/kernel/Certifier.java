@@ -8,6 +8,7 @@ import dev.tensorpress.kernel.Svd.Certificate;
 import dev.tensorpress.kernel.Svd.Options;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.MemorySegment;
+import java.util.function.DoubleUnaryOperator;
 
 /** Measures decompositions. */
 final class Certifier {
@@ -22,14 +23,18 @@ final class Certifier {
         this.la = la;
     }
 
-    /** @param excess an estimate of how much of the error is not the rank's, or NaN */
+    /**
+     * @param known the error, from norms
+     * @param bound on the least error, from the measured one
+     * @param excess an estimate of how much of the error is not the rank's, or NaN
+     */
     Certificate measure(View a, long rows, long cols, long rank, MemorySegment u, MemorySegment s, MemorySegment vt,
-            double known, double bound, double excess, int exponent, double norm, Options options) {
+            double known, DoubleUnaryOperator bound, double excess, int exponent, double norm, Options options) {
         if (!options.certify()) {
-            return new Certificate(rank, norm, known, bound, Math.max(0, known - excess), Double.NaN, Double.NaN);
+            return new Certificate(rank, norm, known, Double.NaN, Math.max(0, known - excess), Double.NaN, Double.NaN);
         }
         Certificate c = certify(a, rows, cols, rank, u, s, vt, exponent, norm);
-        double least = Math.min(bound, c.error());
+        double least = Math.min(bound.applyAsDouble(c.error()), c.error());
         return new Certificate(rank, c.norm(), c.error(), least, Math.max(least, c.error() - excess), c.left(), c.right());
     }
 

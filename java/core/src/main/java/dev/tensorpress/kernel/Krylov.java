@@ -14,11 +14,6 @@ import java.lang.foreign.MemorySegment;
 final class Krylov {
     /** Limit for orthogonalising a block against the others. */
     private static final int PASSES = 8;
-    /** Gaussian vectors behind a bound, and how often A^T A is applied to them. */
-    private static final int PROBES = 32;
-    static final int DEPTH = 4;
-    /** Chance that one of the inequalities behind a bound does not hold, as the logarithm; there are 2 DEPTH of them. */
-    private static final double CHANCE = Math.log(1e-7);
 
     private final LinearAlgebra la;
     private final Jacobi jacobi;
@@ -29,7 +24,7 @@ final class Krylov {
     final long cols;
     final long block;
     final long room;
-    private final long seed;
+    final long seed;
     final MemorySegment q;
     final MemorySegment z;
     /** Of the rows of Z; its trace is ||Q^T A||_F^2. */
@@ -98,7 +93,7 @@ final class Krylov {
     }
 
     /** Rows of Y^T, Y = A X, from the rows of X^T. */
-    private void forward(View x, MemorySegment y, long count) {
+    void forward(View x, MemorySegment y, long count) {
         MemorySegment operand = la.buffer("krylov operand", count * Math.max(rows, cols));
         la.copy(x, count, cols, new View(type, operand, cols), false, 1, MemorySegment.NULL,
                 MemorySegment.NULL);
@@ -110,7 +105,7 @@ final class Krylov {
     }
 
     /** Rows of X^T, X = A^T Y, from the rows of Y^T. */
-    private void backward(MemorySegment y, MemorySegment x, long count) {
+    void backward(MemorySegment y, MemorySegment x, long count) {
         MemorySegment operand = la.buffer("krylov operand", count * Math.max(rows, cols));
         MemorySegment product = la.buffer("krylov product", count * Math.max(rows, cols));
         la.copy(new View(type, y, rows), count, rows, new View(type, operand, count), true, 1, MemorySegment.NULL,
@@ -119,32 +114,6 @@ final class Krylov {
                 product);
         la.copy(new View(type, product, count), cols, count, new View(type, x, cols), true, 1, MemorySegment.NULL,
                 MemorySegment.NULL);
-    }
-
-    /**
-     * An upper bound on the sum of the largest squared singular values of A: {@link Moments}, on random vectors that nothing
-     * else depends on.
-     */
-    double captured(long rank, double total) {
-        MemorySegment x = la.buffer("probes right", PROBES * cols);
-        MemorySegment y = la.buffer("probes left", PROBES * rows);
-        MemorySegment sums = la.buffer("sums", PROBES);
-        MemorySegment largest = la.buffer("largest", PROBES);
-        View right = new View(type, x, cols);
-        double[] moments = new double[2 * DEPTH + 1];
-        la.gaussian(seed, 1, PROBES * cols, type, x);
-        for (int k = 0; k <= DEPTH; k++) {
-            la.rowNorms(right, PROBES, cols, sums, largest);
-            moments[2 * k] = LinearAlgebra.sum(sums, PROBES);
-            if (k < DEPTH) {
-                forward(right, y, PROBES);
-                la.rowNorms(new View(type, y, rows), PROBES, rows, sums, largest);
-                moments[2 * k + 1] = LinearAlgebra.sum(sums, PROBES) / total;
-                backward(y, x, PROBES);
-                la.copy(right, PROBES, cols, right, false, 1 / total, MemorySegment.NULL, MemorySegment.NULL);
-            }
-        }
-        return total * Moments.largest(moments, PROBES, rank, CHANCE);
     }
 
     /** Takes the components along the earlier rows of Q off; the largest squared length of what was taken from a row. */

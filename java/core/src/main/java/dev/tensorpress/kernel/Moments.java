@@ -1,5 +1,7 @@
 package dev.tensorpress.kernel;
 
+import java.util.Arrays;
+
 /**
  * What random vectors say about the largest eigenvalues of a positive semidefinite matrix N of trace 1, for certain but for a
  * chance that does not depend on N.
@@ -25,22 +27,87 @@ final class Moments {
      * @param chance logarithm of the chance that one of the 2 d inequalities used does not hold
      */
     static double largest(double[] f, double count, long rank, double chance) {
-        double top = top(f, share(count, 1, chance) * count);
-        double least = Math.min(1, rank * top);
-        for (int k = 2; k < f.length; k++) {
-            double measured = f[k] / count;
-            double low = measured;
-            double high = measured / share(count, 1, chance);
-            // t share(top^k / t) grows with t, and is at most what was measured.
-            for (int i = 0; i < 60; i++) {
-                double t = (low + high) / 2;
-                boolean possible = t * share(count, Math.min(1, Math.pow(top, k) / t), chance) <= measured;
-                low = possible ? t : low;
-                high = possible ? high : t;
+        double[] t = sums(f, count, chance);
+        return Math.min(rank * t[0], holder(t, rank));
+    }
+
+    /** At most this are the largest eigenvalue, at index 0, and t_k, at k from 2 on; arguments as above. */
+    static double[] sums(double[] f, double count, double chance) {
+        double[] t = new double[f.length];
+        t[0] = top(f, share(count, 1, chance) * count);
+        // What is known of t_k bounds the largest eigenvalue, and the other way round.
+        for (int pass = 0; pass < 3; pass++) {
+            for (int k = 2; k < f.length; k++) {
+                double measured = f[k] / count;
+                double low = measured;
+                double high = measured / share(count, 1, chance);
+                // t share(top^k / t) grows with t, and is at most what was measured.
+                for (int i = 0; i < 60; i++) {
+                    double middle = (low + high) / 2;
+                    boolean possible = middle * share(count, Math.min(1, Math.pow(t[0], k) / middle), chance) <= measured;
+                    low = possible ? middle : low;
+                    high = possible ? high : middle;
+                }
+                t[k] = high * (1 + ROUNDING);
             }
-            least = Math.min(least, Math.pow(rank, 1 - 1.0 / k) * Math.pow(high * (1 + ROUNDING), 1.0 / k));
+            for (int k = 2; k < f.length; k++) {
+                t[0] = Math.min(t[0], Math.pow(t[k], 1.0 / k));
+            }
         }
-        return least;
+        return t;
+    }
+
+    /**
+     * What any approximation of rank r leaves of A, from what A - U S V<sup>T</sup> does, U, S, V being factors of that rank.
+     *
+     * <p>Let E = A - U U<sup>T</sup> A, D = U<sup>T</sup> A - S V<sup>T</sup>, and A' = A - U D = U S V<sup>T</sup> + E. What can be reached for A
+     * and A' differs by at most ||D||. In a basis that begins with U, M = A' A'<sup>T</sup> has the blocks S<sup>2</sup> and E E<sup>T</sup>, and
+     * C = S V<sup>T</sup> E<sup>T</sup> beside them. By Ky Fan the r largest eigenvalues of M sum up to at most r mu + tr (M - mu)<sub>+</sub>, for
+     * any mu; and (M - mu)<sub>+</sub> has at most the trace of any Y that neither 0 nor M - mu exceeds. E E<sup>T</sup> is at most nu + (E
+     * E<sup>T</sup> - nu)<sub>+</sub>, for any nu &lt; mu, and of the first part completing squares gives a Y: C costs ||c_i||<sup>2</sup> / (mu - nu) for its row i, or
+     * ||c_i||<sup>2</sup> / (s_i<sup>2</sup> - mu), as one likes. As (x - nu)<sub>+</sub> is at most a multiple of x<sup>k</sup>, moments bound the second part.
+     */
+    static final class Parts {
+        /** Of S, over s = ||A - U S V^T||_F^2, descending. */
+        final double[] squares;
+        /** Of rows of C: what they cost, for a mu and a nu that may turn out to be good. */
+        final double[] weights;
+        private final double usual;
+        private final double gap;
+
+        /** @param values S */
+        Parts(double[] values, double s) {
+            squares = Arrays.stream(values).map(x -> x * x / s).toArray();
+            usual = 1.6 * squares[squares.length - 1];
+            gap = 0.25 * usual;
+            weights = Arrays.stream(squares).map(x -> 1 / Math.max(x - usual, gap)).toArray();
+        }
+
+        /**
+         * At least this is what is left, in Frobenius' norm, as a share of what A - U S V<sup>T</sup> is.
+         *
+         * @param t of E E<sup>T</sup> / s, from {@link #sums}
+         * @param coupling at least the sum of weights[i] ||c_i||<sup>2</sup> / s<sup>2</sup>
+         * @param difference at least ||D||<sub>F</sub><sup>2</sup> / s
+         */
+        double rest(double[] t, double coupling, double difference) {
+            double most = 0;
+            for (double nu = t[0] * 4; nu > t[0] / 64; nu /= 1.1) {
+                double beyond = Double.MAX_VALUE;
+                for (int k = 2; k < t.length; k++) {
+                    beyond = Math.min(beyond, t[k] / (k * Math.pow(nu * k / (k - 1), k - 1)));
+                }
+                for (double step = 4 * nu; step > nu / 64; step /= 1.2) {
+                    double mu = nu + step;
+                    double rest = 1 - difference - beyond - coupling * Math.max(1, Math.max(gap, mu + step - usual) / step);
+                    for (int i = squares.length - 1; i >= 0 && squares[i] < mu && rest > most; i--) {
+                        rest -= mu - squares[i];
+                    }
+                    most = Math.max(most, rest);
+                }
+            }
+            return Math.max(0, Math.sqrt(most) - Math.sqrt(difference));
+        }
     }
 
     /** The least of Hoelder's bounds if t_k is known for k from 2 on. */
@@ -53,7 +120,7 @@ final class Moments {
     }
 
     /** The y for which Chernoff's inequality gives that chance. */
-    private static double share(double count, double largest, double chance) {
+    static double share(double count, double largest, double chance) {
         double low = 0;
         double high = 1;
         for (int i = 0; i < 60; i++) {

@@ -78,9 +78,11 @@ public final class Svd implements AutoCloseable {
      *     f64, but f32 for large F32 matrices, which moves an error by some 1e-7 ||A||, unless it is below 1e-3 ||A||
      * @param bound no matrix of this rank has a smaller error: the root of ||A||<sub>F</sub><sup>2</sup> less the largest
      *     squared singular values that A can have (Ky Fan). Where A was decomposed in full that is the best error itself.
-     *     Otherwise those values are bounded by moments of A<sup>T</sup>A ({@code Moments}): the bound holds but for a chance of
+     *     Otherwise those values are bounded by what random vectors measure ({@code Moments}): of A for flat spectra, and for those
+     *     that decay of what the decomposition left, and of how that couples with what it found. The bound holds but for a chance of
      *     1e-6 of the numbers drawn, whatever the matrix, and up to rounding in A's type. It is within some percent of the best
-     *     error for flat spectra. For those that decay fast it is 0, which says nothing; {@code optimum} does
+     *     error for flat spectra; for decaying ones docs/numerics.md has figures. It is 0, which says nothing, where a
+     *     decomposition is far from the best one, and for one that {@link #certify} was given
      * @param optimum an estimate of the best error for this rank, from how the error fell while the space that was searched
      *     grew: no bound. It knows nothing of singular values that coincide more often than a quarter of the rank, of which
      *     only that many were found. The best error itself where A was decomposed in full; NaN where there is no estimate
@@ -192,7 +194,7 @@ public final class Svd implements AutoCloseable {
      *     (from how it fell so far: an estimate, no bound); 0 for all iterations, and for a result from products with A itself,
      *     where otherwise those with A rounded may do (docs/numerics.md)
      * @param certify whether to measure the result, which costs about as much as one product with A; and to bound the best error,
-     *     which costs about as much again unless the singular values show that nothing would come of it. Without it the error in
+     *     which costs about as much again. Without it the error in
      *     the certificate is the one known from norms, which resolve some 1e-3 of ||A|| in F32 and 1e-7 in F64, and
      *     bound and orthogonality are NaN
      */

@@ -57,7 +57,7 @@ final class TruncatedSvd implements AutoCloseable {
         double allowed = error * error * squares;
         if (rank == 0 || squares == 0 && error > 0) {
             double norm = Math.scalb(Math.sqrt(squares), exponent);
-            return certifier.measure(a, rows, cols, 0, u, s, vt, norm, norm, 0, exponent, norm, options);
+            return certifier.measure(a, rows, cols, 0, u, s, vt, norm, _ -> norm, 0, exponent, norm, options);
         }
         long block = Math.max(16, (rank / 4 + 7) / 8 * 8);
         if (error > 0) {
@@ -94,28 +94,16 @@ final class TruncatedSvd implements AutoCloseable {
             excess = approach.excess;
         }
         long found = k.decompose(rank, allowed, error > 0, squares, exponent, u, s, vt);
-        double bound = options.certify() ? Math.sqrt(Math.max(0, squares - captured(k, found, squares, s, exponent))) : Double.NaN;
+        double norm = squares;
+        int scale = exponent;
         Certificate c = certifier.measure(a, rows, cols, found, u, s, vt, Math.scalb(Math.sqrt(Math.max(0, k.left)), exponent),
-                Math.scalb(bound, exponent), Math.scalb(excess, exponent), exponent, Math.scalb(Math.sqrt(squares), exponent),
-                options);
+                measured -> Math.scalb(new Bound(la, k, norm, found, u, s, vt, scale).of(Math.scalb(measured, -scale)), scale),
+                Math.scalb(excess, exponent), exponent, Math.scalb(Math.sqrt(squares), exponent), options);
         if (error > 0 && options.certify() && found < rank && c.error() > error * c.norm()) {
             // The norms did not resolve the error: rounding decides.
             return throughFull(a, rows, cols, rank, error, options, u, s, vt);
         }
         return c;
-    }
-
-    /** At most this are the squares of as many singular values as were found: all of ||A||_F^2 if there is no telling. */
-    private double captured(Krylov k, long found, double total, MemorySegment s, int exponent) {
-        // What was found says beforehand if there is anything to be learned.
-        double[] moments = new double[2 * Krylov.DEPTH + 1];
-        for (long i = 0; i < found; i++) {
-            double value = Math.scalb(LinearAlgebra.get(k.type, s, i), -exponent);
-            for (int power = 2; power <= 2 * Krylov.DEPTH; power++) {
-                moments[power] += Math.pow(value * value / total, power);
-            }
-        }
-        return Moments.holder(moments, found) < 1 ? Math.min(total, k.captured(found, total)) : total;
     }
 
     /**
@@ -196,7 +184,7 @@ final class TruncatedSvd implements AutoCloseable {
         MemorySegment.copy(fullS, 0, s, 0, type.bytes(found));
         MemorySegment.copy(fullVt, 0, vt, 0, type.bytes(found * cols));
         double best = Math.sqrt(cut) * largest;
-        return certifier.measure(a, rows, cols, found, u, s, vt, best, best, 0, la.exponent(a, rows, cols), Math.sqrt(total) * largest,
+        return certifier.measure(a, rows, cols, found, u, s, vt, best, _ -> best, 0, la.exponent(a, rows, cols), Math.sqrt(total) * largest,
                 options);
     }
 }

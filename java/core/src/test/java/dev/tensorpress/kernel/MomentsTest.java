@@ -77,4 +77,28 @@ class MomentsTest {
         assertTrue(failed > 0);
         assertEquals(0.1 * Math.cbrt(10), Moments.holder(new double[] {0, 0, 400 / 160000.0, 400 / 64e6}, 40), 1e-12);
     }
+
+    /** A = diag(1, b), and a left vector at an angle to the first one: what it leaves, and the second singular value, are known. */
+    @Test
+    void whatIsLeftIsNoLessThanItsBound() {
+        for (double b : new double[] {0.1, 0.5, 0.9, 0.99}) {
+            for (double angle : new double[] {0, 1e-4, 0.01, 0.05, 0.2, 0.5, 1}) {
+                double cos = Math.cos(angle);
+                double sin = Math.sin(angle);
+                double found = cos * cos + sin * sin * b * b;
+                double left = sin * sin + cos * cos * b * b;
+                double coupling = cos * sin * (1 - b * b);
+                Moments.Parts parts = new Moments.Parts(new double[] {Math.sqrt(found)}, left);
+                double[] sums = {1, 1, 1, 1, 1};
+                double bound = parts.rest(sums, parts.weights[0] * coupling * coupling / left / left, 0) * Math.sqrt(left);
+                String what = b + " at " + angle + ": " + bound;
+                assertTrue(bound <= b, what);
+                assertTrue(b > 0.5 || angle > 0.01 || bound >= 0.9 * b, what);
+                assertTrue(bound == 0 || parts.rest(sums, 0, 0) * Math.sqrt(left) > bound || angle == 0, what);
+                // A difference from the product takes its own length off.
+                double other = parts.rest(sums, parts.weights[0] * coupling * coupling / left / left, 0.01) * Math.sqrt(left);
+                assertTrue(bound == 0 || other <= bound - 0.1 * Math.sqrt(left) + 1e-12 || other == 0, what);
+            }
+        }
+    }
 }

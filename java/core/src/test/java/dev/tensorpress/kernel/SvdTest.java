@@ -632,7 +632,7 @@ class SvdTest {
             assertTrue(k == 5 || got.error() <= plainPowerIteration(c.a, rank, r) + rounding, what);
             assertTrue(got.error() <= (k == 5 ? 1.06 : 1.03) * best + rounding, what);
             assertTrue(got.bound() <= best + rounding, what);
-            assertTrue(k != 0 || got.bound() >= 0.95 * best, what);
+            assertTrue(k > 2 || got.bound() >= (k == 0 ? 0.95 : 0.7) * best, what);
             assertTrue(k > 1 || Math.abs(got.optimum() - best) <= 0.02 * best, what);
             byte[] results = c.bytes();
             assertEquals(got, svdOfOne.truncated(c.view, rows, cols, rank, Options.DEFAULT, c.u, c.s, c.vt));
