@@ -7,6 +7,7 @@ import dev.tensorpress.method.Method;
 import dev.tensorpress.method.PruneMethod;
 import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.method.QuantizeMethod.Range;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnknownNameException;
 import java.io.IOException;
@@ -259,7 +260,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     static Set<String> settings(List<Step> steps) {
         Set<String> all = new LinkedHashSet<>();
         for (Step step : steps) {
-            all.addAll(step.method.options());
+            all.addAll(Option.names(step.method.options()));
         }
         all.add("min-size");
         return all;

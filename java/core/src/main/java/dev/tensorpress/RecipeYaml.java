@@ -1,23 +1,17 @@
 package dev.tensorpress;
 
-import dev.tensorpress.method.CorrectMethod;
-import dev.tensorpress.method.FactorizeMethod;
 import dev.tensorpress.method.Method;
-import dev.tensorpress.method.PruneMethod;
-import dev.tensorpress.method.QuantizeMethod;
+import dev.tensorpress.method.Methods;
+import dev.tensorpress.method.OptionException;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnknownNameException;
-import java.nio.ByteBuffer;
-import java.nio.charset.StandardCharsets;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -47,7 +41,8 @@ final class RecipeYaml {
     /** The library takes seconds for a comment of a megabyte. */
     private static final int LONGEST = 1 << 18;
     private static final int DEEPEST = 32;
-    private static final String ONE_METHOD = "a step needs one method: 'prune', 'factorize', 'quantize' or 'correct'";
+
+    private static final String[] STEP = step();
 
     private final String source;
 
@@ -128,18 +123,18 @@ final class RecipeYaml {
     }
 
     private Recipe.Step step(Node node, int number, long minSize) {
-        Map<String, Node> keys = mapping(node, "a step", "name", "select", "prune", "factorize", "quantize", "correct");
+        Map<String, Node> keys = mapping(node, "a step", STEP);
         String kind = null;
-        for (String key : List.of("prune", "factorize", "quantize", "correct")) {
+        for (String key : Methods.NAMES) {
             if (keys.containsKey(key)) {
                 if (kind != null) {
-                    throw wrong(node, ONE_METHOD);
+                    throw oneMethod(node);
                 }
                 kind = key;
             }
         }
         if (kind == null) {
-            throw wrong(node, ONE_METHOD);
+            throw oneMethod(node);
         }
         String name = "step" + number;
         if (keys.containsKey("name")) {
@@ -149,14 +144,17 @@ final class RecipeYaml {
                         + name + ".bits could not tell it from the option");
             }
         }
-        Node options = keys.get(kind);
-        Method method = switch (kind) {
-            case "prune" -> prune(options);
-            case "factorize" -> factorize(options);
-            case "quantize" -> quantize(options);
-            default -> correct(options);
-        };
-        return new Recipe.Step(name, selector(keys.get("select"), minSize), method);
+        return new Recipe.Step(name, selector(keys.get("select"), minSize), method(kind, keys.get(kind)));
+    }
+
+    private static String[] step() {
+        List<String> keys = new ArrayList<>(List.of("name", "select"));
+        keys.addAll(Methods.NAMES);
+        return keys.toArray(String[]::new);
+    }
+
+    private IllegalArgumentException oneMethod(Node node) {
+        return wrong(node, "a step needs one method: " + Option.any(Methods.NAMES));
     }
 
     private Selector selector(Node node, long minSize) {
@@ -180,122 +178,46 @@ final class RecipeYaml {
         }
     }
 
-    private Method quantize(Node node) {
-        Map<String, Node> keys = options(node, QuantizeMethod.int8());
-        if (keys.containsKey("block") && keys.containsKey("per")) {
-            throw wrong(keys.get("per"), "'block' and 'per' exclude each other");
+    private Method method(String name, Node node) {
+        List<Option> options = Methods.options(name);
+        Map<String, Node> keys = mapping(node, name, Option.names(options).toArray(String[]::new));
+        Map<String, String> given = new LinkedHashMap<>();
+        for (Map.Entry<String, Node> key : keys.entrySet()) {
+            given.put(key.getKey(), value(Option.of(options, key.getKey()), key.getValue()));
         }
-        Method method = QuantizeMethod.int8();
-        for (Map.Entry<String, Node> option : keys.entrySet()) {
-            Node value = option.getValue();
-            method = with(method, option.getKey(), value, value instanceof MappingNode && option.getKey().equals("clip")
-                    ? clip(value)
-                    : text(value, option.getKey()));
-        }
-        return method;
-    }
-
-    private Method with(Method method, String option, Node node, String value) {
         try {
-            return method.with(option, value);
-        } catch (IllegalArgumentException e) {
-            throw wrong(node, e.getMessage());
+            return Methods.of(name, given);
+        } catch (OptionException e) {
+            throw wrong(keys.getOrDefault(e.option(), node), e.getMessage());
         }
     }
 
-    private Method prune(Node node) {
-        Map<String, Node> keys = options(node, PruneMethod.sparsity(0));
-        Method method = null;
-        String said = null;
-        for (String option : List.of("sparsity", "schedule", "threshold", "budget", "pattern")) {
-            Node value = keys.get(option);
-            if (value == null || option.equals("pattern") && !text(value, option).contains(":")) {
-                continue;
+    /** The text that {@code --set} would give the option. */
+    private String value(Option option, Node node) {
+        if (option.type() instanceof Option.Text text) {
+            if (node instanceof MappingNode && !text.parts().isEmpty()) {
+                return parts(option.name(), text, node);
             }
-            if (said != null) {
-                throw wrong(value, "'" + said + "' and '" + option + "' exclude each other: both say how much goes");
+            if (text.list()) {
+                return String.join(",", texts(node, option.name()));
             }
-            said = option;
-            method = with(PruneMethod.sparsity(0), option, value, option.equals("schedule") ? schedule(value)
-                    : text(value, option));
         }
-        if (method == null) {
-            throw wrong(node, "prune needs 'sparsity', 'schedule', 'threshold', 'budget', or a pattern N:M");
-        }
-        // What depends on others comes last, wherever it stands.
-        for (String option : List.of("pattern", "scope", "step")) {
-            Node value = keys.get(option);
-            if (value == null || option.equals(said)) {
-                continue;
-            }
-            if (!method.uses(option)) {
-                throw wrong(value, "'" + option + "' means nothing beside '" + said + "'");
-            }
-            method = with(method, option, value, text(value, option));
-        }
-        return method;
+        return text(node, option.name());
     }
 
-    private Method factorize(Node node) {
-        Map<String, Node> keys = options(node, FactorizeMethod.rank(1));
-        Node relative = keys.remove("relative");
-        Method method = null;
-        String said = null;
-        for (Map.Entry<String, Node> option : keys.entrySet()) {
-            if (said != null) {
-                throw wrong(option.getValue(), "'" + said + "' and '" + option.getKey()
-                        + "' exclude each other: both say how much stays");
+    private String parts(String name, Option.Text text, Node node) {
+        Map<String, Node> keys = mapping(node, name, Option.names(text.parts()).toArray(String[]::new));
+        StringBuilder all = new StringBuilder(text.prefix());
+        String colon = "";
+        for (Option part : text.parts()) {
+            if (keys.containsKey(part.name())) {
+                all.append(colon).append(text(keys.get(part.name()), part.name()));
+            } else if (part.fallback() == null) {
+                throw wrong(node, name + " needs '" + part.name() + "'");
             }
-            said = option.getKey();
-            method = with(FactorizeMethod.rank(1), said, option.getValue(), text(option.getValue(), said));
+            colon = ":";
         }
-        if (method == null) {
-            throw wrong(node, "factorize needs 'rank', 'energy', 'error' or 'budget'");
-        }
-        if (relative == null) {
-            return method;
-        }
-        if (!method.uses("relative")) {
-            throw wrong(relative, "'relative' means nothing beside '" + said + "'");
-        }
-        return with(method, "relative", relative, text(relative, "relative"));
-    }
-
-    private Method correct(Node node) {
-        Method method = CorrectMethod.rank(1);
-        Map<String, Node> keys = options(node, method);
-        if (!keys.containsKey("rank")) {
-            throw wrong(node, "correct needs 'rank'");
-        }
-        for (Map.Entry<String, Node> option : keys.entrySet()) {
-            method = with(method, option.getKey(), option.getValue(), text(option.getValue(), option.getKey()));
-        }
-        return method;
-    }
-
-    /** A list of levels, or a map of the cubic one. */
-    private String schedule(Node node) {
-        if (node instanceof MappingNode) {
-            Map<String, Node> keys = mapping(node, "schedule", "from", "to", "steps");
-            StringBuilder cubic = new StringBuilder("cubic");
-            for (String key : List.of("from", "to", "steps")) {
-                if (!keys.containsKey(key)) {
-                    throw wrong(node, "schedule needs '" + key + "'");
-                }
-                cubic.append(':').append(text(keys.get(key), key));
-            }
-            return cubic.toString();
-        }
-        return String.join(",", texts(node, "schedule"));
-    }
-
-    private String clip(Node node) {
-        Map<String, Node> keys = mapping(node, "clip", "steps", "min");
-        if (!keys.containsKey("steps")) {
-            throw wrong(node, "clip needs 'steps'");
-        }
-        String steps = text(keys.get("steps"), "steps");
-        return keys.containsKey("min") ? steps + ":" + text(keys.get("min"), "min") : steps;
+        return all.toString();
     }
 
     private long size(Node node) {
@@ -309,10 +231,6 @@ final class RecipeYaml {
             // said below
         }
         throw wrong(node, "min-size must be a number of elements, but is '" + value + "'");
-    }
-
-    private Map<String, Node> options(Node node, Method method) {
-        return mapping(node, method.name(), method.options().toArray(String[]::new));
     }
 
     /** Keys and values in order; {@code known} empty for any key. */
@@ -368,8 +286,7 @@ final class RecipeYaml {
      * A recipe as text that {@link #parse} makes the same recipe of. Every option is said, and sets and maps are sorted: equal
      * recipes have equal texts, whatever the defaults become.
      *
-     * <p>What only Java can say is not in it: of weights of inputs that a correction has, a comment holds a digest, and
-     * a method of another class is written as it prints itself.
+     * <p>What only Java can say is not in it, but shows in a comment ({@link Method#remark}).
      */
     static String write(Recipe recipe) {
         StringBuilder out = new StringBuilder("name: ").append(quoted(recipe.name())).append('\n');
@@ -407,62 +324,39 @@ final class RecipeYaml {
     }
 
     private static void options(Method method, StringBuilder out) {
-        if (method instanceof QuantizeMethod q) {
-            out.append("{bits: ").append(q.bits()).append(q.grain() == QuantizeMethod.Grain.BLOCK ? ", block: " + q.block()
-                    : ", per: " + q.grain().name().toLowerCase(Locale.ROOT));
-            out.append(", symmetric: ").append(q.symmetric()).append(", range: ").append(q.range().id()).append(", clip: ");
-            if (q.clipSteps() == 1 && q.clipMin() == 1) {
-                out.append("none");
-            } else {
-                out.append("{steps: ").append(q.clipSteps()).append(", min: ").append(q.clipMin()).append('}');
+        String comma = "{";
+        for (Option option : method.options()) {
+            String value = method.get(option.name());
+            if (value != null) {
+                out.append(comma).append(option.name()).append(": ").append(written(option, value));
+                comma = ", ";
             }
-            out.append(", activations: ").append(q.activations().id()).append(", weights: ").append(q.weights().id()).append('}');
-        } else if (method instanceof PruneMethod p && p.pattern().groups()) {
-            out.append("{pattern: ").append(quoted(p.pattern().toString())).append('}');
-        } else if (method instanceof PruneMethod p) {
-            out.append("{pattern: ").append(quoted(p.pattern().toString())).append(", scope: ").append(p.scope().id());
-            if (p.budget() >= 0) {
-                out.append(", budget: ").append(p.budget());
-            } else if (p.threshold() > 0) {
-                out.append(", threshold: ").append(p.threshold());
-            } else if (p.levels().size() == 1) {
-                out.append(", sparsity: ").append(p.levels().getFirst());
-            } else {
-                out.append(", schedule: ").append(p.levels()).append(p.step() == 0 ? "" : ", step: " + p.step());
-            }
-            out.append('}');
-        } else if (method instanceof FactorizeMethod f) {
-            out.append(f.rank() > 0 ? "{rank: " + f.rank() : f.energy() > 0 ? "{energy: " + f.energy()
-                    : f.error() > 0 ? "{error: " + f.error()
-                    : "{budget: " + f.budget() + ", relative: " + f.relative()).append('}');
-        } else if (method instanceof CorrectMethod c) {
-            out.append("{rank: ").append(c.rank()).append(", factors: ").append(c.factors().name().toLowerCase(Locale.ROOT))
-                    .append(", max-bits: ").append(c.maxBits()).append('}');
-            if (!c.inputs().isEmpty()) {
-                out.append(" # weights of inputs: SHA-256 ").append(digest(c.inputs()));
-            }
-        } else {
-            out.append(quoted(method.toString()));
+        }
+        out.append('}');
+        if (!method.remark().isEmpty()) {
+            out.append(" # ").append(method.remark());
         }
     }
 
-    private static String digest(Map<String, double[]> inputs) {
-        MessageDigest sha;
-        try {
-            sha = MessageDigest.getInstance("SHA-256");
-        } catch (NoSuchAlgorithmException e) {
-            throw new IllegalStateException(e); // every Java has it
+    private static String written(Option option, String value) {
+        if (!(option.type() instanceof Option.Text text)) {
+            return value;
         }
-        for (Map.Entry<String, double[]> e : new TreeMap<>(inputs).entrySet()) {
-            byte[] name = e.getKey().getBytes(StandardCharsets.UTF_8);
-            ByteBuffer b = ByteBuffer.allocate(8 + name.length + 8 * e.getValue().length);
-            b.putInt(name.length).put(name).putInt(e.getValue().length);
-            for (double d : e.getValue()) {
-                b.putDouble(d);
-            }
-            sha.update(b.flip());
+        if (text.list()) {
+            return "[" + value.replace(",", ", ") + "]";
         }
-        return HexFormat.of().formatHex(sha.digest());
+        if (text.parts().isEmpty()) {
+            return quoted(value);
+        }
+        if (value.indexOf(':') < 0) {
+            return value;
+        }
+        StringBuilder out = new StringBuilder();
+        String[] parts = value.split(":", -1);
+        for (int i = 0; i < parts.length; i++) {
+            out.append(i == 0 ? "{" : ", ").append(text.parts().get(i).name()).append(": ").append(parts[i]);
+        }
+        return out.append('}').toString();
     }
 
     private static String quoted(List<String> texts) {

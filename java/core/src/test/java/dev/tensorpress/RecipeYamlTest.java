@@ -233,7 +233,7 @@ class RecipeYamlTest {
     @ParameterizedTest
     @CsvSource(delimiter = '|', ignoreLeadingAndTrailingWhitespace = true, quoteCharacter = '`', value = {
         "steps: [{quantize: {bits: 9}}]                      | 1 | bits must be 2 to 8",
-        "steps: [{quantize: {bits: many}}]                   | 1 | bits must be a number",
+        "steps: [{quantize: {bits: many}}]                   | 1 | bits must be a whole number",
         "steps: [{quantize: {bits: [8]}}]                    | 1 | bits must be a single value",
         "steps: [{quantize: {block: 17}}]                    | 1 | multiple of 16",
         "steps: [{quantize: {block: 32, per: tensor}}]       | 1 | exclude each other",
@@ -241,7 +241,7 @@ class RecipeYamlTest {
         "steps: [{quantize: {symmetric: yes}}]               | 1 | true or false",
         "steps: [{quantize: {weights: 8}}]                   | 1 | weights must be auto, s8, u8 or s7",
         "steps: [{quantize: {clip: {min: 0.5}}}]             | 1 | clip needs 'steps'",
-        "steps: [{quantize: {clip: {steps: 20, min: 2}}}]    | 1 | clip must be",
+        "steps: [{quantize: {clip: {steps: 20, min: 2}}}]    | 1 | clip: min must be above 0 and at most 1",
         "steps: [{quantize: {clip: {steps: 20, max: 2}}}]    | 1 | unknown key 'max' in clip",
         "steps: [{quantize: {blocks: 32}}]                   | 1 | unknown key 'blocks' in quantize; did you mean block? There are block",
         "steps: [{quantize: 8}]                              | 1 | quantize must be a map",

@@ -5,14 +5,21 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.QuantizeMethod.Grain;
 import dev.tensorpress.method.Workspace.Slot;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
 import java.util.HashMap;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 
 /**
  * Adds to a quantized weight the best matrix of a rank for what quantization lost: W becomes Q(W) + A B, where A B
@@ -38,18 +45,21 @@ public record CorrectMethod(long rank, Storage factors, int maxBits, Map<String,
         INT8
     }
 
+    private static final Option RANK = new Option("rank", new Option.Whole(1), null, "of the factors");
+    private static final Option FACTORS = new Option("factors", Option.Words.of(Storage.values()), "float",
+            "how factors are held: in the weight's own type, or in eight bits");
+    private static final Option MAX_BITS =
+            new Option("max-bits", new Option.Whole(2, 8, 1), "8", "weights quantized to more bits are left as they are");
+    static final List<Option> OPTIONS = List.of(RANK, FACTORS, MAX_BITS);
+
     private static final int BLOCK = 64;
     /** Buffers of factors, apart from those of the weight's codes. */
     private static final int PART = 2;
     private static final long WORTH = 1 << 16;
 
     public CorrectMethod {
-        if (rank < 1) {
-            throw new IllegalArgumentException("rank must be at least 1, but is " + rank);
-        }
-        if (maxBits < 2 || maxBits > 8) {
-            throw new IllegalArgumentException("max-bits must be 2 to 8, but is " + maxBits);
-        }
+        RANK.checked(rank);
+        MAX_BITS.checked(maxBits);
         Map<String, double[]> copies = new HashMap<>();
         for (Map.Entry<String, double[]> entry : inputs.entrySet()) {
             for (double d : entry.getValue()) {
@@ -89,28 +99,61 @@ public record CorrectMethod(long rank, Storage factors, int maxBits, Map<String,
     }
 
     @Override
-    public List<String> options() {
-        return List.of("rank", "factors", "max-bits");
+    public List<Option> options() {
+        return OPTIONS;
     }
 
     @Override
     public boolean uses(String option) {
-        return option.equals("rank") || option.equals("factors") || option.equals("max-bits");
+        return Option.of(OPTIONS, option) != null;
     }
 
-    /** Options: {@code rank}, {@code factors} (float, int8), {@code max-bits} (2 to 8). */
+    @Override
+    public String get(String option) {
+        return switch (option) {
+            case "rank" -> Long.toString(rank);
+            case "factors" -> factors == Storage.FLOAT ? "float" : "int8";
+            case "max-bits" -> Integer.toString(maxBits);
+            default -> null;
+        };
+    }
+
     @Override
     public Method with(String option, String value) {
         return switch (option) {
-            case "rank" -> new CorrectMethod(Numbers.whole(option, value), factors, maxBits, inputs);
-            case "max-bits" -> maxBits((int) Math.min(Integer.MAX_VALUE, Numbers.whole(option, value)));
-            case "factors" -> switch (value) {
-                case "float" -> factors(Storage.FLOAT);
-                case "int8" -> factors(Storage.INT8);
-                default -> throw new IllegalArgumentException("factors must be float or int8, but is '" + value + "'");
-            };
+            case "rank" -> new CorrectMethod(RANK.whole(value), factors, maxBits, inputs);
+            case "factors" -> factors(Storage.values()[FACTORS.word(value)]);
+            case "max-bits" -> maxBits((int) MAX_BITS.whole(value));
             default -> null;
         };
+    }
+
+    static Method of(Map<String, String> given) {
+        return Methods.of(rank(1), List.of("rank"), given);
+    }
+
+    /** {@inheritDoc} Weights of inputs only Java can say. */
+    @Override
+    public String remark() {
+        if (inputs.isEmpty()) {
+            return "";
+        }
+        MessageDigest sha;
+        try {
+            sha = MessageDigest.getInstance("SHA-256");
+        } catch (NoSuchAlgorithmException e) {
+            throw new IllegalStateException(e); // every Java has it
+        }
+        for (Map.Entry<String, double[]> e : new TreeMap<>(inputs).entrySet()) {
+            byte[] name = e.getKey().getBytes(StandardCharsets.UTF_8);
+            ByteBuffer b = ByteBuffer.allocate(8 + name.length + 8 * e.getValue().length);
+            b.putInt(name.length).put(name).putInt(e.getValue().length);
+            for (double d : e.getValue()) {
+                b.putDouble(d);
+            }
+            sha.update(b.flip());
+        }
+        return "weights of inputs: SHA-256 " + HexFormat.of().formatHex(sha.digest());
     }
 
     @Override

@@ -3,10 +3,12 @@ package dev.tensorpress.method;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.Shape;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 
 /**
@@ -36,14 +38,31 @@ import java.util.Optional;
  *     large ones; else as they are, so that the sum over all weights is what stays small
  */
 public record FactorizeMethod(long rank, double energy, double error, long budget, boolean relative) implements Method {
+    private static final Option.Type PART = new Option.Real(0, false, 1, false);
+    private static final Option RANK = new Option("rank", new Option.Whole(1), "", "of the factors");
+    private static final Option ENERGY =
+            new Option("energy", PART, "", "part of the squared Frobenius norm to keep; the smallest rank that does");
+    private static final Option ERROR = new Option("error", PART, "",
+            "Frobenius norm of the difference by that of the weight; the smallest rank that has no larger one");
+    private static final Option BUDGET = new Option("budget", new Option.Whole(0), "",
+            "bytes that all weights of the step may take together, whole or in factors");
+    private static final Option RELATIVE = new Option("relative", Option.Words.SWITCH, "false",
+            "beside a budget, errors are compared by the norm of their own weight");
+    private static final List<String> AMOUNTS = List.of("rank", "energy", "error", "budget");
+    static final List<Option> OPTIONS = List.of(RANK, ENERGY, ERROR, BUDGET, RELATIVE);
+
     public FactorizeMethod {
-        if (rank < 0) {
-            throw new IllegalArgumentException("rank must be at least 1, but is " + rank);
+        if (rank != 0) {
+            RANK.checked(rank);
         }
-        check("energy", energy);
-        check("error", error);
-        if (budget < -1) {
-            throw new IllegalArgumentException("budget must be a number of bytes, but is " + budget);
+        if (energy != 0) {
+            ENERGY.checked(energy);
+        }
+        if (error != 0) {
+            ERROR.checked(error);
+        }
+        if (budget != -1) {
+            BUDGET.checked(budget);
         }
         if ((rank > 0 ? 1 : 0) + (energy > 0 ? 1 : 0) + (error > 0 ? 1 : 0) + (budget >= 0 ? 1 : 0) != 1) {
             throw new IllegalArgumentException("factorize needs one of rank, energy, error and budget");
@@ -53,48 +72,29 @@ public record FactorizeMethod(long rank, double energy, double error, long budge
         }
     }
 
-    private static void check(String name, double value) {
-        if (!(value >= 0 && value < 1)) {
-            throw new IllegalArgumentException(name + " must be above 0 and below 1, but is " + value);
-        }
-    }
-
     /** Factors of this rank. */
     public static FactorizeMethod rank(long rank) {
-        if (rank < 1) {
-            throw new IllegalArgumentException("rank must be at least 1, but is " + rank);
-        }
-        return new FactorizeMethod(rank, 0, 0, -1, false);
+        return new FactorizeMethod(RANK.checked(rank), 0, 0, -1, false);
     }
 
     /** The smallest rank that keeps this part of the energy, such as 0.99. */
     public static FactorizeMethod energy(double kept) {
-        return new FactorizeMethod(0, positive("energy", kept), 0, -1, false);
+        return new FactorizeMethod(0, ENERGY.checked(kept), 0, -1, false);
     }
 
     /** The smallest rank with at most this relative error, such as 0.1. */
     public static FactorizeMethod error(double relative) {
-        return new FactorizeMethod(0, 0, positive("error", relative), -1, false);
+        return new FactorizeMethod(0, 0, ERROR.checked(relative), -1, false);
     }
 
     /** The least error with which all weights of the method fit these bytes, found greedily. */
     public static FactorizeMethod budget(long bytes) {
-        if (bytes < 0) {
-            throw new IllegalArgumentException("budget must be a number of bytes, but is " + bytes);
-        }
-        return new FactorizeMethod(0, 0, 0, bytes, false);
+        return new FactorizeMethod(0, 0, 0, BUDGET.checked(bytes), false);
     }
 
     /** With errors compared like this. */
     public FactorizeMethod relative(boolean relative) {
         return new FactorizeMethod(rank, energy, error, budget, relative);
-    }
-
-    private static double positive(String name, double value) {
-        if (!(value > 0 && value < 1)) {
-            throw new IllegalArgumentException(name + " must be above 0 and below 1, but is " + value);
-        }
-        return value;
     }
 
     @Override
@@ -103,8 +103,8 @@ public record FactorizeMethod(long rank, double energy, double error, long budge
     }
 
     @Override
-    public List<String> options() {
-        return List.of("rank", "energy", "error", "budget", "relative");
+    public List<Option> options() {
+        return OPTIONS;
     }
 
     @Override
@@ -116,24 +116,33 @@ public record FactorizeMethod(long rank, double energy, double error, long budge
         };
     }
 
-    /**
-     * Options, each replacing the others: {@code rank}, {@code energy}, {@code error}, {@code budget} (bytes); and beside a
-     * budget {@code relative} (true, false).
-     */
+    @Override
+    public String get(String option) {
+        return switch (option) {
+            case "rank" -> rank > 0 ? Long.toString(rank) : null;
+            case "energy" -> energy > 0 ? Double.toString(energy) : null;
+            case "error" -> error > 0 ? Double.toString(error) : null;
+            case "budget" -> budget >= 0 ? Long.toString(budget) : null;
+            case "relative" -> budget >= 0 ? Boolean.toString(relative) : null;
+            default -> null;
+        };
+    }
+
+    /** {@inheritDoc} Rank, energy, error and budget replace each other. */
     @Override
     public Method with(String option, String value) {
         return switch (option) {
-            case "rank" -> rank(Numbers.whole(option, value));
-            case "energy" -> energy(Numbers.real(option, value));
-            case "error" -> error(Numbers.real(option, value));
-            case "budget" -> budget(Numbers.whole(option, value)).relative(relative);
-            case "relative" -> switch (value) {
-                case "true" -> relative(true);
-                case "false" -> relative(false);
-                default -> throw new IllegalArgumentException("relative must be true or false, but is '" + value + "'");
-            };
+            case "rank" -> rank(RANK.whole(value));
+            case "energy" -> energy(ENERGY.real(value));
+            case "error" -> error(ERROR.real(value));
+            case "budget" -> budget(BUDGET.whole(value)).relative(relative);
+            case "relative" -> relative(RELATIVE.on(value));
             default -> null;
         };
+    }
+
+    static Method of(Map<String, String> given) {
+        return Methods.of(rank(1), AMOUNTS, given);
     }
 
     /** The part of the energy that may be lost; infinite if that is not what the rank follows from. */

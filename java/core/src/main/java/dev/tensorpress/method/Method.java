@@ -1,6 +1,7 @@
 package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Weight;
 import java.util.List;
 import java.util.Optional;
@@ -73,8 +74,16 @@ public interface Method {
      */
     Prepared prepare(Evidence evidence);
 
-    /** Names of all options, those that {@link #uses} denies now included. */
-    List<String> options();
+    /** All options, those that {@link #uses} denies now included. */
+    List<Option> options();
+
+    /** What an option is set to, as {@link #with} takes it; null if this method is not said by it. */
+    String get(String option);
+
+    /** What options do not say, in one line, so that methods that differ have different texts; empty if nothing. */
+    default String remark() {
+        return "";
+    }
 
     /** True if this option has an effect on the method as it is set now: blocks have a size, channels have none. */
     boolean uses(String option);

@@ -1,8 +1,10 @@
 package dev.tensorpress.method;
 
+import dev.tensorpress.model.Option;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 
 /**
  * Sets the elements of smallest magnitude to zero. What is zero already is smallest of all, so a pruned model that is
@@ -14,7 +16,7 @@ import java.util.Locale;
  * @param pattern what goes together
  * @param scope among what elements are compared
  * @param levels sparsities in [0, 1) that do not fall, one for each step of a schedule; empty if another amount is given
- * @param step number of the level that is applied, from 1; 0 for the last
+ * @param step number of the level that is applied, from 1; 0 for the last, and where there is no choice
  * @param threshold magnitudes below it go, of elements or of whole blocks by their Euclidean norm; 0 if another amount
  *     is given
  * @param budget bytes that all weights of the method may take together in packed storage; -1 if another amount is given
@@ -86,8 +88,7 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
                                     Long.parseLong(text.substring(x + 1)));
                 };
             } catch (NumberFormatException e) {
-                throw new IllegalArgumentException(
-                        "pattern must be element, row, column, ROWSxCOLUMNS or N:M, but is '" + text + "'", e);
+                throw PATTERN.wrong("'" + text + "'");
             }
         }
 
@@ -115,23 +116,45 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
         }
     }
 
+    private static final Option PATTERN = new Option("pattern",
+            new Option.Text("element, row, column, ROWSxCOLUMNS or N:M", false, "", List.of()), "element",
+            "what goes together: elements, whole rows, whole columns, blocks; N:M: of each M elements along the input axis all but"
+                    + " the N largest go, 1 <= N <= M <= 16");
+    private static final Option SCOPE = new Option("scope", Option.Words.of(Scope.values()), "tensor",
+            "among what elements are compared: all weights of the step, each weight, or each output channel; with a budget global");
+    private static final Option.Type PART = new Option.Real(0, true, 1, false);
+    private static final Option SPARSITY = new Option("sparsity", PART, "", "part of the elements that become zero");
+    private static final Option MOST_STEPS =
+            new Option("steps", new Option.Whole(1, 10_000, 1), null, "of a cubic rise");
+    private static final Option SCHEDULE = new Option("schedule",
+            new Option.Text("sparsities such as 0.2,0.4,0.5 or cubic:FROM:TO:STEPS", true, "cubic:",
+                    List.of(new Option("from", PART, null, "where a cubic rise begins"),
+                            new Option("to", PART, null, "where a cubic rise ends"), MOST_STEPS)), "",
+            "sparsities that do not fall, one for each time that the model is pruned");
+    private static final Option STEP = new Option("step", new Option.Whole(1, Integer.MAX_VALUE, 1), "",
+            "which step of the schedule is applied; the last if it is left out");
+    private static final Option THRESHOLD = new Option("threshold", new Option.Real(0, false, Double.POSITIVE_INFINITY, false), "",
+            "what is smaller in magnitude goes; blocks, if their Euclidean norm is smaller");
+    private static final Option BUDGET = new Option("budget", new Option.Whole(0), "",
+            "bytes that all weights of the step may take together: as little goes as makes them fit");
+    private static final List<String> AMOUNTS = List.of("sparsity", "schedule", "threshold", "budget", "pattern");
+    static final List<Option> OPTIONS = List.of(PATTERN, SCOPE, SPARSITY, SCHEDULE, STEP, THRESHOLD, BUDGET);
+
     public PruneMethod {
         levels = List.copyOf(levels);
         double before = 0;
         for (double level : levels) {
-            if (!(level >= 0 && level < 1)) {
-                throw new IllegalArgumentException("sparsity must be at least 0 and below 1, but is " + level);
-            }
+            SPARSITY.checked(level);
             if (level < before) {
                 throw new IllegalArgumentException("a schedule must not fall, but has " + level + " after " + before);
             }
             before = level;
         }
-        if (!(threshold >= 0 && threshold < Double.POSITIVE_INFINITY)) {
-            throw new IllegalArgumentException("threshold must be a finite number of at least 0, but is " + threshold);
+        if (threshold != 0) {
+            THRESHOLD.checked(threshold);
         }
-        if (budget < -1) {
-            throw new IllegalArgumentException("budget must be a number of bytes, but is " + budget);
+        if (budget != -1) {
+            BUDGET.checked(budget);
         }
         int amounts = (levels.isEmpty() ? 0 : 1) + (threshold == 0 ? 0 : 1) + (budget < 0 ? 0 : 1)
                 + (pattern.groups() ? 1 : 0);
@@ -143,6 +166,7 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
             throw new IllegalArgumentException(
                     "step must be 1 to " + Math.max(1, levels.size()) + ", as the schedule has it, but is " + step);
         }
+        step = levels.size() < 2 ? 0 : step; // equal methods are to be said alike
         if (scope == Scope.CHANNEL && !pattern.groups() && (levels.isEmpty() || !pattern.single())) {
             throw new IllegalArgumentException("scope channel is for single elements and a sparsity or schedule");
         }
@@ -179,8 +203,10 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
      * See Zhu and Gupta, "To prune, or not to prune", 2017.
      */
     public static List<Double> cubic(double from, double to, int n) {
-        if (n < 1 || n > 10_000) {
-            throw new IllegalArgumentException("schedule must have 1 to 10000 steps, but has " + n);
+        try {
+            MOST_STEPS.checked(n);
+        } catch (IllegalArgumentException e) {
+            throw new IllegalArgumentException("schedule: " + e.getMessage(), e);
         }
         List<Double> levels = new ArrayList<>(n);
         for (int t = 1; t <= n; t++) {
@@ -230,8 +256,8 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
     }
 
     @Override
-    public List<String> options() {
-        return List.of("sparsity", "schedule", "step", "threshold", "budget", "pattern", "scope");
+    public List<Option> options() {
+        return OPTIONS;
     }
 
     @Override
@@ -244,51 +270,67 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
         };
     }
 
-    /**
-     * Options: {@code pattern} (element, row, column, ROWSxCOLUMNS, N:M), {@code scope} (global, tensor, channel),
-     * {@code sparsity}, {@code schedule} ({@code 0.2,0.4,0.5} or {@code cubic:FROM:TO:STEPS}), {@code threshold},
-     * {@code budget} (bytes; makes the scope global), {@code step}.
-     */
+    @Override
+    public String get(String option) {
+        return switch (option) {
+            case "pattern" -> pattern.toString();
+            case "scope" -> pattern.groups() ? null : scope.id();
+            case "sparsity" -> levels.size() == 1 ? levels.getFirst().toString() : null;
+            case "schedule" -> {
+                if (levels.size() < 2) {
+                    yield null;
+                }
+                StringBuilder text = new StringBuilder();
+                for (Double level : levels) {
+                    text.append(text.isEmpty() ? "" : ",").append(level);
+                }
+                yield text.toString();
+            }
+            case "step" -> step == 0 ? null : Integer.toString(step);
+            case "threshold" -> threshold > 0 ? Double.toString(threshold) : null;
+            case "budget" -> budget >= 0 ? Long.toString(budget) : null;
+            default -> null;
+        };
+    }
+
+    /** {@inheritDoc} Sparsity, schedule, threshold, budget and a pattern N:M replace each other; a budget makes the scope global. */
     @Override
     public Method with(String option, String value) {
         Pattern p = pattern.groups() ? Pattern.ELEMENT : pattern;
         Scope single = scope == Scope.CHANNEL ? Scope.TENSOR : scope;
         return switch (option) {
             case "pattern" -> pattern(Pattern.parse(value));
-            case "scope" -> {
-                for (Scope s : Scope.values()) {
-                    if (s.id().equals(value)) {
-                        yield scope(s);
-                    }
-                }
-                throw new IllegalArgumentException("scope must be global, tensor or channel, but is '" + value + "'");
-            }
-            case "sparsity" -> schedule(List.of(Numbers.real(option, value)));
+            case "scope" -> scope(Scope.values()[SCOPE.word(value)]);
+            case "sparsity" -> schedule(List.of(SPARSITY.real(value)));
             case "schedule" -> schedule(parseSchedule(value));
-            case "threshold" -> new PruneMethod(p, single, List.of(), 0, Numbers.real(option, value), -1);
-            case "budget" -> new PruneMethod(p, Scope.GLOBAL, List.of(), 0, 0, Numbers.whole(option, value));
-            case "step" -> {
-                int number = (int) Math.min(Integer.MAX_VALUE, Numbers.whole(option, value));
-                if (number < 1) {
-                    throw new IllegalArgumentException("step must be at least 1, but is " + value);
-                }
-                yield new PruneMethod(pattern, scope, levels, number, threshold, budget);
-            }
+            case "threshold" -> new PruneMethod(p, single, List.of(), 0, THRESHOLD.real(value), -1);
+            case "budget" -> new PruneMethod(p, Scope.GLOBAL, List.of(), 0, 0, BUDGET.whole(value));
+            case "step" -> new PruneMethod(pattern, scope, levels, (int) STEP.whole(value), threshold, budget);
             default -> null;
         };
     }
 
+    static Method of(Map<String, String> given) {
+        String pattern = given.get("pattern");
+        // Blocks say what goes, but not how much.
+        boolean blocks = pattern != null && pattern.indexOf(':') < 0;
+        return Methods.of(sparsity(0), blocks ? AMOUNTS.subList(0, AMOUNTS.size() - 1) : AMOUNTS, given);
+    }
+
     private static List<Double> parseSchedule(String value) {
         String[] parts = value.split(":", -1);
-        if (parts.length == 4 && parts[0].equals("cubic")) {
-            return cubic(Numbers.real("schedule", parts[1]), Numbers.real("schedule", parts[2]),
-                    (int) Math.min(Integer.MAX_VALUE, Numbers.whole("schedule", parts[3])));
+        try {
+            if (parts.length == 4 && parts[0].equals("cubic")) {
+                return cubic(Double.parseDouble(parts[1]), Double.parseDouble(parts[2]), Integer.parseInt(parts[3]));
+            }
+            List<Double> levels = new ArrayList<>();
+            for (String level : value.split(",", -1)) {
+                levels.add(Double.valueOf(level.trim()));
+            }
+            return levels;
+        } catch (NumberFormatException e) {
+            throw SCHEDULE.wrong("'" + value + "'");
         }
-        List<Double> levels = new ArrayList<>();
-        for (String level : value.split(",", -1)) {
-            levels.add(Numbers.real("schedule", level.trim()));
-        }
-        return levels;
     }
 
     /** What is removed, as tables show it: {@code 50 %}, {@code 50 % of 4x4}, {@code 2:4}, {@code below 0.01}. */

@@ -6,6 +6,7 @@ import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -14,6 +15,7 @@ import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
+import java.util.Map;
 import java.util.Locale;
 
 /**
@@ -75,16 +77,38 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
         }
     }
 
+    private static final Option BITS = new Option("bits", new Option.Whole(2, 8, 1), "8", "of a code");
+    private static final Option BLOCK = new Option("block", new Option.Whole(16, 256, 16), "",
+            "elements of the input axis, of tables elements of a row, that share a scale");
+    private static final Option PER = new Option("per", new Option.Words(List.of("tensor", "channel")), "channel",
+            "what shares a scale, instead of a block");
+    private static final Option SYMMETRIC = new Option("symmetric", Option.Words.SWITCH, "true",
+            "true: the zero point is fixed; false: there is one beside each scale");
+    private static final Option RANGE = new Option("range", Option.Words.of(Range.values()), "absmax",
+            "what the largest magnitude of a group becomes, if symmetric: the highest code, or half a code more");
+    private static final Option CLIP_STEPS = new Option("steps", new Option.Whole(1, 64, 1), null, "how many ranges are tried");
+    private static final Option CLIP_MIN = new Option("min", new Option.Real(0, false, 1, true), "0.5", "the smallest, of the full one");
+    private static final Option CLIP = new Option("clip",
+            new Option.Text("none, STEPS or STEPS:MIN", false, "", List.of(CLIP_STEPS, CLIP_MIN)), "none",
+            "ranges to try, from the full one down to MIN of it; the one with the least squared error is kept");
+    private static final Option ACTIVATIONS = new Option("activations", Option.Words.of(Activations.values()), "float",
+            "what a product with the weight does with its other operand");
+    private static final Option WEIGHTS = new Option("weights", Option.Words.of(Weights.values()), "auto",
+            "how ONNX holds codes of products in integers, if activations are dynamic");
+    static final List<Option> OPTIONS = List.of(BITS, BLOCK, PER, SYMMETRIC, RANGE, CLIP, ACTIVATIONS, WEIGHTS);
+
     public QuantizeMethod {
-        if (bits < 2 || bits > 8) {
-            throw new IllegalArgumentException("bits must be 2 to 8, but is " + bits);
+        BITS.checked(bits);
+        if (grain == Grain.BLOCK) {
+            BLOCK.checked(block);
+        } else if (block != 0) {
+            throw new IllegalArgumentException("only the grain of blocks has a block, but it is " + block);
         }
-        if (grain == Grain.BLOCK ? block < 16 || block > 256 || block % 16 != 0 : block != 0) {
-            throw new IllegalArgumentException("block must be a multiple of 16 from 16 to 256, but is " + block);
-        }
-        if (clipSteps < 1 || clipSteps > 64 || !(clipMin > 0 && clipMin <= 1)) {
-            throw new IllegalArgumentException("clip must be 1 to 64 steps down to a ratio in (0, 1], but is "
-                    + clipSteps + ":" + clipMin);
+        try {
+            CLIP_STEPS.checked(clipSteps);
+            CLIP_MIN.checked((double) clipMin);
+        } catch (IllegalArgumentException e) {
+            throw new IllegalArgumentException("clip: " + e.getMessage(), e);
         }
     }
 
@@ -144,8 +168,8 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     }
 
     @Override
-    public List<String> options() {
-        return List.of("bits", "block", "per", "symmetric", "range", "clip", "activations", "weights");
+    public List<Option> options() {
+        return OPTIONS;
     }
 
     @Override
@@ -159,71 +183,64 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
         };
     }
 
-    /**
-     * Options: {@code bits} (2 to 8), {@code block} (16 to 256), {@code per} (tensor, channel), {@code symmetric}
-     * (true, false), {@code range} (absmax, full), {@code clip} (none, STEPS or STEPS:MIN), {@code activations} (float,
-     * blockwise, dynamic), {@code weights} (auto, s8, u8, s7).
-     */
     @Override
-    public Method with(String option, String value) {
+    public String get(String option) {
         return switch (option) {
-            case "bits" -> new QuantizeMethod(number(option, value), grain, block, symmetric, range, clipSteps, clipMin,
-                    activations, weights);
-            case "block" -> perBlock(number(option, value));
-            case "per" -> switch (value) {
-                case "tensor" -> perTensor();
-                case "channel" -> perChannel();
-                default -> throw new IllegalArgumentException("per must be tensor or channel, but is '" + value + "'");
-            };
-            case "symmetric" -> new QuantizeMethod(bits, grain, block, choice(option, value, "true", "false"), range,
-                    clipSteps, clipMin, activations, weights);
-            case "range" -> range(choice(option, value, "full", "absmax") ? Range.FULL : Range.ABSMAX);
-            case "activations" -> {
-                for (Activations a : Activations.values()) {
-                    if (a.id().equals(value)) {
-                        yield activations(a);
-                    }
-                }
-                throw new IllegalArgumentException(
-                        "activations must be float, blockwise or dynamic, but is '" + value + "'");
-            }
-            case "weights" -> {
-                for (Weights w : Weights.values()) {
-                    if (w.id().equals(value)) {
-                        yield weights(w);
-                    }
-                }
-                throw new IllegalArgumentException("weights must be auto, s8, u8 or s7, but is '" + value + "'");
-            }
-            case "clip" -> {
-                if (value.equals("none")) {
-                    yield clipSearch(1, 1);
-                }
-                int colon = value.indexOf(':');
-                int steps = number(option, colon < 0 ? value : value.substring(0, colon));
-                try {
-                    yield clipSearch(steps, colon < 0 ? 0.5f : Float.parseFloat(value.substring(colon + 1)));
-                } catch (NumberFormatException e) {
-                    throw new IllegalArgumentException("clip must be none, STEPS or STEPS:MIN, but is '" + value + "'", e);
-                }
-            }
+            case "bits" -> Integer.toString(bits);
+            case "block" -> grain == Grain.BLOCK ? Integer.toString(block) : null;
+            case "per" -> grain == Grain.BLOCK ? null : grain == Grain.TENSOR ? "tensor" : "channel";
+            case "symmetric" -> Boolean.toString(symmetric);
+            case "range" -> range.id();
+            case "clip" -> clipSteps == 1 && clipMin == 1 ? "none" : clipSteps + ":" + clipMin;
+            case "activations" -> activations.id();
+            case "weights" -> weights.id();
             default -> null;
         };
     }
 
-    private static int number(String option, String value) {
-        try {
-            return Integer.parseInt(value);
-        } catch (NumberFormatException e) {
-            throw new IllegalArgumentException(option + " must be a number, but is '" + value + "'", e);
-        }
+    /** {@inheritDoc} Block and per replace each other. */
+    @Override
+    public Method with(String option, String value) {
+        return switch (option) {
+            case "bits" -> new QuantizeMethod((int) BITS.whole(value), grain, block, symmetric, range, clipSteps, clipMin,
+                    activations, weights);
+            case "block" -> perBlock((int) BLOCK.whole(value));
+            case "per" -> PER.word(value) == 0 ? perTensor() : perChannel();
+            case "symmetric" -> new QuantizeMethod(bits, grain, block, SYMMETRIC.on(value), range, clipSteps, clipMin,
+                    activations, weights);
+            case "range" -> range(Range.values()[RANGE.word(value)]);
+            case "clip" -> clip(value);
+            case "activations" -> activations(Activations.values()[ACTIVATIONS.word(value)]);
+            case "weights" -> weights(Weights.values()[WEIGHTS.word(value)]);
+            default -> null;
+        };
     }
 
-    private static boolean choice(String option, String value, String yes, String no) {
-        if (value.equals(yes) || value.equals(no)) {
-            return value.equals(yes);
+    private QuantizeMethod clip(String value) {
+        if (value.equals("none")) {
+            return clipSearch(1, 1);
         }
-        throw new IllegalArgumentException(option + " must be " + yes + " or " + no + ", but is '" + value + "'");
+        int colon = value.indexOf(':');
+        int steps;
+        float least;
+        try {
+            steps = Integer.parseInt(colon < 0 ? value : value.substring(0, colon));
+            least = Float.parseFloat(colon < 0 ? CLIP_MIN.fallback() : value.substring(colon + 1));
+        } catch (NumberFormatException e) {
+            throw CLIP.wrong("'" + value + "'");
+        }
+        return clipSearch(steps, least);
+    }
+
+    static Method of(Map<String, String> given) {
+        if (given.containsKey("block") && given.containsKey("per")) {
+            throw new OptionException("per", "'block' and 'per' exclude each other");
+        }
+        Method method = int8();
+        for (Map.Entry<String, String> option : given.entrySet()) {
+            method = Methods.with(method, option.getKey(), option.getValue());
+        }
+        return method;
     }
 
     @Override

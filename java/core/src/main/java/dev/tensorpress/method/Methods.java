@@ -1,0 +1,85 @@
+package dev.tensorpress.method;
+
+import dev.tensorpress.model.Option;
+import dev.tensorpress.model.UnknownNameException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+
+/** The methods that a recipe can name. */
+public final class Methods {
+    /** In the order in which they may follow each other. */
+    public static final List<String> NAMES = List.of("prune", "factorize", "quantize", "correct");
+
+    private Methods() {}
+
+    /**
+     * All options of a method.
+     *
+     * @throws UnknownNameException if there is none of this name
+     */
+    public static List<Option> options(String name) {
+        return switch (name) {
+            case "prune" -> PruneMethod.OPTIONS;
+            case "factorize" -> FactorizeMethod.OPTIONS;
+            case "quantize" -> QuantizeMethod.OPTIONS;
+            case "correct" -> CorrectMethod.OPTIONS;
+            default -> throw new UnknownNameException("there is no method '" + name + "'", name, NAMES);
+        };
+    }
+
+    /**
+     * A method of these options, those that are left out as they are declared.
+     *
+     * @param given values by name, as {@link Method#with} takes them; all of them have to mean something beside the others
+     * @throws OptionException if they do not make one
+     */
+    public static Method of(String name, Map<String, String> given) {
+        return switch (name) {
+            case "prune" -> PruneMethod.of(given);
+            case "factorize" -> FactorizeMethod.of(given);
+            case "quantize" -> QuantizeMethod.of(given);
+            case "correct" -> CorrectMethod.of(given);
+            default -> throw new UnknownNameException("there is no method '" + name + "'", name, NAMES);
+        };
+    }
+
+    /** Of amounts exactly one has to be given, and goes first: it decides which others mean something. */
+    static Method of(Method start, List<String> amounts, Map<String, String> given) {
+        String amount = null;
+        for (String name : given.keySet()) {
+            if (amounts.contains(name)) {
+                if (amount != null) {
+                    throw new OptionException(name, "'" + amount + "' and '" + name + "' exclude each other: both say how much");
+                }
+                amount = name;
+            }
+        }
+        if (amount == null) {
+            List<String> quoted = new ArrayList<>();
+            for (String name : amounts) {
+                quoted.add("'" + name + "'");
+            }
+            throw new OptionException("", start.name() + " needs " + Option.any(quoted));
+        }
+        Method method = with(start, amount, given.get(amount));
+        for (Option option : start.options()) {
+            String name = option.name();
+            if (given.containsKey(name) && !name.equals(amount)) {
+                if (!method.uses(name)) {
+                    throw new OptionException(name, "'" + name + "' means nothing beside '" + amount + "'");
+                }
+                method = with(method, name, given.get(name));
+            }
+        }
+        return method;
+    }
+
+    static Method with(Method method, String option, String value) {
+        try {
+            return method.with(option, value);
+        } catch (IllegalArgumentException e) {
+            throw new OptionException(option, e);
+        }
+    }
+}
