@@ -3,6 +3,7 @@ package dev.tensorpress.model;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 
 /**
  * An option of a method or a target, declared once: what reads and writes it, and what describes it, goes by this.
@@ -153,6 +154,42 @@ public record Option(String name, Type type, String fallback, String meaning) {
     /** True for the word {@code true} of a {@link Words#SWITCH}. */
     public boolean on(String value) {
         return word(value) == 0;
+    }
+
+    /** What is given for it, or its fallback. */
+    public String in(Map<String, String> given) {
+        return given.getOrDefault(name, fallback);
+    }
+
+    /**
+     * Asks whether a target takes what it is given.
+     *
+     * @throws UnknownNameException if it has no such option
+     * @throws UnsupportedRequestException if a value does not fit
+     */
+    public static void check(String target, List<Option> options, Map<String, String> given) {
+        for (Map.Entry<String, String> entry : given.entrySet()) {
+            Option option = of(options, entry.getKey());
+            if (option == null) {
+                throw new UnknownNameException("target '" + target + "' has no option '" + entry.getKey()
+                        + "', and no step of the recipe has it", entry.getKey(), names(options));
+            }
+            try {
+                option.check(entry.getValue());
+            } catch (IllegalArgumentException e) {
+                throw new UnsupportedRequestException(e.getMessage());
+            }
+        }
+    }
+
+    private void check(String value) {
+        if (type instanceof Whole) {
+            whole(value);
+        } else if (type instanceof Real) {
+            real(value);
+        } else if (type instanceof Words) {
+            word(value);
+        }
     }
 
     /** What to throw for a value that does not fit. */

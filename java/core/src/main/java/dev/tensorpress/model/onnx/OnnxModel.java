@@ -4,6 +4,7 @@ import dev.tensorpress.model.ForeignFormat;
 import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnknownNameException;
@@ -34,6 +35,13 @@ import java.util.function.LongFunction;
  */
 public final class OnnxModel implements Model {
     /** Bytes read at once: a buffer's size is an int. */
+    private static final Option ACCURACY = new Option("accuracy-level", new Option.Whole(0, 4, 1), "",
+            "MatMulNBits at this level (4: activations are rounded to eight bits), whatever activations say; not of target onnx");
+    private static final Option SPARSE = new Option("sparse-initializers", Option.Words.SWITCH, "true",
+            "weights that are mostly zero become sparse initializers where that is smaller; false: zeros stay in the file");
+    /** What targets can be told. */
+    public static final List<Option> OPTIONS = List.of(ACCURACY, SPARSE);
+
     private static final long STEP = 1 << 30;
 
     private final Path path;
@@ -287,9 +295,7 @@ public final class OnnxModel implements Model {
      * <p>Targets are {@code onnxruntime}, the default, which may use operators of the domain com.microsoft;
      * {@code onnx}, which uses the standard operators of the model's own operator set only; and {@code sparse}, a
      * {@link dev.tensorpress.model.safetensors.SparseFile} that leaves out the zeros of pruned weights and from which
-     * {@code expand} rebuilds what {@code onnxruntime} would have written. Option of the first and the last is
-     * {@code accuracy-level}, 0 to 4, the attribute of MatMulNBits (4: activations are quantized to 8 bits). Option of all is
-     * {@code sparse-initializers}, true or false.
+     * {@code expand} rebuilds what {@code onnxruntime} would have written. Their options are {@link #OPTIONS}.
      *
      * <p>Pruned weights keep their zeros in place, or become sparse initializers where the file gets smaller by that:
      * initializers that are no outputs and mostly zero, of models of version 6 of the format or later without data files.
@@ -309,26 +315,10 @@ public final class OnnxModel implements Model {
             throw new UnsupportedRequestException("target 'sparse' takes models in one file, and " + path
                     + " keeps tensors in data files; target 'onnxruntime' takes it");
         }
-        int accuracy = -1;
-        boolean sparse = true;
-        for (Map.Entry<String, String> o : options.entrySet()) {
-            String v = o.getValue();
-            if (o.getKey().equals("sparse-initializers")) {
-                if (!v.equals("true") && !v.equals("false")) {
-                    throw new UnsupportedRequestException("option 'sparse-initializers' is true or false, not '" + v + "'");
-                }
-                sparse = v.equals("true");
-            } else if (o.getKey().equals("accuracy-level") && !chosen.equals(OnnxTarget.ONNX)) {
-                if (v.length() != 1 || v.charAt(0) < '0' || v.charAt(0) > '4') {
-                    throw new UnsupportedRequestException("option 'accuracy-level' is a number from 0 to 4, not '" + v + "'");
-                }
-                accuracy = v.charAt(0) - '0';
-            } else {
-                throw new UnknownNameException("target '" + chosen + "' has no option '" + o.getKey()
-                        + "', and no step of the recipe has it", o.getKey(), chosen.equals(OnnxTarget.ONNX)
-                        ? List.of("sparse-initializers") : List.of("accuracy-level", "sparse-initializers"));
-            }
-        }
+        Option.check(chosen, chosen.equals(OnnxTarget.ONNX) ? List.of(SPARSE) : OPTIONS, options);
+        String level = ACCURACY.in(options);
+        int accuracy = level.isEmpty() ? -1 : (int) ACCURACY.whole(level);
+        boolean sparse = SPARSE.on(SPARSE.in(options));
         if (chosen.equals(OnnxSparseTarget.NAME)) {
             return new OnnxSparseTarget(this, new OnnxTarget(this, OnnxTarget.ONNXRUNTIME, accuracy, sparse));
         }

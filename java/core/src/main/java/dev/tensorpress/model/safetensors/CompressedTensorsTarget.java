@@ -61,8 +61,6 @@ final class CompressedTensorsTarget implements Target {
 
     /** The option: forms that no loader reads are written as well. */
     static final String FORCE = "force-scheme";
-    /** The option: the model's card says what was done. */
-    static final String CARD = "card";
     private static final String CARD_FILE = "README.md";
     private static final String HOW = "option " + FORCE + " writes them all the same, for expand";
 

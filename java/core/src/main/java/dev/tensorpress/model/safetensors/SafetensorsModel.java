@@ -4,6 +4,7 @@ import dev.tensorpress.model.ForeignFormat;
 import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnknownNameException;
@@ -50,6 +51,14 @@ import java.util.function.LongFunction;
 public final class SafetensorsModel implements Model {
     /** Bytes, measured with 200,000 to 700,000 tensors. */
     private static final long HEAP_PER_TENSOR = 1400;
+
+    private static final Option FORCE = new Option(CompressedTensorsTarget.FORCE, Option.Words.SWITCH, "false",
+            "writes what is asked for even if no loader reads it");
+    private static final Option CARD = new Option("card", Option.Words.SWITCH, "false",
+            "the model's card, README.md, gets a paragraph at its end that says what was done; its metadata stay");
+    /** What the target can be told. */
+    public static final List<Option> OPTIONS = List.of(FORCE, CARD);
+
 
     private static final String SUFFIX = ".safetensors";
     private static final String USUAL = "model.safetensors";
@@ -490,8 +499,7 @@ public final class SafetensorsModel implements Model {
     }
 
     /**
-     * {@inheritDoc} There is one, {@code compressed-tensors}. Its options are true or false, and false if they are not given: {@code
-     * force-scheme} writes what is asked for even if no loader reads it, {@code card} says on the model's card what was done.
+     * {@inheritDoc} There is one, {@code compressed-tensors}. Its options are {@link #OPTIONS}.
      *
      * @throws UnsupportedRequestException also if the model is compressed already
      */
@@ -501,25 +509,13 @@ public final class SafetensorsModel implements Model {
             throw new UnknownNameException("models in safetensors have no target '" + name + "'", name,
                     List.of(CompressedTensorsTarget.NAME));
         }
-        Map<String, Boolean> given = new HashMap<>();
-        for (Map.Entry<String, String> option : options.entrySet()) {
-            if (!option.getKey().equals(CompressedTensorsTarget.FORCE) && !option.getKey().equals(CompressedTensorsTarget.CARD)) {
-                throw new UnknownNameException("target '" + CompressedTensorsTarget.NAME + "' has no option '"
-                        + option.getKey() + "', and no step of the recipe has it", option.getKey(),
-                        List.of(CompressedTensorsTarget.FORCE, CompressedTensorsTarget.CARD));
-            }
-            if (!option.getValue().equals("true") && !option.getValue().equals("false")) {
-                throw new UnsupportedRequestException(option.getKey() + " must be true or false, but is '" + option.getValue() + "'");
-            }
-            given.put(option.getKey(), option.getValue().equals("true"));
-        }
+        Option.check(CompressedTensorsTarget.NAME, OPTIONS, options);
         if (config.quantization != null) {
             throw new UnsupportedRequestException(path + " is compressed already, by " + config.quantization
                     + (config.quantization.equals(Schemes.METHOD) ? "; tensorpress expand makes an ordinary model of it" : ""));
         }
         checkHeap(weights().size(), Runtime.getRuntime().maxMemory());
-        return new CompressedTensorsTarget(this, given.getOrDefault(CompressedTensorsTarget.FORCE, false),
-                given.getOrDefault(CompressedTensorsTarget.CARD, false));
+        return new CompressedTensorsTarget(this, FORCE.on(FORCE.in(options)), CARD.on(CARD.in(options)));
     }
 
     @Override

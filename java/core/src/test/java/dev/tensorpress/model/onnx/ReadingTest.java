@@ -213,7 +213,9 @@ final class ReadingTest {
         try (OnnxModel m = OnnxModel.open(model.write(folder, "m.onnx"), false)) {
             assertEquals("onnxruntime", m.target("", Map.of("accuracy-level", "4")).name());
             assertEquals("onnx", m.target("onnx", Map.of()).name());
-            List<Map<String, String>> bad = new ArrayList<>(List.of(Map.of("accuracy-level", "5"), Map.of("x", "1")));
+            List<Map<String, String>> bad = new ArrayList<>(List.of(Map.of("accuracy-level", "5"),
+                    Map.of("accuracy-level", "-1"), Map.of("accuracy-level", ""), Map.of("accuracy-level", "x"),
+                    Map.of("sparse-initializers", "1"), Map.of("x", "1")));
             for (Map<String, String> options : bad) {
                 assertThrows(UnsupportedRequestException.class, () -> m.target("", options));
             }
