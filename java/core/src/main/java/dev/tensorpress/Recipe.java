@@ -170,6 +170,22 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         return new Step(name, new Selector(Set.of(roles), List.of(), Selector.DEFAULT_MIN_SIZE), method);
     }
 
+    /**
+     * The recipe as YAML, of which {@link #read} makes the same: every option is said. What only Java can say, such as weights of
+     * inputs of a correction, is not in it.
+     */
+    public String yaml() {
+        return RecipeYaml.write(this);
+    }
+
+    /**
+     * The JSON Schema of recipes in YAML: keys, types, ranges and defaults. What options mean to each other, such as amounts that
+     * exclude each other, it does not say.
+     */
+    public static String schema() {
+        return RecipeSchema.write();
+    }
+
     /** The longest schedule of its methods: how often a model is pruned, and trained in between; 1 if there is none. */
     public int scheduled() {
         int most = 1;

@@ -17,9 +17,19 @@ final class Arguments {
         this.line = line;
     }
 
+    /** How many parameters there are. */
+    int given() {
+        return line.getArgList().size();
+    }
+
+    /** The parameter at {@code index}. */
+    String text(int index) {
+        return line.getArgList().get(index);
+    }
+
     /** The parameter at {@code index} as a path. */
     Path path(int index) {
-        return parse(line.getArgList().get(index));
+        return parse(text(index));
     }
 
     /** The option as a path, or null. */

@@ -28,7 +28,8 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    private static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "expand", "evaluate", "doctor", "demo");
+    private static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "expand", "recipe", "evaluate", "doctor",
+            "demo");
     private static final long PATIENCE_MILLIS = 5000;
 
     private Main() {}
@@ -159,6 +160,7 @@ public final class Main {
             case "plan" -> new PlanCommand();
             case "compress" -> new CompressCommand();
             case "expand" -> new ExpandCommand();
+            case "recipe" -> new RecipeCommand();
             case "evaluate" -> new EvaluateCommand();
             case "doctor" -> new DoctorCommand();
             case "demo" -> new DemoCommand();

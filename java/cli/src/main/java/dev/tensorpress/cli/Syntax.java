@@ -27,7 +27,7 @@ final class Syntax {
     private final String[] parameters;
     private final Options options = new Options();
 
-    /** @param parameters what must be given besides options */
+    /** @param parameters what must be given besides options; {@code [NAME]} may be left out */
     Syntax(String command, String summary, String... parameters) {
         this.command = command;
         this.summary = summary;
@@ -80,7 +80,7 @@ final class Syntax {
             return null;
         }
         int given = line.getArgList().size();
-        if (given < parameters.length) {
+        if (given < parameters.length && !parameters[given].startsWith("[")) {
             throw wrong("missing " + parameters[given]);
         }
         if (given > parameters.length) {

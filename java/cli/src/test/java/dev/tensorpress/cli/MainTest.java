@@ -10,6 +10,8 @@ import com.fasterxml.jackson.core.JsonParser;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.method.Methods;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.safetensors.SparseFile;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -285,7 +287,7 @@ class MainTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"inspect", "plan", "compress", "expand", "evaluate", "doctor", "demo"})
+    @ValueSource(strings = {"inspect", "plan", "compress", "expand", "recipe", "evaluate", "doctor", "demo"})
     void everyCommandExplainsItself(String command) {
         Result r = run(command, "--help");
         assertEquals(0, r.code);
@@ -296,6 +298,32 @@ class MainTest {
         assertTrue(run("--help").out.contains("  " + command + " "));
     }
 
+    /** A preset, what is made of it, and what there is to say. */
+    @Test
+    void recipesArePrinted() throws IOException {
+        Result r = run("recipe", "int4-corrected");
+        assertEquals(0, r.code);
+        assertEquals(Recipe.named("int4-corrected").yaml(), r.out);
+        Path file = Files.writeString(folder.resolve("mine.yaml"), r.out);
+        assertEquals(Recipe.named("int4-corrected"), Recipe.read(file));
+        assertEquals(r, run("recipe", file));
+        assertEquals(Recipe.schema(), run("recipe", "--schema").out);
+        String all = run("recipe").out;
+        for (String name : Recipe.NAMES) {
+            assertTrue(all.contains(" " + name + ","), all);
+        }
+        for (String method : Methods.NAMES) {
+            for (Option option : Methods.options(method)) {
+                assertTrue(all.contains("\n  " + option.name() + ": " + option.type().range()), all);
+            }
+        }
+        assertTrue(all.contains("\n  accuracy-level: 0 to 4\n") && all.contains("\n  card: true or false (false if left out)\n"), all);
+        Files.writeString(file, "steps: [{quantize: {bits: 9}}]");
+        r = run("recipe", file);
+        assertEquals(Main.USAGE, r.code);
+        assertTrue(r.err.contains("mine.yaml:1: bits must be 2 to 8, but is 9"), r.err);
+    }
+
     /** MODEL and OUT stand for the files. */
     @ParameterizedTest
     @CsvSource(delimiter = '|', quoteCharacter = '`', nullValues = "none", value = {
@@ -304,6 +332,9 @@ class MainTest {
         "frobnicate                                    | no command 'frobnicate'; there are ",
         "plan MODEL --recpie int8                      | unknown option '--recpie'; did you mean --recipe? (see",
         "plan MODEL --reciep=int8                      | unknown option '--reciep'; did you mean --recipe? (see",
+        "recipe int9                                   | did you mean int8? There are int8",
+        "recipe int8 int4                              | unexpected argument 'int4'",
+        "recipe int8 --schema                          | --schema takes no NAME",
         "plan MODEL --xyzzy                            | unknown option '--xyzzy' (see",
         "plan MODEL --recipe itn8                      | did you mean int8? There are int8",
         "plan MODEL --target onnxruntim                | did you mean onnxruntime? There are onnxruntime, onnx",

@@ -131,7 +131,7 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
                     List.of(new Option("from", PART, null, "where a cubic rise begins"),
                             new Option("to", PART, null, "where a cubic rise ends"), MOST_STEPS)), "",
             "sparsities that do not fall, one for each time that the model is pruned");
-    private static final Option STEP = new Option("step", new Option.Whole(1, Integer.MAX_VALUE, 1), "",
+    private static final Option STEP = new Option("step", new Option.Whole(1), "",
             "which step of the schedule is applied; the last if it is left out");
     private static final Option THRESHOLD = new Option("threshold", new Option.Real(0, false, Double.POSITIVE_INFINITY, false), "",
             "what is smaller in magnitude goes; blocks, if their Euclidean norm is smaller");
@@ -305,7 +305,7 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
             case "schedule" -> schedule(parseSchedule(value));
             case "threshold" -> new PruneMethod(p, single, List.of(), 0, THRESHOLD.real(value), -1);
             case "budget" -> new PruneMethod(p, Scope.GLOBAL, List.of(), 0, 0, BUDGET.whole(value));
-            case "step" -> new PruneMethod(pattern, scope, levels, (int) STEP.whole(value), threshold, budget);
+            case "step" -> new PruneMethod(pattern, scope, levels, (int) Math.min(Integer.MAX_VALUE, STEP.whole(value)), threshold, budget);
             default -> null;
         };
     }

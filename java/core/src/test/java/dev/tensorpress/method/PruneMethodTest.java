@@ -578,7 +578,7 @@ class PruneMethodTest {
         "scope     | row       | global, tensor or channel",
         "scope     | GLOBAL    | global, tensor or channel",
         "step      | 2         | step must be 1 to 1",
-        "step      | 0         | step must be 1 to",
+        "step      | 0         | step must be at least 1",
         "step      | x         | step must be a whole number",
     })
     void badOptionsAreNamed(String option, String value, String message) {
