@@ -5,7 +5,7 @@ import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.model.Destination;
-import dev.tensorpress.model.InputFiles;
+import dev.tensorpress.model.Format;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
@@ -13,9 +13,6 @@ import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
-import dev.tensorpress.model.onnx.OnnxModel;
-import dev.tensorpress.model.safetensors.Safetensors;
-import dev.tensorpress.model.safetensors.SafetensorsModel;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
@@ -39,6 +36,7 @@ import java.util.Set;
  * }</pre>
  */
 public final class Compressor implements AutoCloseable {
+    private final Format format;
     private final Model model;
     private final Options options;
     /** Of weights that a plan decomposed: the next plan needs them as well. */
@@ -99,7 +97,8 @@ public final class Compressor implements AutoCloseable {
         }
     }
 
-    private Compressor(Model model, Options options) {
+    private Compressor(Format format, Model model, Options options) {
+        this.format = format;
         this.model = model;
         this.options = options;
     }
@@ -110,35 +109,21 @@ public final class Compressor implements AutoCloseable {
     }
 
     /**
-     * Opens a model: ONNX, or safetensors (a file, a folder, or an index). Files are mapped, not read.
+     * Opens a model of one of the {@link Formats}: a file, or where a format has such, a folder or an index. Files are mapped, not
+     * read.
      *
      * @throws dev.tensorpress.model.MalformedModelException if it is not a model, or a damaged one
      * @throws UnsupportedRequestException if {@link Options#roles} do not fit the model
      * @throws IOException if it cannot be read
      */
     public static Compressor open(Path path, Options options) throws IOException {
-        return new Compressor(read(path, options), options);
+        Format format = Formats.of(path);
+        return new Compressor(format, format.open(path, options.roles, options.allowLinks), options);
     }
 
-    private static Model read(Path path, Options options) throws IOException {
-        if (SafetensorsModel.isNamedSo(path) || Files.isDirectory(path)) {
-            return SafetensorsModel.open(path, options.roles, options.allowLinks);
-        }
-        Model model;
-        try {
-            model = OnnxModel.open(path, options.allowLinks);
-        } catch (MalformedModelException e) {
-            if (InputFiles.isFile(path) && Safetensors.resembles(path)) {
-                return SafetensorsModel.open(path, options.roles, options.allowLinks);
-            }
-            throw e;
-        }
-        if (!options.roles.isEmpty()) {
-            model.close();
-            throw new UnsupportedRequestException(path + " is an ONNX model, whose graph says what its weights do; roles cannot be"
-                    + " given");
-        }
-        return model;
+    /** The model's format. */
+    public Format format() {
+        return format;
     }
 
     /** The model, for a look at its weights. */
@@ -154,7 +139,7 @@ public final class Compressor implements AutoCloseable {
      */
     public Target target(Recipe recipe) {
         try {
-            return model.target(recipe.target(), recipe.options());
+            return format.target(model, recipe.target(), recipe.options());
         } catch (UnknownNameException e) {
             // Whoever misspells an option of a step is told of the target's otherwise.
             throw recipe.options().containsKey(e.name()) ? e.among(Recipe.settings(recipe.steps())) : e;

@@ -48,7 +48,7 @@ final class CompressCommand implements Command {
                 .progress(progress);
         Path reportFile = arguments.path("report");
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
-            Recipe recipe = RecipeOptions.recipe(arguments, compressor.model());
+            Recipe recipe = RecipeOptions.recipe(arguments, compressor);
             boolean folder = compressor.target(recipe).writesFolder();
             if (!folder) {
                 RecipeOptions.refuseFolder(arguments);

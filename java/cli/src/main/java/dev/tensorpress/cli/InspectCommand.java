@@ -3,10 +3,10 @@ package dev.tensorpress.cli;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Selector;
+import dev.tensorpress.model.Format;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.safetensors.SafetensorsModel;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Path;
@@ -28,23 +28,23 @@ final class InspectCommand implements Command {
         Compressor.Options options = RecipeOptions.model(arguments);
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
             if (arguments.flag("json")) {
-                json(compressor.model(), console.out());
+                json(compressor.format(), compressor.model(), console.out());
             } else {
-                print(compressor.model(), arguments.flag("all"), console.out());
+                print(compressor.format(), compressor.model(), arguments.flag("all"), console.out());
             }
         }
     }
 
-    private static void print(Model model, boolean all, PrintStream out) {
-        out.println(model.path() + ": " + model.format() + ", " + Text.count(model.bytes()) + " bytes in "
+    private static void print(Format format, Model model, boolean all, PrintStream out) {
+        out.println(model.path() + ": " + format.id() + ", " + Text.count(model.bytes()) + " bytes in "
                 + Text.plural(model.files().size(), "file"));
         for (Map.Entry<String, String> property : model.properties().entrySet()) {
             out.println("  " + property.getKey() + ": " + property.getValue());
         }
         out.println();
         // Without a graph nothing is known to use a weight.
-        SafetensorsModel stored = model instanceof SafetensorsModel s ? s : null;
-        Table table = new Table("WEIGHT", "ROLE", "SHAPE", "TYPE", ">BYTES", stored == null ? "USED BY" : "FILE");
+        boolean inFiles = !model.weights().isEmpty() && model.file(model.weights().getFirst()).isPresent();
+        Table table = new Table("WEIGHT", "ROLE", "SHAPE", "TYPE", ">BYTES", inFiles ? "FILE" : "USED BY");
         long[] count = new long[Role.values().length];
         long[] bytes = new long[count.length];
         long small = 0;
@@ -62,7 +62,7 @@ final class InspectCommand implements Command {
                 continue;
             }
             table.row(weight.name(), weight.role().id(), weight.tensor().shape().toString(), Names.dtype(weight),
-                    Text.count(size), (stored == null ? uses(weight.uses()) : stored.file(weight).getFileName().toString())
+                    Text.count(size), model.file(weight).map(f -> f.getFileName().toString()).orElseGet(() -> uses(weight.uses()))
                     + weight.obstacle().map(o -> " (" + o + ")").orElse(""));
         }
         if (!table.isEmpty()) {
@@ -94,11 +94,11 @@ final class InspectCommand implements Command {
         };
     }
 
-    private static void json(Model model, PrintStream out) throws IOException {
+    private static void json(Format format, Model model, PrintStream out) throws IOException {
         try (JsonGenerator json = Names.json(out)) {
             json.writeStartObject();
             json.writeStringField("path", model.path().toString());
-            json.writeStringField("format", model.format());
+            json.writeStringField("format", format.id());
             json.writeArrayFieldStart("files");
             for (Path file : model.files()) {
                 json.writeString(file.toString());
@@ -122,8 +122,8 @@ final class InspectCommand implements Command {
                 json.writeNumberField("bytes", weight.tensor().bytes());
                 json.writeNumberField("inputAxis", weight.inputAxis());
                 json.writeNumberField("outputAxis", weight.outputAxis());
-                if (model instanceof SafetensorsModel stored) {
-                    json.writeStringField("file", stored.file(weight).toString());
+                if (model.file(weight).isPresent()) {
+                    json.writeStringField("file", model.file(weight).get().toString());
                 }
                 json.writeArrayFieldStart("uses");
                 for (String use : weight.uses()) {

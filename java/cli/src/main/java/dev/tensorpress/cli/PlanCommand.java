@@ -29,7 +29,7 @@ final class PlanCommand implements Command {
         Compressor.Options options = RecipeOptions.model(arguments).shardSize(shardSize)
                 .memory(RecipeOptions.memory(arguments));
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
-            Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor.model()));
+            Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
             Map<String, Long> files = plan.target().files(plan.forms(), shardSize);
             if (arguments.flag("json")) {
                 json(plan, files, console.out());

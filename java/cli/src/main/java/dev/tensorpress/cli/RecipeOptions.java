@@ -1,9 +1,11 @@
 package dev.tensorpress.cli;
 
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Formats;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Selector;
 import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.Format;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
@@ -25,8 +27,7 @@ final class RecipeOptions {
 
     static Syntax declare(Syntax syntax) {
         syntax
-                .option("recipe", "R", "int8 (default for ONNX), int8-table4, int8-dynamic, int4, prune50, sparse24, prune50-int8,"
-                        + " lowrank, lowrank-int8, int4-corrected, w8a16 (default for safetensors), w8a8, w4a16, or a .yaml file")
+                .option("recipe", "R", presets() + ", or a .yaml file")
                 .option("set", "KEY=VALUE",
                         "changes an option of the recipe: block=32, linear.bits=4, min-size=0 (may be repeated)")
                 .option("target", "T", "the runtime that the result is for")
@@ -34,6 +35,18 @@ final class RecipeOptions {
                         "leaves weights of this name, or of nodes of this name, as they are (may be repeated)")
                 .flag("force-scheme", "for models in safetensors: writes what the recipe says even if no loader reads it");
         return declareModel(syntax);
+    }
+
+    /** Names of presets, with the format that takes one if none is named. */
+    private static String presets() {
+        StringBuilder names = new StringBuilder();
+        for (String name : Recipe.NAMES) {
+            names.append(names.isEmpty() ? "" : ", ").append(name);
+            for (Format format : Formats.ALL) {
+                names.append(format.defaultRecipe().equals(name) ? " (default for " + format.displayName() + ")" : "");
+            }
+        }
+        return names.toString();
     }
 
     /** The options that say how a model is read. */
@@ -98,11 +111,11 @@ final class RecipeOptions {
      *
      * @throws UsageException if the options, or the recipe's file, make none
      */
-    static Recipe recipe(Arguments arguments, Model model) throws IOException {
+    static Recipe recipe(Arguments arguments, Compressor compressor) throws IOException {
         String name = arguments.value("recipe");
         String target = arguments.value("target");
         try {
-            Recipe recipe = Recipe.of(name != null ? name : model.format().equals("safetensors") ? "w8a16" : "int8");
+            Recipe recipe = Recipe.of(name != null ? name : compressor.format().defaultRecipe());
             for (String set : arguments.values("set")) {
                 int equals = set.indexOf('=');
                 if (equals < 1) {
@@ -117,7 +130,7 @@ final class RecipeOptions {
                 recipe = recipe.set("force-scheme", "true");
             }
             for (String glob : arguments.values("exclude")) {
-                checkMatches(glob, model, arguments);
+                checkMatches(glob, compressor.model(), arguments);
                 recipe = recipe.exclude(glob);
             }
             return recipe;

@@ -5,15 +5,13 @@ import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.function.LongFunction;
 
 /** A model opened for reading. Weights are views of mapped files and die with {@link #close}. */
 public interface Model extends AutoCloseable {
     /** The file or folder it was opened by. */
     Path path();
-
-    /** The format, such as {@code onnx}. */
-    String format();
 
     /** The model file and the data files it refers to. */
     List<Path> files();
@@ -28,6 +26,15 @@ public interface Model extends AutoCloseable {
 
     /** All weights, in file order. */
     List<Weight> weights();
+
+    /**
+     * The file that holds a weight; empty in formats whose files are not told apart by weights.
+     *
+     * @throws IllegalArgumentException if it is not one of this model
+     */
+    default Optional<Path> file(Weight weight) {
+        return Optional.empty();
+    }
 
     /**
      * A weight whose elements stay as they are until its memory is freed. Those of a mapped file do not: if the file becomes
@@ -48,15 +55,6 @@ public interface Model extends AutoCloseable {
 
     /** Facts worth showing: producer, operator sets and the like, in display order. */
     Map<String, String> properties();
-
-    /**
-     * The runtime the compressed model is for.
-     *
-     * @param name empty for the format's default
-     * @param options settings of the lowering, such as {@code accuracy-level}
-     * @throws UnsupportedRequestException if this format has no such target, or it has no such option
-     */
-    Target target(String name, Map<String, String> options);
 
     @Override
     void close();

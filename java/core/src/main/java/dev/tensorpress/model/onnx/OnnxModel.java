@@ -34,6 +34,8 @@ import java.util.function.LongFunction;
  * constants until they are what an operator takes.
  */
 public final class OnnxModel implements Model {
+    static final String FORMAT = "onnx";
+
     /** Bytes read at once: a buffer's size is an int. */
     private static final Option ACCURACY = new Option("accuracy-level", new Option.Whole(0, 4, 1), "",
             "MatMulNBits at this level (4: activations are rounded to eight bits), whatever activations say; not of target onnx");
@@ -155,11 +157,6 @@ public final class OnnxModel implements Model {
     @Override
     public Path path() {
         return path;
-    }
-
-    @Override
-    public String format() {
-        return "onnx";
     }
 
     @Override
@@ -303,8 +300,7 @@ public final class OnnxModel implements Model {
      * Runtimes make them dense when they load the model. Tools that train or edit models often cannot read them:
      * {@code sparse-initializers=false} leaves zeros in place.
      */
-    @Override
-    public Target target(String name, Map<String, String> options) {
+    Target target(String name, Map<String, String> options) {
         String chosen = name.isEmpty() ? OnnxTarget.ONNXRUNTIME : name;
         if (!chosen.equals(OnnxTarget.ONNXRUNTIME) && !chosen.equals(OnnxTarget.ONNX)
                 && !chosen.equals(OnnxSparseTarget.NAME)) {

@@ -49,6 +49,8 @@ import java.util.function.LongFunction;
  * are not touched. What happens to files that become shorter afterwards is said at {@link Safetensors}.
  */
 public final class SafetensorsModel implements Model {
+    static final String FORMAT = "safetensors";
+
     /** Bytes, measured with 200,000 to 700,000 tensors. */
     private static final long HEAP_PER_TENSOR = 1400;
 
@@ -328,11 +330,6 @@ public final class SafetensorsModel implements Model {
         return path;
     }
 
-    @Override
-    public String format() {
-        return "safetensors";
-    }
-
     /** {@inheritDoc} First the index, if there is one, then the files with weights by name. */
     @Override
     public List<Path> files() {
@@ -388,11 +385,12 @@ public final class SafetensorsModel implements Model {
      *
      * @throws IllegalArgumentException if it is not one of this model
      */
-    public Path file(Weight weight) {
-        return shard(weight).path();
+    @Override
+    public Optional<Path> file(Weight weight) {
+        return Optional.of(shard(weight).path());
     }
 
-    private Safetensors shard(Weight weight) {
+    Safetensors shard(Weight weight) {
         Safetensors s = holder(weight.name());
         if (s == null || !s.tensors().containsKey(weight.name())) {
             throw new IllegalArgumentException("'" + weight.name() + "' is not a weight of " + path);
@@ -499,12 +497,11 @@ public final class SafetensorsModel implements Model {
     }
 
     /**
-     * {@inheritDoc} There is one, {@code compressed-tensors}. Its options are {@link #OPTIONS}.
+     * There is one target, {@code compressed-tensors}. Its options are {@link #OPTIONS}.
      *
      * @throws UnsupportedRequestException also if the model is compressed already
      */
-    @Override
-    public Target target(String name, Map<String, String> options) {
+    Target target(String name, Map<String, String> options) {
         if (!name.isEmpty() && !name.equals(CompressedTensorsTarget.NAME)) {
             throw new UnknownNameException("models in safetensors have no target '" + name + "'", name,
                     List.of(CompressedTensorsTarget.NAME));

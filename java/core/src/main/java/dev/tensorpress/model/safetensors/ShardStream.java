@@ -141,7 +141,7 @@ final class ShardStream {
         long start = model.entry(weight).start() + at;
         int before = ranges.size();
         for (long done = 0; done < bytes; done += Buffers.CHUNK) {
-            ranges.add(new Range(model.file(weight), start + done, Math.min(Buffers.CHUNK, bytes - done)));
+            ranges.add(new Range(model.shard(weight).path(), start + done, Math.min(Buffers.CHUNK, bytes - done)));
         }
         return new Rows(first, shape, bytes, ranges.size() - before);
     }

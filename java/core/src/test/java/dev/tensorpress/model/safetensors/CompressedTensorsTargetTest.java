@@ -690,7 +690,7 @@ class CompressedTensorsTargetTest {
             assertTrue(e.note().contains("is encoded as a whole, of " + 4 * elements + " bytes") && e.note().contains("bytes of memory are allowed"),
                     e.note());
             // Whoever asks for it without a plan is refused.
-            Target t = c.model().target("", factors.options());
+            Target t = c.target(factors);
             Weight w = c.model().weights().getFirst();
             UnsupportedRequestException u = assertThrows(UnsupportedRequestException.class, () -> t.write(
                     Map.of(w, large.entries().getFirst().form()), (weight, form, rows, first) -> null,

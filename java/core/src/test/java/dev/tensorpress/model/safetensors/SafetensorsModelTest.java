@@ -168,7 +168,7 @@ final class SafetensorsModelTest {
             for (Weight w : m.weights()) {
                 String shape = w.tensor().shape().toString();
                 found.put(w.name() + " " + (shape.equals("scalar") ? "" : shape), described(w));
-                assertEquals(p, m.file(w));
+                assertEquals(p, m.file(w).orElseThrow());
             }
             expected.forEach((name, kind) -> assertEquals(kind, found.get(name), name));
         }
@@ -236,7 +236,7 @@ final class SafetensorsModelTest {
                 }
                 assertEquals(bytes, m.bytes());
                 for (Weight w : m.weights()) {
-                    assertEquals(w.name().contains("q_proj") ? TWO : ONE, m.file(w).getFileName().toString());
+                    assertEquals(w.name().contains("q_proj") ? TWO : ONE, m.file(w).orElseThrow().getFileName().toString());
                     for (byte b : w.tensor().data().toArray(ValueLayout.JAVA_BYTE)) {
                         assertEquals(w.name().length(), b);
                     }
@@ -463,7 +463,7 @@ final class SafetensorsModelTest {
             try (SafetensorsModel m = open(folder)) {
                 assertEquals(4, m.weights().size());
                 for (Weight w : m.weights()) {
-                    assertEquals(w.name().contains("q_proj") ? TWO : ONE, m.file(w).getFileName().toString());
+                    assertEquals(w.name().contains("q_proj") ? TWO : ONE, m.file(w).orElseThrow().getFileName().toString());
                 }
             } catch (MalformedModelException e) {
                 assertTrue(e.offset() >= 0 && e.offset() <= Files.size(e.path()), e.getMessage());
@@ -521,7 +521,7 @@ final class SafetensorsModelTest {
         Path renamed = Files.copy(p, folder.resolve("renamed"));
         for (Path path : List.of(p, renamed)) {
             try (Compressor c = Compressor.open(path)) {
-                assertEquals("safetensors", c.model().format());
+                assertEquals("safetensors", c.format().id());
                 Plan plan = c.plan(Recipe.named("int8"));
                 assertEquals("compressed-tensors", plan.target().name());
                 assertTrue(plan.entries().getFirst().compressed(), plan.entries().getFirst().note());
