@@ -227,7 +227,7 @@ final class ConformanceWeightsTest {
 
     /** The model with other elements in its weights. */
     private byte[] decoded(Compressor c, Map<Weight, MemorySegment> values, Arena arena) throws IOException {
-        Target plain = c.model().target("onnx", Map.of("sparse-initializers", "false"));
+        Target plain = c.format().target(c.model(), "onnx", Map.of("sparse-initializers", "false"));
         Map<Weight, Form> forms = new LinkedHashMap<>();
         for (Weight w : values.keySet()) {
             forms.put(w, plain.accept(w, new Form.Sparse(new Form.Dense(w.tensor().dtype()), "", w.tensor().shape().elements(),

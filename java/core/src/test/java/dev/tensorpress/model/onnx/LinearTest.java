@@ -79,12 +79,19 @@ class LinearTest {
         return ManagementFactory.getThreadMXBean().getCurrentThreadCpuTime() - start;
     }
 
+    /** @param graph of so many parts; it is made of as many as give 1, 2 and 4 MB */
     private void isLinear(String what, IntFunction<byte[]> graph) throws Exception {
-        time(graph.apply(1)); // warm
-        long one = Math.min(time(graph.apply(1)), time(graph.apply(1)));
-        long four = Math.min(time(graph.apply(4)), time(graph.apply(4)));
-        // Four times as much may take eight times as long, and some milliseconds that depend on other things.
-        assertTrue(four < 8 * one + 100_000_000, what + ": " + one / 1000 + " us, of four times as much " + four / 1000);
+        int parts = (int) (50_000_000_000L / graph.apply(50_000).length); // later parts have longer names
+        time(graph.apply(parts)); // warm
+        long[] times = new long[5];
+        for (int megabytes : new int[] {1, 2, 4}) {
+            byte[] bytes = graph.apply(megabytes * parts);
+            assertEquals(megabytes, bytes.length / 1e6, 0.2 * megabytes, what);
+            times[megabytes] = Math.min(time(bytes), time(bytes));
+        }
+        // A byte of the larger ones may take twice as long, and some milliseconds that depend on other things.
+        assertTrue(times[2] < 4 * times[1] + 100_000_000 && times[4] < 8 * times[1] + 100_000_000,
+                what + ": microseconds for 1, 2, 4 MB: " + times[1] / 1000 + ", " + times[2] / 1000 + ", " + times[4] / 1000);
     }
 
     @Test
@@ -98,7 +105,7 @@ class LinearTest {
     @Test
     void namesThatAreEqual() throws Exception {
         byte[] branch = fields(5, fields(1, "then_branch", 6, weight("w"), 20, 5));
-        isLinear("weights of one name", k -> join(3000 * k, i -> node("If", "if", "y" + i, fields(1, "c"), branch)));
+        isLinear("weights of one name", k -> join(k, i -> node("If", "if", "y" + i, fields(1, "c"), branch)));
         try (OnnxModel m = OnnxModel.open(model(join(300, i -> node("If", "if", "y" + i, fields(1, "c"), branch))), false)) {
             Set<String> names = new HashSet<>();
             for (Weight w : m.weights()) {
@@ -133,17 +140,17 @@ class LinearTest {
     @Test
     void attributesInputsAndReaders() throws Exception {
         isLinear("attributes", k -> join(node("MatMul", "", "y", fields(1, "x", 1, "w"),
-                join(40_000 * k, i -> fields(5, fields(1, "a" + i)))), weight("w")));
+                join(k, i -> fields(5, fields(1, "a" + i)))), weight("w")));
         isLinear("equal attributes", k -> join(node("MatMul", "", "y", fields(1, "x", 1, "w"),
-                join(40_000 * k, i -> fields(5, fields(1, "alpha")))), weight("w")));
-        isLinear("inputs", k -> join(node("Sum", "", "y", join(100_000 * k, i -> fields(1, "w")), new byte[0]), weight("w")));
-        isLinear("readers", k -> join(join(20_000 * k, i -> node("MatMul", "n", "y" + i, fields(1, "x", 1, "w"), new byte[0])),
+                join(k, i -> fields(5, fields(1, "alpha")))), weight("w")));
+        isLinear("inputs", k -> join(node("Sum", "", "y", join(k, i -> fields(1, "w")), new byte[0]), weight("w")));
+        isLinear("readers", k -> join(join(k, i -> node("MatMul", "n", "y" + i, fields(1, "x", 1, "w"), new byte[0])),
                 weight("w")));
-        isLinear("joined", k -> join(node("Concat", "", "v", join(100_000 * k, i -> fields(1, "w")), new byte[0]),
+        isLinear("joined", k -> join(node("Concat", "", "v", join(k, i -> fields(1, "w")), new byte[0]),
                 node("MatMul", "", "y", fields(1, "x", 1, "v"), new byte[0]), weight("w")));
-        isLinear("parts", k -> join(fields(1, join(join(20_000 * k, i -> fields(1, "w", 2, "p" + i)), fields(4, "Split"))),
-                join(20_000 * k, i -> node("MatMul", "n", "y" + i, fields(1, "x", 1, "p" + i), new byte[0])), weight("w")));
-        isLinear("weights", k -> join(20_000 * k, i -> weight("w" + i)));
+        isLinear("parts", k -> join(fields(1, join(join(k, i -> fields(1, "w", 2, "p" + i)), fields(4, "Split"))),
+                join(k, i -> node("MatMul", "n", "y" + i, fields(1, "x", 1, "p" + i), new byte[0])), weight("w")));
+        isLinear("weights", k -> join(k, i -> weight("w" + i)));
     }
 
     /** What repeats a long name for each weight, or each time that one is read, takes memory without bound. */
