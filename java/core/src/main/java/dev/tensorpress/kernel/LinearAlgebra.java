@@ -27,8 +27,8 @@ import java.util.Map;
 public final class LinearAlgebra implements AutoCloseable {
     /** Reflections in a block: twice the columns of the widest tile of a product. */
     static final int PANEL = 48;
-    /** Multiplications worth a thread of their own, some 10 microseconds. */
-    private static final double WORTH = 1 << 18;
+    /** Multiplications worth a thread of their own, some 100 microseconds: one that sleeps may take half of that to wake. */
+    private static final double WORTH = 1 << 21;
     /** Columns beyond which a product needs no more scratch. */
     private static final long WIDE = 1 << 16;
     private static final long SCRATCH;
