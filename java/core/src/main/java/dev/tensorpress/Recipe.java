@@ -239,7 +239,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             if (stepName == null || stepName.equals(step.name)) {
                 if (option.equals("min-size")) {
                     Selector s = step.selector;
-                    now = new Step(step.name, new Selector(s.roles(), s.names(), parseSize(value)), step.method);
+                    now = new Step(step.name, new Selector(s.roles(), s.names(), Selector.MIN_SIZE.whole(value)), step.method);
                     known = true;
                 } else if (stepName != null || step.method.uses(option)) {
                     Method method = step.method.with(option, value);
@@ -280,13 +280,5 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         }
         all.add("min-size");
         return all;
-    }
-
-    private static long parseSize(String value) {
-        try {
-            return Long.parseLong(value);
-        } catch (NumberFormatException e) {
-            throw new IllegalArgumentException("min-size must be a number of elements, but is '" + value + "'", e);
-        }
     }
 }

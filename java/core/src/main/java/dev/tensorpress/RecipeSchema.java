@@ -40,7 +40,7 @@ final class RecipeSchema {
         json.writeObjectFieldStart("properties");
         texts("name", "shown in reports; the file's name if left out", false);
         texts("target", "the runtime the result is for; the format's default if left out", false);
-        minSize("steps leave weights with fewer elements alone");
+        option(Selector.MIN_SIZE);
         texts("exclude", "globs of weights that stay as they are", true);
         targetOptions();
         json.writeObjectFieldStart("steps");
@@ -85,7 +85,7 @@ final class RecipeSchema {
         json.writeEndArray();
         json.writeEndObject();
         texts("name", "globs, one of which fits the weight's name or that of a node that uses it", true);
-        minSize("elements");
+        option(Selector.MIN_SIZE);
         json.writeEndObject();
         closed(List.of());
         json.writeEndObject();
@@ -109,10 +109,6 @@ final class RecipeSchema {
             json.writeString(role.id());
         }
         json.writeEndArray();
-    }
-
-    private void minSize(String meaning) throws IOException {
-        option(new Option("min-size", new Option.Whole(0), Long.toString(Selector.DEFAULT_MIN_SIZE), meaning));
     }
 
     private void texts(String key, String meaning, boolean list) throws IOException {

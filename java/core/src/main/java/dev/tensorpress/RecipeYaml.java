@@ -223,14 +223,10 @@ final class RecipeYaml {
     private long size(Node node) {
         String value = text(node, "min-size");
         try {
-            long size = Long.parseLong(value);
-            if (size >= 0) {
-                return size;
-            }
-        } catch (NumberFormatException e) {
-            // said below
+            return Selector.MIN_SIZE.whole(value);
+        } catch (IllegalArgumentException e) {
+            throw wrong(node, e.getMessage());
         }
-        throw wrong(node, "min-size must be a number of elements, but is '" + value + "'");
     }
 
     /** Keys and values in order; {@code known} empty for any key. */

@@ -1,6 +1,7 @@
 package dev.tensorpress;
 
 import dev.tensorpress.internal.Glob;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
 import java.util.List;
@@ -18,12 +19,13 @@ public record Selector(Set<Role> roles, List<String> names, long minSize) {
     /** Weights with fewer elements are not worth their scales. */
     public static final long DEFAULT_MIN_SIZE = 4096;
 
+    static final Option MIN_SIZE = new Option("min-size", new Option.Whole(0), Long.toString(DEFAULT_MIN_SIZE),
+            "weights with fewer elements stay as they are");
+
     public Selector {
         roles = Set.copyOf(roles);
         names = List.copyOf(names);
-        if (minSize < 0) {
-            throw new IllegalArgumentException("min-size must not be negative, but is " + minSize);
-        }
+        MIN_SIZE.checked(minSize);
     }
 
     /** True if role and name fit; size is asked for apart, so that a plan can name it as the reason. */

@@ -29,7 +29,7 @@ final class RecipeOptions {
         syntax
                 .option("recipe", "R", presets() + ", or a .yaml file")
                 .option("set", "KEY=VALUE",
-                        "changes an option of the recipe: block=32, linear.bits=4, min-size=0 (may be repeated)")
+                        "changes an option of the recipe: block=32, linear.bits=4, min-size=0 (may be repeated; tensorpress recipe lists all)")
                 .option("target", "T", "the runtime that the result is for")
                 .option("exclude", "GLOB",
                         "leaves weights of this name, or of nodes of this name, as they are (may be repeated)")
