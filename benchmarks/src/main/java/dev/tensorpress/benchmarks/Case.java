@@ -102,7 +102,7 @@ public enum Case {
     }
 
     private static Spec spec(Matrix in, Form.Quantized form) {
-        return Spec.of(form, in.type, in.shape());
+        return form.spec(in.type, in.shape());
     }
 
     private static Form.Quantized row() {

@@ -72,7 +72,7 @@ final class Measure {
 
     private static Quantize.Error ofCodes(Tensor original, Encoding.Quantized q, Workspace workspace,
             Workers workers) {
-        Quantize.Spec spec = Quantize.Spec.of(q.form(), original.dtype(), original.shape());
+        Quantize.Spec spec = q.form().spec(original.dtype(), original.shape());
         MemorySegment lines = workspace.take(Workspace.Slot.ERRORS, Quantize.errorBytes(spec));
         try (Arena arena = Arena.ofShared()) {
             return Quantize.error(spec, original.data(), q.codes().data(), q.scalesAsF32(arena),

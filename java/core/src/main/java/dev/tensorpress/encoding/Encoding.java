@@ -74,7 +74,7 @@ public sealed interface Encoding {
         @Override
         public void decode(MemorySegment out, Workers workers) {
             try (Arena arena = Arena.ofShared()) {
-                Quantize.dequantize(Quantize.Spec.of(form, DType.F32, shape), codes.data(), scalesAsF32(arena),
+                Quantize.dequantize(form.spec(DType.F32, shape), codes.data(), scalesAsF32(arena),
                         zeros == null ? MemorySegment.NULL : zeros.data(), out, workers);
             }
         }

@@ -1,5 +1,6 @@
 package dev.tensorpress.encoding;
 
+import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import java.util.Locale;
@@ -67,6 +68,14 @@ public sealed interface Form {
         /** The weight seen as a matrix, with the groups that share a scale. */
         public Grid grid(Shape shape) {
             return Grid.of(shape, axis, block);
+        }
+
+        /** How a weight without gaps is quantized to this form: range by largest magnitude or by minimum and maximum, no clip search. */
+        public Quantize.Spec spec(DType in, Shape shape) {
+            Grid g = grid(shape);
+            return new Quantize.Spec(g.rows(), g.cols(), g.cols(), lineLength(shape), g.groupRows(), g.groupCols(), in, type, scaleType,
+                    qmin(), qmax(), symmetric ? Quantize.Range.ABSMAX : Quantize.Range.MINMAX, Quantize.Rounding.DIVIDE, transposed,
+                    padded, 1, 1);
         }
 
         /** Length of a line of codes, padding included. */

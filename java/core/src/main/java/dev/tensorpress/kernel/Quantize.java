@@ -9,9 +9,7 @@ import static java.lang.foreign.ValueLayout.JAVA_SHORT_UNALIGNED;
 import dev.tensorpress.bindings.Kernels;
 import dev.tensorpress.bindings.tp_error;
 import dev.tensorpress.bindings.tp_quant;
-import dev.tensorpress.encoding.Form;
 import dev.tensorpress.tensor.DType;
-import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -61,15 +59,6 @@ public final class Quantize {
     public record Spec(long rows, long cols, long inStride, long outStride, long groupRows, long groupCols, DType in,
             DType out, DType scale, int qmin, int qmax, Range range, Rounding rounding, boolean transposed, boolean pad,
             int clipSteps, float clipMin) {
-
-        /** A contiguous weight in this form, range by largest magnitude or by minimum and maximum, no clip search. */
-        public static Spec of(Form.Quantized form, DType in, Shape shape) {
-            Form.Grid g = form.grid(shape);
-            return new Spec(g.rows(), g.cols(), g.cols(), form.lineLength(shape), g.groupRows(), g.groupCols(), in,
-                    form.type(), form.scaleType(), form.qmin(), form.qmax(),
-                    form.symmetric() ? Range.ABSMAX : Range.MINMAX, Rounding.DIVIDE, form.transposed(), form.padded(),
-                    1, 1);
-        }
 
         public Spec range(Range range) {
             return new Spec(rows, cols, inStride, outStride, groupRows, groupCols, in, out, scale, qmin, qmax, range,

@@ -48,7 +48,7 @@ public final class NonFiniteWeightException extends RuntimeException {
         Tensor t = weight.tensor();
         Form.Quantized whole = new Form.Quantized(8, -1, 0, true, Form.Activations.FLOAT, DType.I8, DType.F32, false,
                 false);
-        return Quantize.firstNonFinite(Quantize.Spec.of(whole, t.dtype(), t.shape()), t.data());
+        return Quantize.firstNonFinite(whole.spec(t.dtype(), t.shape()), t.data());
     }
 
     /** Name of the weight. */

@@ -15,8 +15,8 @@ import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
-import java.util.Map;
 import java.util.Locale;
+import java.util.Map;
 
 /**
  * Floats to integer codes with shared scales: round to nearest, the range of a group found by its largest magnitude
@@ -337,7 +337,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
         Tensor in = ((Encoding.Dense) current).tensor();
         Form.Quantized q = (Form.Quantized) form;
         Shape shape = in.shape();
-        Quantize.Spec spec = Quantize.Spec.of(q, in.dtype(), shape)
+        Quantize.Spec spec = q.spec(in.dtype(), shape)
                 .range(kernelRange(q.symmetric())).clip(clipSteps, clipMin);
         long groups = q.grid(shape).groups();
         DType zeroType = q.type().signed() ? DType.I8 : DType.U8;

@@ -1,0 +1,75 @@
+package dev.tensorpress;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+
+import java.io.IOException;
+import java.lang.classfile.ClassFile;
+import java.lang.classfile.ClassModel;
+import java.lang.classfile.constantpool.ClassEntry;
+import java.lang.classfile.constantpool.PoolEntry;
+import java.lang.classfile.constantpool.Utf8Entry;
+import java.net.URISyntaxException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.TreeSet;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+
+/** Which package may know which: what is compiled refers to no class of any other. */
+final class ArrowsTest {
+    private static final String ROOT = "dev/tensorpress";
+    private static final Pattern CLASS = Pattern.compile(ROOT + "/([a-z/]*)[A-Z]");
+
+    /** Below {@code dev.tensorpress}; the façade, which has no name here, may know all. */
+    private static final Map<String, Set<String>> MAY_KNOW = Map.of(
+            "tensor", Set.of(),
+            "internal", Set.of("bindings"),
+            "kernel", Set.of("tensor", "internal", "bindings", "bindings/onednn"),
+            "encoding", Set.of("tensor", "kernel"),
+            "model", Set.of("tensor", "kernel", "encoding", "internal"),
+            "model/onnx", Set.of("tensor", "kernel", "encoding", "internal", "model", "model/safetensors"),
+            "model/safetensors", Set.of("tensor", "kernel", "encoding", "internal", "model"),
+            "method", Set.of("tensor", "kernel", "encoding", "model"));
+
+    @Test
+    void packagesKnowWhatIsBelowThem() throws IOException, URISyntaxException {
+        Path classes = Path.of(Compressor.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+        Map<String, Set<String>> known = new TreeMap<>();
+        List<Path> files;
+        try (Stream<Path> all = Files.walk(classes.resolve(ROOT))) {
+            files = all.filter(p -> p.toString().endsWith(".class")).toList();
+        }
+        for (Path file : files) {
+            String name = name(classes.resolve(ROOT).relativize(file.getParent()).toString().replace('\\', '/'));
+            Set<String> all = known.computeIfAbsent(name, n -> new TreeSet<>());
+            ClassModel model = ClassFile.of().parse(file);
+            for (PoolEntry entry : model.constantPool()) {
+                // Names of classes, and signatures, which stand in plain texts.
+                String text = entry instanceof ClassEntry c ? c.asInternalName() : entry instanceof Utf8Entry u ? u.stringValue() : "";
+                Matcher m = CLASS.matcher(text);
+                while (m.find()) {
+                    all.add(name(m.group(1)));
+                }
+            }
+            all.remove(name);
+        }
+        assertFalse(known.remove("").isEmpty());
+        assertEquals(MAY_KNOW.keySet(), known.keySet());
+        known.forEach((name, packages) -> {
+            Set<String> more = new TreeSet<>(packages);
+            more.removeAll(MAY_KNOW.get(name));
+            assertEquals(Set.of(), more, name);
+        });
+    }
+
+    private static String name(String path) {
+        return path.endsWith("/") ? path.substring(0, path.length() - 1) : path;
+    }
+}
