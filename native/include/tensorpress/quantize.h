@@ -24,7 +24,7 @@
  *       end * out_stride unless end is the last line, so that no two ranges share a byte. An even out_stride always
  *       satisfies this.
  *     The rules for 4-bit codes hold for functions that only read codes as well, and for empty ranges: TP_ERR_RANGE.
- *     Column kernels are fastest when begin is a multiple of 64.
+ *     Column kernels are fastest when begin is a multiple of 64, and for whole columns when ranges have 1024 or more.
  *
  * Layout of the results
  *     codes   TP_LAYOUT_SAME: [rows, cols] with out_stride elements from row to row.
@@ -124,7 +124,7 @@ TP_API tp_status tp_quantize_scratch(const tp_quant *spec, int64_t lines, int64_
 
 /*
  * Quantizes lines [begin, end). Each input byte is read from memory once as long as a line (a panel of 64 columns for
- * column lines) fits in cache.
+ * column lines) fits in cache; f32 in whole columns, not transposed and without clip search, twice unless the range fits.
  *
  *   in       matrix of in_type; in may have any alignment: tensors in mapped files have none
  *   codes    see "Layout of the results"

@@ -4,18 +4,21 @@
  * the pass for the range and the one for the codes.
  */
 
+/* A page of f32. */
+enum { WIDE = 1024 };
+
 /*
- * A panel: one group of up to 64 columns, with the range, scale and zero point of each. Columns that it does not have
- * count as zero.
+ * A panel: one group of up to TP_PANEL columns, or WIDE where no scratch is needed, with the range, scale and zero point
+ * of each. Columns that it does not have count as zero, up to a multiple of TP_PANEL.
  */
 typedef struct panel {
     int64_t column, width, group;
     int64_t start, height; /* its first row and number of rows */
     int64_t padded;        /* rows of codes */
-    float min[TP_PANEL], max[TP_PANEL], scale[TP_PANEL], zero[TP_PANEL];
+    float min[WIDE], max[WIDE], scale[WIDE], zero[WIDE];
 } panel;
 
-INLINE coder column_coder(const tp_plan *p, const panel *q, int v) {
+INLINE coder column_coder(const tp_plan *p, const panel *q, int64_t v) {
     return coder_of(p, vf_load(q->scale + 16 * v), vf_load(q->zero + 16 * v));
 }
 
@@ -123,20 +126,20 @@ INLINE void both_step_of(tp_dtype type, step *s) {
         step_of(type, false, true, true, s);
 }
 
-/* Writes elements r .. r + n of each column. */
-static void write_codes(const tp_plan *p, const panel *q, const uint8_t *codes, int64_t r, int64_t n, uint8_t *out) {
+/* Writes elements r .. r + n of each of up to TP_PANEL columns. */
+static void write_codes(const tp_plan *p, int64_t column, int64_t width, int64_t r, const uint8_t *codes, int64_t n,
+                        uint8_t *out) {
     if (!p->code_lines) {
         for (int64_t i = 0; i < n; i++)
-            put_codes(p->four_bits, out, tp_code_index(p, q->column, q->start + r + i), q->width,
-                      codes + i * TP_PANEL);
+            put_codes(p->four_bits, out, tp_code_index(p, column, r + i), width, codes + i * TP_PANEL);
         return;
     }
     uint8_t lines[TP_PANEL * TILE] __attribute__((aligned(64)));
     for (int64_t i = 0; i < n; i += 16)
-        for (int64_t k = 0; k < q->width; k += 16)
+        for (int64_t k = 0; k < width; k += 16)
             transpose16(codes + i * TP_PANEL + k, TP_PANEL, lines + k * TILE + i, TILE);
-    for (int64_t k = 0; k < q->width; k++)
-        put_codes(p->four_bits, out, tp_code_index(p, q->column + k, q->start + r), n, lines + k * TILE);
+    for (int64_t k = 0; k < width; k++)
+        put_codes(p->four_bits, out, tp_code_index(p, column + k, r), n, lines + k * TILE);
 }
 
 /*
@@ -180,7 +183,7 @@ static void step_panels(const tp_plan *p, panel *before, panel *now, const panel
     }
     for (int64_t i = encoded > 0 ? encoded : 0; i < written; i++)
         for (int64_t k = 0; k < before->width; k++) codes[i * TP_PANEL + k] = tp_zero_byte(before->zero[k]);
-    if (written > 0 && !s.direct) write_codes(p, before, codes, r, written, out);
+    if (written > 0 && !s.direct) write_codes(p, before->column, before->width, before->start + r, codes, written, out);
     *bits = s.bits;
 }
 
@@ -208,14 +211,14 @@ static bool scale_panel(const tp_plan *p, panel *q, const float *tile, float *sc
     return fits;
 }
 
-static void set_panel(const tp_plan *p, panel *q, int64_t column, int64_t group, int64_t end) {
+static void set_panel(const tp_plan *p, panel *q, int64_t column, int64_t group, int64_t end, int64_t widest) {
     q->column = column;
-    q->width = smaller(TP_PANEL, end - column);
+    q->width = smaller(widest, end - column);
     q->group = group;
     q->start = group * p->group;
     q->height = smaller(p->group, p->length - q->start);
     q->padded = group == p->groups - 1 ? p->padded - q->start : q->height;
-    for (int k = 0; k < TP_PANEL; k++) {
+    for (int64_t k = 0; k < (q->width + TP_PANEL - 1) / TP_PANEL * TP_PANEL; k++) {
         q->min[k] = q->max[k] = q->zero[k] = 0;
         q->scale[k] = 1;
     }
@@ -230,7 +233,7 @@ static bool next_panel(const tp_plan *p, panel *next, const panel *q, int64_t be
         if ((column += TP_PANEL) >= end) column = begin, group++;
     }
     const bool more = column < end && group < p->groups;
-    if (more) set_panel(p, next, column, group, end);
+    if (more) set_panel(p, next, column, group, end, TP_PANEL);
     return more;
 }
 
@@ -244,7 +247,7 @@ static tp_status quantize_columns(const tp_plan *p, int64_t begin, int64_t end, 
     vi bits = vi_zero();
     bool up = false;
     panel panels[3] = {{.padded = 0}}, *before = &panels[0], *now = &panels[1], *next = &panels[2];
-    if (more) set_panel(p, now, begin, 0, end);
+    if (more) set_panel(p, now, begin, 0, end, TP_PANEL);
     while (more || before->padded) {
         const bool reading = more;
         if (!reading) now->height = now->padded = 0;

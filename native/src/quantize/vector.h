@@ -55,13 +55,19 @@ static bool is_signed(const tp_plan *p) { return p->out_type == TP_I8 || p->out_
 #include "quantize/encode.h"
 #include "quantize/rows.h"
 #include "quantize/columns.h"
+#include "quantize/whole.h"
 #include "quantize/decode.h"
 #include "quantize/elements.h"
 
 tp_status TP_VARIANT(quantize)(const tp_plan *p, int64_t begin, int64_t end, const void *in, void *codes,
                                float *scales, uint8_t *zeros, void *scratch) {
-    const tp_status status = p->by_column ? quantize_columns(p, begin, end, in, codes, scales, zeros, scratch)
-                                          : quantize_rows(p, begin, end, in, codes, scales, zeros);
+    tp_status status;
+    if (!p->by_column)
+        status = quantize_rows(p, begin, end, in, codes, scales, zeros);
+    else if (has_whole_columns(p))
+        status = quantize_whole_columns(p, begin, end, in, codes, scales, zeros);
+    else
+        status = quantize_columns(p, begin, end, in, codes, scales, zeros, scratch);
     _mm_sfence();
     tp_end_nibbles(p, end, codes);
     return status;

@@ -24,6 +24,8 @@ import java.lang.foreign.MemorySegment;
 public final class Quantize {
     /** Columns of a panel: column kernels are fastest on whole ones. */
     private static final int PANEL = 64;
+    /** Whole columns that are best taken together: a page of each row. */
+    private static final int WIDE = 1024;
     /** Elements that are worth a range of their own. */
     private static final long WORTH = 1 << 16;
 
@@ -258,7 +260,9 @@ public final class Quantize {
         }
         long share = scratchPerWorker(spec, s);
         checkScratch(scratch, Math.multiplyExact(share, workers.threads()), workers);
-        workers.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) -> {
+        boolean wholeColumns = !spec.linesAreRows() && spec.groupRows == spec.rows;
+        long wide = wholeColumns ? Math.min(WIDE, spec.lines() / workers.threads()) : 0;
+        workers.run(spec.lines(), spec.granule(), Math.max(spec.minimumLines(), wide), (begin, end, worker) -> {
             MemorySegment own = share == 0 ? MemorySegment.NULL : scratch.asSlice(worker * share, share);
             Native.check("tp_quantize", Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, own));
         });
