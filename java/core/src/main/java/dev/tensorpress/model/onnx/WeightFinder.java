@@ -379,8 +379,18 @@ final class WeightFinder {
         if (all == null || all.obstacle != null) {
             return all == null ? Kind.OTHER : all;
         }
-        boolean turned = depth == 0 && n.op.equals("Transpose") && from.length == 2 && from[0] == 1;
+        boolean turned = depth == 0 && n.op.equals("Transpose") && from.length == 2 && from[0] == 1 && !isLookedUp(n);
         return Kind.of(all.role, source(from, all.in), source(from, all.out), turned && all.role.isProduct() && all.replaceable);
+    }
+
+    /** Whether rows of a node's result are looked up, by a product's other reader: codes lie as one of them needs them. */
+    private static boolean isLookedUp(Node n) {
+        for (Use u : n.graph.values.get(n.outputs.getFirst()).uses) {
+            if (u.node().is("Gather")) {
+                return true;
+            }
+        }
+        return false;
     }
 
     private Kind readers(Value result, long[] dims, int depth) {

@@ -3,6 +3,9 @@ package dev.tensorpress.model.onnx;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
+import dev.tensorpress.Recipe;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Role;
@@ -266,6 +269,28 @@ final class ChainTest {
                 .node("MatMul", "y", "a", "w").output("y", 1, 5, 8);
         try (OnnxModel model = OnnxModel.open(m.write(folder, "model.onnx"), false)) {
             assertTrue(model.weights().getFirst().obstacle().orElseThrow().contains("disagree"));
+        }
+    }
+
+    /** One Transpose before a lookup and a product: codes that lie as the product needs them have no rows to look up. */
+    @Test
+    void aTransposedTableThatIsLookedUpAndMultiplied() throws Exception {
+        for (String recipe : List.of("int8", "int8-dynamic", "int4", "int4-corrected", "lowrank")) {
+            for (String target : List.of("onnxruntime", "onnx")) {
+                TestModel m = TestModel.of(8, 17);
+                m.graph.init("w", DType.F32, TestModel.random(5, 64 * 256), 64, 256).longs("ids", 3, 250, 0, 17)
+                        .input("x", TensorInfo.FLOAT, 4, 64).node("Transpose", "t", "w").node("Gather", "e", "t", "ids")
+                        .node("Add", "s", "e", "x").node(new NodeBuilder("Gemm", "y", "s", "t").set("transB", 1))
+                        .output("y", TensorInfo.FLOAT, 4, 256);
+                Path in = m.write(folder, "in.onnx");
+                Path out = folder.resolve("looked-up-" + recipe + target + ".onnx");
+                try (Compressor c = Compressor.open(in)) {
+                    Plan plan = c.plan(Recipe.named(recipe).target(target));
+                    assertEquals(recipe.equals("lowrank") ? 0 : 1, plan.compressed());
+                    c.compress(plan, out);
+                }
+                LoweringTest.close(recipe + " " + target, Ort.run(in, 4, 3), Ort.run(out, 4, 3), 0.2);
+            }
         }
     }
 }
