@@ -3,6 +3,7 @@ package dev.tensorpress.cli;
 import dev.tensorpress.evaluate.Comparison;
 import dev.tensorpress.evaluate.Evaluation;
 import dev.tensorpress.evaluate.InputException;
+import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -76,6 +77,11 @@ final class EvaluateCommand implements Command {
             }
         } catch (InputException e) {
             throw new UsageException(e.getMessage(), e);
+        } catch (OutOfMemoryError e) {
+            // Nothing of the evaluation is reached any more, so there is memory again.
+            throw new UnsupportedRequestException("inputs and outputs of the models take more memory than Java may use, "
+                    + Text.size(Runtime.getRuntime().maxMemory()) + " of heap (" + e.getMessage()
+                    + "); TENSORPRESS_JAVA_OPTS=-Xmx8g allows more");
         }
         console.clearProgress();
         if (report != null) {

@@ -257,4 +257,19 @@ class ProcessTest {
             }
         }
     }
+
+    /** The memory is used up by inputs that are made, not by a file that could be refused by its size. */
+    @Test
+    void evaluatingMoreThanMemoryHoldsIsSaid() throws Exception {
+        Path small = SmallModel.write(folder.resolve("small.onnx"));
+        Path log = folder.resolve("evaluate.log");
+        Process p = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-Xmx64m",
+                "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"), "dev.tensorpress.cli.Main",
+                "evaluate", small.toString(), small.toString(), "--random", "1", "--shape", "x=200000x128").redirectErrorStream(true)
+                .redirectOutput(log.toFile()).start();
+        assertTrue(p.waitFor(60, TimeUnit.SECONDS));
+        String said = Files.readString(log);
+        assertEquals(4, p.exitValue(), said);
+        assertTrue(said.contains("more memory than Java may use") && said.contains("-Xmx8g"), said);
+    }
 }
