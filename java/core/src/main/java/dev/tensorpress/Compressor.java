@@ -134,15 +134,24 @@ public final class Compressor implements AutoCloseable {
     /**
      * The target that a recipe is for.
      *
-     * @throws UnsupportedRequestException if the format has no such target, or it does not take this model
+     * @throws UnsupportedRequestException if the format has no such target, or it does not take this model; or if an option has no
+     *     effect on any step
      * @throws UnknownNameException if the recipe has an option that is neither the target's nor any step's
      */
     public Target target(Recipe recipe) {
         try {
             return format.target(model, recipe.target(), recipe.options());
         } catch (UnknownNameException e) {
+            if (!recipe.options().containsKey(e.name())) {
+                throw e;
+            }
+            Set<String> settings = Recipe.settings(recipe.steps());
+            if (settings.contains(e.name())) {
+                throw new UnsupportedRequestException("option '" + e.name() + "' has no effect on any step of recipe " + recipe.name()
+                        + " as these are; STEP." + e.name() + " sets it all the same");
+            }
             // Whoever misspells an option of a step is told of the target's otherwise.
-            throw recipe.options().containsKey(e.name()) ? e.among(Recipe.settings(recipe.steps())) : e;
+            throw e.among(settings);
         }
     }
 

@@ -3,10 +3,9 @@ package dev.tensorpress;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.method.Methods;
+import dev.tensorpress.model.Format;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
-import dev.tensorpress.model.onnx.OnnxModel;
-import dev.tensorpress.model.safetensors.SafetensorsModel;
 import java.io.IOException;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
@@ -56,8 +55,10 @@ final class RecipeSchema {
     }
 
     private void targetOptions() throws IOException {
-        List<Option> options = new ArrayList<>(OnnxModel.OPTIONS);
-        options.addAll(SafetensorsModel.OPTIONS);
+        List<Option> options = new ArrayList<>();
+        for (Format format : Formats.ALL) {
+            options.addAll(format.options());
+        }
         options("options", options, "of the target");
     }
 

@@ -1,10 +1,10 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.Formats;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.method.Methods;
+import dev.tensorpress.model.Format;
 import dev.tensorpress.model.Option;
-import dev.tensorpress.model.onnx.OnnxModel;
-import dev.tensorpress.model.safetensors.SafetensorsModel;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.util.List;
@@ -36,8 +36,9 @@ final class RecipeCommand implements Command {
             for (String method : Methods.NAMES) {
                 options(method, Methods.options(method), out);
             }
-            options("targets of ONNX", OnnxModel.OPTIONS, out);
-            options("targets of safetensors", SafetensorsModel.OPTIONS, out);
+            for (Format format : Formats.ALL) {
+                options("targets of " + format.displayName(), format.options(), out);
+            }
         }
     }
 

@@ -133,6 +133,14 @@ class MainTest {
         assertEquals(table.out, run("plan", model, "--set=linear.block=32").out);
     }
 
+    /** What is spelt right, and yet changes nothing, is not called misspelt. */
+    @Test
+    void anOptionWithoutEffectIsSaid() {
+        Result r = run("plan", model, "--recipe", "int8", "--set", "weights=s8");
+        assertEquals(4, r.code);
+        assertTrue(r.err.contains("'weights' has no effect on any step of recipe int8") && !r.err.contains("did you mean"), r.err);
+    }
+
     @Test
     void zerosAreShownButNotCountedAsSaved() throws IOException {
         Result plan = run("plan", model, "--recipe", "prune50");

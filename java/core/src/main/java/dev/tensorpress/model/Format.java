@@ -2,6 +2,7 @@ package dev.tensorpress.model;
 
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 
 /** A format of models: how it is told, opened and written. */
@@ -25,6 +26,9 @@ public interface Format {
      * @throws IOException if it cannot be read
      */
     Model open(Path path, Map<String, Role> roles, boolean allowLinks) throws IOException;
+
+    /** What its targets can be told. */
+    List<Option> options();
 
     /** The preset for those who name none. */
     String defaultRecipe();

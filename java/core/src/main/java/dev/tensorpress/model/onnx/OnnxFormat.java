@@ -2,11 +2,13 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.model.Format;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 
 /** The format of {@link OnnxModel}. */
@@ -36,6 +38,11 @@ public final class OnnxFormat implements Format {
                     + " given");
         }
         return model;
+    }
+
+    @Override
+    public List<Option> options() {
+        return OnnxModel.OPTIONS;
     }
 
     @Override

@@ -171,18 +171,24 @@ final class WeightFinder {
         }
     }
 
-    /** From the end, since nodes stand behind those they read from. */
+    /** From the end, since nodes stand behind those they read from, and graphs behind those around them. */
     private void findLast() {
-        Graph g = model.graphs.getFirst();
-        for (Node n : g.nodes.reversed()) {
-            Value v = n.outputs.isEmpty() ? null : g.values.get(n.outputs.getFirst());
-            if (v != null && isLast(v)) {
-                last.add(v);
+        for (Graph g : model.graphs) {
+            for (Node n : g.nodes.reversed()) {
+                for (String name : n.outputs) {
+                    Value v = g.values.get(name);
+                    if (v != null && isLast(v)) {
+                        last.add(v);
+                    }
+                }
             }
         }
     }
 
     private boolean isLast(Value v) {
+        if (v.output && !leaves(v)) {
+            return false;
+        }
         boolean leads = v.output;
         for (Use u : v.uses) {
             Node n = u.node();
@@ -204,6 +210,17 @@ final class WeightFinder {
             leads = true;
         }
         return leads;
+    }
+
+    /** Whether an output of its graph is one of the model, or of an If whose result is last. */
+    private boolean leaves(Value v) {
+        Graph g = v.graph;
+        if (g.parent == null) {
+            return true;
+        }
+        int at = g.outputs.indexOf(v.name);
+        List<String> results = g.owner.outputs;
+        return g.owner.is("If") && at < results.size() && last.contains(g.parent.values.get(results.get(at)));
     }
 
     /** The role of a matrix that a product of this node reads. */

@@ -3,11 +3,13 @@ package dev.tensorpress.model.safetensors;
 import dev.tensorpress.model.Format;
 import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 
 /** The format of {@link SafetensorsModel}. */
@@ -31,6 +33,11 @@ public final class SafetensorsFormat implements Format {
     @Override
     public Model open(Path path, Map<String, Role> roles, boolean allowLinks) throws IOException {
         return SafetensorsModel.open(path, roles, allowLinks);
+    }
+
+    @Override
+    public List<Option> options() {
+        return SafetensorsModel.OPTIONS;
     }
 
     @Override

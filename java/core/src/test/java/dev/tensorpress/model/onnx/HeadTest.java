@@ -84,6 +84,25 @@ final class HeadTest {
         assertEquals(NONE, roles(m));
     }
 
+    /** In both branches, where the result of the If leads to an output; not where something else reads it. */
+    @Test
+    void branchesOfAnIfHaveHeads() throws IOException {
+        for (boolean last : new boolean[] {true, false}) {
+            TestModel m = TestModel.of(8, 17);
+            NodeBuilder choice = new NodeBuilder("If", "z", "c");
+            for (String branch : new String[] {"then_branch", "else_branch"}) {
+                TestModel.GraphBuilder g = new TestModel.GraphBuilder(branch);
+                g.init("w", DType.F32, TestModel.random(branch.hashCode(), K * K), K, K).node("MatMul", "a", "x", "w")
+                        .node("Softmax", "b", "a");
+                choice.graph(branch, g.output("b", FLOAT, -1, K));
+            }
+            m.graph.input("x", FLOAT, -1, K).input("c", 9, 1).node(choice).node(last ? "Identity" : "Tanh", "y", "z")
+                    .output("y", FLOAT, -1, K);
+            Role role = last ? Role.HEAD : Role.LINEAR;
+            assertEquals(Map.of("If_z/then_branch/w", role, "If_z/else_branch/w", role), roles(m));
+        }
+    }
+
     /** Four bits for all products but the last one, and both compute what they did. */
     @Test
     void fourBitsLeaveTheHeadAtEight() throws Exception {
