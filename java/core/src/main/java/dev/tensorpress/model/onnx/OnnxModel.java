@@ -132,14 +132,14 @@ public final class OnnxModel implements Model {
 
     private List<TensorInfo> externals() {
         List<TensorInfo> all = new ArrayList<>(0);
-        for (Graph g : parsed.graphs) {
+        for (OnnxGraph g : parsed.graphs) {
             for (TensorInfo t : g.initializers) {
                 if (t.external) {
                     all.add(t);
                 }
             }
-            for (Graph.Node n : g.nodes) {
-                Graph.Attribute a = n.is("Constant") ? n.attribute("value") : null;
+            for (OnnxGraph.Node n : g.nodes) {
+                OnnxGraph.Attribute a = n.is("Constant") ? n.attribute("value") : null;
                 if (a != null && a.tensor != null && a.tensor.external) {
                     all.add(a.tensor);
                 }
@@ -270,7 +270,7 @@ public final class OnnxModel implements Model {
             m.put("graph", parsed.graph.name);
         }
         int nodes = 0;
-        for (Graph g : parsed.graphs) {
+        for (OnnxGraph g : parsed.graphs) {
             nodes += g.nodes.size();
         }
         m.put("nodes", Integer.toString(nodes));

@@ -9,7 +9,7 @@ import dev.tensorpress.model.StreamFile;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.onnx.Rewriter.Placed;
+import dev.tensorpress.model.onnx.DataLayout.Placed;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
@@ -89,9 +89,7 @@ final class OnnxTarget implements Target {
                 || !model.externalTensors().isEmpty()) {
             return false;
         }
-        Wire w = model.wire();
-        return Rewriter.sparseInitializer(w, info.tensor, form.nonzeros(), null).length()
-                < Rewriter.maskedLength(w, info.tensor);
+        return Pruned.smallerAsCoordinates(model.wire(), info.tensor, form.nonzeros());
     }
 
     @Override
@@ -100,7 +98,7 @@ final class OnnxTarget implements Target {
         if (l.unchanged) {
             return model.bytes();
         }
-        return Math.addExact(l.rope.length(), l.rewriter.dataLength());
+        return Math.addExact(l.rope.length(), l.data.length());
     }
 
     @Override
@@ -144,9 +142,9 @@ final class OnnxTarget implements Target {
     }
 
     /** A model file laid out, with its data file if it has one. */
-    record Layout(Rope rope, Rewriter rewriter, String location, boolean unchanged) {
+    record Layout(Rope rope, DataLayout data, String location, boolean unchanged) {
         boolean external() {
-            return !rewriter.placed().isEmpty();
+            return !data.placed().isEmpty();
         }
     }
 
@@ -194,7 +192,7 @@ final class OnnxTarget implements Target {
 
     private Layout lay(List<Info> infos, List<Choice> choices, String location, boolean moveRaw, boolean unchanged) {
         Rewriter r = new Rewriter(model, accuracy, location, moveRaw);
-        return new Layout(r.rewrite(infos, choices), r, location, unchanged);
+        return new Layout(r.rewrite(infos, choices), r.data(), location, unchanged);
     }
 
     private String stem() {
@@ -249,10 +247,10 @@ final class OnnxTarget implements Target {
             throws IOException {
         Path out = to.path();
         try (Buffers buffers = new Buffers(to.memory() / BUFFERS_SHARE, to.phases());
-                StreamFile data = StreamFile.unhashed(folder, l.location, l.rewriter.dataLength(), buffers);
+                StreamFile data = StreamFile.unhashed(folder, l.location, l.data.length(), buffers);
                 DurableFile top = new DurableFile(folder, out.getFileName().toString(), to.phases())) {
             Output o = new Output(data, encoder);
-            data(o, l.rewriter.placed(), buffers);
+            data(o, l.data.placed(), buffers);
             Layout named = layout(forms, HexFormat.of().toHexDigits((int) o.checksum()));
             Path path = folder.resolve(named.location);
             boolean there = Files.exists(path);

@@ -2,9 +2,9 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
-import dev.tensorpress.model.onnx.Graph.Attribute;
-import dev.tensorpress.model.onnx.Graph.Node;
-import dev.tensorpress.model.onnx.Graph.Value;
+import dev.tensorpress.model.onnx.OnnxGraph.Attribute;
+import dev.tensorpress.model.onnx.OnnxGraph.Node;
+import dev.tensorpress.model.onnx.OnnxGraph.Value;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -37,9 +37,9 @@ final class Parser {
     int functions;
     final Map<String, Long> opsets = new LinkedHashMap<>();
     long afterOpsets = -1;
-    Graph graph;
+    OnnxGraph graph;
     /** Depth first, a graph before those inside it. */
-    final List<Graph> graphs = new ArrayList<>();
+    final List<OnnxGraph> graphs = new ArrayList<>();
 
     Parser(Wire wire) {
         this(wire, Runtime.getRuntime().maxMemory() / 2);
@@ -83,7 +83,7 @@ final class Parser {
             throw w.bad(0, "this is not an ONNX model (a protobuf ModelProto): it has no "
                     + (graph == null ? "graph" : "ir_version"));
         }
-        for (Graph g : graphs) {
+        for (OnnxGraph g : graphs) {
             link(g);
         }
     }
@@ -134,12 +134,12 @@ final class Parser {
         return domain.equals("ai.onnx") ? "" : domain;
     }
 
-    private Graph graph(Graph parent, Node owner, Attribute attribute) {
+    private OnnxGraph graph(OnnxGraph parent, Node owner, Attribute attribute) {
         if (++depth > DEEPEST_GRAPH) {
             throw w.bad(w.fieldStart, "graphs are nested more than " + DEEPEST_GRAPH + " deep");
         }
         need(TENSOR);
-        Graph g = new Graph(parent, owner, attribute);
+        OnnxGraph g = new OnnxGraph(parent, owner, attribute);
         graphs.add(g);
         g.field = w.field;
         g.fieldStart = w.fieldStart;
@@ -185,7 +185,7 @@ final class Parser {
         return g;
     }
 
-    private Graph.Described described(String what) {
+    private OnnxGraph.Described described(String what) {
         long at = w.fieldStart;
         long outer = w.enter(what);
         String name = "";
@@ -195,10 +195,10 @@ final class Parser {
             }
         }
         w.leave(outer);
-        return new Graph.Described(name, at, w.end());
+        return new OnnxGraph.Described(name, at, w.end());
     }
 
-    private Node node(Graph g) {
+    private Node node(OnnxGraph g) {
         need(NODE);
         Node n = new Node(g, g.nodes.size());
         n.fieldStart = w.fieldStart;
@@ -233,7 +233,7 @@ final class Parser {
         return n;
     }
 
-    private Attribute attribute(Graph g, Node n) {
+    private Attribute attribute(OnnxGraph g, Node n) {
         need(ATTRIBUTE);
         Attribute a = new Attribute();
         a.fieldStart = w.fieldStart;
@@ -513,14 +513,14 @@ final class Parser {
     }
 
     /** Enters the names of a graph and connects its nodes to what they read; the graphs around it are done already. */
-    private void link(Graph g) {
+    private void link(OnnxGraph g) {
         for (TensorInfo t : g.initializers) {
             define(g, new Value(t.name, g, null, t), t.fieldStart, "initializer");
         }
         for (TensorInfo t : g.sparse) {
             define(g, new Value(t.name, g, null, t), t.fieldStart, "initializer");
         }
-        for (Graph.Described in : g.inputs) {
+        for (OnnxGraph.Described in : g.inputs) {
             if (!in.name().isEmpty()) {
                 Value v = g.values.get(in.name());
                 if (v == null) {
@@ -542,7 +542,7 @@ final class Parser {
             for (int i = 0; i < n.inputs.size(); i++) {
                 Value v = n.inputs.get(i).isEmpty() ? null : g.resolve(n.inputs.get(i));
                 if (v != null) {
-                    v.uses.add(new Graph.Use(n, i));
+                    v.uses.add(new OnnxGraph.Use(n, i));
                 }
             }
         }
@@ -554,7 +554,7 @@ final class Parser {
         }
     }
 
-    private void define(Graph g, Value v, long at, String what) {
+    private void define(OnnxGraph g, Value v, long at, String what) {
         if (g.values.putIfAbsent(v.name, v) != null) {
             throw w.bad(at, "the name '" + v.name + "' of this " + what + " is taken by another in the same graph");
         }

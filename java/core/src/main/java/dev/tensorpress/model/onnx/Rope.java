@@ -25,7 +25,7 @@ final class Rope {
     }
 
     /** A part of a weight's encoding, made when the file is written. */
-    record Payload(Rewriter.Job job, Part part, long length) implements Piece {}
+    record Payload(Job job, Part part, long length) implements Piece {}
 
     /**
      * The parts of an encoding, and how zero points are laid out: a byte each, or packed in fours. Of dense values: all

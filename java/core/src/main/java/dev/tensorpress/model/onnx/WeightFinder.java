@@ -2,10 +2,10 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.onnx.Graph.Attribute;
-import dev.tensorpress.model.onnx.Graph.Node;
-import dev.tensorpress.model.onnx.Graph.Use;
-import dev.tensorpress.model.onnx.Graph.Value;
+import dev.tensorpress.model.onnx.OnnxGraph.Attribute;
+import dev.tensorpress.model.onnx.OnnxGraph.Node;
+import dev.tensorpress.model.onnx.OnnxGraph.Use;
+import dev.tensorpress.model.onnx.OnnxGraph.Value;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -127,7 +127,7 @@ final class WeightFinder {
         findLast();
         List<Value> found = new ArrayList<>();
         Set<TensorInfo> sparse = new HashSet<>();
-        for (Graph g : model.graphs) {
+        for (OnnxGraph g : model.graphs) {
             for (TensorInfo t : g.initializers) {
                 add(found, g.values.get(t.name));
             }
@@ -158,7 +158,7 @@ final class WeightFinder {
     }
 
     private void findShadows() {
-        for (Graph g : model.graphs) {
+        for (OnnxGraph g : model.graphs) {
             if (g.parent != null) {
                 for (Value v : g.values.values()) {
                     Value hidden = g.parent.resolve(v.name);
@@ -173,7 +173,7 @@ final class WeightFinder {
 
     /** From the end, since nodes stand behind those they read from, and graphs behind those around them. */
     private void findLast() {
-        for (Graph g : model.graphs) {
+        for (OnnxGraph g : model.graphs) {
             for (Node n : g.nodes.reversed()) {
                 for (String name : n.outputs) {
                     Value v = g.values.get(name);
@@ -214,7 +214,7 @@ final class WeightFinder {
 
     /** Whether an output of its graph is one of the model, or of an If whose result is last. */
     private boolean leaves(Value v) {
-        Graph g = v.graph;
+        OnnxGraph g = v.graph;
         if (g.parent == null) {
             return true;
         }

@@ -291,7 +291,7 @@ final class LowRankLoweringTest {
         Path out = folder.resolve("out.onnx");
         compress(in, out, "", new Wish(0, 8, 0, true, Activations.FLOAT, 0), new PlainEncoder());
         try (OnnxModel m = OnnxModel.open(out, false)) {
-            Graph g = m.parsed().graph;
+            OnnxGraph g = m.parsed().graph;
             assertEquals(List.of("Cast w.right.floats", "Mul w.right.f32", "Cast w.right", "MatMul h.left_2", "MatMul h",
                     "MatMul y.left", "MatMul y"),
                     g.nodes.stream().map(n -> n.op + " " + n.outputs.getFirst()).toList());
@@ -304,7 +304,7 @@ final class LowRankLoweringTest {
         compress(s.model(8, 13, DType.F32, TestModel.random(7, s.elements())).write(folder, "in.onnx"), out, "",
                 new Wish(0, 0, 32, true, Activations.FLOAT, 4), new PlainEncoder());
         try (OnnxModel m = OnnxModel.open(out, false)) {
-            Graph g = m.parsed().graph;
+            OnnxGraph g = m.parsed().graph;
             assertEquals(List.of("MatMul_y", "MatMul_y/left", "MatMul_y/right", "y/Add"),
                     g.nodes.stream().map(n -> n.name).skip(4).toList());
             assertEquals(List.of("w.base.quantized", "w.base.scale", "w.left", "w.right"),

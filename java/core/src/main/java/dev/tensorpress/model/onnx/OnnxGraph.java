@@ -6,9 +6,9 @@ import java.util.List;
 import java.util.Map;
 
 /** A GraphProto: the model's, or one inside an attribute of a node. Positions are bytes of the model file. */
-final class Graph {
+final class OnnxGraph {
     /** The graph around this one and the node there that holds it; null for the model's own graph. */
-    final Graph parent;
+    final OnnxGraph parent;
     final Node owner;
     final Attribute attribute;
 
@@ -36,7 +36,7 @@ final class Graph {
     private static final int LONGEST_QUALIFIER = 512;
     private String qualifier;
 
-    Graph(Graph parent, Node owner, Attribute attribute) {
+    OnnxGraph(OnnxGraph parent, Node owner, Attribute attribute) {
         this.parent = parent;
         this.owner = owner;
         this.attribute = attribute;
@@ -44,7 +44,7 @@ final class Graph {
 
     /** What a name means here: names of the graphs around are visible unless hidden. Null if nothing has that name. */
     Value resolve(String wanted) {
-        for (Graph g = this; g != null; g = g.parent) {
+        for (OnnxGraph g = this; g != null; g = g.parent) {
             Value v = g.values.get(wanted);
             if (v != null) {
                 return v;
@@ -72,7 +72,7 @@ final class Graph {
     /** Something with a name in a graph. */
     static final class Value {
         final String name;
-        final Graph graph;
+        final OnnxGraph graph;
         /** The node it comes from, if any. */
         final Node producer;
         /** Its constant, if an initializer or the value of a Constant node. */
@@ -81,7 +81,7 @@ final class Graph {
         boolean output;
         final List<Use> uses = new ArrayList<>(1);
 
-        Value(String name, Graph graph, Node producer, TensorInfo tensor) {
+        Value(String name, OnnxGraph graph, Node producer, TensorInfo tensor) {
             this.name = name;
             this.graph = graph;
             this.producer = producer;
@@ -94,7 +94,7 @@ final class Graph {
 
     /** A NodeProto. */
     static final class Node {
-        final Graph graph;
+        final OnnxGraph graph;
         final int index;
         long fieldStart;
         long start;
@@ -107,7 +107,7 @@ final class Graph {
         final List<Attribute> attributes = new ArrayList<>(2);
         boolean hasGraphs;
 
-        Node(Graph graph, int index) {
+        Node(OnnxGraph graph, int index) {
             this.graph = graph;
             this.index = index;
         }
@@ -168,6 +168,6 @@ final class Graph {
         long tensorStart;
         long tensorEnd;
         TensorInfo tensor;
-        final List<Graph> graphs = new ArrayList<>(0);
+        final List<OnnxGraph> graphs = new ArrayList<>(0);
     }
 }

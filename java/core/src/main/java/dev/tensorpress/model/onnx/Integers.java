@@ -1,0 +1,85 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.tensor.DType;
+
+/** Products of integers: DynamicQuantizeLinear and MatMulInteger. */
+final class Integers {
+    private final Names names;
+    private final Nodes nodes;
+    private final Tensors tensors;
+
+    Integers(Names names, Nodes nodes, Tensors tensors) {
+        this.names = names;
+        this.nodes = nodes;
+        this.tensors = tensors;
+    }
+
+    Operand operand(Job job, Rope before) {
+        Form.Quantized f = job.form;
+        String codes = tensors.codes(job, f.type(), job.shape.dims());
+        String scales = f.axis() < 0 ? tensors.scales(job) : tensors.scales(job, job.groups());
+        String zeros = f.symmetric() ? "" : tensors.zeros(job, f.type(), Part.ZEROS, job.groups(),
+                f.axis() < 0 ? new long[0] : new long[] {job.groups()});
+        return matrix(job, codes, scales, zeros, before);
+    }
+
+    /** The matrix of products that a table is as well. */
+    Operand operand(Lookups.Table t, Rope before) {
+        String flat = tensors.longs(t.job(), "flat", -1);
+        String scales = tensors.name(t.job(), "scale.flat");
+        before.add(nodes.node("Reshape", scales, t.scales(), flat));
+        String zeros = "";
+        if (!t.job().form.symmetric()) {
+            zeros = tensors.name(t.job(), "zero.flat");
+            before.add(nodes.node("Reshape", zeros, t.zeros(), flat));
+        }
+        return matrix(t.job(), t.codes(), scales, zeros, before);
+    }
+
+    private Operand matrix(Job job, String codes, String scales, String zeros, Rope before) {
+        Form.Quantized f = job.form;
+        String zero = f.symmetric() ? tensors.constant(job, "zero", f.type(), new byte[] {(byte) f.middle()}) : zeros;
+        if (job.in == 0) {
+            return new Matrix(codes, scales, zero);
+        }
+        // Runtimes fold this when they load the model: both its input and its permutation are constant.
+        String turned = names.fresh(job.name + ".quantized.transposed");
+        Proto p = Nodes.start("Transpose", turned, codes).string(3, names.fresh(job.name + "/transpose"));
+        p.message(5, new Proto().string(1, "perm").integer(8, 1).integer(8, 0).integer(20, 7));
+        before.add(Nodes.field(p));
+        return new Matrix(turned, scales, zero);
+    }
+
+    private final class Matrix implements Operand {
+        private final String codes;
+        private final String scales;
+        private final String zeros;
+
+        Matrix(String codes, String scales, String zeros) {
+            this.codes = codes;
+            this.scales = scales;
+            this.zeros = zeros;
+        }
+
+        /**
+         * Each reader quantizes its activations by itself: ONNX Runtime fuses the five nodes into DynamicQuantizeMatMul only
+         * if nothing else reads what DynamicQuantizeLinear makes.
+         */
+        @Override
+        public void multiply(Rope r, String x, String y, String product, String label, byte[] kept) {
+            String aq = names.fresh(y + ".input.quantized");
+            String as = names.fresh(y + ".input.scale");
+            String az = names.fresh(y + ".input.zero");
+            String sums = names.fresh(y + ".sums");
+            String floats = names.fresh(y + ".floats");
+            String scale = names.fresh(y + ".scale");
+            Proto dql = Nodes.start("DynamicQuantizeLinear", aq, x).string(2, as).string(2, az)
+                    .string(3, names.fresh(label + "/quantize"));
+            Proto mm = Nodes.start("MatMulInteger", sums, aq, codes, az, zeros).fields(kept);
+            r.add(Nodes.field(dql)).add(Nodes.field(mm)).add(nodes.cast(floats, sums, DType.F32))
+                    .add(nodes.node("Mul", scale, as, scales)).add(nodes.node("Mul", product, floats, scale));
+        }
+    }
+}

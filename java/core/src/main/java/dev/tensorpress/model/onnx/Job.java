@@ -1,0 +1,81 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.onnx.WeightFinder.Info;
+import dev.tensorpress.tensor.Shape;
+
+/** A weight to compress, or a matrix that is part of one. */
+final class Job {
+    /** Which of the encodings that make up the one of a weight. */
+    enum Piece { WHOLE, BASE, LEFT, RIGHT }
+
+    final Info info;
+    /** The form of the whole weight. */
+    final Form asked;
+    final Piece piece;
+    final Choice choice;
+    /** The codes; null if there are none. */
+    final Form.Quantized form;
+    final Shape shape;
+    /** What the tensor has for dimensions where it is used; other than those of the matrix if that is of a kernel. */
+    final long[] dims;
+    /** The axis that a product sums over. */
+    final int in;
+    final String name;
+    /** The graph that gets the tensors, and the one the weight is in. */
+    final OnnxGraph home;
+    final OnnxGraph graph;
+    final Rope tensors;
+    final Rope inputs;
+    /** All or nothing: whoever encodes the weight is asked for it once, and the files are written one after the other. */
+    final boolean external;
+
+    /** @param data which takes the tensors if they are large */
+    Job(Info info, Choice choice, OnnxGraph home, DataLayout data) {
+        this.info = info;
+        this.asked = choice.form();
+        this.piece = Piece.WHOLE;
+        this.choice = choice;
+        this.form = codes(asked instanceof Form.Sparse s ? s.values() : asked);
+        this.shape = info.weight.tensor().shape();
+        this.dims = shape.dims();
+        this.in = info.weight.inputAxis();
+        this.name = info.value.name;
+        this.graph = info.value.graph;
+        this.home = home;
+        this.tensors = new Rope();
+        this.inputs = new Rope();
+        this.external = data.takes(form != null ? form.codeBytes(shape) : asked.bytes(shape));
+    }
+
+    /** A matrix of which {@code whole} is made; its tensors go where those of the whole go. */
+    Job(Job whole, Piece piece, Choice choice, Shape shape, long[] dims, int in, String name) {
+        this.info = whole.info;
+        this.asked = whole.asked;
+        this.piece = piece;
+        this.choice = choice;
+        this.form = codes(choice.form());
+        this.shape = shape;
+        this.dims = dims;
+        this.in = in;
+        this.name = name;
+        this.graph = whole.graph;
+        this.home = whole.home;
+        this.tensors = whole.tensors;
+        this.inputs = whole.inputs;
+        this.external = whole.external;
+    }
+
+    private static Form.Quantized codes(Form f) {
+        return f instanceof Form.Quantized q ? q : null;
+    }
+
+    long groups() {
+        return form.grid(shape).groups();
+    }
+
+    /** Dimensions of codes that are decoded: those of use, unless groups run along an axis that only the matrix has. */
+    long[] decodedDims() {
+        return form.block() == 0 && form.axis() <= 0 ? dims : shape.dims();
+    }
+}

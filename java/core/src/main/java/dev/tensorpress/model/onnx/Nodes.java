@@ -1,0 +1,108 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.model.onnx.OnnxGraph.Attribute;
+import dev.tensorpress.model.onnx.OnnxGraph.Node;
+import dev.tensorpress.tensor.DType;
+
+/** Builds nodes. Operators are those of onnx.ai/onnx/operators and of ONNX Runtime's ContribOperators.md. */
+final class Nodes {
+    static final String MICROSOFT = "com.microsoft";
+
+    private final Wire wire;
+    private final Names names;
+    private boolean microsoft;
+
+    Nodes(Wire wire, Names names) {
+        this.wire = wire;
+        this.names = names;
+    }
+
+    /** Whether any of the nodes is of the domain com.microsoft. */
+    boolean microsoft() {
+        return microsoft;
+    }
+
+    /** A NodeProto without name and attributes. */
+    static Proto start(String op, String out, String... in) {
+        Proto p = new Proto();
+        int n = in.length;
+        while (n > 0 && in[n - 1].isEmpty()) {
+            n--;
+        }
+        for (int i = 0; i < n; i++) {
+            p.string(1, in[i]);
+        }
+        return p.string(2, out).string(4, op);
+    }
+
+    /** The same of com.microsoft. */
+    Proto startMicrosoft(String op, String out, String... in) {
+        microsoft = true;
+        return start(op, out, in).string(7, MICROSOFT);
+    }
+
+    /** A node as the field of its graph. */
+    static Proto field(Proto node) {
+        return new Proto().message(1, node);
+    }
+
+    Proto node(String op, String out, String... in) {
+        return field(start(op, out, in).string(3, names.fresh(out + "/" + op)));
+    }
+
+    Proto cast(String out, String in, DType type) {
+        Proto p = start("Cast", out, in).string(3, names.fresh(out + "/Cast"));
+        attribute(p, "to", TensorInfo.code(type));
+        return field(p);
+    }
+
+    /** @return the name of the difference */
+    String subtract(Rope r, String base, String x, String zero) {
+        String centred = names.fresh(base + ".centred");
+        r.add(node("Sub", centred, x, zero));
+        return centred;
+    }
+
+    /** A Gemm with some of the attributes of the node in whose place it is. */
+    Proto gemm(Node n, byte[] kept, String y, String a, String b, String c, String... attributes) {
+        Proto p = start("Gemm", y, a, b, c).fields(kept);
+        for (String name : attributes) {
+            Attribute attribute = n.attribute(name);
+            if (attribute != null) {
+                copy(p, attribute);
+            }
+        }
+        return field(p);
+    }
+
+    void copy(Proto node, Attribute a) {
+        node.fields(wire.bytes(a.fieldStart, Math.toIntExact(a.end - a.fieldStart)));
+    }
+
+    static void attribute(Proto node, String name, long value) {
+        node.message(5, new Proto().string(1, name).integer(3, value).integer(20, 2));
+    }
+
+    /** What a replaced node keeps: its name, documentation, metadata and everything not understood here. */
+    byte[] kept(Node n) {
+        Proto p = new Proto();
+        wire.seek(n.start, n.end);
+        while (wire.next()) {
+            switch (wire.field) {
+                case 1, 2, 4, 5, 7, 8 -> { }
+                default -> p.fields(wire.bytes(wire.fieldStart, Math.toIntExact(wire.end() - wire.fieldStart)));
+            }
+        }
+        return p.toBytes();
+    }
+
+    /** The name of a further node in the place of one, as a field. */
+    byte[] named(Node n, String part) {
+        return new Proto().string(3, names.fresh(n.label() + "/" + part)).toBytes();
+    }
+
+    /** Empty if absent. */
+    static String input(Node n, int i) {
+        return i < n.inputs.size() ? n.inputs.get(i) : "";
+    }
+}

@@ -1,0 +1,90 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.model.onnx.OnnxGraph.Node;
+import dev.tensorpress.model.onnx.OnnxGraph.Use;
+import dev.tensorpress.model.onnx.OnnxGraph.Value;
+
+/** Products with codes in the place of MatMul and Gemm. */
+final class Products {
+    private final Edits edits;
+    private final Names names;
+    private final Nodes nodes;
+    private final Blocks blocks;
+    private final Integers integers;
+    private final Lookups lookups;
+    private final Decoding decoding;
+
+    Products(Edits edits, Names names, Nodes nodes, Blocks blocks, Integers integers, Lookups lookups, Decoding decoding) {
+        this.edits = edits;
+        this.names = names;
+        this.nodes = nodes;
+        this.blocks = blocks;
+        this.integers = integers;
+        this.lookups = lookups;
+        this.decoding = decoding;
+    }
+
+    /** Makes the tensors of a matrix, and the nodes that it takes before anything can be multiplied with it. */
+    Operand operand(Job m, Rope before) {
+        return switch (m.choice.kind()) {
+            case DENSE -> decoding.dense(m);
+            case DEQUANTIZE, ARITHMETIC -> decoding.decoded(m, before);
+            case NBITS -> blocks.operand(m);
+            case INTEGER -> integers.operand(m, before);
+            default -> throw new IllegalArgumentException();
+        };
+    }
+
+    /** Products and lookups with codes, which lie as they need them, in place of those with floats. */
+    void replaceReaders(Job job, Rope before) {
+        Blocks.Table inBlocks = null;
+        Lookups.Table inRows = null;
+        Operand matrix;
+        switch (job.choice.kind()) {
+            case NBITS_GATHERED -> {
+                inBlocks = blocks.table(job);
+                matrix = blocks.operand(inBlocks, before);
+            }
+            case INTEGER_GATHERED -> {
+                inRows = lookups.table(job);
+                matrix = integers.operand(inRows, before);
+            }
+            default -> matrix = operand(job, before);
+        }
+        for (Use u : job.info.value.uses) {
+            Node n = u.node();
+            if (n.is("Gather")) {
+                edits.replace(n, inBlocks != null ? blocks.gather(inBlocks, n) : lookups.gather(inRows, n));
+            } else if (n.is("Transpose")) {
+                Value turned = n.graph.values.get(n.outputs.getFirst());
+                edits.replace(n, new Rope());
+                edits.remove(n.graph, n.graph.valueInfos, turned.name);
+                for (Use product : turned.uses) {
+                    replace(product.node(), matrix);
+                }
+            } else {
+                replace(n, matrix);
+            }
+        }
+    }
+
+    private void replace(Node n, Operand matrix) {
+        Rope r = new Rope();
+        multiply(r, matrix, n.inputs.get(0), n.outputs.get(0), n.is("Gemm") ? Nodes.input(n, 2) : "", n.label(), nodes.kept(n));
+        edits.replace(n, r);
+    }
+
+    /**
+     * y = x times a matrix, plus c unless that is empty.
+     *
+     * @param label what names of further nodes begin with
+     * @param kept name and whatever else the node that multiplies is to have
+     */
+    void multiply(Rope r, Operand matrix, String x, String y, String c, String label, byte[] kept) {
+        String product = c.isEmpty() ? y : names.fresh(y + ".product");
+        matrix.multiply(r, x, y, product, label, kept);
+        if (!c.isEmpty()) {
+            r.add(nodes.node("Add", y, product, c));
+        }
+    }
+}
