@@ -9,6 +9,8 @@ module dev.tensorpress {
     exports dev.tensorpress.encoding;
     exports dev.tensorpress.kernel;
     exports dev.tensorpress.model;
+    exports dev.tensorpress.model.archive;
+    exports dev.tensorpress.model.compressedtensors;
     exports dev.tensorpress.model.onnx;
     exports dev.tensorpress.model.safetensors;
     exports dev.tensorpress.method;

@@ -36,7 +36,7 @@ import java.util.Set;
  * }</pre>
  */
 public final class Compressor implements AutoCloseable {
-    private final Format format;
+    private final Formats.Entry format;
     private final Model model;
     private final Options options;
     /** Of weights that a plan decomposed: the next plan needs them as well. */
@@ -97,7 +97,7 @@ public final class Compressor implements AutoCloseable {
         }
     }
 
-    private Compressor(Format format, Model model, Options options) {
+    private Compressor(Formats.Entry format, Model model, Options options) {
         this.format = format;
         this.model = model;
         this.options = options;
@@ -117,13 +117,13 @@ public final class Compressor implements AutoCloseable {
      * @throws IOException if it cannot be read
      */
     public static Compressor open(Path path, Options options) throws IOException {
-        Format format = Formats.of(path);
-        return new Compressor(format, format.open(path, options.roles, options.allowLinks), options);
+        Formats.Entry entry = Formats.of(path);
+        return new Compressor(entry, entry.format().open(path, options.roles, options.allowLinks), options);
     }
 
     /** The model's format. */
     public Format format() {
-        return format;
+        return format.format();
     }
 
     /** The model, for a look at its weights. */

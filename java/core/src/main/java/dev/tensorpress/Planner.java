@@ -1,6 +1,7 @@
 package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.io.Buffers;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.Evidence;
 import dev.tensorpress.method.Method.Requirement;
@@ -8,7 +9,6 @@ import dev.tensorpress.method.NoGainException;
 import dev.tensorpress.method.Prepared;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.method.Workspace;
-import dev.tensorpress.model.Buffers;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;

@@ -3,7 +3,6 @@ package dev.tensorpress;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.method.Methods;
-import dev.tensorpress.model.Format;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import java.io.IOException;
@@ -56,7 +55,7 @@ final class RecipeSchema {
 
     private void targetOptions() throws IOException {
         List<Option> options = new ArrayList<>();
-        for (Format format : Formats.ALL) {
+        for (Formats.Entry format : Formats.ALL) {
             options.addAll(format.options());
         }
         options("options", options, "of the target");

@@ -28,15 +28,18 @@ final class ArrowsTest {
     private static final Pattern CLASS = Pattern.compile(ROOT + "/([a-z/]*)[A-Z]");
 
     /** Below {@code dev.tensorpress}; the façade, which has no name here, may know all. */
-    private static final Map<String, Set<String>> MAY_KNOW = Map.of(
-            "tensor", Set.of(),
-            "internal", Set.of("bindings"),
-            "kernel", Set.of("tensor", "internal", "bindings", "bindings/onednn"),
-            "encoding", Set.of("tensor", "kernel"),
-            "model", Set.of("tensor", "kernel", "encoding", "internal"),
-            "model/onnx", Set.of("tensor", "kernel", "encoding", "internal", "model", "model/safetensors"),
-            "model/safetensors", Set.of("tensor", "kernel", "encoding", "internal", "model"),
-            "method", Set.of("tensor", "kernel", "encoding", "model"));
+    private static final Map<String, Set<String>> MAY_KNOW = Map.ofEntries(
+            Map.entry("tensor", Set.of()),
+            Map.entry("internal", Set.of("bindings")),
+            Map.entry("kernel", Set.of("tensor", "internal", "bindings", "bindings/onednn")),
+            Map.entry("encoding", Set.of("tensor", "kernel")),
+            Map.entry("model", Set.of("tensor", "kernel", "encoding")),
+            Map.entry("io", Set.of("tensor", "kernel", "model", "bindings")),
+            Map.entry("model/onnx", Set.of("tensor", "kernel", "encoding", "internal", "io", "model", "model/archive")),
+            Map.entry("model/safetensors", Set.of("tensor", "internal", "io", "model")),
+            Map.entry("model/compressedtensors", Set.of("tensor", "kernel", "encoding", "io", "model", "model/safetensors")),
+            Map.entry("model/archive", Set.of("tensor", "kernel", "encoding", "internal", "io", "model", "model/safetensors")),
+            Map.entry("method", Set.of("tensor", "kernel", "encoding", "model")));
 
     @Test
     void packagesKnowWhatIsBelowThem() throws IOException, URISyntaxException {

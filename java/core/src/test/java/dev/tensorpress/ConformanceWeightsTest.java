@@ -27,7 +27,7 @@ import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.safetensors.SparseFile;
+import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
@@ -227,7 +227,7 @@ final class ConformanceWeightsTest {
 
     /** The model with other elements in its weights. */
     private byte[] decoded(Compressor c, Map<Weight, MemorySegment> values, Arena arena) throws IOException {
-        Target plain = c.format().target(c.model(), "onnx", Map.of("sparse-initializers", "false"));
+        Target plain = Targets.of(c.model(), "onnx", Map.of("sparse-initializers", "false"));
         Map<Weight, Form> forms = new LinkedHashMap<>();
         for (Weight w : values.keySet()) {
             forms.put(w, plain.accept(w, new Form.Sparse(new Form.Dense(w.tensor().dtype()), "", w.tensor().shape().elements(),

@@ -7,8 +7,8 @@ import static org.junit.jupiter.api.Assertions.fail;
 
 import dev.tensorpress.method.Methods;
 import dev.tensorpress.model.Option;
-import dev.tensorpress.model.onnx.OnnxModel;
-import dev.tensorpress.model.safetensors.SafetensorsModel;
+import dev.tensorpress.model.onnx.OnnxTargets;
+import dev.tensorpress.model.compressedtensors.CompressedTensors;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -45,8 +45,8 @@ class RecipeDocsTest {
     void tablesAreAsDeclared() throws IOException {
         List<String> expected = new ArrayList<>();
         Methods.NAMES.forEach(method -> expected.add(table(Methods.options(method))));
-        expected.add(table(OnnxModel.OPTIONS));
-        expected.add(table(SafetensorsModel.OPTIONS));
+        expected.add(table(OnnxTargets.ONNXRUNTIME.options()));
+        expected.add(table(new CompressedTensors().options()));
         List<String> found = new ArrayList<>();
         String docs = Files.readString(DOCS);
         for (int at; (at = docs.indexOf(HEAD)) >= 0; ) {

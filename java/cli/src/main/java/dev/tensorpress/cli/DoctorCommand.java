@@ -2,11 +2,11 @@ package dev.tensorpress.cli;
 
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.evaluate.Evaluation;
+import dev.tensorpress.io.DiskSpeed;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.kernel.OneDnn;
 import dev.tensorpress.kernel.Workers;
-import dev.tensorpress.model.DiskSpeed;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;

@@ -2,9 +2,9 @@ package dev.tensorpress.cli;
 
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Destination;
-import dev.tensorpress.model.safetensors.CompressedModel;
+import dev.tensorpress.model.archive.SparseFile;
+import dev.tensorpress.model.compressedtensors.CompressedModel;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
-import dev.tensorpress.model.safetensors.SparseFile;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;

@@ -1,8 +1,8 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.method.NonFiniteWeightException;
-import dev.tensorpress.model.DurableFile;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;

@@ -3,7 +3,6 @@ package dev.tensorpress.cli;
 import dev.tensorpress.Formats;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.method.Methods;
-import dev.tensorpress.model.Format;
 import dev.tensorpress.model.Option;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -36,8 +35,8 @@ final class RecipeCommand implements Command {
             for (String method : Methods.NAMES) {
                 options(method, Methods.options(method), out);
             }
-            for (Format format : Formats.ALL) {
-                options("targets of " + format.displayName(), format.options(), out);
+            for (Formats.Entry entry : Formats.ALL) {
+                options("targets of " + entry.format().displayName(), entry.options(), out);
             }
         }
     }

@@ -42,7 +42,8 @@ final class RecipeOptions {
         StringBuilder names = new StringBuilder();
         for (String name : Recipe.NAMES) {
             names.append(names.isEmpty() ? "" : ", ").append(name);
-            for (Format format : Formats.ALL) {
+            for (Formats.Entry entry : Formats.ALL) {
+                Format format = entry.format();
                 names.append(format.defaultRecipe().equals(name) ? " (default for " + format.displayName() + ")" : "");
             }
         }

@@ -12,7 +12,7 @@ import dev.tensorpress.Recipe;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.Methods;
 import dev.tensorpress.model.Option;
-import dev.tensorpress.model.safetensors.SparseFile;
+import dev.tensorpress.model.archive.SparseFile;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;

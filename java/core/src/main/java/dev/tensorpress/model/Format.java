@@ -2,10 +2,9 @@ package dev.tensorpress.model;
 
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.List;
 import java.util.Map;
 
-/** A format of models: how it is told, opened and written. */
+/** A format of models: how it is told and opened. */
 public interface Format {
     /** One word for files of reports and options: {@code onnx}. */
     String id();
@@ -27,20 +26,6 @@ public interface Format {
      */
     Model open(Path path, Map<String, Role> roles, boolean allowLinks) throws IOException;
 
-    /** What its targets can be told. */
-    List<Option> options();
-
     /** The preset for those who name none. */
     String defaultRecipe();
-
-    /**
-     * The runtime that the compressed model is for.
-     *
-     * @param model of this format
-     * @param name empty for the format's default
-     * @param options settings of the lowering, such as {@code accuracy-level}
-     * @throws UnknownNameException if this format has no such target, or it no such option
-     * @throws UnsupportedRequestException if the target does not take this model, or no such value of an option
-     */
-    Target target(Model model, String name, Map<String, String> options);
 }

@@ -1,6 +1,6 @@
 package dev.tensorpress.model.onnx;
 
-import dev.tensorpress.model.InputFiles;
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import java.io.IOException;

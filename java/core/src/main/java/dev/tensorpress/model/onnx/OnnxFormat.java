@@ -2,13 +2,10 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.model.Format;
 import dev.tensorpress.model.Model;
-import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
-import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.List;
 import java.util.Map;
 
 /** The format of {@link OnnxModel}. */
@@ -41,17 +38,7 @@ public final class OnnxFormat implements Format {
     }
 
     @Override
-    public List<Option> options() {
-        return OnnxModel.OPTIONS;
-    }
-
-    @Override
     public String defaultRecipe() {
         return "int8";
-    }
-
-    @Override
-    public Target target(Model model, String name, Map<String, String> options) {
-        return ((OnnxModel) model).target(name, options);
     }
 }

@@ -1,13 +1,11 @@
 package dev.tensorpress.model.onnx;
 
-import dev.tensorpress.model.ForeignFormat;
-import dev.tensorpress.model.InputFiles;
+import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.io.ForeignFormat;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
-import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
-import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.DataFiles.DataFile;
@@ -37,13 +35,6 @@ public final class OnnxModel implements Model {
     static final String FORMAT = "onnx";
 
     /** Bytes read at once: a buffer's size is an int. */
-    private static final Option ACCURACY = new Option("accuracy-level", new Option.Whole(0, 4, 1), "",
-            "MatMulNBits at this level (4: activations are rounded to eight bits), whatever activations say; not of target onnx");
-    private static final Option SPARSE = new Option("sparse-initializers", Option.Words.SWITCH, "true",
-            "weights that are mostly zero become sparse initializers where that is smaller; false: zeros stay in the file");
-    /** What targets can be told. */
-    public static final List<Option> OPTIONS = List.of(ACCURACY, SPARSE);
-
     private static final long STEP = 1 << 30;
 
     private final Path path;
@@ -284,41 +275,6 @@ public final class OnnxModel implements Model {
             m.put("data file " + f.location(), f.data().byteSize() + " bytes");
         }
         return m;
-    }
-
-    /**
-     * {@inheritDoc}
-     *
-     * <p>Targets are {@code onnxruntime}, the default, which may use operators of the domain com.microsoft;
-     * {@code onnx}, which uses the standard operators of the model's own operator set only; and {@code sparse}, a
-     * {@link dev.tensorpress.model.safetensors.SparseFile} that leaves out the zeros of pruned weights and from which
-     * {@code expand} rebuilds what {@code onnxruntime} would have written. Their options are {@link #OPTIONS}.
-     *
-     * <p>Pruned weights keep their zeros in place, or become sparse initializers where the file gets smaller by that:
-     * initializers that are no outputs and mostly zero, of models of version 6 of the format or later without data files.
-     * A stored f32 takes 12 bytes with its position, so that more than two thirds must be zero; of f16 and bf16 four fifths.
-     * Runtimes make them dense when they load the model. Tools that train or edit models often cannot read them:
-     * {@code sparse-initializers=false} leaves zeros in place.
-     */
-    Target target(String name, Map<String, String> options) {
-        String chosen = name.isEmpty() ? OnnxTarget.ONNXRUNTIME : name;
-        if (!chosen.equals(OnnxTarget.ONNXRUNTIME) && !chosen.equals(OnnxTarget.ONNX)
-                && !chosen.equals(OnnxSparseTarget.NAME)) {
-            throw new UnknownNameException("ONNX models have no target '" + name + "'", name,
-                    List.of(OnnxTarget.ONNXRUNTIME, OnnxTarget.ONNX, OnnxSparseTarget.NAME));
-        }
-        if (chosen.equals(OnnxSparseTarget.NAME) && !externals.isEmpty()) {
-            throw new UnsupportedRequestException("target 'sparse' takes models in one file, and " + path
-                    + " keeps tensors in data files; target 'onnxruntime' takes it");
-        }
-        Option.check(chosen, chosen.equals(OnnxTarget.ONNX) ? List.of(SPARSE) : OPTIONS, options);
-        String level = ACCURACY.in(options);
-        int accuracy = level.isEmpty() ? -1 : (int) ACCURACY.whole(level);
-        boolean sparse = SPARSE.on(SPARSE.in(options));
-        if (chosen.equals(OnnxSparseTarget.NAME)) {
-            return new OnnxSparseTarget(this, new OnnxTarget(this, OnnxTarget.ONNXRUNTIME, accuracy, sparse));
-        }
-        return new OnnxTarget(this, chosen, accuracy, sparse);
     }
 
     @Override

@@ -3,15 +3,15 @@ package dev.tensorpress.model.onnx;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Storage;
+import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Destination;
-import dev.tensorpress.model.DurableFile;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.archive.SparseFileWriter;
+import dev.tensorpress.model.archive.SparseFileWriter.Expected;
 import dev.tensorpress.model.onnx.Rope.Part;
-import dev.tensorpress.model.safetensors.SparseFileWriter;
-import dev.tensorpress.model.safetensors.SparseFileWriter.Expected;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
@@ -26,7 +26,7 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * Writes a {@link dev.tensorpress.model.safetensors.SparseFile}: the model that another target would write, with the elements
+ * Writes a {@link dev.tensorpress.model.archive.SparseFile}: the model that another target would write, with the elements
  * of pruned weights taken out and stored without their zeros. Those are dense elements, and 8-bit symmetric codes;
  * other codes have no one code for zero, or share bytes, and stay where they are.
  */

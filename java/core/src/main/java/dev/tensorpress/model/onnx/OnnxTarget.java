@@ -1,11 +1,11 @@
 package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.model.Buffers;
+import dev.tensorpress.io.Buffers;
+import dev.tensorpress.io.DurableFile;
+import dev.tensorpress.io.ReadAhead;
+import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.Destination;
-import dev.tensorpress.model.DurableFile;
-import dev.tensorpress.model.ReadAhead;
-import dev.tensorpress.model.StreamFile;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;

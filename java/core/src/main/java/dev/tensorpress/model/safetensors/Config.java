@@ -1,13 +1,14 @@
 package dev.tensorpress.model.safetensors;
 
 import com.fasterxml.jackson.core.JsonToken;
+import dev.tensorpress.io.StrictJson;
 import dev.tensorpress.model.MalformedModelException;
 import java.io.IOException;
 import java.nio.file.Path;
 
 /** What {@code config.json} says that a reader of the weights can use; null where it says nothing. */
-final class Config {
-    static final String NAME = "config.json";
+public final class Config {
+    public static final String NAME = "config.json";
 
     String architecture;
     String modelType;

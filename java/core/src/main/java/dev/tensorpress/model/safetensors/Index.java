@@ -1,19 +1,28 @@
 package dev.tensorpress.model.safetensors;
 
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonGenerator;
 import com.fasterxml.jackson.core.JsonToken;
+import dev.tensorpress.io.PlannedFile;
+import dev.tensorpress.io.StrictJson;
 import dev.tensorpress.model.MalformedModelException;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 
 /** The index of a model in several files: which tensor is in which. */
-final class Index {
+@SuppressWarnings("exports") // for the formats of this module
+public final class Index {
     /** What the names of indexes end with. */
     static final String SUFFIX = ".safetensors.index.json";
-    static final String NAME = "model" + SUFFIX;
+    public static final String NAME = "model" + SUFFIX;
 
     /** Of an entry, more or less, and how many entries are made room for at once. */
     private static final int BYTES_OF_ENTRY = 100;
@@ -62,6 +71,45 @@ final class Index {
 
     MalformedModelException bad(long at, String expected) {
         return new MalformedModelException(path, at, expected);
+    }
+
+    /** The index that these shards need, by its name; nothing for one that stands alone. The caller adds what else is made. */
+    public static Map<String, byte[]> madeFor(List<PlannedFile> shards) {
+        Map<String, byte[]> made = new TreeMap<>();
+        if (shards.size() > 1) {
+            made.put(NAME, of(shards));
+        }
+        return made;
+    }
+
+    /** The index of these shards. */
+    public static byte[] of(List<PlannedFile> shards) {
+        Map<String, String> places = new TreeMap<>();
+        long total = 0;
+        for (PlannedFile s : shards) {
+            for (PlannedFile.Tensor i : s.tensors()) {
+                places.put(i.name(), s.name());
+                total = Math.addExact(total, i.bytes());
+            }
+        }
+        ByteArrayOutputStream text = new ByteArrayOutputStream();
+        try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
+            json.useDefaultPrettyPrinter();
+            json.writeStartObject();
+            json.writeObjectFieldStart("metadata");
+            json.writeNumberField("total_size", total);
+            json.writeEndObject();
+            json.writeObjectFieldStart("weight_map");
+            for (Map.Entry<String, String> e : places.entrySet()) {
+                json.writeStringField(e.getKey(), e.getValue());
+            }
+            json.writeEndObject();
+            json.writeEndObject();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // memory throws none
+        }
+        text.write('\n');
+        return text.toByteArray();
     }
 
     private Index read(StrictJson json) {

@@ -1,8 +1,9 @@
 package dev.tensorpress.model.safetensors;
 
 import com.fasterxml.jackson.core.JsonToken;
-import dev.tensorpress.internal.PageCache;
-import dev.tensorpress.model.ForeignFormat;
+import dev.tensorpress.io.PageCache;
+import dev.tensorpress.io.StrictJson;
+import dev.tensorpress.io.ForeignFormat;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.tensor.DType;
@@ -39,7 +40,7 @@ import java.util.Map;
  */
 public final class Safetensors implements AutoCloseable {
     /** Bytes of the header at most, as other readers have it. */
-    static final int LARGEST_HEADER = 100_000_000;
+    public static final int LARGEST_HEADER = 100_000_000;
     static final String METADATA = "__metadata__";
     private static final int PREFIX = 8;
     private static final int READ_AT_ONCE = 1 << 20;
@@ -159,6 +160,11 @@ public final class Safetensors implements AutoCloseable {
         return size;
     }
 
+    /** Bytes that precede the data. */
+    long headerLength() {
+        return dataStart;
+    }
+
     /** All tensors by name, in the order of the header. */
     public Map<String, Entry> tensors() {
         return Collections.unmodifiableMap(tensors);
@@ -178,7 +184,7 @@ public final class Safetensors implements AutoCloseable {
         return tensor(entry(name));
     }
 
-    Tensor tensor(Entry e) {
+    public Tensor tensor(Entry e) {
         return new Tensor(e.dtype, e.shape, file.asSlice(e.start, e.length));
     }
 
@@ -204,11 +210,11 @@ public final class Safetensors implements AutoCloseable {
     }
 
     /** All tensors in the order of their data. */
-    List<Entry> inOrder() {
+    public List<Entry> inOrder() {
         return sorted;
     }
 
-    Entry entry(String name) {
+    public Entry entry(String name) {
         Entry e = tensors.get(name);
         if (e == null) {
             throw bad(PREFIX, "there is no tensor '" + name + "'");
@@ -217,11 +223,11 @@ public final class Safetensors implements AutoCloseable {
     }
 
     /** Where the value of a key of the metadata starts in the file; the header's start if there is no such key. */
-    long metadataAt(String key) {
+    public long metadataAt(String key) {
         return metadataAt.getOrDefault(key, (long) PREFIX);
     }
 
-    MalformedModelException bad(long offset, String expected) {
+    public MalformedModelException bad(long offset, String expected) {
         return new MalformedModelException(path, offset, expected);
     }
 
@@ -342,7 +348,7 @@ public final class Safetensors implements AutoCloseable {
     }
 
     /** Null if the format has no such type. */
-    static DType typeOf(String id) {
+    public static DType typeOf(String id) {
         return switch (id) {
             case "F64" -> DType.F64;
             case "F32" -> DType.F32;

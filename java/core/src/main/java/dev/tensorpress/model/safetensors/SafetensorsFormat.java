@@ -1,15 +1,12 @@
 package dev.tensorpress.model.safetensors;
 
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.model.Format;
-import dev.tensorpress.model.InputFiles;
 import dev.tensorpress.model.Model;
-import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
-import dev.tensorpress.model.Target;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.List;
 import java.util.Map;
 
 /** The format of {@link SafetensorsModel}. */
@@ -36,17 +33,7 @@ public final class SafetensorsFormat implements Format {
     }
 
     @Override
-    public List<Option> options() {
-        return SafetensorsModel.OPTIONS;
-    }
-
-    @Override
     public String defaultRecipe() {
         return "w8a16";
-    }
-
-    @Override
-    public Target target(Model model, String name, Map<String, String> options) {
-        return ((SafetensorsModel) model).target(name, options);
     }
 }

@@ -1,13 +1,11 @@
 package dev.tensorpress.model.safetensors;
 
-import dev.tensorpress.model.ForeignFormat;
-import dev.tensorpress.model.InputFiles;
+import dev.tensorpress.io.DurableFolder;
+import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.io.ForeignFormat;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
-import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
-import dev.tensorpress.model.Target;
-import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
@@ -50,17 +48,8 @@ import java.util.function.LongFunction;
  */
 public final class SafetensorsModel implements Model {
     static final String FORMAT = "safetensors";
-
-    /** Bytes, measured with 200,000 to 700,000 tensors. */
-    private static final long HEAP_PER_TENSOR = 1400;
-
-    private static final Option FORCE = new Option(CompressedTensorsTarget.FORCE, Option.Words.SWITCH, "false",
-            "writes what is asked for even if no loader reads it");
-    private static final Option CARD = new Option("card", Option.Words.SWITCH, "false",
-            "the model's card, README.md, gets a paragraph at its end that says what was done; its metadata stay");
-    /** What the target can be told. */
-    public static final List<Option> OPTIONS = List.of(FORCE, CARD);
-
+    /** What the metadata of files with sparse weights, which hold no ordinary model, have as their format. */
+    public static final String SPARSE_FILE = "tensorpress-sparse";
 
     private static final String SUFFIX = ".safetensors";
     private static final String USUAL = "model.safetensors";
@@ -75,7 +64,7 @@ public final class SafetensorsModel implements Model {
     private final Path configuration;
     private final Config config;
     private final List<Safetensors> shards;
-    private final Companions companions;
+    private final AuxiliaryFiles companions;
     private final List<Weight> weights;
     private final Map<String, Safetensors> byFile = new HashMap<>();
     private final Weight tied;
@@ -93,7 +82,7 @@ public final class SafetensorsModel implements Model {
         if (index != null) {
             check();
         }
-        this.companions = folder == null ? new Companions() : new Companions(folder, files(), inputs);
+        this.companions = folder == null ? new AuxiliaryFiles() : new AuxiliaryFiles(folder, files(), inputs);
         Path file = folder == null ? null : folder.resolve(Config.NAME);
         this.configuration = file != null && Files.exists(file) ? file : null;
         if (configuration != null) {
@@ -131,7 +120,7 @@ public final class SafetensorsModel implements Model {
      * @param allowLinks whether links in the folder may lead out of it; in the cache of a model hub, where they lead to its
      *     {@code blobs}, they always may
      * @throws MalformedModelException if a file is not what it should be, or index and files contradict each other
-     * @throws UnsupportedRequestException if a file is one of {@link SparseFile}, or a link that is not followed; if a glob fits
+     * @throws UnsupportedRequestException if a file is one of format {@value #SPARSE_FILE}, or a link that is not followed; if a glob fits
      *     no name, a role cannot be that of a tensor for its shape, or this JVM cannot handle the name of a file
      * @throws IOException if a file cannot be read
      */
@@ -191,7 +180,7 @@ public final class SafetensorsModel implements Model {
             return index;
         }
         List<Path> found = new ArrayList<>();
-        for (Path p : Companions.list(folder)) {
+        for (Path p : AuxiliaryFiles.list(folder)) {
             if (p.getFileName().toString().endsWith(SUFFIX) && Files.isRegularFile(p)) {
                 found.add(p);
             }
@@ -217,14 +206,14 @@ public final class SafetensorsModel implements Model {
     }
 
     /** Files with the same weights by other names, which are not read. */
-    List<String> consolidated() {
+    public List<String> consolidated() {
         return companions.weights().stream().filter(SafetensorsModel::isConsolidated).toList();
     }
 
     /** @throws UnsupportedRequestException if there is a model in another format */
     private static void checkOthers(Path folder) throws IOException {
-        for (Path p : Companions.list(folder)) {
-            if (Companions.holdsWeights(p.getFileName().toString()) && InputFiles.isFile(p) && InputFiles.astray(folder, p) == null) {
+        for (Path p : AuxiliaryFiles.list(folder)) {
+            if (AuxiliaryFiles.holdsWeights(p.getFileName().toString()) && InputFiles.isFile(p) && InputFiles.astray(folder, p) == null) {
                 if (p.toString().endsWith(ONNX)) {
                     throw new UnsupportedRequestException(folder + " holds no model in safetensors; name the file " + p);
                 }
@@ -251,7 +240,7 @@ public final class SafetensorsModel implements Model {
 
     private static Safetensors shard(Path file) throws IOException {
         Safetensors s = Safetensors.open(file);
-        if (SparseFileWriter.FORMAT.equals(s.metadata().get("format"))) {
+        if (SPARSE_FILE.equals(s.metadata().get("format"))) {
             s.close();
             throw new UnsupportedRequestException(file + " holds sparse weights, as target sparse writes them: it has to be"
                     + " expanded first");
@@ -308,7 +297,7 @@ public final class SafetensorsModel implements Model {
     }
 
     /** By the files' names. */
-    List<Safetensors> shards() {
+    public List<Safetensors> shards() {
         return shards;
     }
 
@@ -356,13 +345,29 @@ public final class SafetensorsModel implements Model {
     }
 
     /** The name of a companion from the folder on, with slashes. */
-    String name(Path companion) {
+    public String name(Path companion) {
         return companions.name(companion);
     }
 
-    /** All files of the model and its companions as they were when they were opened. */
-    InputFiles inputs() {
-        return inputs;
+    /** What a folder that is made of this model is made from. */
+    @SuppressWarnings("exports") // for the formats of this module
+    public DurableFolder.Source source() {
+        Map<Path, Long> hashed = new LinkedHashMap<>();
+        if (index != null) {
+            hashed.put(index.path, index.bytes());
+        }
+        for (Safetensors s : shards) {
+            hashed.put(s.path(), s.headerLength());
+        }
+        Map<String, Path> others = new LinkedHashMap<>();
+        for (Path p : companions.files()) {
+            if (name(p).equals(Config.NAME)) {
+                hashed.put(p, inputs.stamp(p).size());
+            } else {
+                others.put(name(p), p);
+            }
+        }
+        return new DurableFolder.Source(hashed, others, inputs);
     }
 
     @Override
@@ -390,7 +395,7 @@ public final class SafetensorsModel implements Model {
         return Optional.of(shard(weight).path());
     }
 
-    Safetensors shard(Weight weight) {
+    public Safetensors shard(Weight weight) {
         Safetensors s = holder(weight.name());
         if (s == null || !s.tensors().containsKey(weight.name())) {
             throw new IllegalArgumentException("'" + weight.name() + "' is not a weight of " + path);
@@ -399,7 +404,7 @@ public final class SafetensorsModel implements Model {
     }
 
     /** Where a weight is in its file. */
-    Safetensors.Entry entry(Weight weight) {
+    public Safetensors.Entry entry(Weight weight) {
         return shard(weight).entry(weight.name());
     }
 
@@ -417,12 +422,12 @@ public final class SafetensorsModel implements Model {
     }
 
     /** True if a tensor has this name. */
-    boolean has(String name) {
+    public boolean has(String name) {
         return index == null ? shards.getFirst().tensors().containsKey(name) : index.tensors.containsKey(name);
     }
 
     /** The configuration, which was read when the model was opened; null if there is none. */
-    Path configuration() {
+    public Path configuration() {
         return configuration;
     }
 
@@ -488,31 +493,9 @@ public final class SafetensorsModel implements Model {
         }
     }
 
-    /** A header of 100 MB names more tensors than a plan, the checkpoints and the manifest have room for in an ordinary heap. */
-    static void checkHeap(long tensors, long heap) {
-        if (tensors > heap / HEAP_PER_TENSOR) {
-            throw new UnsupportedRequestException("compressing " + tensors + " tensors takes some " + (tensors * HEAP_PER_TENSOR >> 20)
-                    + " MB of Java heap, and there are " + (heap >> 20) + "; a larger one is set with -Xmx");
-        }
-    }
-
-    /**
-     * There is one target, {@code compressed-tensors}. Its options are {@link #OPTIONS}.
-     *
-     * @throws UnsupportedRequestException also if the model is compressed already
-     */
-    Target target(String name, Map<String, String> options) {
-        if (!name.isEmpty() && !name.equals(CompressedTensorsTarget.NAME)) {
-            throw new UnknownNameException("models in safetensors have no target '" + name + "'", name,
-                    List.of(CompressedTensorsTarget.NAME));
-        }
-        Option.check(CompressedTensorsTarget.NAME, OPTIONS, options);
-        if (config.quantization != null) {
-            throw new UnsupportedRequestException(path + " is compressed already, by " + config.quantization
-                    + (config.quantization.equals(Schemes.METHOD) ? "; tensorpress expand makes an ordinary model of it" : ""));
-        }
-        checkHeap(weights().size(), Runtime.getRuntime().maxMemory());
-        return new CompressedTensorsTarget(this, FORCE.on(FORCE.in(options)), CARD.on(CARD.in(options)));
+    /** The method by which {@code config.json} says that the model is compressed already. */
+    public Optional<String> quantization() {
+        return Optional.ofNullable(config.quantization);
     }
 
     @Override

@@ -1,5 +1,6 @@
 package dev.tensorpress.model.safetensors;
 
+import dev.tensorpress.io.PlannedFile;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
@@ -63,7 +64,7 @@ public final class SafetensorsWriter {
             if (!names.add(i.name) || i.name.equals(Safetensors.METADATA)) {
                 throw new IllegalArgumentException("a second tensor, or metadata, has the name '" + i.name + "'");
             }
-            id(i.dtype);
+            Header.id(i.dtype);
             if (i.dtype.bits() < 8 && i.shape.elements() % 8 * i.dtype.bits() % 8 != 0) {
                 throw new IllegalArgumentException("tensor '" + i.name + "' would end inside a byte");
             }
@@ -81,7 +82,8 @@ public final class SafetensorsWriter {
         return n;
     }
 
-    long headerLength() {
+    /** Bytes that precede the data. */
+    public long headerLength() {
         return header().length;
     }
 
@@ -107,24 +109,10 @@ public final class SafetensorsWriter {
     }
 
     private byte[] header() {
-        List<ShardPlan.Item> all = new ArrayList<>(items.size());
+        List<PlannedFile.Tensor> all = new ArrayList<>(items.size());
         for (Item i : items) {
-            all.add(new ShardPlan.Item(i.name, i.dtype, i.shape));
+            all.add(Header.tensor(i.name, i.dtype, i.shape));
         }
-        return new ShardPlan("", all, metadata).header();
-    }
-
-    static String id(DType type) {
-        return switch (type) {
-            case F64, F32, F16, BF16, F4, C64, I64, I32, I16, I8, U64, U32, U16, U8, BOOL -> type.name();
-            case F8E4M3 -> "F8_E4M3";
-            case F8E5M2 -> "F8_E5M2";
-            case F8E4M3FNUZ -> "F8_E4M3FNUZ";
-            case F8E5M2FNUZ -> "F8_E5M2FNUZ";
-            case F8E8M0 -> "F8_E8M0";
-            case F6E2M3 -> "F6_E2M3";
-            case F6E3M2 -> "F6_E3M2";
-            default -> throw new IllegalArgumentException("safetensors files have no " + type);
-        };
+        return Header.write(all, metadata);
     }
 }

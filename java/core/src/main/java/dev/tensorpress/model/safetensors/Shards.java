@@ -11,13 +11,13 @@ import java.util.Locale;
  * whose size is a multiple of 8 come first, in that order, so that what is read and written is read and written from start to
  * end; the others come after them, those with the largest elements first. So each is aligned to its elements.
  */
-final class Shards {
+public final class Shards {
     private static final int ALIGNMENT = 8;
 
     private Shards() {}
 
     /** A tensor to lay out. */
-    interface Piece {
+    public interface Piece {
         DType dtype();
 
         /** Size of the data. */
@@ -31,7 +31,7 @@ final class Shards {
      * @param largest bytes of tensors in a file, unless one weight has more
      * @return tensors of each file, in the order of their data; at least one file
      */
-    static <T extends Piece> List<List<T>> cut(List<List<T>> weights, long largest) {
+    public static <T extends Piece> List<List<T>> cut(List<List<T>> weights, long largest) {
         List<List<T>> shards = new ArrayList<>();
         List<T> shard = new ArrayList<>();
         long bytes = 0;
@@ -64,7 +64,7 @@ final class Shards {
     }
 
     /** The name of a file, counted from 0. */
-    static String name(int shard, int of) {
+    public static String name(int shard, int of) {
         return of == 1 ? "model.safetensors" : String.format(Locale.ROOT, "model-%05d-of-%05d.safetensors", shard + 1, of);
     }
 }

@@ -3,6 +3,7 @@ package dev.tensorpress.model.onnx;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
@@ -154,7 +155,7 @@ final class ChainTest {
                     try (OnnxModel m = OnnxModel.open(in, false)) {
                         Weight w = m.weights().stream().filter(x -> x.name().equals("w")).findFirst().orElseThrow();
                         assertEquals(List.of(c.role, c.in, c.out), List.of(w.role(), w.inputAxis(), w.outputAxis()), c + " " + opset);
-                        Target t = m.target(target, Map.of());
+                        Target t = Targets.of(m, target, Map.of());
                         Form form = t.accept(w, new Form.Quantized(8, block == 0 ? c.out : Math.max(1, c.in), block, true,
                                 Form.Activations.FLOAT, DType.I8, DType.F32, false, false));
                         t.write(Map.of(w, form), encoder, Destination.replacing(out));

@@ -3,6 +3,7 @@ package dev.tensorpress.model.onnx;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Targets;
 import ai.onnxruntime.OrtException;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
@@ -62,7 +63,7 @@ final class ConformanceTest {
     }
 
     private static boolean compress(OnnxModel m, String target, int wish, Path out) throws Exception {
-        Target t = m.target(target, Map.of());
+        Target t = Targets.of(m, target, Map.of());
         Map<Weight, Form> forms = new LinkedHashMap<>();
         for (Weight w : m.weights()) {
             boolean blocks = wish == 1 && w.inputAxis() >= 0;

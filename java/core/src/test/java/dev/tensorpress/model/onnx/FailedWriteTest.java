@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.tensor.DType;
@@ -58,7 +59,7 @@ public class FailedWriteTest {
         Path out = Files.createDirectory(folder.resolve("out")).resolve("model.onnx");
         // The old output has data of its own; so the new one's have another name.
         try (OnnxModel old = OnnxModel.open(in, false)) {
-            old.target("", java.util.Map.of()).write(java.util.Map.of(), null, dev.tensorpress.model.Destination.of(out));
+            Targets.of(old, "", java.util.Map.of()).write(java.util.Map.of(), null, dev.tensorpress.model.Destination.of(out));
         }
         List<Path> oldFiles = list(out.getParent());
         List<byte[]> oldBytes = new ArrayList<>();

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Targets;
 import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
@@ -15,9 +16,9 @@ import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.model.onnx.TestModel.GraphBuilder;
 import dev.tensorpress.model.onnx.TestModel.NodeBuilder;
-import dev.tensorpress.model.safetensors.SparseFile;
 import dev.tensorpress.tensor.DType;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -200,7 +201,7 @@ final class LowRankLoweringTest {
     /** Compresses {@code w}, checking what holds for every output. */
     private static Form compress(Path in, Path out, String target, Wish wish, PlainEncoder encoder) throws Exception {
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            Target t = m.target(target, Map.of());
+            Target t = Targets.of(m, target, Map.of());
             Weight w = find(m);
             Form form = t.accept(w, wish.on(w));
             assertEquals(form, t.accept(w, form), "accepting twice");
@@ -361,7 +362,7 @@ final class LowRankLoweringTest {
     void formsTakeTheBytesTheySay() throws Exception {
         Path in = SUBJECTS.getFirst().model(8, 17, DType.F32, TestModel.random(7, 4000)).write(folder, "in.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            Target t = m.target("", Map.of());
+            Target t = Targets.of(m, "", Map.of());
             Weight w = find(m);
             Form f = t.accept(w, FACTORS.getFirst().on(w));
             assertEquals((80 + 50) * RANK * 4, f.bytes(w.tensor().shape()));
@@ -406,7 +407,7 @@ final class LowRankLoweringTest {
         Form dense = new Form.Dense(DType.F32);
         try (OnnxModel m = OnnxModel.open(t.write(folder, "in.onnx"), false)) {
             for (String name : List.of("onnxruntime", "onnx", "sparse")) {
-                Target to = m.target(name, Map.of());
+                Target to = Targets.of(m, name, Map.of());
                 Map<String, Weight> all = m.weights().stream().collect(Collectors.toMap(Weight::name, w -> w));
                 reasons.forEach((weight, reason) -> refused(to, all.get(weight), factors(dense, 2), reason));
                 Form.Sum sum = new Form.Sum(new Form.Quantized(8, 0, 0, true, Activations.FLOAT, DType.I8, DType.F32, false,
@@ -445,8 +446,8 @@ final class LowRankLoweringTest {
         Path out = folder.resolve("out.onnx");
         Path side = folder.resolve("side.safetensors");
         try (OnnxModel model = OnnxModel.open(chain(null).write(folder, "in.onnx"), false)) {
-            Target t = model.target("", Map.of());
-            Target sparse = model.target("sparse", Map.of());
+            Target t = Targets.of(model, "", Map.of());
+            Target sparse = Targets.of(model, "sparse", Map.of());
             Map<Weight, Form> forms = new LinkedHashMap<>();
             Map<Weight, Form> packed = new LinkedHashMap<>();
             for (Weight w : model.weights()) {

@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Targets;
 import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
@@ -174,7 +175,7 @@ final class LoweringTest {
     /** Compresses all weights that can be, checking what holds for every output. */
     static Form compress(Path in, Path out, String target, Wish wish, PlainEncoder encoder) throws Exception {
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            Target t = m.target(target, Map.of());
+            Target t = Targets.of(m, target, Map.of());
             Map<Weight, Form> forms = new LinkedHashMap<>();
             Form last = null;
             for (Weight w : m.weights()) {
@@ -340,7 +341,7 @@ final class LoweringTest {
                 try (OnnxModel m = OnnxModel.open(in, false)) {
                     Weight w = m.weights().getFirst();
                     for (String target : List.of("onnxruntime", "sparse", "onnx")) {
-                        Target t = m.target(target, Map.of());
+                        Target t = Targets.of(m, target, Map.of());
                         boolean gathered = c[2].equals("GatherBlockQuantized") && !target.equals("onnx");
                         assertEquals(gathered ? "ONNX Runtime 1.23" : "", t.requires(Map.of(w, t.accept(w, wish.on(w)))));
                     }
@@ -367,7 +368,7 @@ final class LoweringTest {
                 assertFalse(ops.containsKey("Transpose") || ops.containsKey("Reshape"), s + " " + ops);
                 try (OnnxModel m = OnnxModel.open(in, false)) {
                     assertEquals(odd ? "" : tied || bits == 8 ? "ONNX Runtime 1.23" : "ONNX Runtime 1.17",
-                            m.target("", Map.of()).requires(Map.of(m.weights().getFirst(), form)));
+                            Targets.of(m, "", Map.of()).requires(Map.of(m.weights().getFirst(), form)));
                 }
             }
             for (boolean symmetric : new boolean[] {true, false}) {
@@ -388,7 +389,7 @@ final class LoweringTest {
         Path in = SUBJECTS.getFirst().model(8, 17, DType.F32, TestModel.random(7, 4000)).write(folder, "in.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Weight w = m.weights().getFirst();
-            Target t = m.target("", Map.of());
+            Target t = Targets.of(m, "", Map.of());
             for (Object[] c : new Object[][] {{new Wish(4, 32, true, false), "ONNX Runtime 1.17"},
                 {new Wish(8, 32, true, false), "ONNX Runtime 1.23"}, {new Wish(8, 0, true, true), ""}}) {
                 assertEquals(c[1], t.requires(Map.of(w, t.accept(w, ((Wish) c[0]).on(w)))));
@@ -462,7 +463,7 @@ final class LoweringTest {
         Path in = m.write(folder, "in.onnx");
         Path out = folder.resolve("out.onnx");
         try (OnnxModel model = OnnxModel.open(in, false)) {
-            Target t = model.target("", Map.of());
+            Target t = Targets.of(model, "", Map.of());
             Map<Weight, Form> forms = new LinkedHashMap<>();
             for (Weight w : model.weights()) {
                 if (w.tensor().shape().rank() == 2) {

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
@@ -226,7 +227,7 @@ final class MalformedTest {
     private void survive(Path p) throws IOException {
         try (OnnxModel m = OnnxModel.open(p, false)) {
             for (String name : List.of("onnxruntime", "onnx")) {
-                Target t = m.target(name, Map.of());
+                Target t = Targets.of(m, name, Map.of());
                 Map<Weight, Form> forms = new LinkedHashMap<>();
                 for (Weight w : m.weights()) {
                     int axis = w.inputAxis();

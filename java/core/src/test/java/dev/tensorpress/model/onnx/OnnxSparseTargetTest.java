@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
@@ -16,8 +17,8 @@ import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.model.onnx.TestModel.NodeBuilder;
-import dev.tensorpress.model.safetensors.SparseFile;
 import dev.tensorpress.tensor.DType;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -99,8 +100,8 @@ final class OnnxSparseTargetTest {
                 Path ordinary = folder.resolve("ordinary.onnx");
                 Path rebuilt = folder.resolve("rebuilt.onnx");
                 try (OnnxModel m = OnnxModel.open(model(type), false)) {
-                    Target sparse = m.target("sparse", Map.of());
-                    Target plain = m.target("onnxruntime", Map.of());
+                    Target sparse = Targets.of(m, "sparse", Map.of());
+                    Target plain = Targets.of(m, "onnxruntime", Map.of());
                     Map<Weight, Form> packed = new LinkedHashMap<>();
                     Map<Weight, Form> masked = new LinkedHashMap<>();
                     for (Weight w : m.weights()) {
@@ -240,7 +241,7 @@ final class OnnxSparseTargetTest {
         try (OnnxModel m = OnnxModel.open(t.write(folder, "in.onnx"), false)) {
             Weight w = m.weights().getFirst();
             for (String target : List.of("sparse", "onnxruntime")) {
-                Target to = m.target(target, Map.of());
+                Target to = Targets.of(m, target, Map.of());
                 Form.Sparse s = SparseLoweringTest.dense(w, 50).of(new Form.Quantized(8, 0, 64, true,
                         Form.Activations.BLOCKWISE, DType.I8, DType.F32, false, false));
                 to.write(Map.of(w, to.accept(w, s)), new PlainEncoder(50),
@@ -257,7 +258,7 @@ final class OnnxSparseTargetTest {
         Path side = folder.resolve("side.safetensors");
         Path in = model(DType.F32);
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            Target sparse = m.target("sparse", Map.of("accuracy-level", "4"));
+            Target sparse = Targets.of(m, "sparse", Map.of("accuracy-level", "4"));
             sparse.write(Map.of(), new PlainEncoder(), Destination.replacing(side));
             assertTrue(Files.size(side) <= sparse.size(Map.of()));
             // All elements kept: dense is the smallest.
@@ -286,7 +287,7 @@ final class OnnxSparseTargetTest {
                 .integer(14, 1)).input("x", 1, -1, K).node("MatMul", "y", "x", "w").output("y", 1, -1, K);
         try (OnnxModel m = OnnxModel.open(t.write(folder, "in.onnx"), false)) {
             UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
-                    () -> m.target("sparse", Map.of()));
+                    () -> Targets.of(m, "sparse", Map.of()));
             assertTrue(e.getMessage().contains("data files"), e.getMessage());
         }
     }
@@ -298,7 +299,7 @@ final class OnnxSparseTargetTest {
         Path out = folder.resolve("out.onnx");
         byte[] model;
         try (OnnxModel m = OnnxModel.open(model(DType.F32), false)) {
-            Target sparse = m.target("sparse", Map.of());
+            Target sparse = Targets.of(m, "sparse", Map.of());
             sparse.write(forms(m, sparse), new PlainEncoder(KEEP), Destination.replacing(side));
         }
         try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {

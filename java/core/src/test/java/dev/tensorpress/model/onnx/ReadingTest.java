@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Targets;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -211,16 +212,16 @@ final class ReadingTest {
     void targetsAndOptions() throws Exception {
         g.init("w", DType.F32, SIX, 2, 3);
         try (OnnxModel m = OnnxModel.open(model.write(folder, "m.onnx"), false)) {
-            assertEquals("onnxruntime", m.target("", Map.of("accuracy-level", "4")).name());
-            assertEquals("onnx", m.target("onnx", Map.of()).name());
+            assertEquals("onnxruntime", Targets.of(m, "", Map.of("accuracy-level", "4")).name());
+            assertEquals("onnx", Targets.of(m, "onnx", Map.of()).name());
             List<Map<String, String>> bad = new ArrayList<>(List.of(Map.of("accuracy-level", "5"),
                     Map.of("accuracy-level", "-1"), Map.of("accuracy-level", ""), Map.of("accuracy-level", "x"),
                     Map.of("sparse-initializers", "1"), Map.of("x", "1")));
             for (Map<String, String> options : bad) {
-                assertThrows(UnsupportedRequestException.class, () -> m.target("", options));
+                assertThrows(UnsupportedRequestException.class, () -> Targets.of(m, "", options));
             }
-            assertThrows(UnsupportedRequestException.class, () -> m.target("onnx", Map.of("accuracy-level", "4")));
-            assertThrows(UnsupportedRequestException.class, () -> m.target("vllm", Map.of()));
+            assertThrows(UnsupportedRequestException.class, () -> Targets.of(m, "onnx", Map.of("accuracy-level", "4")));
+            assertThrows(UnsupportedRequestException.class, () -> Targets.of(m, "vllm", Map.of()));
             assertEquals("17", m.properties().get("opset ai.onnx"));
         }
     }

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Storage;
@@ -120,7 +121,7 @@ final class SparseLoweringTest {
         Storage storage;
         Storage expected;
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            Target t = m.target("", Map.of());
+            Target t = Targets.of(m, "", Map.of());
             Weight w = find(m);
             Form accepted = t.accept(w, dense(w, keep));
             assertEquals(accepted, t.accept(w, accepted), "accepting twice");
@@ -164,15 +165,15 @@ final class SparseLoweringTest {
         Path in = model(Place.RAW, 8, DType.F32, TestModel.random(5, K * N), "in.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
             for (String name : List.of("onnx", "onnxruntime", "sparse")) {
-                Form.Sparse with = (Form.Sparse) m.target(name, Map.of("sparse-initializers", "true"))
+                Form.Sparse with = (Form.Sparse) Targets.of(m, name, Map.of("sparse-initializers", "true"))
                         .accept(find(m), dense(find(m), 10));
-                Form.Sparse without = (Form.Sparse) m.target(name, Map.of("sparse-initializers", "false"))
+                Form.Sparse without = (Form.Sparse) Targets.of(m, name, Map.of("sparse-initializers", "false"))
                         .accept(find(m), dense(find(m), 10));
                 boolean packed = name.equals("sparse");
                 assertEquals(packed ? Storage.PACKED : Storage.COORDINATES, with.storage());
                 assertEquals(packed ? Storage.PACKED : Storage.MASKED, without.storage());
             }
-            assertThrows(UnsupportedRequestException.class, () -> m.target("", Map.of("sparse-initializers", "no")));
+            assertThrows(UnsupportedRequestException.class, () -> Targets.of(m, "", Map.of("sparse-initializers", "no")));
         }
     }
 
@@ -185,7 +186,7 @@ final class SparseLoweringTest {
                 PlainEncoder encoder = new PlainEncoder(keep);
                 Path out = folder.resolve("out.onnx");
                 try (OnnxModel m = OnnxModel.open(s.model(8, 13, DType.F32, w).write(folder, "in.onnx"), false)) {
-                    Target t = m.target("onnx", Map.of());
+                    Target t = Targets.of(m, "onnx", Map.of());
                     Form f = t.accept(find(m), dense(find(m), keep));
                     assertEquals(keep == 10 && !s.name().equals("an output too") ? Storage.COORDINATES : Storage.MASKED,
                             ((Form.Sparse) f).storage(), s.toString());
@@ -206,7 +207,7 @@ final class SparseLoweringTest {
             PlainEncoder encoder = new PlainEncoder(keep);
             Path out = folder.resolve("out.onnx");
             try (OnnxModel m = OnnxModel.open(cast(w, "in.onnx"), false)) {
-                Target t = m.target("", Map.of());
+                Target t = Targets.of(m, "", Map.of());
                 Form f = t.accept(find(m), dense(find(m), keep));
                 assertEquals(keep == 10 ? Storage.COORDINATES : Storage.MASKED, ((Form.Sparse) f).storage());
                 t.write(Map.of(find(m), f), encoder, Destination.replacing(out));
@@ -234,7 +235,7 @@ final class SparseLoweringTest {
                         Path out = folder.resolve("out.onnx");
                         PlainEncoder encoder = new PlainEncoder(50);
                         try (OnnxModel m = OnnxModel.open(in, false)) {
-                            Target t = m.target(target, Map.of());
+                            Target t = Targets.of(m, target, Map.of());
                             Form.Sparse wanted = quantized(find(m), bits, symmetric, 50);
                             Form.Sparse f = (Form.Sparse) t.accept(find(m), wanted);
                             assertEquals(wanted.of(t.accept(find(m), wanted.values())), f, what);
@@ -255,7 +256,7 @@ final class SparseLoweringTest {
         Path in = model(Place.RAW, 8, DType.F32, TestModel.random(5, K * N), "in.onnx");
         Path out = folder.resolve("out.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            Target t = m.target("", Map.of());
+            Target t = Targets.of(m, "", Map.of());
             for (int more : new int[] {-1, 1}) {
                 Form.Sparse s = dense(find(m), 10);
                 Form.Sparse wrong = new Form.Sparse(s.values(), s.pattern(), s.nonzeros() + more, Storage.COORDINATES);
@@ -284,7 +285,7 @@ final class SparseLoweringTest {
         TestModel reference = TestModel.of(8, 17);
         reference.graph.input("x", 1, -1, K);
         try (OnnxModel model = OnnxModel.open(m.write(folder, "in.onnx"), false)) {
-            Target t = model.target("", Map.of());
+            Target t = Targets.of(model, "", Map.of());
             Map<Weight, Form> forms = new LinkedHashMap<>();
             for (Weight w : model.weights()) {
                 switch (w.name()) {
@@ -313,7 +314,7 @@ final class SparseLoweringTest {
     void anotherFormIsRefused() throws Exception {
         Path in = model(Place.RAW, 8, DType.F32, TestModel.random(5, K * N), "in.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            Target t = m.target("", Map.of());
+            Target t = Targets.of(m, "", Map.of());
             Form f = t.accept(find(m), dense(find(m), 50));
             assertThrows(IllegalStateException.class, () -> t.write(Map.of(find(m), f),
                     (w, form, rows, first) -> new Encoding.Dense(rows), Destination.replacing(folder.resolve("out.onnx"))));

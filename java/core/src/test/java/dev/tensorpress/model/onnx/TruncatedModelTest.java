@@ -7,7 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
-import dev.tensorpress.model.safetensors.TruncatedInputTest;
+import dev.tensorpress.model.compressedtensors.TruncatedInputTest;
 import dev.tensorpress.tensor.DType;
 import java.io.IOException;
 import java.io.UncheckedIOException;

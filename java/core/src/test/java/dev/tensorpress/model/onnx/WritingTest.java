@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Targets;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.UnknownFieldSet;
 import dev.tensorpress.encoding.Form;
@@ -81,7 +82,7 @@ final class WritingTest {
         Path in = mixed().write(folder, "in.onnx");
         Path out = folder.resolve("out.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            Target t = m.target("", Map.of());
+            Target t = Targets.of(m, "", Map.of());
             assertEquals(Set.of(out), t.write(Map.of(), null, Destination.replacing(out)));
             assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(out));
             assertEquals(Files.size(in), t.size(Map.of()));
@@ -101,7 +102,7 @@ final class WritingTest {
         for (String target : List.of("onnxruntime", "onnx")) {
             for (boolean dynamic : new boolean[] {false, true}) {
                 try (OnnxModel m = OnnxModel.open(in, false)) {
-                    Target t = m.target(target, Map.of());
+                    Target t = Targets.of(m, target, Map.of());
                     Map<Weight, Form> forms = forms(m, t, dynamic ? 8 : 4, dynamic ? 0 : 32, dynamic);
                     assertEquals(3, forms.size());
                     t.write(forms, new PlainEncoder(), Destination.replacing(out));
@@ -152,7 +153,7 @@ final class WritingTest {
         float[] expected = Ort.run(in, 1, 2);
         for (String target : List.of("onnxruntime", "onnx")) {
             try (OnnxModel open = OnnxModel.open(in, false)) {
-                Target t = open.target(target, Map.of());
+                Target t = Targets.of(open, target, Map.of());
                 t.write(forms(open, t, 8, 16, false), new PlainEncoder(), Destination.replacing(out));
             }
             LoweringTest.close(target, expected, Ort.run(out, 1, 2), 0.02);
@@ -168,7 +169,7 @@ final class WritingTest {
         Path in = m.write(folder, "in.onnx");
         Path out = folder.resolve("out.onnx");
         try (OnnxModel open = OnnxModel.open(in, false)) {
-            Target t = open.target("", Map.of());
+            Target t = Targets.of(open, "", Map.of());
             t.write(forms(open, t, 8, 16, false), new PlainEncoder(), Destination.replacing(out));
         }
         LoweringTest.close("names", Ort.run(in, 1, 2), Ort.run(out, 1, 2), 0.02);
@@ -208,7 +209,7 @@ final class WritingTest {
             assertEquals(2, m.files().size());
             assertEquals(Files.size(in) + 4096 + 8192, m.bytes());
             for (String target : List.of("onnxruntime", "onnx")) {
-                Target t = m.target(target, Map.of());
+                Target t = Targets.of(m, target, Map.of());
                 Map<Weight, Form> forms = forms(m, t, 8, 32, false);
                 List<Path> files = List.copyOf(t.write(forms, new PlainEncoder(), Destination.replacing(out)));
                 assertEquals(2, files.size());
@@ -219,7 +220,7 @@ final class WritingTest {
             }
             // With nothing to compress, too: a stranger's model says nothing about names beside the output.
             Path copy = elsewhere.resolve("copy.onnx");
-            Target t = m.target("", Map.of());
+            Target t = Targets.of(m, "", Map.of());
             List<Path> files = List.copyOf(t.write(Map.of(), null, Destination.replacing(copy)));
             assertEquals(elsewhere, files.get(0).getParent());
             assertTrue(files.get(0).getFileName().toString().matches("in\\.[0-9a-f]{8}\\.data"), files.toString());
@@ -243,7 +244,7 @@ final class WritingTest {
             Path home = Files.createDirectories(folder.resolve("home" + location.length()));
             Path out = home.resolve("out.onnx");
             try (OnnxModel m = OnnxModel.open(in, false)) {
-                m.target("", Map.of()).write(Map.of(), null, Destination.replacing(out));
+                Targets.of(m, "", Map.of()).write(Map.of(), null, Destination.replacing(out));
             }
             assertArrayEquals(expected, Ort.run(out, 1, 2), location);
             try (Stream<Path> left = Files.list(home)) {
@@ -261,7 +262,7 @@ final class WritingTest {
         for (Path in : List.of(mixed().write(folder, "in.onnx"), withData("w.bin").write(folder, "external.onnx"))) {
             try (OnnxModel m = OnnxModel.open(in, false)) {
                 for (String name : m.externalTensors().isEmpty() ? List.of("onnxruntime", "sparse") : List.of("onnxruntime")) {
-                    Target t = m.target(name, Map.of());
+                    Target t = Targets.of(m, name, Map.of());
                     PlainEncoder encoder = new PlainEncoder();
                     assertThrows(FileAlreadyExistsException.class, () -> t.write(forms(m, t, 8, 32, false), (w, f, rows, first) -> {
                         Files.writeString(out, "mine");
@@ -351,7 +352,7 @@ final class WritingTest {
         Path in = m.write(folder, "in.onnx");
         try (OnnxModel open = OnnxModel.open(in, false)) {
             assertEquals(1L << 30, open.weights().get(1).tensor().shape().elements());
-            assertTrue(open.target("", Map.of()).size(forms(open, open.target("", Map.of()), 8, 32, false)) > 4L << 30);
+            assertTrue(Targets.of(open, "", Map.of()).size(forms(open, Targets.of(open, "", Map.of()), 8, 32, false)) > 4L << 30);
         }
     }
 
@@ -372,7 +373,7 @@ final class WritingTest {
             assertEquals(sum, t.size(forms));
             LoweringTest.close("external", expected, Ort.run(out, 1, 2), 0.02);
             assertThrows(UnsupportedRequestException.class, () -> new OnnxTarget(m, "onnx", -1, true, 100).size(forms(m,
-                    m.target("onnx", Map.of()), 8, 0, false)));
+                    Targets.of(m, "onnx", Map.of()), 8, 0, false)));
         }
     }
 
@@ -383,7 +384,7 @@ final class WritingTest {
         Path out = target.resolve("out.onnx");
         Files.writeString(out, "old");
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            Target t = m.target("", Map.of());
+            Target t = Targets.of(m, "", Map.of());
             Map<Weight, Form> forms = forms(m, t, 8, 32, false);
             assertThrows(ArithmeticException.class, () -> t.write(forms, (w, f, rows, first) -> {
                 throw new ArithmeticException();
@@ -422,7 +423,7 @@ final class WritingTest {
                         if (name.equals("sparse") && files.size() > 1) {
                             continue; // has no external data
                         }
-                        Target t = m.target(name, Map.of());
+                        Target t = Targets.of(m, name, Map.of());
                         Map<Weight, Form> forms = forms(m, t, 8, 32, false);
                         PlainEncoder encoder = new PlainEncoder();
                         IOException e = assertThrows(IOException.class, () -> t.write(forms, (w, f, rows, first) -> {
@@ -450,7 +451,7 @@ final class WritingTest {
                 c.write(java.nio.ByteBuffer.allocate(10));
             }
         });
-        assertTrue(dev.tensorpress.model.DurableFile.explain(e, Path.of("x")).getMessage().contains("disk is full"));
+        assertTrue(dev.tensorpress.io.DurableFile.explain(e, Path.of("x")).getMessage().contains("disk is full"));
     }
 
     @Test
@@ -459,7 +460,7 @@ final class WritingTest {
         Files.setPosixFilePermissions(locked, Set.of());
         Assumptions.assumeFalse(Files.isWritable(locked), "needs a user other than root");
         IOException e = assertThrows(IOException.class,
-                () -> new dev.tensorpress.model.DurableFile(locked, "x").close());
+                () -> new dev.tensorpress.io.DurableFile(locked, "x").close());
         assertTrue(e.getMessage().contains("no permission"), e.getMessage());
     }
 }

@@ -19,23 +19,23 @@ import java.util.Map;
 import java.util.Random;
 
 /** Makes folders with a model in safetensors, for tests. */
-final class SmallFolder {
-    static final String CONFIG = "{\n  \"architectures\": [\n    \"LlamaForCausalLM\"\n  ],\n  \"rms_norm_eps\": 1e-05,\n"
+public final class SmallFolder {
+    public static final String CONFIG = "{\n  \"architectures\": [\n    \"LlamaForCausalLM\"\n  ],\n  \"rms_norm_eps\": 1e-05,\n"
             + "  \"tie_word_embeddings\": false,\n  \"weird\": NaN,\n  \"vocab_size\": 32\n}\n";
 
-    final Random random;
-    final Map<String, Item> tensors = new LinkedHashMap<>();
+    public final Random random;
+    public final Map<String, Item> tensors = new LinkedHashMap<>();
     /** Of tensors with floats. */
-    final Map<String, float[]> values = new LinkedHashMap<>();
-    final Map<String, byte[]> bytes = new LinkedHashMap<>();
-    String config = CONFIG;
+    public final Map<String, float[]> values = new LinkedHashMap<>();
+    public final Map<String, byte[]> bytes = new LinkedHashMap<>();
+    public String config = CONFIG;
 
-    SmallFolder(long seed) {
+    public SmallFolder(long seed) {
         random = new Random(seed);
     }
 
     /** Adds a tensor of random numbers, or of random bytes if it has other elements. */
-    SmallFolder add(String name, DType type, long... dims) {
+    public SmallFolder add(String name, DType type, long... dims) {
         Shape shape = Shape.of(dims);
         byte[] data = new byte[(int) type.bytes(shape.elements())];
         random.nextBytes(data);
@@ -50,7 +50,7 @@ final class SmallFolder {
     }
 
     /** Adds a tensor of these numbers, rounded to the type. */
-    SmallFolder add(String name, DType type, Shape shape, float[] x) {
+    public SmallFolder add(String name, DType type, Shape shape, float[] x) {
         ByteBuffer b = ByteBuffer.allocate((int) type.bytes(x.length)).order(ByteOrder.LITTLE_ENDIAN);
         float[] rounded = new float[x.length];
         for (int i = 0; i < x.length; i++) {
@@ -71,7 +71,7 @@ final class SmallFolder {
         return this;
     }
 
-    static float round(float x, DType type) {
+    public static float round(float x, DType type) {
         return switch (type) {
             case F32 -> x;
             case F16 -> Float.float16ToFloat(Float.floatToFloat16(x));
@@ -83,7 +83,7 @@ final class SmallFolder {
     }
 
     /** Writes all; tensors are spread over the files in turn. */
-    Path write(Path folder, int files) throws IOException {
+    public Path write(Path folder, int files) throws IOException {
         Files.createDirectories(folder);
         List<List<Item>> cut = new ArrayList<>();
         for (int i = 0; i < files; i++) {

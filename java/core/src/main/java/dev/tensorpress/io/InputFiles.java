@@ -1,0 +1,182 @@
+package dev.tensorpress.io;
+
+import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.UnsupportedRequestException;
+import java.io.IOException;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.nio.file.attribute.FileTime;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * The files that a model is read from, as they were when they were opened: a result made of a mix of old and new is none.
+ *
+ * <p>A model from a stranger must not be able to pull other files of this machine into its output. So a link in its folder is
+ * followed only if it stays within the folder, or within {@code blobs} of a model hub's cache, whose folders are {@code
+ * snapshots/REVISION}; to anywhere else only if the user allows it. Nothing but regular files is read: others can block for
+ * good.
+ */
+public final class InputFiles {
+    /** Where files have the type of regular ones, and are none. */
+    private static final List<Path> NO_FILES = List.of(Path.of("/proc"), Path.of("/sys"));
+    private static final String SNAPSHOTS = "snapshots";
+    private static final String BLOBS = "blobs";
+
+    private final Path folder;
+    private final boolean allowLinks;
+    private final Map<Path, Stamp> stamps = new LinkedHashMap<>();
+
+    /** By what a change shows. */
+    public record Stamp(long size, FileTime modified) {
+        static Stamp of(Path file) throws IOException {
+            BasicFileAttributes a = Files.readAttributes(file, BasicFileAttributes.class);
+            return new Stamp(a.size(), a.lastModifiedTime());
+        }
+
+        @Override
+        public String toString() {
+            return size + " bytes, modified at " + modified;
+        }
+    }
+
+    /** For files that are named by the user, and by nothing else. */
+    public InputFiles() {
+        this(null, true);
+    }
+
+    /**
+     * @param folder of the model
+     * @param allowLinks whether links in it may lead anywhere
+     */
+    public InputFiles(Path folder, boolean allowLinks) {
+        this.folder = folder;
+        this.allowLinks = allowLinks;
+    }
+
+    /**
+     * Notes a file that the user named, which is opened next; once is enough.
+     *
+     * @throws MalformedModelException if it is no regular file
+     */
+    public void add(Path file) throws IOException {
+        if (stamps.containsKey(file)) {
+            return;
+        }
+        if (!isFile(file)) {
+            throw new MalformedModelException(file, -1, "expected a file, this is not a regular file");
+        }
+        if (!Files.isReadable(file)) {
+            throw new AccessDeniedException(file.toString()); // now, and not when it is its turn to be copied
+        }
+        stamps.put(file, Stamp.of(file));
+    }
+
+    /**
+     * {@link #add} of a file that was found in the folder, or that another file names.
+     *
+     * @throws UnsupportedRequestException if a link leads out of the folder, and that is not allowed
+     */
+    public void addFound(Path file) throws IOException {
+        Path astray = allowLinks || !isFile(file) ? null : astray(folder, file);
+        if (astray != null) {
+            throw new UnsupportedRequestException(file + " is a link, or behind one, to " + astray + ", outside of the model's"
+                    + " folder: it could lead to any file of this machine; if you trust the model, allow links", "allowLinks");
+        }
+        add(file);
+    }
+
+    /** Whether {@link #addFound} would take a file. */
+    public boolean mayRead(Path file) throws IOException {
+        return isFile(file) && Files.isReadable(file) && (allowLinks || astray(folder, file) == null);
+    }
+
+    /** True if a file exists and is a regular one that holds data. */
+    public static boolean isFile(Path file) throws IOException {
+        if (!Files.isRegularFile(file)) {
+            return false;
+        }
+        Path real = file.toRealPath();
+        for (Path p : NO_FILES) {
+            if (real.startsWith(p)) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /**
+     * Where a file in a folder really is, if a link on the way leads out of the folder to anywhere but its cache's blobs; else
+     * null. Hard links show nothing of where else a file has a name.
+     */
+    public static Path astray(Path folder, Path file) throws IOException {
+        Path real = file.toRealPath();
+        Path root = folder.toRealPath();
+        if (real.startsWith(root)) {
+            return null;
+        }
+        for (Path p = root.getParent(); p != null && p.getFileName() != null; p = p.getParent()) {
+            // Not a real path itself: blobs that are a link could be anything.
+            if (p.getFileName().toString().equals(SNAPSHOTS) && real.startsWith(p.resolveSibling(BLOBS))) {
+                return null;
+            }
+        }
+        return real;
+    }
+
+    /**
+     * The file of a name that another file has, as the system encodes names.
+     *
+     * @throws UnsupportedRequestException if this JVM cannot encode it
+     */
+    public static Path resolve(Path folder, String name) {
+        try {
+            return folder.resolve(name);
+        } catch (InvalidPathException e) {
+            throw unnameable(folder, name);
+        }
+    }
+
+    /**
+     * The name of a file as text that gives the file again.
+     *
+     * @param file in the folder
+     * @throws UnsupportedRequestException if this JVM cannot decode it
+     */
+    public static String name(Path folder, Path file) {
+        String name = folder.relativize(file).toString().replace(file.getFileSystem().getSeparator(), "/");
+        if (!resolve(folder, name).equals(file)) {
+            throw unnameable(folder, name);
+        }
+        return name;
+    }
+
+    private static UnsupportedRequestException unnameable(Path folder, String name) {
+        return new UnsupportedRequestException("the name of the file '" + name.replace('\0', '?') + "' in " + folder
+                + " is none in " + System.getProperty("sun.jnu.encoding") + ", by which this JVM names files; in a UTF-8 locale,"
+                + " such as LC_ALL=C.UTF-8, it reads all names in UTF-8");
+    }
+
+    /** What was noted of a file, or null. */
+    public Stamp stamp(Path file) {
+        return stamps.get(file);
+    }
+
+    /**
+     * Returns if no file has changed since it was noted.
+     *
+     * @throws IOException if one has, or is gone
+     */
+    public void check() throws IOException {
+        for (Map.Entry<Path, Stamp> e : stamps.entrySet()) {
+            Stamp now = Stamp.of(e.getKey());
+            if (!now.equals(e.getValue())) {
+                throw new IOException(e.getKey() + " changed while it was read: it had " + e.getValue() + ", now " + now);
+            }
+        }
+    }
+}
