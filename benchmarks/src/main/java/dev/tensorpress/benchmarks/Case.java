@@ -1,16 +1,16 @@
 package dev.tensorpress.benchmarks;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.OneDnn;
 import dev.tensorpress.kernel.Quantize.Spec;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 
 /** What is timed. The baselines are part of the list: they are timed beside the rest, never apart. */
 public enum Case {
     STREAM("stream: reads four bytes, writes one", StreamWork::new),
     ONEDNN_ROW("oneDNN reorder: int8 per row, scales given", OneDnnWork::new),
-    GIVEN_ROW("int8 per row, scales given", (in, workers) -> new QuantizeWork.Given(in, spec(in, row()), workers)),
+    GIVEN_ROW("int8 per row, scales given", (in, executor) -> new QuantizeWork.Given(in, spec(in, row()), executor)),
     ROW("int8 per row", quantize(row())),
     COLUMN("int8 per column", quantize(int8(1, 0))),
     TENSOR("int8 per tensor", quantize(int8(-1, 0))),
@@ -22,16 +22,16 @@ public enum Case {
     NBITS4_CLIP("int4 for MatMulNBits as above, with clip search", clipped(nbits(4, 32, false))),
     F16_ROW("int8 per row, from f16", converted(DType.F16)),
     BF16_ROW("int8 per row, from bf16", converted(DType.BF16)),
-    DEQUANTIZE_ROW("int8 per row, back to f32", (in, workers) ->
-            new QuantizeWork.Dequantize(in, spec(in, row()), workers)),
-    ERROR_ROW("error of int8 per row", (in, workers) -> new QuantizeWork.Error(in, spec(in, row()), workers));
+    DEQUANTIZE_ROW("int8 per row, back to f32", (in, executor) ->
+            new QuantizeWork.Dequantize(in, spec(in, row()), executor)),
+    ERROR_ROW("error of int8 per row", (in, executor) -> new QuantizeWork.Error(in, spec(in, row()), executor));
 
     private final String description;
     private final Maker maker;
 
     @FunctionalInterface
     private interface Maker {
-        Work make(Matrix in, Workers workers);
+        Work make(Matrix in, Executor executor);
     }
 
     Case(String description, Maker maker) {
@@ -64,11 +64,11 @@ public enum Case {
     /**
      * Allocates, runs once and checks the result.
      *
-     * @param in f32; must outlive the work, and so must the workers
+     * @param in f32; must outlive the work, and so must the executor
      * @throws IllegalStateException if the result is wrong
      */
-    Work prepare(Matrix in, Workers workers) {
-        Work work = maker.make(in, workers);
+    Work prepare(Matrix in, Executor executor) {
+        Work work = maker.make(in, executor);
         try {
             work.run();
             work.check();
@@ -80,18 +80,18 @@ public enum Case {
     }
 
     private static Maker quantize(Form.Quantized form) {
-        return (in, workers) -> new QuantizeWork(in, spec(in, form), workers);
+        return (in, executor) -> new QuantizeWork(in, spec(in, form), executor);
     }
 
     /** The clip search of recipe int4. */
     private static Maker clipped(Form.Quantized form) {
-        return (in, workers) -> new QuantizeWork(in, spec(in, form).clip(20, 0.5f), workers);
+        return (in, executor) -> new QuantizeWork(in, spec(in, form).clip(20, 0.5f), executor);
     }
 
     private static Maker converted(DType type) {
-        return (in, workers) -> {
+        return (in, executor) -> {
             Matrix narrow = in.to(type);
-            return new QuantizeWork(narrow, spec(narrow, row()), workers) {
+            return new QuantizeWork(narrow, spec(narrow, row()), executor) {
                 @Override
                 public void close() {
                     super.close();

@@ -3,10 +3,10 @@ package dev.tensorpress.benchmarks;
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Prune.Cut;
 import dev.tensorpress.kernel.Prune.Scores;
-import dev.tensorpress.kernel.Workers;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
@@ -15,17 +15,17 @@ import java.util.List;
 abstract class ChooseWork implements Work {
     final Arena arena = Arena.ofShared();
     final Matrix in;
-    final Workers workers;
+    final Executor executor;
     final Scores scores;
 
-    private ChooseWork(Matrix in, Workers workers) {
+    private ChooseWork(Matrix in, Executor executor) {
         this.in = in;
-        this.workers = workers;
+        this.executor = executor;
         scores = Scores.of(in.rows, in.cols, in.type);
     }
 
     final Cut select(long k) {
-        return Prune.select(List.of(scores), List.of(in.data), k, workers);
+        return Prune.select(List.of(scores), List.of(in.data), k, executor);
     }
 
     final float magnitude(long i) {
@@ -52,7 +52,7 @@ abstract class ChooseWork implements Work {
         private Cut cut;
 
         Kth(Pruned a) {
-            super(a.dense(Pruned.Pattern.WHOLE), a.workers);
+            super(a.dense(Pruned.Pattern.WHOLE), a.executor);
             k = share(scores.elements(), a.percent);
         }
 
@@ -79,25 +79,23 @@ abstract class ChooseWork implements Work {
     /** A mask of the largest of each group of elements. */
     static final class Mask extends ChooseWork {
         private final MemorySegment mask;
-        private final MemorySegment scratch;
         private final long groupRows;
         private final long groupCols;
         private final long kept;
         private final Runnable run;
 
         private Mask(Pruned a, long groupRows, long groupCols, long kept) {
-            super(a.dense(Pruned.Pattern.WHOLE), a.workers);
+            super(a.dense(Pruned.Pattern.WHOLE), a.executor);
             this.groupRows = groupRows;
             this.groupCols = groupCols;
             this.kept = kept;
             mask = arena.allocate(scores.maskBytes(), 64);
-            scratch = arena.allocate(Math.max(64, Prune.linesScratch(scores, 1, workers)), 64);
             if (groupRows > 1) {
-                run = () -> Prune.mask(scores, in.data, select(kept), 0, mask, workers);
+                run = () -> Prune.mask(scores, in.data, select(kept), 0, mask, executor);
             } else if (groupCols == in.cols) {
-                run = () -> Prune.lines(scores, 1, in.data, kept, mask, scratch, workers);
+                run = () -> Prune.lines(scores, 1, in.data, kept, mask, executor);
             } else {
-                run = () -> Prune.nm(scores, 1, in.data, (int) kept, (int) groupCols, mask, workers);
+                run = () -> Prune.nm(scores, 1, in.data, (int) kept, (int) groupCols, mask, executor);
             }
         }
 

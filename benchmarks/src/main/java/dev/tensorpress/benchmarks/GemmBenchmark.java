@@ -1,6 +1,6 @@
 package dev.tensorpress.benchmarks;
 
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
@@ -34,13 +34,13 @@ public class GemmBenchmark {
     @Param("0")
     public int threads;
 
-    private Workers workers;
+    private Executor executor;
     private Work prepared;
 
     @Setup(Level.Trial)
     public void prepareAndCheck() {
-        workers = new Workers(threads);
-        prepared = work.prepare(shape.m, shape.n, shape.k, workers);
+        executor = Executor.cpu(threads);
+        prepared = work.prepare(shape.m, shape.n, shape.k, executor);
     }
 
     @Benchmark
@@ -51,6 +51,6 @@ public class GemmBenchmark {
     @TearDown(Level.Trial)
     public void close() {
         prepared.close();
-        workers.close();
+        executor.close();
     }
 }

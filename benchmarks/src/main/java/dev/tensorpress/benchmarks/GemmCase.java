@@ -1,8 +1,8 @@
 package dev.tensorpress.benchmarks;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Gemm.Form;
 import dev.tensorpress.kernel.Gemm.Spec;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 
 /**
@@ -27,7 +27,7 @@ public enum GemmCase {
 
     @FunctionalInterface
     private interface Maker {
-        GemmWork make(long m, long n, long k, Workers workers);
+        GemmWork make(long m, long n, long k, Executor executor);
     }
 
     GemmCase(Maker maker) {
@@ -35,7 +35,7 @@ public enum GemmCase {
     }
 
     private static Maker ours(DType type, Form form, boolean packing) {
-        return (m, n, k, workers) -> new GemmWork.Ours(Spec.of(type, form, m, n, k), packing, workers);
+        return (m, n, k, executor) -> new GemmWork.Ours(Spec.of(type, form, m, n, k), packing, executor);
     }
 
     /** False if it needs a library that is not there. */
@@ -46,11 +46,11 @@ public enum GemmCase {
     /**
      * Allocates, runs once and checks the result.
      *
-     * @param workers must outlive the work
+     * @param executor must outlive the work
      * @throws IllegalStateException if the result is wrong
      */
-    GemmWork prepare(long m, long n, long k, Workers workers) {
-        GemmWork work = maker.make(m, n, k, workers);
+    GemmWork prepare(long m, long n, long k, Executor executor) {
+        GemmWork work = maker.make(m, n, k, executor);
         try {
             work.run();
             work.check();

@@ -1,8 +1,8 @@
 package dev.tensorpress.benchmarks;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.kernel.OneDnn;
-import dev.tensorpress.kernel.Workers;
 import java.util.Arrays;
 import java.util.Locale;
 
@@ -27,22 +27,22 @@ public final class GemmRatios {
                 default -> throw new IllegalArgumentException("unknown option " + args[i]);
             }
         }
-        try (Workers workers = new Workers(threads)) {
-            System.out.printf("Tier %s, oneDNN %s, %d threads; GFLOP/s or GOP/s%n%n", Machine.tier(), OneDnn.version(), workers.threads());
+        try (Executor executor = Executor.cpu(threads)) {
+            System.out.printf("Tier %s, oneDNN %s, %d threads; GFLOP/s or GOP/s%n%n", Machine.tier(), OneDnn.version(), executor.threads());
             System.out.println("| type | m | n | k | Gemm | with B | oneDNN | Gemm : oneDNN |");
             System.out.println("|---|---:|---:|---:|---:|---:|---:|---:|");
             for (boolean floats : new boolean[] {true, false}) {
                 for (GemmShape shape : GemmShape.values()) {
-                    measure(floats, shape, workers, rounds, milliseconds * 1e-3);
+                    measure(floats, shape, executor, rounds, milliseconds * 1e-3);
                 }
             }
         }
     }
 
-    private static void measure(boolean floats, GemmShape s, Workers workers, int rounds, double sample) {
-        try (GemmWork gemm = (floats ? GemmCase.F32 : GemmCase.INT8).prepare(s.m, s.n, s.k, workers);
-                GemmWork packing = (floats ? GemmCase.F32_PACKING : GemmCase.INT8_PACKING).prepare(s.m, s.n, s.k, workers);
-                GemmWork peer = (floats ? GemmCase.ONEDNN_F32 : GemmCase.ONEDNN_INT8).prepare(s.m, s.n, s.k, workers)) {
+    private static void measure(boolean floats, GemmShape s, Executor executor, int rounds, double sample) {
+        try (GemmWork gemm = (floats ? GemmCase.F32 : GemmCase.INT8).prepare(s.m, s.n, s.k, executor);
+                GemmWork packing = (floats ? GemmCase.F32_PACKING : GemmCase.INT8_PACKING).prepare(s.m, s.n, s.k, executor);
+                GemmWork peer = (floats ? GemmCase.ONEDNN_F32 : GemmCase.ONEDNN_INT8).prepare(s.m, s.n, s.k, executor)) {
             gemm.checkSame(peer);
             packing.checkSame(peer);
             GemmWork[] work = {gemm, packing, peer};

@@ -4,11 +4,11 @@ import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Gemm;
 import dev.tensorpress.kernel.Gemm.Form;
 import dev.tensorpress.kernel.Gemm.Spec;
 import dev.tensorpress.kernel.OneDnn;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -128,10 +128,10 @@ abstract class GemmWork implements Work {
         private final boolean packing;
 
         /** @param packing each time, not once */
-        Ours(Spec spec, boolean packing, Workers workers) {
+        Ours(Spec spec, boolean packing, Executor executor) {
             super(spec);
             this.packing = packing;
-            gemm = new Gemm(spec, workers).pack(b);
+            gemm = new Gemm(spec, executor).pack(b);
         }
 
         @Override
@@ -154,10 +154,10 @@ abstract class GemmWork implements Work {
         private final int threads;
         private final OneDnn.Operation operation;
 
-        Peer(DType type, long m, long n, long k, OneDnn.Operation operation, Workers workers) {
+        Peer(DType type, long m, long n, long k, OneDnn.Operation operation, Executor executor) {
             super(Spec.of(type, Form.AB, m, n, k));
             this.operation = operation;
-            threads = workers.threads();
+            threads = executor.threads();
         }
 
         void multiply() {
@@ -181,24 +181,24 @@ abstract class GemmWork implements Work {
 
     /** Its primitive, for which the number of threads must be set before it is made. */
     static final class Matmul extends Peer {
-        Matmul(long m, long n, long k, Workers workers) {
-            OpenMp.setThreads(workers.threads());
-            super(DType.F32, m, n, k, OneDnn.matmul(m, n, k), workers);
+        Matmul(long m, long n, long k, Executor executor) {
+            OpenMp.setThreads(executor.threads());
+            super(DType.F32, m, n, k, OneDnn.matmul(m, n, k), executor);
         }
     }
 
     /** The same in int8. */
     static final class MatmulInt8 extends Peer {
-        MatmulInt8(long m, long n, long k, Workers workers) {
-            OpenMp.setThreads(workers.threads());
-            super(DType.I8, m, n, k, OneDnn.matmulInt8(m, n, k), workers);
+        MatmulInt8(long m, long n, long k, Executor executor) {
+            OpenMp.setThreads(executor.threads());
+            super(DType.I8, m, n, k, OneDnn.matmulInt8(m, n, k), executor);
         }
     }
 
     /** Its BLAS interface. */
     static final class Sgemm extends Peer {
-        Sgemm(long m, long n, long k, Workers workers) {
-            super(DType.F32, m, n, k, null, workers);
+        Sgemm(long m, long n, long k, Executor executor) {
+            super(DType.F32, m, n, k, null, executor);
         }
 
         @Override

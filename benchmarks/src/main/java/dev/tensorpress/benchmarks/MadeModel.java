@@ -4,7 +4,7 @@ import com.fasterxml.jackson.core.JsonEncoding;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.io.DurableFile;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.safetensors.SafetensorsWriter;
 import dev.tensorpress.model.safetensors.SafetensorsWriter.Item;
 import dev.tensorpress.tensor.DType;
@@ -40,7 +40,7 @@ public final class MadeModel {
 
     private final Path folder;
     private final long seed;
-    private final Workers workers;
+    private final Executor executor;
     private final MemorySegment buffer;
     private final float[] normal = new float[1 << 16];
 
@@ -64,10 +64,10 @@ public final class MadeModel {
         }
     }
 
-    private MadeModel(Path folder, long seed, Workers workers, Arena arena) {
+    private MadeModel(Path folder, long seed, Executor executor, Arena arena) {
         this.folder = folder;
         this.seed = seed;
-        this.workers = workers;
+        this.executor = executor;
         this.buffer = arena.allocate(STEP, 64);
         Random random = new Random(seed);
         for (int i = 0; i < normal.length; i++) {
@@ -95,8 +95,8 @@ public final class MadeModel {
             }
         }
         Path folder = Files.createDirectories(Path.of(args[0]));
-        try (Workers workers = new Workers(0); Arena arena = Arena.ofShared()) {
-            new MadeModel(folder, seed, workers, arena).write(layers, shards);
+        try (Executor executor = Executor.cpu(0); Arena arena = Arena.ofShared()) {
+            new MadeModel(folder, seed, executor, arena).write(layers, shards);
         }
     }
 
@@ -200,7 +200,7 @@ public final class MadeModel {
             long begin = at;
             long length = Math.min(STEP, m.bytes() - at);
             // All shapes have elements by the four.
-            workers.run(length / 8, 1, 1 << 13, (first, last, worker) -> {
+            executor.run(length / 8, 1, 1 << 13, (first, last, worker) -> {
                 for (long i = first; i < last; i++) {
                     long bits = mix((stream << 40) + begin / 8 + i);
                     buffer.set(LONG, 8 * i, codes[(int) bits & 0xffff] | codes[(int) (bits >>> 16) & 0xffff] << 16

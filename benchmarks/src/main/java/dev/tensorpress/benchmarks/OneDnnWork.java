@@ -3,8 +3,8 @@ package dev.tensorpress.benchmarks;
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.OneDnn;
-import dev.tensorpress.kernel.Workers;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 
@@ -20,9 +20,9 @@ final class OneDnnWork implements Work {
     private final MemorySegment inverses;
     private final OneDnn.Operation operation;
 
-    OneDnnWork(Matrix in, Workers workers) {
+    OneDnnWork(Matrix in, Executor executor) {
         this.in = in;
-        threads = workers.threads();
+        threads = executor.threads();
         out = arena.allocate(in.shape().elements(), 64);
         inverses = arena.allocate(4L * in.rows, 64);
         for (int r = 0; r < in.rows; r++) {

@@ -119,9 +119,9 @@ abstract class ProductWork implements Work {
         @Override
         public void run() {
             if (transposed) {
-                Spmm.multiplyTransposed(matrix, n, b, out, a.workers);
+                Spmm.multiplyTransposed(matrix, n, b, out, a.executor);
             } else {
-                Spmm.multiply(matrix, n, b, out, a.workers);
+                Spmm.multiply(matrix, n, b, out, a.executor);
             }
         }
 
@@ -137,14 +137,14 @@ abstract class ProductWork implements Work {
 
         Peer(Pruned a, Pattern pattern, DType type, int n) {
             super(a, pattern, type, n, false);
-            OpenMp.setThreads(a.workers.threads());
+            OpenMp.setThreads(a.executor.threads());
         }
 
         abstract void multiply();
 
         @Override
         public void run() {
-            OpenMp.setThreads(a.workers.threads());
+            OpenMp.setThreads(a.executor.threads());
             multiply();
         }
 

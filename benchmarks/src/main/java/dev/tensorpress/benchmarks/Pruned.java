@@ -3,10 +3,10 @@ package dev.tensorpress.benchmarks;
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.kernel.SparseMatrix;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -45,7 +45,7 @@ final class Pruned implements AutoCloseable {
     final int cols;
     /** Of the elements that are zero. */
     final int percent;
-    final Workers workers;
+    final Executor executor;
     private final Arena arena = Arena.ofShared();
     private final Map<Pattern, Matrix> dense = new EnumMap<>(Pattern.class);
     private final Map<Pattern, MemorySegment> codes = new EnumMap<>(Pattern.class);
@@ -53,11 +53,11 @@ final class Pruned implements AutoCloseable {
     private final Map<Long, MemorySegment> factors = new HashMap<>();
     private final Map<Long, MemorySegment> results = new HashMap<>();
 
-    Pruned(int rows, int cols, int percent, Workers workers) {
+    Pruned(int rows, int cols, int percent, Executor executor) {
         this.rows = rows;
         this.cols = cols;
         this.percent = percent;
-        this.workers = workers;
+        this.executor = executor;
     }
 
     private boolean keeps(Pattern pattern, long r, long c) {
@@ -72,7 +72,7 @@ final class Pruned implements AutoCloseable {
     Matrix dense(Pattern pattern) {
         return dense.computeIfAbsent(pattern, p -> {
             Matrix m = Matrix.random(rows, cols);
-            workers.run(rows, 1, 1, (begin, end, worker) -> {
+            executor.run(rows, 1, 1, (begin, end, worker) -> {
                 for (long r = begin; r < end; r++) {
                     for (long c = 0; c < cols; c++) {
                         if (!keeps(p, r, c)) {
@@ -89,7 +89,7 @@ final class Pruned implements AutoCloseable {
     MemorySegment codes(Pattern pattern) {
         return codes.computeIfAbsent(pattern, p -> {
             MemorySegment m = arena.allocate((long) rows * cols, 64);
-            workers.run(rows, 1, 1, (begin, end, worker) -> {
+            executor.run(rows, 1, 1, (begin, end, worker) -> {
                 for (long i = begin * cols; i < end * cols; i++) {
                     if (keeps(p, i / cols, i % cols)) {
                         m.set(JAVA_BYTE, i, (byte) (1 + Math.floorMod(Matrix.mix(i), CODES)));
@@ -103,7 +103,7 @@ final class Pruned implements AutoCloseable {
     /** @param type f32 or int8 */
     SparseMatrix packed(Pattern pattern, DType type, Layout layout) {
         return packed.computeIfAbsent(pattern + " " + type + " " + layout, key -> Sparse.pack(type, rows, cols,
-                type == DType.F32 ? dense(pattern).data : codes(pattern), layout, block(pattern, layout), arena, workers));
+                type == DType.F32 ? dense(pattern).data : codes(pattern), layout, block(pattern, layout), arena, executor));
     }
 
     static int block(Pattern pattern, Layout layout) {

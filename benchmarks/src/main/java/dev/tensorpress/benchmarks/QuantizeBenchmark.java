@@ -1,6 +1,6 @@
 package dev.tensorpress.benchmarks;
 
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
@@ -39,14 +39,14 @@ public class QuantizeBenchmark {
     public int size;
 
     private Matrix in;
-    private Workers workers;
+    private Executor executor;
     private Work prepared;
 
     @Setup(Level.Trial)
     public void prepareAndCheck() {
         in = Matrix.random(size, size);
-        workers = new Workers(threads);
-        prepared = work.prepare(in, workers);
+        executor = Executor.cpu(threads);
+        prepared = work.prepare(in, executor);
     }
 
     @Benchmark
@@ -57,7 +57,7 @@ public class QuantizeBenchmark {
     @TearDown(Level.Trial)
     public void close() {
         prepared.close();
-        workers.close();
+        executor.close();
         in.close();
     }
 }

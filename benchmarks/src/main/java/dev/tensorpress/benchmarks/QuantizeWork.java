@@ -1,9 +1,9 @@
 package dev.tensorpress.benchmarks;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Quantize.Range;
 import dev.tensorpress.kernel.Quantize.Spec;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -13,28 +13,26 @@ class QuantizeWork implements Work {
     final Arena arena = Arena.ofShared();
     final Matrix in;
     final Spec spec;
-    final Workers workers;
+    final Executor executor;
     final MemorySegment codes;
     final MemorySegment scales;
     final MemorySegment zeros;
     final Plain plain;
-    private final MemorySegment scratch;
     private final long groups;
 
-    QuantizeWork(Matrix in, Spec spec, Workers workers) {
+    QuantizeWork(Matrix in, Spec spec, Executor executor) {
         this.in = in;
         this.spec = spec;
-        this.workers = workers;
+        this.executor = executor;
         groups = Math.ceilDiv(spec.rows(), spec.groupRows()) * Math.ceilDiv(spec.cols(), spec.groupCols());
         codes = arena.allocate(spec.out().bytes((spec.transposed() ? spec.cols() : spec.rows()) * spec.outStride()), 64);
         scales = arena.allocate(4 * groups, 64);
         zeros = spec.range() == Range.MINMAX ? arena.allocate(groups, 64) : MemorySegment.NULL;
-        scratch = arena.allocate(Math.max(64, Quantize.scratch(spec, workers)), 64);
         plain = new Plain(spec, codes, scales, zeros);
     }
 
     final void quantize(Spec spec) {
-        Quantize.quantize(spec, in.data, codes, scales, zeros, scratch, workers);
+        Quantize.quantize(spec, in.data, codes, scales, zeros, executor);
     }
 
     final long inBytes() {
@@ -69,8 +67,8 @@ class QuantizeWork implements Work {
     static final class Given extends QuantizeWork {
         private final Spec given;
 
-        Given(Matrix in, Spec spec, Workers workers) {
-            super(in, spec, workers);
+        Given(Matrix in, Spec spec, Executor executor) {
+            super(in, spec, executor);
             given = spec.range(Range.GIVEN);
             quantize(spec);
             codes.fill((byte) 0);
@@ -86,14 +84,14 @@ class QuantizeWork implements Work {
     static final class Dequantize extends QuantizeWork {
         private final MemorySegment out = arena.allocate(DType.F32.bytes(spec.rows() * spec.cols()), 64);
 
-        Dequantize(Matrix in, Spec spec, Workers workers) {
-            super(in, spec, workers);
+        Dequantize(Matrix in, Spec spec, Executor executor) {
+            super(in, spec, executor);
             quantize(spec);
         }
 
         @Override
         public void run() {
-            Quantize.dequantize(spec, codes, scales, zeros, out, workers);
+            Quantize.dequantize(spec, codes, scales, zeros, out, executor);
         }
 
         @Override
@@ -112,14 +110,14 @@ class QuantizeWork implements Work {
         private final MemorySegment lines = arena.allocate(Quantize.errorBytes(spec), 64);
         private Quantize.Error last;
 
-        Error(Matrix in, Spec spec, Workers workers) {
-            super(in, spec, workers);
+        Error(Matrix in, Spec spec, Executor executor) {
+            super(in, spec, executor);
             quantize(spec);
         }
 
         @Override
         public void run() {
-            last = Quantize.error(spec, in.data, codes, scales, zeros, lines, workers);
+            last = Quantize.error(spec, in.data, codes, scales, zeros, lines, executor);
         }
 
         @Override

@@ -2,8 +2,8 @@ package dev.tensorpress.benchmarks;
 
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
-import dev.tensorpress.kernel.Workers;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 
@@ -13,29 +13,29 @@ final class ReadWork implements Work {
 
     private final Arena arena = Arena.ofShared();
     private final MemorySegment in;
-    private final Workers workers;
+    private final Executor executor;
     private long xor;
 
-    ReadWork(MemorySegment in, Workers workers) {
+    ReadWork(MemorySegment in, Executor executor) {
         this.in = in;
-        this.workers = workers;
+        this.executor = executor;
     }
 
     /** Reads as many bytes of its own. */
-    ReadWork(long bytes, Workers workers) {
+    ReadWork(long bytes, Executor executor) {
         in = arena.allocate(bytes, 64);
         for (long i = 0; i < bytes; i++) {
             in.set(JAVA_BYTE, i, (byte) i);
         }
-        this.workers = workers;
+        this.executor = executor;
     }
 
     @Override
     public void run() {
-        long[] xors = new long[workers.threads()];
-        workers.run(Math.ceilDiv(in.byteSize(), WORD), WORD, 1 << 13, (begin, end, worker) -> {
+        long[] xors = new long[executor.threads()];
+        executor.run(Math.ceilDiv(in.byteSize(), WORD), WORD, 1 << 13, (begin, end, worker) -> {
             long from = begin * WORD;
-            xors[worker] ^= Machine.streamRead(in.asSlice(from, Math.min(end * WORD, in.byteSize()) - from));
+            xors[worker.index()] ^= Machine.streamRead(in.asSlice(from, Math.min(end * WORD, in.byteSize()) - from));
         });
         xor = 0;
         for (long x : xors) {

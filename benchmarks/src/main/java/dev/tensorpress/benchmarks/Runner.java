@@ -1,7 +1,7 @@
 package dev.tensorpress.benchmarks;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
-import dev.tensorpress.kernel.Workers;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
@@ -86,9 +86,9 @@ final class Runner implements AutoCloseable {
         Map<Case, Work> prepared = new EnumMap<>(Case.class);
         Machine.tier(); // fails here if the tier is not available
         try (Matrix in = Matrix.random(Integer.parseInt(args[0]), Integer.parseInt(args[0]));
-                Workers workers = new Workers(Integer.parseInt(args[1]))) {
+                Executor executor = Executor.cpu(Integer.parseInt(args[1]))) {
             for (String name : List.of(args).subList(2, args.length)) {
-                Work work = Case.valueOf(name).prepare(in, workers);
+                Work work = Case.valueOf(name).prepare(in, executor);
                 prepared.put(Case.valueOf(name), work);
                 System.out.println(work.bytes());
             }

@@ -1,6 +1,6 @@
 package dev.tensorpress.benchmarks;
 
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
@@ -43,14 +43,14 @@ public class SparseBenchmark {
     @Param("128")
     public int columns;
 
-    private Workers workers;
+    private Executor executor;
     private Pruned matrix;
     private Work prepared;
 
     @Setup(Level.Trial)
     public void prepareAndCheck() {
-        workers = new Workers(threads);
-        matrix = new Pruned(size, size, sparsity, workers);
+        executor = Executor.cpu(threads);
+        matrix = new Pruned(size, size, sparsity, executor);
         prepared = work.prepare(matrix, columns);
     }
 
@@ -63,6 +63,6 @@ public class SparseBenchmark {
     public void close() {
         prepared.close();
         matrix.close();
-        workers.close();
+        executor.close();
     }
 }

@@ -8,7 +8,7 @@ import dev.tensorpress.tensor.DType;
 
 /** What is timed of sparsity, for a matrix that is pruned to any degree; as {@link Case} with its baselines among it. */
 public enum SparseCase {
-    READ("stream: reads the matrix", (a, n) -> new ReadWork(a.dense(Pattern.WHOLE).data, a.workers)),
+    READ("stream: reads the matrix", (a, n) -> new ReadWork(a.dense(Pattern.WHOLE).data, a.executor)),
     KTH("k-th magnitude", (a, n) -> new ChooseWork.Kth(a)),
     KEEP("k-th magnitude and the mask of what is larger", (a, n) -> ChooseWork.Mask.global(a)),
     KEEP_ROWS("mask of the largest of each row", (a, n) -> ChooseWork.Mask.rows(a)),
@@ -29,7 +29,7 @@ public enum SparseCase {
     /** In a result and a factor of their own, so that it follows what reads other memory. */
     READ_CSR16("stream: as many bytes as CSR16 moves", (a, n) -> {
         try (ProductWork product = ours(a, Pattern.SCATTERED, DType.F32, Layout.CSR16, n)) {
-            return new ReadWork(product.bytes(), a.workers);
+            return new ReadWork(product.bytes(), a.executor);
         }
     }),
     CSR16("CSR16", ours(Pattern.SCATTERED, DType.F32, Layout.CSR16)),

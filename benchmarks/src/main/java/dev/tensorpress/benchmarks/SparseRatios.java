@@ -1,7 +1,7 @@
 package dev.tensorpress.benchmarks;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
-import dev.tensorpress.kernel.Workers;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
@@ -143,8 +143,8 @@ public final class SparseRatios {
             }
             return missing != null;
         });
-        try (Workers workers = new Workers(threads)) {
-            new SparseRatios(size, rounds, numbers(sparsities), numbers(columns), cases).run(workers);
+        try (Executor executor = Executor.cpu(threads)) {
+            new SparseRatios(size, rounds, numbers(sparsities), numbers(columns), cases).run(executor);
         }
     }
 
@@ -164,11 +164,11 @@ public final class SparseRatios {
     private static void serve(int size, int threads) throws IOException {
         Map<Integer, Pruned> matrices = new HashMap<>();
         Map<String, Work> prepared = new HashMap<>();
-        try (Workers workers = new Workers(threads)) {
+        try (Executor executor = Executor.cpu(threads)) {
             BufferedReader lines = new BufferedReader(new InputStreamReader(System.in));
             for (String line; (line = lines.readLine()) != null; ) {
                 String[] words = line.split(" ");
-                Pruned a = matrices.computeIfAbsent(Integer.valueOf(words[1]), s -> new Pruned(size, size, s, workers));
+                Pruned a = matrices.computeIfAbsent(Integer.valueOf(words[1]), s -> new Pruned(size, size, s, executor));
                 Work work = prepared.computeIfAbsent(line, l -> SparseCase.valueOf(words[0]).prepare(a, Integer.parseInt(words[2])));
                 System.out.println(Math.round(time(work) * 1e9));
             }
@@ -184,10 +184,10 @@ public final class SparseRatios {
         return (System.nanoTime() - start) * 1e-9;
     }
 
-    private void run(Workers workers) throws IOException {
+    private void run(Executor executor) throws IOException {
         int typical = sparsities.contains(TYPICAL) ? TYPICAL : sparsities.last();
         for (int s : sparsities) {
-            try (Pruned a = new Pruned(size, size, s, workers)) {
+            try (Pruned a = new Pruned(size, size, s, executor)) {
                 if (s == typical) {
                     System.err.println("choosing and storing, " + s + " %");
                     passes = measure(a, 1, PASSES);
@@ -201,7 +201,7 @@ public final class SparseRatios {
                 }
             }
         }
-        System.out.printf(Locale.ROOT, "%n%d x %d, %d threads%n", size, size, workers.threads());
+        System.out.printf(Locale.ROOT, "%n%d x %d, %d threads%n", size, size, executor.threads());
         if (passes.has(SparseCase.READ)) {
             printPasses(typical);
         }

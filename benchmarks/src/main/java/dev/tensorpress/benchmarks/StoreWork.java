@@ -7,10 +7,10 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 import static java.lang.foreign.ValueLayout.JAVA_SHORT;
 
 import dev.tensorpress.benchmarks.Pruned.Pattern;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.kernel.SparseMatrix;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -22,7 +22,7 @@ final class StoreWork implements Work {
     private final Matrix in;
     private final Layout layout;
     private final int block;
-    private final Workers workers;
+    private final Executor executor;
     /** Null if each run has memory of its own. */
     private final MemorySegment buffer;
     private Arena own;
@@ -33,7 +33,7 @@ final class StoreWork implements Work {
         in = a.dense(pattern);
         this.layout = layout;
         this.block = Pruned.block(pattern, layout);
-        this.workers = a.workers;
+        this.executor = a.executor;
         if (fresh) {
             buffer = null;
             return;
@@ -44,7 +44,7 @@ final class StoreWork implements Work {
     }
 
     private SparseMatrix pack(Arena to) {
-        return Sparse.pack(DType.F32, in.rows, in.cols, in.data, layout, block, to, workers);
+        return Sparse.pack(DType.F32, in.rows, in.cols, in.data, layout, block, to, executor);
     }
 
     /** Hands out the same memory at each run, which a new arena would have to clear. */
@@ -160,18 +160,18 @@ final class StoreWork implements Work {
         private final Matrix original;
         private final SparseMatrix from;
         private final MemorySegment out;
-        private final Workers workers;
+        private final Executor executor;
 
         Restore(Pruned a, Pattern pattern, Layout layout) {
             original = a.dense(pattern);
             from = a.packed(pattern, DType.F32, layout);
             out = arena.allocate(original.data.byteSize(), 64);
-            workers = a.workers;
+            executor = a.executor;
         }
 
         @Override
         public void run() {
-            Sparse.unpack(from, out, workers);
+            Sparse.unpack(from, out, executor);
         }
 
         @Override

@@ -2,8 +2,8 @@ package dev.tensorpress.benchmarks;
 
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
-import dev.tensorpress.kernel.Workers;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 
@@ -14,20 +14,20 @@ import java.lang.foreign.MemorySegment;
 final class StreamWork implements Work {
     private final Arena arena = Arena.ofShared();
     private final Matrix in;
-    private final Workers workers;
+    private final Executor executor;
     private final long n;
     private final MemorySegment out;
 
-    StreamWork(Matrix in, Workers workers) {
+    StreamWork(Matrix in, Executor executor) {
         this.in = in;
-        this.workers = workers;
+        this.executor = executor;
         n = in.shape().elements();
         out = arena.allocate(n, 64);
     }
 
     @Override
     public void run() {
-        workers.run(n, 1 << 16, 1, (begin, end, worker) ->
+        executor.run(n, 1 << 16, 1, (begin, end, worker) ->
                 Machine.streamNarrow(in.data.asSlice(begin * 4), end - begin, out.asSlice(begin)));
     }
 

@@ -1,6 +1,6 @@
 package dev.tensorpress.benchmarks;
 
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
@@ -39,13 +39,13 @@ public class SvdBenchmark {
     @Param("256")
     public int rank;
 
-    private Workers workers;
+    private Executor executor;
     private Work prepared;
 
     @Setup(Level.Trial)
     public void prepareAndCheck() {
-        workers = new Workers(threads);
-        prepared = work.prepare(size, rank, workers);
+        executor = Executor.cpu(threads);
+        prepared = work.prepare(size, rank, executor);
     }
 
     @Benchmark
@@ -56,6 +56,6 @@ public class SvdBenchmark {
     @TearDown(Level.Trial)
     public void close() {
         prepared.close();
-        workers.close();
+        executor.close();
     }
 }

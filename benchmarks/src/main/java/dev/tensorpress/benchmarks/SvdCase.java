@@ -1,20 +1,20 @@
 package dev.tensorpress.benchmarks;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Svd;
-import dev.tensorpress.kernel.Workers;
 
 /** What is timed of singular value decompositions, and what they are made of: f32 unless said, of square matrices. */
 public enum SvdCase {
     /** All singular values and vectors of a Gaussian matrix. */
-    FULL((n, rank, workers) -> new SvdWork.Decomposition(false, n, n, null, workers)),
+    FULL((n, rank, executor) -> new SvdWork.Decomposition(false, n, n, null, executor)),
     /** Of a rank, of a Gaussian matrix, whose spectrum is flat, with the measured certificate. */
-    FLAT((n, rank, workers) -> new SvdWork.Decomposition(false, n, rank, Svd.Options.DEFAULT, workers)),
-    FLAT_NOT_MEASURED((n, rank, workers) -> new SvdWork.Decomposition(false, n, rank, notMeasured(), workers)),
+    FLAT((n, rank, executor) -> new SvdWork.Decomposition(false, n, rank, Svd.Options.DEFAULT, executor)),
+    FLAT_NOT_MEASURED((n, rank, executor) -> new SvdWork.Decomposition(false, n, rank, notMeasured(), executor)),
     /** Of a rank, of a matrix with singular values 1 / i. */
-    DECAYING((n, rank, workers) -> new SvdWork.Decomposition(true, n, rank, Svd.Options.DEFAULT, workers)),
-    DECAYING_NOT_MEASURED((n, rank, workers) -> new SvdWork.Decomposition(true, n, rank, notMeasured(), workers)),
+    DECAYING((n, rank, executor) -> new SvdWork.Decomposition(true, n, rank, Svd.Options.DEFAULT, executor)),
+    DECAYING_NOT_MEASURED((n, rank, executor) -> new SvdWork.Decomposition(true, n, rank, notMeasured(), executor)),
     /** Of as many matrices of 64 x 64 as there are in one of the size. */
-    BATCH((n, rank, workers) -> new SvdWork.Batch(n, workers)),
+    BATCH((n, rank, executor) -> new SvdWork.Batch(n, executor)),
     /** As many rows as the rank, in f64: CholeskyQR2 in place of a copy. */
     ORTHONORMALIZE(SvdWork.Orthonormal::new),
     /** A A^T in f64 of as many rows of A as the rank. */
@@ -24,7 +24,7 @@ public enum SvdCase {
 
     @FunctionalInterface
     private interface Maker {
-        SvdWork make(int n, int rank, Workers workers);
+        SvdWork make(int n, int rank, Executor executor);
     }
 
     SvdCase(Maker maker) {
@@ -41,11 +41,11 @@ public enum SvdCase {
      *
      * @param n rows and columns
      * @param rank at most n; where it is of no use it is not looked at
-     * @param workers must outlive the work
+     * @param executor must outlive the work
      * @throws IllegalStateException if the result is wrong
      */
-    SvdWork prepare(int n, int rank, Workers workers) {
-        SvdWork work = maker.make(n, rank, workers);
+    SvdWork prepare(int n, int rank, Executor executor) {
+        SvdWork work = maker.make(n, rank, executor);
         try {
             work.run();
             work.check();

@@ -1,10 +1,10 @@
 package dev.tensorpress.benchmarks;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.LinearAlgebra;
 import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.kernel.Svd;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 import java.io.BufferedReader;
 import java.io.IOException;
@@ -105,11 +105,11 @@ public final class SvdRatios {
             System.err.println("options: --rounds N  --threads N (0: all)  --size N  --rank N  --serve");
             System.exit(2);
         }
-        try (Workers workers = new Workers(given.threads); Svd svd = new Svd(workers)) {
+        try (Executor executor = Executor.cpu(given.threads); Svd svd = new Svd(executor)) {
             if (given.serve) {
                 serve(svd);
             } else {
-                table(workers, svd, given.rounds, given.size, given.rank);
+                table(executor, svd, given.rounds, given.size, given.rank);
             }
         }
     }
@@ -164,20 +164,20 @@ public final class SvdRatios {
         return new View(DType.F32, data, n);
     }
 
-    private static void table(Workers workers, Svd svd, int rounds, int size, int rank) throws IOException {
+    private static void table(Executor executor, Svd svd, int rounds, int size, int rank) throws IOException {
         System.out.printf(Locale.ROOT, "%s; %s; %d threads; medians of %d rounds; load average %s%n%n", Ratios.machine(), Machine.tier(),
-                workers.threads(), rounds, load());
+                executor.threads(), rounds, load());
         System.out.println("| f32 | ms | least to most | in products | error | of the bound | left | right |");
         System.out.println("|---|---:|---:|---:|---:|---:|---:|---:|");
         for (int n : FULL) {
             try (Arena arena = Arena.ofShared()) {
-                row("Gaussian, " + n + ", full", Job.of(gaussian(n, workers, arena), n, n, null, arena), svd, rounds);
+                row("Gaussian, " + n + ", full", Job.of(gaussian(n, executor, arena), n, n, null, arena), svd, rounds);
             }
         }
         Svd.Options d = Svd.Options.DEFAULT;
         for (boolean flat : new boolean[] {true, false}) {
             try (Arena arena = Arena.ofShared()) {
-                View a = flat ? gaussian(size, workers, arena) : decaying(size, arena);
+                View a = flat ? gaussian(size, executor, arena) : decaying(size, arena);
                 String name = (flat ? "Gaussian, " : "1 / i, ") + size + ", rank " + rank;
                 row(name, Job.of(a, size, rank, d, arena), svd, rounds);
                 row(name + ", not measured", Job.of(a, size, rank, new Svd.Options(d.seed(), d.iterations(), d.tolerance(), false),
@@ -214,9 +214,9 @@ public final class SvdRatios {
     }
 
     /** Of standard normal numbers. */
-    static View gaussian(int n, Workers workers, Arena arena) {
+    static View gaussian(int n, Executor executor, Arena arena) {
         MemorySegment data = arena.allocate(DType.F32.bytes((long) n * n), 64);
-        try (LinearAlgebra la = new LinearAlgebra(workers)) {
+        try (LinearAlgebra la = new LinearAlgebra(executor)) {
             la.gaussian(1, 0, (long) n * n, DType.F32, data);
         }
         return new View(DType.F32, data, n);

@@ -3,10 +3,10 @@ package dev.tensorpress.benchmarks;
 import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.LinearAlgebra;
 import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.kernel.Svd;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -17,9 +17,9 @@ abstract class SvdWork implements Work {
     final int n;
     final View a;
 
-    private SvdWork(boolean decaying, int n, Workers workers) {
+    private SvdWork(boolean decaying, int n, Executor executor) {
         this.n = n;
-        a = decaying ? SvdRatios.decaying(n, arena) : SvdRatios.gaussian(n, workers, arena);
+        a = decaying ? SvdRatios.decaying(n, arena) : SvdRatios.gaussian(n, executor, arena);
     }
 
     final MemorySegment allocate(DType type, long elements) {
@@ -62,12 +62,12 @@ abstract class SvdWork implements Work {
         private final MemorySegment vt;
 
         /** @param options null for the full one */
-        Decomposition(boolean decaying, int n, int rank, Svd.Options options, Workers workers) {
-            super(decaying, n, workers);
+        Decomposition(boolean decaying, int n, int rank, Svd.Options options, Executor executor) {
+            super(decaying, n, executor);
             this.rank = rank;
             this.options = options;
             allowed = allowed(decaying);
-            svd = new Svd(workers);
+            svd = new Svd(executor);
             u = allocate(DType.F32, (long) n * rank);
             s = allocate(DType.F32, rank);
             vt = allocate(DType.F32, (long) rank * n);
@@ -179,9 +179,9 @@ abstract class SvdWork implements Work {
         private final MemorySegment s;
         private final MemorySegment vt;
 
-        Batch(int n, Workers workers) {
-            super(false, n, workers);
-            svd = new Svd(workers);
+        Batch(int n, Executor executor) {
+            super(false, n, executor);
+            svd = new Svd(executor);
             side = Math.min(n, Svd.SMALL);
             count = (long) n * n / side / side;
             u = allocate(DType.F32, count * side * side);
@@ -237,10 +237,10 @@ abstract class SvdWork implements Work {
         private final MemorySegment in;
         private final MemorySegment x;
 
-        Orthonormal(int n, int rank, Workers workers) {
-            super(false, n, workers);
+        Orthonormal(int n, int rank, Executor executor) {
+            super(false, n, executor);
             this.rank = rank;
-            algebra = new LinearAlgebra(workers);
+            algebra = new LinearAlgebra(executor);
             in = allocate(DType.F64, (long) rank * n);
             x = allocate(DType.F64, (long) rank * n);
             for (long i = 0; i < (long) rank * n; i++) {
@@ -305,10 +305,10 @@ abstract class SvdWork implements Work {
         private final int rank;
         private final MemorySegment g;
 
-        Gram(int n, int rank, Workers workers) {
-            super(false, n, workers);
+        Gram(int n, int rank, Executor executor) {
+            super(false, n, executor);
             this.rank = rank;
-            algebra = new LinearAlgebra(workers);
+            algebra = new LinearAlgebra(executor);
             g = allocate(DType.F64, (long) rank * rank);
         }
 

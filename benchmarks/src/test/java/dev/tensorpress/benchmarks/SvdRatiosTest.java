@@ -5,9 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.benchmarks.SvdRatios.Arguments;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.kernel.Svd;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -52,7 +52,7 @@ class SvdRatiosTest {
     @Test
     void matricesAreWhatTheyAreCalled() {
         int n = 48;
-        try (Workers workers = new Workers(1); Svd svd = new Svd(workers); Arena arena = Arena.ofShared()) {
+        try (Executor executor = Executor.cpu(1); Svd svd = new Svd(executor); Arena arena = Arena.ofShared()) {
             MemorySegment u = arena.allocate(4L * n * n, 64);
             MemorySegment s = arena.allocate(4L * n, 64);
             MemorySegment vt = arena.allocate(4L * n * n, 64);
@@ -60,7 +60,7 @@ class SvdRatiosTest {
             for (int i = 0; i < n; i++) {
                 assertEquals(1.0 / (i + 1), s.getAtIndex(ValueLayout.JAVA_FLOAT, i), 1e-6);
             }
-            View gaussian = SvdRatios.gaussian(n, workers, arena);
+            View gaussian = SvdRatios.gaussian(n, executor, arena);
             assertEquals(DType.F32, gaussian.type());
             double squares = 0;
             for (int i = 0; i < n * n; i++) {

@@ -1,8 +1,8 @@
 package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Format;
@@ -60,7 +60,7 @@ public final class Compressor implements AutoCloseable {
 
         public Options {
             roles = Collections.unmodifiableMap(new LinkedHashMap<>(roles));
-            Workers.checkThreads(threads);
+            Executor.checkThreads(threads);
             Destination.checkSizes(memory, shardSize);
         }
 

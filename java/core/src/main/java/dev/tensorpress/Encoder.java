@@ -2,7 +2,7 @@ package dev.tensorpress;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.NonFiniteWeightException;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.method.Workspace;
@@ -22,7 +22,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
     private final Map<Weight, Report.Entry> entries = new LinkedHashMap<>();
     private final Phases phases;
     private final ProgressListener progress;
-    private final Workers workers;
+    private final Executor executor;
     private final Workspace workspace;
     /** The weight at hand, how many of its rows are encoded, and what is to be reported of these; null if there are none. */
     private Weight current;
@@ -39,8 +39,8 @@ final class Encoder implements Target.Encoder, AutoCloseable {
             }
         }
         this.progress = options.progress();
-        this.workers = new Workers(options.threads());
-        this.workspace = new Workspace(spectra);
+        this.executor = Executor.cpu(options.threads());
+        this.workspace = new Workspace(executor, spectra);
     }
 
     /** What became of the weights that were encoded whole, in that order. */
@@ -71,12 +71,12 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         Encoding encoding = new Encoding.Dense(rows);
         try {
             for (int i = 0; i < entry.steps().size(); i++) {
-                encoding = entry.steps().get(i).prepared().apply(part, encoding, entry.forms().get(i), workspace, workers);
+                encoding = entry.steps().get(i).prepared().apply(part, encoding, entry.forms().get(i), workspace);
             }
         } catch (NonFiniteWeightException e) {
             throw first == 0 ? e : e.from(first * (weight.tensor().shape().elements() / rowsOf(weight)));
         }
-        Report.Entry measured = again ? null : Measure.error(entry, part, encoding, workspace, workers);
+        Report.Entry measured = again ? null : Measure.error(entry, part, encoding, workspace);
         long nanos = span.end(weight.name(), rows.bytes());
         if (!again) {
             add(measured.after(nanos), weight, first, rows.shape());
@@ -113,6 +113,6 @@ final class Encoder implements Target.Encoder, AutoCloseable {
     @Override
     public void close() {
         workspace.close();
-        workers.close();
+        executor.close();
     }
 }

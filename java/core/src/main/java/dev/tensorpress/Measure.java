@@ -4,7 +4,6 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Quantize;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.Prepared;
 import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.Weight;
@@ -23,39 +22,39 @@ final class Measure {
      * @param weight the planned one, or rows of it
      * @return without its time
      */
-    static Report.Entry error(Plan.Entry planned, Weight weight, Encoding encoding, Workspace workspace, Workers workers) {
+    static Report.Entry error(Plan.Entry planned, Weight weight, Encoding encoding, Workspace workspace) {
         Tensor original = weight.tensor();
         Encoding values = encoding;
         Report.Sparsity sparsity = null;
         // Casts, since a switch over patterns links at run time, which start-up would notice.
         if (encoding instanceof Encoding.Sparse sparse) {
             values = sparse.values();
-            sparsity = sparsity(planned, sparse, workspace, workers);
+            sparsity = sparsity(planned, sparse, workspace);
         }
         Quantize.Error error;
         if (values instanceof Encoding.Dense dense) {
-            error = ofDense(original, dense.tensor(), workspace, workers);
+            error = ofDense(original, dense.tensor(), workspace);
         } else if (values instanceof Encoding.Quantized q) {
-            error = ofCodes(original, q, workspace, workers);
+            error = ofCodes(original, q, workspace);
         } else {
-            error = ofDecoded(original, values, workspace, workers);
+            error = ofDecoded(original, values, workspace);
         }
         return new Report.Entry(planned, error.sumSquaredError(), error.sumSquares(), error.maxError(), sparsity,
                 lowRank(values), 0);
     }
 
     /** Of products of factors: decoded to f32, and the original as well if it is anything else, which is exact. */
-    private static Quantize.Error ofDecoded(Tensor original, Encoding encoding, Workspace workspace, Workers workers) {
+    private static Quantize.Error ofDecoded(Tensor original, Encoding encoding, Workspace workspace) {
         long bytes = DType.F32.bytes(original.shape().elements());
         MemorySegment decoded = workspace.take(Workspace.Slot.DECODED, bytes);
-        encoding.decode(decoded, workers);
+        encoding.decode(decoded, workspace.executor());
         Tensor wide = original;
         if (original.dtype() != DType.F32) {
             MemorySegment copy = workspace.take(Workspace.Slot.MATRIX, bytes);
             Quantize.convert(original.dtype(), original.data(), original.shape().elements(), DType.F32, copy);
             wide = new Tensor(DType.F32, original.shape(), copy);
         }
-        return ofDense(wide, new Tensor(DType.F32, original.shape(), decoded), workspace, workers);
+        return ofDense(wide, new Tensor(DType.F32, original.shape(), decoded), workspace);
     }
 
     private static Report.LowRank lowRank(Encoding encoding) {
@@ -70,20 +69,19 @@ final class Measure {
                 f.form().bytes(shape));
     }
 
-    private static Quantize.Error ofCodes(Tensor original, Encoding.Quantized q, Workspace workspace,
-            Workers workers) {
+    private static Quantize.Error ofCodes(Tensor original, Encoding.Quantized q, Workspace workspace) {
         Quantize.Spec spec = q.form().spec(original.dtype(), original.shape());
         MemorySegment lines = workspace.take(Workspace.Slot.ERRORS, Quantize.errorBytes(spec));
         try (Arena arena = Arena.ofShared()) {
             return Quantize.error(spec, original.data(), q.codes().data(), q.scalesAsF32(arena),
-                    q.zeros() == null ? MemorySegment.NULL : q.zeros().data(), lines, workers);
+                    q.zeros() == null ? MemorySegment.NULL : q.zeros().data(), lines, workspace.executor());
         }
     }
 
-    private static Quantize.Error ofDense(Tensor original, Tensor changed, Workspace workspace, Workers workers) {
+    private static Quantize.Error ofDense(Tensor original, Tensor changed, Workspace workspace) {
         Prune.Scores matrix = matrix(original.shape(), original.dtype());
         MemorySegment rows = workspace.take(Workspace.Slot.ERRORS, Prune.errorBytes(matrix));
-        return Prune.error(matrix, original.data(), changed.data(), rows, workers);
+        return Prune.error(matrix, original.data(), changed.data(), rows, workspace.executor());
     }
 
     private static Prune.Scores matrix(Shape shape, DType type) {
@@ -91,20 +89,19 @@ final class Measure {
         return Prune.Scores.of(cols == 0 ? 0 : shape.elements() / cols, cols, type);
     }
 
-    private static Report.Sparsity sparsity(Plan.Entry planned, Encoding.Sparse encoding, Workspace workspace,
-            Workers workers) {
+    private static Report.Sparsity sparsity(Plan.Entry planned, Encoding.Sparse encoding, Workspace workspace) {
         Tensor decoded;
         if (encoding.values() instanceof Encoding.Dense dense) {
             decoded = dense.tensor();
         } else {
             long bytes = DType.F32.bytes(encoding.shape().elements());
             MemorySegment out = workspace.take(Workspace.Slot.DECODED, bytes);
-            encoding.decode(out, workers);
+            encoding.decode(out, workspace.executor());
             decoded = new Tensor(DType.F32, encoding.shape(), out);
         }
-        long zeros = Prune.count(matrix(decoded.shape(), decoded.dtype()), decoded.data(), 0, workers).equal();
+        long zeros = Prune.count(matrix(decoded.shape(), decoded.dtype()), decoded.data(), 0, workspace.executor()).equal();
         Prepared.Zeros asked = asked(planned);
-        StoredSizes sizes = StoredSizes.of(encoding, asked.twoOfFourDown(), workspace, workers);
+        StoredSizes sizes = StoredSizes.of(encoding, asked.twoOfFourDown(), workspace);
         long written = encoding.form().storage() == Form.Storage.PACKED ? sizes.packed() : planned.bytesAfter();
         return new Report.Sparsity(decoded.shape().elements(), asked.asked(), zeros, sizes.dense(),
                 sizes.layouts(), sizes.smallest(), sizes.least(), sizes.why(), written);

@@ -2,7 +2,7 @@ package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.io.Buffers;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.Evidence;
 import dev.tensorpress.method.Method.Requirement;
 import dev.tensorpress.method.NoGainException;
@@ -179,8 +179,8 @@ final class Planner {
         if (steps.isEmpty()) {
             return bytes;
         }
-        try (Workers workers = new Workers(options.threads());
-                Workspace workspace = new Workspace(spectra, model, Math.max(Buffers.CHUNK, options.memory() / SHARE_OF_HELD))) {
+        try (Executor executor = Executor.cpu(options.threads());
+                Workspace workspace = new Workspace(executor, spectra, model, Math.max(Buffers.CHUNK, options.memory() / SHARE_OF_HELD))) {
             for (Recipe.Step step : steps) {
                 List<Weight> weights = new ArrayList<>();
                 for (Candidate c : candidates) {
@@ -189,7 +189,7 @@ final class Planner {
                         bytes += c.weight.tensor().bytes();
                     }
                 }
-                prepared.put(step, step.method().prepare(new Evidence(weights, workspace, workers)));
+                prepared.put(step, step.method().prepare(new Evidence(weights, workspace)));
             }
         }
         return bytes;

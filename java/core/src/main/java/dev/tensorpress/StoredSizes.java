@@ -2,9 +2,9 @@ package dev.tensorpress;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Sparse.Layout;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.model.archive.SparseFileWriter;
@@ -29,7 +29,7 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
     private static final long COORDINATE_BYTES = 8;
 
     /** @param twoOfFourDown each four elements of a column have at most two that are not zero */
-    static StoredSizes of(Encoding.Sparse encoding, boolean twoOfFourDown, Workspace workspace, Workers workers) {
+    static StoredSizes of(Encoding.Sparse encoding, boolean twoOfFourDown, Workspace workspace) {
         Shape shape = encoding.shape();
         long dense = encoding.form().values().bytes(shape);
         Map<String, Long> layouts;
@@ -37,7 +37,7 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
         long elements = shape.elements();
         if (encoding.values() instanceof Encoding.Dense d) {
             Matrix m = new Matrix(d.tensor().dtype(), Form.Sparse.matrix(shape), 0);
-            survey = m.survey(d.tensor().data(), workers);
+            survey = m.survey(d.tensor().data(), workspace.executor());
             layouts = m.layouts(survey);
             if (layouts.get("2:4") == null && twoOfFourDown) {
                 layouts.put("2:4", m.transposed().bytes(Layout.NM24, 0, 0));
@@ -54,7 +54,7 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
                     codes = workspace.take(Workspace.Slot.DECODED, codes.byteSize());
                     SparseFile.xor(q.codes().data(), middle, codes);
                 }
-                survey = m.survey(codes, workers);
+                survey = m.survey(codes, workspace.executor());
                 elements = m.shape.elements();
                 layouts = m.layouts(survey);
             } else {
@@ -82,8 +82,8 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
 
     /** @param beside bytes that do not depend on the layout */
     private record Matrix(DType type, Shape shape, long beside) {
-        Sparse.Survey survey(MemorySegment data, Workers workers) {
-            return Sparse.survey(type, shape.dim(0), shape.dim(1), data, workers);
+        Sparse.Survey survey(MemorySegment data, Executor executor) {
+            return Sparse.survey(type, shape.dim(0), shape.dim(1), data, executor);
         }
 
         Matrix transposed() {

@@ -17,8 +17,8 @@ import com.google.protobuf.UnknownFieldSet;
 import com.google.protobuf.UnknownFieldSet.Field;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Quantize;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.NonFiniteWeightException;
 import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.method.Spectra;
@@ -186,8 +186,8 @@ final class ConformanceWeightsTest {
         Path side = folder.resolve("side.safetensors");
         Path rebuilt = folder.resolve("rebuilt.onnx");
         c.compress(plan, side);
-        try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
-            f.expand(rebuilt, true, workers);
+        try (SparseFile f = SparseFile.open(side); Executor executor = Executor.cpu(1)) {
+            f.expand(rebuilt, true, executor);
         }
         return Files.readAllBytes(rebuilt);
     }
@@ -196,13 +196,13 @@ final class ConformanceWeightsTest {
     private byte[] write(Compressor c, Plan plan, Map<String, Input> inputs, Outputs original, Set<ByteBuffer> known, String what)
             throws Exception {
         Path out = folder.resolve("out.onnx");
-        try (Arena arena = Arena.ofShared(); Workers workers = new Workers(1);
+        try (Arena arena = Arena.ofShared(); Executor executor = Executor.cpu(1);
                 Encoder encoder = new Encoder(plan, options, new Spectra(), new Phases())) {
             Map<Weight, MemorySegment> decoded = new IdentityHashMap<>();
             plan.target().write(plan.forms(), (weight, form, rows, first) -> {
                 Encoding e = encoder.encode(weight, form, rows, first);
                 MemorySegment values = arena.allocate(DType.F32.bytes(e.shape().elements()), 64);
-                e.decode(values, workers);
+                e.decode(values, executor);
                 decoded.put(weight, values);
                 return e;
             }, Destination.replacing(out));

@@ -1,6 +1,6 @@
 package dev.tensorpress.cli;
 
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import java.math.BigDecimal;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -96,8 +96,8 @@ final class Arguments {
     /** The threads to use, or 0 for all processors. */
     int threads() {
         int threads = number("threads", 1, 0);
-        if (threads > Workers.MOST_THREADS) {
-            throw syntax.wrong("--threads must be at most " + Workers.MOST_THREADS + ", but is " + threads);
+        if (threads > Executor.MOST_THREADS) {
+            throw syntax.wrong("--threads must be at most " + Executor.MOST_THREADS + ", but is " + threads);
         }
         return threads;
     }

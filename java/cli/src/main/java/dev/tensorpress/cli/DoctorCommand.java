@@ -3,10 +3,10 @@ package dev.tensorpress.cli;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.evaluate.Evaluation;
 import dev.tensorpress.io.DiskSpeed;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.kernel.OneDnn;
-import dev.tensorpress.kernel.Workers;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -116,9 +116,9 @@ final class DoctorCommand implements Command {
         facts.put("CUDA toolkit", cudaToolkit());
         facts.put("GPU kernels", "not in this version");
         if (kernels) {
-            try (Workers workers = new Workers(threads)) {
-                facts.put("bandwidth threads", (long) workers.threads());
-                Machine.Bandwidth bandwidth = Machine.bandwidth(workers);
+            try (Executor executor = Executor.cpu(threads)) {
+                facts.put("bandwidth threads", (long) executor.threads());
+                Machine.Bandwidth bandwidth = Machine.bandwidth(executor);
                 facts.put("bandwidth reading", bandwidth.read());
                 facts.put("bandwidth f32 to int8", bandwidth.narrow());
             } catch (OutOfMemoryError e) {

@@ -1,6 +1,6 @@
 package dev.tensorpress.cli;
 
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.model.compressedtensors.CompressedModel;
@@ -34,28 +34,28 @@ final class ExpandCommand implements Command {
         Path from = arguments.path(0);
         Destination to = new Destination(out, arguments.flag("force"), arguments.flag("resume"), RecipeOptions.memory(arguments),
                 RecipeOptions.shardSize(arguments), Map.of());
-        try (Workers workers = new Workers(arguments.threads())) {
+        try (Executor executor = Executor.cpu(arguments.threads())) {
             if (SafetensorsModel.isFolder(from)) {
-                expandFolder(arguments, from, to, workers, console);
+                expandFolder(arguments, from, to, executor, console);
             } else {
                 RecipeOptions.refuseFolder(arguments);
-                expandFile(arguments, from, out, workers, console);
+                expandFile(arguments, from, out, executor, console);
             }
         }
     }
 
-    private static void expandFile(Arguments arguments, Path from, Path out, Workers workers, Console console) throws IOException {
+    private static void expandFile(Arguments arguments, Path from, Path out, Executor executor, Console console) throws IOException {
         long start = System.nanoTime();
         try (SparseFile file = SparseFile.open(from)) {
             OutputFile.checkModel(arguments, "-o", out, arguments.flag("force"), List.of(from));
             console.begin("expanding", file.modelBytes());
-            long bytes = file.expand(out, arguments.flag("force"), workers, (weight, done) -> console.reached(done, weight));
+            long bytes = file.expand(out, arguments.flag("force"), executor, (weight, done) -> console.reached(done, weight));
             console.clearProgress();
             print(console, out, Files.size(from), bytes, file.names().size(), start);
         }
     }
 
-    private static void expandFolder(Arguments arguments, Path from, Destination to, Workers workers, Console console)
+    private static void expandFolder(Arguments arguments, Path from, Destination to, Executor executor, Console console)
             throws IOException {
         long start = System.nanoTime();
         try (CompressedModel model = CompressedModel.open(from, arguments.flag("allow-links"))) {
@@ -64,7 +64,7 @@ final class ExpandCommand implements Command {
             OutputFile.checkFolder(arguments, "-o", to.path(), to.overwrite(), files);
             console.begin("expanding", model.bytes());
             console.advise(() -> OutputFile.resumption(to.path()));
-            model.expand(to, workers, (tensor, bytes) -> console.reached(bytes, tensor));
+            model.expand(to, executor, (tensor, bytes) -> console.reached(bytes, tensor));
             console.advise(() -> null);
             console.clearProgress();
             print(console, to.path(), model.model().bytes(), model.bytes(), model.names().size(), start);

@@ -6,7 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Phases.Phase;
 import dev.tensorpress.model.archive.SparseFile;
@@ -99,18 +99,18 @@ class FlightRecorderTest {
         Path out = folder.resolve("out");
         assertPhases(EnumSet.allOf(Phase.class), record(() -> compress(model, Recipe.named("w8a16"), out)));
         Set<Phase> unplanned = EnumSet.complementOf(EnumSet.of(Phase.PLAN));
-        try (CompressedModel compressed = CompressedModel.open(out); Workers workers = new Workers(1)) {
+        try (CompressedModel compressed = CompressedModel.open(out); Executor executor = Executor.cpu(1)) {
             assertPhases(unplanned, record(() -> {
-                compressed.expand(Destination.of(folder.resolve("back")), workers, (tensor, bytes) -> { });
+                compressed.expand(Destination.of(folder.resolve("back")), executor, (tensor, bytes) -> { });
                 return null;
             }));
         }
         Path sparse = folder.resolve("sparse.safetensors");
         Path onnx = SmallModel.write(folder.resolve("model.onnx"));
         assertPhases(EnumSet.allOf(Phase.class), record(() -> compress(onnx, Recipe.named("prune50").target("sparse"), sparse)));
-        try (SparseFile file = SparseFile.open(sparse); Workers workers = new Workers(1)) {
+        try (SparseFile file = SparseFile.open(sparse); Executor executor = Executor.cpu(1)) {
             assertPhases(EnumSet.of(Phase.KERNEL, Phase.WRITE, Phase.FSYNC), record(() -> {
-                file.expand(folder.resolve("back.onnx"), workers);
+                file.expand(folder.resolve("back.onnx"), executor);
                 return null;
             }));
         }

@@ -9,7 +9,7 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonParser;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.Methods;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.archive.SparseFile;
@@ -79,9 +79,9 @@ class MainTest {
                 assertTrue(r.line().contains(" is a pipe or a device"), r.err);
             }
             try (Compressor c = Compressor.open(model, Compressor.Options.DEFAULT.overwrite(true));
-                    SparseFile s = SparseFile.open(sparse); Workers workers = new Workers(1)) {
+                    SparseFile s = SparseFile.open(sparse); Executor executor = Executor.cpu(1)) {
                 assertThrows(IllegalArgumentException.class, () -> c.compress(c.plan(Recipe.named("int8")), to));
-                IOException e = assertThrows(IOException.class, () -> s.expand(to, workers));
+                IOException e = assertThrows(IOException.class, () -> s.expand(to, executor));
                 assertTrue(e.getMessage().contains("a pipe or a device has that name"), e.getMessage());
             }
         }

@@ -1,9 +1,9 @@
 package dev.tensorpress.encoding;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Gemm;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Svd;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -24,7 +24,7 @@ public sealed interface Encoding {
      *
      * @param out f32, as many elements as {@link #shape} has, row-major
      */
-    void decode(MemorySegment out, Workers workers);
+    void decode(MemorySegment out, Executor executor);
 
     /** The weight as it is. */
     record Dense(Tensor tensor) implements Encoding {
@@ -40,7 +40,7 @@ public sealed interface Encoding {
 
         /** @throws IllegalArgumentException if the tensor is not f32, f16 or bf16 */
         @Override
-        public void decode(MemorySegment out, Workers workers) {
+        public void decode(MemorySegment out, Executor executor) {
             Quantize.convert(tensor.dtype(), tensor.data(), tensor.shape().elements(), DType.F32, out);
         }
     }
@@ -72,10 +72,10 @@ public sealed interface Encoding {
         }
 
         @Override
-        public void decode(MemorySegment out, Workers workers) {
+        public void decode(MemorySegment out, Executor executor) {
             try (Arena arena = Arena.ofShared()) {
                 Quantize.dequantize(form.spec(DType.F32, shape), codes.data(), scalesAsF32(arena),
-                        zeros == null ? MemorySegment.NULL : zeros.data(), out, workers);
+                        zeros == null ? MemorySegment.NULL : zeros.data(), out, executor);
             }
         }
 
@@ -109,8 +109,8 @@ public sealed interface Encoding {
         }
 
         @Override
-        public void decode(MemorySegment out, Workers workers) {
-            values.decode(out, workers);
+        public void decode(MemorySegment out, Executor executor) {
+            values.decode(out, executor);
         }
     }
 
@@ -134,23 +134,23 @@ public sealed interface Encoding {
         }
 
         @Override
-        public void decode(MemorySegment out, Workers workers) {
-            multiply(out, false, workers);
+        public void decode(MemorySegment out, Executor executor) {
+            multiply(out, false, executor);
         }
 
         /** The product in f32, in the place of {@code out} or added to it. */
-        void multiply(MemorySegment out, boolean add, Workers workers) {
+        void multiply(MemorySegment out, boolean add, Executor executor) {
             long rows = left.shape().dim(0);
             long cols = right.shape().dim(1);
             long rank = form.rank();
             boolean turned = form.transposed();
             Gemm.Spec spec = turned ? Gemm.Spec.of(DType.F32, Gemm.Form.ABT, cols, rows, rank)
                     : Gemm.Spec.of(DType.F32, Gemm.Form.AB, rows, cols, rank);
-            try (Arena arena = Arena.ofShared(); Gemm product = new Gemm(add ? spec.accumulating() : spec, workers)) {
+            try (Arena arena = Arena.ofShared(); Gemm product = new Gemm(add ? spec.accumulating() : spec, executor)) {
                 MemorySegment l = arena.allocate(DType.F32.bytes(rows * rank), 64);
                 MemorySegment r = arena.allocate(DType.F32.bytes(rank * cols), 64);
-                left.decode(l, workers);
-                right.decode(r, workers);
+                left.decode(l, executor);
+                right.decode(r, executor);
                 if (turned) {
                     // The transposed product is that of the transposed factors in turn: R^T L^T.
                     product.pack(l).multiply(transpose(arena, r, rank, cols), out);
@@ -186,9 +186,9 @@ public sealed interface Encoding {
         }
 
         @Override
-        public void decode(MemorySegment out, Workers workers) {
-            base.decode(out, workers);
-            correction.multiply(out, true, workers);
+        public void decode(MemorySegment out, Executor executor) {
+            base.decode(out, executor);
+            correction.multiply(out, true, executor);
         }
     }
 }

@@ -76,7 +76,7 @@ final class Certifier {
         MemorySegment own = la.buffer("differences", strip * cols);
         MemorySegment sums = la.buffer("difference sums", rows);
         MemorySegment largest = la.buffer("difference largest", rows);
-        try (Gemm gemm = new Gemm(new Gemm.Spec(DType.F32, Gemm.Form.AB, strip, cols, rank, rank, cols, cols, true), la.workers)) {
+        try (Gemm gemm = new Gemm(new Gemm.Spec(DType.F32, Gemm.Form.AB, strip, cols, rank, rank, cols, cols, true), la.executor)) {
             gemm.pack(right);
             for (long first = 0; first < rows; first += strip) {
                 long count = Math.min(strip, rows - first);
@@ -107,25 +107,25 @@ final class Certifier {
         la.copy(new View(type, vt, cols), rank, cols, View.of(scaled, cols), false, 1, MemorySegment.NULL, values);
         long strip = Math.max(1, Math.min(rows, Math.min(256, (8L << 20) / 8 / cols)));
         long strips = (rows + strip - 1) / strip;
-        MemorySegment differences = la.buffer("differences", la.workers.threads() * strip * cols);
+        MemorySegment differences = la.buffer("differences", la.executor.threads() * strip * cols);
         MemorySegment sums = la.buffer("difference sums", rows);
         MemorySegment norms = la.buffer("row sums", rows);
         MemorySegment largest = la.buffer("difference largest", rows);
-        la.workers.run(strips, 1, 1, (begin, end, worker) -> {
-            MemorySegment own = LinearAlgebra.at(differences, worker * strip * cols);
+        la.executor.run(strips, 1, 1, LinearAlgebra.SCRATCH, (begin, end, worker) -> {
+            MemorySegment own = LinearAlgebra.at(differences, worker.index() * strip * cols);
             for (long k = begin; k < end; k++) {
                 long first = k * strip;
                 long count = Math.min(strip, rows - first);
                 View source = new View(type, a.data().asSlice(type.bytes(first * a.stride())), a.stride());
                 la.copy(source, count, cols, View.of(own, cols), down * rest, worker);
-                la.rowNorms(View.of(own, cols), count, cols, LinearAlgebra.at(norms, first),
-                        LinearAlgebra.at(largest, first), worker);
+                la.rowNormsOnOne(View.of(own, cols), count, cols, LinearAlgebra.at(norms, first),
+                        LinearAlgebra.at(largest, first));
                 if (rank > 0) {
                     la.multiply(new Product(new View(type, u.asSlice(type.bytes(first * rank)), rank), false,
                             View.of(scaled, cols), false, own, cols, count, cols, rank, false, -1, 1), worker);
                 }
-                la.rowNorms(View.of(own, cols), count, cols, LinearAlgebra.at(sums, first),
-                        LinearAlgebra.at(largest, first), worker);
+                la.rowNormsOnOne(View.of(own, cols), count, cols, LinearAlgebra.at(sums, first),
+                        LinearAlgebra.at(largest, first));
             }
         });
         return new double[] {Math.scalb(Math.sqrt(LinearAlgebra.sum(norms, rows)), exponent), Math.scalb(Math.sqrt(LinearAlgebra.sum(sums, rows)), exponent)};

@@ -14,8 +14,8 @@ import java.util.Objects;
  * documented once, in {@code tensorpress/gemm.h}.
  *
  * <p>A product is prepared for its sizes, is given B, which it packs and keeps, and then multiplies any number of A's. Its
- * memory is allocated once, when it is prepared; {@link #bytes} says how much that is. Segments are off-heap and open to the
- * threads of the workers; A and B at any address, C at a multiple of its element's size; zero points and scales may be the calling
+ * memory is allocated once, when it is prepared. Segments are off-heap and open to the
+ * threads of the executor; A and B at any address, C at a multiple of its element's size; zero points and scales may be the calling
  * thread's own, they are copied. None is kept. Results are the same for any number of threads and every processor. One thread at a
  * time may use a product: another one gets an {@link IllegalStateException}. Close it when done.
  * Failures of a kernel are {@link KernelException}s.
@@ -116,13 +116,12 @@ public final class Gemm implements AutoCloseable {
     }
 
     private final Spec spec;
-    private final Workers workers;
+    private final Executor executor;
     private final Arena arena;
     private final MemorySegment nativeSpec;
     private final MemorySegment affine;
     private final MemorySegment packed;
-    private final MemorySegment scratch;
-    private final long scratchShare;
+    private final long scratch;
     private final long panels;
     private final long panelColumns;
     private final long rowGranule;
@@ -139,7 +138,7 @@ public final class Gemm implements AutoCloseable {
                 Native.check("tp_gemm_layout_of", Kernels.tp_gemm_layout_of(nativeSpec, layout));
                 return new Sizes(tp_gemm_layout.panels(layout), tp_gemm_layout.panel_columns(layout),
                         tp_gemm_layout.row_granule(layout), tp_gemm_layout.packed_bytes(layout),
-                        Math.ceilDiv(tp_gemm_layout.scratch_bytes(layout), 64L) * 64);
+                        tp_gemm_layout.scratch_bytes(layout));
             }
         }
     }
@@ -147,12 +146,12 @@ public final class Gemm implements AutoCloseable {
     /**
      * Prepares a product and allocates its memory.
      *
-     * @param workers must outlive the product
+     * @param executor must outlive the product
      */
-    public Gemm(Spec spec, Workers workers) {
+    public Gemm(Spec spec, Executor executor) {
         this.spec = spec;
-        this.workers = workers;
-        arena = Arena.ofShared();
+        this.executor = executor;
+        arena = executor.arena();
         try {
             nativeSpec = toNative(spec, arena);
             affine = tp_gemm_affine.allocate(arena);
@@ -160,20 +159,19 @@ public final class Gemm implements AutoCloseable {
             panels = sizes.panels;
             panelColumns = sizes.panelColumns;
             rowGranule = sizes.rowGranule;
-            scratchShare = sizes.scratch;
+            scratch = sizes.scratch;
             packed = arena.allocate(sizes.packed, 64);
-            scratch = arena.allocate(Math.multiplyExact(sizes.scratch, workers.threads()), 64);
         } catch (RuntimeException | Error e) {
             arena.close();
             throw e;
         }
     }
 
-    /** Bytes that a product allocates: packed B, and for each thread a block of packed A of at most 420 KB. */
-    public static long bytes(Spec spec, Workers workers) {
+    /** Bytes that a product takes: packed B, and of the executor's scratch, for each thread, a block of packed A of at most 420 KB. */
+    public static long bytes(Spec spec, Executor executor) {
         try (Arena arena = Arena.ofConfined()) {
             Sizes sizes = Sizes.of(toNative(spec, arena));
-            return Math.addExact(sizes.packed, Math.multiplyExact(sizes.scratch, workers.threads()));
+            return Math.addExact(sizes.packed, Math.multiplyExact(sizes.scratch, executor.threads()));
         }
     }
 
@@ -197,7 +195,7 @@ public final class Gemm implements AutoCloseable {
 
     /** Packs B, for all products that follow until the next B. It may be changed or freed afterwards. */
     public Gemm pack(MemorySegment b) {
-        Native.input("B", b, spec.bBytes(), workers);
+        Native.input("B", b, spec.bBytes(), executor);
         try (OneThread _ = oneThread.enter()) {
             return packed(b);
         }
@@ -206,7 +204,7 @@ public final class Gemm implements AutoCloseable {
     private Gemm packed(MemorySegment b) {
         hasB = false;
         long worth = Math.max(PANELS_TOGETHER, (long) (WORTH / 8 / panelColumns / Math.max(1, spec.k)));
-        workers.run(panels, PANELS_TOGETHER, worth, (first, last, worker) ->
+        executor.run(panels, PANELS_TOGETHER, worth, (first, last, worker) ->
                 Native.check("tp_gemm_pack", Kernels.tp_gemm_pack(nativeSpec, first, last, b, packed)));
         hasB = true;
         return this;
@@ -290,8 +288,8 @@ public final class Gemm implements AutoCloseable {
         if (!hasB) {
             throw new IllegalStateException("pack B first");
         }
-        Native.input("A", a, spec.aBytes(rows), workers);
-        Native.output("C", c, spec.cBytes(rows), workers);
+        Native.input("A", a, spec.aBytes(rows), executor);
+        Native.output("C", c, spec.cBytes(rows), executor);
         Native.aligned("C", c, spec.type == DType.F64 ? 8 : 4);
     }
 
@@ -308,20 +306,19 @@ public final class Gemm implements AutoCloseable {
         if (rows == 0 || panels == 0) {
             return;
         }
-        int threads = workers.threads();
+        int threads = executor.threads();
         double worth = (double) rows * spec.n * spec.k / WORTH;
         long wanted = threads == 1 ? 1 : (long) Math.clamp(worth, 1, (double) threads * PIECES);
         long most = Math.clamp(rows / LEAST_ROWS, 1, wanted);
         long down = most > threads ? most - most % threads : most;
         long across = Math.clamp(spec.n / LEAST_COLUMNS, 1, wanted / down);
         long granules = Math.ceilDiv(rows, rowGranule);
-        workers.run(down * across, 1, 1, (from, to, worker) -> {
-            MemorySegment own = scratch.asSlice(worker * scratchShare, scratchShare);
+        executor.run(down * across, 1, 1, scratch, (from, to, worker) -> {
             for (long piece = from; piece < to; piece++) {
                 long i = piece / across;
                 long j = piece % across;
                 work.run(granules * i / down * rowGranule, Math.min(granules * (i + 1) / down * rowGranule, rows),
-                        panels * j / across, panels * (j + 1) / across, own);
+                        panels * j / across, panels * (j + 1) / across, worker.scratch());
             }
         });
     }

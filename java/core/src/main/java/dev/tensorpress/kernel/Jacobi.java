@@ -39,7 +39,7 @@ final class Jacobi {
         MemorySegment g = la.buffer("gram", n * n);
         MemorySegment cosines = la.buffer("cosines", (long) blocks * blocks);
         MemorySegment pairs = la.buffer("pairs", blocks + 1);
-        MemorySegment rotated = la.buffer("rotated", 8L * la.workers.threads());
+        MemorySegment rotated = la.buffer("rotated", 8L * la.executor.threads());
         for (int sweep = 0;; sweep++) {
             la.gram(View.of(w, wCols), false, n, wCols, 1, g);
             la.spread(blocks, 1, 0.5 * n * n, (begin, end, worker) -> Native.check("tp_gram_blocks",
@@ -57,9 +57,9 @@ final class Jacobi {
                     pairs.setAtIndex(JAVA_INT, 2L * i, round.get(i)[0]);
                     pairs.setAtIndex(JAVA_INT, 2L * i + 1, round.get(i)[1]);
                 }
-                la.workers.run(round.size(), 1, 1, (begin, end, worker) -> Native.check("tp_jacobi_pairs",
-                        Kernels.tp_jacobi_pairs(spec, pairs, begin, end, w, z, la.scratch(worker),
-                                rotated.asSlice(64L * worker))));
+                la.executor.run(round.size(), 1, 1, LinearAlgebra.SCRATCH, (begin, end, worker) -> Native.check("tp_jacobi_pairs",
+                        Kernels.tp_jacobi_pairs(spec, pairs, begin, end, w, z, worker.scratch(),
+                                rotated.asSlice(64L * worker.index()))));
             }
         }
     }

@@ -8,6 +8,8 @@ import dev.tensorpress.bindings.Kernels;
 import dev.tensorpress.bindings.tp_copying;
 import dev.tensorpress.bindings.tp_jacobi;
 import dev.tensorpress.bindings.tp_multiplication;
+import dev.tensorpress.kernel.Executor.Task;
+import dev.tensorpress.kernel.Executor.Worker;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -21,7 +23,7 @@ import java.util.Map;
  *
  * <p>Results are the same for any number of threads. Memory for intermediate results is kept and used again, so that one object
  * should serve many decompositions; one thread at a time may use it: another one gets an {@link IllegalStateException}. Close it
- * when done. Segments are off-heap, open to the threads of the workers, and hold their matrix; f64 at a multiple of 8 bytes.
+ * when done. Segments are off-heap, open to the threads of the executor, and hold their matrix; f64 at a multiple of 8 bytes.
  * Failures of a kernel are {@link KernelException}s.
  */
 public final class LinearAlgebra implements AutoCloseable {
@@ -31,14 +33,14 @@ public final class LinearAlgebra implements AutoCloseable {
     private static final double WORTH = 1 << 21;
     /** Columns beyond which a product needs no more scratch. */
     private static final long WIDE = 1 << 16;
-    private static final long SCRATCH;
+    /** Bytes of scratch that any product, any pair of blocks, and a part of a tridiagonal matrix need. */
+    static final long SCRATCH;
 
     static {
         dev.tensorpress.internal.NativeLibrary.load();
         SCRATCH = scratchBytes();
     }
 
-    /** What any product, any pair of blocks, and a part of a tridiagonal matrix need. */
     private static long scratchBytes() {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment product = tp_multiplication.allocate(arena);
@@ -70,8 +72,8 @@ public final class LinearAlgebra implements AutoCloseable {
         }
 
         /** That the segment holds a matrix [rows, cols], to be read. */
-        void check(String name, long rows, long cols, Workers workers) {
-            Native.input(name, data, Native.bytes(name, type, rows, cols, stride), workers);
+        void check(String name, long rows, long cols, Executor executor) {
+            Native.input(name, data, Native.bytes(name, type, rows, cols, stride), executor);
         }
 
         static View of(MemorySegment data, long stride) {
@@ -84,10 +86,10 @@ public final class LinearAlgebra implements AutoCloseable {
     }
 
     /** What one thread has for itself. */
-    private record Lane(MemorySegment multiplication, MemorySegment copying, MemorySegment scratch) {}
+    private record Lane(MemorySegment multiplication, MemorySegment copying) {}
 
-    final Workers workers;
-    final Arena arena = Arena.ofShared();
+    final Executor executor;
+    final Arena arena;
     private final Lane[] lanes;
     private final Map<String, MemorySegment> buffers = new HashMap<>();
     private final Map<String, Arena> owners = new HashMap<>();
@@ -95,12 +97,13 @@ public final class LinearAlgebra implements AutoCloseable {
     private long productTime;
     private final OneThread oneThread = new OneThread("this object of linear algebra");
 
-    /** @param workers must outlive this object */
-    public LinearAlgebra(Workers workers) {
-        this.workers = workers;
-        lanes = new Lane[workers.threads()];
+    /** @param executor must outlive this object */
+    public LinearAlgebra(Executor executor) {
+        this.executor = executor;
+        arena = executor.arena();
+        lanes = new Lane[executor.threads()];
         for (int i = 0; i < lanes.length; i++) {
-            lanes[i] = new Lane(tp_multiplication.allocate(arena), tp_copying.allocate(arena), arena.allocate(SCRATCH, 64));
+            lanes[i] = new Lane(tp_multiplication.allocate(arena), tp_copying.allocate(arena));
         }
     }
 
@@ -128,16 +131,12 @@ public final class LinearAlgebra implements AutoCloseable {
             if (old != null) {
                 old.close();
             }
-            Arena owner = Arena.ofShared();
+            Arena owner = executor.arena();
             owners.put(name, owner);
             held = owner.allocate(Math.max(64, Math.multiplyExact(elements, 8)), 64);
             buffers.put(name, held);
         }
         return held;
-    }
-
-    MemorySegment scratch(int worker) {
-        return lanes[worker].scratch;
     }
 
     /** Element (row, col) of an f64 matrix. */
@@ -171,10 +170,10 @@ public final class LinearAlgebra implements AutoCloseable {
     }
 
     /** Runs lines over the threads if there is enough to do, {@code work} being multiplications. */
-    void spread(long lines, long granule, double work, Workers.Task task) {
-        double pieces = Math.min(4.0 * workers.threads(), work / WORTH);
+    void spread(long lines, long granule, double work, Task task) {
+        double pieces = Math.min(4.0 * executor.threads(), work / WORTH);
         long minimum = pieces <= 1 ? lines : (long) Math.ceil(lines / pieces);
-        workers.run(lines, granule, minimum, task);
+        executor.run(lines, granule, minimum, SCRATCH, task);
     }
 
     // ---- products ----
@@ -232,18 +231,18 @@ public final class LinearAlgebra implements AutoCloseable {
         double work = (double) p.m * p.n * p.k;
         if (p.m < p.n && !p.lower && work >= WORTH) {
             // Cut along the longer side, so that no two threads pack the same part of B.
-            long least = (p.n + workers.threads() - 1) / workers.threads();
-            workers.run(p.n, 24, least, (begin, end, worker) -> multiplyOnOne(p.columns(begin, end), worker));
+            long least = (p.n + executor.threads() - 1) / executor.threads();
+            executor.run(p.n, 24, least, SCRATCH, (begin, end, worker) -> multiplyOnOne(p.columns(begin, end), worker));
             return;
         }
         // Each range packs B anew, so there are no more of them than threads; but rows of a triangle differ in length.
-        long minimum = work < WORTH ? p.m : p.lower ? 96 : (p.m + workers.threads() - 1) / workers.threads();
-        workers.run(p.m, 8, minimum, (begin, end, worker) -> p.run(spec, begin, end, lanes[worker].scratch));
+        long minimum = work < WORTH ? p.m : p.lower ? 96 : (p.m + executor.threads() - 1) / executor.threads();
+        executor.run(p.m, 8, minimum, SCRATCH, (begin, end, worker) -> p.run(spec, begin, end, worker.scratch()));
     }
 
     /** On the thread that calls. */
-    void multiply(Product p, int worker) {
-        if (worker > 0) {
+    void multiply(Product p, Worker worker) {
+        if (worker.index() > 0) {
             multiplyOnOne(p, worker);
             return;
         }
@@ -252,15 +251,16 @@ public final class LinearAlgebra implements AutoCloseable {
         productSince(start);
     }
 
-    private void multiplyOnOne(Product p, int worker) {
-        p.fill(lanes[worker].multiplication);
-        p.run(lanes[worker].multiplication, 0, p.m, lanes[worker].scratch);
+    private void multiplyOnOne(Product p, Worker worker) {
+        MemorySegment spec = lanes[worker.index()].multiplication;
+        p.fill(spec);
+        p.run(spec, 0, p.m, worker.scratch());
     }
 
     /** The same of matrices of one type. */
     void multiply(Gemm.Spec spec, MemorySegment left, MemorySegment right, MemorySegment c) {
         long start = System.nanoTime();
-        try (Gemm gemm = new Gemm(spec, workers)) {
+        try (Gemm gemm = new Gemm(spec, executor)) {
             gemm.pack(right).multiply(left, c);
         }
         productSince(start);
@@ -276,7 +276,7 @@ public final class LinearAlgebra implements AutoCloseable {
      * {@code factor}: the lower triangle of G [n, n], which is f64 without gaps.
      */
     public void gram(View a, boolean transposed, long n, long k, double factor, MemorySegment g) {
-        a.check("a", transposed ? k : n, transposed ? n : k, workers);
+        a.check("a", transposed ? k : n, transposed ? n : k, executor);
         square("g", n, g);
         try (OneThread _ = oneThread.enter()) {
             multiply(new Product(a, transposed, a, !transposed, g, n, n, n, k, true, factor, 0));
@@ -290,7 +290,7 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** That the segment has room for f64 [rows, cols] without gaps. */
     private void matrix(String name, long rows, long cols, MemorySegment segment) {
-        Native.output(name, segment, Native.bytes(name, DType.F64, rows, cols, cols), workers);
+        Native.output(name, segment, Native.bytes(name, DType.F64, rows, cols, cols), executor);
         Native.aligned(name, segment, 8);
     }
 
@@ -325,15 +325,15 @@ public final class LinearAlgebra implements AutoCloseable {
         tp_copying.factor(spec, factor);
     }
 
-    void copy(View in, long rows, long cols, View out, double factor, int worker) {
-        MemorySegment spec = lanes[worker].copying;
+    void copy(View in, long rows, long cols, View out, double factor, Worker worker) {
+        MemorySegment spec = lanes[worker.index()].copying;
         fillCopy(spec, in, rows, cols, out, false, factor);
         Native.check("tp_copy_rows", Kernels.tp_copy_rows(spec, 0, rows, MemorySegment.NULL, MemorySegment.NULL,
                 in.data(), out.data()));
     }
 
     /** On the thread that calls. */
-    void rowNorms(View a, long rows, long cols, MemorySegment sums, MemorySegment largest, int unused) {
+    void rowNormsOnOne(View a, long rows, long cols, MemorySegment sums, MemorySegment largest) {
         Native.check("tp_row_norms", Kernels.tp_row_norms(a.id(), rows, cols, a.stride(), 0, rows, a.data(), sums, largest));
     }
 
@@ -349,7 +349,7 @@ public final class LinearAlgebra implements AutoCloseable {
      * @throws KernelException with {@link KernelException#NONFINITE} if it holds NaN or infinity
      */
     public double sumOfSquares(View a, long rows, long cols) {
-        a.check("a", rows, cols, workers);
+        a.check("a", rows, cols, executor);
         try (OneThread _ = oneThread.enter()) {
             return sumOfRows(a, rows, cols);
         }
@@ -376,7 +376,7 @@ public final class LinearAlgebra implements AutoCloseable {
     /** Elements 0 .. n - 1 of the sequence of standard normal numbers with this seed and stream: {@code tp_gaussian}. */
     public void gaussian(long seed, long stream, long n, DType type, MemorySegment out) {
         int id = new View(type, out, 0).id();
-        Native.output("out", out, Native.bytes("out", type, 1, n, n), workers);
+        Native.output("out", out, Native.bytes("out", type, 1, n, n), executor);
         Native.aligned("out", out, type.bytes(1));
         try (OneThread _ = oneThread.enter()) {
             spread(n, 256, 16.0 * n, (begin, end, worker) -> Native.check("tp_gaussian",
@@ -536,7 +536,7 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** Rows of X [rows, n]: X L^T = B in place, L lower triangular. */
     public void solve(long n, MemorySegment l, long rows, MemorySegment x) {
-        Native.input("l", l, Native.bytes("l", DType.F64, n, n, n), workers);
+        Native.input("l", l, Native.bytes("l", DType.F64, n, n, n), executor);
         Native.aligned("l", l, 8);
         matrix("x", rows, n, x);
         try (OneThread _ = oneThread.enter()) {
@@ -582,7 +582,7 @@ public final class LinearAlgebra implements AutoCloseable {
         conquer(n, d, e, values, z);
         MemorySegment t = buffer("eigen t", (n + PANEL) * PANEL);
         long blocks = (n + PANEL - 1) / PANEL;
-        workers.run(blocks, 1, 1, (begin, end, worker) -> {
+        executor.run(blocks, 1, 1, (begin, end, worker) -> {
             for (long b = begin; b < end; b++) {
                 long first = b * PANEL;
                 long width = Math.min(PANEL, n - first);
@@ -624,10 +624,11 @@ public final class LinearAlgebra implements AutoCloseable {
             MemorySegment tau) {
         MemorySegment vw = buffer("eigen vw", 2 * TRIDIAGONAL * n);
         MemorySegment wv = buffer("eigen wv", 2 * TRIDIAGONAL * n);
+        MemorySegment y = buffer("eigen y", 2 * n);
         for (long last = n; last > 1; ) {
             long count = Math.min(TRIDIAGONAL, last - 1);
             Native.check("tp_tridiagonal_panel", Kernels.tp_tridiagonal_panel(n, n, last, count, a, d, e, n, q, tau,
-                    vw, wv, lanes[0].scratch.byteSize() >= 16 * n ? lanes[0].scratch : buffer("eigen y", 2 * n)));
+                    vw, wv, y));
             last -= count;
             multiply(new Product(View.of(vw, n), true, View.of(wv, n), false, a, n, last, last, 2 * count, true, -1, 1));
         }
@@ -756,11 +757,11 @@ public final class LinearAlgebra implements AutoCloseable {
                 q.asSlice(begin * n * 8, (end - begin) * n * 8).fill((byte) 0));
         MemorySegment couplings = buffer("merge couplings", n);
         MemorySegment.copy(e, 0, couplings, 0, n * 8);
-        workers.run(finest.length - 1, 1, 1, (begin, end, worker) -> {
+        executor.run(finest.length - 1, 1, 1, SCRATCH, (begin, end, worker) -> {
             for (int i = (int) begin; i < end; i++) {
                 long off = finest[i];
                 Native.check("tp_tridiagonal_conquer", Kernels.tp_tridiagonal_conquer(finest[i + 1] - off, at(d, off),
-                        at(e, off), n, at(q, off * n + off), lanes[worker].scratch));
+                        at(e, off), n, at(q, off * n + off), worker.scratch()));
             }
         });
         for (int level = levels.length - 2; level >= 0; level--) {

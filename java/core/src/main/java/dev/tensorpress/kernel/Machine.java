@@ -62,14 +62,14 @@ public final class Machine {
      */
     public record Bandwidth(double read, double narrow) {}
 
-    /** Measures the bandwidth with all threads of {@code workers}. */
-    public static Bandwidth bandwidth(Workers workers) {
-        try (Arena arena = Arena.ofShared()) {
+    /** Measures the bandwidth with all threads of {@code executor}. */
+    public static Bandwidth bandwidth(Executor executor) {
+        try (Arena arena = executor.arena()) {
             MemorySegment in = arena.allocate(FLOATS * 4, 64);
             MemorySegment out = arena.allocate(FLOATS, 64);
-            double read = median(() -> workers.run(FLOATS, 1 << 16, 1, (begin, end, worker) ->
+            double read = median(() -> executor.run(FLOATS, 1 << 16, 1, (begin, end, worker) ->
                     streamRead(in.asSlice(begin * 4, (end - begin) * 4))));
-            double narrow = median(() -> workers.run(FLOATS, 1 << 16, 1, (begin, end, worker) ->
+            double narrow = median(() -> executor.run(FLOATS, 1 << 16, 1, (begin, end, worker) ->
                     streamNarrow(in.asSlice(begin * 4), end - begin, out.asSlice(begin))));
             return new Bandwidth(FLOATS * 4 / read, FLOATS * 5 / narrow);
         }

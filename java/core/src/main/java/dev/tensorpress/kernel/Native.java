@@ -17,11 +17,11 @@ final class Native {
     private Native() {}
 
     /**
-     * Memory that a kernel reads: off-heap, open, and to the threads of the workers too.
+     * Memory that a kernel reads: off-heap, open, and to the threads of the executor too.
      *
-     * @param workers that the kernel runs on, or null if it runs on the caller's thread alone
+     * @param executor that the kernel runs on, or null if it runs on the caller's thread alone
      */
-    static void input(String name, MemorySegment segment, long bytes, Workers workers) {
+    static void input(String name, MemorySegment segment, long bytes, Executor executor) {
         if (segment == null) {
             throw new IllegalArgumentException(name + " must not be null; MemorySegment.NULL stands for none where there may be none");
         }
@@ -35,16 +35,16 @@ final class Native {
             throw new IllegalStateException("the arena of " + name + " is closed");
         }
         if (!segment.isAccessibleBy(Thread.currentThread())
-                || workers != null && workers.threads() > 1 && !segment.isAccessibleBy(ANOTHER)) {
+                || executor != null && executor.threads() > 1 && !segment.isAccessibleBy(ANOTHER)) {
             throw new IllegalArgumentException(name + " belongs to an arena that is confined to one thread, but "
-                    + (workers == null || workers.threads() == 1 ? "this is another one" : "several threads work on it")
+                    + (executor == null || executor.threads() == 1 ? "this is another one" : "several threads work on it")
                     + ": use a shared arena");
         }
     }
 
     /** Memory that a kernel writes: as above, and not read-only. */
-    static void output(String name, MemorySegment segment, long bytes, Workers workers) {
-        input(name, segment, bytes, workers);
+    static void output(String name, MemorySegment segment, long bytes, Executor executor) {
+        input(name, segment, bytes, executor);
         if (segment.isReadOnly()) {
             throw new IllegalArgumentException(name + " is written, but is read-only");
         }

@@ -20,7 +20,7 @@ import java.util.Arrays;
  * memory of X in f64. It may be used by one thread at a time. Close it when done.
  */
 public final class Pca implements AutoCloseable {
-    private final Arena arena = Arena.ofShared();
+    private final Arena arena;
     private final long samples;
     private final long features;
     private final long rank;
@@ -34,8 +34,8 @@ public final class Pca implements AutoCloseable {
      *
      * @param data at least one sample and one feature
      */
-    public static Pca of(View data, long samples, long features, Workers workers) {
-        return new Pca(data, samples, features, 0, 1, workers);
+    public static Pca of(View data, long samples, long features, Executor executor) {
+        return new Pca(data, samples, features, 0, 1, executor);
     }
 
     /**
@@ -44,11 +44,11 @@ public final class Pca implements AutoCloseable {
      *
      * @param rank 1 to min(samples, features)
      */
-    public static Pca ofRank(View data, long samples, long features, long rank, Workers workers) {
+    public static Pca ofRank(View data, long samples, long features, long rank, Executor executor) {
         if (rank < 1 || rank > Math.min(samples, features)) {
             throw new IllegalArgumentException("the rank must be in 1 .. " + Math.min(samples, features) + ", but is " + rank);
         }
-        return new Pca(data, samples, features, rank, 1, workers);
+        return new Pca(data, samples, features, rank, 1, executor);
     }
 
     /**
@@ -56,29 +56,30 @@ public final class Pca implements AutoCloseable {
      *
      * @param share above 0, at most 1
      */
-    public static Pca ofVariance(View data, long samples, long features, double share, Workers workers) {
+    public static Pca ofVariance(View data, long samples, long features, double share, Executor executor) {
         if (!(share > 0 && share <= 1)) {
             throw new IllegalArgumentException("the share of the variance must be above 0 and at most 1, but is " + share);
         }
-        return new Pca(data, samples, features, 0, share, workers);
+        return new Pca(data, samples, features, 0, share, executor);
     }
 
     /** @param wanted components; 0 for as many as explain {@code share} */
-    private Pca(View data, long samples, long features, long wanted, double share, Workers workers) {
+    private Pca(View data, long samples, long features, long wanted, double share, Executor executor) {
         if (samples < 1 || features < 1) {
             throw new IllegalArgumentException("no components of " + samples + " samples of " + features + " features");
         }
+        arena = executor.arena();
         this.samples = samples;
         this.features = features;
         long all = Math.min(samples, features);
         long found = wanted == 0 ? all : wanted;
-        try (Arena work = Arena.ofShared(); LinearAlgebra la = new LinearAlgebra(workers); Svd svd = new Svd(workers)) {
-            data.check("data", samples, features, workers);
+        try (Arena work = executor.arena(); LinearAlgebra la = new LinearAlgebra(executor); Svd svd = new Svd(executor)) {
+            data.check("data", samples, features, executor);
             mean = arena.allocate(features * 8, 64);
             MemorySegment centered = work.allocate(Math.multiplyExact(samples * 8, features), 64);
             la.sumOfSquares(data, samples, features); // refuses NaN and infinity
             la.copy(data, samples, features, View.of(centered, features), false, 1, MemorySegment.NULL, MemorySegment.NULL);
-            center(centered, workers);
+            center(centered, executor);
             View x = View.of(centered, features);
             total = la.sumOfSquares(x, samples, features) / Math.max(1, samples - 1);
             MemorySegment u = work.allocate(samples * found * 8, 64);
@@ -115,8 +116,8 @@ public final class Pca implements AutoCloseable {
     }
 
     /** Sums over samples in a fixed order, feature by feature, then the difference. */
-    private void center(MemorySegment x, Workers workers) {
-        workers.run(features, 8, 64, (begin, end, worker) -> {
+    private void center(MemorySegment x, Executor executor) {
+        executor.run(features, 8, 64, (begin, end, worker) -> {
             for (long i = 0; i < samples; i++) {
                 for (long j = begin; j < end; j++) {
                     mean.setAtIndex(JAVA_DOUBLE, j,
@@ -185,18 +186,18 @@ public final class Pca implements AutoCloseable {
      * @param data [rows, features], these or other samples
      * @param scores receives f64 [rows, rank]
      */
-    public void transform(View data, long rows, MemorySegment scores, Workers workers) {
-        data.check("data", rows, features, workers);
-        Native.output("scores", scores, Native.bytes("scores", DType.F64, rows, rank, rank), workers);
+    public void transform(View data, long rows, MemorySegment scores, Executor executor) {
+        data.check("data", rows, features, executor);
+        Native.output("scores", scores, Native.bytes("scores", DType.F64, rows, rank, rank), executor);
         Native.aligned("scores", scores, 8);
         if (rows == 0) {
             return;
         }
-        try (Arena work = Arena.ofShared(); LinearAlgebra la = new LinearAlgebra(workers)) {
+        try (Arena work = executor.arena(); LinearAlgebra la = new LinearAlgebra(executor)) {
             MemorySegment centered = work.allocate(Math.multiplyExact(rows * 8, features), 64);
             la.sumOfSquares(data, rows, features);
             la.copy(data, rows, features, View.of(centered, features), false, 1, MemorySegment.NULL, MemorySegment.NULL);
-            workers.run(features, 8, 64, (begin, end, worker) -> shift(centered, rows, begin, end, -1));
+            executor.run(features, 8, 64, (begin, end, worker) -> shift(centered, rows, begin, end, -1));
             la.multiply(View.of(centered, features), false, View.of(components, features), true, scores, rows, rank, features);
         }
     }
@@ -207,18 +208,18 @@ public final class Pca implements AutoCloseable {
      * @param scores f64 [rows, rank]
      * @param data receives f64 [rows, features]
      */
-    public void inverse(MemorySegment scores, long rows, MemorySegment data, Workers workers) {
-        Native.input("scores", scores, Native.bytes("scores", DType.F64, rows, rank, rank), workers);
+    public void inverse(MemorySegment scores, long rows, MemorySegment data, Executor executor) {
+        Native.input("scores", scores, Native.bytes("scores", DType.F64, rows, rank, rank), executor);
         Native.aligned("scores", scores, 8);
-        Native.output("data", data, Native.bytes("data", DType.F64, rows, features, features), workers);
+        Native.output("data", data, Native.bytes("data", DType.F64, rows, features, features), executor);
         Native.aligned("data", data, 8);
         if (rows == 0) {
             return;
         }
-        try (LinearAlgebra la = new LinearAlgebra(workers)) {
+        try (LinearAlgebra la = new LinearAlgebra(executor)) {
             la.sumOfSquares(View.of(scores, rank), rows, rank);
             la.multiply(View.of(scores, rank), false, View.of(components, features), false, data, rows, features, rank);
-            workers.run(features, 8, 64, (begin, end, worker) -> shift(data, rows, begin, end, 1));
+            executor.run(features, 8, 64, (begin, end, worker) -> shift(data, rows, begin, end, 1));
         }
     }
 

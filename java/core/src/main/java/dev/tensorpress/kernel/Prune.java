@@ -22,8 +22,6 @@ import java.util.List;
  * {@link KernelException}s; NaN among scores is one with {@link KernelException#NONFINITE}.
  */
 public final class Prune {
-    /** Elements that are worth a range of their own. */
-    private static final long WORTH = 1 << 16;
     private static final int DIGITS = 3;
     private static final int COUNTS = 2048;
     private static final int[] SHIFT = {21, 10, 0};
@@ -82,7 +80,7 @@ public final class Prune {
         }
 
         private long minimumRows() {
-            return Math.max(1, WORTH / Math.max(1, cols));
+            return Executor.worth(cols);
         }
 
         /** The struct, in memory that the garbage collector frees: 32 bytes, read by several threads. */
@@ -127,7 +125,7 @@ public final class Prune {
      * @throws IllegalArgumentException if types are mixed, but for magnitudes of f32 and bf16: keys of others do not
      *     compare
      */
-    public static Cut select(List<Scores> scores, List<MemorySegment> in, long k, Workers workers) {
+    public static Cut select(List<Scores> scores, List<MemorySegment> in, long k, Executor executor) {
         if (k < 0) {
             throw new IllegalArgumentException("cannot keep " + k + " elements");
         }
@@ -137,7 +135,7 @@ public final class Prune {
                 sum += n;
             }
             return sum <= k;
-        }, workers);
+        }, executor);
     }
 
     /**
@@ -145,14 +143,14 @@ public final class Prune {
      *
      * @throws IllegalArgumentException as above, and if the limit does not even allow to keep none
      */
-    public static Cut select(List<Scores> scores, List<MemorySegment> in, Limit limit, Workers workers) {
+    public static Cut select(List<Scores> scores, List<MemorySegment> in, Limit limit, Executor executor) {
         int n = scores.size();
         if (in.size() != n) {
             throw new IllegalArgumentException(n + " shapes, but " + in.size() + " matrices");
         }
         for (int i = 0; i < n; i++) {
             Scores s = scores.get(i);
-            Native.input("in", in.get(i), s.bytes(), workers);
+            Native.input("in", in.get(i), s.bytes(), executor);
             Scores first = scores.getFirst();
             boolean alike = s.type == first.type
                     || s.order == Order.MAGNITUDE && s.type != DType.F16 && first.type != DType.F16;
@@ -172,7 +170,7 @@ public final class Prune {
             for (int i = 0; i < n; i++) {
                 // To and fro, since the end of one pass is still in the caches when the next begins.
                 int j = digit == 1 ? n - 1 - i : i;
-                histogram(scores.get(j), in.get(j), digit, key, counts[j], workers);
+                histogram(scores.get(j), in.get(j), digit, key, counts[j], executor);
             }
             last = walk(counts, kept, limit);
             if (last < 0) {
@@ -251,20 +249,20 @@ public final class Prune {
     }
 
     private static void histogram(Scores scores, MemorySegment in, int digit, int prefix, long[] counts,
-            Workers workers) {
+            Executor executor) {
         Arrays.fill(counts, 0);
         if (scores.empty()) {
             return;
         }
         MemorySegment s = scores.toNative();
-        try (Arena arena = Arena.ofShared()) {
-            MemorySegment all = arena.allocate(JAVA_LONG, (long) COUNTS * workers.threads());
-            workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
+        try (Arena arena = executor.arena()) {
+            MemorySegment all = arena.allocate(JAVA_LONG, (long) COUNTS * executor.threads());
+            executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
                 long first = digit == 1 ? scores.rows - end : begin;
                 Native.check("tp_prune_histogram", Kernels.tp_prune_histogram(s, first, first + end - begin, in, digit, prefix,
-                        all.asSlice(worker * COUNTS * 8L, COUNTS * 8L)));
+                        all.asSlice(worker.index() * COUNTS * 8L, COUNTS * 8L)));
             });
-            for (int w = 0; w < workers.threads(); w++) {
+            for (int w = 0; w < executor.threads(); w++) {
                 for (int d = 0; d < COUNTS; d++) {
                     counts[d] += all.getAtIndex(JAVA_LONG, (long) w * COUNTS + d);
                 }
@@ -273,14 +271,14 @@ public final class Prune {
     }
 
     /** Counts elements by their key; infinities and NaN are those that are not below {@code key(scores, INFINITY)}. */
-    public static Count count(Scores scores, MemorySegment in, int key, Workers workers) {
-        Native.input("in", in, scores.bytes(), workers);
+    public static Count count(Scores scores, MemorySegment in, int key, Executor executor) {
+        Native.input("in", in, scores.bytes(), executor);
         if (scores.empty()) {
             return new Count(0, 0);
         }
         MemorySegment s = scores.toNative();
         long[] sums = new long[2];
-        workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
+        executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
             try (Arena arena = Arena.ofConfined()) {
                 MemorySegment counts = arena.allocate(JAVA_LONG, 2);
                 Native.check("tp_prune_count",
@@ -305,10 +303,10 @@ public final class Prune {
 
     /** Mask of what {@code cut} keeps of matrix number {@code matrix} of its selection. */
     public static void mask(Scores scores, MemorySegment in, Cut cut, int matrix, MemorySegment mask,
-            Workers workers) {
+            Executor executor) {
         boolean all = matrix < cut.matrix;
         boolean some = matrix == cut.matrix;
-        mask(scores, in, cut.key, all ? scores.rows : some ? cut.row : 0, some ? cut.col : 0, mask, workers);
+        mask(scores, in, cut.key, all ? scores.rows : some ? cut.row : 0, some ? cut.col : 0, mask, executor);
     }
 
     /**
@@ -317,78 +315,59 @@ public final class Prune {
      * @param mask {@link Scores#maskBytes} bytes
      */
     public static void mask(Scores scores, MemorySegment in, int key, long tieRow, long tieCol, MemorySegment mask,
-            Workers workers) {
-        Native.input("in", in, scores.bytes(), workers);
-        Native.output("mask", mask, scores.maskBytes(), workers);
+            Executor executor) {
+        Native.input("in", in, scores.bytes(), executor);
+        Native.output("mask", mask, scores.maskBytes(), executor);
         if (scores.empty()) {
             return;
         }
         MemorySegment s = scores.toNative();
-        workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+        executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
                 Native.check("tp_prune_mask", Kernels.tp_prune_mask(s, begin, end, in, key, tieRow, tieCol, mask)));
     }
 
-    /** Bytes of scratch that {@link #lines} needs; 64-byte aligned. */
-    public static long linesScratch(Scores scores, int axis, Workers workers) {
-        return Math.multiplyExact(linesScratch(scores.toNative(), axis), workers.threads());
-    }
-
     private static long linesScratch(MemorySegment s, int axis) {
-        if (axis != 0 && axis != 1) {
-            throw new IllegalArgumentException("axis must be 0 or 1, but is " + axis);
-        }
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment bytes = arena.allocate(JAVA_LONG);
             Native.check("tp_prune_lines_scratch", Kernels.tp_prune_lines_scratch(s, axis, bytes));
-            return (bytes.get(JAVA_LONG, 0) + 63) / 64 * 64;
+            return bytes.get(JAVA_LONG, 0);
         }
     }
 
-    /**
-     * Mask of the {@code k} largest elements of each row (axis 1) or column (axis 0).
-     *
-     * @param scratch {@link #linesScratch} bytes
-     */
-    public static void lines(Scores scores, int axis, MemorySegment in, long k, MemorySegment mask,
-            MemorySegment scratch, Workers workers) {
+    /** Mask of the {@code k} largest elements of each row (axis 1) or column (axis 0). */
+    public static void lines(Scores scores, int axis, MemorySegment in, long k, MemorySegment mask, Executor executor) {
+        checkAxis(axis);
         if (k < 0) {
             throw new IllegalArgumentException("k must not be negative, but is " + k);
         }
-        Native.input("in", in, scores.bytes(), workers);
-        Native.output("mask", mask, scores.maskBytes(), workers);
-        MemorySegment s = scores.toNative();
-        long share = linesScratch(s, axis);
-        Native.output("scratch", scratch, Math.multiplyExact(share, workers.threads()), workers);
-        Native.aligned("scratch", scratch, 64);
+        Native.input("in", in, scores.bytes(), executor);
+        Native.output("mask", mask, scores.maskBytes(), executor);
         if (scores.empty()) {
             return;
         }
+        MemorySegment s = scores.toNative();
         long length = axis == 1 ? scores.cols : scores.rows;
-        workers.run(axis == 1 ? scores.rows : scores.cols, axis == 1 ? 1 : BYTE, Math.max(1, WORTH / length),
-                (begin, end, worker) -> {
-                    MemorySegment own = share == 0 ? MemorySegment.NULL : scratch.asSlice(worker * share, share);
-                    Native.check("tp_prune_lines", Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, own));
-                });
+        executor.run(axis == 1 ? scores.rows : scores.cols, axis == 1 ? 1 : BYTE, Executor.worth(length), linesScratch(s, axis),
+                (begin, end, worker) -> Native.check("tp_prune_lines",
+                        Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, worker.scratch())));
     }
 
     /** Mask of the {@code n} largest of each group of {@code m} elements along a row (axis 1) or down a column (axis 0). */
     public static void nm(Scores scores, int axis, MemorySegment in, int n, int m, MemorySegment mask,
-            Workers workers) {
+            Executor executor) {
         if (n < 1 || n > m || m > 16) {
             throw new IllegalArgumentException("N:M must be 1 <= N <= M <= 16, but is " + n + ":" + m);
         }
-        if (axis != 0 && axis != 1) {
-            throw new IllegalArgumentException("axis must be 0 or 1, but is " + axis);
-        }
-        Native.input("in", in, scores.bytes(), workers);
-        Native.output("mask", mask, scores.maskBytes(), workers);
+        checkAxis(axis);
+        Native.input("in", in, scores.bytes(), executor);
+        Native.output("mask", mask, scores.maskBytes(), executor);
         if (scores.empty()) {
             return;
         }
         MemorySegment s = scores.toNative();
         long lines = axis == 1 ? scores.rows : (scores.rows + m - 1) / m;
         long size = Math.multiplyExact(scores.cols, axis == 1 ? 1 : m);
-        workers.run(lines, 1, Math.max(1, WORTH / size), (begin, end, worker) ->
+        executor.run(lines, 1, Executor.worth(size), (begin, end, worker) ->
                 Native.check("tp_prune_nm", Kernels.tp_prune_nm(s, axis, begin, end, in, n, m, mask)));
     }
 
@@ -404,34 +383,40 @@ public final class Prune {
      * @param out f32, as {@link #blocks(Scores, long, long)} says
      */
     public static void blocks(Scores scores, long blockRows, long blockCols, MemorySegment in, MemorySegment out,
-            Workers workers) {
-        Native.input("in", in, scores.bytes(), workers);
-        Native.output("out", out, DType.F32.bytes(blocks(scores, blockRows, blockCols).elements()), workers);
+            Executor executor) {
+        Native.input("in", in, scores.bytes(), executor);
+        Native.output("out", out, DType.F32.bytes(blocks(scores, blockRows, blockCols).elements()), executor);
         Native.aligned("out", out, 4);
         if (scores.empty()) {
             return;
         }
         MemorySegment s = scores.toNative();
-        workers.run(ceil(scores.rows, blockRows), 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
+        executor.run(ceil(scores.rows, blockRows), 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
                 Native.check("tp_prune_blocks", Kernels.tp_prune_blocks(s, blockRows, blockCols, begin, end, in, out)));
     }
 
     /** From a mask of blocks to that of their elements. */
     public static void expand(Scores scores, long blockRows, long blockCols, MemorySegment blockMask,
-            MemorySegment mask, Workers workers) {
-        Native.input("blockMask", blockMask, blocks(scores, blockRows, blockCols).maskBytes(), workers);
-        Native.output("mask", mask, scores.maskBytes(), workers);
+            MemorySegment mask, Executor executor) {
+        Native.input("blockMask", blockMask, blocks(scores, blockRows, blockCols).maskBytes(), executor);
+        Native.output("mask", mask, scores.maskBytes(), executor);
         if (scores.empty()) {
             return;
         }
         MemorySegment s = scores.toNative();
-        workers.run(ceil(scores.rows, blockRows), 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
+        executor.run(ceil(scores.rows, blockRows), 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
                 Native.check("tp_prune_expand",
                         Kernels.tp_prune_expand(s, blockRows, blockCols, begin, end, blockMask, mask)));
     }
 
     private static long minimumBlockRows(Scores scores, long blockRows) {
         return Math.max(1, scores.minimumRows() / blockRows);
+    }
+
+    private static void checkAxis(int axis) {
+        if (axis != 0 && axis != 1) {
+            throw new IllegalArgumentException("axis must be 0 or 1, but is " + axis);
+        }
     }
 
     private static long ceil(long n, long part) {
@@ -447,15 +432,15 @@ public final class Prune {
      * @param out [rows, cols] without gaps; may be {@code in} if that has none
      */
     public static void apply(Scores scores, MemorySegment in, MemorySegment mask, MemorySegment out,
-            Workers workers) {
-        Native.input("in", in, scores.bytes(), workers);
-        Native.input("mask", mask, scores.maskBytes(), workers);
-        Native.output("out", out, scores.type.bytes(scores.elements()), workers);
+            Executor executor) {
+        Native.input("in", in, scores.bytes(), executor);
+        Native.input("mask", mask, scores.maskBytes(), executor);
+        Native.output("out", out, scores.type.bytes(scores.elements()), executor);
         if (scores.empty()) {
             return;
         }
         MemorySegment s = scores.toNative();
-        workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+        executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
                 Native.check("tp_prune_apply", Kernels.tp_prune_apply(s, begin, end, in, mask, out)));
     }
 
@@ -471,16 +456,16 @@ public final class Prune {
      * @param rowErrors {@link #errorBytes} bytes for the errors row by row, which are added in order
      */
     public static Quantize.Error error(Scores scores, MemorySegment in, MemorySegment out, MemorySegment rowErrors,
-            Workers workers) {
-        Native.input("in", in, scores.bytes(), workers);
-        Native.input("out", out, scores.type.bytes(scores.elements()), workers);
-        Native.output("rowErrors", rowErrors, errorBytes(scores), workers);
+            Executor executor) {
+        Native.input("in", in, scores.bytes(), executor);
+        Native.input("out", out, scores.type.bytes(scores.elements()), executor);
+        Native.output("rowErrors", rowErrors, errorBytes(scores), executor);
         Native.aligned("rowErrors", rowErrors, 8);
         if (scores.empty()) {
             return new Quantize.Error(0, 0, 0);
         }
         MemorySegment s = scores.toNative();
-        workers.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+        executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
                 Native.check("tp_prune_error", Kernels.tp_prune_error(s, begin, end, in, out,
                         rowErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof()))));
         return Quantize.sum(rowErrors, scores.rows);

@@ -26,8 +26,6 @@ public final class Quantize {
     private static final int PANEL = 64;
     /** Whole columns that are best taken together: a page of each row. */
     private static final int WIDE = 1024;
-    /** Elements that are worth a range of their own. */
-    private static final long WORTH = 1 << 16;
 
     static {
         dev.tensorpress.internal.NativeLibrary.load();
@@ -172,7 +170,7 @@ public final class Quantize {
         }
 
         private long minimumLines() {
-            return Math.max(1, WORTH / Math.max(1, lineElements()));
+            return Executor.worth(lineElements());
         }
 
         /** The struct, in memory that the garbage collector frees: some 100 bytes, read by several threads. */
@@ -202,19 +200,11 @@ public final class Quantize {
     /** Errors of a whole tensor: sum of squared differences, sum of squares, largest difference. */
     public record Error(double sumSquaredError, double sumSquares, double maxError) {}
 
-    /** Bytes of scratch that {@link #quantize} needs; 64-byte aligned. */
-    public static long scratch(Spec spec, Workers workers) {
-        return Math.multiplyExact(scratchPerWorker(spec, spec.toNative()), workers.threads());
-    }
-
-    private static long scratchPerWorker(Spec spec, MemorySegment nativeSpec) {
-        if (spec.empty()) {
-            return 0;
-        }
+    private static long scratch(MemorySegment nativeSpec, long lines) {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment bytes = arena.allocate(JAVA_LONG);
-            Native.check("tp_quantize_scratch", Kernels.tp_quantize_scratch(nativeSpec, spec.lines(), bytes));
-            return (bytes.get(JAVA_LONG, 0) + 63) / 64 * 64;
+            Native.check("tp_quantize_scratch", Kernels.tp_quantize_scratch(nativeSpec, lines, bytes));
+            return bytes.get(JAVA_LONG, 0);
         }
     }
 
@@ -224,54 +214,48 @@ public final class Quantize {
      * @param in any alignment
      * @param scales f32, one per group; read if the range is {@link Range#GIVEN}, else written
      * @param zeros a byte per group; {@code NULL} allowed unless the range is {@link Range#MINMAX}
-     * @param scratch {@link #scratch} bytes
      * @throws KernelException with {@code TP_ERR_NONFINITE} if the input holds NaN or infinity and scales are not given
      */
     public static void quantize(Spec spec, MemorySegment in, MemorySegment codes, MemorySegment scales,
-            MemorySegment zeros, MemorySegment scratch, Workers workers) {
+            MemorySegment zeros, Executor executor) {
         spec.check();
-        Native.input("in", in, spec.inBytes(spec.in), workers);
-        Native.output("codes", codes, spec.codeBytes(), workers);
+        Native.input("in", in, spec.inBytes(spec.in), executor);
+        Native.output("codes", codes, spec.codeBytes(), executor);
         boolean given = spec.range == Range.GIVEN;
         if (!given) {
-            Native.output("scales", scales, 0, workers);
+            Native.output("scales", scales, 0, executor);
         }
-        Native.input("zeros", zeros, 0, workers);
+        Native.input("zeros", zeros, 0, executor);
         if (!given && !zeros.equals(MemorySegment.NULL)) {
-            Native.output("zeros", zeros, 0, workers);
+            Native.output("zeros", zeros, 0, executor);
         }
         if (spec.range == Range.MINMAX && zeros.equals(MemorySegment.NULL)) {
             throw new IllegalArgumentException("zeros must not be NULL: range MINMAX makes zero points");
         }
-        checkScales(spec, scales, zeros, workers);
+        checkScales(spec, scales, zeros, executor);
         if (spec.empty()) {
             return;
         }
         MemorySegment s = spec.toNative();
+        long granule = spec.granule();
         if (spec.perTensor() && spec.range != Range.GIVEN) {
-            if (spec.clipSteps > 1 || workers.threads() == 1) {
-                // One group: its clip search cannot be cut.
-                checkScratch(scratch, scratchPerWorker(spec, s), workers);
-                Native.check("tp_quantize", Kernels.tp_quantize(s, 0, spec.rows, in, codes, scales, zeros, scratch));
-                return;
+            if (spec.clipSteps > 1 || executor.threads() == 1) {
+                granule = spec.rows; // one group: its clip search cannot be cut
+            } else {
+                scaleOfTensor(spec, s, in, scales, zeros, executor);
+                tp_quant.range(s, Range.GIVEN.id);
             }
-            scaleOfTensor(spec, s, in, scales, zeros, workers);
-            tp_quant.range(s, Range.GIVEN.id);
         }
-        long share = scratchPerWorker(spec, s);
-        checkScratch(scratch, Math.multiplyExact(share, workers.threads()), workers);
         boolean wholeColumns = !spec.linesAreRows() && spec.groupRows == spec.rows;
-        long wide = wholeColumns ? Math.min(WIDE, spec.lines() / workers.threads()) : 0;
-        workers.run(spec.lines(), spec.granule(), Math.max(spec.minimumLines(), wide), (begin, end, worker) -> {
-            MemorySegment own = share == 0 ? MemorySegment.NULL : scratch.asSlice(worker * share, share);
-            Native.check("tp_quantize", Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, own));
-        });
+        long wide = wholeColumns ? Math.min(WIDE, spec.lines() / executor.threads()) : 0;
+        executor.run(spec.lines(), granule, Math.max(spec.minimumLines(), wide), scratch(s, spec.lines()), (begin, end, worker) ->
+                Native.check("tp_quantize", Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, worker.scratch())));
     }
 
     private static void scaleOfTensor(Spec spec, MemorySegment s, MemorySegment in, MemorySegment scales,
-            MemorySegment zeros, Workers workers) {
+            MemorySegment zeros, Executor executor) {
         float[] extremes = {Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY};
-        workers.run(spec.rows, 1, spec.minimumLines(), (begin, end, worker) -> {
+        executor.run(spec.rows, 1, spec.minimumLines(), (begin, end, worker) -> {
             try (Arena arena = Arena.ofConfined()) {
                 MemorySegment min = arena.allocate(JAVA_FLOAT);
                 MemorySegment max = arena.allocate(JAVA_FLOAT);
@@ -294,17 +278,17 @@ public final class Quantize {
      * @param out f32, [rows, cols] with {@code inStride}
      */
     public static void dequantize(Spec spec, MemorySegment codes, MemorySegment scales, MemorySegment zeros,
-            MemorySegment out, Workers workers) {
+            MemorySegment out, Executor executor) {
         spec.check();
-        Native.output("out", out, spec.inBytes(DType.F32), workers);
+        Native.output("out", out, spec.inBytes(DType.F32), executor);
         Native.aligned("out", out, 4);
-        Native.input("codes", codes, spec.codeBytes(), workers);
-        checkScales(spec, scales, zeros, workers);
+        Native.input("codes", codes, spec.codeBytes(), executor);
+        checkScales(spec, scales, zeros, executor);
         if (spec.empty()) {
             return;
         }
         MemorySegment s = spec.toNative();
-        workers.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
+        executor.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
                 Native.check("tp_dequantize", Kernels.tp_dequantize(s, begin, end, codes, scales, zeros, out)));
     }
 
@@ -319,18 +303,18 @@ public final class Quantize {
      * @param lineErrors {@link #errorBytes} bytes for the errors line by line, which are added in order
      */
     public static Error error(Spec spec, MemorySegment in, MemorySegment codes, MemorySegment scales,
-            MemorySegment zeros, MemorySegment lineErrors, Workers workers) {
+            MemorySegment zeros, MemorySegment lineErrors, Executor executor) {
         spec.check();
-        Native.input("in", in, spec.inBytes(spec.in), workers);
-        Native.output("lineErrors", lineErrors, errorBytes(spec), workers);
+        Native.input("in", in, spec.inBytes(spec.in), executor);
+        Native.output("lineErrors", lineErrors, errorBytes(spec), executor);
         Native.aligned("lineErrors", lineErrors, 8);
-        Native.input("codes", codes, spec.codeBytes(), workers);
-        checkScales(spec, scales, zeros, workers);
+        Native.input("codes", codes, spec.codeBytes(), executor);
+        checkScales(spec, scales, zeros, executor);
         if (spec.empty()) {
             return new Error(0, 0, 0);
         }
         MemorySegment s = spec.toNative();
-        workers.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
+        executor.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
                 Native.check("tp_quantize_error", Kernels.tp_quantize_error(s, begin, end, in, codes, scales, zeros,
                         lineErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof()))));
         return sum(lineErrors, spec.lines());
@@ -403,17 +387,10 @@ public final class Quantize {
         };
     }
 
-    private static void checkScales(Spec spec, MemorySegment scales, MemorySegment zeros, Workers workers) {
-        Native.input("scales", scales, DType.F32.bytes(spec.groups()), workers);
+    private static void checkScales(Spec spec, MemorySegment scales, MemorySegment zeros, Executor executor) {
+        Native.input("scales", scales, DType.F32.bytes(spec.groups()), executor);
         Native.aligned("scales", scales, 4);
-        Native.input("zeros", zeros, zeros == null || zeros.equals(MemorySegment.NULL) ? 0 : spec.groups(), workers);
-    }
-
-    private static void checkScratch(MemorySegment scratch, long bytes, Workers workers) {
-        Native.output("scratch", scratch, bytes, workers);
-        if (bytes > 0) {
-            Native.aligned("scratch", scratch, 64);
-        }
+        Native.input("zeros", zeros, zeros == null || zeros.equals(MemorySegment.NULL) ? 0 : spec.groups(), executor);
     }
 
     private static void checkCount(long n) {

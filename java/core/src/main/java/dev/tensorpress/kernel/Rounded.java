@@ -35,8 +35,8 @@ final class Rounded implements AutoCloseable {
         this.cols = cols;
         this.block = block;
         scales = la.buffer("rounded scales", rows);
-        forward = new Gemm(Gemm.Spec.of(DType.I8, Gemm.Form.ABT, block, rows, cols), la.workers);
-        backward = new Gemm(Gemm.Spec.of(DType.I8, Gemm.Form.AB, block, cols, rows), la.workers);
+        forward = new Gemm(Gemm.Spec.of(DType.I8, Gemm.Form.ABT, block, rows, cols), la.executor);
+        backward = new Gemm(Gemm.Spec.of(DType.I8, Gemm.Form.AB, block, cols, rows), la.executor);
     }
 
     static boolean serves(DType type, long rows, long cols) {
@@ -62,7 +62,7 @@ final class Rounded implements AutoCloseable {
     private void round(MemorySegment x, long stride, long count, long length, MemorySegment codes, MemorySegment steps) {
         Quantize.quantize(new Quantize.Spec(count, length, stride, length, 1, length, DType.F32, DType.I8, DType.F32, -127,
                 127, Quantize.Range.ABSMAX, Quantize.Rounding.MULTIPLY, false, false, 1, 1), x, codes, steps,
-                MemorySegment.NULL, MemorySegment.NULL, la.workers);
+                MemorySegment.NULL, la.executor);
     }
 
     /** Rows of Y^T, Y = A X, from the rows of X^T, rounded like A. */
@@ -81,7 +81,7 @@ final class Rounded implements AutoCloseable {
         MemorySegment codes = la.buffer("rounded operand", block * rows / 8 + 1);
         MemorySegment steps = la.buffer("rounded steps", block);
         // The scales of A's rows belong to the terms of these sums.
-        la.workers.run(block, 1, 8, (begin, end, worker) -> {
+        la.executor.run(block, 1, 8, (begin, end, worker) -> {
             for (long i = begin; i < end; i++) {
                 for (long j = 0; j < rows; j++) {
                     scaled.setAtIndex(JAVA_FLOAT, i * rows + j,

@@ -21,8 +21,6 @@ import java.util.Locale;
  * of threads or on the processor. Failures of a kernel are {@link KernelException}s.
  */
 public final class Sparse {
-    /** Elements that are worth a range of their own. */
-    private static final long WORTH = 1 << 16;
     /** The survey looks at blocks of up to this many rows. */
     private static final int SURVEY_ROWS = 8;
     private static final long WIDEST = 0xffff;
@@ -100,12 +98,12 @@ public final class Sparse {
     public record Pick(Layout layout, int block, long units, long bytes, String reason) {}
 
     /** Counts what {@link #smallest} needs to know. */
-    public static Survey survey(DType type, long rows, long cols, MemorySegment in, Workers workers) {
-        Native.input("in", in, denseBytes(type, rows, cols), workers);
+    public static Survey survey(DType type, long rows, long cols, MemorySegment in, Executor executor) {
+        Native.input("in", in, denseBytes(type, rows, cols), executor);
         long[] sums = new long[5];
         if (rows > 0 && cols > 0) {
             MemorySegment spec = spec(null, type, rows, cols, 0);
-            workers.run(rows, SURVEY_ROWS, minimumLines(cols), (begin, end, worker) -> {
+            executor.run(rows, SURVEY_ROWS, Executor.worth(cols), (begin, end, worker) -> {
                 try (Arena arena = Arena.ofConfined()) {
                     MemorySegment s = arena.allocate(tp_survey.layout());
                     Native.check("tp_sparse_survey", Kernels.tp_sparse_survey(spec, begin, end, in, s));
@@ -206,35 +204,35 @@ public final class Sparse {
      * Stores a matrix.
      *
      * @param block side of a block for {@link Layout#BSR}, else 0
-     * @param arena for the arrays; shared unless {@code workers} is one thread
+     * @param arena for the arrays; shared unless {@code executor} is one thread
      * @throws KernelException with {@link KernelException#LAYOUT} if the matrix does not fit the layout
      */
     public static SparseMatrix pack(DType type, long rows, long cols, MemorySegment in, Layout layout, int block,
-            Arena arena, Workers workers) {
-        Native.input("in", in, denseBytes(type, rows, cols), workers);
+            Arena arena, Executor executor) {
+        Native.input("in", in, denseBytes(type, rows, cols), executor);
         sizes(layout, type, rows, cols, block, 0);
         MemorySegment spec = spec(layout, type, rows, cols, block);
         long lines = lines(layout, rows, block);
-        long minimum = minimumLines(cols * Math.max(1, block));
+        long minimum = Executor.worth(cols * Math.max(1, block));
         MemorySegment offsets = MemorySegment.NULL;
         long units = 0;
         if (layout == Layout.NM24) {
             units = rows * (2 * ((cols + 3) / 4));
         } else {
             offsets = arena.allocate(Math.multiplyExact(lines + 1, 8L), 8);
-            Native.output("what the arena gives", offsets, 0, workers);
+            Native.output("what the arena gives", offsets, 0, executor);
             MemorySegment counts = offsets.asSlice(8);
-            workers.run(lines, 1, minimum, (begin, end, worker) -> Native.check("tp_sparse_count",
+            executor.run(lines, 1, minimum, (begin, end, worker) -> Native.check("tp_sparse_count",
                     Kernels.tp_sparse_count(spec, begin, end, in, counts.asSlice(begin * 8))));
             units = add(offsets, lines);
         }
         Sizes sizes = sizes(layout, type, rows, cols, block, units);
         MemorySegment indices = arena.allocate(sizes.indices, 8);
         MemorySegment values = arena.allocate(sizes.values, 64);
-        Native.output("what the arena gives", values, 0, workers);
+        Native.output("what the arena gives", values, 0, executor);
         MemorySegment from = offsets;
         // Backwards, since what was counted last is still in the caches.
-        workers.run(lines, 1, minimum, (begin, end, worker) -> Native.check("tp_sparse_pack",
+        executor.run(lines, 1, minimum, (begin, end, worker) -> Native.check("tp_sparse_pack",
                 Kernels.tp_sparse_pack(spec, lines - end, lines - begin, in, from, indices, values)));
         return new SparseMatrix(layout, type, rows, cols, block, units, offsets, indices, values);
     }
@@ -250,22 +248,22 @@ public final class Sparse {
     }
 
     static long countMask(DType type, long rows, long cols, MemorySegment indices, MemorySegment offsets,
-            Workers workers) {
+            Executor executor) {
         MemorySegment spec = spec(Layout.BITMASK, type, rows, cols, 0);
         MemorySegment counts = offsets.asSlice(8);
         offsets.set(JAVA_LONG, 0, 0);
-        workers.run(rows, 1, minimumLines(cols), (begin, end, worker) -> Native.check("tp_sparse_count_mask",
+        executor.run(rows, 1, Executor.worth(cols), (begin, end, worker) -> Native.check("tp_sparse_count_mask",
                 Kernels.tp_sparse_count_mask(spec, begin, end, indices, counts.asSlice(begin * 8))));
         return add(offsets, rows);
     }
 
     /** @throws SparseFormatException if a line is not well formed */
-    static void check(SparseMatrix m, Workers workers) {
+    static void check(SparseMatrix m, Executor executor) {
         MemorySegment spec = spec(m.layout(), m.type(), m.rows(), m.cols(), m.block());
         long lines = m.lines();
         long[] first = {Long.MAX_VALUE};
-        long minimum = minimumLines(m.cols() / 8 + 1);
-        workers.run(lines, 1, minimum, (begin, end, worker) -> {
+        long minimum = Executor.worth(m.cols() / 8 + 1);
+        executor.run(lines, 1, minimum, (begin, end, worker) -> {
             try (Arena arena = Arena.ofConfined()) {
                 MemorySegment bad = arena.allocate(JAVA_LONG);
                 int status = Kernels.tp_sparse_check(spec, begin, end, m.units(), m.offsets(), m.indices(), bad);
@@ -293,12 +291,12 @@ public final class Sparse {
      *
      * @param out [rows, cols], every element of which is written
      */
-    public static void unpack(SparseMatrix m, MemorySegment out, Workers workers) {
-        m.check(workers);
-        Native.output("out", out, denseBytes(m.type(), m.rows(), m.cols()), workers);
+    public static void unpack(SparseMatrix m, MemorySegment out, Executor executor) {
+        m.check(executor);
+        Native.output("out", out, denseBytes(m.type(), m.rows(), m.cols()), executor);
         MemorySegment spec = spec(m.layout(), m.type(), m.rows(), m.cols(), m.block());
         // A line costs what its columns cost, which are all written, however many units it has: equal pieces are fair.
-        workers.run(m.lines(), 1, minimumLines(m.cols() * Math.max(1, m.block())), (begin, end, worker) ->
+        executor.run(m.lines(), 1, Executor.worth(m.cols() * Math.max(1, m.block())), (begin, end, worker) ->
                 Native.check("tp_sparse_unpack", Kernels.tp_sparse_unpack(spec, begin, end, m.offsets(), m.indices(),
                         m.values(), out)));
     }
@@ -308,19 +306,15 @@ public final class Sparse {
      *
      * @param out the rows of these lines, every element of which is written
      */
-    public static void unpack(SparseMatrix m, long begin, long end, MemorySegment out, Workers workers) {
+    public static void unpack(SparseMatrix m, long begin, long end, MemorySegment out, Executor executor) {
         if (begin < 0 || begin > end || end > m.lines()) {
             throw new IllegalArgumentException("lines " + begin + " to " + end + " of " + m.lines());
         }
-        unpack(m.lines(begin, end), out, workers);
+        unpack(m.lines(begin, end), out, executor);
     }
 
     static long lines(Layout layout, long rows, int block) {
         return layout == Layout.BSR ? (rows + block - 1) / block : rows;
-    }
-
-    private static long minimumLines(long lineElements) {
-        return Math.max(1, WORTH / Math.max(1, lineElements));
     }
 
     private static long denseBytes(DType type, long rows, long cols) {

@@ -46,24 +46,24 @@ public final class SparseMatrix {
      * @throws IllegalArgumentException if there is no such matrix, or an array is not aligned to its elements
      */
     public static SparseMatrix of(Layout layout, DType type, long rows, long cols, int block, long units,
-            MemorySegment offsets, MemorySegment indices, MemorySegment values, Arena arena, Workers workers) {
+            MemorySegment offsets, MemorySegment indices, MemorySegment values, Arena arena, Executor executor) {
         Sparse.Sizes sizes = Sparse.sizes(layout, type, rows, cols, block, units);
         if (layout == Layout.NM24 && units != rows * (2 * ((cols + 3) / 4))) {
             throw new SparseFormatException(-1, units + " units in a matrix with places for "
                     + rows * (2 * ((cols + 3) / 4)));
         }
         MemorySegment own = offsets;
-        need("indices", indices, sizes.indices(), workers);
-        need("values", values, sizes.values(), workers);
+        need("indices", indices, sizes.indices(), executor);
+        need("values", values, sizes.values(), executor);
         if (layout == Layout.BITMASK && offsets.equals(MemorySegment.NULL)) {
             own = arena.allocate(sizes.offsets(), 8);
-            long counted = Sparse.countMask(type, rows, cols, indices, own, workers);
+            long counted = Sparse.countMask(type, rows, cols, indices, own, executor);
             if (counted != units) {
                 throw new SparseFormatException(-1, "the masks have " + counted + " bits set, but there are " + units
                         + " values");
             }
         } else if (layout != Layout.NM24) {
-            need("offsets", offsets, sizes.offsets(), workers);
+            need("offsets", offsets, sizes.offsets(), executor);
             Native.aligned("offsets", offsets, 8);
         } else if (!offsets.equals(MemorySegment.NULL)) {
             throw new IllegalArgumentException("matrices in layout " + layout.id() + " have no offsets");
@@ -71,22 +71,22 @@ public final class SparseMatrix {
         Native.aligned("indices", indices, layout.indexBytes());
         Native.aligned("values", values, type.bits() / 8);
         SparseMatrix m = new SparseMatrix(layout, type, rows, cols, block, units, own, indices, values);
-        Sparse.check(m, workers);
+        Sparse.check(m, executor);
         return m;
     }
 
-    private static void need(String name, MemorySegment segment, long bytes, Workers workers) {
-        Native.input(name, segment, 0, workers);
+    private static void need(String name, MemorySegment segment, long bytes, Executor executor) {
+        Native.input(name, segment, 0, executor);
         if (segment.byteSize() != bytes) {
             throw new SparseFormatException(-1, name + " have " + segment.byteSize() + " bytes, expected " + bytes);
         }
     }
 
-    /** That its arrays are open to the threads of the workers: their arena may be confined, or closed by now. */
-    void check(Workers workers) {
-        Native.input("the offsets", offsets, 0, workers);
-        Native.input("the indices", indices, 0, workers);
-        Native.input("the values", values, 0, workers);
+    /** That its arrays are open to the threads of the executor: their arena may be confined, or closed by now. */
+    void check(Executor executor) {
+        Native.input("the offsets", offsets, 0, executor);
+        Native.input("the indices", indices, 0, executor);
+        Native.input("the values", values, 0, executor);
     }
 
     /** How it is stored. */

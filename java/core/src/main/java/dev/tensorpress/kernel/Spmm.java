@@ -25,8 +25,6 @@ import java.util.List;
 public final class Spmm {
     /** {@code TP_SPMM_SEGMENT}: units of a line that are summed by themselves. */
     static final long SEGMENT = 16384;
-    /** Products that are worth a range of their own. */
-    private static final long WORTH = 1 << 16;
     /** Ranges per thread. */
     private static final int PIECES = 8;
     /** Columns from which threads share a transposed product by columns. Below it they share it by rows. */
@@ -48,35 +46,35 @@ public final class Spmm {
      * @param a in any layout but {@link Layout#BITMASK}, values f32 or int8
      * @param out overwritten; must not overlap {@code b}
      */
-    public static void multiply(SparseMatrix a, long n, MemorySegment b, MemorySegment out, Workers workers) {
-        checkProduct(a, n, b, a.cols(), out, a.rows(), workers);
+    public static void multiply(SparseMatrix a, long n, MemorySegment b, MemorySegment out, Executor executor) {
+        checkProduct(a, n, b, a.cols(), out, a.rows(), executor);
         if (a.rows() == 0 || n == 0) {
             return;
         }
         MemorySegment spec = spec(a, n);
         MemorySegment offsets = a.offsets();
         if (a.layout() == Layout.NM24) {
-            workers.run(a.rows(), 1, Math.max(1, WORTH / Math.max(1, a.cols() / 2 * n)), (begin, end, worker) ->
+            executor.run(a.rows(), 1, Executor.worth(a.cols() / 2 * n), (begin, end, worker) ->
                     check("tp_spmm", Kernels.tp_spmm(spec, begin, end, offsets, a.indices(), a.values(), b, out)));
             return;
         }
         long lines = a.lines();
-        if (workers.threads() == 1) {
+        if (executor.threads() == 1) {
             check("tp_spmm", Kernels.tp_spmm(spec, 0, lines, offsets, a.indices(), a.values(), b, out));
             return;
         }
         long units = a.units();
         long unit = a.layout() == Layout.BSR ? (long) a.block() * a.block() : 1;
-        long most = (long) PIECES * workers.threads();
-        long pieces = Math.clamp((units * unit + lines) * n / WORTH, 1, most);
+        long most = (long) PIECES * executor.threads();
+        long pieces = Math.clamp((units * unit + lines) * n / Executor.WORTH, 1, most);
         // A line is split if others would wait for it; that bounds the number of such lines, and the scratch.
         List<Heavy> heavy = heavyLines(a, Math.max(SEGMENT, units / pieces));
         if (heavy.isEmpty()) {
-            workers.run(pieces, 1, 1, (begin, end, worker) -> multiply(spec, a, b, out,
+            executor.run(pieces, 1, 1, (begin, end, worker) -> multiply(spec, a, b, out,
                     cut(offsets, 0, lines, begin, pieces), cut(offsets, 0, lines, end, pieces)));
             return;
         }
-        split(spec, a, n, b, out, lines, pieces, heavy, workers);
+        split(spec, a, n, b, out, lines, pieces, heavy, executor);
     }
 
     private static void multiply(MemorySegment spec, SparseMatrix a, MemorySegment b, MemorySegment out, long begin, long end) {
@@ -110,10 +108,10 @@ public final class Spmm {
     }
 
     private static void split(MemorySegment spec, SparseMatrix a, long n, MemorySegment b, MemorySegment out, long lines,
-            long pieces, List<Heavy> heavy, Workers workers) {
+            long pieces, List<Heavy> heavy, Executor executor) {
         long sum = 4 * n * (a.layout() == Layout.BSR ? a.block() : 1);
         long segments = heavy.getLast().first + heavy.getLast().segments;
-        try (Arena arena = Arena.ofShared()) {
+        try (Arena arena = executor.arena()) {
             MemorySegment partials = arena.allocate(Math.multiplyExact(segments, sum), 64);
             List<Piece> work = new ArrayList<>();
             long before = 0;
@@ -129,12 +127,12 @@ public final class Spmm {
                 before = h.line + 1;
             }
             ranges(work, spec, a, b, out, before, lines, pieces);
-            workers.run(work.size(), 1, 1, (begin, end, worker) -> {
+            executor.run(work.size(), 1, 1, (begin, end, worker) -> {
                 for (long i = begin; i < end; i++) {
                     work.get((int) i).run();
                 }
             });
-            workers.run(heavy.size(), 1, 1, (begin, end, worker) -> {
+            executor.run(heavy.size(), 1, 1, (begin, end, worker) -> {
                 for (Heavy h : heavy.subList((int) begin, (int) end)) {
                     check("tp_spmm_add", Kernels.tp_spmm_add(spec, h.line, h.segments,
                             partials.asSlice(h.first * sum, h.segments * sum), out));
@@ -200,11 +198,11 @@ public final class Spmm {
      * @param a {@link Layout#CSR16} or {@link Layout#CSR32}, values f32 or int8
      * @param out overwritten; must not overlap {@code b}
      */
-    public static void multiplyTransposed(SparseMatrix a, long n, MemorySegment b, MemorySegment out, Workers workers) {
+    public static void multiplyTransposed(SparseMatrix a, long n, MemorySegment b, MemorySegment out, Executor executor) {
         if (a.layout() != Layout.CSR16 && a.layout() != Layout.CSR32) {
             throw new IllegalArgumentException("no transposed product of layout " + a.layout());
         }
-        checkProduct(a, n, b, a.rows(), out, a.cols(), workers);
+        checkProduct(a, n, b, a.rows(), out, a.cols(), executor);
         long size = 4 * a.cols() * n;
         if (size == 0) {
             return;
@@ -213,18 +211,18 @@ public final class Spmm {
         MemorySegment result = out.asSlice(0, size);
         if (n >= WIDE) {
             result.fill((byte) 0);
-            workers.run(n, PANEL, PANEL, (first, last, worker) -> transposed(spec, a, b, out, 0, a.rows(), first, last));
+            executor.run(n, PANEL, PANEL, (first, last, worker) -> transposed(spec, a, b, out, 0, a.rows(), first, last));
             return;
         }
         MemorySegment offsets = a.offsets();
-        int chunks = Math.clamp(a.units() * n / WORTH, 1, CHUNKS);
-        try (Arena arena = Arena.ofShared()) {
+        int chunks = Math.clamp(a.units() * n / Executor.WORTH, 1, CHUNKS);
+        try (Arena arena = executor.arena()) {
             List<MemorySegment> sums = new ArrayList<>();
             sums.add(result);
             for (int i = 1; i < chunks; i++) {
                 sums.add(arena.allocate(size, 64));
             }
-            workers.run(chunks, 1, 1, (begin, end, worker) -> {
+            executor.run(chunks, 1, 1, (begin, end, worker) -> {
                 for (int i = (int) begin; i < end; i++) {
                     sums.get(i).fill((byte) 0);
                     transposed(spec, a, b, sums.get(i), cut(offsets, 0, a.rows(), i, chunks),
@@ -233,7 +231,7 @@ public final class Spmm {
             });
             if (chunks > 1) {
                 boolean floats = a.type() == DType.F32;
-                workers.run(a.cols() * n, PANEL, WORTH / CHUNKS, (begin, end, worker) -> add(sums, floats, begin, end));
+                executor.run(a.cols() * n, PANEL, Executor.WORTH / CHUNKS, (begin, end, worker) -> add(sums, floats, begin, end));
             }
         }
     }
@@ -265,7 +263,7 @@ public final class Spmm {
     }
 
     private static void checkProduct(SparseMatrix a, long n, MemorySegment b, long rowsOfB, MemorySegment out, long rowsOfOut,
-            Workers workers) {
+            Executor executor) {
         if (a.type() != DType.F32 && a.type() != DType.I8) {
             throw new IllegalArgumentException("no product of " + a.type() + " values");
         }
@@ -275,11 +273,11 @@ public final class Spmm {
         if (n < 0) {
             throw new IllegalArgumentException("cannot have " + n + " columns");
         }
-        Native.input("b", b, Native.bytes("b", a.type(), rowsOfB, n, n), workers);
+        Native.input("b", b, Native.bytes("b", a.type(), rowsOfB, n, n), executor);
         Native.aligned("b", b, a.type().bytes(1));
-        Native.output("out", out, Native.bytes("out", DType.F32, rowsOfOut, n, n), workers);
+        Native.output("out", out, Native.bytes("out", DType.F32, rowsOfOut, n, n), executor);
         Native.aligned("out", out, 4);
-        a.check(workers);
+        a.check(executor);
         if (b.asOverlappingSlice(out).isPresent()) {
             throw new IllegalArgumentException("out must not overlap b");
         }

@@ -36,7 +36,7 @@ public final class Svd implements AutoCloseable {
     /** Sides of matrices that one kernel call decomposes. */
     public static final int SMALL = 64;
 
-    private final Workers workers;
+    private final Executor executor;
     private final LinearAlgebra la;
     private final Jacobi jacobi;
     private final FullSvd full;
@@ -45,10 +45,10 @@ public final class Svd implements AutoCloseable {
     private Times times = new Times(0, 0);
     private final OneThread oneThread = new OneThread("this decomposition");
 
-    /** @param workers must outlive this object */
-    public Svd(Workers workers) {
-        this.workers = workers;
-        la = new LinearAlgebra(workers);
+    /** @param executor must outlive this object */
+    public Svd(Executor executor) {
+        this.executor = executor;
+        la = new LinearAlgebra(executor);
         jacobi = new Jacobi(la);
         Triplets triplets = new Triplets(la);
         full = new FullSvd(la, jacobi, triplets);
@@ -168,7 +168,7 @@ public final class Svd implements AutoCloseable {
             return;
         }
         long r = Math.min(rows, cols);
-        a.check("a", rows, cols, workers);
+        a.check("a", rows, cols, executor);
         // Of the elements after the first matrix, each further one begins `step` later.
         long after = a.data().byteSize() / a.type().bytes(1) - ((rows - 1) * a.stride() + cols);
         if (step > 0 && after / step < count - 1) {
@@ -262,9 +262,9 @@ public final class Svd implements AutoCloseable {
             throw new IllegalArgumentException("the rank must be in 0 .. " + Math.min(rows, cols) + ", but is " + rank);
         }
         DType type = a.type();
-        Native.input("u", u, Native.bytes("u", type, rows, rank, rank), workers);
-        Native.input("s", s, type.bytes(rank), workers);
-        Native.input("vt", vt, Native.bytes("vt", type, rank, cols, cols), workers);
+        Native.input("u", u, Native.bytes("u", type, rows, rank, rank), executor);
+        Native.input("s", s, type.bytes(rank), executor);
+        Native.input("vt", vt, Native.bytes("vt", type, rank, cols, cols), executor);
         Native.aligned("u", u, type.bytes(1));
         Native.aligned("s", s, type.bytes(1));
         Native.aligned("vt", vt, type.bytes(1));
@@ -277,14 +277,14 @@ public final class Svd implements AutoCloseable {
     // ---- checks ----
 
     private void checkInput(View a, long rows, long cols) {
-        a.check("a", rows, cols, workers);
+        a.check("a", rows, cols, executor);
         if (Math.min(rows, cols) > 1 << 15) {
             throw new IllegalArgumentException("the smaller side may be at most 32768, but is " + Math.min(rows, cols));
         }
     }
 
     private void need(String name, MemorySegment segment, DType type, long rows, long cols) {
-        Native.output(name, segment, Native.bytes(name, type, rows, cols, cols), workers);
+        Native.output(name, segment, Native.bytes(name, type, rows, cols, cols), executor);
         Native.aligned(name, segment, type.bytes(1));
     }
 }

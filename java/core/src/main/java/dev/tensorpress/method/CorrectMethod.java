@@ -2,7 +2,7 @@ package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.QuantizeMethod.Grain;
 import dev.tensorpress.method.Workspace.Slot;
 import dev.tensorpress.model.Option;
@@ -55,7 +55,6 @@ public record CorrectMethod(long rank, Storage factors, int maxBits, Map<String,
     private static final int BLOCK = 64;
     /** Buffers of factors, apart from those of the weight's codes. */
     private static final int PART = 2;
-    private static final long WORTH = 1 << 16;
 
     public CorrectMethod {
         RANK.checked(rank);
@@ -200,20 +199,20 @@ public record CorrectMethod(long rank, Storage factors, int maxBits, Map<String,
     }
 
     @Override
-    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace) {
         Form.Sum sum = (Form.Sum) form;
         Encoding.Quantized base = (Encoding.Quantized) current;
         Factors.Matrix m = Factors.matrix(weight);
         MemorySegment residual = workspace.take(Slot.DECODED, DType.F32.bytes(weight.tensor().shape().elements()));
-        base.decode(residual, workers);
+        base.decode(residual, workspace.executor());
         double[] d = ratios(inputs.get(weight.name()));
-        subtract(Factors.f32(weight, workspace), residual, m, d, workers);
+        subtract(Factors.f32(weight, workspace), residual, m, d, workspace.executor());
         Form.Dense dense = new Form.Dense(weight.tensor().dtype());
         Form.LowRank c = sum.correction();
         Encoding.LowRank correction = Factors.of(weight, residual, m, new Form.LowRank(dense, dense, c.rank(), c.transposed()),
-                null, Double.POSITIVE_INFINITY, d, workspace, workers);
+                null, Double.POSITIVE_INFINITY, d, workspace);
         if (factors == Storage.INT8) {
-            correction = (Encoding.LowRank) int8(base.form()).apply(weight, correction, c, workspace.part(PART), workers);
+            correction = (Encoding.LowRank) int8(base.form()).apply(weight, correction, c, workspace.part(PART));
         }
         return new Encoding.Sum(sum, base, correction);
     }
@@ -236,9 +235,9 @@ public record CorrectMethod(long rank, Storage factors, int maxBits, Map<String,
 
     /** What is missing in {@code decoded}, scaled by inputs, takes its place. */
     private static void subtract(MemorySegment original, MemorySegment decoded, Factors.Matrix m, double[] d,
-            Workers workers) {
+            Executor executor) {
         long cols = m.cols();
-        workers.run(m.rows(), 1, Math.max(1, WORTH / cols), (begin, end, worker) -> {
+        executor.run(m.rows(), 1, Executor.worth(cols), (begin, end, worker) -> {
             for (long i = begin; i < end; i++) {
                 for (long j = 0; j < cols; j++) {
                     long at = i * cols + j;

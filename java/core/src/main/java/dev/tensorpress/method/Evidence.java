@@ -1,6 +1,5 @@
 package dev.tensorpress.method;
 
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Weight;
 import java.util.List;
 
@@ -9,9 +8,8 @@ import java.util.List;
  *
  * @param weights those that the method was selected for, in file order; none if it requires nothing
  * @param workspace for a look at them, one after another; null if there are none
- * @param workers null if there are no weights
  */
-public record Evidence(List<Weight> weights, Workspace workspace, Workers workers) {
+public record Evidence(List<Weight> weights, Workspace workspace) {
     /** For methods that require nothing. */
-    public static final Evidence NOTHING = new Evidence(List.of(), null, null);
+    public static final Evidence NOTHING = new Evidence(List.of(), null);
 }

@@ -2,7 +2,6 @@ package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -203,8 +202,8 @@ public record FactorizeMethod(long rank, double energy, double error, long budge
         }
 
         @Override
-        public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
-            return FactorizeMethod.apply(weight, (Form.LowRank) form, null, Double.POSITIVE_INFINITY, workspace, workers);
+        public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace) {
+            return FactorizeMethod.apply(weight, (Form.LowRank) form, null, Double.POSITIVE_INFINITY, workspace);
         }
     }
 
@@ -234,9 +233,8 @@ public record FactorizeMethod(long rank, double energy, double error, long budge
     }
 
     /** @param allowed part of the energy that may be lost, which the rank is known to suffice for */
-    static Encoding apply(Weight weight, Form.LowRank form, Spectrum spectrum, double allowed, Workspace workspace,
-            Workers workers) {
+    static Encoding apply(Weight weight, Form.LowRank form, Spectrum spectrum, double allowed, Workspace workspace) {
         return Factors.of(weight, Factors.f32(weight, workspace), Factors.matrix(weight), form, spectrum, allowed, null,
-                workspace, workers);
+                workspace);
     }
 }

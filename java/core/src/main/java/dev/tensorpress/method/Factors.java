@@ -2,12 +2,12 @@ package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Svd;
 import dev.tensorpress.kernel.Svd.Certificate;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.Workspace.Slot;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -24,8 +24,6 @@ final class Factors {
     /** Relative error that f32 alone may cause. */
     private static final double ROUNDING = 1e-6;
     private static final float LARGEST_F16 = 65504;
-    /** Multiplications of elements worth a thread of their own. */
-    private static final long WORTH = 1 << 16;
 
     private Factors() {}
 
@@ -88,13 +86,13 @@ final class Factors {
     }
 
     /** Decomposed once in the life of a {@link Spectra}. */
-    static Spectrum spectrum(Weight weight, Workspace workspace, Workers workers) {
+    static Spectrum spectrum(Weight weight, Workspace workspace) {
         Spectrum known = workspace.spectra().get(weight);
         if (known == null) {
             Matrix m = matrix(weight);
             View view = new View(DType.F32, f32(workspace.held(weight), workspace), m.cols);
             try {
-                known = Spectrum.of(view, m.rows, m.cols, workspace.algebra(workers));
+                known = Spectrum.of(view, m.rows, m.cols, workspace.algebra());
             } catch (KernelException e) {
                 throw NonFiniteWeightException.of(e, weight);
             }
@@ -114,7 +112,7 @@ final class Factors {
      *     divided by
      */
     static Encoding.LowRank of(Weight weight, MemorySegment x, Matrix m, Form.LowRank form, Spectrum spectrum,
-            double allowed, double[] inputs, Workspace workspace, Workers workers) {
+            double allowed, double[] inputs, Workspace workspace) {
         long r = form.rank();
         View view = new View(DType.F32, x, m.cols);
         MemorySegment u = workspace.take(Slot.VECTORS_LEFT, DType.F32.bytes(m.rows * r));
@@ -122,7 +120,7 @@ final class Factors {
         MemorySegment vt = workspace.take(Slot.VECTORS_RIGHT, DType.F32.bytes(r * m.cols));
         Certificate certificate;
         try {
-            Svd svd = workspace.svd(workers);
+            Svd svd = workspace.svd();
             certificate = svd.truncated(view, m.rows, m.cols, r, Svd.Options.DEFAULT, u, s, vt);
             double relative = certificate.relativeError();
             if (relative * relative > allowed * (1 + ROUNDING) + ROUNDING * ROUNDING) {
@@ -144,8 +142,8 @@ final class Factors {
         MemorySegment left = workspace.take(Slot.LEFT, DType.F32.bytes(in * r));
         MemorySegment right = workspace.take(Slot.RIGHT, DType.F32.bytes(r * out));
         // Of A = U S V^T: [in, rank] of U or of V, [rank, out] of the other.
-        scaled(m.transposed ? vt : u, m.transposed, in, r, roots, true, inputs, left, workers);
-        scaled(m.transposed ? u : vt, m.transposed, r, out, roots, false, null, right, workers);
+        scaled(m.transposed ? vt : u, m.transposed, in, r, roots, true, inputs, left, workspace.executor());
+        scaled(m.transposed ? u : vt, m.transposed, r, out, roots, false, null, right, workspace.executor());
         Shape shape = weight.tensor().shape();
         return new Encoding.LowRank(form, shape, stored(weight, left, form.left(shape), form.left(), Slot.STORED_LEFT, workspace),
                 stored(weight, right, form.right(shape), form.right(), Slot.STORED_RIGHT, workspace), certificate);
@@ -182,8 +180,8 @@ final class Factors {
      * @param inputs null, or divisors of the rows
      */
     private static void scaled(MemorySegment vectors, boolean turned, long rows, long cols, double[] roots,
-            boolean byColumn, double[] inputs, MemorySegment out, Workers workers) {
-        workers.run(rows, 1, Math.max(1, WORTH / Math.max(1, cols)), (begin, end, worker) -> {
+            boolean byColumn, double[] inputs, MemorySegment out, Executor executor) {
+        executor.run(rows, 1, Executor.worth(cols), (begin, end, worker) -> {
             for (long i = begin; i < end; i++) {
                 double divisor = inputs == null ? 1 : inputs[(int) i];
                 for (long j = 0; j < cols; j++) {

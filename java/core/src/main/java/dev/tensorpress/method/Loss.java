@@ -2,7 +2,6 @@ package dev.tensorpress.method;
 
 import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Quantize;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
@@ -22,14 +21,14 @@ public record Loss(double whole, double output) {
     private static final int CHUNK = 1 << 14;
 
     /** @param masked the elements that stay, zeros in place of the others */
-    static Loss of(Weight weight, MemorySegment masked, Workspace workspace, Workers workers) {
+    static Loss of(Weight weight, MemorySegment masked, Workspace workspace) {
         Tensor t = weight.tensor();
         Shape shape = t.shape();
         boolean rows = weight.outputAxis() == 0;
         long last = rows ? shape.elements() / shape.dim(0) : shape.rank() == 0 ? 1 : shape.dim(-1);
         Prune.Scores matrix = Prune.Scores.of(shape.elements() / last, last, t.dtype());
         MemorySegment errors = workspace.take(Workspace.Slot.ERRORS, Prune.errorBytes(matrix));
-        Quantize.Error whole = Prune.error(matrix, t.data(), masked, errors, workers);
+        Quantize.Error whole = Prune.error(matrix, t.data(), masked, errors, workspace.executor());
         double output = rows ? Prune.largestError(errors, matrix.rows())
                 : shape.rank() > 1 && weight.outputAxis() == shape.rank() - 1 ? largestColumn(t, masked, matrix, workspace) : Double.NaN;
         return new Loss(share(whole.sumSquaredError(), whole.sumSquares()), output);

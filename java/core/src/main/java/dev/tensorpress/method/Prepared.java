@@ -2,7 +2,6 @@ package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Weight;
 import java.util.Optional;
 
@@ -54,5 +53,5 @@ public interface Prepared {
      * @throws dev.tensorpress.kernel.KernelException naming the weight, if a decomposition does not converge, or a scale does
      *     not fit the type that the form stores it in
      */
-    Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers);
+    Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace);
 }

@@ -2,7 +2,6 @@ package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import java.util.ArrayList;
@@ -30,7 +29,6 @@ final class PreparedFactorize implements Prepared {
 
     static PreparedFactorize of(FactorizeMethod method, Evidence evidence) {
         Workspace workspace = evidence.workspace();
-        Workers workers = evidence.workers();
         PreparedFactorize choice = new PreparedFactorize(method);
         List<Weight> able = new ArrayList<>();
         List<Spectrum> spectra = new ArrayList<>();
@@ -46,7 +44,7 @@ final class PreparedFactorize implements Prepared {
                 continue;
             }
             able.add(weight);
-            spectra.add(Factors.spectrum(weight, workspace, workers));
+            spectra.add(Factors.spectrum(weight, workspace));
         }
         if (method.budget() >= 0) {
             choice.together(able, spectra);
@@ -179,8 +177,8 @@ final class PreparedFactorize implements Prepared {
     }
 
     @Override
-    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace) {
         Form.LowRank f = (Form.LowRank) form;
-        return FactorizeMethod.apply(weight, f, chosen.get(weight.name()).spectrum, method.allowed(), workspace, workers);
+        return FactorizeMethod.apply(weight, f, chosen.get(weight.name()).spectrum, method.allowed(), workspace);
     }
 }

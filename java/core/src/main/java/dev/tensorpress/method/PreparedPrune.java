@@ -2,11 +2,11 @@ package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Prune.Cut;
 import dev.tensorpress.kernel.Prune.Scores;
 import dev.tensorpress.kernel.Sparse;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.PruneMethod.Pattern;
 import dev.tensorpress.method.PruneMethod.Scope;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -56,7 +56,6 @@ final class PreparedPrune implements Prepared {
 
     static PreparedPrune of(PruneMethod method, Evidence evidence) {
         Workspace workspace = evidence.workspace();
-        Workers workers = evidence.workers();
         PreparedPrune choice = new PreparedPrune(method);
         List<Weight> able = new ArrayList<>();
         for (Weight weight : evidence.weights()) {
@@ -69,30 +68,30 @@ final class PreparedPrune implements Prepared {
         }
         if (method.compares()) {
             try (Arena arena = Arena.ofShared()) {
-                choice.together(able, arena, workspace, workers);
+                choice.together(able, arena, workspace);
             }
         } else {
             for (Weight weight : able) {
                 Weight held = workspace.held(weight);
-                checkFinite(held, workers);
-                choice.finish(held, choice.alone(held, workspace, workers), 0, workspace, workers);
+                checkFinite(held, workspace.executor());
+                choice.finish(held, choice.alone(held, workspace), 0, workspace);
             }
         }
         return choice;
     }
 
-    private static void checkFinite(Weight weight, Workers workers) {
+    private static void checkFinite(Weight weight, Executor executor) {
         Tensor t = weight.tensor();
         Scores scores = rows(t.shape()).scores(t.dtype());
         int infinity = Prune.key(scores, Double.POSITIVE_INFINITY);
-        Prune.Count bad = Prune.count(scores, t.data(), infinity, workers);
+        Prune.Count bad = Prune.count(scores, t.data(), infinity, executor);
         if (bad.larger() + bad.equal() > 0) {
             throw NonFiniteWeightException.in(weight);
         }
     }
 
     /** The cut through one weight; null if its lines or groups are chosen one by one. */
-    private Cut alone(Weight weight, Workspace workspace, Workers workers) {
+    private Cut alone(Weight weight, Workspace workspace) {
         if (method.pattern().groups() || method.scope() == Scope.CHANNEL) {
             return null;
         }
@@ -103,10 +102,10 @@ final class PreparedPrune implements Prepared {
         MemorySegment in = weight.tensor().data();
         if (!method.pattern().single()) {
             in = workspace.take(Workspace.Slot.BLOCK_SCORES, DType.F32.bytes(scores.elements()));
-            blocks(weight, in, workers);
+            blocks(weight, in, workspace.executor());
         }
         long n = scores.elements();
-        return Prune.select(List.of(scores), List.of(in), n - part(n), workers);
+        return Prune.select(List.of(scores), List.of(in), n - part(n), workspace.executor());
     }
 
     private long part(long elements) {
@@ -114,7 +113,7 @@ final class PreparedPrune implements Prepared {
     }
 
     /** One cut through all weights. */
-    private void together(List<Weight> able, Arena arena, Workspace workspace, Workers workers) {
+    private void together(List<Weight> able, Arena arena, Workspace workspace) {
         List<Weight> weights;
         try {
             weights = workspace.held(able, arena);
@@ -123,7 +122,7 @@ final class PreparedPrune implements Prepared {
             return;
         }
         for (Weight weight : weights) {
-            checkFinite(weight, workers);
+            checkFinite(weight, workspace.executor());
         }
         List<Scores> scores = new ArrayList<>();
         List<MemorySegment> data = new ArrayList<>();
@@ -147,18 +146,18 @@ final class PreparedPrune implements Prepared {
             MemorySegment in = weights.get(i).tensor().data();
             if (!method.pattern().single()) {
                 in = arena.allocate(DType.F32.bytes(scores.get(i).elements()), 4);
-                blocks(weights.get(i), in, workers);
+                blocks(weights.get(i), in, workspace.executor());
             }
             data.add(in);
         }
         Cut cut;
         if (method.budget() >= 0) {
-            cut = Prune.select(scores, data, kept -> fits(weights, kept), workers);
+            cut = Prune.select(scores, data, kept -> fits(weights, kept), workspace.executor());
         } else {
-            cut = Prune.select(scores, data, total - part(total), workers);
+            cut = Prune.select(scores, data, total - part(total), workspace.executor());
         }
         for (int i = 0; i < weights.size(); i++) {
-            finish(weights.get(i), cut, i, workspace, workers);
+            finish(weights.get(i), cut, i, workspace);
         }
     }
 
@@ -175,18 +174,18 @@ final class PreparedPrune implements Prepared {
         return sum <= method.budget();
     }
 
-    private void finish(Weight weight, Cut cut, int matrix, Workspace workspace, Workers workers) {
+    private void finish(Weight weight, Cut cut, int matrix, Workspace workspace) {
         Tensor t = weight.tensor();
         long elements = t.shape().elements();
         Chosen c = new Chosen(cut, matrix, 0, 0, null);
-        MemorySegment mask = mask(weight, c, workspace, workers);
-        MemorySegment masked = apply(weight, mask, workspace, workers);
+        MemorySegment mask = mask(weight, c, workspace);
+        MemorySegment masked = apply(weight, mask, workspace);
         View v = view(weight);
         // By bits, as files that leave zeros out do: a -0 that was kept is stored.
-        long nonzeros = Sparse.survey(t.dtype(), v.rows, v.cols, masked, workers).entries();
+        long nonzeros = Sparse.survey(t.dtype(), v.rows, v.cols, masked, workspace.executor()).entries();
         boolean relative = !method.levels().isEmpty() && method.scope() != Scope.GLOBAL;
         chosen.put(weight.name(), new Chosen(cut, matrix, nonzeros, relative ? part(elements) : elements - ones(mask),
-                Loss.of(weight, masked, workspace, workers)));
+                Loss.of(weight, masked, workspace)));
     }
 
     private static long ones(MemorySegment mask) {
@@ -208,42 +207,40 @@ final class PreparedPrune implements Prepared {
         return p.single() ? elements : Prune.blocks(elements, p.rows(), p.cols());
     }
 
-    private void blocks(Weight weight, MemorySegment out, Workers workers) {
+    private void blocks(Weight weight, MemorySegment out, Executor executor) {
         Pattern p = method.pattern();
         Tensor t = weight.tensor();
-        Prune.blocks(view(weight).scores(t.dtype()), p.rows(), p.cols(), t.data(), out, workers);
+        Prune.blocks(view(weight).scores(t.dtype()), p.rows(), p.cols(), t.data(), out, executor);
     }
 
-    private MemorySegment mask(Weight weight, Chosen c, Workspace workspace, Workers workers) {
+    private MemorySegment mask(Weight weight, Chosen c, Workspace workspace) {
         Tensor t = weight.tensor();
         View v = view(weight);
         Scores s = v.scores(t.dtype());
         Pattern p = method.pattern();
         MemorySegment mask = workspace.take(Workspace.Slot.MASK, s.maskBytes());
         if (p.groups()) {
-            Prune.nm(s, v.axis, t.data(), p.n(), p.m(), mask, workers);
+            Prune.nm(s, v.axis, t.data(), p.n(), p.m(), mask, workspace.executor());
         } else if (method.scope() == Scope.CHANNEL) {
             long length = v.axis == 1 ? v.cols : v.rows;
-            MemorySegment scratch =
-                    workspace.take(Workspace.Slot.SCRATCH, Prune.linesScratch(s, v.axis, workers));
-            Prune.lines(s, v.axis, t.data(), length - part(length), mask, scratch, workers);
+            Prune.lines(s, v.axis, t.data(), length - part(length), mask, workspace.executor());
         } else if (p.single()) {
-            Prune.mask(s, t.data(), c.cut, c.matrix, mask, workers);
+            Prune.mask(s, t.data(), c.cut, c.matrix, mask, workspace.executor());
         } else {
             Scores of = compared(weight);
             MemorySegment scores = workspace.take(Workspace.Slot.BLOCK_SCORES, DType.F32.bytes(of.elements()));
             MemorySegment blockMask = workspace.take(Workspace.Slot.BLOCK_MASK, of.maskBytes());
-            blocks(weight, scores, workers);
-            Prune.mask(of, scores, c.cut, c.matrix, blockMask, workers);
-            Prune.expand(s, p.rows(), p.cols(), blockMask, mask, workers);
+            blocks(weight, scores, workspace.executor());
+            Prune.mask(of, scores, c.cut, c.matrix, blockMask, workspace.executor());
+            Prune.expand(s, p.rows(), p.cols(), blockMask, mask, workspace.executor());
         }
         return mask;
     }
 
-    private MemorySegment apply(Weight weight, MemorySegment mask, Workspace workspace, Workers workers) {
+    private MemorySegment apply(Weight weight, MemorySegment mask, Workspace workspace) {
         Tensor t = weight.tensor();
         MemorySegment masked = workspace.take(Workspace.Slot.MASKED, t.bytes());
-        Prune.apply(view(weight).scores(t.dtype()), t.data(), mask, masked, workers);
+        Prune.apply(view(weight).scores(t.dtype()), t.data(), mask, masked, workspace.executor());
         return masked;
     }
 
@@ -336,10 +333,10 @@ final class PreparedPrune implements Prepared {
     }
 
     @Override
-    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace) {
         Tensor t = ((Encoding.Dense) current).tensor();
-        MemorySegment mask = mask(weight, chosen.get(weight.name()), workspace, workers);
-        MemorySegment masked = apply(weight, mask, workspace, workers);
+        MemorySegment mask = mask(weight, chosen.get(weight.name()), workspace);
+        MemorySegment masked = apply(weight, mask, workspace);
         return new Encoding.Sparse((Form.Sparse) form,
                 new Encoding.Dense(new Tensor(t.dtype(), t.shape(), masked)));
     }

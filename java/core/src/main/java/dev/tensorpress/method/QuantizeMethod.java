@@ -5,7 +5,6 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.Quantize;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -322,17 +321,17 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     }
 
     @Override
-    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace, Workers workers) {
+    public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace) {
         if (current instanceof Encoding.Sparse s) {
             Form.Sparse f = (Form.Sparse) form;
-            return new Encoding.Sparse(f, apply(weight, s.values(), f.values(), workspace, workers));
+            return new Encoding.Sparse(f, apply(weight, s.values(), f.values(), workspace));
         }
         if (current instanceof Encoding.LowRank f) {
             // Two encodings at once: each has buffers of its own.
             Form.LowRank wanted = (Form.LowRank) form;
             return new Encoding.LowRank(wanted, f.shape(),
-                    apply(weight, f.left(), wanted.left(), workspace.part(LEFT), workers),
-                    apply(weight, f.right(), wanted.right(), workspace.part(RIGHT), workers), f.certificate());
+                    apply(weight, f.left(), wanted.left(), workspace.part(LEFT)),
+                    apply(weight, f.right(), wanted.right(), workspace.part(RIGHT)), f.certificate());
         }
         Tensor in = ((Encoding.Dense) current).tensor();
         Form.Quantized q = (Form.Quantized) form;
@@ -344,9 +343,8 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
         MemorySegment codes = workspace.take(Workspace.Slot.CODES, q.codeBytes(shape));
         MemorySegment scales = workspace.take(Workspace.Slot.SCALES, DType.F32.bytes(groups));
         MemorySegment zeros = q.symmetric() ? MemorySegment.NULL : workspace.take(Workspace.Slot.ZEROS, groups);
-        MemorySegment scratch = workspace.take(Workspace.Slot.SCRATCH, Quantize.scratch(spec, workers));
         try {
-            Quantize.quantize(spec, in.data(), codes, scales, zeros, scratch, workers);
+            Quantize.quantize(spec, in.data(), codes, scales, zeros, workspace.executor());
         } catch (KernelException e) {
             throw NonFiniteWeightException.of(e, weight);
         }

@@ -1,8 +1,8 @@
 package dev.tensorpress.method;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.LinearAlgebra;
 import dev.tensorpress.kernel.Svd;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -18,7 +18,7 @@ import java.util.function.LongFunction;
 
 /**
  * Buffers that are kept from one weight to the next, since fresh off-heap memory costs a second per GiB to zero and
- * fault in. A slot grows to the largest weight seen. One per compression, with one set of workers: it belongs to the thread
+ * fault in. A slot grows to the largest weight seen. One per compression, with one executor: it belongs to the thread
  * that uses it first, and refuses others.
  */
 public final class Workspace implements AutoCloseable {
@@ -26,7 +26,7 @@ public final class Workspace implements AutoCloseable {
     public enum Slot {
         /** The weight at hand, if its own memory is not safe to read. */
         INPUT,
-        CODES, SCALES, STORED_SCALES, ZEROS, ERRORS, SCRATCH, MASK, BLOCK_MASK, BLOCK_SCORES, MASKED, DECODED,
+        CODES, SCALES, STORED_SCALES, ZEROS, ERRORS, MASK, BLOCK_MASK, BLOCK_SCORES, MASKED, DECODED,
         /** A weight as f32. */
         MATRIX,
         /** What a decomposition is made of. */
@@ -39,6 +39,7 @@ public final class Workspace implements AutoCloseable {
 
     private final Map<Slot, Buffer> buffers = new EnumMap<>(Slot.class);
     private final List<Workspace> parts = new ArrayList<>();
+    private final Executor executor;
     private final Spectra spectra;
     /** Null if weights are in memory already. */
     private final Model model;
@@ -47,13 +48,14 @@ public final class Workspace implements AutoCloseable {
     private LinearAlgebra algebra;
     private Svd svd;
 
-    public Workspace() {
-        this(new Spectra());
+    /** @param executor that the kernels run on; must outlive the workspace */
+    public Workspace(Executor executor) {
+        this(executor, new Spectra());
     }
 
     /** @param spectra what is known of the weights already, and will be added to */
-    public Workspace(Spectra spectra) {
-        this(spectra, null, 0);
+    public Workspace(Executor executor, Spectra spectra) {
+        this(executor, spectra, null, 0);
     }
 
     /**
@@ -61,7 +63,8 @@ public final class Workspace implements AutoCloseable {
      *
      * @param memory bytes of weights that are held at once at most
      */
-    public Workspace(Spectra spectra, Model model, long memory) {
+    public Workspace(Executor executor, Spectra spectra, Model model, long memory) {
+        this.executor = executor;
         this.spectra = spectra;
         this.model = model;
         this.memory = memory;
@@ -132,8 +135,7 @@ public final class Workspace implements AutoCloseable {
                 buffers.remove(slot);
                 b.arena.close();
             }
-            // Shared, because worker threads touch it.
-            Arena arena = Arena.ofShared();
+            Arena arena = executor.arena();
             b = new Buffer(arena, arena.allocate(Math.max(bytes, 64), 64));
             buffers.put(slot, b);
         }
@@ -143,25 +145,30 @@ public final class Workspace implements AutoCloseable {
     /** Buffers of their own for a part of a weight, from 0, which has to stay while others are made. */
     Workspace part(int index) {
         while (parts.size() <= index) {
-            parts.add(new Workspace(spectra));
+            parts.add(new Workspace(executor, spectra));
         }
         return parts.get(index);
+    }
+
+    /** What the kernels run on. */
+    public Executor executor() {
+        return executor;
     }
 
     Spectra spectra() {
         return spectra;
     }
 
-    LinearAlgebra algebra(Workers workers) {
+    LinearAlgebra algebra() {
         if (algebra == null) {
-            algebra = new LinearAlgebra(workers);
+            algebra = new LinearAlgebra(executor);
         }
         return algebra;
     }
 
-    Svd svd(Workers workers) {
+    Svd svd() {
         if (svd == null) {
-            svd = new Svd(workers);
+            svd = new Svd(executor);
         }
         return svd;
     }

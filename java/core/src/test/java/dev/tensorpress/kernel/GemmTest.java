@@ -95,7 +95,7 @@ class GemmTest {
     }
 
     private void checkProduct(Spec s, int threads) {
-        try (Arena arena = Arena.ofShared(); Workers workers = new Workers(threads); Gemm gemm = new Gemm(s, workers)) {
+        try (Arena arena = Arena.ofShared(); Executor executor = Executor.cpu(threads); Gemm gemm = new Gemm(s, executor)) {
             MemorySegment a = values(arena, s.type(), s.form() == Form.ATB ? s.k() * s.aStride() : s.m() * s.aStride());
             MemorySegment b = values(arena, s.type(), s.form() == Form.ABT ? s.n() * s.bStride() : s.k() * s.bStride());
             MemorySegment lost = arena.allocate(b.byteSize()).copyFrom(b);
@@ -148,7 +148,7 @@ class GemmTest {
         int n = 70;
         int k = 100;
         Spec s = Spec.of(DType.I8, form, m, n, k);
-        try (Arena arena = Arena.ofShared(); Workers workers = new Workers(2); Gemm gemm = new Gemm(s, workers)) {
+        try (Arena arena = Arena.ofShared(); Executor executor = Executor.cpu(2); Gemm gemm = new Gemm(s, executor)) {
             MemorySegment a = values(arena, DType.I8, (long) m * k);
             MemorySegment b = values(arena, DType.I8, (long) n * k);
             MemorySegment c = arena.allocate(4L * m * n, 4);
@@ -184,16 +184,16 @@ class GemmTest {
 
     @Test
     void nothingToDo() {
-        try (Workers workers = new Workers(2); Arena arena = Arena.ofShared()) {
+        try (Executor executor = Executor.cpu(2); Arena arena = Arena.ofShared()) {
             MemorySegment c = arena.allocate(4 * 6, 4);
             c.fill((byte) 1);
             for (int[] size : new int[][] {{0, 3, 4}, {3, 0, 4}, {0, 0, 0}}) {
-                try (Gemm gemm = new Gemm(Spec.of(DType.F32, Form.AB, size[0], size[1], size[2]), workers)) {
+                try (Gemm gemm = new Gemm(Spec.of(DType.F32, Form.AB, size[0], size[1], size[2]), executor)) {
                     gemm.pack(arena.allocate(4 * 12)).multiply(arena.allocate(4 * 12), c);
                 }
             }
             assertEquals(0x01010101, c.get(JAVA_INT_UNALIGNED, 0));
-            try (Gemm gemm = new Gemm(Spec.of(DType.F32, Form.AB, 2, 3, 0), workers)) {
+            try (Gemm gemm = new Gemm(Spec.of(DType.F32, Form.AB, 2, 3, 0), executor)) {
                 gemm.pack(MemorySegment.NULL).multiply(MemorySegment.NULL, c);
             }
             for (int i = 0; i < 6; i++) {
@@ -207,11 +207,11 @@ class GemmTest {
         assertThrows(IllegalArgumentException.class, () -> Spec.of(DType.F16, Form.AB, 1, 1, 1));
         assertThrows(IllegalArgumentException.class, () -> Spec.of(DType.F32, Form.AB, -1, 1, 1));
         assertThrows(IllegalArgumentException.class, () -> new Spec(DType.F32, Form.ATB, 5, 5, 2, 4, 5, 5, false));
-        try (Workers workers = new Workers(1); Arena arena = Arena.ofConfined()) {
+        try (Executor executor = Executor.cpu(1); Arena arena = Arena.ofConfined()) {
             MemorySegment m = arena.allocate(4 * 12, 4);
             MemorySegment shorter = m.asSlice(0, 4 * 11);
             MemorySegment heap = MemorySegment.ofArray(new float[12]);
-            try (Gemm gemm = new Gemm(Spec.of(DType.F32, Form.AB, 3, 3, 4), workers)) {
+            try (Gemm gemm = new Gemm(Spec.of(DType.F32, Form.AB, 3, 3, 4), executor)) {
                 assertThrows(IllegalStateException.class, () -> gemm.multiply(m, m));
                 assertThrows(IllegalArgumentException.class, () -> gemm.pack(shorter));
                 assertThrows(IllegalArgumentException.class, () -> gemm.pack(heap));
@@ -222,7 +222,7 @@ class GemmTest {
                 assertThrows(IllegalArgumentException.class, () -> gemm.multiply(4, m, m));
                 assertThrows(IllegalArgumentException.class, () -> gemm.multiplyToInt32(3, m, m, Affine.NONE));
             }
-            try (Gemm gemm = new Gemm(Spec.of(DType.I8, Form.AB, 3, 3, 4).accumulating(), workers)) {
+            try (Gemm gemm = new Gemm(Spec.of(DType.I8, Form.AB, 3, 3, 4).accumulating(), executor)) {
                 gemm.pack(m);
                 assertThrows(IllegalArgumentException.class, () -> gemm.multiplyToFloat(3, m, m, Affine.NONE));
                 Affine two = new Affine(m.asSlice(0, 2), MemorySegment.NULL, MemorySegment.NULL, MemorySegment.NULL);
@@ -234,7 +234,7 @@ class GemmTest {
 
     @Test
     void memoryIsWhatItSays() {
-        try (Workers one = new Workers(1); Workers two = new Workers(2)) {
+        try (Executor one = Executor.cpu(1); Executor two = Executor.cpu(2)) {
             Spec s = Spec.of(DType.F32, Form.AB, 512, 300, 700);
             long packed = Gemm.bytes(Spec.of(DType.F32, Form.AB, 0, 300, 700), one);
             assertTrue(packed >= 4L * 300 * 700 && packed < 4L * 360 * 700 + 4096, "" + packed);

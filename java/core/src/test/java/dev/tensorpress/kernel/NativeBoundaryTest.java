@@ -36,13 +36,13 @@ import org.junit.jupiter.api.io.TempDir;
 /** Memory that kernels must not touch, or no longer, or not from here: an exception, never a crash or a wrong number. */
 class NativeBoundaryTest {
     private static final int N = 16;
-    private static Workers two;
-    private static Workers one;
+    private static Executor two;
+    private static Executor one;
 
     @BeforeAll
     static void start() {
-        two = new Workers(2);
-        one = new Workers(1);
+        two = Executor.cpu(2);
+        one = Executor.cpu(1);
     }
 
     @AfterAll
@@ -57,7 +57,7 @@ class NativeBoundaryTest {
     }
 
     /** Calls of one segment each, all other arguments being right; those whose name ends in * write it. */
-    private static Map<String, Consumer<MemorySegment>> calls(Arena arena, Workers workers) {
+    private static Map<String, Consumer<MemorySegment>> calls(Arena arena, Executor executor) {
         MemorySegment floats = arena.allocate(8L * N * N, 64);
         for (int i = 0; i < N * N; i++) {
             floats.setAtIndex(JAVA_FLOAT, i, i % 7 - 3);
@@ -68,51 +68,51 @@ class NativeBoundaryTest {
         MemorySegment scratch = arena.allocate(1 << 20, 64);
         MemorySegment none = MemorySegment.NULL;
         Prune.Scores scores = Prune.Scores.of(N, N, DType.F32);
-        SparseMatrix sparse = Sparse.pack(DType.F32, N, N, floats, Sparse.Layout.CSR32, 0, arena, workers);
+        SparseMatrix sparse = Sparse.pack(DType.F32, N, N, floats, Sparse.Layout.CSR32, 0, arena, executor);
         View square = new View(DType.F64, other.fill((byte) 0), N);
         Map<String, Consumer<MemorySegment>> calls = new LinkedHashMap<>();
-        calls.put("quantize in", s -> Quantize.quantize(spec(), s, other, third, none, scratch, workers));
-        calls.put("quantize codes*", s -> Quantize.quantize(spec(), floats, s, third, none, scratch, workers));
-        calls.put("quantize scales*", s -> Quantize.quantize(spec(), floats, other, s, none, scratch, workers));
-        calls.put("quantize zeros*", s -> Quantize.quantize(spec(), floats, other, third, s, scratch, workers));
-        calls.put("dequantize codes", s -> Quantize.dequantize(spec(), s, floats, none, third, workers));
-        calls.put("dequantize out*", s -> Quantize.dequantize(spec(), floats, floats, none, s, workers));
-        calls.put("error lineErrors*", s -> Quantize.error(spec(), floats, floats, floats, none, s, workers));
+        calls.put("quantize in", s -> Quantize.quantize(spec(), s, other, third, none, executor));
+        calls.put("quantize codes*", s -> Quantize.quantize(spec(), floats, s, third, none, executor));
+        calls.put("quantize scales*", s -> Quantize.quantize(spec(), floats, other, s, none, executor));
+        calls.put("quantize zeros*", s -> Quantize.quantize(spec(), floats, other, third, s, executor));
+        calls.put("dequantize codes", s -> Quantize.dequantize(spec(), s, floats, none, third, executor));
+        calls.put("dequantize out*", s -> Quantize.dequantize(spec(), floats, floats, none, s, executor));
+        calls.put("error lineErrors*", s -> Quantize.error(spec(), floats, floats, floats, none, s, executor));
         calls.put("pack4 packed*", s -> Quantize.pack4(floats, 2 * N, s));
         calls.put("unpack4 codes*", s -> Quantize.unpack4(DType.U4, floats, N, s));
         calls.put("convert out*", s -> Quantize.convert(DType.F32, floats, N, DType.BF16, s));
-        calls.put("prune apply in", s -> Prune.apply(scores, s, mask, third, workers));
-        calls.put("prune apply mask", s -> Prune.apply(scores, floats, s, third, workers));
-        calls.put("prune apply out*", s -> Prune.apply(scores, floats, mask, s, workers));
-        calls.put("prune mask*", s -> Prune.mask(scores, floats, 0, 0, 0, s, workers));
-        calls.put("prune nm mask*", s -> Prune.nm(scores, 1, floats, 2, 4, s, workers));
-        calls.put("prune blocks out*", s -> Prune.blocks(scores, 4, 4, floats, s, workers));
-        calls.put("prune expand mask*", s -> Prune.expand(scores, 1, 1, mask, s, workers));
-        calls.put("prune error rowErrors*", s -> Prune.error(scores, floats, floats, s, workers));
-        calls.put("sparse survey in", s -> Sparse.survey(DType.F32, N, N, s, workers));
-        calls.put("sparse unpack out*", s -> Sparse.unpack(sparse, s, workers));
-        calls.put("spmm b", s -> Spmm.multiply(sparse, 2, s, third, workers));
-        calls.put("spmm out*", s -> Spmm.multiply(sparse, 2, floats, s, workers));
-        calls.put("spmm transposed out*", s -> Spmm.multiplyTransposed(sparse, 2, floats, s, workers));
-        calls.put("gemm b", s -> gemm(workers, g -> g.pack(s)));
-        calls.put("gemm a", s -> gemm(workers, g -> g.pack(floats).multiply(s, third)));
-        calls.put("gemm c*", s -> gemm(workers, g -> g.pack(floats).multiply(floats, s)));
-        calls.put("svd a", s -> svd(workers, v -> v.full(new View(DType.F32, s, N), N, N, other, third, scratch)));
-        calls.put("svd u*", s -> svd(workers, v -> v.full(new View(DType.F32, floats, N), N, N, s, third, scratch)));
-        calls.put("svd vt*", s -> svd(workers, v -> v.truncated(new View(DType.F32, floats, N), N, N, 2,
+        calls.put("prune apply in", s -> Prune.apply(scores, s, mask, third, executor));
+        calls.put("prune apply mask", s -> Prune.apply(scores, floats, s, third, executor));
+        calls.put("prune apply out*", s -> Prune.apply(scores, floats, mask, s, executor));
+        calls.put("prune mask*", s -> Prune.mask(scores, floats, 0, 0, 0, s, executor));
+        calls.put("prune nm mask*", s -> Prune.nm(scores, 1, floats, 2, 4, s, executor));
+        calls.put("prune blocks out*", s -> Prune.blocks(scores, 4, 4, floats, s, executor));
+        calls.put("prune expand mask*", s -> Prune.expand(scores, 1, 1, mask, s, executor));
+        calls.put("prune error rowErrors*", s -> Prune.error(scores, floats, floats, s, executor));
+        calls.put("sparse survey in", s -> Sparse.survey(DType.F32, N, N, s, executor));
+        calls.put("sparse unpack out*", s -> Sparse.unpack(sparse, s, executor));
+        calls.put("spmm b", s -> Spmm.multiply(sparse, 2, s, third, executor));
+        calls.put("spmm out*", s -> Spmm.multiply(sparse, 2, floats, s, executor));
+        calls.put("spmm transposed out*", s -> Spmm.multiplyTransposed(sparse, 2, floats, s, executor));
+        calls.put("gemm b", s -> gemm(executor, g -> g.pack(s)));
+        calls.put("gemm a", s -> gemm(executor, g -> g.pack(floats).multiply(s, third)));
+        calls.put("gemm c*", s -> gemm(executor, g -> g.pack(floats).multiply(floats, s)));
+        calls.put("svd a", s -> svd(executor, v -> v.full(new View(DType.F32, s, N), N, N, other, third, scratch)));
+        calls.put("svd u*", s -> svd(executor, v -> v.full(new View(DType.F32, floats, N), N, N, s, third, scratch)));
+        calls.put("svd vt*", s -> svd(executor, v -> v.truncated(new View(DType.F32, floats, N), N, N, 2,
                 new Svd.Options(0, 2, 0, false), other, third, s)));
-        calls.put("svd batch s*", s -> svd(workers, v -> v.batch(new View(DType.F32, floats, 4), 4, 16, 4, 4, other, s, scratch)));
-        calls.put("gram a", s -> algebra(workers, l -> l.gram(new View(DType.F64, s, N), false, N, N, 1, third)));
-        calls.put("gram g*", s -> algebra(workers, l -> l.gram(square, false, N, N, 1, s)));
-        calls.put("gaussian out*", s -> algebra(workers, l -> l.gaussian(1, 0, N, DType.F64, s)));
-        calls.put("eigen a*", s -> algebra(workers, l -> l.symmetricEigen(N, s, third, scratch)));
-        calls.put("eigen values*", s -> algebra(workers, l -> l.symmetricEigen(N, other, s, scratch)));
-        calls.put("eigen z*", s -> algebra(workers, l -> l.symmetricEigen(N, other, third, s)));
-        calls.put("eigenvalues values*", s -> algebra(workers, l -> l.symmetricEigenvalues(N, other, s)));
-        calls.put("solve l", s -> algebra(workers, l -> l.solve(N, s, N, third)));
-        calls.put("solve x*", s -> algebra(workers, l -> l.solve(N, identity(arena), N, s)));
-        calls.put("orthonormalize x*", s -> algebra(workers, l -> l.orthonormalize(2, N, s)));
-        calls.put("sumOfSquares a", s -> algebra(workers, l -> l.sumOfSquares(new View(DType.F64, s, N), N, N)));
+        calls.put("svd batch s*", s -> svd(executor, v -> v.batch(new View(DType.F32, floats, 4), 4, 16, 4, 4, other, s, scratch)));
+        calls.put("gram a", s -> algebra(executor, l -> l.gram(new View(DType.F64, s, N), false, N, N, 1, third)));
+        calls.put("gram g*", s -> algebra(executor, l -> l.gram(square, false, N, N, 1, s)));
+        calls.put("gaussian out*", s -> algebra(executor, l -> l.gaussian(1, 0, N, DType.F64, s)));
+        calls.put("eigen a*", s -> algebra(executor, l -> l.symmetricEigen(N, s, third, scratch)));
+        calls.put("eigen values*", s -> algebra(executor, l -> l.symmetricEigen(N, other, s, scratch)));
+        calls.put("eigen z*", s -> algebra(executor, l -> l.symmetricEigen(N, other, third, s)));
+        calls.put("eigenvalues values*", s -> algebra(executor, l -> l.symmetricEigenvalues(N, other, s)));
+        calls.put("solve l", s -> algebra(executor, l -> l.solve(N, s, N, third)));
+        calls.put("solve x*", s -> algebra(executor, l -> l.solve(N, identity(arena), N, s)));
+        calls.put("orthonormalize x*", s -> algebra(executor, l -> l.orthonormalize(2, N, s)));
+        calls.put("sumOfSquares a", s -> algebra(executor, l -> l.sumOfSquares(new View(DType.F64, s, N), N, N)));
         calls.put("streamNarrow in", s -> Machine.streamNarrow(s, N, third));
         calls.put("streamNarrow out*", s -> Machine.streamNarrow(floats, N, s));
         return calls;
@@ -126,20 +126,20 @@ class NativeBoundaryTest {
         return l;
     }
 
-    private static void gemm(Workers workers, Consumer<Gemm> work) {
-        try (Gemm g = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, N, N, N), workers)) {
+    private static void gemm(Executor executor, Consumer<Gemm> work) {
+        try (Gemm g = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, N, N, N), executor)) {
             work.accept(g);
         }
     }
 
-    private static void svd(Workers workers, Consumer<Svd> work) {
-        try (Svd v = new Svd(workers)) {
+    private static void svd(Executor executor, Consumer<Svd> work) {
+        try (Svd v = new Svd(executor)) {
             work.accept(v);
         }
     }
 
-    private static void algebra(Workers workers, Consumer<LinearAlgebra> work) {
-        try (LinearAlgebra l = new LinearAlgebra(workers)) {
+    private static void algebra(Executor executor, Consumer<LinearAlgebra> work) {
+        try (LinearAlgebra l = new LinearAlgebra(executor)) {
             work.accept(l);
         }
     }
@@ -336,13 +336,13 @@ class NativeBoundaryTest {
         AtomicBoolean elsewhere = new AtomicBoolean();
         for (int i = 0; i < 200 && !elsewhere.get(); i++) {
             assertSame(error, assertThrows(InternalError.class, () -> two.run(2, 1, 1, (begin, end, worker) -> {
-                if (begin == 0 && worker == 0) {
+                if (begin == 0 && worker.index() == 0) {
                     long until = System.nanoTime() + 20_000_000;
                     while (System.nanoTime() < until && !elsewhere.get()) {
                         Thread.onSpinWait();
                     }
                 }
-                if (worker == 1) {
+                if (worker.index() == 1) {
                     elsewhere.set(true);
                     throw error;
                 }
@@ -403,13 +403,13 @@ class NativeBoundaryTest {
     @Test
     void workersThatAreClosedDuringTheWorkSaySo() throws Exception {
         for (int i = 0; i < 300; i++) {
-            Workers workers = new Workers(4);
+            Executor executor = Executor.cpu(4);
             AtomicBoolean left = new AtomicBoolean();
             AtomicBoolean late = new AtomicBoolean();
-            Thread closer = new Thread(workers::close);
+            Thread closer = new Thread(executor::close);
             closer.start();
             try {
-                workers.run(64, 1, 1, (begin, end, worker) -> late.compareAndSet(false, left.get()));
+                executor.run(64, 1, 1, (begin, end, worker) -> late.compareAndSet(false, left.get()));
             } catch (IllegalStateException e) {
                 assertTrue(e.getMessage().contains("closed"), e.getMessage());
             }
@@ -449,7 +449,7 @@ class NativeBoundaryTest {
     @Test
     void closedWorkersSaySo() {
         for (int threads : new int[] {1, 2}) {
-            Workers closed = new Workers(threads);
+            Executor closed = Executor.cpu(threads);
             closed.close();
             assertThrows(IllegalStateException.class, () -> closed.run(1000, 1, 1, (begin, end, worker) -> {}));
         }
@@ -476,12 +476,12 @@ class NativeBoundaryTest {
             MemorySegment s = identity(arena);
             wrong.forEach((said, spec) -> {
                 Exception e = assertThrows(IllegalArgumentException.class,
-                        () -> Quantize.quantize(spec, s, s, s, MemorySegment.NULL, s, two));
+                        () -> Quantize.quantize(spec, s, s, s, MemorySegment.NULL, two));
                 assertTrue(e.getMessage().contains(said), e.getMessage());
             });
             Prune.Scores scores = Prune.Scores.of(N, N, DType.F32);
-            assertThrows(IllegalArgumentException.class, () -> Prune.lines(scores, 7, s, 1, s, s, two));
-            assertThrows(IllegalArgumentException.class, () -> Prune.lines(scores, 1, s, -1, s, s, two));
+            assertThrows(IllegalArgumentException.class, () -> Prune.lines(scores, 7, s, 1, s, two));
+            assertThrows(IllegalArgumentException.class, () -> Prune.lines(scores, 1, s, -1, s, two));
             assertThrows(IllegalArgumentException.class, () -> Prune.nm(scores, 2, s, 2, 4, s, two));
             for (long n : new long[] {-1, Long.MAX_VALUE, 1L << 61}) {
                 assertThrows(IllegalArgumentException.class, () -> Quantize.convert(DType.F32, s, n, DType.F16, s));

@@ -21,17 +21,17 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 class PcaTest {
     private Arena arena;
-    private Workers workers;
+    private Executor executor;
 
     @BeforeEach
     void open() {
         arena = Arena.ofShared();
-        workers = new Workers(2);
+        executor = Executor.cpu(2);
     }
 
     @AfterEach
     void close() {
-        workers.close();
+        executor.close();
         arena.close();
     }
 
@@ -93,7 +93,7 @@ class PcaTest {
     void componentsAreEigenvectorsOfTheCovariance(int samples, int features) {
         double[] x = data(samples, features, samples + features);
         double[] c = covariance(x, samples, features);
-        try (Pca pca = Pca.of(f64(x, features), samples, features, workers)) {
+        try (Pca pca = Pca.of(f64(x, features), samples, features, executor)) {
             int r = (int) pca.rank();
             assertEquals(Math.min(samples, features), r);
             double[] v = doubles(pca.components());
@@ -135,9 +135,9 @@ class PcaTest {
         int features = 12;
         double[] x = data(samples, features, 3);
         View view = f64(x, features);
-        try (Pca pca = Pca.of(view, samples, features, workers)) {
+        try (Pca pca = Pca.of(view, samples, features, executor)) {
             MemorySegment scores = arena.allocate(8L * samples * pca.rank(), 8);
-            pca.transform(view, samples, scores, workers);
+            pca.transform(view, samples, scores, executor);
             double[] s = doubles(scores);
             double[] variance = pca.variance();
             for (int p = 0; p < features; p++) {
@@ -155,7 +155,7 @@ class PcaTest {
                 assertTrue(peak > 0);
             }
             MemorySegment back = arena.allocate(8L * samples * features, 8);
-            pca.inverse(scores, samples, back, workers);
+            pca.inverse(scores, samples, back, executor);
             assertArrayEquals(x, doubles(back), 1e-11);
             double[] mean = doubles(pca.mean());
             double first = 0;
@@ -164,7 +164,7 @@ class PcaTest {
             }
             assertEquals(first, mean[0], 1e-12);
             // A sample that the fit has not seen, the mean, has scores 0.
-            pca.transform(f64(mean, features), 1, scores, workers);
+            pca.transform(f64(mean, features), 1, scores, executor);
             for (int p = 0; p < features; p++) {
                 assertEquals(0, scores.getAtIndex(JAVA_DOUBLE, p));
             }
@@ -197,8 +197,8 @@ class PcaTest {
             }
         }
         View view = new View(DType.F32, m, stride);
-        for (Pca pca : new Pca[] {Pca.ofRank(view, samples, features, 3, workers),
-            Pca.ofVariance(view, samples, features, 0.999, workers)}) {
+        for (Pca pca : new Pca[] {Pca.ofRank(view, samples, features, 3, executor),
+            Pca.ofVariance(view, samples, features, 0.999, executor)}) {
             try (pca) {
                 assertEquals(3, pca.rank());
                 for (int p = 0; p < 3; p++) {
@@ -209,8 +209,8 @@ class PcaTest {
                 assertEquals(v, Math.abs(pca.components().getAtIndex(JAVA_DOUBLE, 0)), 1e-6);
             }
         }
-        try (Pca one = Pca.ofVariance(view, samples, features, 0.5, workers);
-                Pca two = Pca.ofVariance(view, samples, features, 0.98, workers)) {
+        try (Pca one = Pca.ofVariance(view, samples, features, 0.5, executor);
+                Pca two = Pca.ofVariance(view, samples, features, 0.98, executor)) {
             assertEquals(1, one.rank());
             assertEquals(2, two.rank());
         }
@@ -223,7 +223,7 @@ class PcaTest {
         View view = f64(data(samples, features, 9), features);
         double[][] results = new double[4][];
         for (int i = 0; i < 4; i++) {
-            try (Workers own = new Workers(1 + 2 * (i % 2)); Pca pca = i < 2 ? Pca.of(view, samples, features, own)
+            try (Executor own = Executor.cpu(1 + 2 * (i % 2)); Pca pca = i < 2 ? Pca.of(view, samples, features, own)
                     : Pca.ofRank(view, samples, features, 10, own)) {
                 results[i] = doubles(pca.components());
             }
@@ -236,7 +236,7 @@ class PcaTest {
     void littleVariance() {
         double[] same = new double[12];
         Arrays.fill(same, 2.5);
-        try (Pca pca = Pca.of(f64(same, 3), 4, 3, workers); Pca single = Pca.of(f64(new double[] {1, 2}, 2), 1, 2, workers)) {
+        try (Pca pca = Pca.of(f64(same, 3), 4, 3, executor); Pca single = Pca.of(f64(new double[] {1, 2}, 2), 1, 2, executor)) {
             assertEquals(0, pca.totalVariance());
             assertArrayEquals(new double[3], pca.varianceRatio());
             assertArrayEquals(new double[1], single.variance());
@@ -248,23 +248,23 @@ class PcaTest {
     void badInputIsRefused() {
         View view = f64(new double[] {1, 2, 3, 4, 5, 7}, 2);
         for (long rank : new long[] {0, -1, 3}) {
-            assertThrows(IllegalArgumentException.class, () -> Pca.ofRank(view, 3, 2, rank, workers));
+            assertThrows(IllegalArgumentException.class, () -> Pca.ofRank(view, 3, 2, rank, executor));
         }
         for (double share : new double[] {0, -1, 1.5, Double.NaN}) {
-            assertThrows(IllegalArgumentException.class, () -> Pca.ofVariance(view, 3, 2, share, workers));
+            assertThrows(IllegalArgumentException.class, () -> Pca.ofVariance(view, 3, 2, share, executor));
         }
-        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 0, 2, workers));
-        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 2, 0, workers));
-        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 9, 2, workers));
-        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 2, 3, workers), "rows would overlap");
+        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 0, 2, executor));
+        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 2, 0, executor));
+        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 9, 2, executor));
+        assertThrows(IllegalArgumentException.class, () -> Pca.of(view, 2, 3, executor), "rows would overlap");
         View bad = f64(new double[] {1, 2, Double.NaN, 4}, 2);
         assertEquals(KernelException.NONFINITE,
-                assertThrows(KernelException.class, () -> Pca.of(bad, 2, 2, workers)).status());
-        try (Pca pca = Pca.of(view, 3, 2, workers)) {
+                assertThrows(KernelException.class, () -> Pca.of(bad, 2, 2, executor)).status());
+        try (Pca pca = Pca.of(view, 3, 2, executor)) {
             MemorySegment small = arena.allocate(8, 8);
-            assertThrows(IllegalArgumentException.class, () -> pca.transform(view, 3, small, workers));
-            assertThrows(IllegalArgumentException.class, () -> pca.inverse(small, 1, small, workers));
-            assertThrows(KernelException.class, () -> pca.transform(bad, 2, arena.allocate(64, 8), workers));
+            assertThrows(IllegalArgumentException.class, () -> pca.transform(view, 3, small, executor));
+            assertThrows(IllegalArgumentException.class, () -> pca.inverse(small, 1, small, executor));
+            assertThrows(KernelException.class, () -> pca.transform(bad, 2, arena.allocate(64, 8), executor));
             assertThrows(IllegalArgumentException.class, () -> pca.components().set(JAVA_DOUBLE, 0, 1));
         }
     }

@@ -23,13 +23,13 @@ import org.junit.jupiter.api.Test;
 /** The kernels as Java calls them, against sorting in plain Java. Tiers are compared in the native tests. */
 class PruneTest {
     private static final long SEED = Long.getLong("tensorpress.seed", 20251123);
-    private static Workers one;
-    private static Workers three;
+    private static Executor one;
+    private static Executor three;
 
     @BeforeAll
     static void open() {
-        one = new Workers(1);
-        three = new Workers(3);
+        one = Executor.cpu(1);
+        three = Executor.cpu(3);
         System.out.println("seed " + SEED);
     }
 
@@ -122,7 +122,7 @@ class PruneTest {
 
     @FunctionalInterface
     private interface Masking {
-        void fill(MemorySegment mask, Workers workers);
+        void fill(MemorySegment mask, Executor executor);
     }
 
     /** The mask, which has to be the same on any number of threads. */
@@ -172,7 +172,7 @@ class PruneTest {
                     int matrix = i;
                     Matrix m = all.get(i);
                     assertArrayEquals(want.get(i), mask(m.spec, arena,
-                            (mask, workers) -> Prune.mask(m.spec, m.data, cut, matrix, mask, workers)), m.spec.toString());
+                            (mask, executor) -> Prune.mask(m.spec, m.data, cut, matrix, mask, executor)), m.spec.toString());
                     assertEquals(kept[i], cut.kept().get(i));
                 }
             }
@@ -221,13 +221,13 @@ class PruneTest {
                     int along = axis;
                     long length = axis == 1 ? s.cols() : s.rows();
                     long k = r.nextLong(length + 2);
-                    assertArrayEquals(groups(m, axis, length, k), mask(s, arena, (mask, workers) -> Prune.lines(s, along,
-                            m.data, k, mask, arena.allocate(Prune.linesScratch(s, along, workers) + 1, 64), workers)),
+                    assertArrayEquals(groups(m, axis, length, k), mask(s, arena, (mask, executor) -> Prune.lines(s, along,
+                            m.data, k, mask, executor)),
                             k + " along " + axis + " of " + s);
                     int size = 1 + r.nextInt(16);
                     int keep = 1 + r.nextInt(size);
-                    assertArrayEquals(groups(m, axis, size, keep), mask(s, arena, (mask, workers) ->
-                            Prune.nm(s, along, m.data, keep, size, mask, workers)),
+                    assertArrayEquals(groups(m, axis, size, keep), mask(s, arena, (mask, executor) ->
+                            Prune.nm(s, along, m.data, keep, size, mask, executor)),
                             keep + ":" + size + " along " + axis + " of " + s);
                 }
             }
@@ -294,7 +294,7 @@ class PruneTest {
                     }
                 }
                 boolean[][] expanded = mask(s, arena,
-                        (mask, workers) -> Prune.expand(s, height, width, chosen, mask, workers));
+                        (mask, executor) -> Prune.expand(s, height, width, chosen, mask, executor));
                 for (int i = 0; i < s.rows(); i++) {
                     for (int j = 0; j < s.cols(); j++) {
                         assertEquals(keep[(int) (i / height)][(int) (j / width)], expanded[i][j]);
@@ -366,8 +366,8 @@ class PruneTest {
                         kept += want[i][j] ? 1 : 0;
                     }
                 }
-                assertArrayEquals(want, mask(m.spec, arena, (mask, workers) ->
-                        Prune.mask(m.spec, m.data, key, m.spec.rows(), 0, mask, workers)));
+                assertArrayEquals(want, mask(m.spec, arena, (mask, executor) ->
+                        Prune.mask(m.spec, m.data, key, m.spec.rows(), 0, mask, executor)));
                 Prune.Count count = Prune.count(m.spec, m.data, key, three);
                 assertEquals(kept, count.larger() + count.equal());
             }
@@ -384,9 +384,8 @@ class PruneTest {
                 in.setAtIndex(ValueLayout.JAVA_FLOAT, 1234, Float.NaN);
                 MemorySegment mask = arena.allocate(s.maskBytes());
                 MemorySegment out = arena.allocate(6400, 4);
-                MemorySegment scratch = arena.allocate(Prune.linesScratch(s, 1, three) + 1, 64);
                 refused(() -> Prune.select(List.of(s), List.of(in), 7, three));
-                refused(() -> Prune.lines(s, 1, in, 3, mask, scratch, three));
+                refused(() -> Prune.lines(s, 1, in, 3, mask, three));
                 refused(() -> Prune.nm(s, 0, in, 2, 4, mask, three));
                 refused(() -> Prune.blocks(s, 4, 4, in, out, three));
             }
@@ -430,8 +429,8 @@ class PruneTest {
                     () -> Prune.error(s, ok, ok, few, one))) {
                 assertThrows(IllegalArgumentException.class, call::run);
             }
-            assertThrows(IllegalArgumentException.class, () -> Prune.lines(s, 2, ok, 1, ok, ok, one));
-            assertThrows(IllegalArgumentException.class, () -> Prune.lines(s, 1, ok, -1, ok, arena.allocate(1 << 20, 64), one));
+            assertThrows(IllegalArgumentException.class, () -> Prune.lines(s, 2, ok, 1, ok, one));
+            assertThrows(IllegalArgumentException.class, () -> Prune.lines(s, 1, ok, -1, ok, one));
         }
     }
 

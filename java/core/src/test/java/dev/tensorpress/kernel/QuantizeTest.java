@@ -20,13 +20,13 @@ import org.junit.jupiter.api.Test;
 /** The kernels as Java calls them, against an oracle in plain Java. Tiers are compared in the native tests. */
 class QuantizeTest {
     private static final long SEED = Long.getLong("tensorpress.seed", 20251122);
-    private static Workers one;
-    private static Workers three;
+    private static Executor one;
+    private static Executor three;
 
     @BeforeAll
     static void open() {
-        one = new Workers(1);
-        three = new Workers(3);
+        one = Executor.cpu(1);
+        three = Executor.cpu(3);
     }
 
     @AfterAll
@@ -37,12 +37,11 @@ class QuantizeTest {
 
     private record Result(byte[] codes, float[] scales, byte[] zeros) {}
 
-    private static Result run(Spec s, MemorySegment in, Workers workers, Arena arena) {
+    private static Result run(Spec s, MemorySegment in, Executor executor, Arena arena) {
         MemorySegment codes = arena.allocate(Math.max(1, codeBytes(s)));
         MemorySegment scales = arena.allocate(4 * groups(s) + 4, 4);
         MemorySegment zeros = arena.allocate(groups(s) + 1);
-        MemorySegment scratch = arena.allocate(Quantize.scratch(s, workers) + 64, 64);
-        Quantize.quantize(s, in, codes, scales, zeros, scratch, workers);
+        Quantize.quantize(s, in, codes, scales, zeros, executor);
         return new Result(codes.asSlice(0, codeBytes(s)).toArray(ValueLayout.JAVA_BYTE),
                 scales.asSlice(0, 4 * groups(s)).toArray(ValueLayout.JAVA_FLOAT),
                 zeros.asSlice(0, groups(s)).toArray(ValueLayout.JAVA_BYTE));
@@ -241,13 +240,13 @@ class QuantizeTest {
             MemorySegment small = arena.allocate(15, 64);
             MemorySegment heap = MemorySegment.ofArray(new byte[256]);
             MemorySegment none = MemorySegment.NULL;
-            assertThrows(IllegalArgumentException.class, () -> Quantize.quantize(s, small, ok, ok, none, ok, one));
-            assertThrows(IllegalArgumentException.class, () -> Quantize.quantize(s, ok, small, ok, none, ok, one));
-            assertThrows(IllegalArgumentException.class, () -> Quantize.quantize(s, ok, ok, small, none, ok, one));
-            assertThrows(IllegalArgumentException.class, () -> Quantize.quantize(s, heap, ok, ok, none, ok, one));
+            assertThrows(IllegalArgumentException.class, () -> Quantize.quantize(s, small, ok, ok, none, one));
+            assertThrows(IllegalArgumentException.class, () -> Quantize.quantize(s, ok, small, ok, none, one));
+            assertThrows(IllegalArgumentException.class, () -> Quantize.quantize(s, ok, ok, small, none, one));
+            assertThrows(IllegalArgumentException.class, () -> Quantize.quantize(s, heap, ok, ok, none, one));
             assertThrows(IllegalArgumentException.class, () -> Quantize.dequantize(s, ok, ok, none, small, one));
             arena.close();
-            assertThrows(IllegalStateException.class, () -> Quantize.quantize(s, ok, ok, ok, none, ok, one));
+            assertThrows(IllegalStateException.class, () -> Quantize.quantize(s, ok, ok, ok, none, one));
         } catch (IllegalStateException alreadyClosed) {
             assertTrue(alreadyClosed.getMessage().contains("closed"), alreadyClosed.getMessage());
         }
@@ -305,7 +304,7 @@ class QuantizeTest {
                 Spec s = perRow(size[0], Math.max(size[1], 1));
                 Spec sized = new Spec(size[0], size[1], s.inStride(), s.outStride(), 1, s.groupCols(), s.in(), s.out(),
                         s.scale(), -128, 127, Range.ABSMAX, Rounding.DIVIDE, false, false, 1, 1);
-                Quantize.quantize(sized, any, any, any, any, any, three);
+                Quantize.quantize(sized, any, any, any, any, three);
                 assertEquals(new Quantize.Error(0, 0, 0), Quantize.error(sized, any, any, any, any,
                         arena.allocate(Quantize.errorBytes(sized) + 8, 8), three));
             }

@@ -28,13 +28,13 @@ final class SparseTest {
     private static final long SEED = Long.getLong("tensorpress.seed", 11);
     private static final DType[] TYPES = {DType.F32, DType.F16, DType.BF16, DType.I8, DType.U8};
 
-    private static Workers one;
-    private static Workers three;
+    private static Executor one;
+    private static Executor three;
 
     @BeforeAll
     static void open() {
-        one = new Workers(1);
-        three = new Workers(3);
+        one = Executor.cpu(1);
+        three = Executor.cpu(3);
     }
 
     @AfterAll
@@ -222,8 +222,8 @@ final class SparseTest {
                         assertEquals(KernelException.LAYOUT, e.status());
                         continue;
                     }
-                    for (Workers workers : List.of(one, three)) {
-                        SparseMatrix m = Sparse.pack(d.type, d.rows, d.cols, in, w.layout, w.block, arena, workers);
+                    for (Executor executor : List.of(one, three)) {
+                        SparseMatrix m = Sparse.pack(d.type, d.rows, d.cols, in, w.layout, w.block, arena, executor);
                         assertArrayEquals(want.offsets.toByteArray(), bytes(m.offsets()), what);
                         assertArrayEquals(want.indices.toByteArray(), bytes(m.indices()), what);
                         assertArrayEquals(want.values.toByteArray(), bytes(m.values()), what);
@@ -232,9 +232,9 @@ final class SparseTest {
                         assertEquals(want.stored(w.layout), s.stored(w.layout), what);
                         MemorySegment offsets = w.layout == Layout.BITMASK ? MemorySegment.NULL : m.offsets();
                         SparseMatrix again = SparseMatrix.of(w.layout, d.type, d.rows, d.cols, w.block, m.units(),
-                                offsets, m.indices(), m.values(), arena, workers);
+                                offsets, m.indices(), m.values(), arena, executor);
                         MemorySegment out = arena.allocate(in.byteSize(), 64).fill((byte) 0x55);
-                        Sparse.unpack(again, out, workers);
+                        Sparse.unpack(again, out, executor);
                         assertArrayEquals(d.bytes(), bytes(out), what);
                         long row = d.type.bytes(d.cols);
                         long step = 1 + r.nextInt(9);
@@ -243,7 +243,7 @@ final class SparseTest {
                             long end = Math.min(again.lines(), l + step);
                             long rows = Math.min(d.rows, end * side) - l * side;
                             MemorySegment piece = arena.allocate(rows * row + 1, 64).fill((byte) 0x55);
-                            Sparse.unpack(again, l, end, piece.asSlice(0, rows * row), workers);
+                            Sparse.unpack(again, l, end, piece.asSlice(0, rows * row), executor);
                             assertEquals(-1, out.asSlice(l * side * row, rows * row).mismatch(piece.asSlice(0, rows * row)),
                                     what);
                             assertEquals(0x55, piece.get(ValueLayout.JAVA_BYTE, rows * row));

@@ -22,17 +22,17 @@ import org.junit.jupiter.params.provider.EnumSource;
 /** Sparse products as Java calls them, against loops over the dense matrices. Tiers are compared in the native tests. */
 class SpmmTest {
     private static final long SEED = Long.getLong("tensorpress.seed", 20251122);
-    private static Workers[] workers;
+    private static Executor[] executor;
     private final Random random = new Random(SEED);
 
     @BeforeAll
     static void open() {
-        workers = new Workers[] {new Workers(1), new Workers(2), new Workers(3), new Workers(8)};
+        executor = new Executor[] {Executor.cpu(1), Executor.cpu(2), Executor.cpu(3), Executor.cpu(8)};
     }
 
     @AfterAll
     static void close() {
-        for (Workers w : workers) {
+        for (Executor w : executor) {
             w.close();
         }
     }
@@ -106,7 +106,7 @@ class SpmmTest {
         }
     }
 
-    private static MemorySegment product(SparseMatrix a, Dense b, boolean transposed, Workers w, Arena arena) {
+    private static MemorySegment product(SparseMatrix a, Dense b, boolean transposed, Executor w, Arena arena) {
         MemorySegment out = arena.allocate(Math.max(4, 4 * (transposed ? a.cols() : a.rows()) * b.cols), 64);
         out.fill((byte) 0x7f);
         if (transposed) {
@@ -120,13 +120,13 @@ class SpmmTest {
     /** Each number of threads gives the same bits. */
     private static void compare(SparseMatrix sparse, Dense a, Dense b, boolean transposed, String what, boolean oracle) {
         try (Arena arena = Arena.ofShared()) {
-            MemorySegment one = product(sparse, b, transposed, workers[0], arena);
+            MemorySegment one = product(sparse, b, transposed, executor[0], arena);
             if (oracle) {
                 check(a, b, transposed, one, what);
             }
-            for (int i = 1; i < workers.length; i++) {
-                assertEquals(-1, one.mismatch(product(sparse, b, transposed, workers[i], arena)),
-                        what + ", " + workers[i].threads() + " threads");
+            for (int i = 1; i < executor.length; i++) {
+                assertEquals(-1, one.mismatch(product(sparse, b, transposed, executor[i], arena)),
+                        what + ", " + executor[i].threads() + " threads");
             }
         }
     }
@@ -140,7 +140,7 @@ class SpmmTest {
                     try (Arena arena = Arena.ofShared()) {
                         Dense a = dense(type, size[0], size[1], share, way == Way.NM24, arena);
                         Dense b = dense(type, size[1], size[2], 1, false, arena);
-                        SparseMatrix s = Sparse.pack(type, a.rows, a.cols, a.data, way.layout, way.block, arena, workers[0]);
+                        SparseMatrix s = Sparse.pack(type, a.rows, a.cols, a.data, way.layout, way.block, arena, executor[0]);
                         compare(s, a, b, false, way + " " + type + " " + size[0] + "x" + size[1] + "x" + size[2], true);
                     }
                 }
@@ -158,7 +158,7 @@ class SpmmTest {
                     try (Arena arena = Arena.ofShared()) {
                         Dense a = dense(type, size[0], size[1], share, false, arena);
                         Dense b = dense(type, size[0], size[2], 1, false, arena);
-                        SparseMatrix s = Sparse.pack(type, a.rows, a.cols, a.data, way.layout, 0, arena, workers[0]);
+                        SparseMatrix s = Sparse.pack(type, a.rows, a.cols, a.data, way.layout, 0, arena, executor[0]);
                         compare(s, a, b, true, way + " " + type + " " + size[0] + "x" + size[1] + "x" + size[2], true);
                     }
                 }
@@ -183,7 +183,7 @@ class SpmmTest {
                         }
                     }
                     Dense b = dense(type, cols, 9, 1, false, arena);
-                    SparseMatrix s = Sparse.pack(type, rows, cols, a.data, way.layout, way.block, arena, workers[0]);
+                    SparseMatrix s = Sparse.pack(type, rows, cols, a.data, way.layout, way.block, arena, executor[0]);
                     long units = s.offsets().getAtIndex(JAVA_LONG, heavy[0] + 1) - s.offsets().getAtIndex(JAVA_LONG, heavy[0]);
                     assertTrue(units > Math.max(2 * Spmm.SEGMENT, s.units() / 8));
                     compare(s, a, b, false, way + " " + type + ", heavy " + heavy[0], true);
@@ -199,7 +199,7 @@ class SpmmTest {
                 try (Arena arena = Arena.ofShared()) {
                     Dense a = dense(DType.F32, size[0], size[1], 0.3, true, arena);
                     Dense b = dense(DType.F32, size[1], size[2], 1, false, arena);
-                    SparseMatrix s = Sparse.pack(DType.F32, a.rows, a.cols, a.data, way.layout, way.block, arena, workers[1]);
+                    SparseMatrix s = Sparse.pack(DType.F32, a.rows, a.cols, a.data, way.layout, way.block, arena, executor[1]);
                     compare(s, a, b, false, way.name(), true);
                     if (way.layout == Layout.CSR16) {
                         compare(s, a, dense(DType.F32, size[0], size[2], 1, false, arena), true, way.name(), true);
@@ -225,25 +225,25 @@ class SpmmTest {
             refused(a, 3, MemorySegment.ofArray(new float[24]), out);
             refused(a, 3, b, MemorySegment.ofArray(new float[24]));
             refused(a, 3, b, b);
-            assertThrows(IllegalArgumentException.class, () -> Spmm.multiply(a, Long.MAX_VALUE / 2, b, out, workers[0]));
+            assertThrows(IllegalArgumentException.class, () -> Spmm.multiply(a, Long.MAX_VALUE / 2, b, out, executor[0]));
             refused(pack(d, Layout.BITMASK, 0, arena), 3, b, out);
             for (Layout layout : new Layout[] {Layout.BSR, Layout.NM24}) {
                 SparseMatrix other = pack(d, layout, layout == Layout.BSR ? 4 : 0, arena);
-                assertThrows(IllegalArgumentException.class, () -> Spmm.multiplyTransposed(other, 3, b, out, workers[0]));
+                assertThrows(IllegalArgumentException.class, () -> Spmm.multiplyTransposed(other, 3, b, out, executor[0]));
             }
-            SparseMatrix half = Sparse.pack(DType.F16, 8, 8, d.data, Layout.CSR32, 0, arena, workers[0]);
+            SparseMatrix half = Sparse.pack(DType.F16, 8, 8, d.data, Layout.CSR32, 0, arena, executor[0]);
             refused(half, 3, b, out);
         }
     }
 
     private static SparseMatrix pack(Dense d, Layout layout, int block, Arena arena) {
-        return Sparse.pack(d.type, d.rows, d.cols, d.data, layout, block, arena, workers[0]);
+        return Sparse.pack(d.type, d.rows, d.cols, d.data, layout, block, arena, executor[0]);
     }
 
     private static void refused(SparseMatrix a, long n, MemorySegment b, MemorySegment out) {
-        assertThrows(IllegalArgumentException.class, () -> Spmm.multiply(a, n, b, out, workers[0]));
+        assertThrows(IllegalArgumentException.class, () -> Spmm.multiply(a, n, b, out, executor[0]));
         if (a.layout() == Layout.CSR16) {
-            assertThrows(IllegalArgumentException.class, () -> Spmm.multiplyTransposed(a, n, b, out, workers[0]));
+            assertThrows(IllegalArgumentException.class, () -> Spmm.multiplyTransposed(a, n, b, out, executor[0]));
         }
     }
 }

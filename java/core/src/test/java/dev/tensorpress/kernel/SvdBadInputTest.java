@@ -24,23 +24,23 @@ class SvdBadInputTest {
     private static final DType[] TYPES = {DType.F32, DType.F64};
 
     private Arena arena;
-    private Workers workers;
+    private Executor executor;
     private Svd svd;
     private LinearAlgebra algebra;
 
     @BeforeEach
     void open() {
         arena = Arena.ofShared();
-        workers = new Workers(2);
-        svd = new Svd(workers);
-        algebra = new LinearAlgebra(workers);
+        executor = Executor.cpu(2);
+        svd = new Svd(executor);
+        algebra = new LinearAlgebra(executor);
     }
 
     @AfterEach
     void close() {
         algebra.close();
         svd.close();
-        workers.close();
+        executor.close();
         arena.close();
     }
 

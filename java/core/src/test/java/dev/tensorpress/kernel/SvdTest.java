@@ -26,15 +26,15 @@ import org.junit.jupiter.params.provider.ValueSource;
 /** Decompositions against their definition, in plain Java and f64, and singular values against spectra that are known. */
 class SvdTest {
     private static final long SEED = Long.getLong("tensorpress.seed", 20251122);
-    private static Workers one;
-    private static Workers three;
+    private static Executor one;
+    private static Executor three;
     private static Svd svd;
     private static Svd svdOfOne;
 
     @BeforeAll
     static void open() {
-        one = new Workers(1);
-        three = new Workers(3);
+        one = Executor.cpu(1);
+        three = Executor.cpu(3);
         svd = new Svd(three);
         svdOfOne = new Svd(one);
     }

@@ -10,10 +10,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.Svd.Certificate;
 import dev.tensorpress.kernel.Sweeps;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -39,19 +39,19 @@ import org.junit.jupiter.params.provider.CsvSource;
 class LowRankMethodTest {
     private Arena arena;
     private Workspace workspace;
-    private Workers workers;
+    private Executor executor;
 
     @BeforeEach
     void open() {
         arena = Arena.ofShared();
-        workspace = new Workspace();
-        workers = new Workers(2);
+        executor = Executor.cpu(2);
+        workspace = new Workspace(executor);
     }
 
     @AfterEach
     void close() {
         workspace.close();
-        workers.close();
+        executor.close();
         arena.close();
     }
 
@@ -116,7 +116,7 @@ class LowRankMethodTest {
     private float[] decode(Encoding e) {
         int n = (int) e.shape().elements();
         MemorySegment out = arena.allocate(4L * n + 4, 4);
-        e.decode(out, workers);
+        e.decode(out, executor);
         return out.asSlice(0, 4L * n).toArray(ValueLayout.JAVA_FLOAT);
     }
 
@@ -137,13 +137,13 @@ class LowRankMethodTest {
     }
 
     private Form.LowRank plan(FactorizeMethod method, Weight w) {
-        return (Form.LowRank) method.prepare(new Evidence(List.of(w), workspace, workers)).plan(w, new Form.Dense(w.tensor().dtype()));
+        return (Form.LowRank) method.prepare(new Evidence(List.of(w), workspace)).plan(w, new Form.Dense(w.tensor().dtype()));
     }
 
     private Encoding.LowRank factorize(FactorizeMethod method, Weight w) {
-        Prepared prepared = method.prepare(new Evidence(List.of(w), workspace, workers));
+        Prepared prepared = method.prepare(new Evidence(List.of(w), workspace));
         Form form = prepared.plan(w, new Form.Dense(w.tensor().dtype()));
-        return (Encoding.LowRank) prepared.apply(w, new Encoding.Dense(w.tensor()), form, workspace, workers);
+        return (Encoding.LowRank) prepared.apply(w, new Encoding.Dense(w.tensor()), form, workspace);
     }
 
     private static <T extends Exception> String message(Class<T> type, Executable run) {
@@ -254,7 +254,7 @@ class LowRankMethodTest {
     @Test
     void whatWouldGrowIsLeftAloneWithTheNumbers() {
         Weight w = linear("w", random(96 * 96), 96, 96);
-        Prepared prepared = FactorizeMethod.energy(0.99).prepare(new Evidence(List.of(w), workspace, workers));
+        Prepared prepared = FactorizeMethod.energy(0.99).prepare(new Evidence(List.of(w), workspace));
         String m = message(NoGainException.class, () -> prepared.plan(w, new Form.Dense(DType.F32)));
         assertTrue(m.matches("factors of rank \\d\\d of 96 would take \\d{5} bytes instead of 36864, and less would not keep "
                 + "to 99 % of the energy"), m);
@@ -282,7 +282,7 @@ class LowRankMethodTest {
         assertRanks(weights, 6400 + 400 + 400 - 1, 1, 1, 19);
         long lowest = 400 + 400 + 320;
         assertRanks(weights, lowest, 1, 1, 1);
-        Prepared none = FactorizeMethod.budget(lowest - 1).prepare(new Evidence(weights, workspace, workers));
+        Prepared none = FactorizeMethod.budget(lowest - 1).prepare(new Evidence(weights, workspace));
         assertEquals("even at rank 1 these weights take 1120 bytes, more than the budget of 1119",
                 message(UnsupportedRequestException.class, () -> none.plan(weights.getFirst(), new Form.Dense(DType.F32))));
         assertEquals(3, workspace.spectra().computed());
@@ -308,7 +308,7 @@ class LowRankMethodTest {
 
     private void assertRanks(List<Weight> weights, FactorizeMethod method, long... ranks) {
         long budget = method.budget();
-        Prepared prepared = method.prepare(new Evidence(weights, workspace, workers));
+        Prepared prepared = method.prepare(new Evidence(weights, workspace));
         long bytes = 0;
         for (int i = 0; i < ranks.length; i++) {
             Weight w = weights.get(i);
@@ -332,7 +332,7 @@ class LowRankMethodTest {
                 linear("b", matrix(10, 12, 1, 2, 1.5, 1, 0.4, 0.3, 0.1), 10, 12));
         double[][] tails = {tails(falling(8)), tails(2, 1.5, 1, 0.4, 0.3, 0.1)};
         for (long budget = 180; budget < 960; budget += 40) {
-            Prepared prepared = FactorizeMethod.budget(budget).prepare(new Evidence(weights, workspace, workers));
+            Prepared prepared = FactorizeMethod.budget(budget).prepare(new Evidence(weights, workspace));
             double error = 0;
             for (int i = 0; i < 2; i++) {
                 try {
@@ -372,8 +372,8 @@ class LowRankMethodTest {
     @Test
     void whatIsLostIsKnownBeforehand() {
         Weight w = linear("w", matrix(80, 100, 1, 4, 2, 1), 80, 100);
-        assertEquals(1 / 21.0, FactorizeMethod.energy(0.9).prepare(new Evidence(List.of(w), workspace, workers)).loss(w).orElseThrow().whole(), 1e-6);
-        assertEquals(Optional.empty(), FactorizeMethod.rank(2).prepare(new Evidence(List.of(w), workspace, workers)).loss(w));
+        assertEquals(1 / 21.0, FactorizeMethod.energy(0.9).prepare(new Evidence(List.of(w), workspace)).loss(w).orElseThrow().whole(), 1e-6);
+        assertEquals(Optional.empty(), FactorizeMethod.rank(2).prepare(new Evidence(List.of(w), workspace)).loss(w));
     }
 
     // ---- codes ----
@@ -388,7 +388,7 @@ class LowRankMethodTest {
         assertEquals(0, left.axis());
         assertEquals(64, left.block());
         assertEquals(16, ((Form.Quantized) form.right()).block(), "there are only ten ranks");
-        Encoding.LowRank codes = (Encoding.LowRank) method.apply(w, dense, form, workspace, workers);
+        Encoding.LowRank codes = (Encoding.LowRank) method.apply(w, dense, form, workspace);
         assertSame(dense.certificate(), codes.certificate());
         assertEquals(100 * 10 + 10 * 80 + 4 * (2 * 10 + 80), form.bytes(w.tensor().shape()));
         float[] x = decode(dense);
@@ -415,11 +415,11 @@ class LowRankMethodTest {
 
     // ---- corrections ----
 
-    private Encoding.Sum correct(QuantizeMethod quantize, CorrectMethod correct, Weight w, Workspace space, Workers threads) {
+    private Encoding.Sum correct(QuantizeMethod quantize, CorrectMethod correct, Weight w, Workspace space) {
         Form base = quantize.plan(w, new Form.Dense(w.tensor().dtype()));
         Form.Sum sum = (Form.Sum) correct.plan(w, base);
-        Encoding q = quantize.apply(w, new Encoding.Dense(w.tensor()), sum.base(), space, threads);
-        return (Encoding.Sum) correct.apply(w, q, sum, space, threads);
+        Encoding q = quantize.apply(w, new Encoding.Dense(w.tensor()), sum.base(), space);
+        return (Encoding.Sum) correct.apply(w, q, sum, space);
     }
 
     @ParameterizedTest
@@ -430,7 +430,7 @@ class LowRankMethodTest {
         QuantizeMethod quantize = QuantizeMethod.int4();
         double before = Double.POSITIVE_INFINITY;
         for (int r : new int[] {1, 4, 16}) {
-            Encoding.Sum e = correct(quantize, CorrectMethod.rank(r), w, workspace, workers);
+            Encoding.Sum e = correct(quantize, CorrectMethod.rank(r), w, workspace);
             assertEquals(in == 1, e.form().correction().transposed());
             assertEquals(Shape.of(in == 1 ? 64 : 90, r), e.correction().left().shape());
             float[] residual = difference(x, decode(e.base()));
@@ -440,7 +440,7 @@ class LowRankMethodTest {
             assertEquals(e.correction().certificate().error(), error, 0.01 * error);
             // What is left has no singular value above the last that was taken.
             Weight rest = linear("rest", residual, 90, 64);
-            Spectrum s = Factors.spectrum(rest, workspace, workers);
+            Spectrum s = Factors.spectrum(rest, workspace);
             double best = Math.sqrt(s.lost(r) * s.squares());
             assertTrue(error >= best * 0.999 && error <= best * (type == DType.F32 ? 1.001 : 1.02), error + ", best " + best);
             assertTrue(error < before);
@@ -459,23 +459,23 @@ class LowRankMethodTest {
             Weight w = weight("w", Role.LINEAR, in, 1 - in, DType.F32, random(80 * 80), 80, 80);
             float[] x = decode(new Encoding.Dense(w.tensor()));
             QuantizeMethod quantize = QuantizeMethod.int4();
-            Encoding.Sum plain = correct(quantize, CorrectMethod.rank(6), w, workspace, workers);
+            Encoding.Sum plain = correct(quantize, CorrectMethod.rank(6), w, workspace);
             double[] own = {norm(difference(x, decode(plain))), norm(scaled(difference(x, decode(plain)), d, in))};
             CorrectMethod method = CorrectMethod.rank(6).inputs(Map.of("w", d, "other", new double[] {1}));
-            Encoding.Sum weighted = correct(quantize, method, w, workspace, workers);
+            Encoding.Sum weighted = correct(quantize, method, w, workspace);
             float[] left = difference(x, decode(weighted));
             assertTrue(norm(left) > own[0], "the plain one is best in the plain norm");
             assertTrue(norm(scaled(left, d, in)) < own[1], "the weighted one is best in its own");
             // That is the best for the scaled residual.
             float[] residual = scaled(difference(x, decode(weighted.base())), d, in);
-            Spectrum s = Factors.spectrum(linear("r" + in, residual, 80, 80), workspace, workers);
+            Spectrum s = Factors.spectrum(linear("r" + in, residual, 80, 80), workspace);
             assertEquals(Math.sqrt(s.lost(6) * s.squares()), norm(scaled(left, d, in)), 1e-3 * norm(residual));
             // Only ratios count.
             double[] twice = new double[80];
             for (int i = 0; i < 80; i++) {
                 twice[i] = 2 * d[i];
             }
-            assertArrayEquals(decode(weighted), decode(correct(quantize, method.inputs(Map.of("w", twice)), w, workspace, workers)));
+            assertArrayEquals(decode(weighted), decode(correct(quantize, method.inputs(Map.of("w", twice)), w, workspace)));
         }
     }
 
@@ -491,10 +491,9 @@ class LowRankMethodTest {
     void correctionsInEightBits() {
         Weight w = linear("w", random(128 * 96), 128, 96);
         float[] x = decode(new Encoding.Dense(w.tensor()));
-        Encoding.Sum floats = correct(QuantizeMethod.int4(), CorrectMethod.rank(8), w, workspace, workers);
+        Encoding.Sum floats = correct(QuantizeMethod.int4(), CorrectMethod.rank(8), w, workspace);
         double error = norm(difference(x, decode(floats)));
-        Encoding.Sum codes = correct(QuantizeMethod.int4(), CorrectMethod.rank(8).factors(CorrectMethod.Storage.INT8), w, workspace,
-                workers);
+        Encoding.Sum codes = correct(QuantizeMethod.int4(), CorrectMethod.rank(8).factors(CorrectMethod.Storage.INT8), w, workspace);
         Form.Quantized left = (Form.Quantized) codes.form().correction().left();
         assertEquals(8, left.bits());
         assertEquals(64, left.block());
@@ -558,7 +557,7 @@ class LowRankMethodTest {
                     weight("e", Role.LINEAR, 0, 1, DType.F32, new float[0], 0, 30),
                     weight("t", Role.CONV, 0, 1, DType.F32, random(81), 3, 3, 3, 3),
                     weight("l", Role.RECURRENT, 2, 1, DType.F32, random(64), 1, 8, 8))) {
-                Prepared prepared = method.prepare(new Evidence(List.of(bad, w), workspace, workers));
+                Prepared prepared = method.prepare(new Evidence(List.of(bad, w), workspace));
                 assertThrows(UnsupportedRequestException.class, () -> prepared.plan(bad, new Form.Dense(DType.F32)), bad.name());
                 prepared.plan(w, new Form.Dense(DType.F32));
             }
@@ -582,11 +581,11 @@ class LowRankMethodTest {
 
     @Test
     void decompositionsThatDoNotConvergeAreNamed() {
-        Sweeps.allowOne(workspace.svd(workers));
+        Sweeps.allowOne(workspace.svd());
         Weight w = linear("w", random(600), 20, 30);
         for (Executable run : List.<Executable>of(() -> factorize(FactorizeMethod.rank(2), w),
                 () -> factorize(FactorizeMethod.energy(0.3), w),
-                () -> correct(QuantizeMethod.int4(), CorrectMethod.rank(2), w, workspace, workers))) {
+                () -> correct(QuantizeMethod.int4(), CorrectMethod.rank(2), w, workspace))) {
             KernelException e = assertThrows(KernelException.class, run);
             assertEquals(KernelException.CONVERGENCE, e.status());
             assertTrue(e.getMessage().matches("weight w: .*TP_ERR_CONVERGENCE.*"), e.getMessage());
@@ -600,7 +599,7 @@ class LowRankMethodTest {
         x[5] = Float.MAX_VALUE;
         Weight w = linear("w", x, 32, 32);
         KernelException e = assertThrows(KernelException.class,
-                () -> correct(QuantizeMethod.int8(), CorrectMethod.rank(2), w, workspace, workers));
+                () -> correct(QuantizeMethod.int8(), CorrectMethod.rank(2), w, workspace));
         assertEquals(KernelException.NONFINITE, e.status());
         assertTrue(e.getMessage().startsWith("weight w: "), e.getMessage());
     }
@@ -613,7 +612,7 @@ class LowRankMethodTest {
         Form.Quantized form = (Form.Quantized) QuantizeMethod.int8().plan(w, new Form.Dense(DType.F32));
         Form narrow = form.stored(DType.I8, DType.F16, false, false);
         KernelException e = assertThrows(KernelException.class,
-                () -> QuantizeMethod.int8().apply(w, new Encoding.Dense(w.tensor()), narrow, workspace, workers));
+                () -> QuantizeMethod.int8().apply(w, new Encoding.Dense(w.tensor()), narrow, workspace));
         assertEquals("weight w: tp_quantize: TP_ERR_SCALE", e.getMessage());
     }
 
@@ -636,15 +635,15 @@ class LowRankMethodTest {
         Weight w = linear("w", random(300 * 200), 300, 200);
         List<float[]> results = new ArrayList<>();
         for (int threads : new int[] {1, 3}) {
-            try (Workspace space = new Workspace(); Workers own = new Workers(threads)) {
+            try (Executor own = Executor.cpu(threads); Workspace space = new Workspace(own)) {
                 for (FactorizeMethod method : List.of(FactorizeMethod.rank(20), FactorizeMethod.energy(0.7), FactorizeMethod.budget(150_000))) {
-                    Prepared prepared = method.prepare(new Evidence(List.of(w), space, own));
+                    Prepared prepared = method.prepare(new Evidence(List.of(w), space));
                     Form form = prepared.plan(w, new Form.Dense(DType.F32));
-                    Encoding.LowRank e = (Encoding.LowRank) prepared.apply(w, new Encoding.Dense(w.tensor()), form, space, own);
+                    Encoding.LowRank e = (Encoding.LowRank) prepared.apply(w, new Encoding.Dense(w.tensor()), form, space);
                     results.add(decode(e.left()));
                     results.add(decode(e.right()));
                 }
-                Encoding.Sum sum = correct(QuantizeMethod.int4(), CorrectMethod.rank(16), w, space, own);
+                Encoding.Sum sum = correct(QuantizeMethod.int4(), CorrectMethod.rank(16), w, space);
                 results.add(decode(sum.correction().left()));
                 results.add(decode(sum.correction().right()));
             }

@@ -8,7 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.PruneMethod.Pattern;
 import dev.tensorpress.method.PruneMethod.Scope;
 import dev.tensorpress.model.Role;
@@ -33,19 +33,19 @@ import org.junit.jupiter.params.provider.CsvSource;
 class PruneMethodTest {
     private Arena arena;
     private Workspace workspace;
-    private Workers workers;
+    private Executor executor;
 
     @BeforeEach
     void open() {
         arena = Arena.ofShared();
-        workspace = new Workspace();
-        workers = new Workers(2);
+        executor = Executor.cpu(2);
+        workspace = new Workspace(executor);
     }
 
     @AfterEach
     void close() {
-        workers.close();
         workspace.close();
+        executor.close();
         arena.close();
     }
 
@@ -87,7 +87,7 @@ class PruneMethodTest {
     }
 
     private List<float[]> prune(PruneMethod method, Weight... weights) {
-        Prepared choice = method.prepare(new Evidence(List.of(weights), workspace, workers));
+        Prepared choice = method.prepare(new Evidence(List.of(weights), workspace));
         List<float[]> results = new ArrayList<>();
         for (Weight w : weights) {
             results.add(apply(choice, w));
@@ -99,7 +99,7 @@ class PruneMethodTest {
         Form.Sparse form = (Form.Sparse) choice.plan(w, new Form.Dense(w.tensor().dtype()));
         assertEquals(Form.Storage.MASKED, form.storage());
         Encoding.Sparse e = (Encoding.Sparse) choice.apply(w, new Encoding.Dense(w.tensor()),
-                form.stored(Form.Storage.PACKED), workspace, workers);
+                form.stored(Form.Storage.PACKED), workspace);
         assertEquals(form.stored(Form.Storage.PACKED), e.form());
         float[] x = decode(e);
         assertEquals(form.nonzeros(), nonzeros(x));
@@ -113,7 +113,7 @@ class PruneMethodTest {
     private float[] decode(Encoding e) {
         int n = (int) e.shape().elements();
         MemorySegment out = arena.allocate(4L * n + 4, 4);
-        e.decode(out, workers);
+        e.decode(out, executor);
         return out.asSlice(0, 4L * n).toArray(ValueLayout.JAVA_FLOAT);
     }
 
@@ -138,7 +138,7 @@ class PruneMethodTest {
                 Weight w = weight("w", Role.LINEAR, outputsFirst ? 1 : 0, outputsFirst ? 0 : 1, type, x, outputsFirst ? 60 : 50,
                         outputsFirst ? 50 : 60);
                 for (PruneMethod method : List.of(PruneMethod.sparsity(0.3), PruneMethod.sparsity(0.3).scope(Scope.CHANNEL), PruneMethod.nm(2, 4))) {
-                    Prepared choice = method.prepare(new Evidence(List.of(w), workspace, workers));
+                    Prepared choice = method.prepare(new Evidence(List.of(w), workspace));
                     Loss loss = choice.loss(w).orElseThrow();
                     float[] before = decode(new Encoding.Dense(w.tensor()));
                     float[] after = apply(choice, w);
@@ -162,10 +162,10 @@ class PruneMethodTest {
             }
         }
         Weight bias = weight("bias", Role.BIAS, -1, -1, DType.F32, random(100), 100);
-        Loss unknown = PruneMethod.sparsity(0.5).prepare(new Evidence(List.of(bias), workspace, workers)).loss(bias).orElseThrow();
+        Loss unknown = PruneMethod.sparsity(0.5).prepare(new Evidence(List.of(bias), workspace)).loss(bias).orElseThrow();
         assertTrue(unknown.whole() > 0 && Double.isNaN(unknown.output()));
         Weight zeros = linear("zeros", new float[64], 8, 8);
-        assertEquals(new Loss(0, 0), PruneMethod.nm(2, 4).prepare(new Evidence(List.of(zeros), workspace, workers)).loss(zeros).orElseThrow());
+        assertEquals(new Loss(0, 0), PruneMethod.nm(2, 4).prepare(new Evidence(List.of(zeros), workspace)).loss(zeros).orElseThrow());
     }
 
     private static float least(float[] x) {
@@ -212,7 +212,7 @@ class PruneMethodTest {
             assertEquals(i < 10 ? -2 : 0, x.get(1)[i]);
         }
         Weight c = linear("c", same, 4, 10);
-        Prepared choice = half.prepare(new Evidence(List.of(c), workspace, workers));
+        Prepared choice = half.prepare(new Evidence(List.of(c), workspace));
         assertEquals("f32 sparse 50 % global", choice.plan(c, new Form.Dense(DType.F32)).describe());
         Weight unseen = linear("d", same, 4, 10);
         assertThrows(IllegalStateException.class, () -> choice.plan(unseen, new Form.Dense(DType.F32)));
@@ -317,7 +317,7 @@ class PruneMethodTest {
         long all = size(a, 4000) + size(b, 1000);
         long none = size(a, 0) + size(b, 0);
         for (long budget : new long[] {none, none + 5, 9000, 12_345, all - 1, all, all + 1}) {
-            Prepared choice = PruneMethod.budget(budget).prepare(new Evidence(List.of(a, b), workspace, workers));
+            Prepared choice = PruneMethod.budget(budget).prepare(new Evidence(List.of(a, b), workspace));
             long inA = nonzeros(apply(choice, a));
             long inB = nonzeros(apply(choice, b));
             assertTrue(size(a, inA) + size(b, inB) <= budget);
@@ -333,13 +333,13 @@ class PruneMethodTest {
             }
             assertTrue(Math.min(least(apply(choice, a)), least(apply(choice, b))) >= lost);
         }
-        Prepared choice = PruneMethod.budget(none - 1).prepare(new Evidence(List.of(a, b), workspace, workers));
+        Prepared choice = PruneMethod.budget(none - 1).prepare(new Evidence(List.of(a, b), workspace));
         refused("more than the budget of " + (none - 1), choice, a);
         // Zeros take no room, so that all else stays.
         float[] sparse = new float[4000];
         sparse[17] = 1;
         assertEquals(1, nonzeros(prune(PruneMethod.budget(size(a, 1)), linear("s", sparse, 40, 100)).getFirst()));
-        Prepared blocks = PruneMethod.budget(9000).pattern(Pattern.block(3, 7)).prepare(new Evidence(List.of(a, b), workspace, workers));
+        Prepared blocks = PruneMethod.budget(9000).pattern(Pattern.block(3, 7)).prepare(new Evidence(List.of(a, b), workspace));
         long inA = nonzeros(apply(blocks, a));
         long inB = nonzeros(apply(blocks, b));
         assertTrue(size(a, inA) + size(b, inB) <= 9000 && inA + inB > 1000);
@@ -370,9 +370,8 @@ class PruneMethodTest {
     }
 
     private Encoding pruned(PruneMethod method, Weight w) {
-        Prepared choice = method.prepare(new Evidence(List.of(w), workspace, workers));
-        return choice.apply(w, new Encoding.Dense(w.tensor()), choice.plan(w, new Form.Dense(DType.F32)), workspace,
-                workers);
+        Prepared choice = method.prepare(new Evidence(List.of(w), workspace));
+        return choice.apply(w, new Encoding.Dense(w.tensor()), choice.plan(w, new Form.Dense(DType.F32)), workspace);
     }
 
     @Test
@@ -406,7 +405,7 @@ class PruneMethodTest {
         Weight w = linear("w", x, 64, 48);
         for (PruneMethod prune : List.of(PruneMethod.sparsity(0.5), PruneMethod.sparsity(0.8).pattern(Pattern.block(4, 4)),
                 PruneMethod.nm(2, 4), PruneMethod.sparsity(0.9).scope(Scope.CHANNEL))) {
-            Prepared choice = prune.prepare(new Evidence(List.of(w), workspace, workers));
+            Prepared choice = prune.prepare(new Evidence(List.of(w), workspace));
             float[] masked = apply(choice, w);
             Weight rest = linear("rest", masked, 64, 48);
             for (QuantizeMethod q : List.of(QuantizeMethod.int8(), QuantizeMethod.int8().asymmetric(),
@@ -420,8 +419,8 @@ class PruneMethodTest {
                 for (Form.Quantized stored : List.of(codes,
                         codes.stored(codes.bits() == 4 ? DType.U4 : DType.U8, DType.F16, false, false))) {
                     Encoding.Sparse e = (Encoding.Sparse) q.apply(w,
-                            choice.apply(w, new Encoding.Dense(w.tensor()), first, workspace, workers), form.of(stored),
-                            workspace, workers);
+                            choice.apply(w, new Encoding.Dense(w.tensor()), first, workspace), form.of(stored),
+                            workspace);
                     float[] decoded = decode(e);
                     for (int i = 0; i < decoded.length; i++) {
                         assertTrue(masked[i] != 0 || decoded[i] == 0, prune + " " + q + " at " + i);
@@ -432,7 +431,7 @@ class PruneMethodTest {
                     }
                     byte[] bytes = got.codes().data().toArray(ValueLayout.JAVA_BYTE);
                     Encoding.Quantized alone = (Encoding.Quantized) q.apply(rest, new Encoding.Dense(rest.tensor()),
-                            stored, workspace, workers);
+                            stored, workspace);
                     assertEquals(-1, java.util.Arrays.mismatch(bytes,
                             alone.codes().data().toArray(ValueLayout.JAVA_BYTE)));
                 }
@@ -477,7 +476,7 @@ class PruneMethodTest {
                     x[77] = bad;
                     Weight w = weight("w", Role.LINEAR, 0, 1, type, x, 64, 8);
                     NonFiniteWeightException e = assertThrows(NonFiniteWeightException.class,
-                            () -> method.prepare(new Evidence(List.of(w), workspace, workers)), method.toString());
+                            () -> method.prepare(new Evidence(List.of(w), workspace)), method.toString());
                     assertEquals("w", e.weight());
                     assertEquals(77, e.index());
                 }
@@ -504,7 +503,7 @@ class PruneMethodTest {
         refused("its input axis 1 of shape 2x3x4", prepare(PruneMethod.nm(2, 4), batch), batch);
         Weight a = weight("a", Role.LINEAR, 0, 1, DType.F16, random(12), 3, 4);
         Weight b = weight("b", Role.LINEAR, 0, 1, DType.F32, random(12), 3, 4);
-        Prepared mixed = half.scope(Scope.GLOBAL).prepare(new Evidence(List.of(a, b), workspace, workers));
+        Prepared mixed = half.scope(Scope.GLOBAL).prepare(new Evidence(List.of(a, b), workspace));
         refused("cannot compare f16", mixed, a);
         refused("cannot compare f16", mixed, b);
         Prepared choice = prepare(half, b);
@@ -515,7 +514,7 @@ class PruneMethodTest {
     }
 
     private Prepared prepare(PruneMethod method, Weight w) {
-        return method.prepare(new Evidence(List.of(w), workspace, workers));
+        return method.prepare(new Evidence(List.of(w), workspace));
     }
 
     private static void refused(String reason, Prepared prepared, Weight w) {

@@ -7,7 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -36,7 +36,7 @@ class QuantizeMethodTest {
     @Test
     void everyGrainAndStorageDecodesWithinHalfAStep() {
         Random random = new Random(1);
-        try (Arena arena = Arena.ofShared(); Workspace workspace = new Workspace(); Workers workers = new Workers(2)) {
+        try (Arena arena = Arena.ofShared(); Executor executor = Executor.cpu(2); Workspace workspace = new Workspace(executor)) {
             MemorySegment data = arena.allocate(4 * 70 * 34, 4);
             for (int i = 0; i < 70 * 34; i++) {
                 data.setAtIndex(ValueLayout.JAVA_FLOAT, i, (float) random.nextGaussian());
@@ -55,11 +55,11 @@ class QuantizeMethodTest {
                 }
                 for (Form.Quantized form : stored) {
                     Encoding.Quantized q = (Encoding.Quantized) method.apply(w, new Encoding.Dense(w.tensor()), form,
-                            workspace, workers);
+                            workspace);
                     assertEquals(form, q.form());
                     assertEquals(form.bytes(q.shape()), q.codes().bytes() + q.scales().bytes()
                             + (q.zeros() == null ? 0 : form.type().bytes(q.zeros().bytes())));
-                    q.decode(out, workers);
+                    q.decode(out, executor);
                     float largest = 0;
                     MemorySegment scales = q.scalesAsF32(arena);
                     for (int i = 0; i < scales.byteSize() / 4; i++) {
@@ -97,7 +97,7 @@ class QuantizeMethodTest {
 
     @Test
     void notANumberIsNamedWithItsIndex() {
-        try (Arena arena = Arena.ofShared(); Workspace workspace = new Workspace(); Workers workers = new Workers(2)) {
+        try (Arena arena = Arena.ofShared(); Executor executor = Executor.cpu(2); Workspace workspace = new Workspace(executor)) {
             for (float bad : new float[] {Float.NaN, Float.NEGATIVE_INFINITY}) {
                 for (QuantizeMethod method : List.of(QuantizeMethod.int8(), QuantizeMethod.int8().perTensor(),
                         QuantizeMethod.int8().perBlock(16), QuantizeMethod.int4().asymmetric().clipSearch(4, 0.8f))) {
@@ -105,7 +105,7 @@ class QuantizeMethodTest {
                     data.setAtIndex(ValueLayout.JAVA_FLOAT, 77, bad);
                     Weight w = linear(DType.F32, data, 64, 8);
                     NonFiniteWeightException e = assertThrows(NonFiniteWeightException.class, () -> method.apply(w,
-                            new Encoding.Dense(w.tensor()), plan(method, w), workspace, workers), method.toString());
+                            new Encoding.Dense(w.tensor()), plan(method, w), workspace), method.toString());
                     assertEquals("w", e.weight());
                     assertEquals(77, e.index());
                     assertTrue(e.getMessage().contains("w holds " + bad + " at element 77"), e.getMessage());

@@ -3,6 +3,7 @@ package dev.tensorpress.method;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 
+import dev.tensorpress.kernel.Executor;
 import java.lang.foreign.MemorySegment;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
@@ -13,7 +14,7 @@ final class WorkspaceTest {
     /** Two threads would read and write one buffer, each with a weight of its own. */
     @Test
     void aSecondThreadIsRefused() {
-        try (Workspace workspace = new Workspace()) {
+        try (Executor executor = Executor.cpu(1); Workspace workspace = new Workspace(executor)) {
             MemorySegment mine = workspace.take(Workspace.Slot.CODES, 100);
             CompletionException e = Assertions.assertThrows(CompletionException.class,
                     () -> CompletableFuture.runAsync(() -> workspace.take(Workspace.Slot.CODES, 1000)).join());

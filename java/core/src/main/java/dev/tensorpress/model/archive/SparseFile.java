@@ -10,11 +10,11 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.internal.Coordinates;
 import dev.tensorpress.io.DurableFile;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.kernel.SparseFormatException;
 import dev.tensorpress.kernel.SparseMatrix;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -117,9 +117,9 @@ public final class SparseFile implements AutoCloseable {
      *
      * @throws IOException if writing fails; an older file is then as it was
      */
-    public static void write(Path out, Map<String, Encoding> encodings, Workers workers) throws IOException {
+    public static void write(Path out, Map<String, Encoding> encodings, Executor executor) throws IOException {
         Path folder = out.toAbsolutePath().getParent();
-        try (SparseFileWriter w = new SparseFileWriter(folder, out.getFileName().toString(), workers)) {
+        try (SparseFileWriter w = new SparseFileWriter(folder, out.getFileName().toString(), executor)) {
             for (Map.Entry<String, Encoding> e : encodings.entrySet()) {
                 w.add(e.getKey(), e.getValue());
             }
@@ -158,12 +158,12 @@ public final class SparseFile implements AutoCloseable {
     /**
      * A weight as it was before it was written, bit for bit; its memory is from {@code arena}.
      *
-     * @param arena shared unless {@code workers} is one thread
+     * @param arena shared unless {@code executor} is one thread
      * @throws IllegalArgumentException if there is no weight of this name
      * @throws UnsupportedRequestException if the file holds a model, whose weights are elements of it
      * @throws MalformedModelException if the file is damaged
      */
-    public Encoding encoding(String name, Arena arena, Workers workers) {
+    public Encoding encoding(String name, Arena arena, Executor executor) {
         Packed p = packed(name);
         if (p.form == null) {
             throw new UnsupportedRequestException(file.path() + " holds a model; its weights are read after expanding it");
@@ -176,21 +176,21 @@ public final class SparseFile implements AutoCloseable {
             Tensor scales = side(p, Packed.SCALES, q.scaleType(), q.grid(p.shape).groups(), arena);
             Tensor zeros = q.symmetric() ? null
                     : side(p, Packed.ZEROS, q.type().signed() ? DType.I8 : DType.U8, q.grid(p.shape).groups(), arena);
-            values = new Encoding.Quantized(q, p.shape, new Tensor(q.type(), codes, elements(p, bytes, arena, workers)),
+            values = new Encoding.Quantized(q, p.shape, new Tensor(q.type(), codes, elements(p, bytes, arena, executor)),
                     scales, zeros);
         } else {
-            values = new Encoding.Dense(new Tensor(p.dtype, p.shape, elements(p, bytes, arena, workers)));
+            values = new Encoding.Dense(new Tensor(p.dtype, p.shape, elements(p, bytes, arena, executor)));
         }
         return p.form instanceof Form.Sparse s ? new Encoding.Sparse(s, values) : values;
     }
 
-    private MemorySegment elements(Packed p, long bytes, Arena arena, Workers workers) {
+    private MemorySegment elements(Packed p, long bytes, Arena arena, Executor executor) {
         MemorySegment out = arena.allocate(bytes, 64);
         try (Arena own = Arena.ofShared()) {
             if (p.layout == null) {
                 out.copyFrom(array(p, Packed.VALUES, p.dtype, p.valueShape()));
             } else {
-                Sparse.unpack(matrix(p, own, workers), out, workers);
+                Sparse.unpack(matrix(p, own, executor), out, executor);
                 xor(out, p.xor, out);
             }
         }
@@ -208,9 +208,9 @@ public final class SparseFile implements AutoCloseable {
         return Math.max(0, modelLength);
     }
 
-    /** {@link #expand(Path, boolean, Workers)}, replacing an existing file. */
-    public long expand(Path out, Workers workers) throws IOException {
-        return expand(out, true, workers);
+    /** {@link #expand(Path, boolean, Executor)}, replacing an existing file. */
+    public long expand(Path out, Executor executor) throws IOException {
+        return expand(out, true, executor);
     }
 
     /**
@@ -222,16 +222,16 @@ public final class SparseFile implements AutoCloseable {
      * @throws MalformedModelException if the file is damaged; nothing is written then
      * @throws IOException if writing fails; an older file is then as it was
      */
-    public long expand(Path out, boolean replace, Workers workers) throws IOException {
-        return expand(out, replace, workers, (weight, bytes) -> { });
+    public long expand(Path out, boolean replace, Executor executor) throws IOException {
+        return expand(out, replace, executor, (weight, bytes) -> { });
     }
 
     /**
-     * {@link #expand(Path, boolean, Workers)}.
+     * {@link #expand(Path, boolean, Executor)}.
      *
      * @param progress told the weight at hand, and how many bytes of {@link #modelBytes} are written
      */
-    public long expand(Path out, boolean replace, Workers workers, ObjLongConsumer<String> progress) throws IOException {
+    public long expand(Path out, boolean replace, Executor executor, ObjLongConsumer<String> progress) throws IOException {
         if (!holdsModel()) {
             throw new UnsupportedRequestException(file.path() + " holds single weights and no model");
         }
@@ -253,7 +253,7 @@ public final class SparseFile implements AutoCloseable {
                 checked.put(skeleton.asSlice(from, gap));
                 from += gap;
                 progress.accept(p.weight.name, checked.length);
-                write(p, checked, workers);
+                write(p, checked, executor);
             }
             checked.put(skeleton.asSlice(from));
             if (!required("model.crc32c").equals(hex((int) checked.checksum.getValue()))) {
@@ -307,14 +307,14 @@ public final class SparseFile implements AutoCloseable {
         return s;
     }
 
-    private void write(Piece piece, Checked to, Workers workers) throws IOException {
+    private void write(Piece piece, Checked to, Executor executor) throws IOException {
         Packed p = piece.weight;
         if (p.layout == null) {
             write(piece, array(p, Packed.VALUES, p.dtype, p.valueShape()), 0, to);
             return;
         }
         try (Arena arena = Arena.ofShared()) {
-            SparseMatrix m = matrix(p, arena, workers);
+            SparseMatrix m = matrix(p, arena, executor);
             long side = Math.max(1, p.block);
             long line = p.dtype.bytes(p.cols) * side;
             long step = Math.max(1, PIECE / line);
@@ -325,7 +325,7 @@ public final class SparseFile implements AutoCloseable {
                 long rows = Math.min(p.rows, end * side) - begin * side;
                 MemorySegment out = buffer.asSlice(0, rows * p.dtype.bytes(p.cols));
                 Phases.Span span = to.phases.begin(Phases.Phase.KERNEL);
-                Sparse.unpack(m, begin, end, out, workers);
+                Sparse.unpack(m, begin, end, out, executor);
                 xor(out, p.xor, out);
                 span.end(p.name, out.byteSize());
                 count += write(piece, out, begin * side * p.cols, to);
@@ -379,7 +379,7 @@ public final class SparseFile implements AutoCloseable {
 
     // Arrays
 
-    private SparseMatrix matrix(Packed p, Arena arena, Workers workers) {
+    private SparseMatrix matrix(Packed p, Arena arena, Executor executor) {
         MemorySegment offsets = p.offsetShape() == null ? MemorySegment.NULL
                 : aligned(array(p, Packed.OFFSETS, DType.I64, p.offsetShape()), 8, arena);
         MemorySegment indices = array(p, Packed.INDICES, p.indexType(), p.indexShape());
@@ -387,7 +387,7 @@ public final class SparseFile implements AutoCloseable {
         try {
             return SparseMatrix.of(p.layout, p.dtype, p.rows, p.cols, p.block, p.units, offsets,
                     aligned(indices, p.layout.indexBytes(), arena), aligned(values, p.dtype.bits() / 8, arena), arena,
-                    workers);
+                    executor);
         } catch (SparseFormatException e) {
             long line = Math.max(0, e.line());
             long at = p.offsetShape() != null ? file.entry(p.array(Packed.OFFSETS)).start() + 8 * line

@@ -5,10 +5,10 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.io.DurableFile;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.kernel.SparseMatrix;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.archive.Packed.Place;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
@@ -45,7 +45,7 @@ public final class SparseFileWriter implements AutoCloseable {
 
     private final Path folder;
     private final String fileName;
-    private final Workers workers;
+    private final Executor executor;
     private final DurableFile spool;
     private DurableFile skeleton;
     private boolean finished;
@@ -79,19 +79,19 @@ public final class SparseFileWriter implements AutoCloseable {
      * @param fileName for the names of temporary files
      * @throws IOException if the folder does not exist or cannot be written
      */
-    public SparseFileWriter(Path folder, String fileName, Workers workers) throws IOException {
-        this(folder, fileName, workers, new Phases());
+    public SparseFileWriter(Path folder, String fileName, Executor executor) throws IOException {
+        this(folder, fileName, executor, new Phases());
     }
 
     /**
-     * {@link #SparseFileWriter(Path, String, Workers)}.
+     * {@link #SparseFileWriter(Path, String, Executor)}.
      *
      * @param phases told how long writing takes; what goes to a temporary file first is written twice
      */
-    public SparseFileWriter(Path folder, String fileName, Workers workers, Phases phases) throws IOException {
+    public SparseFileWriter(Path folder, String fileName, Executor executor, Phases phases) throws IOException {
         this.folder = folder;
         this.fileName = fileName;
-        this.workers = workers;
+        this.executor = executor;
         this.phases = phases;
         this.spool = new DurableFile(folder, fileName);
     }
@@ -197,7 +197,7 @@ public final class SparseFileWriter implements AutoCloseable {
                     from = arena.allocate(elements.bytes(), 8);
                     SparseFile.xor(elements.data(), middle, from);
                 }
-                Sparse.Survey survey = Sparse.survey(p.dtype, p.rows, p.cols, from, workers);
+                Sparse.Survey survey = Sparse.survey(p.dtype, p.rows, p.cols, from, executor);
                 p.nonzeros = survey.entries();
                 pick = Sparse.smallest(p.dtype, p.rows, p.cols, survey);
             }
@@ -209,7 +209,7 @@ public final class SparseFileWriter implements AutoCloseable {
             p.layout = pick.layout();
             p.block = pick.block();
             p.units = pick.units();
-            SparseMatrix m = Sparse.pack(p.dtype, p.rows, p.cols, from, p.layout, p.block, arena, workers);
+            SparseMatrix m = Sparse.pack(p.dtype, p.rows, p.cols, from, p.layout, p.block, arena, executor);
             if (p.offsetShape() != null) {
                 spool(p, Packed.OFFSETS, DType.I64, p.offsetShape(), m.offsets());
             }

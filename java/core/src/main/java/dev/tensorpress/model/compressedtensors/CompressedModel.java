@@ -8,8 +8,8 @@ import dev.tensorpress.io.ReadAhead;
 import dev.tensorpress.io.ReadAhead.Range;
 import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.io.StrictJson;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -353,12 +353,12 @@ public final class CompressedModel implements AutoCloseable {
      * @throws UnsupportedRequestException if a few rows of a weight take more memory than {@code to} allows
      * @throws IOException if a file cannot be read or written, or the model changed meanwhile
      */
-    public Set<Path> expand(Destination to, Workers workers, ObjLongConsumer<String> progress) throws IOException {
-        return expand(to, workers, progress, Expansion.AT_ONCE);
+    public Set<Path> expand(Destination to, Executor executor, ObjLongConsumer<String> progress) throws IOException {
+        return expand(to, executor, progress, Expansion.AT_ONCE);
     }
 
     /** @param elements that are decoded together */
-    Set<Path> expand(Destination to, Workers workers, ObjLongConsumer<String> progress, long elements) throws IOException {
+    Set<Path> expand(Destination to, Executor executor, ObjLongConsumer<String> progress, long elements) throws IOException {
         List<List<Restored>> single = new ArrayList<>();
         for (Restored r : restored) {
             single.add(List.of(r));
@@ -384,7 +384,7 @@ public final class CompressedModel implements AutoCloseable {
         if (plain != null) {
             made.put(Config.NAME, plain);
         }
-        try (Expansion expansion = new Expansion(restored, to, workers, progress, elements);
+        try (Expansion expansion = new Expansion(restored, to, executor, progress, elements);
                 Buffers buffers = new Buffers(to.memory() / Expansion.SHARE_OF_BUFFERS, to.phases());
                 DurableFolder folder = DurableFolder.begin(known, "expanded", plans, model.source(), made, buffers)) {
             List<Range> ranges = new ArrayList<>();

@@ -6,7 +6,7 @@ import dev.tensorpress.io.Buffers;
 import dev.tensorpress.io.ReadAhead;
 import dev.tensorpress.io.ReadAhead.Range;
 import dev.tensorpress.io.StreamFile;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -35,7 +35,7 @@ final class Expansion implements AutoCloseable {
     private static final int SHARE_OF_WORK = 2;
 
     private final Arena arena = Arena.ofShared();
-    private final Workers workers;
+    private final Executor executor;
     private final Phases phases;
     private final ObjLongConsumer<String> progress;
     private final long elements;
@@ -48,8 +48,8 @@ final class Expansion implements AutoCloseable {
      * @param elements that are decoded together, as {@link #AT_ONCE}
      * @throws UnsupportedRequestException if a weight takes more memory than there may be
      */
-    Expansion(List<Restored> all, Destination to, Workers workers, ObjLongConsumer<String> progress, long elements) {
-        this.workers = workers;
+    Expansion(List<Restored> all, Destination to, Executor executor, ObjLongConsumer<String> progress, long elements) {
+        this.executor = executor;
         this.phases = to.phases();
         this.progress = progress;
         this.elements = elements;
@@ -172,7 +172,7 @@ final class Expansion implements AutoCloseable {
                 MemorySegment rows = out.asSlice(0, w.dtype().bytes(n * w.cols));
                 MemorySegment codes = next(w.range(w.codes, first, n)[1], from);
                 Phases.Span span = phases.begin(Phases.Phase.KERNEL);
-                w.decode(n, codes, scratch, rows, workers);
+                w.decode(n, codes, scratch, rows, executor);
                 MemorySegment values = r.transposed() ? transposed(w, rows) : rows;
                 span.end(r.name(), rows.byteSize());
                 write(r, to, values);
@@ -243,9 +243,9 @@ final class Expansion implements AutoCloseable {
             MemorySegment values = scratch.asSlice(align(right.byteSize()), DType.F32.bytes(n * cols));
             Phases.Span span = phases.begin(Phases.Phase.KERNEL);
             new Encoding.LowRank(form, shape, new Encoding.Dense(new Tensor(type, form.left(shape), l)),
-                    new Encoding.Dense(new Tensor(type, form.right(shape), part))).decode(values, workers);
+                    new Encoding.Dense(new Tensor(type, form.right(shape), part))).decode(values, executor);
             MemorySegment rows = out.asSlice(0, type.bytes(n * cols));
-            PackedWeight.narrow(values, n * cols, type, rows, workers);
+            PackedWeight.narrow(values, n * cols, type, rows, executor);
             span.end(r.name(), rows.byteSize());
             write(r, to, rows);
         }

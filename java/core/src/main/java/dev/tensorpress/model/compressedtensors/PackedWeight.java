@@ -1,7 +1,7 @@
 package dev.tensorpress.model.compressedtensors;
 
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Quantize;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.compressedtensors.Schemes.Scheme;
@@ -35,8 +35,6 @@ final class PackedWeight {
     static final String ZEROS = "weight_zero_point";
     static final String SHAPE = "weight_shape";
     private static final int WORD = 32;
-    /** Elements that are worth a range of their own. */
-    private static final long WORTH = 1 << 16;
 
     /** Of the module; the weight's own name has {@code .weight} behind it. */
     final String module;
@@ -302,21 +300,21 @@ final class PackedWeight {
      * @param scratch {@link #scratch} bytes, 64-byte aligned, with their scales and zero points
      * @param out {@code dtype().bytes(n * cols)} bytes
      */
-    void decode(long n, MemorySegment bytes, MemorySegment scratch, MemorySegment out, Workers workers) {
+    void decode(long n, MemorySegment bytes, MemorySegment scratch, MemorySegment out, Executor executor) {
         MemorySegment values = values(n, scratch);
         DType type = !scheme.packed() ? DType.I8 : scheme.bits() == 4 ? DType.U4 : DType.U8;
         // Groups that the kernels do not know within a row are rows of their own.
         Quantize.Spec spec = blocks() ? spec(n, cols, stride, group, type) : spec(n * groups(), group, group, group, type);
         Quantize.dequantize(spec, bytes, wideScales(n, scratch), zeros == null ? MemorySegment.NULL : middles(n, scratch), values,
-                workers);
-        narrow(values, n * cols, dtype(), out, workers);
+                executor);
+        narrow(values, n * cols, dtype(), out, executor);
     }
 
     /** Rounds f32 values to a type. */
-    static void narrow(MemorySegment values, long n, DType type, MemorySegment out, Workers workers) {
+    static void narrow(MemorySegment values, long n, DType type, MemorySegment out, Executor executor) {
         long from = DType.F32.bytes(1);
         long to = type.bytes(1);
-        workers.run(n, 1, WORTH, (begin, end, worker) -> Quantize.convert(DType.F32,
+        executor.run(n, 1, Executor.WORTH, (begin, end, worker) -> Quantize.convert(DType.F32,
                 values.asSlice(begin * from, (end - begin) * from), end - begin, type,
                 out.asSlice(begin * to, (end - begin) * to)));
     }

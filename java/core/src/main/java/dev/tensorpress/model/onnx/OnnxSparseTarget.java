@@ -4,7 +4,7 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.io.DurableFile;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -163,8 +163,8 @@ final class OnnxSparseTarget implements Target {
         }
         Path folder = out.toAbsolutePath().normalize().getParent();
         // One thread: packing keeps up with the disk.
-        try (Workers workers = new Workers(1);
-                SparseFileWriter file = new SparseFileWriter(folder, out.getFileName().toString(), workers, to.phases())) {
+        try (Executor executor = Executor.cpu(1);
+                SparseFileWriter file = new SparseFileWriter(folder, out.getFileName().toString(), executor, to.phases())) {
             Encoder held = model.guarded(encoder, to.phases());
             Output o = new Output(file.startModel(), out, to.phases(), unpacked(forms, held), true, new Packing(forms, file));
             o.rope(l.rope(), model);

@@ -8,7 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.safetensors.Safetensors;
@@ -33,7 +33,7 @@ import org.junit.jupiter.api.io.TempDir;
 /** Encodings of single weights, written and read. */
 final class SparseFileTest {
     private static final long SEED = Long.getLong("tensorpress.seed", 11);
-    private static final Workers ONE = new Workers(1);
+    private static final Executor ONE = Executor.cpu(1);
 
     @TempDir
     Path folder;
@@ -123,7 +123,7 @@ final class SparseFileTest {
         Path p = folder.resolve("weights.safetensors");
         SparseFile.write(p, all, ONE);
         byte[] first = Files.readAllBytes(p);
-        try (Workers three = new Workers(3)) {
+        try (Executor three = Executor.cpu(3)) {
             SparseFile.write(p, all, three);
             assertArrayEquals(first, Files.readAllBytes(p));
             try (SparseFile f = SparseFile.open(p); Arena arena = Arena.ofShared()) {

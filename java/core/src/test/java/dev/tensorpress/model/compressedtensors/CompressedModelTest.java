@@ -5,7 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.safetensors.Config;
@@ -56,7 +56,7 @@ class CompressedModelTest {
                 .module("b", 33, 31, 8, 0, false, DType.F16).dense("c.weight", DType.U8, 3);
     }
 
-    private static byte[] decode(PackedWeight w, long at, long n, Workers workers) {
+    private static byte[] decode(PackedWeight w, long at, long n, Executor executor) {
         try (Arena arena = Arena.ofShared()) {
             MemorySegment out = arena.allocate(w.dtype().bytes(n * w.cols));
             MemorySegment scratch = arena.allocate(w.scratch(n), 64);
@@ -64,7 +64,7 @@ class CompressedModelTest {
             if (w.zeros != null) {
                 w.takeZeros(n, part(arena, w, w.zeros, at, n), scratch);
             }
-            w.decode(n, part(arena, w, w.codes, at, n), scratch, out, workers);
+            w.decode(n, part(arena, w, w.codes, at, n), scratch, out, executor);
             return out.toArray(ValueLayout.JAVA_BYTE);
         }
     }
@@ -82,7 +82,7 @@ class CompressedModelTest {
         for (PackedFolder f : List.of(all(), ints())) {
             Path p = f.write(folder.resolve(f.format), 3);
             PlainDecoder plain = new PlainDecoder(p);
-            try (CompressedModel m = CompressedModel.open(p); Workers two = new Workers(2)) {
+            try (CompressedModel m = CompressedModel.open(p); Executor two = Executor.cpu(2)) {
                 assertEquals(plain.modules.size(), m.weights().size());
                 for (PackedWeight w : m.weights()) {
                     PlainDecoder.Module expected = plain.modules.get(w.module);
@@ -134,7 +134,7 @@ class CompressedModelTest {
             {"\"ignore\":[", "\"ignore\":[\"re:(?:(?:){2000000000}){2000000000}x\",\"re:^(?!m\\\\.|b)\","},
             {"{\"targets\"", "{\"format\":\"pack-quantized\",\"targets\""},
         }) {
-            try (CompressedModel m = CompressedModel.open(change(small(), same[0], same[1])); Workers one = new Workers(1)) {
+            try (CompressedModel m = CompressedModel.open(change(small(), same[0], same[1])); Executor one = Executor.cpu(1)) {
                 assertEquals(List.of("b.weight", "m.a.weight"), m.names().stream().sorted().toList(), same[1]);
                 PackedWeight w = m.weights().getFirst();
                 byte[] now = decode(w, 0, w.rows, one);

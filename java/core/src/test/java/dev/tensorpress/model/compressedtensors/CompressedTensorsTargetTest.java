@@ -15,9 +15,9 @@ import dev.tensorpress.Report;
 import dev.tensorpress.Selector;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.kernel.Quantize;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.method.FactorizeMethod;
 import dev.tensorpress.method.NonFiniteWeightException;
 import dev.tensorpress.method.PruneMethod;
@@ -215,8 +215,8 @@ class CompressedTensorsTargetTest {
     /** Makes the encodings of a plan without the façade, so that parts can have any size. */
     private static final class Steps implements Target.Encoder, AutoCloseable {
         final Map<Weight, QuantizeMethod> methods = new LinkedHashMap<>();
-        final Workspace workspace = new Workspace();
-        final Workers workers = new Workers(2);
+        final Executor executor = Executor.cpu(2);
+        final Workspace workspace = new Workspace(executor);
         int calls;
         /** The call that fails; none if negative. */
         int failing = -1;
@@ -244,13 +244,13 @@ class CompressedTensorsTargetTest {
             if (calls++ == failing) {
                 throw new IOException("as asked");
             }
-            return methods.get(weight).apply(weight.over(rows), new Encoding.Dense(rows), form, workspace, workers);
+            return methods.get(weight).apply(weight.over(rows), new Encoding.Dense(rows), form, workspace);
         }
 
         @Override
         public void close() {
             workspace.close();
-            workers.close();
+            executor.close();
         }
     }
 
@@ -562,8 +562,8 @@ class CompressedTensorsTargetTest {
                 }
                 assertEquals(n == 3 || n == 4 ? 2 : 3, modules, "recipe " + n);
                 Path back = folder.resolve("back" + type + n);
-                try (CompressedModel c = CompressedModel.open(out); Workers workers = new Workers(2)) {
-                    c.expand(new Destination(back, false, false, 1 << 26, 20_000, Map.of()), workers, (tensor, bytes) -> { });
+                try (CompressedModel c = CompressedModel.open(out); Executor executor = Executor.cpu(2)) {
+                    c.expand(new Destination(back, false, false, 1 << 26, 20_000, Map.of()), executor, (tensor, bytes) -> { });
                 }
                 try (SafetensorsModel e = SafetensorsModel.open(back, Map.of())) {
                     Map<String, Weight> all = new TreeMap<>();

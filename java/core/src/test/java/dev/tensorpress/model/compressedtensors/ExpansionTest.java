@@ -9,8 +9,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Quantize;
-import dev.tensorpress.kernel.Workers;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -42,7 +42,7 @@ import org.junit.jupiter.api.io.TempDir;
 /** Compressed, and back: what comes out is what an independent decoder makes of it, whatever the way. */
 class ExpansionTest {
     private static final long SEED = Long.getLong("tensorpress.seed", 23);
-    private static final Workers ONE = new Workers(1);
+    private static final Executor ONE = Executor.cpu(1);
 
     @TempDir
     Path folder;
@@ -70,12 +70,12 @@ class ExpansionTest {
         return out;
     }
 
-    private Path expand(Path in, String name, long shardSize, long elements, Workers workers) throws IOException {
+    private Path expand(Path in, String name, long shardSize, long elements, Executor executor) throws IOException {
         Path out = folder.resolve(name);
         try (CompressedModel m = CompressedModel.open(in)) {
             List<Long> reached = new ArrayList<>();
             Destination to = new Destination(out, false, false, Destination.DEFAULT_MEMORY, shardSize, Map.of());
-            m.expand(to, workers, (tensor, bytes) -> reached.add(bytes), elements);
+            m.expand(to, executor, (tensor, bytes) -> reached.add(bytes), elements);
             assertEquals(reached.stream().sorted().toList(), reached);
             assertEquals(m.bytes(), reached.getLast());
         }
@@ -135,7 +135,7 @@ class ExpansionTest {
         for (Recipe r : List.of(Recipe.named("w4a16").set("symmetric", "false"), Recipe.named("lowrank").set("rank", "5").set("force-scheme", "true"))) {
             Path packed = compress(in, r, r.name());
             Map<String, byte[]> first = null;
-            try (Workers three = new Workers(3)) {
+            try (Executor three = Executor.cpu(3)) {
                 for (long elements : new long[] {1, 3000, Expansion.AT_ONCE}) {
                     Map<String, byte[]> now = files(expand(packed, r.name() + elements, 20_000, elements,
                             elements == 3000 ? three : ONE));

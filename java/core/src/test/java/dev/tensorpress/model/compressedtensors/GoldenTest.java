@@ -5,7 +5,7 @@ import dev.tensorpress.Golden;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.io.Manifest;
 import dev.tensorpress.model.safetensors.SmallFolder;
@@ -68,8 +68,8 @@ final class GoldenTest {
                         continue; // nothing to expand
                     }
                     Path expanded = folder.resolve(what + " expanded");
-                    try (Workers workers = new Workers(1); CompressedModel m = CompressedModel.open(out, false)) {
-                        m.expand(new Destination(expanded, false, false, 1 << 20, 200_000, Map.of()), workers, (tensor, bytes) -> {});
+                    try (Executor executor = Executor.cpu(1); CompressedModel m = CompressedModel.open(out, false)) {
+                        m.expand(new Destination(expanded, false, false, 1 << 20, 200_000, Map.of()), executor, (tensor, bytes) -> {});
                     }
                     add(golden, what + " expanded", expanded, factors);
                 }

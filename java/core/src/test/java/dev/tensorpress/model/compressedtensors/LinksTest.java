@@ -8,7 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -218,8 +218,8 @@ final class LinksTest {
         }
         assertEquals(expected, tree(out));
         Path back = folder.resolve("back");
-        try (CompressedModel m = CompressedModel.open(out); Workers workers = new Workers(1)) {
-            m.expand(Destination.of(back), workers, (name, bytes) -> { });
+        try (CompressedModel m = CompressedModel.open(out); Executor executor = Executor.cpu(1)) {
+            m.expand(Destination.of(back), executor, (name, bytes) -> { });
         }
         assertEquals(expected, tree(back));
         Files.writeString(out.resolve("1_Pooling/notes.txt"), "mine");

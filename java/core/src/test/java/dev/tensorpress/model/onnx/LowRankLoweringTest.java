@@ -11,7 +11,7 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.encoding.Form.Storage;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -471,9 +471,9 @@ final class LowRankLoweringTest {
                     Destination.replacing(folder.resolve("no.onnx"))));
             assertTrue(e.getMessage().contains("'w0'"), e.getMessage());
         }
-        try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
+        try (SparseFile f = SparseFile.open(side); Executor executor = Executor.cpu(1)) {
             assertEquals(Set.of("w1", "w3"), Set.copyOf(f.names()));
-            f.expand(folder.resolve("rebuilt.onnx"), workers);
+            f.expand(folder.resolve("rebuilt.onnx"), executor);
         }
         assertArrayEquals(Files.readAllBytes(out), Files.readAllBytes(folder.resolve("rebuilt.onnx")));
         LoweringTest.close("mixed", Ort.run(chain(encoder.decoded).write(folder, "reference.onnx"), 3, 9),

@@ -11,7 +11,7 @@ import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Storage;
-import dev.tensorpress.kernel.Workers;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Target;
@@ -129,10 +129,10 @@ final class OnnxSparseTargetTest {
                     sparse.write(packed, new PlainEncoder(keep), Destination.replacing(side));
                     assertArrayEquals(first, Files.readAllBytes(side));
                 }
-                try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(2)) {
+                try (SparseFile f = SparseFile.open(side); Executor executor = Executor.cpu(2)) {
                     assertEquals(List.of("w0", "w1", "w6", "w7"), f.names().stream().sorted().toList());
                     f.names().forEach(n -> assertEquals("bitmask", f.layout(n)));
-                    assertEquals(Files.size(ordinary), f.expand(rebuilt, workers));
+                    assertEquals(Files.size(ordinary), f.expand(rebuilt, executor));
                 }
                 assertArrayEquals(Files.readAllBytes(ordinary), Files.readAllBytes(rebuilt));
                 assertTrue(Ort.run(rebuilt, 3, 9).length > 0);
@@ -162,8 +162,8 @@ final class OnnxSparseTargetTest {
             Plan plan = c.plan(all);
             c.compress(plan, ordinary);
             c.compress(c.plan(all.target("sparse")), side);
-            try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
-                f.expand(rebuilt, true, workers);
+            try (SparseFile f = SparseFile.open(side); Executor executor = Executor.cpu(1)) {
+                f.expand(rebuilt, true, executor);
             }
             assertArrayEquals(Files.readAllBytes(ordinary), Files.readAllBytes(rebuilt));
             return plan.compressed();
@@ -266,15 +266,15 @@ final class OnnxSparseTargetTest {
             Form full = sparse.accept(w, SparseLoweringTest.dense(w, 100));
             Path other = folder.resolve("full.safetensors");
             sparse.write(Map.of(w, full), new PlainEncoder(100), Destination.replacing(other));
-            try (SparseFile f = SparseFile.open(other); Workers workers = new Workers(1)) {
+            try (SparseFile f = SparseFile.open(other); Executor executor = Executor.cpu(1)) {
                 assertEquals("dense", f.layout("w0"));
-                f.expand(folder.resolve("full.onnx"), workers);
+                f.expand(folder.resolve("full.onnx"), executor);
             }
             assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(folder.resolve("full.onnx")));
         }
-        try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
-            f.expand(folder.resolve("same.onnx"), workers);
-            assertThrows(IllegalArgumentException.class, () -> f.expand(side, workers));
+        try (SparseFile f = SparseFile.open(side); Executor executor = Executor.cpu(1)) {
+            f.expand(folder.resolve("same.onnx"), executor);
+            assertThrows(IllegalArgumentException.class, () -> f.expand(side, executor));
         }
         assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(folder.resolve("same.onnx")));
     }
@@ -302,8 +302,8 @@ final class OnnxSparseTargetTest {
             Target sparse = Targets.of(m, "sparse", Map.of());
             sparse.write(forms(m, sparse), new PlainEncoder(KEEP), Destination.replacing(side));
         }
-        try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
-            f.expand(out, workers);
+        try (SparseFile f = SparseFile.open(side); Executor executor = Executor.cpu(1)) {
+            f.expand(out, executor);
             model = Files.readAllBytes(out);
             Files.delete(out);
         }
@@ -320,8 +320,8 @@ final class OnnxSparseTargetTest {
                 b[r.nextInt(3) == 0 ? 8 + r.nextInt(header) : r.nextInt(b.length)] ^= (byte) (1 << r.nextInt(8));
             }
             Files.write(side, b);
-            try (SparseFile f = SparseFile.open(side); Workers workers = new Workers(1)) {
-                f.expand(out, workers);
+            try (SparseFile f = SparseFile.open(side); Executor executor = Executor.cpu(1)) {
+                f.expand(out, executor);
                 assertArrayEquals(model, Files.readAllBytes(out));
                 Files.delete(out);
                 harmless++;

@@ -14,18 +14,18 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicIntegerArray;
 import org.junit.jupiter.api.Test;
 
-class WorkersTest {
+class CpuExecutorTest {
     @Test
     void everyLineIsRunOnceAndRangesBeginOnTheGranule() {
         for (int threads = 1; threads <= 4; threads++) {
-            try (Workers workers = new Workers(threads)) {
+            try (Executor executor = Executor.cpu(threads)) {
                 for (int lines : new int[] {0, 1, 2, 63, 64, 65, 1000}) {
                     for (int granule : new int[] {1, 2, 64}) {
                         AtomicIntegerArray seen = new AtomicIntegerArray(lines);
                         int bound = threads;
-                        workers.run(lines, granule, 1, (begin, end, worker) -> {
+                        executor.run(lines, granule, 1, (begin, end, worker) -> {
                             assertEquals(0, begin % granule);
-                            assertTrue(worker >= 0 && worker < bound);
+                            assertTrue(worker.index() >= 0 && worker.index() < bound);
                             for (long i = begin; i < end; i++) {
                                 seen.incrementAndGet((int) i);
                             }
@@ -42,15 +42,15 @@ class WorkersTest {
     @Test
     void anInterruptEndsTheWork() {
         for (int threads = 1; threads <= 3; threads++) {
-            try (Workers workers = new Workers(threads)) {
+            try (Executor executor = Executor.cpu(threads)) {
                 AtomicInteger begun = new AtomicInteger();
                 Thread.currentThread().interrupt();
                 UncheckedIOException e = assertThrows(UncheckedIOException.class,
-                        () -> workers.run(100, 1, 1, (begin, end, worker) -> begun.incrementAndGet()));
+                        () -> executor.run(100, 1, 1, (begin, end, worker) -> begun.incrementAndGet()));
                 assertTrue(e.getCause() instanceof ClosedByInterruptException);
                 assertTrue(Thread.interrupted(), "whoever called has to know");
                 assertEquals(0, begun.get());
-                workers.run(10, 1, 1, (begin, end, worker) -> begun.incrementAndGet());
+                executor.run(10, 1, 1, (begin, end, worker) -> begun.incrementAndGet());
                 assertTrue(begun.get() > 0, "it can be used again");
             }
         }
@@ -58,10 +58,10 @@ class WorkersTest {
 
     @Test
     void aThreadThatIsBusyElsewhereHoldsNobodyUp() throws InterruptedException {
-        try (Workers workers = new Workers(2)) {
+        try (Executor executor = Executor.cpu(2)) {
             CountDownLatch busy = new CountDownLatch(2);
             CountDownLatch free = new CountDownLatch(1);
-            Thread other = new Thread(() -> workers.run(2, 1, 1, (b, e, w) -> {
+            Thread other = new Thread(() -> executor.run(2, 1, 1, (b, e, w) -> {
                 busy.countDown();
                 try {
                     free.await();
@@ -72,15 +72,15 @@ class WorkersTest {
             other.start();
             busy.await();
             AtomicIntegerArray seen = new AtomicIntegerArray(100);
-            Workers.Task count = (b, e, w) -> {
+            Executor.Task count = (b, e, w) -> {
                 for (long i = b; i < e; i++) {
                     seen.incrementAndGet((int) i);
                 }
             };
-            assertTimeoutPreemptively(Duration.ofSeconds(20), () -> workers.run(100, 1, 1, count));
+            assertTimeoutPreemptively(Duration.ofSeconds(20), () -> executor.run(100, 1, 1, count));
             free.countDown();
             other.join();
-            workers.run(100, 1, 1, count); // after what was left in the queue
+            executor.run(100, 1, 1, count); // after what was left in the queue
             for (int i = 0; i < 100; i++) {
                 assertEquals(2, seen.get(i), "line " + i);
             }
@@ -89,14 +89,14 @@ class WorkersTest {
 
     @Test
     void aFailureReachesTheCallerAfterAllThreadsHaveStopped() {
-        try (Workers workers = new Workers(4)) {
+        try (Executor executor = Executor.cpu(4)) {
             IllegalStateException thrown = new IllegalStateException("as planned");
-            assertSame(thrown, assertThrows(IllegalStateException.class, () -> workers.run(1000, 1, 1, (b, e, w) -> {
+            assertSame(thrown, assertThrows(IllegalStateException.class, () -> executor.run(1000, 1, 1, (b, e, w) -> {
                 if (b <= 500 && e > 500) {
                     throw thrown;
                 }
             })));
-            workers.run(10, 1, 1, (b, e, w) -> {}); // still usable
+            executor.run(10, 1, 1, (b, e, w) -> {}); // still usable
         }
     }
 }

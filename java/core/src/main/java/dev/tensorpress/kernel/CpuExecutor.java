@@ -1,6 +1,8 @@
 package dev.tensorpress.kernel;
 
 import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.nio.channels.ClosedByInterruptException;
 import java.util.ArrayList;
 import java.util.List;
@@ -13,35 +15,31 @@ import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicIntegerArray;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.AtomicReference;
 
 /**
- * Threads that kernels spread their lines over. The caller's thread is one of them. Close it when done.
- *
- * <p>A thread that has nothing to do stays awake for a twentieth of a millisecond, so that algorithms of many short steps do
- * not wait for it to wake up; where there are more threads than processors it sleeps at once.
+ * {@link Executor#cpu}. A thread that has nothing to do stays awake for a twentieth of a millisecond, so that algorithms of many short
+ * steps do not wait for it to wake up; where there are more threads than processors it sleeps at once.
  */
-public final class Workers implements AutoCloseable {
-    /** More than any machine has use for; each is a thread of the system, with buffers of its own. */
-    public static final int MOST_THREADS = 1024;
+final class CpuExecutor implements Executor {
     /** Pieces per thread: enough that a thread that was held up does not hold up the others. */
     private static final int PIECES = 8;
     /** Nanoseconds, about what waking up takes. Longer, or giving way meanwhile, costs more on a busy machine than it saves. */
     private static final long AWAKE = 50_000;
+    private static final long ALIGNMENT = 64;
+
+    /** Scratch of all workers of a run. */
+    private record Block(Arena arena, MemorySegment memory) {}
 
     private final int threads;
     private final boolean awake;
     private final ExecutorService pool;
+    /** The block of the last run, for the next one; null while a run has it. */
+    private final AtomicReference<Block> idle = new AtomicReference<>();
     private volatile boolean closed;
 
-    /** Work on lines {@code [begin, end)}; {@code worker} is below {@link #threads} and is one thread's alone. */
-    @FunctionalInterface
-    public interface Task {
-        void run(long begin, long end, int worker);
-    }
-
-    /** @param threads at most {@link #MOST_THREADS}; 0 for one per processor */
-    public Workers(int threads) {
-        checkThreads(threads);
+    CpuExecutor(int threads) {
+        Executor.checkThreads(threads);
         this.threads = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
         this.awake = this.threads <= Runtime.getRuntime().availableProcessors();
         this.pool = this.threads == 1 ? null : new ThreadPoolExecutor(this.threads - 1, this.threads - 1, 0, TimeUnit.SECONDS,
@@ -50,13 +48,6 @@ public final class Workers implements AutoCloseable {
                     t.setDaemon(true);
                     return t;
                 });
-    }
-
-    /** @throws IllegalArgumentException if there cannot be so many */
-    public static void checkThreads(int threads) {
-        if (threads < 0 || threads > MOST_THREADS) {
-            throw new IllegalArgumentException("threads must be from 0 to " + MOST_THREADS + ", but is " + threads);
-        }
     }
 
     private static final class AwakeQueue extends LinkedBlockingQueue<Runnable> {
@@ -74,32 +65,68 @@ public final class Workers implements AutoCloseable {
         }
     }
 
-    /** Number of threads, the caller's included. */
+    @Override
     public int threads() {
         return threads;
     }
 
-    /**
-     * Runs the task over {@code [0, lines)} in ranges that begin at multiples of {@code granule}, and returns when all
-     * are done. Which thread gets which range is not determined.
-     *
-     * @param minimum lines that are worth a range of their own
-     * @throws IllegalStateException if they are closed
-     * @throws UncheckedIOException if this thread is interrupted, before the task or between ranges; it stays so
-     */
-    public void run(long lines, long granule, long minimum, Task task) {
+    @Override
+    public Arena arena() {
+        return Arena.ofShared();
+    }
+
+    @Override
+    public void run(long lines, long granule, long minimum, long scratch, Task task) {
         if (closed) {
-            throw new IllegalStateException("these workers are closed");
+            throw new IllegalStateException("this executor is closed");
         }
         checkInterrupted();
         if (lines <= 0) {
             return;
         }
+        if (scratch == 0) {
+            spread(lines, granule, minimum, MemorySegment.NULL, 0, task);
+            return;
+        }
+        long share = Math.ceilDiv(scratch, ALIGNMENT) * ALIGNMENT;
+        Block block = take(Math.multiplyExact(share, threads));
+        try {
+            spread(lines, granule, minimum, block.memory, share, task);
+        } finally {
+            give(block);
+        }
+    }
+
+    private Block take(long bytes) {
+        Block block = idle.getAndSet(null);
+        if (block != null && block.memory.byteSize() >= bytes) {
+            return block;
+        }
+        discard(block);
+        Arena arena = arena();
+        return new Block(arena, arena.allocate(bytes, ALIGNMENT));
+    }
+
+    /** Keeps a block for the next run. */
+    private void give(Block block) {
+        discard(idle.getAndSet(block));
+        if (closed) {
+            discard(idle.getAndSet(null));
+        }
+    }
+
+    private static void discard(Block block) {
+        if (block != null) {
+            block.arena.close();
+        }
+    }
+
+    private void spread(long lines, long granule, long minimum, MemorySegment scratch, long share, Task task) {
         long even = (lines + (long) threads * PIECES - 1) / ((long) threads * PIECES);
         long wanted = Math.max(Math.max(even, minimum), 1);
         long piece = wanted > Long.MAX_VALUE - granule ? lines : (wanted + granule - 1) / granule * granule;
         if (threads == 1 || piece >= lines) {
-            task.run(0, lines, 0);
+            task.run(0, lines, worker(0, scratch, share));
             return;
         }
         AtomicLong next = new AtomicLong();
@@ -108,17 +135,17 @@ public final class Workers implements AutoCloseable {
         Throwable failed = null;
         try {
             for (int w = 1; w < threads; w++) {
-                int worker = w;
+                Worker worker = worker(w, scratch, share);
                 others.add(pool.submit(() -> {
-                    if (begun.compareAndSet(worker, 0, 1)) {
+                    if (begun.compareAndSet(worker.index(), 0, 1)) {
                         drain(next, lines, piece, task, worker);
                     }
                 }));
             }
-            drain(next, lines, piece, task, 0);
+            drain(next, lines, piece, task, worker(0, scratch, share));
         } catch (RejectedExecutionException e) {
             next.set(lines);
-            failed = new IllegalStateException("these workers were closed during the work", e);
+            failed = new IllegalStateException("this executor was closed during the work", e);
         } catch (Throwable e) {
             next.set(lines);
             failed = e;
@@ -140,10 +167,14 @@ public final class Workers implements AutoCloseable {
         }
     }
 
-    private static void drain(AtomicLong next, long lines, long piece, Task task, int worker) {
+    private static Worker worker(int index, MemorySegment scratch, long share) {
+        return new Worker(index, share == 0 ? scratch : scratch.asSlice(index * share, share));
+    }
+
+    private static void drain(AtomicLong next, long lines, long piece, Task task, Worker worker) {
         try {
             for (long begin; (begin = next.getAndAdd(piece)) < lines; ) {
-                if (worker == 0) {
+                if (worker.index() == 0) {
                     checkInterrupted();
                 }
                 task.run(begin, Math.min(begin + piece, lines), worker);
@@ -194,6 +225,7 @@ public final class Workers implements AutoCloseable {
     @Override
     public void close() {
         closed = true;
+        discard(idle.getAndSet(null));
         if (pool != null) {
             pool.shutdown();
         }

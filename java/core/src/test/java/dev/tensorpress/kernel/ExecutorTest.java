@@ -1,0 +1,328 @@
+package dev.tensorpress.kernel;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.kernel.LinearAlgebra.View;
+import dev.tensorpress.tensor.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Random;
+import java.util.concurrent.CyclicBarrier;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** Results do not depend on what kernels run on: all families, on threads and on an executor that keeps to nothing but the contract. */
+class ExecutorTest {
+    private static final long SEED = 20_261_128;
+    private static final int ROWS = 203;
+    private static final int COLS = 331;
+
+    /** One granule at a time, in a random order, each by a random worker, all on the caller's thread; scratch is full of garbage. */
+    private static final class Shuffled implements Executor {
+        private final Random random = new Random(SEED);
+
+        @Override
+        public int threads() {
+            return 3;
+        }
+
+        @Override
+        public void run(long lines, long granule, long minimum, long scratch, Task task) {
+            List<Long> begins = new ArrayList<>();
+            for (long begin = 0; begin < lines; begin += granule) {
+                begins.add(begin);
+            }
+            Collections.shuffle(begins, random);
+            try (Arena arena = arena()) {
+                List<Worker> workers = new ArrayList<>();
+                for (int i = 0; i < threads(); i++) {
+                    workers.add(new Worker(i, scratch == 0 ? MemorySegment.NULL : arena.allocate(scratch, 64)));
+                }
+                for (long begin : begins) {
+                    Worker worker = workers.get(random.nextInt(threads()));
+                    worker.scratch().fill((byte) 0xa5);
+                    task.run(begin, Math.min(begin + granule, lines), worker);
+                }
+            }
+        }
+
+        @Override
+        public Arena arena() {
+            return Arena.ofShared();
+        }
+
+        @Override
+        public void close() {}
+    }
+
+    /** What some kernels write, and what they return. */
+    private interface Kernels {
+        void run(Executor executor, Memory memory);
+    }
+
+    /** Inputs, the same for each executor, and what is compared. */
+    private static final class Memory {
+        final Arena arena;
+        final Random random = new Random(SEED);
+        final List<MemorySegment> results = new ArrayList<>();
+        final List<Object> values = new ArrayList<>();
+
+        Memory(Arena arena) {
+            this.arena = arena;
+        }
+
+        MemorySegment f32(long n, int percentZeros) {
+            MemorySegment s = arena.allocate(4 * n, 64);
+            for (long i = 0; i < n; i++) {
+                float x = (float) random.nextGaussian();
+                s.setAtIndex(ValueLayout.JAVA_FLOAT, i, random.nextInt(100) < percentZeros ? 0 : x);
+            }
+            return s;
+        }
+
+        MemorySegment bytes(long n) {
+            MemorySegment s = arena.allocate(n, 64);
+            for (long i = 0; i < n; i++) {
+                s.set(ValueLayout.JAVA_BYTE, i, (byte) random.nextInt(-127, 128));
+            }
+            return s;
+        }
+
+        MemorySegment result(long bytes) {
+            results.add(arena.allocate(bytes, 64));
+            return results.getLast();
+        }
+    }
+
+    private record Family(String name, Kernels kernels) {
+        @Override
+        public String toString() {
+            return name;
+        }
+    }
+
+    private static Stream<Family> families() {
+        return Stream.of(
+                new Family("quantize rows", (e, m) -> quantize(e, m, 1, COLS, DType.I8, Quantize.Range.ABSMAX, 1, false)),
+                new Family("quantize columns", (e, m) -> quantize(e, m, ROWS, 1, DType.U8, Quantize.Range.MINMAX, 1, true)),
+                new Family("quantize blocks", (e, m) -> quantize(e, m, 1, 32, DType.U4, Quantize.Range.MINMAX, 8, false)),
+                new Family("quantize blocks down", (e, m) -> quantize(e, m, 32, 1, DType.U4, Quantize.Range.MINMAX, 1, true)),
+                new Family("quantize tensor", (e, m) -> quantize(e, m, ROWS, COLS, DType.I8, Quantize.Range.ABSMAX, 1, false)),
+                new Family("quantize tensor, clipped", (e, m) -> quantize(e, m, ROWS, COLS, DType.I8, Quantize.Range.ABSMAX, 4, false)),
+                new Family("prune", ExecutorTest::prune),
+                new Family("sparse", ExecutorTest::sparse),
+                new Family("spmm f32", (e, m) -> spmm(e, m, DType.F32)),
+                new Family("spmm int8", (e, m) -> spmm(e, m, DType.I8)),
+                new Family("gemm f32", (e, m) -> gemm(e, m, DType.F32)),
+                new Family("gemm int8", (e, m) -> gemm(e, m, DType.I8)),
+                new Family("svd", ExecutorTest::svd),
+                new Family("pca", ExecutorTest::pca));
+    }
+
+    private static void quantize(Executor executor, Memory memory, long groupRows, long groupCols, DType type,
+            Quantize.Range range, int clipSteps, boolean transposed) {
+        long outStride = transposed ? ROWS : COLS;
+        Quantize.Spec spec = new Quantize.Spec(ROWS, COLS, COLS, outStride, groupRows, groupCols, DType.F32, type, DType.F32,
+                type == DType.I8 ? -127 : 0, type == DType.I8 ? 127 : type == DType.U8 ? 255 : 15, range, Quantize.Rounding.DIVIDE,
+                transposed, false, clipSteps, 0.7f);
+        MemorySegment in = memory.f32(ROWS * COLS, 0);
+        MemorySegment codes = memory.result(ROWS * COLS);
+        MemorySegment scales = memory.result(4L * ROWS * COLS);
+        MemorySegment zeros = range == Quantize.Range.MINMAX ? memory.result(ROWS * COLS) : MemorySegment.NULL;
+        Quantize.quantize(spec, in, codes, scales, zeros, executor);
+        Quantize.dequantize(spec, codes, scales, zeros, memory.result(4L * ROWS * COLS), executor);
+        memory.values.add(Quantize.error(spec, in, codes, scales, zeros, memory.result(Quantize.errorBytes(spec)), executor));
+    }
+
+    private static void prune(Executor executor, Memory memory) {
+        Prune.Scores scores = Prune.Scores.of(ROWS, COLS, DType.F32);
+        MemorySegment in = memory.f32(ROWS * COLS, 10);
+        Prune.Cut cut = Prune.select(List.of(scores, scores), List.of(in, memory.f32(ROWS * COLS, 50)), ROWS * COLS / 2, executor);
+        memory.values.add(cut);
+        memory.values.add(Prune.count(scores, in, cut.key(), executor));
+        MemorySegment mask = memory.result(scores.maskBytes());
+        Prune.mask(scores, in, cut, 0, mask, executor);
+        Prune.lines(scores, 0, in, 50, memory.result(scores.maskBytes()), executor);
+        Prune.lines(scores, 1, in, 50, memory.result(scores.maskBytes()), executor);
+        Prune.nm(scores, 0, in, 2, 4, memory.result(scores.maskBytes()), executor);
+        Prune.nm(scores, 1, in, 2, 4, memory.result(scores.maskBytes()), executor);
+        Prune.Scores blocks = Prune.blocks(scores, 4, 8);
+        MemorySegment sums = memory.result(4 * blocks.elements());
+        Prune.blocks(scores, 4, 8, in, sums, executor);
+        MemorySegment chosen = memory.result(blocks.maskBytes());
+        Prune.mask(blocks, sums, Prune.select(List.of(blocks), List.of(sums), blocks.elements() / 2, executor), 0, chosen, executor);
+        Prune.expand(scores, 4, 8, chosen, memory.result(scores.maskBytes()), executor);
+        MemorySegment out = memory.result(4L * ROWS * COLS);
+        Prune.apply(scores, in, mask, out, executor);
+        memory.values.add(Prune.error(scores, in, out, memory.result(Prune.errorBytes(scores)), executor));
+    }
+
+    private static void sparse(Executor executor, Memory memory) {
+        MemorySegment in = memory.f32(ROWS * COLS, 90);
+        memory.values.add(Sparse.survey(DType.F32, ROWS, COLS, in, executor));
+        for (Sparse.Layout layout : List.of(Sparse.Layout.CSR16, Sparse.Layout.CSR32, Sparse.Layout.BSR, Sparse.Layout.BITMASK)) {
+            int block = layout == Sparse.Layout.BSR ? 4 : 0;
+            SparseMatrix packed = Sparse.pack(DType.F32, ROWS, COLS, in, layout, block, memory.arena, executor);
+            memory.results.addAll(List.of(packed.offsets(), packed.indices(), packed.values()));
+            SparseMatrix checked = SparseMatrix.of(layout, DType.F32, ROWS, COLS, block, packed.units(),
+                    layout == Sparse.Layout.BITMASK ? MemorySegment.NULL : packed.offsets(), packed.indices(), packed.values(),
+                    memory.arena, executor);
+            Sparse.unpack(checked, memory.result(4L * ROWS * COLS), executor);
+        }
+    }
+
+    /** One row is long enough to be split. */
+    private static void spmm(Executor executor, Memory memory, DType type) {
+        int cols = 40_000;
+        int rows = 12;
+        MemorySegment in = type == DType.F32 ? memory.f32(rows * cols, 0) : memory.bytes(rows * cols);
+        for (long i = cols; i < (long) rows * cols; i++) {
+            if (i % 7 != 0) {
+                in.asSlice(type.bytes(i), type.bytes(1)).fill((byte) 0);
+            }
+        }
+        for (Sparse.Layout layout : List.of(Sparse.Layout.CSR16, Sparse.Layout.CSR32)) {
+            SparseMatrix a = Sparse.pack(type, rows, cols, in, layout, 0, memory.arena, executor);
+            for (int n : new int[] {5, 70}) {
+                MemorySegment b = type == DType.F32 ? memory.f32((long) cols * n, 0) : memory.bytes((long) cols * n);
+                Spmm.multiply(a, n, b, memory.result(4L * rows * n), executor);
+                Spmm.multiplyTransposed(a, n, b, memory.result(4L * cols * n), executor);
+            }
+        }
+    }
+
+    private static void gemm(Executor executor, Memory memory, DType type) {
+        MemorySegment a = type == DType.F32 ? memory.f32(ROWS * COLS, 0) : memory.bytes(ROWS * COLS);
+        MemorySegment b = type == DType.F32 ? memory.f32(COLS * 400, 0) : memory.bytes(COLS * 400);
+        try (Gemm gemm = new Gemm(Gemm.Spec.of(type, Gemm.Form.AB, ROWS, 400, COLS), executor)) {
+            gemm.pack(b).multiply(a, memory.result(4L * ROWS * 400));
+            if (type == DType.I8) {
+                gemm.multiplyToFloat(ROWS, a, memory.result(4L * ROWS * 400), new Gemm.Affine(MemorySegment.NULL, memory.bytes(400),
+                        memory.f32(ROWS, 0), memory.f32(400, 0)));
+            }
+        }
+    }
+
+    private static void svd(Executor executor, Memory memory) {
+        MemorySegment in = memory.f32(300 * 260, 0);
+        View view = new View(DType.F32, in, 260);
+        try (Svd svd = new Svd(executor)) {
+            svd.full(view, 300, 260, memory.result(4 * 300 * 260), memory.result(4 * 260), memory.result(4 * 260 * 260));
+            memory.values.add(svd.truncated(view, 300, 260, 20, Svd.Options.DEFAULT, memory.result(4 * 300 * 20), memory.result(4 * 20),
+                    memory.result(4 * 20 * 260)));
+            svd.batch(new View(DType.F32, in, 16), 100, 256, 16, 16, memory.result(4 * 100 * 256), memory.result(4 * 100 * 16),
+                    memory.result(4 * 100 * 256));
+            // Large enough to be rounded.
+            MemorySegment large = memory.f32(1100 * 1000, 0);
+            memory.values.add(svd.truncated(new View(DType.F32, large, 1000), 1100, 1000, 8, Svd.Options.DEFAULT,
+                    memory.result(4 * 1100 * 8), memory.result(4 * 8), memory.result(4 * 8 * 1000)));
+        }
+        try (LinearAlgebra algebra = new LinearAlgebra(executor)) {
+            memory.values.add(algebra.sumOfSquares(view, 300, 260));
+            algebra.gaussian(7, 1, 5000, DType.F64, memory.result(8 * 5000));
+            MemorySegment g = memory.result(8 * 260 * 260);
+            algebra.gram(view, true, 260, 300, 1, g);
+            for (long i = 0; i < 260; i++) {
+                g.asSlice(8 * (i * 260 + i + 1), 8 * (259 - i)).fill((byte) 0); // no part of the result
+            }
+            algebra.symmetricEigenvalues(260, memory.arena.allocate(8 * 260 * 260, 64).copyFrom(g), memory.result(8 * 260));
+            algebra.orthonormalize(40, 260, memory.result(8 * 40 * 260).copyFrom(g.asSlice(0, 8 * 40 * 260)));
+        }
+    }
+
+    private static void pca(Executor executor, Memory memory) {
+        try (Pca pca = Pca.ofRank(new View(DType.F32, memory.f32(300 * 90, 0), 90), 300, 90, 12, executor)) {
+            memory.result(8 * 12 * 90).copyFrom(pca.components());
+            memory.result(8 * 90).copyFrom(pca.mean());
+            MemorySegment scores = memory.result(8 * 50 * 12);
+            pca.transform(new View(DType.F32, memory.f32(50 * 90, 0), 90), 50, scores, executor);
+            pca.inverse(scores, 50, memory.result(8 * 50 * 90), executor);
+        }
+    }
+
+    @ParameterizedTest
+    @MethodSource("families")
+    void resultsAreThoseOfEveryExecutor(Family family) {
+        try (Arena arena = Arena.ofShared(); Executor one = Executor.cpu(1); Executor four = Executor.cpu(4);
+                Executor shuffled = new Shuffled()) {
+            Memory expected = new Memory(arena);
+            family.kernels.run(one, expected);
+            for (Executor executor : List.of(four, shuffled)) {
+                Memory found = new Memory(arena);
+                family.kernels.run(executor, found);
+                assertEquals(expected.values.toString(), found.values.toString());
+                for (int i = 0; i < expected.results.size(); i++) {
+                    assertArrayEquals(expected.results.get(i).toArray(ValueLayout.JAVA_BYTE),
+                            found.results.get(i).toArray(ValueLayout.JAVA_BYTE), "result " + i);
+                }
+            }
+        }
+    }
+
+    @Test
+    void eachWorkerHasAlignedScratchOfItsOwn() {
+        try (Executor executor = Executor.cpu(3)) {
+            for (long bytes : new long[] {1, 64, 1000, 10}) {
+                MemorySegment[] seen = new MemorySegment[3];
+                executor.run(1000, 1, 1, bytes, (begin, end, worker) -> {
+                    MemorySegment s = worker.scratch();
+                    assertTrue(s.byteSize() >= bytes && s.address() % 64 == 0, s.toString());
+                    assertTrue(seen[worker.index()] == null || seen[worker.index()].equals(s));
+                    seen[worker.index()] = s;
+                });
+                for (int i = 0; i < 3; i++) {
+                    for (int j = 0; j < i; j++) {
+                        assertTrue(seen[i] == null || seen[j] == null || seen[i].asOverlappingSlice(seen[j]).isEmpty());
+                    }
+                }
+            }
+            executor.run(10, 1, 1, (begin, end, worker) -> assertEquals(MemorySegment.NULL, worker.scratch()));
+        }
+    }
+
+    @Test
+    void runsAtOneTimeShareNoScratch() throws Exception {
+        try (Executor executor = Executor.cpu(1)) {
+            CyclicBarrier both = new CyclicBarrier(2);
+            MemorySegment[] seen = new MemorySegment[2];
+            Runnable[] runs = new Runnable[2];
+            for (int i = 0; i < 2; i++) {
+                int own = i;
+                runs[i] = () -> executor.run(1, 1, 1, 4096, (begin, end, worker) -> {
+                    seen[own] = worker.scratch();
+                    try {
+                        both.await();
+                        worker.scratch().fill((byte) own);
+                        both.await();
+                    } catch (Exception e) {
+                        throw new IllegalStateException(e);
+                    }
+                    assertEquals(own, worker.scratch().get(ValueLayout.JAVA_BYTE, 0));
+                });
+            }
+            Thread other = new Thread(runs[1]);
+            other.start();
+            runs[0].run();
+            other.join();
+            assertTrue(seen[0].asOverlappingSlice(seen[1]).isEmpty());
+        }
+    }
+
+    @Test
+    void scratchGoesWithTheExecutor() {
+        Executor executor = Executor.cpu(1);
+        MemorySegment[] seen = new MemorySegment[1];
+        executor.run(1, 1, 1, 64, (begin, end, worker) -> seen[0] = worker.scratch());
+        executor.close();
+        assertThrows(IllegalStateException.class, () -> seen[0].get(ValueLayout.JAVA_BYTE, 0));
+    }
+}
