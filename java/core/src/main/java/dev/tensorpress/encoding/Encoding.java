@@ -48,6 +48,7 @@ public sealed interface Encoding {
     /**
      * Integer codes with a scale, and where asymmetric a zero point, per group.
      *
+     * @param form one whose codes are {@link Affine#plain}
      * @param shape of the weight, not of the codes
      * @param codes {@code form.codeBytes(shape)} bytes: lines of {@code form.lineLength(shape)} codes, the lines being
      *     rows of the weight's matrix, or its columns if the form is transposed; 4-bit codes packed low nibble first
@@ -60,7 +61,7 @@ public sealed interface Encoding {
             if (form.symmetric() != (zeros == null)) {
                 throw new IllegalArgumentException("zero points are for asymmetric codes, and only for them");
             }
-            if (codes.dtype() != form.type() || scales.dtype() != form.scaleType()
+            if (!form.affine().plain() || codes.dtype() != form.type() || scales.dtype() != form.scaleType()
                     || codes.bytes() != form.codeBytes(shape)
                     || scales.shape().elements() != form.grid(shape).groups()) {
                 throw new IllegalArgumentException("codes or scales do not fit " + form + " of " + shape);

@@ -46,35 +46,77 @@ public sealed interface Form {
     }
 
     /**
-     * Integer codes with shared scales.
+     * Codes with shared scales.
      *
      * <p>Two dimensions are what the kernels see: a channel axis must be the first or the last one, and so must a block
      * axis, except that blocks may also run along the last axis but one when they divide it.
      *
-     * @param bits 2 to 8: the codes use the 2^bits values around the middle of {@code type}
+     * @param affine what the codes are, and their scales
      * @param axis the channel axis if {@code block} is 0 (one scale per index; -1 for one scale per tensor), else the
      *     axis along which blocks run, as in ONNX; not negative otherwise
      * @param block 0, or 16 to 256
-     * @param symmetric zero point fixed at the middle of the codes
      * @param activations what the consumer does with its other operand
-     * @param type storage: I8, U8, I4 or U4
-     * @param scaleType storage: F32, F16 or BF16
      * @param transposed storage: a [K, N] matrix blocked along K is held as [N, K]
      * @param padded storage: lines of blocks are filled up to whole blocks
      */
-    record Quantized(int bits, int axis, int block, boolean symmetric, Activations activations, DType type,
-            DType scaleType, boolean transposed, boolean padded) implements Form {
+    record Quantized(Affine affine, int axis, int block, Activations activations, boolean transposed, boolean padded)
+            implements Form {
+        public Quantized {
+            boolean interleaved = affine.layout() == Affine.Layout.INTERLEAVED;
+            if (axis < -1 || block < 0 || block > 0 && axis < 0) {
+                throw new IllegalArgumentException("no groups along axis " + axis + " in blocks of " + block);
+            }
+            if (block == 0 && (padded || interleaved || affine.scale().groups() > 1)) {
+                throw new IllegalArgumentException("what is padded, interleaved, or has outer scales along a line, is so in blocks");
+            }
+            if (interleaved) {
+                affine.blockBytes(block);
+            }
+        }
+
+        /** With integer codes, apart from flat scales and, if not symmetric, zero points. */
+        public Quantized(int bits, int axis, int block, boolean symmetric, Activations activations, DType type,
+                DType scaleType, boolean transposed, boolean padded) {
+            this(Affine.integers(bits, symmetric, type, scaleType), axis, block, activations, transposed, padded);
+        }
+
+        /** Bits of the codes in use. */
+        public int bits() {
+            return affine.bits();
+        }
+
+        /** True if the middle of the codes stands for 0. */
+        public boolean symmetric() {
+            return affine.offset() == Affine.Offset.NONE;
+        }
+
+        /** Of the codes. */
+        public DType type() {
+            return affine.type();
+        }
+
+        /** Of the scale that each group has. */
+        public DType scaleType() {
+            return affine.scale().type();
+        }
 
         /** The weight seen as a matrix, with the groups that share a scale. */
         public Grid grid(Shape shape) {
             return Grid.of(shape, axis, block);
         }
 
-        /** How a weight without gaps is quantized to this form: range by largest magnitude or by minimum and maximum, no clip search. */
+        /**
+         * How a weight without gaps is quantized to this form: range by largest magnitude or by minimum and maximum, no clip search.
+         *
+         * @throws IllegalArgumentException if no kernel makes such codes: they are not {@link Affine#plain}
+         */
         public Quantize.Spec spec(DType in, Shape shape) {
+            if (!affine.plain()) {
+                throw new IllegalArgumentException("no kernel makes " + describe());
+            }
             Grid g = grid(shape);
-            return new Quantize.Spec(g.rows(), g.cols(), g.cols(), lineLength(shape), g.groupRows(), g.groupCols(), in, type, scaleType,
-                    qmin(), qmax(), symmetric ? Quantize.Range.ABSMAX : Quantize.Range.MINMAX, Quantize.Rounding.DIVIDE, transposed,
+            return new Quantize.Spec(g.rows(), g.cols(), g.cols(), lineLength(shape), g.groupRows(), g.groupCols(), in, type(), scaleType(),
+                    qmin(), qmax(), symmetric() ? Quantize.Range.ABSMAX : Quantize.Range.MINMAX, affine.rounding().kernel, transposed,
                     padded, 1, 1);
         }
 
@@ -82,7 +124,13 @@ public sealed interface Form {
         public long lineLength(Shape shape) {
             Grid g = grid(shape);
             long n = transposed ? g.rows() : g.cols();
-            return padded ? (n + block - 1) / block * block : n;
+            long whole = affine.layout() == Affine.Layout.INTERLEAVED ? outerBlock() : padded ? block : 1;
+            return (n + whole - 1) / whole * whole;
+        }
+
+        /** Elements that share an outer scale, or a scale if there is but one level. */
+        private int outerBlock() {
+            return Math.multiplyExact(block, affine.scale().groups());
         }
 
         /** The codes as [lines, length of a line]. */
@@ -93,39 +141,46 @@ public sealed interface Form {
 
         /** Bytes of the codes alone. */
         public long codeBytes(Shape shape) {
-            return type.bytes(codes(shape).elements());
+            return Affine.packed(codes(shape).elements(), affine.codeBits());
         }
 
         @Override
         public long bytes(Shape shape) {
-            long groups = grid(shape).groups();
-            return codeBytes(shape) + scaleType.bytes(groups) + (symmetric ? 0 : type.bytes(groups));
+            long outers = affine.scale().groups() == 0 ? 1 : Grid.of(shape, axis, outerBlock()).groups();
+            return affine.layout() == Affine.Layout.INTERLEAVED ? Math.multiplyExact(outers, affine.blockBytes(block))
+                    : Math.addExact(codeBytes(shape), affine.besideBytes(grid(shape).groups(), outers));
         }
 
         @Override
         public String describe() {
-            String grain = block > 0 ? "block " + block : axis < 0 ? "per tensor" : "per channel";
-            return "int" + bits + " " + grain + (symmetric ? "" : " asymmetric") + (activations == Activations.FLOAT ? "" : " " + activations.id());
+            int groups = affine.scale().groups();
+            String grain = block > 0 ? "block " + block + (groups > 1 ? " in " + outerBlock() : "") : axis < 0 ? "per tensor" : "per channel";
+            String offset = switch (affine.offset()) {
+                case NONE -> "";
+                case ZERO_POINT -> " asymmetric";
+                case MINIMUM -> " from a minimum";
+            };
+            return affine.describe() + " " + grain + offset + (activations == Activations.FLOAT ? "" : " " + activations.id());
         }
 
         /** This form with its storage part replaced, as a target does. */
         public Quantized stored(DType type, DType scaleType, boolean transposed, boolean padded) {
-            return new Quantized(bits, axis, block, symmetric, activations, type, scaleType, transposed, padded);
+            return new Quantized(bits(), axis, block, symmetric(), activations, type, scaleType, transposed, padded);
         }
 
-        /** Lowest code in use. */
+        /** Lowest code in use, of integers. */
         public int qmin() {
-            return middle() - (1 << (bits - 1));
+            return middle() - (1 << (bits() - 1));
         }
 
-        /** Highest code in use. */
+        /** Highest code in use, of integers. */
         public int qmax() {
-            return middle() + (1 << (bits - 1)) - 1;
+            return middle() + (1 << (bits() - 1)) - 1;
         }
 
         /** The zero point of symmetric codes: 0 if signed, 8 or 128 if not. */
         public int middle() {
-            return type.signed() ? 0 : 1 << (type.bits() - 1);
+            return affine.middle();
         }
     }
 

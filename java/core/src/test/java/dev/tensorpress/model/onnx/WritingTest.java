@@ -396,7 +396,7 @@ final class WritingTest {
                     () -> t.write(forms, new PlainEncoder(), Destination.replacing(folder.resolve("nowhere/out.onnx"))));
             assertTrue(e.getMessage().contains("folder does not exist"), e.getMessage());
             assertThrows(IllegalArgumentException.class, () -> t.write(Map.of(m.weights().get(1),
-                    new Form.Quantized(8, 1, 0, true, Form.Activations.FLOAT, DType.U8, DType.BF16, true, true)), null,
+                    new Form.Quantized(8, 1, 0, true, Form.Activations.FLOAT, DType.U8, DType.BF16, true, false)), null,
                     Destination.replacing(out)));
             try (Stream<Path> left = Files.list(target)) {
                 assertEquals(List.of(out), left.toList());
