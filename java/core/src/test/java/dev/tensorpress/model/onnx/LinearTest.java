@@ -153,6 +153,15 @@ class LinearTest {
         isLinear("weights", k -> join(k, i -> weight("w" + i)));
     }
 
+    @Test
+    void resultsOfBranches() throws Exception {
+        isLinear("results of branches", k -> {
+            byte[] inner = join(join(k, i -> node("Identity", "", "v" + i, fields(1, "x"), new byte[0])), join(k, i -> fields(12, fields(1, "v" + i))));
+            return join(fields(1, join(join(k, i -> fields(2, "r" + i)), fields(1, "c", 4, "If", 5, fields(1, "then_branch", 6, inner, 20, 5)))),
+                    join(k, i -> fields(12, fields(1, "r" + i))));
+        });
+    }
+
     /** What repeats a long name for each weight, or each time that one is read, takes memory without bound. */
     @Test
     void longNames() throws Exception {
