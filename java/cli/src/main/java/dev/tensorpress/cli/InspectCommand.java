@@ -4,8 +4,10 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Selector;
 import dev.tensorpress.model.Format;
+import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
+import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -20,6 +22,7 @@ final class InspectCommand implements Command {
         return RecipeOptions.declareModel(
                 new Syntax("inspect", "Shows the weights of a model: role, shape, type, bytes.", "MODEL"))
                 .flag("all", "small weights too, one by one")
+                .flag("graph", "what products read, which share an input, what normalizes it, and the operators")
                 .flag("json", "as JSON, all weights");
     }
 
@@ -27,21 +30,37 @@ final class InspectCommand implements Command {
     public void run(Arguments arguments, Console console) throws IOException {
         Compressor.Options options = RecipeOptions.model(arguments);
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+            Format format = compressor.format();
+            Model model = compressor.model();
+            Graph graph = arguments.flag("graph") ? graph(format, model) : null;
             if (arguments.flag("json")) {
-                json(compressor.format(), compressor.model(), console.out());
+                json(format, model, graph, console.out());
             } else {
-                print(compressor.format(), compressor.model(), arguments.flag("all"), console.out());
+                head(format, model, console.out());
+                if (graph != null) {
+                    GraphListing.print(graph, console.out());
+                } else {
+                    print(model, arguments.flag("all"), console.out());
+                }
             }
         }
     }
 
-    private static void print(Format format, Model model, boolean all, PrintStream out) {
+    private static Graph graph(Format format, Model model) throws IOException {
+        return model.graph().orElseThrow(() -> new UnsupportedRequestException(model.path() + " has no graph: models in "
+                + format.displayName() + " are weights alone"));
+    }
+
+    private static void head(Format format, Model model, PrintStream out) {
         out.println(model.path() + ": " + format.id() + ", " + Text.count(model.bytes()) + " bytes in "
                 + Text.plural(model.files().size(), "file"));
         for (Map.Entry<String, String> property : model.properties().entrySet()) {
             out.println("  " + property.getKey() + ": " + property.getValue());
         }
         out.println();
+    }
+
+    private static void print(Model model, boolean all, PrintStream out) {
         // Without a graph nothing is known to use a weight.
         boolean inFiles = !model.weights().isEmpty() && model.file(model.weights().getFirst()).isPresent();
         Table table = new Table("WEIGHT", "ROLE", "SHAPE", "TYPE", ">BYTES", inFiles ? "FILE" : "USED BY");
@@ -94,7 +113,8 @@ final class InspectCommand implements Command {
         };
     }
 
-    private static void json(Format format, Model model, PrintStream out) throws IOException {
+    /** @param graph null to leave it out */
+    private static void json(Format format, Model model, Graph graph, PrintStream out) throws IOException {
         try (JsonGenerator json = Names.json(out)) {
             json.writeStartObject();
             json.writeStringField("path", model.path().toString());
@@ -134,6 +154,9 @@ final class InspectCommand implements Command {
                 json.writeEndObject();
             }
             json.writeEndArray();
+            if (graph != null) {
+                GraphListing.json(graph, json);
+            }
             json.writeEndObject();
         }
         out.println();

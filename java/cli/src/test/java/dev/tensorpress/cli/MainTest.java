@@ -234,6 +234,20 @@ class MainTest {
     }
 
     @Test
+    void inspectShowsTheGraph() throws IOException {
+        Result r = run("inspect", model, "--graph");
+        assertEquals(0, r.code, r.err);
+        assertTrue(r.out.lines().anyMatch(line -> line.matches("x +weight  MatMul /dense")), r.out);
+        assertTrue(r.out.contains("1 product with weights, of 1 input\n"), r.out);
+        assertTrue(r.out.contains("OPERATOR  COUNT\nAdd           1\nMatMul        1\ntotal         2\n"), r.out);
+        String json = parse(run("inspect", "--json", "--graph", model).out);
+        assertTrue(json.contains("\"operators\" : {\n      \"Add\" : 1,\n      \"MatMul\" : 1\n    }"), json);
+        assertTrue(json.contains("\"value\" : \"x\",\n      \"axis\" : -1,\n      \"normalization\" : null,\n      \"otherReaders\" : false"), json);
+        assertTrue(json.contains("\"name\" : \"bias\""), json);
+        assertFalse(run("inspect", "--json", model).out.contains("\"graph\""));
+    }
+
+    @Test
     void evaluateComparesAndWritesAReport() throws IOException {
         Path report = folder.resolve("evaluation.json");
         run("compress", model, "-o", out);

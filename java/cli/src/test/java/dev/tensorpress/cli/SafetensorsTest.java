@@ -58,6 +58,16 @@ class SafetensorsTest {
     }
 
     @Test
+    void thereIsNoGraph() {
+        for (String more : new String[] {"--all", "--json"}) {
+            Result r = run("inspect", folder, "--graph", more);
+            assertEquals(Main.UNSUPPORTED, r.code());
+            assertTrue(r.line().contains(folder + " has no graph: models in safetensors are weights alone"), r.err());
+            assertEquals("", r.out());
+        }
+    }
+
+    @Test
     void rolesAreGivenByPattern() throws IOException {
         assertTrue(run("inspect", folder, "--role", "*up_proj*=other").out().contains("weight  other "));
         assertEquals(Main.UNSUPPORTED, run("inspect", folder, "--role", "down*=linear").code());

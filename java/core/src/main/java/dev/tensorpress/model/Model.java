@@ -53,6 +53,15 @@ public interface Model extends AutoCloseable {
         return 0;
     }
 
+    /**
+     * What the model computes; empty in formats that do not say it. It is found when it is asked for, and kept.
+     *
+     * @throws IOException if the file cannot be read any more
+     */
+    default Optional<Graph> graph() throws IOException {
+        return Optional.empty();
+    }
+
     /** Facts worth showing: producer, operator sets and the like, in display order. */
     Map<String, String> properties();
 

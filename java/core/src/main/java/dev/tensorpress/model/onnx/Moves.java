@@ -71,12 +71,12 @@ final class Moves {
     }
 
     /** What the attribute or, of later operator sets, the second input says; null if that is not there or no constant. */
-    private long[] axes(Node n) {
+    long[] axes(Node n) {
         Attribute a = n.attribute("axes");
         if (a != null) {
             return a.integers;
         }
-        Value v = n.inputs.size() < 2 ? null : n.graph.resolve(n.inputs.get(1));
+        Value v = n.operand(1);
         return v == null ? null : constants.integers(v);
     }
 }

@@ -1,9 +1,11 @@
 package dev.tensorpress.model.onnx;
 
+import dev.tensorpress.model.Graph;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /** A GraphProto: the model's, or one inside an attribute of a node. Positions are bytes of the model file. */
 final class OnnxGraph {
@@ -70,7 +72,7 @@ final class OnnxGraph {
     record Described(String name, long fieldStart, long end) {}
 
     /** Something with a name in a graph. */
-    static final class Value {
+    static final class Value implements Graph.Value {
         final String name;
         final OnnxGraph graph;
         /** The node it comes from, if any. */
@@ -87,13 +89,42 @@ final class OnnxGraph {
             this.producer = producer;
             this.tensor = tensor;
         }
+
+        @Override
+        public String name() {
+            return name;
+        }
+
+        @Override
+        public String path() {
+            return graph.qualifier();
+        }
+
+        @Override
+        public Optional<Graph.Operator> producer() {
+            return Optional.ofNullable(producer);
+        }
+
+        @Override
+        public List<Graph.Operator> readers() {
+            List<Graph.Operator> all = new ArrayList<>(uses.size());
+            for (Use u : uses) {
+                all.add(u.node);
+            }
+            return all;
+        }
+
+        @Override
+        public boolean isOutput() {
+            return output;
+        }
     }
 
     /** A node that reads a value as its input number {@code input}. */
     record Use(Node node, int input) {}
 
     /** A NodeProto. */
-    static final class Node {
+    static final class Node implements Graph.Operator {
         final OnnxGraph graph;
         final int index;
         long fieldStart;
@@ -146,8 +177,62 @@ final class OnnxGraph {
             return reader;
         }
 
+        /** What an input means, null if it is left out or means nothing. */
+        Value operand(int i) {
+            return i < inputs.size() && !inputs.get(i).isEmpty() ? graph.resolve(inputs.get(i)) : null;
+        }
+
+        /** The first result, null if that is left out. */
+        Value result() {
+            return outputs.isEmpty() ? null : graph.values.get(outputs.getFirst());
+        }
+
+        @Override
+        public String type() {
+            return op;
+        }
+
+        @Override
+        public String domain() {
+            return domain;
+        }
+
+        @Override
+        public String name() {
+            return name;
+        }
+
+        @Override
+        public String path() {
+            return graph.qualifier();
+        }
+
+        @Override
+        public List<Graph.Value> operands() {
+            List<Graph.Value> all = new ArrayList<>(inputs.size());
+            for (int i = 0; i < inputs.size(); i++) {
+                Value v = operand(i);
+                if (v != null) {
+                    all.add(v);
+                }
+            }
+            return all;
+        }
+
+        @Override
+        public List<Graph.Value> results() {
+            List<Graph.Value> all = new ArrayList<>(outputs.size());
+            for (String name : outputs) {
+                if (!name.isEmpty()) {
+                    all.add(graph.values.get(name));
+                }
+            }
+            return all;
+        }
+
         /** Names of nodes are optional; their first result has one. */
-        String label() {
+        @Override
+        public String label() {
             return !name.isEmpty() ? name : !outputs.isEmpty() && !outputs.get(0).isEmpty() ? outputs.get(0)
                     : op + "#" + index;
         }

@@ -1,7 +1,8 @@
 package dev.tensorpress.model.onnx;
 
-import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.io.ForeignFormat;
+import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
@@ -24,6 +25,7 @@ import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.function.LongFunction;
 
 /**
@@ -48,6 +50,7 @@ public final class OnnxModel implements Model {
     private final List<TensorInfo> externals;
     private final List<Weight> weights;
     private final Map<Weight, Info> infos;
+    private Graph graph;
     /** Of the weight that is encoded; as large as the largest so far. */
     private Arena copies;
     private MemorySegment copy;
@@ -244,6 +247,18 @@ public final class OnnxModel implements Model {
     @Override
     public List<Weight> weights() {
         return List.copyOf(weights);
+    }
+
+    @Override
+    public Optional<Graph> graph() throws IOException {
+        if (graph == null) {
+            try {
+                graph = new GraphFinder(parsed, infos.values(), new Constants(parsed, wire)).find();
+            } catch (InternalError e) {
+                throw gone(e);
+            }
+        }
+        return Optional.of(graph);
     }
 
     @Override

@@ -1,0 +1,94 @@
+package dev.tensorpress.model;
+
+import java.util.List;
+import java.util.Optional;
+
+/**
+ * What a model computes: its operators, and what they multiply with weights.
+ *
+ * @param operators all, in file order; those of a subgraph come behind all of the graph around it
+ * @param feeds what products with weights read, in the order of the first product of each
+ */
+public record Graph(List<Operator> operators, List<Feed> feeds) {
+    public Graph {
+        operators = List.copyOf(operators);
+        feeds = List.copyOf(feeds);
+    }
+
+    /** An operator of a model. */
+    public interface Operator {
+        /** Such as {@code MatMul}. */
+        String type();
+
+        /** Whose operator it is, such as {@code com.microsoft}; empty for those of the format itself. */
+        String domain();
+
+        /** Empty if it has none. */
+        String name();
+
+        /** What messages call it: its name, or else that of its first result. */
+        String label();
+
+        /** Where it is: empty, or in a subgraph what names of weights begin with there. */
+        String path();
+
+        /** What it reads, in its order, without operands that are left out. */
+        List<Value> operands();
+
+        /** What it makes, in its order, without results that are left out. */
+        List<Value> results();
+    }
+
+    /** Something that operators read or make. One value is one object. */
+    public interface Value {
+        /** As the file has it; unique in its graph. */
+        String name();
+
+        /** As of an {@link Operator}. Values of the graphs around a subgraph can be read there. */
+        String path();
+
+        /** Empty of inputs and constants. */
+        Optional<Operator> producer();
+
+        /** What reads it, in subgraphs too; an operator that reads it twice is there twice. */
+        List<Operator> readers();
+
+        /** Whether the graph hands it out. */
+        boolean isOutput();
+    }
+
+    /**
+     * One value that products with weights sum over, along one axis. Who scales it along that axis has to scale all these weights
+     * against it, along their input axes.
+     *
+     * @param value what the products read; where operators between only move or convert it and leave the axis as it is, what
+     *     those read
+     * @param axis of the value, from its first one, or from its end if negative
+     * @param normalization if the value is the result of one along that axis
+     * @param exclusive whether nothing but these products reads the value, and it is no output
+     * @param products with one weight each, in the order of the operators
+     */
+    public record Feed(Value value, int axis, Optional<Normalization> normalization, boolean exclusive, List<Product> products) {
+        public Feed {
+            products = List.copyOf(products);
+        }
+    }
+
+    /**
+     * A product, convolution or recurrent operator with a weight, or with a matrix that operators make by moving or joining weights.
+     *
+     * @param input what it reads beside the weight
+     */
+    public record Product(Operator operator, Weight weight, Value input) {}
+
+    /**
+     * One operator that normalizes, or several that together do.
+     *
+     * @param scale what its result is multiplied with, element by element along the axis
+     * @param bias what is added then
+     */
+    public record Normalization(Kind kind, Optional<Weight> scale, Optional<Weight> bias) {
+        /** What it makes alike: each line of the axis, without or with the mean taken off, or what else has the same index of it. */
+        public enum Kind { RMS, LAYER, BATCH, INSTANCE, GROUP }
+    }
+}
