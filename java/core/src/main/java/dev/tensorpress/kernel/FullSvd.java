@@ -168,7 +168,7 @@ final class FullSvd {
         tp_small.in_step(spec, step);
         tp_small.type(spec, a.id());
         tp_small.sweeps(spec, jacobi.limit);
-        la.spread(count, 1, 20.0 * count * rows * cols * Math.min(rows, cols), (begin, end, worker) -> Native.check(
-                "tp_svd_small", Kernels.tp_svd_small(spec, begin, end, a.data(), u, s, vt)));
+        la.spread("tp_svd_small", count, 1, 20.0 * count * rows * cols * Math.min(rows, cols), (begin, end, worker) ->
+                Kernels.tp_svd_small(spec, begin, end, a.data(), u, s, vt));
     }
 }

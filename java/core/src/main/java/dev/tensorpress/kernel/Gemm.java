@@ -68,9 +68,7 @@ public final class Gemm implements AutoCloseable {
             boolean accumulate) {
         public Spec {
             Objects.requireNonNull(form);
-            if (type != DType.F32 && type != DType.F64 && type != DType.I8) {
-                throw new IllegalArgumentException("no product of " + type);
-            }
+            Native.oneOf("the type", type, DType.F32, DType.F64, DType.I8);
             Native.elements("A", form == Form.ATB ? k : m, form == Form.ATB ? m : k, aStride);
             Native.elements("B", form == Form.ABT ? n : k, form == Form.ABT ? k : n, bStride);
             Native.elements("C", m, n, cStride);
@@ -93,10 +91,6 @@ public final class Gemm implements AutoCloseable {
 
         private long bBytes() {
             return form == Form.ABT ? Native.bytes("B", type, n, k, bStride) : Native.bytes("B", type, k, n, bStride);
-        }
-
-        private long cBytes(long rows) {
-            return Native.bytes("C", type == DType.F64 ? DType.F64 : DType.F32, rows, n, cStride);
         }
 
     }
@@ -183,7 +177,7 @@ public final class Gemm implements AutoCloseable {
         tp_gemm_spec.a_stride(s, spec.aStride);
         tp_gemm_spec.b_stride(s, spec.bStride);
         tp_gemm_spec.c_stride(s, spec.cStride);
-        tp_gemm_spec.type(s, spec.type == DType.F32 ? Kernels.TP_F32() : spec.type == DType.F64 ? Kernels.TP_F64() : Kernels.TP_I8());
+        tp_gemm_spec.type(s, Native.id(spec.type));
         tp_gemm_spec.form(s, spec.form.id);
         tp_gemm_spec.accumulate(s, spec.accumulate ? 1 : 0);
         return s;
@@ -204,8 +198,8 @@ public final class Gemm implements AutoCloseable {
     private Gemm packed(MemorySegment b) {
         hasB = false;
         long worth = Math.max(PANELS_TOGETHER, (long) (WORTH / 8 / panelColumns / Math.max(1, spec.k)));
-        executor.run(panels, PANELS_TOGETHER, worth, (first, last, worker) ->
-                Native.check("tp_gemm_pack", Kernels.tp_gemm_pack(nativeSpec, first, last, b, packed)));
+        Native.run("tp_gemm_pack", executor, panels, PANELS_TOGETHER, worth, (first, last, worker) ->
+                Kernels.tp_gemm_pack(nativeSpec, first, last, b, packed));
         hasB = true;
         return this;
     }
@@ -219,8 +213,8 @@ public final class Gemm implements AutoCloseable {
     public void multiply(long rows, MemorySegment a, MemorySegment c) {
         try (OneThread _ = oneThread.enter()) {
             checkOperands(rows, a, c);
-            run(rows, (begin, end, first, last, own) -> Native.check("tp_gemm",
-                    Kernels.tp_gemm(nativeSpec, begin, end, first, last, a, packed, c, own)));
+            run("tp_gemm", rows, (begin, end, first, last, own) ->
+                    Kernels.tp_gemm(nativeSpec, begin, end, first, last, a, packed, c, own));
         }
     }
 
@@ -252,8 +246,8 @@ public final class Gemm implements AutoCloseable {
             tp_gemm_affine.a_scale(affine, copies[2]);
             tp_gemm_affine.b_scale(affine, copies[3]);
             tp_gemm_affine.scaled(affine, scaled ? 1 : 0);
-            run(rows, (begin, end, first, last, own) -> Native.check("tp_gemm_int8",
-                    Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own)));
+            run("tp_gemm_int8", rows, (begin, end, first, last, own) ->
+                    Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own));
         }
     }
 
@@ -289,20 +283,19 @@ public final class Gemm implements AutoCloseable {
             throw new IllegalStateException("pack B first");
         }
         Native.input("A", a, spec.aBytes(rows), executor);
-        Native.output("C", c, spec.cBytes(rows), executor);
-        Native.aligned("C", c, spec.type == DType.F64 ? 8 : 4);
+        Native.result("C", c, spec.type == DType.F64 ? DType.F64 : DType.F32, rows, spec.n, spec.cStride, executor);
     }
 
     @FunctionalInterface
     private interface Rectangle {
-        void run(long begin, long end, long first, long last, MemorySegment scratch);
+        int call(long begin, long end, long first, long last, MemorySegment scratch);
     }
 
     /**
      * Cuts C into rectangles: into rows as far as that goes, since columns have to pack the same rows of A again. They are as
      * even as granules allow, and as many rows of them as threads, or a multiple, so that no thread waits for a last one.
      */
-    private void run(long rows, Rectangle work) {
+    private void run(String kernel, long rows, Rectangle work) {
         if (rows == 0 || panels == 0) {
             return;
         }
@@ -317,8 +310,8 @@ public final class Gemm implements AutoCloseable {
             for (long piece = from; piece < to; piece++) {
                 long i = piece / across;
                 long j = piece % across;
-                work.run(granules * i / down * rowGranule, Math.min(granules * (i + 1) / down * rowGranule, rows),
-                        panels * j / across, panels * (j + 1) / across, worker.scratch());
+                Native.check(kernel, work.call(granules * i / down * rowGranule, Math.min(granules * (i + 1) / down * rowGranule, rows),
+                        panels * j / across, panels * (j + 1) / across, worker.scratch()));
             }
         });
     }

@@ -42,8 +42,8 @@ final class Jacobi {
         MemorySegment rotated = la.buffer("rotated", 8L * la.executor.threads());
         for (int sweep = 0;; sweep++) {
             la.gram(View.of(w, wCols), false, n, wCols, 1, g);
-            la.spread(blocks, 1, 0.5 * n * n, (begin, end, worker) -> Native.check("tp_gram_blocks",
-                    Kernels.tp_gram_blocks(spec, n, g, begin, end, cosines)));
+            la.spread("tp_gram_blocks", blocks, 1, 0.5 * n * n, (begin, end, worker) ->
+                    Kernels.tp_gram_blocks(spec, n, g, begin, end, cosines));
             boolean[][] active = active(blocks, cosines, tolerance);
             if (active == null) {
                 return;
@@ -57,9 +57,8 @@ final class Jacobi {
                     pairs.setAtIndex(JAVA_INT, 2L * i, round.get(i)[0]);
                     pairs.setAtIndex(JAVA_INT, 2L * i + 1, round.get(i)[1]);
                 }
-                la.executor.run(round.size(), 1, 1, LinearAlgebra.SCRATCH, (begin, end, worker) -> Native.check("tp_jacobi_pairs",
-                        Kernels.tp_jacobi_pairs(spec, pairs, begin, end, w, z, worker.scratch(),
-                                rotated.asSlice(64L * worker.index()))));
+                Native.run("tp_jacobi_pairs", la.executor, round.size(), 1, 1, LinearAlgebra.SCRATCH, (begin, end, worker) ->
+                        Kernels.tp_jacobi_pairs(spec, pairs, begin, end, w, z, worker.scratch(), rotated.asSlice(64L * worker.index())));
             }
         }
     }

@@ -45,15 +45,13 @@ public final class LinearAlgebra implements AutoCloseable {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment product = tp_multiplication.allocate(arena);
             MemorySegment jacobi = tp_jacobi.allocate(arena);
-            MemorySegment bytes = arena.allocate(JAVA_LONG, 3);
             View view = View.of(MemorySegment.NULL, WIDE);
             new Product(view, false, view, false, MemorySegment.NULL, WIDE, 1, WIDE, 1, false, 1, 0).fill(product);
             tp_jacobi.block(jacobi, Svd.SMALL);
             tp_jacobi.tolerance(jacobi, 1);
-            Native.check("tp_multiply_scratch", Kernels.tp_multiply_scratch(product, bytes));
-            Native.check("tp_tridiagonal_scratch", Kernels.tp_tridiagonal_scratch(PART, bytes.asSlice(8)));
-            Native.check("tp_jacobi_scratch", Kernels.tp_jacobi_scratch(jacobi, bytes.asSlice(16)));
-            return Math.max(bytes.get(JAVA_LONG, 0), Math.max(bytes.get(JAVA_LONG, 8), bytes.get(JAVA_LONG, 16)));
+            return Math.max(Native.size("tp_multiply_scratch", bytes -> Kernels.tp_multiply_scratch(product, bytes)), Math.max(
+                    Native.size("tp_tridiagonal_scratch", bytes -> Kernels.tp_tridiagonal_scratch(PART, bytes)),
+                    Native.size("tp_jacobi_scratch", bytes -> Kernels.tp_jacobi_scratch(jacobi, bytes))));
         }
     }
 
@@ -65,9 +63,7 @@ public final class LinearAlgebra implements AutoCloseable {
      */
     public record View(DType type, MemorySegment data, long stride) {
         public View {
-            if (type != DType.F32 && type != DType.F64) {
-                throw new IllegalArgumentException("decompositions are of F32 or F64, not " + type);
-            }
+            Native.oneOf("the type", type, DType.F32, DType.F64);
             Native.input("the matrix", data, 0, null);
         }
 
@@ -81,7 +77,7 @@ public final class LinearAlgebra implements AutoCloseable {
         }
 
         int id() {
-            return type == DType.F32 ? Kernels.TP_F32() : Kernels.TP_F64();
+            return Native.id(type);
         }
     }
 
@@ -174,6 +170,11 @@ public final class LinearAlgebra implements AutoCloseable {
         double pieces = Math.min(4.0 * executor.threads(), work / WORTH);
         long minimum = pieces <= 1 ? lines : (long) Math.ceil(lines / pieces);
         executor.run(lines, granule, minimum, SCRATCH, task);
+    }
+
+    /** The same of a kernel. */
+    void spread(String kernel, long lines, long granule, double work, Native.Lines call) {
+        spread(lines, granule, work, (begin, end, worker) -> Native.check(kernel, call.call(begin, end, worker)));
     }
 
     // ---- products ----
@@ -277,21 +278,15 @@ public final class LinearAlgebra implements AutoCloseable {
      */
     public void gram(View a, boolean transposed, long n, long k, double factor, MemorySegment g) {
         a.check("a", transposed ? k : n, transposed ? n : k, executor);
-        square("g", n, g);
+        room("g", n, n, g);
         try (OneThread _ = oneThread.enter()) {
             multiply(new Product(a, transposed, a, !transposed, g, n, n, n, k, true, factor, 0));
         }
     }
 
-    /** That the segment has room for f64 [n, n]. */
-    private void square(String name, long n, MemorySegment segment) {
-        matrix(name, n, n, segment);
-    }
-
     /** That the segment has room for f64 [rows, cols] without gaps. */
-    private void matrix(String name, long rows, long cols, MemorySegment segment) {
-        Native.output(name, segment, Native.bytes(name, DType.F64, rows, cols, cols), executor);
-        Native.aligned(name, segment, 8);
+    private void room(String name, long rows, long cols, MemorySegment segment) {
+        Native.result(name, segment, DType.F64, rows, cols, cols, executor);
     }
 
     // ---- copies, norms ----
@@ -300,8 +295,8 @@ public final class LinearAlgebra implements AutoCloseable {
             MemorySegment factors) {
         MemorySegment spec = lanes[0].copying;
         fillCopy(spec, in, rows, cols, out, transposed, factor);
-        spread(rows, 16, 2.0 * rows * cols, (begin, end, worker) -> Native.check("tp_copy_rows",
-                Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data())));
+        spread("tp_copy_rows", rows, 16, 2.0 * rows * cols, (begin, end, worker) ->
+                Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data()));
     }
 
     /** Only the first {@code count} rows of the result. */
@@ -309,8 +304,8 @@ public final class LinearAlgebra implements AutoCloseable {
             MemorySegment factors) {
         MemorySegment spec = lanes[0].copying;
         fillCopy(spec, in, rows, cols, out, transposed, 1);
-        spread(count, 16, 2.0 * count * cols, (begin, end, worker) -> Native.check("tp_copy_rows",
-                Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data())));
+        spread("tp_copy_rows", count, 16, 2.0 * count * cols, (begin, end, worker) ->
+                Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data()));
     }
 
     private static void fillCopy(MemorySegment spec, View in, long rows, long cols, View out, boolean transposed,
@@ -339,8 +334,8 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** Sums of squares of the rows to {@code sums}, largest magnitudes to {@code largest}. */
     void rowNorms(View a, long rows, long cols, MemorySegment sums, MemorySegment largest) {
-        spread(rows, 1, (double) rows * cols, (begin, end, worker) -> Native.check("tp_row_norms",
-                Kernels.tp_row_norms(a.id(), rows, cols, a.stride(), begin, end, a.data(), sums, largest)));
+        spread("tp_row_norms", rows, 1, (double) rows * cols, (begin, end, worker) ->
+                Kernels.tp_row_norms(a.id(), rows, cols, a.stride(), begin, end, a.data(), sums, largest));
     }
 
     /**
@@ -376,11 +371,10 @@ public final class LinearAlgebra implements AutoCloseable {
     /** Elements 0 .. n - 1 of the sequence of standard normal numbers with this seed and stream: {@code tp_gaussian}. */
     public void gaussian(long seed, long stream, long n, DType type, MemorySegment out) {
         int id = new View(type, out, 0).id();
-        Native.output("out", out, Native.bytes("out", type, 1, n, n), executor);
-        Native.aligned("out", out, type.bytes(1));
+        Native.result("out", out, type, 1, n, n, executor);
         try (OneThread _ = oneThread.enter()) {
-            spread(n, 256, 16.0 * n, (begin, end, worker) -> Native.check("tp_gaussian",
-                    Kernels.tp_gaussian(seed, stream, begin, end, id, out.asSlice(type.bytes(begin)))));
+            spread("tp_gaussian", n, 256, 16.0 * n, (begin, end, worker) ->
+                    Kernels.tp_gaussian(seed, stream, begin, end, id, out.asSlice(type.bytes(begin))));
         }
     }
 
@@ -462,7 +456,7 @@ public final class LinearAlgebra implements AutoCloseable {
         if (rows > n) {
             throw new IllegalArgumentException("no " + rows + " orthonormal vectors of length " + n);
         }
-        matrix("x", rows, n, x);
+        room("x", rows, n, x);
         if (rows == 0) {
             return true;
         }
@@ -515,12 +509,7 @@ public final class LinearAlgebra implements AutoCloseable {
     }
 
     private static boolean cholesky(long n, MemorySegment g) {
-        int status = Kernels.tp_cholesky(n, n, g);
-        if (status == Kernels.TP_ERR_INDEFINITE()) {
-            return false;
-        }
-        Native.check("tp_cholesky", status);
-        return true;
+        return Native.check("tp_cholesky", Kernels.tp_cholesky(n, n, g), Kernels.TP_ERR_INDEFINITE());
     }
 
     /** Whether the diagonal of L shows a condition below about 1 / limit: with 1e-6, one pass leaves errors of at most 1e-2. */
@@ -536,12 +525,11 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** Rows of X [rows, n]: X L^T = B in place, L lower triangular. */
     public void solve(long n, MemorySegment l, long rows, MemorySegment x) {
-        Native.input("l", l, Native.bytes("l", DType.F64, n, n, n), executor);
-        Native.aligned("l", l, 8);
-        matrix("x", rows, n, x);
+        Native.operand("l", l, DType.F64, n, n, n, executor);
+        room("x", rows, n, x);
         try (OneThread _ = oneThread.enter()) {
-            spread(rows, 4, 0.5 * rows * n * n, (begin, end, worker) -> Native.check("tp_triangular_solve",
-                    Kernels.tp_triangular_solve(n, n, l, 0, n, begin, end, x)));
+            spread("tp_triangular_solve", rows, 4, 0.5 * rows * n * n, (begin, end, worker) ->
+                    Kernels.tp_triangular_solve(n, n, l, 0, n, begin, end, x));
         }
     }
 
@@ -560,9 +548,9 @@ public final class LinearAlgebra implements AutoCloseable {
      * @param z [n, n]: row i is the i-th eigenvector
      */
     public void symmetricEigen(long n, MemorySegment a, MemorySegment values, MemorySegment z) {
-        square("a", n, a);
-        matrix("values", 1, n, values);
-        square("z", n, z);
+        room("a", n, n, a);
+        room("values", 1, n, values);
+        room("z", n, n, z);
         if (n == 0) {
             return;
         }
@@ -600,8 +588,8 @@ public final class LinearAlgebra implements AutoCloseable {
      * @param values n eigenvalues, descending
      */
     public void symmetricEigenvalues(long n, MemorySegment a, MemorySegment values) {
-        square("a", n, a);
-        matrix("values", 1, n, values);
+        room("a", n, n, a);
+        room("values", 1, n, values);
         if (n == 0) {
             return;
         }
@@ -694,12 +682,12 @@ public final class LinearAlgebra implements AutoCloseable {
             long first = counts.getAtIndex(JAVA_LONG, 1);
             long second = counts.getAtIndex(JAVA_LONG, 2);
             double work = 8.0 * count * count;
-            spread(count, 8, 10 * work, (begin, end, w) -> Native.check("tp_merge_roots",
-                    Kernels.tp_merge_roots(count, 2 * Math.abs(rho), keptD, keptZ, begin, end, lambda, delta)));
-            spread(count, 8, work, (begin, end, w) -> Native.check("tp_merge_weights",
-                    Kernels.tp_merge_weights(count, keptD, keptZ, delta, begin, end, weights)));
-            spread(count, 8, work, (begin, end, w) -> Native.check("tp_merge_vectors",
-                    Kernels.tp_merge_vectors(count, weights, delta, slots, begin, end, s)));
+            spread("tp_merge_roots", count, 8, 10 * work, (begin, end, w) ->
+                    Kernels.tp_merge_roots(count, 2 * Math.abs(rho), keptD, keptZ, begin, end, lambda, delta));
+            spread("tp_merge_weights", count, 8, work, (begin, end, w) ->
+                    Kernels.tp_merge_weights(count, keptD, keptZ, delta, begin, end, weights));
+            spread("tp_merge_vectors", count, 8, work, (begin, end, w) ->
+                    Kernels.tp_merge_vectors(count, weights, delta, slots, begin, end, s));
             for (long i = 0; i < size; i++) {
                 bySlot.setAtIndex(JAVA_LONG, slots.getAtIndex(JAVA_LONG, i), order.getAtIndex(JAVA_LONG, i));
             }

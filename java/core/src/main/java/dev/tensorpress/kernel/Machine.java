@@ -1,9 +1,7 @@
 package dev.tensorpress.kernel;
 
-import static java.lang.foreign.ValueLayout.JAVA_INT;
-import static java.lang.foreign.ValueLayout.JAVA_LONG;
-
 import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
@@ -41,11 +39,7 @@ public final class Machine {
      * @throws KernelException if TENSORPRESS_ISA names one that is unknown or not available
      */
     public static String tier() {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment tier = arena.allocate(JAVA_INT);
-            Native.check("tp_active_tier", Kernels.tp_active_tier(tier));
-            return Kernels.tp_tier_name(tier.get(JAVA_INT, 0)).getString(0);
-        }
+        return Kernels.tp_tier_name((int) Native.size("tp_active_tier", Kernels::tp_active_tier)).getString(0);
     }
 
     /** The best tier of this machine. */
@@ -77,9 +71,7 @@ public final class Machine {
 
     /** {@code tp_stream_narrow}: n floats in, n bytes out, nothing else; the yardstick of the benchmarks. */
     public static void streamNarrow(MemorySegment in, long n, MemorySegment out) {
-        Native.elements("in", 1, n, n);
-        Native.input("in", in, 4 * n, null);
-        Native.aligned("in", in, 4);
+        Native.operand("in", in, DType.F32, 1, n, n, null);
         Native.output("out", out, n, null);
         Native.check("tp_stream_narrow", Kernels.tp_stream_narrow(in, n, out));
     }
@@ -87,11 +79,7 @@ public final class Machine {
     /** {@code tp_stream_read}: reads, nothing else. The xor of the 64-bit words, the last one filled up with zeros. */
     public static long streamRead(MemorySegment in) {
         Native.input("in", in, 0, null);
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment xor = arena.allocate(JAVA_LONG);
-            Native.check("tp_stream_read", Kernels.tp_stream_read(in, in.byteSize(), xor));
-            return xor.get(JAVA_LONG, 0);
-        }
+        return Native.size("tp_stream_read", xor -> Kernels.tp_stream_read(in, in.byteSize(), xor));
     }
 
     private static double median(Runnable work) {

@@ -1,14 +1,33 @@
 package dev.tensorpress.kernel;
 
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
 import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.kernel.Executor.Worker;
 import dev.tensorpress.tensor.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 
 /**
- * What every kernel class asks around a native call, once per call: whether memory may be read or written, whether sizes can be,
- * whether the kernel was content. Native code believes what it is told; what is wrong here ends the JVM there.
+ * Every native call goes through here: whether memory may be read or written, whether sizes can be, which number stands for a type,
+ * whether the kernel was content, and what it handed out. Once per call; native code believes what it is told, and what is wrong ends
+ * the JVM there.
  */
 final class Native {
+    /** A kernel over lines {@code [begin, end)}; returns its {@code tp_status}. */
+    @FunctionalInterface
+    interface Lines {
+        int call(long begin, long end, Worker worker);
+    }
+
+    /** A function that writes to {@code out}; returns its {@code tp_status}. */
+    @FunctionalInterface
+    interface Results {
+        int call(MemorySegment out);
+    }
+
     /** Rows, columns, and elements from the first to the last of a matrix stay below this, so that no number of bytes overflows. */
     private static final long LARGEST = 1L << 56;
     /** Stands for any thread but the caller's. */
@@ -57,6 +76,18 @@ final class Native {
         }
     }
 
+    /** A matrix that a kernel reads, aligned to its elements. */
+    static void operand(String name, MemorySegment segment, DType type, long rows, long cols, long stride, Executor executor) {
+        input(name, segment, bytes(name, type, rows, cols, stride), executor);
+        aligned(name, segment, type.bytes(1));
+    }
+
+    /** A matrix that a kernel writes, aligned to its elements. */
+    static void result(String name, MemorySegment segment, DType type, long rows, long cols, long stride, Executor executor) {
+        output(name, segment, bytes(name, type, rows, cols, stride), executor);
+        aligned(name, segment, type.bytes(1));
+    }
+
     /** Elements of a matrix from its first to its last. */
     static long elements(String name, long rows, long cols, long stride) {
         if (rows < 0 || cols < 0 || stride < cols) {
@@ -75,10 +106,74 @@ final class Native {
         return type.bytes(elements(name, rows, cols, stride));
     }
 
+    /** The {@code tp_dtype} of a type. */
+    static int id(DType type) {
+        return switch (type) {
+            case F32 -> Kernels.TP_F32();
+            case F16 -> Kernels.TP_F16();
+            case BF16 -> Kernels.TP_BF16();
+            case I8 -> Kernels.TP_I8();
+            case U8 -> Kernels.TP_U8();
+            case I4 -> Kernels.TP_I4();
+            case U4 -> Kernels.TP_U4();
+            case F64 -> Kernels.TP_F64();
+            default -> throw new IllegalArgumentException("no kernel reads " + type);
+        };
+    }
+
+    /** Which types there may be. */
+    static void oneOf(String name, DType type, DType... types) {
+        if (!List.of(types).contains(type)) {
+            throw new IllegalArgumentException(name + " must be one of " + List.of(types) + ", but is " + type);
+        }
+    }
+
+    /** Memory for a struct, which several threads read and the garbage collector frees. */
+    static MemorySegment struct(MemoryLayout layout) {
+        return Arena.ofAuto().allocate(layout);
+    }
+
     /** @throws KernelException if the kernel was not content */
     static void check(String kernel, int status) {
         if (status != 0) {
             throw new KernelException(kernel, status, Kernels.tp_status_name(status).getString(0));
         }
+    }
+
+    /**
+     * False if the kernel refused with this status.
+     *
+     * @throws KernelException if it refused with another one
+     */
+    static boolean check(String kernel, int status, int refusal) {
+        if (status == refusal) {
+            return false;
+        }
+        check(kernel, status);
+        return true;
+    }
+
+    /** Runs a kernel over {@code [0, lines)}: {@link Executor#run}. */
+    static void run(String kernel, Executor executor, long lines, long granule, long minimum, long scratch, Lines call) {
+        executor.run(lines, granule, minimum, scratch, (begin, end, worker) -> check(kernel, call.call(begin, end, worker)));
+    }
+
+    /** The same without scratch. */
+    static void run(String kernel, Executor executor, long lines, long granule, long minimum, Lines call) {
+        run(kernel, executor, lines, granule, minimum, 0, call);
+    }
+
+    /** The {@code n} numbers of 64 bits that a function hands out. */
+    static long[] longs(String kernel, int n, Results call) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment out = arena.allocate(JAVA_LONG, n);
+            check(kernel, call.call(out));
+            return out.toArray(JAVA_LONG);
+        }
+    }
+
+    /** The number of 64 bits that a function hands out, such as the bytes of scratch that a kernel needs. */
+    static long size(String kernel, Results call) {
+        return longs(kernel, 1, call)[0];
     }
 }

@@ -188,8 +188,7 @@ public final class Pca implements AutoCloseable {
      */
     public void transform(View data, long rows, MemorySegment scores, Executor executor) {
         data.check("data", rows, features, executor);
-        Native.output("scores", scores, Native.bytes("scores", DType.F64, rows, rank, rank), executor);
-        Native.aligned("scores", scores, 8);
+        Native.result("scores", scores, DType.F64, rows, rank, rank, executor);
         if (rows == 0) {
             return;
         }
@@ -209,10 +208,8 @@ public final class Pca implements AutoCloseable {
      * @param data receives f64 [rows, features]
      */
     public void inverse(MemorySegment scores, long rows, MemorySegment data, Executor executor) {
-        Native.input("scores", scores, Native.bytes("scores", DType.F64, rows, rank, rank), executor);
-        Native.aligned("scores", scores, 8);
-        Native.output("data", data, Native.bytes("data", DType.F64, rows, features, features), executor);
-        Native.aligned("data", data, 8);
+        Native.operand("scores", scores, DType.F64, rows, rank, rank, executor);
+        Native.result("data", data, DType.F64, rows, features, features, executor);
         if (rows == 0) {
             return;
         }

@@ -1,7 +1,6 @@
 package dev.tensorpress.kernel;
 
 import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
-import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.tensorpress.bindings.Kernels;
@@ -71,10 +70,6 @@ public final class Prune {
             return rows * ((cols + 7) / 8);
         }
 
-        private boolean empty() {
-            return rows == 0 || cols == 0;
-        }
-
         private long bytes() {
             return Native.bytes("in", type, rows, cols, stride);
         }
@@ -83,13 +78,13 @@ public final class Prune {
             return Executor.worth(cols);
         }
 
-        /** The struct, in memory that the garbage collector frees: 32 bytes, read by several threads. */
         private MemorySegment toNative() {
-            MemorySegment s = Arena.ofAuto().allocate(tp_scores.layout());
+            Native.oneOf("the type", type, DType.F32, DType.F16, DType.BF16);
+            MemorySegment s = Native.struct(tp_scores.layout());
             tp_scores.rows(s, rows);
             tp_scores.cols(s, cols);
             tp_scores.stride(s, stride);
-            tp_scores.type(s, id(type));
+            tp_scores.type(s, Native.id(type));
             tp_scores.order(s, order.id);
             return s;
         }
@@ -224,14 +219,12 @@ public final class Prune {
         long row = 0;
         long col = 0;
         if (before > 0) {
-            try (Arena arena = Arena.ofConfined()) {
-                MemorySegment at = arena.allocate(JAVA_LONG, 2);
-                Scores s = scores.get(matrix);
-                Native.check("tp_prune_find", Kernels.tp_prune_find(s.toNative(), 0, s.rows, in.get(matrix), key, before, at,
-                        at.asSlice(8)));
-                row = at.get(JAVA_LONG, 0);
-                col = at.get(JAVA_LONG, 8);
-            }
+            Scores s = scores.get(matrix);
+            MemorySegment data = in.get(matrix);
+            long[] at = Native.longs("tp_prune_find", 2, out ->
+                    Kernels.tp_prune_find(s.toNative(), 0, s.rows, data, key, before, out, out.asSlice(8)));
+            row = at[0];
+            col = at[1];
         }
         return new Cut(key, matrix, row, col, Arrays.stream(result).boxed().toList());
     }
@@ -251,16 +244,13 @@ public final class Prune {
     private static void histogram(Scores scores, MemorySegment in, int digit, int prefix, long[] counts,
             Executor executor) {
         Arrays.fill(counts, 0);
-        if (scores.empty()) {
-            return;
-        }
         MemorySegment s = scores.toNative();
         try (Arena arena = executor.arena()) {
             MemorySegment all = arena.allocate(JAVA_LONG, (long) COUNTS * executor.threads());
-            executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
+            Native.run("tp_prune_histogram", executor, scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
                 long first = digit == 1 ? scores.rows - end : begin;
-                Native.check("tp_prune_histogram", Kernels.tp_prune_histogram(s, first, first + end - begin, in, digit, prefix,
-                        all.asSlice(worker.index() * COUNTS * 8L, COUNTS * 8L)));
+                return Kernels.tp_prune_histogram(s, first, first + end - begin, in, digit, prefix,
+                        all.asSlice(worker.index() * COUNTS * 8L, COUNTS * 8L));
             });
             for (int w = 0; w < executor.threads(); w++) {
                 for (int d = 0; d < COUNTS; d++) {
@@ -273,20 +263,14 @@ public final class Prune {
     /** Counts elements by their key; infinities and NaN are those that are not below {@code key(scores, INFINITY)}. */
     public static Count count(Scores scores, MemorySegment in, int key, Executor executor) {
         Native.input("in", in, scores.bytes(), executor);
-        if (scores.empty()) {
-            return new Count(0, 0);
-        }
         MemorySegment s = scores.toNative();
         long[] sums = new long[2];
         executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
-            try (Arena arena = Arena.ofConfined()) {
-                MemorySegment counts = arena.allocate(JAVA_LONG, 2);
-                Native.check("tp_prune_count",
-                        Kernels.tp_prune_count(s, begin, end, in, key, counts, counts.asSlice(8)));
-                synchronized (sums) {
-                    sums[0] += counts.get(JAVA_LONG, 0);
-                    sums[1] += counts.get(JAVA_LONG, 8);
-                }
+            long[] counts = Native.longs("tp_prune_count", 2, out ->
+                    Kernels.tp_prune_count(s, begin, end, in, key, out, out.asSlice(8)));
+            synchronized (sums) {
+                sums[0] += counts[0];
+                sums[1] += counts[1];
             }
         });
         return new Count(sums[0], sums[1]);
@@ -294,11 +278,8 @@ public final class Prune {
 
     /** The smallest key among scores of at least {@code score}; a mask with it and all ties keeps exactly those. */
     public static int key(Scores scores, double score) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment key = arena.allocate(JAVA_INT);
-            Native.check("tp_prune_key", Kernels.tp_prune_key(scores.toNative(), score, key));
-            return key.get(JAVA_INT, 0);
-        }
+        MemorySegment s = scores.toNative();
+        return (int) Native.size("tp_prune_key", key -> Kernels.tp_prune_key(s, score, key));
     }
 
     /** Mask of what {@code cut} keeps of matrix number {@code matrix} of its selection. */
@@ -318,20 +299,9 @@ public final class Prune {
             Executor executor) {
         Native.input("in", in, scores.bytes(), executor);
         Native.output("mask", mask, scores.maskBytes(), executor);
-        if (scores.empty()) {
-            return;
-        }
         MemorySegment s = scores.toNative();
-        executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
-                Native.check("tp_prune_mask", Kernels.tp_prune_mask(s, begin, end, in, key, tieRow, tieCol, mask)));
-    }
-
-    private static long linesScratch(MemorySegment s, int axis) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(JAVA_LONG);
-            Native.check("tp_prune_lines_scratch", Kernels.tp_prune_lines_scratch(s, axis, bytes));
-            return bytes.get(JAVA_LONG, 0);
-        }
+        Native.run("tp_prune_mask", executor, scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+                Kernels.tp_prune_mask(s, begin, end, in, key, tieRow, tieCol, mask));
     }
 
     /** Mask of the {@code k} largest elements of each row (axis 1) or column (axis 0). */
@@ -342,14 +312,11 @@ public final class Prune {
         }
         Native.input("in", in, scores.bytes(), executor);
         Native.output("mask", mask, scores.maskBytes(), executor);
-        if (scores.empty()) {
-            return;
-        }
         MemorySegment s = scores.toNative();
         long length = axis == 1 ? scores.cols : scores.rows;
-        executor.run(axis == 1 ? scores.rows : scores.cols, axis == 1 ? 1 : BYTE, Executor.worth(length), linesScratch(s, axis),
-                (begin, end, worker) -> Native.check("tp_prune_lines",
-                        Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, worker.scratch())));
+        long scratch = Native.size("tp_prune_lines_scratch", bytes -> Kernels.tp_prune_lines_scratch(s, axis, bytes));
+        Native.run("tp_prune_lines", executor, axis == 1 ? scores.rows : scores.cols, axis == 1 ? 1 : BYTE, Executor.worth(length),
+                scratch, (begin, end, worker) -> Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, worker.scratch()));
     }
 
     /** Mask of the {@code n} largest of each group of {@code m} elements along a row (axis 1) or down a column (axis 0). */
@@ -361,14 +328,11 @@ public final class Prune {
         checkAxis(axis);
         Native.input("in", in, scores.bytes(), executor);
         Native.output("mask", mask, scores.maskBytes(), executor);
-        if (scores.empty()) {
-            return;
-        }
         MemorySegment s = scores.toNative();
         long lines = axis == 1 ? scores.rows : (scores.rows + m - 1) / m;
         long size = Math.multiplyExact(scores.cols, axis == 1 ? 1 : m);
-        executor.run(lines, 1, Executor.worth(size), (begin, end, worker) ->
-                Native.check("tp_prune_nm", Kernels.tp_prune_nm(s, axis, begin, end, in, n, m, mask)));
+        Native.run("tp_prune_nm", executor, lines, 1, Executor.worth(size), (begin, end, worker) ->
+                Kernels.tp_prune_nm(s, axis, begin, end, in, n, m, mask));
     }
 
     /** What the scores of blocks are as a matrix: f32 without gaps, in the order of the elements. */
@@ -385,28 +349,22 @@ public final class Prune {
     public static void blocks(Scores scores, long blockRows, long blockCols, MemorySegment in, MemorySegment out,
             Executor executor) {
         Native.input("in", in, scores.bytes(), executor);
-        Native.output("out", out, DType.F32.bytes(blocks(scores, blockRows, blockCols).elements()), executor);
-        Native.aligned("out", out, 4);
-        if (scores.empty()) {
-            return;
-        }
+        Scores blocks = blocks(scores, blockRows, blockCols);
+        Native.result("out", out, DType.F32, blocks.rows, blocks.cols, blocks.cols, executor);
         MemorySegment s = scores.toNative();
-        executor.run(ceil(scores.rows, blockRows), 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
-                Native.check("tp_prune_blocks", Kernels.tp_prune_blocks(s, blockRows, blockCols, begin, end, in, out)));
+        Native.run("tp_prune_blocks", executor, blocks.rows, 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
+                Kernels.tp_prune_blocks(s, blockRows, blockCols, begin, end, in, out));
     }
 
     /** From a mask of blocks to that of their elements. */
     public static void expand(Scores scores, long blockRows, long blockCols, MemorySegment blockMask,
             MemorySegment mask, Executor executor) {
-        Native.input("blockMask", blockMask, blocks(scores, blockRows, blockCols).maskBytes(), executor);
+        Scores blocks = blocks(scores, blockRows, blockCols);
+        Native.input("blockMask", blockMask, blocks.maskBytes(), executor);
         Native.output("mask", mask, scores.maskBytes(), executor);
-        if (scores.empty()) {
-            return;
-        }
         MemorySegment s = scores.toNative();
-        executor.run(ceil(scores.rows, blockRows), 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
-                Native.check("tp_prune_expand",
-                        Kernels.tp_prune_expand(s, blockRows, blockCols, begin, end, blockMask, mask)));
+        Native.run("tp_prune_expand", executor, blocks.rows, 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
+                Kernels.tp_prune_expand(s, blockRows, blockCols, begin, end, blockMask, mask));
     }
 
     private static long minimumBlockRows(Scores scores, long blockRows) {
@@ -436,12 +394,9 @@ public final class Prune {
         Native.input("in", in, scores.bytes(), executor);
         Native.input("mask", mask, scores.maskBytes(), executor);
         Native.output("out", out, scores.type.bytes(scores.elements()), executor);
-        if (scores.empty()) {
-            return;
-        }
         MemorySegment s = scores.toNative();
-        executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
-                Native.check("tp_prune_apply", Kernels.tp_prune_apply(s, begin, end, in, mask, out)));
+        Native.run("tp_prune_apply", executor, scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+                Kernels.tp_prune_apply(s, begin, end, in, mask, out));
     }
 
     /** Bytes that {@link #error} needs for {@code rowErrors}. */
@@ -461,13 +416,9 @@ public final class Prune {
         Native.input("out", out, scores.type.bytes(scores.elements()), executor);
         Native.output("rowErrors", rowErrors, errorBytes(scores), executor);
         Native.aligned("rowErrors", rowErrors, 8);
-        if (scores.empty()) {
-            return new Quantize.Error(0, 0, 0);
-        }
         MemorySegment s = scores.toNative();
-        executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
-                Native.check("tp_prune_error", Kernels.tp_prune_error(s, begin, end, in, out,
-                        rowErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof()))));
+        Native.run("tp_prune_error", executor, scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+                Kernels.tp_prune_error(s, begin, end, in, out, Quantize.lines(rowErrors, begin, end)));
         return Quantize.sum(rowErrors, scores.rows);
     }
 
@@ -481,12 +432,5 @@ public final class Prune {
             }
         }
         return largest;
-    }
-
-    private static int id(DType type) {
-        if (!type.compressible()) {
-            throw new IllegalArgumentException("scores are f32, f16 or bf16, not " + type);
-        }
-        return Quantize.id(type);
     }
 }

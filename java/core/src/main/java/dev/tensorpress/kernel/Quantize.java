@@ -3,7 +3,6 @@ package dev.tensorpress.kernel;
 import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
-import static java.lang.foreign.ValueLayout.JAVA_LONG;
 import static java.lang.foreign.ValueLayout.JAVA_SHORT_UNALIGNED;
 
 import dev.tensorpress.bindings.Kernels;
@@ -173,18 +172,17 @@ public final class Quantize {
             return Executor.worth(lineElements());
         }
 
-        /** The struct, in memory that the garbage collector frees: some 100 bytes, read by several threads. */
         private MemorySegment toNative() {
-            MemorySegment s = Arena.ofAuto().allocate(tp_quant.layout());
+            MemorySegment s = Native.struct(tp_quant.layout());
             tp_quant.rows(s, rows);
             tp_quant.cols(s, cols);
             tp_quant.in_stride(s, inStride);
             tp_quant.out_stride(s, outStride);
             tp_quant.group_rows(s, groupRows);
             tp_quant.group_cols(s, groupCols);
-            tp_quant.in_type(s, id(in));
-            tp_quant.out_type(s, id(out));
-            tp_quant.scale_type(s, id(scale));
+            tp_quant.in_type(s, Native.id(in));
+            tp_quant.out_type(s, Native.id(out));
+            tp_quant.scale_type(s, Native.id(scale));
             tp_quant.qmin(s, qmin);
             tp_quant.qmax(s, qmax);
             tp_quant.range(s, range.id);
@@ -199,14 +197,6 @@ public final class Quantize {
 
     /** Errors of a whole tensor: sum of squared differences, sum of squares, largest difference. */
     public record Error(double sumSquaredError, double sumSquares, double maxError) {}
-
-    private static long scratch(MemorySegment nativeSpec, long lines) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(JAVA_LONG);
-            Native.check("tp_quantize_scratch", Kernels.tp_quantize_scratch(nativeSpec, lines, bytes));
-            return bytes.get(JAVA_LONG, 0);
-        }
-    }
 
     /**
      * Quantizes a matrix.
@@ -248,22 +238,20 @@ public final class Quantize {
         }
         boolean wholeColumns = !spec.linesAreRows() && spec.groupRows == spec.rows;
         long wide = wholeColumns ? Math.min(WIDE, spec.lines() / executor.threads()) : 0;
-        executor.run(spec.lines(), granule, Math.max(spec.minimumLines(), wide), scratch(s, spec.lines()), (begin, end, worker) ->
-                Native.check("tp_quantize", Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, worker.scratch())));
+        long scratch = Native.size("tp_quantize_scratch", bytes -> Kernels.tp_quantize_scratch(s, spec.lines(), bytes));
+        Native.run("tp_quantize", executor, spec.lines(), granule, Math.max(spec.minimumLines(), wide), scratch, (begin, end, worker) ->
+                Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, worker.scratch()));
     }
 
     private static void scaleOfTensor(Spec spec, MemorySegment s, MemorySegment in, MemorySegment scales,
             MemorySegment zeros, Executor executor) {
         float[] extremes = {Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY};
-        executor.run(spec.rows, 1, spec.minimumLines(), (begin, end, worker) -> {
-            try (Arena arena = Arena.ofConfined()) {
-                MemorySegment min = arena.allocate(JAVA_FLOAT);
-                MemorySegment max = arena.allocate(JAVA_FLOAT);
-                Native.check("tp_minmax", Kernels.tp_minmax(s, begin, end, in, min, max));
-                synchronized (extremes) {
-                    extremes[0] = Math.min(extremes[0], min.get(JAVA_FLOAT, 0));
-                    extremes[1] = Math.max(extremes[1], max.get(JAVA_FLOAT, 0));
-                }
+        executor.run(spec.rows, 1, spec.minimumLines(), 8, (begin, end, worker) -> {
+            MemorySegment out = worker.scratch();
+            Native.check("tp_minmax", Kernels.tp_minmax(s, begin, end, in, out, out.asSlice(4)));
+            synchronized (extremes) {
+                extremes[0] = Math.min(extremes[0], out.get(JAVA_FLOAT, 0));
+                extremes[1] = Math.max(extremes[1], out.get(JAVA_FLOAT, 4));
             }
         });
         try (Arena arena = Arena.ofConfined()) {
@@ -280,16 +268,15 @@ public final class Quantize {
     public static void dequantize(Spec spec, MemorySegment codes, MemorySegment scales, MemorySegment zeros,
             MemorySegment out, Executor executor) {
         spec.check();
-        Native.output("out", out, spec.inBytes(DType.F32), executor);
-        Native.aligned("out", out, 4);
+        Native.result("out", out, DType.F32, spec.rows, spec.cols, spec.inStride, executor);
         Native.input("codes", codes, spec.codeBytes(), executor);
         checkScales(spec, scales, zeros, executor);
         if (spec.empty()) {
             return;
         }
         MemorySegment s = spec.toNative();
-        executor.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
-                Native.check("tp_dequantize", Kernels.tp_dequantize(s, begin, end, codes, scales, zeros, out)));
+        Native.run("tp_dequantize", executor, spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
+                Kernels.tp_dequantize(s, begin, end, codes, scales, zeros, out));
     }
 
     /** Bytes that {@link #error} needs for {@code lineErrors}. */
@@ -314,10 +301,14 @@ public final class Quantize {
             return new Error(0, 0, 0);
         }
         MemorySegment s = spec.toNative();
-        executor.run(spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
-                Native.check("tp_quantize_error", Kernels.tp_quantize_error(s, begin, end, in, codes, scales, zeros,
-                        lineErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof()))));
+        Native.run("tp_quantize_error", executor, spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
+                Kernels.tp_quantize_error(s, begin, end, in, codes, scales, zeros, lines(lineErrors, begin, end)));
         return sum(lineErrors, spec.lines());
+    }
+
+    /** The part of these lines. */
+    static MemorySegment lines(MemorySegment lineErrors, long begin, long end) {
+        return lineErrors.asSlice(begin * tp_error.sizeof(), (end - begin) * tp_error.sizeof());
     }
 
     /** The errors of {@code lines} lines, added in order. */
@@ -344,36 +335,29 @@ public final class Quantize {
 
     /** Reverses {@link #pack4}; {@code type} is I4 or U4. */
     public static void unpack4(DType type, MemorySegment packed, long n, MemorySegment codes) {
-        if (type != DType.I4 && type != DType.U4) {
-            throw new IllegalArgumentException("type must be I4 or U4, but is " + type);
-        }
+        Native.oneOf("type", type, DType.I4, DType.U4);
         checkCount(n);
         Native.output("codes", codes, n, null);
         Native.input("packed", packed, DType.U4.bytes(n), null);
-        Native.check("tp_unpack4", Kernels.tp_unpack4(id(type), packed, n, codes));
+        Native.check("tp_unpack4", Kernels.tp_unpack4(Native.id(type), packed, n, codes));
     }
 
     /** Converts n elements between f32, f16 and bf16, to nearest, ties to even. */
     public static void convert(DType from, MemorySegment in, long n, DType to, MemorySegment out) {
-        if (!from.compressible() || !to.compressible()) {
-            throw new IllegalArgumentException("converts between F32, F16 and BF16, not from " + from + " to " + to);
-        }
+        Native.oneOf("from", from, DType.F32, DType.F16, DType.BF16);
+        Native.oneOf("to", to, DType.F32, DType.F16, DType.BF16);
         checkCount(n);
         Native.input("in", in, from.bytes(n), null);
         Native.output("out", out, to.bytes(n), null);
-        Native.check("tp_convert", Kernels.tp_convert(id(from), in, n, id(to), out));
+        Native.check("tp_convert", Kernels.tp_convert(Native.id(from), in, n, Native.id(to), out));
     }
 
     /** Row-major index of the first NaN or infinity, or -1. */
     public static long firstNonFinite(Spec spec, MemorySegment in) {
         Native.input("in", in, spec.inBytes(spec.in), null);
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment row = arena.allocate(JAVA_LONG);
-            MemorySegment col = arena.allocate(JAVA_LONG);
-            Native.check("tp_find_nonfinite", Kernels.tp_find_nonfinite(spec.toNative(), in, row, col));
-            long r = row.get(JAVA_LONG, 0);
-            return r < 0 ? -1 : r * spec.cols + col.get(JAVA_LONG, 0);
-        }
+        MemorySegment s = spec.toNative();
+        long[] at = Native.longs("tp_find_nonfinite", 2, out -> Kernels.tp_find_nonfinite(s, in, out, out.asSlice(8)));
+        return at[0] < 0 ? -1 : at[0] * spec.cols + at[1];
     }
 
     /** One element of an f32, f16 or bf16 tensor. */
@@ -388,26 +372,11 @@ public final class Quantize {
     }
 
     private static void checkScales(Spec spec, MemorySegment scales, MemorySegment zeros, Executor executor) {
-        Native.input("scales", scales, DType.F32.bytes(spec.groups()), executor);
-        Native.aligned("scales", scales, 4);
+        Native.operand("scales", scales, DType.F32, 1, spec.groups(), spec.groups(), executor);
         Native.input("zeros", zeros, zeros == null || zeros.equals(MemorySegment.NULL) ? 0 : spec.groups(), executor);
     }
 
     private static void checkCount(long n) {
         Native.elements("the array", 1, n, n);
     }
-
-    static int id(DType type) {
-        return switch (type) {
-            case F32 -> 1;
-            case F16 -> 2;
-            case BF16 -> 3;
-            case I8 -> 4;
-            case U8 -> 5;
-            case I4 -> 6;
-            case U4 -> 7;
-            default -> throw new IllegalArgumentException("no kernel reads " + type);
-        };
-    }
-
 }

@@ -24,7 +24,6 @@ public final class Sparse {
     /** The survey looks at blocks of up to this many rows. */
     private static final int SURVEY_ROWS = 8;
     private static final long WIDEST = 0xffff;
-    private static final int SHAPE = 3;
 
     static {
         dev.tensorpress.internal.NativeLibrary.load();
@@ -103,17 +102,15 @@ public final class Sparse {
         long[] sums = new long[5];
         if (rows > 0 && cols > 0) {
             MemorySegment spec = spec(null, type, rows, cols, 0);
-            executor.run(rows, SURVEY_ROWS, Executor.worth(cols), (begin, end, worker) -> {
-                try (Arena arena = Arena.ofConfined()) {
-                    MemorySegment s = arena.allocate(tp_survey.layout());
-                    Native.check("tp_sparse_survey", Kernels.tp_sparse_survey(spec, begin, end, in, s));
-                    synchronized (sums) {
-                        sums[0] += tp_survey.entries(s);
-                        sums[1] = Math.max(sums[1], tp_survey.widest(s));
-                        sums[2] += tp_survey.overfull(s);
-                        sums[3] += tp_survey.blocks4x4(s);
-                        sums[4] += tp_survey.blocks8x8(s);
-                    }
+            executor.run(rows, SURVEY_ROWS, Executor.worth(cols), tp_survey.sizeof(), (begin, end, worker) -> {
+                MemorySegment s = worker.scratch();
+                Native.check("tp_sparse_survey", Kernels.tp_sparse_survey(spec, begin, end, in, s));
+                synchronized (sums) {
+                    sums[0] += tp_survey.entries(s);
+                    sums[1] = Math.max(sums[1], tp_survey.widest(s));
+                    sums[2] += tp_survey.overfull(s);
+                    sums[3] += tp_survey.blocks4x4(s);
+                    sums[4] += tp_survey.blocks8x8(s);
                 }
             });
         }
@@ -139,13 +136,9 @@ public final class Sparse {
     private static Sizes sizesOrNull(Layout layout, DType type, long rows, long cols, int block, long units) {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(JAVA_LONG, 3);
-            int status = Kernels.tp_sparse_bytes(spec(layout, type, rows, cols, block), units, out, out.asSlice(8),
-                    out.asSlice(16));
-            if (status == SHAPE) {
-                return null;
-            }
-            Native.check("tp_sparse_bytes", status);
-            return new Sizes(out.getAtIndex(JAVA_LONG, 0), out.getAtIndex(JAVA_LONG, 1), out.getAtIndex(JAVA_LONG, 2));
+            boolean exists = Native.check("tp_sparse_bytes", Kernels.tp_sparse_bytes(spec(layout, type, rows, cols, block), units, out,
+                    out.asSlice(8), out.asSlice(16)), Kernels.TP_ERR_SHAPE());
+            return exists ? new Sizes(out.get(JAVA_LONG, 0), out.get(JAVA_LONG, 8), out.get(JAVA_LONG, 16)) : null;
         }
     }
 
@@ -222,8 +215,8 @@ public final class Sparse {
             offsets = arena.allocate(Math.multiplyExact(lines + 1, 8L), 8);
             Native.output("what the arena gives", offsets, 0, executor);
             MemorySegment counts = offsets.asSlice(8);
-            executor.run(lines, 1, minimum, (begin, end, worker) -> Native.check("tp_sparse_count",
-                    Kernels.tp_sparse_count(spec, begin, end, in, counts.asSlice(begin * 8))));
+            Native.run("tp_sparse_count", executor, lines, 1, minimum, (begin, end, worker) ->
+                    Kernels.tp_sparse_count(spec, begin, end, in, counts.asSlice(begin * 8)));
             units = add(offsets, lines);
         }
         Sizes sizes = sizes(layout, type, rows, cols, block, units);
@@ -232,8 +225,8 @@ public final class Sparse {
         Native.output("what the arena gives", values, 0, executor);
         MemorySegment from = offsets;
         // Backwards, since what was counted last is still in the caches.
-        executor.run(lines, 1, minimum, (begin, end, worker) -> Native.check("tp_sparse_pack",
-                Kernels.tp_sparse_pack(spec, lines - end, lines - begin, in, from, indices, values)));
+        Native.run("tp_sparse_pack", executor, lines, 1, minimum, (begin, end, worker) ->
+                Kernels.tp_sparse_pack(spec, lines - end, lines - begin, in, from, indices, values));
         return new SparseMatrix(layout, type, rows, cols, block, units, offsets, indices, values);
     }
 
@@ -252,8 +245,8 @@ public final class Sparse {
         MemorySegment spec = spec(Layout.BITMASK, type, rows, cols, 0);
         MemorySegment counts = offsets.asSlice(8);
         offsets.set(JAVA_LONG, 0, 0);
-        executor.run(rows, 1, Executor.worth(cols), (begin, end, worker) -> Native.check("tp_sparse_count_mask",
-                Kernels.tp_sparse_count_mask(spec, begin, end, indices, counts.asSlice(begin * 8))));
+        Native.run("tp_sparse_count_mask", executor, rows, 1, Executor.worth(cols), (begin, end, worker) ->
+                Kernels.tp_sparse_count_mask(spec, begin, end, indices, counts.asSlice(begin * 8)));
         return add(offsets, rows);
     }
 
@@ -263,16 +256,12 @@ public final class Sparse {
         long lines = m.lines();
         long[] first = {Long.MAX_VALUE};
         long minimum = Executor.worth(m.cols() / 8 + 1);
-        executor.run(lines, 1, minimum, (begin, end, worker) -> {
-            try (Arena arena = Arena.ofConfined()) {
-                MemorySegment bad = arena.allocate(JAVA_LONG);
-                int status = Kernels.tp_sparse_check(spec, begin, end, m.units(), m.offsets(), m.indices(), bad);
-                if (status == KernelException.FORMAT) {
-                    synchronized (first) {
-                        first[0] = Math.min(first[0], bad.get(JAVA_LONG, 0));
-                    }
-                } else {
-                    Native.check("tp_sparse_check", status);
+        executor.run(lines, 1, minimum, 8, (begin, end, worker) -> {
+            MemorySegment bad = worker.scratch();
+            if (!Native.check("tp_sparse_check", Kernels.tp_sparse_check(spec, begin, end, m.units(), m.offsets(), m.indices(), bad),
+                    KernelException.FORMAT)) {
+                synchronized (first) {
+                    first[0] = Math.min(first[0], bad.get(JAVA_LONG, 0));
                 }
             }
         });
@@ -296,9 +285,8 @@ public final class Sparse {
         Native.output("out", out, denseBytes(m.type(), m.rows(), m.cols()), executor);
         MemorySegment spec = spec(m.layout(), m.type(), m.rows(), m.cols(), m.block());
         // A line costs what its columns cost, which are all written, however many units it has: equal pieces are fair.
-        executor.run(m.lines(), 1, Executor.worth(m.cols() * Math.max(1, m.block())), (begin, end, worker) ->
-                Native.check("tp_sparse_unpack", Kernels.tp_sparse_unpack(spec, begin, end, m.offsets(), m.indices(),
-                        m.values(), out)));
+        Native.run("tp_sparse_unpack", executor, m.lines(), 1, Executor.worth(m.cols() * Math.max(1, m.block())), (begin, end, worker) ->
+                Kernels.tp_sparse_unpack(spec, begin, end, m.offsets(), m.indices(), m.values(), out));
     }
 
     /**
@@ -321,28 +309,16 @@ public final class Sparse {
         return Native.bytes("the matrix", type, rows, cols, cols);
     }
 
-    /** The struct, in memory that the garbage collector frees: some 60 bytes, read by several threads. */
     static MemorySegment spec(Layout layout, DType type, long rows, long cols, int block) {
-        MemorySegment s = Arena.ofAuto().allocate(tp_sparse.layout());
+        Native.oneOf("the type", type, DType.F32, DType.F16, DType.BF16, DType.I8, DType.U8);
+        MemorySegment s = Native.struct(tp_sparse.layout());
         tp_sparse.rows(s, rows);
         tp_sparse.cols(s, cols);
         tp_sparse.stride(s, cols);
         tp_sparse.block_rows(s, block);
         tp_sparse.block_cols(s, block);
-        tp_sparse.type(s, id(type));
+        tp_sparse.type(s, Native.id(type));
         tp_sparse.layout(s, layout == null ? Layout.CSR32.id : layout.id);
         return s;
     }
-
-    private static int id(DType type) {
-        return switch (type) {
-            case F32 -> 1;
-            case F16 -> 2;
-            case BF16 -> 3;
-            case I8 -> 4;
-            case U8 -> 5;
-            default -> throw new IllegalArgumentException("no sparse kernel reads " + type);
-        };
-    }
-
 }

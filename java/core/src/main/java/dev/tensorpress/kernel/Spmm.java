@@ -1,6 +1,5 @@
 package dev.tensorpress.kernel;
 
-import static dev.tensorpress.kernel.Native.check;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
@@ -54,13 +53,13 @@ public final class Spmm {
         MemorySegment spec = spec(a, n);
         MemorySegment offsets = a.offsets();
         if (a.layout() == Layout.NM24) {
-            executor.run(a.rows(), 1, Executor.worth(a.cols() / 2 * n), (begin, end, worker) ->
-                    check("tp_spmm", Kernels.tp_spmm(spec, begin, end, offsets, a.indices(), a.values(), b, out)));
+            Native.run("tp_spmm", executor, a.rows(), 1, Executor.worth(a.cols() / 2 * n), (begin, end, worker) ->
+                    Kernels.tp_spmm(spec, begin, end, offsets, a.indices(), a.values(), b, out));
             return;
         }
         long lines = a.lines();
         if (executor.threads() == 1) {
-            check("tp_spmm", Kernels.tp_spmm(spec, 0, lines, offsets, a.indices(), a.values(), b, out));
+            Native.check("tp_spmm", Kernels.tp_spmm(spec, 0, lines, offsets, a.indices(), a.values(), b, out));
             return;
         }
         long units = a.units();
@@ -79,7 +78,7 @@ public final class Spmm {
 
     private static void multiply(MemorySegment spec, SparseMatrix a, MemorySegment b, MemorySegment out, long begin, long end) {
         if (begin < end) {
-            check("tp_spmm", Kernels.tp_spmm(spec, begin, end, a.offsets(), a.indices(), a.values(), b, out));
+            Native.check("tp_spmm", Kernels.tp_spmm(spec, begin, end, a.offsets(), a.indices(), a.values(), b, out));
         }
     }
 
@@ -119,7 +118,7 @@ public final class Spmm {
                 MemorySegment column = columns(spec, a, h, arena);
                 for (long s = 0; s < h.segments; s++) {
                     long segment = s;
-                    work.add(() -> check("tp_spmm_segment", Kernels.tp_spmm_segment(spec, h.line, segment,
+                    work.add(() -> Native.check("tp_spmm_segment", Kernels.tp_spmm_segment(spec, h.line, segment,
                             column.getAtIndex(JAVA_LONG, segment), a.offsets(), a.indices(), a.values(), b,
                             partials.asSlice((h.first + segment) * sum, sum))));
                 }
@@ -134,7 +133,7 @@ public final class Spmm {
             });
             executor.run(heavy.size(), 1, 1, (begin, end, worker) -> {
                 for (Heavy h : heavy.subList((int) begin, (int) end)) {
-                    check("tp_spmm_add", Kernels.tp_spmm_add(spec, h.line, h.segments,
+                    Native.check("tp_spmm_add", Kernels.tp_spmm_add(spec, h.line, h.segments,
                             partials.asSlice(h.first * sum, h.segments * sum), out));
                 }
             });
@@ -149,7 +148,7 @@ public final class Spmm {
             rest.setAtIndex(JAVA_LONG, 1, offset(a.offsets(), h.line + 1));
             for (long s = 1; s < h.segments; s++) {
                 rest.setAtIndex(JAVA_LONG, 0, offset(a.offsets(), h.line) + (s - 1) * SEGMENT);
-                check("tp_spmm_column", Kernels.tp_spmm_column(spec, 0, 1, rest, a.indices(), columns.asSlice(8 * s)));
+                Native.check("tp_spmm_column", Kernels.tp_spmm_column(spec, 0, 1, rest, a.indices(), columns.asSlice(8 * s)));
                 columns.setAtIndex(JAVA_LONG, s, columns.getAtIndex(JAVA_LONG, s) + columns.getAtIndex(JAVA_LONG, s - 1));
             }
         }
@@ -238,7 +237,7 @@ public final class Spmm {
 
     private static void transposed(MemorySegment spec, SparseMatrix a, MemorySegment b, MemorySegment out, long begin,
             long end, long first, long last) {
-        check("tp_spmm_transposed", Kernels.tp_spmm_transposed(spec, begin, end, first, last, a.offsets(), a.indices(),
+        Native.check("tp_spmm_transposed", Kernels.tp_spmm_transposed(spec, begin, end, first, last, a.offsets(), a.indices(),
                 a.values(), b, out));
     }
 
@@ -264,28 +263,23 @@ public final class Spmm {
 
     private static void checkProduct(SparseMatrix a, long n, MemorySegment b, long rowsOfB, MemorySegment out, long rowsOfOut,
             Executor executor) {
-        if (a.type() != DType.F32 && a.type() != DType.I8) {
-            throw new IllegalArgumentException("no product of " + a.type() + " values");
-        }
+        Native.oneOf("the type of the values", a.type(), DType.F32, DType.I8);
         if (a.layout() == Layout.BITMASK) {
             throw new IllegalArgumentException("no product of layout " + a.layout() + ", which is for storing only");
         }
         if (n < 0) {
             throw new IllegalArgumentException("cannot have " + n + " columns");
         }
-        Native.input("b", b, Native.bytes("b", a.type(), rowsOfB, n, n), executor);
-        Native.aligned("b", b, a.type().bytes(1));
-        Native.output("out", out, Native.bytes("out", DType.F32, rowsOfOut, n, n), executor);
-        Native.aligned("out", out, 4);
+        Native.operand("b", b, a.type(), rowsOfB, n, n, executor);
+        Native.result("out", out, DType.F32, rowsOfOut, n, n, executor);
         a.check(executor);
         if (b.asOverlappingSlice(out).isPresent()) {
             throw new IllegalArgumentException("out must not overlap b");
         }
     }
 
-    /** The struct, in memory that the garbage collector frees: some 80 bytes, read by several threads. */
     private static MemorySegment spec(SparseMatrix a, long n) {
-        MemorySegment s = Arena.ofAuto().allocate(tp_product.layout());
+        MemorySegment s = Native.struct(tp_product.layout());
         tp_product.a(s, Sparse.spec(a.layout(), a.type(), a.rows(), a.cols(), a.block()));
         tp_product.n(s, n);
         tp_product.b_stride(s, n);

@@ -140,9 +140,9 @@ public final class Svd implements AutoCloseable {
     public void full(View a, long rows, long cols, MemorySegment u, MemorySegment s, MemorySegment vt) {
         checkInput(a, rows, cols);
         long r = Math.min(rows, cols);
-        need("u", u, a.type(), rows, r);
-        need("s", s, a.type(), 1, r);
-        need("vt", vt, a.type(), r, cols);
+        Native.result("u", u, a.type(), rows, r, r, executor);
+        Native.result("s", s, a.type(), 1, r, r, executor);
+        Native.result("vt", vt, a.type(), r, cols, cols, executor);
         if (r == 0) {
             return;
         }
@@ -174,9 +174,9 @@ public final class Svd implements AutoCloseable {
         if (step > 0 && after / step < count - 1) {
             throw new IllegalArgumentException("the matrices need more than " + a.data().byteSize() + " bytes");
         }
-        need("u", u, a.type(), count * rows, r);
-        need("s", s, a.type(), count, r);
-        need("vt", vt, a.type(), count * r, cols);
+        Native.result("u", u, a.type(), count * rows, r, r, executor);
+        Native.result("s", s, a.type(), count, r, r, executor);
+        Native.result("vt", vt, a.type(), count * r, cols, cols, executor);
         try (OneThread _ = oneThread.enter()) {
             full.small(a, count, step, rows, cols, u, s, vt);
         }
@@ -221,9 +221,9 @@ public final class Svd implements AutoCloseable {
         if (rank < 1 || rank > Math.min(rows, cols)) {
             throw new IllegalArgumentException("the rank must be in 1 .. " + Math.min(rows, cols) + ", but is " + rank);
         }
-        need("u", u, a.type(), rows, rank);
-        need("s", s, a.type(), 1, rank);
-        need("vt", vt, a.type(), rank, cols);
+        Native.result("u", u, a.type(), rows, rank, rank, executor);
+        Native.result("s", s, a.type(), 1, rank, rank, executor);
+        Native.result("vt", vt, a.type(), rank, cols, cols, executor);
         return timed(() -> truncated.decompose(a, rows, cols, rank, 0, options, u, s, vt));
     }
 
@@ -244,9 +244,9 @@ public final class Svd implements AutoCloseable {
         if (limit < 0 || limit > Math.min(rows, cols)) {
             throw new IllegalArgumentException("the limit must be in 0 .. " + Math.min(rows, cols) + ", but is " + limit);
         }
-        need("u", u, a.type(), rows, limit);
-        need("s", s, a.type(), 1, limit);
-        need("vt", vt, a.type(), limit, cols);
+        Native.result("u", u, a.type(), rows, limit, limit, executor);
+        Native.result("s", s, a.type(), 1, limit, limit, executor);
+        Native.result("vt", vt, a.type(), limit, cols, cols, executor);
         return timed(() -> truncated.decompose(a, rows, cols, limit, error, options, u, s, vt));
     }
 
@@ -262,12 +262,9 @@ public final class Svd implements AutoCloseable {
             throw new IllegalArgumentException("the rank must be in 0 .. " + Math.min(rows, cols) + ", but is " + rank);
         }
         DType type = a.type();
-        Native.input("u", u, Native.bytes("u", type, rows, rank, rank), executor);
-        Native.input("s", s, type.bytes(rank), executor);
-        Native.input("vt", vt, Native.bytes("vt", type, rank, cols, cols), executor);
-        Native.aligned("u", u, type.bytes(1));
-        Native.aligned("s", s, type.bytes(1));
-        Native.aligned("vt", vt, type.bytes(1));
+        Native.operand("u", u, type, rows, rank, rank, executor);
+        Native.operand("s", s, type, 1, rank, rank, executor);
+        Native.operand("vt", vt, type, rank, cols, cols, executor);
         try (OneThread _ = oneThread.enter()) {
             int exponent = la.exponent(a, rows, cols);
             return certifier.certify(a, rows, cols, rank, u, s, vt, exponent, Math.sqrt(LinearAlgebra.sum(la.buffer("sums", rows), rows)));
@@ -281,10 +278,5 @@ public final class Svd implements AutoCloseable {
         if (Math.min(rows, cols) > 1 << 15) {
             throw new IllegalArgumentException("the smaller side may be at most 32768, but is " + Math.min(rows, cols));
         }
-    }
-
-    private void need(String name, MemorySegment segment, DType type, long rows, long cols) {
-        Native.output(name, segment, Native.bytes(name, type, rows, cols, cols), executor);
-        Native.aligned(name, segment, type.bytes(1));
     }
 }

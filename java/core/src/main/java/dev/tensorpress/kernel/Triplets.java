@@ -62,8 +62,8 @@ final class Triplets {
         View zView = View.of(z, zCols);
         View left = wLeft ? unordered : zView;
         MemorySegment peaks = la.buffer("peaks", n);
-        la.spread(n, 1, 2.0 * n * rows, (begin, end, worker) -> Native.check("tp_row_peaks",
-                Kernels.tp_row_peaks(n, rows, left.stride(), begin, end, left.data(), peaks)));
+        la.spread("tp_row_peaks", n, 1, 2.0 * n * rows, (begin, end, worker) ->
+                Kernels.tp_row_peaks(n, rows, left.stride(), begin, end, left.data(), peaks));
         for (long i = 0; i < n; i++) {
             if (peaks.getAtIndex(JAVA_DOUBLE, i) < 0) {
                 wFactors.setAtIndex(JAVA_DOUBLE, i, -wFactors.getAtIndex(JAVA_DOUBLE, i));
