@@ -1,7 +1,9 @@
-#include "core/dispatch.h"
+#include "core/checks.h"
 #include "core/kernels.h"
 
 const tp_core_kernels tp_core_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_CORE_KERNELS);
+
+TP_FIND_KERNELS(core)
 
 int32_t tp_abi_version(void) { return TP_ABI_VERSION; }
 
@@ -27,20 +29,18 @@ const char *tp_status_name(tp_status status) {
 }
 
 tp_status tp_stream_narrow(const float *in, int64_t n, uint8_t *out) {
-    tp_tier tier;
-    const tp_status status = tp_active_tier(&tier);
-    if (status) return status;
+    const tp_core_kernels *kernels;
+    TRY(find_kernels(&kernels));
     if (n < 0 || n > INT64_MAX / (int64_t)sizeof *in) return TP_ERR_SHAPE;
     if (n == 0) return TP_OK;
     if (!in || !out) return TP_ERR_ARGUMENT;
-    return tp_core_tables[tier].stream_narrow(in, n, out);
+    return kernels->stream_narrow(in, n, out);
 }
 
 tp_status tp_stream_read(const void *in, int64_t n_bytes, uint64_t *out) {
-    tp_tier tier;
-    const tp_status status = tp_active_tier(&tier);
-    if (status) return status;
+    const tp_core_kernels *kernels;
+    TRY(find_kernels(&kernels));
     if (n_bytes < 0) return TP_ERR_SHAPE;
     if (!out || (!in && n_bytes)) return TP_ERR_ARGUMENT;
-    return tp_core_tables[tier].stream_read(in, n_bytes, out);
+    return kernels->stream_read(in, n_bytes, out);
 }

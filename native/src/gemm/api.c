@@ -1,5 +1,5 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include "core/dispatch.h"
+#include "core/checks.h"
 #include "gemm/kernels.h"
 
 const tp_gemm_kernels tp_gemm_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_GEMM_KERNELS);
@@ -11,8 +11,7 @@ static const tp_gemm_kernels vnni_table = {TP_GEMM_KERNELS(TP_KERNEL_VNNI)};
 
 static tp_status find_kernels(tp_dtype type, const tp_gemm_kernels **kernels) {
     tp_tier tier;
-    const tp_status status = tp_active_tier(&tier);
-    if (status) return status;
+    TRY(tp_active_tier(&tier));
     *kernels = &tp_gemm_tables[tier];
 #ifdef TP_TIERS_X86
     if (type == TP_I8 && tier == TP_TIER_AVX512 && tp_use_vnni()) *kernels = &vnni_table;
@@ -22,27 +21,14 @@ static tp_status find_kernels(tp_dtype type, const tp_gemm_kernels **kernels) {
     return TP_OK;
 }
 
-#define TRY(call)                                                                                                     \
-    do {                                                                                                              \
-        const tp_status try_status = (call);                                                                          \
-        if (try_status) return try_status;                                                                            \
-    } while (0)
-
-/* rows x cols with this stride. */
-static tp_status check_matrix(int64_t rows, int64_t cols, int64_t stride) {
-    const int64_t limit = INT64_C(1) << 60;
-    if (rows < 0 || cols < 0 || stride < cols || rows >= limit || stride >= limit) return TP_ERR_SHAPE;
-    return stride && rows > (limit - 1) / stride ? TP_ERR_SHAPE : TP_OK;
-}
-
 static tp_status check_spec(const tp_gemm_spec *s) {
     if (!s) return TP_ERR_ARGUMENT;
     if (s->type != TP_F32 && s->type != TP_F64 && s->type != TP_I8) return TP_ERR_TYPE;
     if (s->form != TP_GEMM_AB && s->form != TP_GEMM_ATB && s->form != TP_GEMM_ABT) return TP_ERR_ARGUMENT;
     if (s->accumulate != 0 && s->accumulate != 1) return TP_ERR_ARGUMENT;
-    TRY(s->form == TP_GEMM_ATB ? check_matrix(s->k, s->m, s->a_stride) : check_matrix(s->m, s->k, s->a_stride));
-    TRY(s->form == TP_GEMM_ABT ? check_matrix(s->n, s->k, s->b_stride) : check_matrix(s->k, s->n, s->b_stride));
-    TRY(check_matrix(s->m, s->n, s->c_stride));
+    TRY(s->form == TP_GEMM_ATB ? tp_check_matrix(s->k, s->m, s->a_stride) : tp_check_matrix(s->m, s->k, s->a_stride));
+    TRY(s->form == TP_GEMM_ABT ? tp_check_matrix(s->n, s->k, s->b_stride) : tp_check_matrix(s->k, s->n, s->b_stride));
+    TRY(tp_check_matrix(s->m, s->n, s->c_stride));
     /* Packed sizes are those of B, with padding. */
     const int64_t limit = INT64_C(1) << 56;
     return s->n >= limit || s->k >= limit || (s->k && s->n > limit / s->k) ? TP_ERR_SHAPE : TP_OK;
@@ -70,16 +56,12 @@ tp_status tp_gemm_layout_of(const tp_gemm_spec *spec, tp_gemm_layout *layout) {
     return TP_OK;
 }
 
-static tp_status check_range(int64_t begin, int64_t end, int64_t lines) {
-    return begin < 0 || begin > end || end > lines ? TP_ERR_RANGE : TP_OK;
-}
-
 tp_status tp_gemm_pack(const tp_gemm_spec *spec, int64_t first, int64_t last, const void *b, void *packed) {
     const tp_gemm_kernels *kernels;
     tp_gemm_layout layout;
     TRY(tp_gemm_layout_of(spec, &layout));
     TRY(find_kernels(spec->type, &kernels));
-    TRY(check_range(first, last, layout.panels));
+    TRY(tp_check_range(first, last, layout.panels));
     if (first == last || layout.packed_bytes == 0) return TP_OK;
     if ((!b && spec->k) || !tp_aligned(packed)) return TP_ERR_ARGUMENT;
     return kernels->gemm_pack(spec, first, last, b, packed);
@@ -90,8 +72,8 @@ static tp_status check_product(const tp_gemm_spec *spec, int64_t begin, int64_t 
                                const void *a, const void *packed, const void *c, const void *scratch, int *idle) {
     tp_gemm_layout layout;
     TRY(tp_gemm_layout_of(spec, &layout));
-    TRY(check_range(begin, end, spec->m));
-    TRY(check_range(first, last, layout.panels));
+    TRY(tp_check_range(begin, end, spec->m));
+    TRY(tp_check_range(first, last, layout.panels));
     *idle = begin == end || first == last || (spec->k == 0 && spec->accumulate);
     if (*idle) return TP_OK;
     if ((spec->k && !a) || (layout.packed_bytes && !tp_aligned(packed)) || !c || !tp_aligned(scratch)) return TP_ERR_ARGUMENT;

@@ -1,50 +1,27 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include "core/dispatch.h"
+#include "core/checks.h"
 #include "prune/kernels.h"
 #include "prune/scalar.h"
 
 const tp_prune_kernels tp_prune_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_PRUNE_KERNELS);
 
-static tp_status find_kernels(const tp_prune_kernels **kernels) {
-    tp_tier tier;
-    const tp_status status = tp_active_tier(&tier);
-    if (!status) *kernels = &tp_prune_tables[tier];
-    return status;
-}
-
-#define TRY(call)                                                                                                     \
-    do {                                                                                                              \
-        const tp_status try_status = (call);                                                                          \
-        if (try_status) return try_status;                                                                            \
-    } while (0)
-
-static bool is_float(tp_dtype type) { return type == TP_F32 || type == TP_F16 || type == TP_BF16; }
-
-/* Bounds every extent in elements, so that no offset in bytes overflows. */
-static tp_status check_extent(int64_t rows, int64_t stride) {
-    return rows && stride > ((INT64_C(1) << 60) - 1) / rows ? TP_ERR_SHAPE : TP_OK;
-}
+TP_FIND_KERNELS(prune)
 
 /* All but the order. */
 static tp_status check_matrix(const tp_scores *spec) {
     if (!spec) return TP_ERR_ARGUMENT;
-    if (!is_float(spec->type)) return TP_ERR_TYPE;
-    if (spec->rows < 0 || spec->cols < 0 || spec->stride < spec->cols) return TP_ERR_SHAPE;
-    return check_extent(spec->rows, spec->stride);
+    if (!tp_is_float(spec->type)) return TP_ERR_TYPE;
+    return tp_check_matrix(spec->rows, spec->cols, spec->stride);
 }
 
 static tp_status check_order(const tp_scores *spec) {
     return spec->order == TP_ORDER_MAGNITUDE || spec->order == TP_ORDER_VALUE ? TP_OK : TP_ERR_ARGUMENT;
 }
 
-static tp_status check_range(int64_t begin, int64_t end, int64_t lines) {
-    return begin < 0 || begin > end || end > lines ? TP_ERR_RANGE : TP_OK;
-}
-
 static tp_status check_scores(const tp_scores *spec, int64_t begin, int64_t end) {
     TRY(check_matrix(spec));
     TRY(check_order(spec));
-    return check_range(begin, end, spec->rows);
+    return tp_check_range(begin, end, spec->rows);
 }
 
 tp_status tp_prune_histogram(const tp_scores *spec, int64_t begin, int64_t end, const void *in, int32_t digit,
@@ -155,7 +132,7 @@ tp_status tp_prune_lines(const tp_scores *spec, int32_t axis, int64_t begin, int
     TRY(lines_of(spec, axis, &lines, &length));
     TRY(tp_prune_lines_scratch(spec, axis, &bytes));
     if (k < 0) return TP_ERR_SHAPE;
-    TRY(check_range(begin, end, lines));
+    TRY(tp_check_range(begin, end, lines));
     if (axis == 0 && ((begin % 8 && begin != lines) || (end % 8 && end != lines))) return TP_ERR_RANGE;
     if (begin == end || length == 0) return TP_OK;
     if (!in || !mask || !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
@@ -169,7 +146,7 @@ tp_status tp_prune_nm(const tp_scores *spec, int32_t axis, int64_t begin, int64_
     TRY(find_kernels(&kernels));
     TRY(lines_of(spec, axis, &lines, &length));
     if (n < 1 || n > m || m > 16) return TP_ERR_SHAPE;
-    TRY(check_range(begin, end, axis == 1 ? spec->rows : tp_groups(spec->rows, m)));
+    TRY(tp_check_range(begin, end, axis == 1 ? spec->rows : tp_groups(spec->rows, m)));
     if (begin == end || spec->cols == 0) return TP_OK;
     if (!in || !mask) return TP_ERR_ARGUMENT;
     return kernels->prune_nm(spec, axis, begin, end, in, n, m, mask);
@@ -178,7 +155,7 @@ tp_status tp_prune_nm(const tp_scores *spec, int32_t axis, int64_t begin, int64_
 static tp_status check_blocks(int64_t rows, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end) {
     const int64_t limit = INT64_C(1) << 31;
     if (block_rows < 1 || block_rows > limit || block_cols < 1 || block_cols > limit) return TP_ERR_SHAPE;
-    return check_range(begin, end, tp_groups(rows, block_rows));
+    return tp_check_range(begin, end, tp_groups(rows, block_rows));
 }
 
 tp_status tp_prune_blocks(const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end,
@@ -198,8 +175,7 @@ tp_status tp_prune_expand(const tp_scores *spec, int64_t block_rows, int64_t blo
     const tp_prune_kernels *kernels;
     TRY(find_kernels(&kernels));
     if (!spec) return TP_ERR_ARGUMENT;
-    if (spec->rows < 0 || spec->cols < 0) return TP_ERR_SHAPE;
-    TRY(check_extent(spec->rows, spec->cols));
+    TRY(tp_check_matrix(spec->rows, spec->cols, spec->cols));
     TRY(check_blocks(spec->rows, block_rows, block_cols, begin, end));
     if (begin == end || spec->cols == 0) return TP_OK;
     if (!block_mask || !mask) return TP_ERR_ARGUMENT;
@@ -211,7 +187,7 @@ tp_status tp_prune_apply(const tp_scores *spec, int64_t begin, int64_t end, cons
     const tp_prune_kernels *kernels;
     TRY(find_kernels(&kernels));
     TRY(check_matrix(spec));
-    TRY(check_range(begin, end, spec->rows));
+    TRY(tp_check_range(begin, end, spec->rows));
     if (begin == end || spec->cols == 0) return TP_OK;
     if (!in || !mask || !out) return TP_ERR_ARGUMENT;
     return kernels->prune_apply(spec, begin, end, in, mask, out);
@@ -222,7 +198,7 @@ tp_status tp_prune_error(const tp_scores *spec, int64_t begin, int64_t end, cons
     const tp_prune_kernels *kernels;
     TRY(find_kernels(&kernels));
     TRY(check_matrix(spec));
-    TRY(check_range(begin, end, spec->rows));
+    TRY(tp_check_range(begin, end, spec->rows));
     if (begin == end) return TP_OK;
     if (!errors || (spec->cols && (!in || !out))) return TP_ERR_ARGUMENT;
     return kernels->prune_error(spec, begin, end, in, out, errors);

@@ -1,6 +1,5 @@
 /* AVX2, FMA, F16C: two registers hold the 16 lanes of vector.h. */
-#include <immintrin.h>
-
+#include "core/convert.h"
 #include "prune/kernels.h"
 #include "prune/scalar.h"
 

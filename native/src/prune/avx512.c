@@ -1,6 +1,5 @@
 /* AVX-512 F, BW, DQ, VL: one register holds the 16 lanes of vector.h. */
-#include <immintrin.h>
-
+#include "core/convert.h"
 #include "prune/kernels.h"
 #include "prune/scalar.h"
 

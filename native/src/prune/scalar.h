@@ -2,7 +2,7 @@
 #ifndef TP_PRUNE_SCALAR_H
 #define TP_PRUNE_SCALAR_H
 
-#include "quantize/scalar.h"
+#include "core/scalar.h"
 #include "tensorpress/prune.h"
 
 enum { TP_SIGN_SHIFT = 31 };

@@ -816,7 +816,7 @@ tp_status TP_VARIANT(prune_nm)(const tp_scores *s, int32_t axis, int64_t begin, 
 INLINE __m128 floats4(tp_dtype type, const char *p) {
     if (type == TP_F32) return _mm_loadu_ps((const float *)p);
     const __m128i x = _mm_loadl_epi64((const __m128i *)p);
-    return type == TP_F16 ? _mm_cvtph_ps(x) : _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), x));
+    return type == TP_F16 ? tp_f32x4_of_f16(x) : tp_f32x4_of_bf16(x);
 }
 
 INLINE __m256d add_score(__m256d sum, __m128 x, bool squares) {

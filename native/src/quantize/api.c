@@ -1,22 +1,11 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include "core/dispatch.h"
+#include "core/checks.h"
 #include "quantize/kernels.h"
 #include "quantize/scalar.h"
 
 const tp_quantize_kernels tp_quantize_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_QUANTIZE_KERNELS);
 
-static tp_status find_kernels(const tp_quantize_kernels **kernels) {
-    tp_tier tier;
-    const tp_status status = tp_active_tier(&tier);
-    if (!status) *kernels = &tp_quantize_tables[tier];
-    return status;
-}
-
-#define TRY(call)                                                                                                     \
-    do {                                                                                                              \
-        const tp_status try_status = (call);                                                                          \
-        if (try_status) return try_status;                                                                            \
-    } while (0)
+TP_FIND_KERNELS(quantize)
 
 tp_status tp_quantize_sizes(const tp_quant *spec, int64_t *lines, int64_t *groups, int64_t *code_bytes) {
     tp_plan plan;
@@ -96,7 +85,7 @@ tp_status tp_minmax(const tp_quant *spec, int64_t begin, int64_t end, const void
     tp_plan plan;
     TRY(find_kernels(&kernels));
     TRY(tp_plan_matrix(spec, &plan));
-    if (begin < 0 || begin > end || end > plan.rows) return TP_ERR_RANGE;
+    TRY(tp_check_range(begin, end, plan.rows));
     if (!min || !max) return TP_ERR_ARGUMENT;
     *min = *max = 0;
     if (begin == end || plan.cols == 0) return TP_OK;
@@ -167,8 +156,8 @@ tp_status tp_unpack4(tp_dtype type, const uint8_t *packed, int64_t n, uint8_t *c
 tp_status tp_convert(tp_dtype from, const void *in, int64_t n, tp_dtype to, void *out) {
     const tp_quantize_kernels *kernels;
     TRY(find_kernels(&kernels));
-    if (from < TP_F32 || from > TP_BF16 || to < TP_F32 || to > TP_BF16) return TP_ERR_TYPE;
-    if (n < 0 || n >= INT64_C(1) << 60) return TP_ERR_SHAPE;
+    if (!tp_is_float(from) || !tp_is_float(to)) return TP_ERR_TYPE;
+    if (n < 0 || n >= TP_MOST_ELEMENTS) return TP_ERR_SHAPE;
     if (n == 0) return TP_OK;
     if (!in || !out) return TP_ERR_ARGUMENT;
     if (from == to) {

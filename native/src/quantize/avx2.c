@@ -1,6 +1,5 @@
 /* AVX2, FMA, F16C: two registers hold the 16 lanes of vector.h. */
-#include <immintrin.h>
-
+#include "core/convert.h"
 #include "quantize/kernels.h"
 #include "quantize/scalar.h"
 
@@ -128,18 +127,11 @@ INLINE vf vf_of_u8(const uint8_t *p) {
                 _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8))))};
 }
 
-/* Conversions. A signalling NaN of bf16 is made quiet, as the processor does for f16. */
-INLINE __m256 of_bf16x8(__m128i h) {
-    const __m256i x = _mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16);
-    const __m256i nan = _mm256_cmpgt_epi32(_mm256_and_si256(x, _mm256_set1_epi32(TP_ABS_BITS)),
-                                           _mm256_set1_epi32(TP_INF_BITS));
-    return _mm256_castsi256_ps(_mm256_or_si256(x, _mm256_and_si256(nan, _mm256_set1_epi32(0x400000))));
-}
 INLINE vf vf_of_f16_bits(__m256i h) {
-    return (vf){_mm256_cvtph_ps(_mm256_castsi256_si128(h)), _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
+    return (vf){tp_f32x8_of_f16(_mm256_castsi256_si128(h)), tp_f32x8_of_f16(_mm256_extracti128_si256(h, 1))};
 }
 INLINE vf vf_of_bf16_bits(__m256i h) {
-    return (vf){of_bf16x8(_mm256_castsi256_si128(h)), of_bf16x8(_mm256_extracti128_si256(h, 1))};
+    return (vf){tp_f32x8_of_bf16(_mm256_castsi256_si128(h)), tp_f32x8_of_bf16(_mm256_extracti128_si256(h, 1))};
 }
 INLINE vf vf_load_f16(const void *p) { return vf_of_f16_bits(_mm256_loadu_si256((const __m256i *)p)); }
 INLINE vf vf_load_bf16(const void *p) { return vf_of_bf16_bits(_mm256_loadu_si256((const __m256i *)p)); }
@@ -155,19 +147,10 @@ INLINE __m256i load_words_part(const void *p, int64_t n) {
 }
 INLINE vf vf_load_f16_part(const void *p, int64_t n) { return vf_of_f16_bits(load_words_part(p, n)); }
 INLINE vf vf_load_bf16_part(const void *p, int64_t n) { return vf_of_bf16_bits(load_words_part(p, n)); }
-INLINE __m256i f16_bits_of(vf x) {
-    const __m128i low = _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    return _mm256_set_m128i(_mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), low);
-}
-INLINE __m256i bf16_dwords8(__m256 x) {
-    const __m256i bits = _mm256_castps_si256(x), high = _mm256_srli_epi32(bits, 16);
-    const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
-    const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-    return _mm256_blendv_epi8(_mm256_srli_epi32(up, 16), _mm256_or_si256(high, _mm256_set1_epi32(0x40)), nan);
-}
+INLINE __m256i f16_bits_of(vf x) { return _mm256_set_m128i(tp_f16_of_f32x8(x.b), tp_f16_of_f32x8(x.a)); }
 INLINE __m256i bf16_bits_of(vf x) {
-    return _mm256_permute4x64_epi64(_mm256_packus_epi32(bf16_dwords8(x.a), bf16_dwords8(x.b)), 0xd8);
+    const __m256i pairs = _mm256_packus_epi32(tp_wide_bf16_of_f32x8(x.a), tp_wide_bf16_of_f32x8(x.b));
+    return _mm256_permute4x64_epi64(pairs, 0xd8);
 }
 
 INLINE vd vd_zero(void) {

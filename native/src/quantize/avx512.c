@@ -1,6 +1,5 @@
 /* AVX-512 F, BW, DQ, VL: one register holds the 16 lanes of vector.h. */
-#include <immintrin.h>
-
+#include "core/convert.h"
 #include "quantize/kernels.h"
 #include "quantize/scalar.h"
 
@@ -71,14 +70,8 @@ INLINE vf vf_of_u8(const uint8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
-/* Conversions. A signalling NaN of bf16 is made quiet, as the processor does for f16. */
-INLINE vf vf_of_f16_bits(__m256i h) { return _mm512_cvtph_ps(h); }
-INLINE vf vf_of_bf16_bits(__m256i h) {
-    const __m512i x = _mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16);
-    const __mmask16 nan = _mm512_cmpgt_epi32_mask(_mm512_and_si512(x, _mm512_set1_epi32(TP_ABS_BITS)),
-                                                  _mm512_set1_epi32(TP_INF_BITS));
-    return _mm512_castsi512_ps(_mm512_mask_or_epi32(x, nan, x, _mm512_set1_epi32(0x400000)));
-}
+INLINE vf vf_of_f16_bits(__m256i h) { return tp_f32x16_of_f16(h); }
+INLINE vf vf_of_bf16_bits(__m256i h) { return tp_f32x16_of_bf16(h); }
 INLINE vf vf_load_f16(const void *p) { return vf_of_f16_bits(_mm256_loadu_si256((const __m256i *)p)); }
 INLINE vf vf_load_bf16(const void *p) { return vf_of_bf16_bits(_mm256_loadu_si256((const __m256i *)p)); }
 INLINE vf vf_load_part(const void *p, int64_t n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
@@ -88,15 +81,8 @@ INLINE vf vf_load_f16_part(const void *p, int64_t n) {
 INLINE vf vf_load_bf16_part(const void *p, int64_t n) {
     return vf_of_bf16_bits(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
 }
-INLINE __m256i f16_bits_of(vf x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-INLINE __m256i bf16_bits_of(vf x) {
-    const __m512i bits = _mm512_castps_si512(x), high = _mm512_srli_epi32(bits, 16);
-    const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-    const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-    const __m512i rounded = _mm512_srli_epi32(up, 16);
-    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40)));
-}
+INLINE __m256i f16_bits_of(vf x) { return tp_f16_of_f32x16(x); }
+INLINE __m256i bf16_bits_of(vf x) { return tp_bf16_of_f32x16(x); }
 
 INLINE vd vd_zero(void) { return (vd){_mm512_setzero_pd(), _mm512_setzero_pd()}; }
 INLINE vd vd_of(vf x) {

@@ -1,25 +1,21 @@
 #include "quantize/plan.h"
 
-/* Bounds every extent in elements, so that no offset in bytes overflows. */
-static const int64_t extent_limit = INT64_C(1) << 60;
+#include "core/checks.h"
 
 /* Elements from the first to the last of `lines` lines, or -1 if there are too many. */
 static int64_t extent(int64_t lines, int64_t stride, int64_t length) {
     if (lines == 0 || length == 0) return 0;
-    if (length >= extent_limit) return -1;
-    if (lines > 1 && stride >= extent_limit / lines) return -1;
+    if (length >= TP_MOST_ELEMENTS) return -1;
+    if (lines > 1 && stride >= TP_MOST_ELEMENTS / lines) return -1;
     return (lines - 1) * stride + length;
 }
-
-static bool is_float(tp_dtype type) { return type == TP_F32 || type == TP_F16 || type == TP_BF16; }
 
 /* B of blocks. */
 static bool is_block(int64_t size) { return size >= 16 && size <= 256 && size % 16 == 0; }
 
 static tp_status plan_shape(const tp_quant *spec, tp_plan *plan) {
-    if (spec->rows < 0 || spec->cols < 0 || spec->in_stride < spec->cols) return TP_ERR_SHAPE;
-    if (spec->rows >= extent_limit || spec->cols >= extent_limit) return TP_ERR_SHAPE;
-    if (extent(spec->rows, spec->in_stride, spec->cols) < 0) return TP_ERR_SHAPE;
+    TRY(tp_check_matrix(spec->rows, spec->cols, spec->in_stride));
+    if (spec->rows >= TP_MOST_ELEMENTS || spec->cols >= TP_MOST_ELEMENTS) return TP_ERR_SHAPE;
     plan->rows = spec->rows;
     plan->cols = spec->cols;
     plan->in_stride = spec->in_stride;
@@ -28,7 +24,7 @@ static tp_status plan_shape(const tp_quant *spec, tp_plan *plan) {
 
 tp_status tp_plan_matrix(const tp_quant *spec, tp_plan *plan) {
     if (!spec) return TP_ERR_ARGUMENT;
-    if (!is_float(spec->in_type)) return TP_ERR_TYPE;
+    if (!tp_is_float(spec->in_type)) return TP_ERR_TYPE;
     plan->in_type = spec->in_type;
     return plan_shape(spec, plan);
 }
@@ -38,8 +34,7 @@ tp_status tp_plan_groups(const tp_quant *spec, tp_plan *plan) {
     if (spec->out_type < TP_I8 || spec->out_type > TP_U4) return TP_ERR_TYPE;
     if (spec->layout != TP_LAYOUT_SAME && spec->layout != TP_LAYOUT_TRANSPOSED) return TP_ERR_ARGUMENT;
     if (spec->pad != 0 && spec->pad != 1) return TP_ERR_ARGUMENT;
-    const tp_status status = plan_shape(spec, plan);
-    if (status) return status;
+    TRY(plan_shape(spec, plan));
 
     /* The order decides where two readings fit: see "Lines" in quantize.h. */
     const int64_t rows = spec->rows, cols = spec->cols;
@@ -81,7 +76,7 @@ tp_status tp_plan_groups(const tp_quant *spec, tp_plan *plan) {
 
 tp_status tp_plan_scales(const tp_quant *spec, tp_plan *plan) {
     if (!spec) return TP_ERR_ARGUMENT;
-    if (spec->out_type < TP_I8 || spec->out_type > TP_U4 || !is_float(spec->scale_type)) return TP_ERR_TYPE;
+    if (spec->out_type < TP_I8 || spec->out_type > TP_U4 || !tp_is_float(spec->scale_type)) return TP_ERR_TYPE;
     if (spec->range < TP_RANGE_ABSMAX || spec->range > TP_SCALES_GIVEN) return TP_ERR_ARGUMENT;
     if (spec->rounding != TP_ROUND_DIVIDE && spec->rounding != TP_ROUND_MULTIPLY) return TP_ERR_ARGUMENT;
     if (spec->clip_steps < 0 || spec->clip_steps > 64) return TP_ERR_ARGUMENT;
@@ -118,7 +113,7 @@ tp_status tp_plan_scales(const tp_quant *spec, tp_plan *plan) {
 }
 
 tp_status tp_plan_range(const tp_plan *plan, int64_t begin, int64_t end) {
-    if (begin < 0 || begin > end || end > plan->lines) return TP_ERR_RANGE;
+    TRY(tp_check_range(begin, end, plan->lines));
     if (plan->four_bits) {
         if (plan->code_lines) {
             if (begin * plan->out_stride % 2 || (end < plan->lines && end * plan->out_stride % 2)) return TP_ERR_RANGE;

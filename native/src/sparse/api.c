@@ -1,21 +1,10 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include "core/dispatch.h"
+#include "core/checks.h"
 #include "sparse/kernels.h"
 
 const tp_sparse_kernels tp_sparse_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_SPARSE_KERNELS);
 
-static tp_status find_kernels(const tp_sparse_kernels **kernels) {
-    tp_tier tier;
-    const tp_status status = tp_active_tier(&tier);
-    if (!status) *kernels = &tp_sparse_tables[tier];
-    return status;
-}
-
-#define TRY(call)                                                                                                     \
-    do {                                                                                                              \
-        const tp_status try_status = (call);                                                                          \
-        if (try_status) return try_status;                                                                            \
-    } while (0)
+TP_FIND_KERNELS(sparse)
 
 static tp_status plan_matrix(const tp_sparse *s, tp_sparse_plan *p) {
     if (!s) return TP_ERR_ARGUMENT;
@@ -25,8 +14,8 @@ static tp_status plan_matrix(const tp_sparse *s, tp_sparse_plan *p) {
     case TP_I8: case TP_U8: p->size = 1; break;
     default: return TP_ERR_TYPE;
     }
-    if (s->rows < 0 || s->cols < 0 || s->cols >= INT64_C(1) << 32 || s->stride < s->cols) return TP_ERR_SHAPE;
-    if (s->stride && s->rows > ((INT64_C(1) << 60) - 1) / s->stride) return TP_ERR_SHAPE;
+    TRY(tp_check_matrix(s->rows, s->cols, s->stride));
+    if (s->cols >= INT64_C(1) << 32) return TP_ERR_SHAPE;
     p->rows = p->lines = s->rows;
     p->cols = s->cols;
     p->stride = s->stride;
@@ -53,16 +42,12 @@ static tp_status plan_layout(const tp_sparse *s, tp_sparse_plan *p) {
     return TP_OK;
 }
 
-static tp_status check_range(int64_t lines, int64_t begin, int64_t end) {
-    return begin < 0 || begin > end || end > lines ? TP_ERR_RANGE : TP_OK;
-}
-
 tp_status tp_sparse_survey(const tp_sparse *spec, int64_t begin, int64_t end, const void *in, tp_survey *survey) {
     const tp_sparse_kernels *kernels;
     tp_sparse_plan plan;
     TRY(find_kernels(&kernels));
     TRY(plan_matrix(spec, &plan));
-    TRY(check_range(plan.rows, begin, end));
+    TRY(tp_check_range(begin, end, plan.rows));
     if (begin % 8 || (end % 8 && end != plan.rows)) return TP_ERR_RANGE;
     if (!survey) return TP_ERR_ARGUMENT;
     *survey = (tp_survey){0};
@@ -102,7 +87,7 @@ tp_status tp_sparse_count(const tp_sparse *spec, int64_t begin, int64_t end, con
     tp_sparse_plan plan;
     TRY(find_kernels(&kernels));
     TRY(plan_layout(spec, &plan));
-    TRY(check_range(plan.lines, begin, end));
+    TRY(tp_check_range(begin, end, plan.lines));
     if (begin == end) return TP_OK;
     if (!counts) return TP_ERR_ARGUMENT;
     if (plan.cols == 0) {
@@ -120,7 +105,7 @@ tp_status tp_sparse_count_mask(const tp_sparse *spec, int64_t begin, int64_t end
     TRY(find_kernels(&kernels));
     TRY(plan_layout(spec, &plan));
     if (plan.layout != TP_SPARSE_BITMASK) return TP_ERR_ARGUMENT;
-    TRY(check_range(plan.lines, begin, end));
+    TRY(tp_check_range(begin, end, plan.lines));
     if (begin == end) return TP_OK;
     if (!counts || (!indices && plan.cols)) return TP_ERR_ARGUMENT;
     return kernels->sparse_count_mask(&plan, begin, end, indices, counts);
@@ -144,7 +129,7 @@ tp_status tp_sparse_pack(const tp_sparse *spec, int64_t begin, int64_t end, cons
     tp_sparse_plan plan;
     TRY(find_kernels(&kernels));
     TRY(plan_layout(spec, &plan));
-    TRY(check_range(plan.lines, begin, end));
+    TRY(tp_check_range(begin, end, plan.lines));
     if (begin == end || plan.cols == 0) return TP_OK;
     TRY(check_pointers(&plan, begin, end, in, offsets, indices, values));
     return kernels->sparse_pack(&plan, begin, end, in, offsets, indices, values);
@@ -156,7 +141,7 @@ tp_status tp_sparse_check(const tp_sparse *spec, int64_t begin, int64_t end, int
     tp_sparse_plan plan;
     TRY(find_kernels(&kernels));
     TRY(plan_layout(spec, &plan));
-    TRY(check_range(plan.lines, begin, end));
+    TRY(tp_check_range(begin, end, plan.lines));
     if (!bad_line) return TP_ERR_ARGUMENT;
     *bad_line = -1;
     if (plan.layout != TP_SPARSE_NM24) {
@@ -179,7 +164,7 @@ tp_status tp_sparse_unpack(const tp_sparse *spec, int64_t begin, int64_t end, co
     tp_sparse_plan plan;
     TRY(find_kernels(&kernels));
     TRY(plan_layout(spec, &plan));
-    TRY(check_range(plan.lines, begin, end));
+    TRY(tp_check_range(begin, end, plan.lines));
     if (begin == end || plan.cols == 0) return TP_OK;
     TRY(check_pointers(&plan, begin, end, out, offsets, indices, values));
     return kernels->sparse_unpack(&plan, begin, end, offsets, indices, values, out);

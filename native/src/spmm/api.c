@@ -1,23 +1,10 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include "core/dispatch.h"
+#include "core/checks.h"
 #include "spmm/kernels.h"
 
 const tp_spmm_kernels tp_spmm_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_SPMM_KERNELS);
 
-static tp_status find_kernels(const tp_spmm_kernels **kernels) {
-    tp_tier tier;
-    const tp_status status = tp_active_tier(&tier);
-    if (!status) *kernels = &tp_spmm_tables[tier];
-    return status;
-}
-
-#define TRY(call)                                                                                                     \
-    do {                                                                                                              \
-        const tp_status try_status = (call);                                                                          \
-        if (try_status) return try_status;                                                                            \
-    } while (0)
-
-static bool too_large(int64_t lines, int64_t stride) { return lines && stride > (INT64_C(1) << 60) / lines; }
+TP_FIND_KERNELS(spmm)
 
 /* The rows of B and of out differ between A and its transpose. */
 static tp_status check_product(const tp_product *p, bool transposed) {
@@ -33,26 +20,20 @@ static tp_status check_product(const tp_product *p, bool transposed) {
     default: return TP_ERR_ARGUMENT;
     }
     if (a->type != TP_F32 && a->type != TP_I8) return TP_ERR_TYPE;
-    if (a->rows < 0 || a->cols < 0 || a->cols >= INT64_C(1) << 32) return TP_ERR_SHAPE;
+    TRY(tp_check_matrix(a->rows, a->cols, a->cols));
+    if (a->cols >= INT64_C(1) << 32) return TP_ERR_SHAPE;
     if (a->layout == TP_SPARSE_BSR) {
         if (a->block_rows < 1 || a->block_rows > 64 || a->block_cols < 1 || a->block_cols > 64) return TP_ERR_SHAPE;
     } else if (a->block_rows || a->block_cols) {
         return TP_ERR_SHAPE;
     }
-    if (p->n < 0 || p->b_stride < p->n || p->out_stride < p->n) return TP_ERR_SHAPE;
-    if (too_large(a->rows, a->cols)) return TP_ERR_SHAPE;
-    if (too_large(transposed ? a->rows : a->cols, p->b_stride)) return TP_ERR_SHAPE;
-    if (too_large(transposed ? a->cols : a->rows, p->out_stride)) return TP_ERR_SHAPE;
-    return TP_OK;
+    TRY(tp_check_matrix(transposed ? a->rows : a->cols, p->n, p->b_stride));
+    return tp_check_matrix(transposed ? a->cols : a->rows, p->n, p->out_stride);
 }
 
 static int64_t count_lines(const tp_product *p) {
     const int64_t rows = tp_line_rows(p);
     return p->a.rows / rows + (p->a.rows % rows != 0);
-}
-
-static tp_status check_range(int64_t begin, int64_t end, int64_t size) {
-    return begin < 0 || begin > end || end > size ? TP_ERR_RANGE : TP_OK;
 }
 
 /* Pointers to nothing may be null. */
@@ -72,7 +53,7 @@ tp_status tp_spmm(const tp_product *spec, int64_t begin, int64_t end, const int6
     const tp_spmm_kernels *kernels;
     TRY(find_kernels(&kernels));
     TRY(check_product(spec, false));
-    TRY(check_range(begin, end, count_lines(spec)));
+    TRY(tp_check_range(begin, end, count_lines(spec)));
     if (begin == end || spec->n == 0) return TP_OK;
     TRY(check_pointers(spec, begin, end, offsets, indices, values, b, out));
     return kernels->spmm(spec, begin, end, offsets, indices, values, b, out);
@@ -119,7 +100,7 @@ tp_status tp_spmm_add(const tp_product *spec, int64_t line, int64_t segments, co
     if (spec->a.layout == TP_SPARSE_NM24) return TP_ERR_ARGUMENT;
     if (line < 0 || line >= count_lines(spec) || segments < 0) return TP_ERR_RANGE;
     if (spec->n == 0) return TP_OK;
-    if (too_large(segments, tp_line_rows(spec) * spec->n)) return TP_ERR_SHAPE;
+    TRY(tp_check_matrix(segments, tp_line_rows(spec) * spec->n, tp_line_rows(spec) * spec->n));
     if (!out || (segments && !partials)) return TP_ERR_ARGUMENT;
     return kernels->spmm_add(spec, line, segments, partials, out);
 }
@@ -130,8 +111,8 @@ tp_status tp_spmm_transposed(const tp_product *spec, int64_t begin, int64_t end,
     const tp_spmm_kernels *kernels;
     TRY(find_kernels(&kernels));
     TRY(check_product(spec, true));
-    TRY(check_range(begin, end, spec->a.rows));
-    TRY(check_range(first, last, spec->n));
+    TRY(tp_check_range(begin, end, spec->a.rows));
+    TRY(tp_check_range(first, last, spec->n));
     if (begin == end || first == last || spec->a.cols == 0) return TP_OK;
     TRY(check_pointers(spec, begin, end, offsets, indices, values, b, out));
     return kernels->spmm_transposed(spec, begin, end, first, last, offsets, indices, values, b, out);

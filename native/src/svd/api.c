@@ -1,40 +1,24 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include <stdbool.h>
-
-#include "core/dispatch.h"
+#include "core/checks.h"
 #include "svd/kernels.h"
 
 const tp_svd_kernels tp_svd_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_SVD_KERNELS);
 
-static tp_status find_kernels(const tp_svd_kernels **kernels) {
-    tp_tier tier;
-    const tp_status status = tp_active_tier(&tier);
-    if (!status) *kernels = &tp_svd_tables[tier];
-    return status;
-}
-
-#define TRY(call)                                                                                                     \
-    do {                                                                                                              \
-        const tp_status try_status = (call);                                                                          \
-        if (try_status) return try_status;                                                                            \
-    } while (0)
+TP_FIND_KERNELS(svd)
 
 #define KERNELS                                                                                                       \
     const tp_svd_kernels *kernels;                                                                                    \
     TRY(find_kernels(&kernels))
 
-enum { MAX_BITS = 48 };
+/* Of rows, of a stride, and of all elements: workspaces are a multiple of these. */
+#define MOST_ELEMENTS (INT64_C(1) << 48)
 
 static bool is_float(tp_dtype type) { return type == TP_F32 || type == TP_F64; }
 
 static tp_status check_matrix(int64_t rows, int64_t cols, int64_t stride) {
-    const int64_t limit = INT64_C(1) << MAX_BITS;
-    if (rows < 0 || cols < 0 || stride < cols || rows >= limit || stride >= limit) return TP_ERR_SHAPE;
-    return rows > 0 && stride >= limit / rows ? TP_ERR_SHAPE : TP_OK;
-}
-
-static tp_status check_range(int64_t n, int64_t begin, int64_t end) {
-    return begin < 0 || begin > end || end > n ? TP_ERR_RANGE : TP_OK;
+    TRY(tp_check_matrix(rows, cols, stride));
+    if (rows >= MOST_ELEMENTS || stride >= MOST_ELEMENTS) return TP_ERR_SHAPE;
+    return rows > 0 && stride >= MOST_ELEMENTS / rows ? TP_ERR_SHAPE : TP_OK;
 }
 
 tp_status tp_gaussian(uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out) {
@@ -51,7 +35,7 @@ tp_status tp_row_norms(tp_dtype type, int64_t rows, int64_t cols, int64_t stride
     KERNELS;
     if (!is_float(type)) return TP_ERR_TYPE;
     TRY(check_matrix(rows, cols, stride));
-    TRY(check_range(rows, begin, end));
+    TRY(tp_check_range(begin, end, rows));
     if (begin == end) return TP_OK;
     if ((!in && cols) || !sums || !largest) return TP_ERR_ARGUMENT;
     return kernels->row_norms(type, cols, stride, begin, end, in, sums, largest);
@@ -61,7 +45,7 @@ tp_status tp_row_peaks(int64_t rows, int64_t cols, int64_t stride, int64_t begin
                        double *peaks) {
     KERNELS;
     TRY(check_matrix(rows, cols, stride));
-    TRY(check_range(rows, begin, end));
+    TRY(tp_check_range(begin, end, rows));
     if (begin == end) return TP_OK;
     if ((!in && cols) || !peaks) return TP_ERR_ARGUMENT;
     return kernels->row_peaks(cols, stride, begin, end, in, peaks);
@@ -76,7 +60,7 @@ tp_status tp_copy_rows(const tp_copying *spec, int64_t begin, int64_t end, const
     TRY(check_matrix(spec->rows, spec->cols, spec->in_stride));
     TRY(spec->transposed ? check_matrix(spec->cols, spec->rows, spec->out_stride)
                          : check_matrix(spec->rows, spec->cols, spec->out_stride));
-    TRY(check_range(spec->rows, begin, end));
+    TRY(tp_check_range(begin, end, spec->rows));
     if (begin == end || spec->cols == 0) return TP_OK;
     if (!in || !out) return TP_ERR_ARGUMENT;
     for (int64_t i = begin; order && i < end; i++)
@@ -112,7 +96,7 @@ tp_status tp_multiply(const tp_multiplication *spec, int64_t begin, int64_t end,
                       double *c, void *scratch) {
     KERNELS;
     TRY(check_product(spec));
-    TRY(check_range(spec->m, begin, end));
+    TRY(tp_check_range(begin, end, spec->m));
     if (begin == end || spec->n == 0) return TP_OK;
     if (!c || (spec->k && (!a || !b)) || !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     return kernels->multiply(spec, begin, end, a, b, c, scratch);
@@ -131,7 +115,7 @@ tp_status tp_triangular_solve(int64_t n, int64_t l_stride, const double *l, int3
     KERNELS;
     TRY(check_matrix(n, n, l_stride));
     TRY(check_matrix(end > 0 ? end : 0, n, x_stride));
-    TRY(check_range(end, begin, end));
+    TRY(tp_check_range(begin, end, end));
     if (transposed & ~1) return TP_ERR_ARGUMENT;
     if (begin == end || n == 0) return TP_OK;
     if (!l || !x) return TP_ERR_ARGUMENT;
@@ -207,7 +191,7 @@ tp_status tp_merge_deflate(int64_t n, int64_t split, double rho, double *d, doub
 
 static tp_status check_merge(int64_t count, int64_t begin, int64_t end) {
     TRY(check_matrix(count, count, count));
-    return check_range(count, begin, end);
+    return tp_check_range(begin, end, count);
 }
 
 tp_status tp_merge_roots(int64_t count, double rho, const double *d, const double *z, int64_t begin, int64_t end,
@@ -256,7 +240,7 @@ tp_status tp_gram_blocks(const tp_jacobi *spec, int64_t g_stride, const double *
     int64_t blocks;
     TRY(check_jacobi(spec, &blocks));
     TRY(check_matrix(spec->n, spec->n, g_stride));
-    TRY(check_range(blocks, begin, end));
+    TRY(tp_check_range(begin, end, blocks));
     if (begin == end) return TP_OK;
     if (!g || !cosines) return TP_ERR_ARGUMENT;
     return kernels->gram_blocks(spec, g_stride, g, begin, end, cosines);
@@ -290,14 +274,14 @@ tp_status tp_svd_small(const tp_small *spec, int64_t begin, int64_t end, const v
     KERNELS;
     if (!spec) return TP_ERR_ARGUMENT;
     if (!is_float(spec->type)) return TP_ERR_TYPE;
-    const int64_t side = TP_PANEL_ROWS, limit = INT64_C(1) << MAX_BITS;
+    const int64_t side = TP_PANEL_ROWS, limit = MOST_ELEMENTS;
     if (spec->rows < 1 || spec->cols < 1 || spec->rows > side || spec->cols > side || spec->count < 0 ||
         spec->in_step < 0)
         return TP_ERR_SHAPE;
     TRY(check_matrix(spec->rows, spec->cols, spec->in_stride));
     if (spec->count > 0 && (spec->count >= limit / (side * side) || spec->in_step >= limit / spec->count)) return TP_ERR_SHAPE;
     if (spec->sweeps < 1) return TP_ERR_ARGUMENT;
-    TRY(check_range(spec->count, begin, end));
+    TRY(tp_check_range(begin, end, spec->count));
     if (begin == end) return TP_OK;
     if (!in || !u || !s || !vt) return TP_ERR_ARGUMENT;
     return kernels->svd_small(spec, begin, end, in, u, s, vt);
