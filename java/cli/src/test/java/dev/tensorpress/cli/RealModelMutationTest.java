@@ -57,6 +57,7 @@ class RealModelMutationTest {
                 }
                 try (Compressor compressor = Compressor.open(model)) {
                     compressor.plan(Recipe.named("int8"));
+                    compressor.model().graph();
                 } catch (MalformedModelException | UnsupportedRequestException e) {
                     assertTrue(e.getMessage().length() > 10, e.getMessage());
                     named++;

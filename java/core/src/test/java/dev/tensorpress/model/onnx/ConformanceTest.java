@@ -46,6 +46,7 @@ final class ConformanceTest {
         for (Path p : models) {
             try (OnnxModel m = OnnxModel.open(p, true)) {
                 opened++;
+                m.graph().orElseThrow().feeds().forEach(f -> f.products().forEach(x -> assertTrue(m.weights().contains(x.weight()))));
                 for (String target : List.of("onnxruntime", "onnx")) {
                     for (int wish = 0; wish < 3; wish++) {
                         Path out = folder.resolve("out.onnx");

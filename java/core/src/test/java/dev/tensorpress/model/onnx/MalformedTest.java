@@ -223,9 +223,10 @@ final class MalformedTest {
         }
     }
 
-    /** Opens and compresses; whatever goes wrong has to be said in one of two ways. */
+    /** Opens, asks for the graph and compresses; whatever goes wrong has to be said in one of two ways. */
     private void survive(Path p) throws IOException {
         try (OnnxModel m = OnnxModel.open(p, false)) {
+            m.graph();
             for (String name : List.of("onnxruntime", "onnx")) {
                 Target t = Targets.of(m, name, Map.of());
                 Map<Weight, Form> forms = new LinkedHashMap<>();
