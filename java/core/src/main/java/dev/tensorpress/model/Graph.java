@@ -59,7 +59,7 @@ public record Graph(List<Operator> operators, List<Feed> feeds) {
 
     /**
      * One value that products with weights sum over, along one axis. Who scales it along that axis has to scale all these weights
-     * against it, along their input axes.
+     * against it, along their input axes. A weight can be in several feeds.
      *
      * @param value what the products read; where operators between only move or convert it and leave the axis as it is, what
      *     those read
@@ -84,7 +84,8 @@ public record Graph(List<Operator> operators, List<Feed> feeds) {
     /**
      * One operator that normalizes, or several that together do.
      *
-     * @param scale what its result is multiplied with, element by element along the axis
+     * @param scale what its result is multiplied with, element by element along the axis; others may read it as well, which
+     *     {@link Weight#uses} tells
      * @param bias what is added then
      */
     public record Normalization(Kind kind, Optional<Weight> scale, Optional<Weight> bias) {
