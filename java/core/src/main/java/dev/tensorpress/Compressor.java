@@ -48,52 +48,47 @@ public final class Compressor implements AutoCloseable {
      * @param overwrite an existing output may be replaced
      * @param resume what an interrupted compression left is used; only for formats written in steps
      * @param memory bytes of buffers and working memory at most, as far as single weights allow; only for formats that stream
-     * @param shardSize bytes of tensors that a file holds at most; only for formats in several files
      * @param roles by glob over names of weights, in order: the first that fits counts, before what the reader finds; only
      *     for formats without a graph
      * @param progress told about each weight, or null
      */
-    public record Options(int threads, boolean allowLinks, boolean overwrite, boolean resume, long memory, long shardSize,
+    public record Options(int threads, boolean allowLinks, boolean overwrite, boolean resume, long memory,
             Map<String, Role> roles, ProgressListener progress) {
-        public static final Options DEFAULT = new Options(0, false, false, false, Destination.DEFAULT_MEMORY,
-                Destination.DEFAULT_SHARD_SIZE, Map.of(), null);
+        public static final Options DEFAULT = new Options(0, false, false, false, Destination.DEFAULT_MEMORY, Map.of(),
+                null);
 
         public Options {
             roles = Collections.unmodifiableMap(new LinkedHashMap<>(roles));
             Executor.checkThreads(threads);
-            Destination.checkSizes(memory, shardSize);
+            Destination.checkMemory(memory);
         }
 
         public Options threads(int threads) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options allowLinks(boolean allowLinks) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options overwrite(boolean overwrite) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options resume(boolean resume) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options memory(long memory) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
-        }
-
-        public Options shardSize(long shardSize) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options roles(Map<String, Role> roles) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options progress(ProgressListener progress) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, shardSize, roles, progress);
+            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
         }
     }
 
@@ -192,8 +187,8 @@ public final class Compressor implements AutoCloseable {
         Set<Path> files;
         Phases phases = new Phases();
         try (Encoder encoder = new Encoder(plan, options, spectra, phases)) {
-            files = plan.target().write(plan.forms(), encoder, new Destination(out, options.overwrite, options.resume,
-                    options.memory, options.shardSize, provenance, phases));
+            files = plan.target().write(plan.lowerings(), encoder, new Destination(out, options.overwrite, options.resume,
+                    options.memory, provenance, phases));
             entries = encoder.entries();
         }
         long after = 0;
@@ -210,7 +205,8 @@ public final class Compressor implements AutoCloseable {
 
     /** Whether bytes depend on the instruction set: singular vectors do, in their last bits. */
     private static boolean hasFactors(Plan plan) {
-        for (Form form : plan.forms().values()) {
+        for (Plan.Entry entry : plan.entries()) {
+            Form form = entry.form();
             if (form instanceof Form.LowRank || form instanceof Form.Sum) {
                 return true;
             }

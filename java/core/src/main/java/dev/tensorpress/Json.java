@@ -65,7 +65,7 @@ final class Json {
                 json.writeEndArray();
                 json.writeStringField("note", entry.planned().note());
                 json.writeNumberField("bytesBefore", entry.planned().bytesBefore());
-                json.writeNumberField("bytesAfter", entry.planned().bytesAfter());
+                json.writeNumberField("bytesAfter", entry.planned().after().bytes());
                 number(json, "relativeError", entry.relativeError());
                 number(json, "sqnr", entry.sqnr());
                 number(json, "maxError", entry.maxError());

@@ -102,7 +102,7 @@ final class Measure {
         long zeros = Prune.count(matrix(decoded.shape(), decoded.dtype()), decoded.data(), 0, workspace.executor()).equal();
         Prepared.Zeros asked = asked(planned);
         StoredSizes sizes = StoredSizes.of(encoding, asked.twoOfFourDown(), workspace);
-        long written = encoding.form().storage() == Form.Storage.PACKED ? sizes.packed() : planned.bytesAfter();
+        long written = encoding.form().storage() == Form.Storage.PACKED ? sizes.packed() : planned.after().bytes();
         return new Report.Sparsity(decoded.shape().elements(), asked.asked(), zeros, sizes.dense(),
                 sizes.layouts(), sizes.smallest(), sizes.least(), sizes.why(), written);
     }

@@ -3,7 +3,9 @@ package dev.tensorpress;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.method.Loss;
 import dev.tensorpress.method.Prepared;
+import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Phases;
+import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import java.util.ArrayList;
@@ -19,10 +21,10 @@ import java.util.Set;
  * What a recipe would do to a model, before any work.
  *
  * @param bytesBefore of the model's files
- * @param bytesAfter of the files that compression would write; an upper bound if {@link #bound}
+ * @param after of the files that compression would write
  * @param spent to make it: its bytes are those of the weights that methods looked at, each time anew
  */
-public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, long bytesAfter, Phases.Spent spent) {
+public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, Size after, Phases.Spent spent) {
     private static final double HALF = 0.5;
 
     /** A step of the recipe, its method prepared for the weights that it takes. */
@@ -33,11 +35,24 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
      *
      * @param steps those that take it, in order; empty if it stays as it is
      * @param forms one per step: what that step makes
-     * @param bytesAfter of its data in the last form
+     * @param lowering what the last form becomes in the file; empty if the weight stays as it is
      * @param note why it stays as it is, or which other form was wanted; empty if there is nothing to say
      */
-    public record Entry(Weight weight, List<Step> steps, List<Form> forms, long bytesBefore, long bytesAfter,
-            String note) {
+    public record Entry(Weight weight, List<Step> steps, List<Form> forms, Optional<Lowering> lowering, String note) {
+        static Entry kept(Weight weight, String reason) {
+            return new Entry(weight, List.of(), List.of(), Optional.empty(), reason);
+        }
+
+        /** Of its data in the model. */
+        public long bytesBefore() {
+            return weight.tensor().bytes();
+        }
+
+        /** What its data will take. */
+        public Size after() {
+            return lowering.isPresent() ? lowering.get().size() : new Size.Exact(bytesBefore());
+        }
+
         /** True if its steps can take it some rows at a time. */
         boolean byRows() {
             return Plan.byRows(weight, steps, forms);
@@ -45,7 +60,7 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
 
         /** True if at least one step takes it. */
         public boolean compressed() {
-            return !forms.isEmpty();
+            return lowering.isPresent();
         }
 
         /** What it loses by the steps that find this out before they do their work, the step that takes most; empty if none does. */
@@ -62,7 +77,7 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
 
         /** The form in the written file. */
         public Form form() {
-            return forms.isEmpty() ? new Form.Dense(weight.tensor().dtype()) : forms.getLast();
+            return lowering.isPresent() ? lowering.get().form() : new Form.Dense(weight.tensor().dtype());
         }
     }
 
@@ -75,30 +90,23 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         return true;
     }
 
-    /** True if the size depends on where zeros are, which is looked at when they are written; else it is exact. */
-    public boolean bound() {
-        for (Entry e : entries) {
-            if (e.form() instanceof Form.Sparse s && s.storage() == Form.Storage.PACKED) {
-                return true;
-            }
-        }
-        return false;
-    }
-
     /** The oldest runtime that runs the result, such as {@code ONNX Runtime 1.23}; empty if it asks for none in particular. */
     public String requires() {
-        return target.requires(forms());
+        return target.requires(lowerings());
     }
 
-    /** The forms in the written file, of the weights that change. */
-    public Map<Weight, Form> forms() {
-        Map<Weight, Form> forms = new LinkedHashMap<>();
+    /** What the weights that change become in the file. */
+    public Map<Weight, Lowering> lowerings() {
+        Map<Weight, Lowering> lowerings = new LinkedHashMap<>();
         for (Entry e : entries) {
-            if (e.compressed()) {
-                forms.put(e.weight(), e.form());
-            }
+            e.lowering.ifPresent(lowering -> lowerings.put(e.weight, lowering));
         }
-        return forms;
+        return lowerings;
+    }
+
+    /** Names and bytes of the files that compression would write; none if what the file is called is not the target's to say. */
+    public Map<String, Long> files() {
+        return target.files(lowerings());
     }
 
     /** The part of the weights' bytes that belongs to those that change; 1 if there are no bytes. */
@@ -106,8 +114,8 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         long taken = 0;
         long all = 0;
         for (Entry e : entries) {
-            taken += e.compressed() ? e.bytesBefore : 0;
-            all += e.bytesBefore;
+            taken += e.compressed() ? e.bytesBefore() : 0;
+            all += e.bytesBefore();
         }
         return all == 0 ? 1 : (double) taken / all;
     }
@@ -122,7 +130,7 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
             Map<String, Long> reasons = new LinkedHashMap<>();
             String largest = "";
             for (Entry e : entries) {
-                if (!e.compressed() && reasons.merge(e.note, e.bytesBefore, Long::sum) >= reasons.getOrDefault(largest, 0L)) {
+                if (!e.compressed() && reasons.merge(e.note, e.bytesBefore(), Long::sum) >= reasons.getOrDefault(largest, 0L)) {
                     largest = e.note;
                 }
             }
@@ -133,7 +141,7 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         if (!loss.isEmpty()) {
             remarks.add(loss);
         }
-        remarks.addAll(target.remarks(forms()));
+        remarks.addAll(target.remarks(lowerings()));
         return remarks;
     }
 

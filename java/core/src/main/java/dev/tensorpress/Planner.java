@@ -9,8 +9,10 @@ import dev.tensorpress.method.NoGainException;
 import dev.tensorpress.method.Prepared;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.method.Workspace;
+import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
+import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -76,17 +78,15 @@ final class Planner {
             unprepared = new ArrayList<>(lost);
         } while (!unprepared.isEmpty());
         List<Plan.Entry> entries = new ArrayList<>();
-        Map<Weight, Form> forms = new LinkedHashMap<>();
+        Map<Weight, Lowering> lowerings = new LinkedHashMap<>();
         for (Candidate candidate : candidates) {
             Plan.Entry entry = candidate.entry;
             entries.add(entry);
-            if (entry.compressed()) {
-                forms.put(entry.weight(), entry.form());
-            }
+            entry.lowering().ifPresent(lowering -> lowerings.put(entry.weight(), lowering));
         }
-        long bytesAfter = target.size(forms, options.shardSize());
+        Size after = target.size(lowerings);
         span.end(model.path(), looked);
-        return new Plan(recipe, target, List.copyOf(entries), model.bytes(), bytesAfter, phases.of(Phases.Phase.PLAN));
+        return new Plan(recipe, target, List.copyOf(entries), model.bytes(), after, phases.of(Phases.Phase.PLAN));
     }
 
     /** Drops steps whose forms the target would not take, where it is costly to find the right form. */
@@ -97,7 +97,7 @@ final class Planner {
                 continue;
             }
             try {
-                target.accept(c.weight, probe.get());
+                target.lower(c.weight, probe.get());
             } catch (UnsupportedRequestException e) {
                 c.steps.remove(step);
                 c.reason = e.getMessage();
@@ -210,14 +210,14 @@ final class Planner {
             Candidate leader = null;
             for (Weight w : group.weights()) {
                 Candidate c = all.get(w);
-                if (target.scheme(c.entry.form()) != null && (leader == null || kept(c) > kept(leader))) {
+                if (scheme(target, c).isPresent() && (leader == null || kept(c) > kept(leader))) {
                     leader = c;
                 }
             }
             Candidate other = leader == null ? null : other(group, all, target, leader, true);
             for (Weight w : leader == null || other != null ? List.<Weight>of() : group.weights()) {
                 Candidate c = all.get(w);
-                if (!target.scheme(leader.entry.form()).equals(target.scheme(c.entry.form()))) {
+                if (!scheme(target, leader).equals(scheme(target, c))) {
                     c.codes(leader.codes(), recipe);
                     c.remark = "as " + leader.weight.name() + ", since " + group.why();
                     c.entry = plan(target, c, prepared, lost);
@@ -226,7 +226,7 @@ final class Planner {
             other = other == null && leader != null ? other(group, all, target, leader, false) : other;
             for (Weight w : other == null ? List.<Weight>of() : group.weights()) {
                 Candidate c = all.get(w);
-                if (target.scheme(c.entry.form()) != null) {
+                if (scheme(target, c).isPresent()) {
                     c.codes(null, recipe);
                     c.reason = "stays as " + other.weight.name() + " does, since " + group.why();
                     c.remark = c.steps.isEmpty() ? "" : c.reason;
@@ -236,18 +236,22 @@ final class Planner {
         }
     }
 
+    private static Optional<Object> scheme(Target target, Candidate c) {
+        return c.entry.lowering().flatMap(target::scheme);
+    }
+
     /** Bytes for an element. */
     private static double kept(Candidate c) {
-        return (double) c.entry.bytesAfter() / Math.max(1, c.weight.tensor().shape().elements());
+        return (double) c.entry.after().bytes() / Math.max(1, c.weight.tensor().shape().elements());
     }
 
     /** A weight of the group that is stored otherwise than the leader, or null; of those that are barred or of all. */
     private static Candidate other(Target.Group group, Map<Weight, Candidate> all, Target target, Candidate leader,
             boolean barred) {
-        Object scheme = target.scheme(leader.entry.form());
+        Optional<Object> scheme = scheme(target, leader);
         for (Weight w : group.weights()) {
             Candidate c = all.get(w);
-            if ((c.barred || !barred) && !scheme.equals(target.scheme(c.entry.form()))) {
+            if ((c.barred || !barred) && !scheme.equals(scheme(target, c))) {
                 return c;
             }
         }
@@ -276,21 +280,22 @@ final class Planner {
                     forms.add(form);
                 }
                 Form wanted = form;
-                form = target.accept(weight, wanted);
+                Lowering lowering = target.lower(weight, wanted);
+                form = lowering.form();
                 forms.set(forms.size() - 1, form);
                 if (form instanceof Form.Sum sum) {
                     // What is corrected is what the target stores.
                     forms.set(forms.size() - 2, sum.base());
                 }
                 target.checkMemory(weight, Plan.byRows(weight, taken, forms), options.memory());
-                long after = form.bytes(weight.tensor().shape());
+                long after = lowering.size().bytes();
                 // Zeros in place save nothing by themselves, and yet are what was asked for.
                 if (after < before || after == before && form instanceof Form.Sparse) {
                     String note = described(form).equals(described(wanted)) ? "" : "wanted " + wanted.describe();
                     if (!note.isEmpty()) {
                         dropped.add(note);
                     }
-                    return new Plan.Entry(weight, List.copyOf(taken), List.copyOf(forms), before, after,
+                    return new Plan.Entry(weight, List.copyOf(taken), List.copyOf(forms), Optional.of(lowering),
                             String.join("; ", dropped));
                 }
                 throw new NoGainException("would take " + after + " bytes as " + form.describe());
@@ -311,7 +316,7 @@ final class Planner {
                 reason = dropped.size() == 1 ? e.getMessage() : String.join("; ", dropped);
             }
         }
-        return new Plan.Entry(weight, List.of(), List.of(), before, before, reason);
+        return Plan.Entry.kept(weight, reason);
     }
 
     /**

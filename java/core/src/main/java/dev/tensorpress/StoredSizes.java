@@ -6,8 +6,7 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.method.Workspace;
-import dev.tensorpress.model.archive.SparseFile;
-import dev.tensorpress.model.archive.SparseFileWriter;
+import dev.tensorpress.model.archive.SparseFormat;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import java.lang.foreign.MemorySegment;
@@ -47,12 +46,12 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
             Encoding.Quantized q = (Encoding.Quantized) encoding.values();
             Matrix m = new Matrix(q.form().type(), Form.Sparse.matrix(q.form().codes(shape)),
                     dense - q.form().codeBytes(shape));
-            if (SparseFileWriter.leavesOut(q.form())) {
+            if (SparseFormat.leavesOut(q.form())) {
                 MemorySegment codes = q.codes().data();
-                int middle = SparseFileWriter.middle(q.form());
+                int middle = SparseFormat.middle(q.form());
                 if (middle != 0) {
                     codes = workspace.take(Workspace.Slot.DECODED, codes.byteSize());
-                    SparseFile.xor(q.codes().data(), middle, codes);
+                    SparseFormat.xor(q.codes().data(), middle, codes);
                 }
                 survey = m.survey(codes, workspace.executor());
                 elements = m.shape.elements();

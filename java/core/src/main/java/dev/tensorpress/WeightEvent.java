@@ -34,7 +34,7 @@ final class WeightEvent extends Event {
             weight = planned.weight().name();
             form = planned.form().describe();
             bytesBefore = planned.bytesBefore();
-            bytesAfter = planned.bytesAfter();
+            bytesAfter = planned.after().bytes();
             relativeError = entry.relativeError();
             time = entry.nanos();
             commit();

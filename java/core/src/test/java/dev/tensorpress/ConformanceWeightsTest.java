@@ -199,7 +199,7 @@ final class ConformanceWeightsTest {
         try (Arena arena = Arena.ofShared(); Executor executor = Executor.cpu(1);
                 Encoder encoder = new Encoder(plan, options, new Spectra(), new Phases())) {
             Map<Weight, MemorySegment> decoded = new IdentityHashMap<>();
-            plan.target().write(plan.forms(), (weight, form, rows, first) -> {
+            plan.target().write(plan.lowerings(), (weight, form, rows, first) -> {
                 Encoding e = encoder.encode(weight, form, rows, first);
                 MemorySegment values = arena.allocate(DType.F32.bytes(e.shape().elements()), 64);
                 e.decode(values, executor);
@@ -207,14 +207,14 @@ final class ConformanceWeightsTest {
                 return e;
             }, Destination.replacing(out));
             byte[] result = Files.readAllBytes(out);
-            assertEquals(plan.bytesAfter(), result.length, what);
+            assertEquals(plan.after().bytes(), result.length, what);
             if (plan.compressed() == 0 || !known.add(ByteBuffer.wrap(result))) {
                 return result;
             }
             Outputs got = run(result, inputs);
             double off = off(run(decoded(c, decoded, arena), inputs), got);
             boolean half = decoded.keySet().stream().anyMatch(w -> w.tensor().dtype() != DType.F32);
-            String forms = plan.forms().values().toString();
+            String forms = Targets.forms(plan).values().toString();
             boolean integers = forms.contains("DYNAMIC") || forms.contains("BLOCKWISE");
             assertTrue(off <= (integers ? 0.02 : half ? 1e-3 : 1e-5), what + ": off by " + off + " from decoded weights");
             double error = encoder.entries().stream().mapToDouble(Report.Entry::relativeError).max().orElseThrow();
@@ -230,11 +230,11 @@ final class ConformanceWeightsTest {
         Target plain = Targets.of(c.model(), "onnx", Map.of("sparse-initializers", "false"));
         Map<Weight, Form> forms = new LinkedHashMap<>();
         for (Weight w : values.keySet()) {
-            forms.put(w, plain.accept(w, new Form.Sparse(new Form.Dense(w.tensor().dtype()), "", w.tensor().shape().elements(),
+            forms.put(w, Targets.accept(plain, w, new Form.Sparse(new Form.Dense(w.tensor().dtype()), "", w.tensor().shape().elements(),
                     Form.Storage.MASKED)));
         }
         Path out = folder.resolve("decoded.onnx");
-        plain.write(forms, (weight, form, rows, first) -> {
+        Targets.write(plain, forms, (weight, form, rows, first) -> {
             Tensor t = weight.tensor();
             MemorySegment narrow = arena.allocate(t.bytes(), 64);
             Quantize.convert(DType.F32, values.get(weight), t.shape().elements(), t.dtype(), narrow);

@@ -1,9 +1,17 @@
 package dev.tensorpress;
 
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Target;
+import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Set;
 
 /** Targets without a recipe. */
 public final class Targets {
@@ -17,5 +25,32 @@ public final class Targets {
             }
         }
         throw new IllegalArgumentException(model.getClass() + " is of no format");
+    }
+
+    /** What the target stores where this is wanted. */
+    public static Form accept(Target target, Weight weight, Form wanted) {
+        return target.lower(weight, wanted).form();
+    }
+
+    public static Map<Weight, Lowering> lower(Target target, Map<Weight, ? extends Form> forms) {
+        Map<Weight, Lowering> lowerings = new LinkedHashMap<>();
+        forms.forEach((weight, form) -> lowerings.put(weight, target.lower(weight, form)));
+        return lowerings;
+    }
+
+    public static long size(Target target, Map<Weight, ? extends Form> forms) {
+        return target.size(lower(target, forms)).bytes();
+    }
+
+    public static Set<Path> write(Target target, Map<Weight, ? extends Form> forms, Target.Encoder encoder, Destination to)
+            throws IOException {
+        return target.write(lower(target, forms), encoder, to);
+    }
+
+    /** What the weights that change are encoded to. */
+    public static Map<Weight, Form> forms(Plan plan) {
+        Map<Weight, Form> forms = new LinkedHashMap<>();
+        plan.lowerings().forEach((weight, lowering) -> forms.put(weight, lowering.form()));
+        return forms;
     }
 }

@@ -44,7 +44,6 @@ final class CompressCommand implements Command {
                 .overwrite(force)
                 .resume(arguments.flag("resume"))
                 .memory(RecipeOptions.memory(arguments))
-                .shardSize(RecipeOptions.shardSize(arguments))
                 .progress(progress);
         Path reportFile = arguments.path("report");
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {

@@ -32,8 +32,7 @@ final class ExpandCommand implements Command {
             throw arguments.wrong("missing -o OUT");
         }
         Path from = arguments.path(0);
-        Destination to = new Destination(out, arguments.flag("force"), arguments.flag("resume"), RecipeOptions.memory(arguments),
-                RecipeOptions.shardSize(arguments), Map.of());
+        Destination to = new Destination(out, arguments.flag("force"), arguments.flag("resume"), RecipeOptions.memory(arguments), Map.of());
         try (Executor executor = Executor.cpu(arguments.threads())) {
             if (SafetensorsModel.isFolder(from)) {
                 expandFolder(arguments, from, to, executor, console);
@@ -64,7 +63,7 @@ final class ExpandCommand implements Command {
             OutputFile.checkFolder(arguments, "-o", to.path(), to.overwrite(), files);
             console.begin("expanding", model.bytes());
             console.advise(() -> OutputFile.resumption(to.path()));
-            model.expand(to, executor, (tensor, bytes) -> console.reached(bytes, tensor));
+            model.expand(to, RecipeOptions.shardSize(arguments), executor, (tensor, bytes) -> console.reached(bytes, tensor));
             console.advise(() -> null);
             console.clearProgress();
             print(console, to.path(), model.model().bytes(), model.bytes(), model.names().size(), start);

@@ -25,12 +25,10 @@ final class PlanCommand implements Command {
 
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
-        long shardSize = RecipeOptions.shardSize(arguments);
-        Compressor.Options options = RecipeOptions.model(arguments).shardSize(shardSize)
-                .memory(RecipeOptions.memory(arguments));
+        Compressor.Options options = RecipeOptions.model(arguments).memory(RecipeOptions.memory(arguments));
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
             Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
-            Map<String, Long> files = plan.target().files(plan.forms(), shardSize);
+            Map<String, Long> files = plan.files();
             if (arguments.flag("json")) {
                 json(plan, files, console.out());
             } else {
@@ -59,12 +57,12 @@ final class PlanCommand implements Command {
         for (Plan.Entry e : plan.entries()) {
             if (e.compressed()) {
                 before += e.bytesBefore();
-                after += e.bytesAfter();
+                after += e.after().bytes();
                 zeros += zeros(e);
                 row(table, pruned, e.weight().name(), e.weight().role().id(),
                         e.weight().tensor().shape().toString(), Names.dtype(e.weight()), e.form().describe(),
                         e.form() instanceof Form.Sparse ? Text.count(zeros(e)) : "", Text.count(e.bytesBefore()),
-                        Text.count(e.bytesAfter()), e.note());
+                        Text.count(e.after().bytes()), e.note());
             }
         }
         if (!table.isEmpty()) {
@@ -87,8 +85,8 @@ final class PlanCommand implements Command {
         }
         out.println(plan.compressed() + " of " + Text.plural(plan.entries().size(), "weight")
                 + (files.size() > 1 ? "; files " : "; file ") + Text.count(plan.bytesBefore()) + " -> "
-                + (plan.bound() ? "at most " : "") + Text.count(plan.bytesAfter()) + " bytes, "
-                + Text.percent((double) plan.bytesAfter() / plan.bytesBefore()));
+                + (plan.after().isExact() ? "" : "at most ") + Text.count(plan.after().bytes()) + " bytes, "
+                + Text.percent((double) plan.after().bytes() / plan.bytesBefore()));
     }
 
     /** Cell {@value #ZEROS} only if something is pruned. */
@@ -123,8 +121,9 @@ final class PlanCommand implements Command {
             }
             json.writeEndObject();
             json.writeNumberField("bytesBefore", plan.bytesBefore());
-            json.writeNumberField("bytesAfter", plan.bytesAfter());
-            json.writeNumberField("ratio", (double) plan.bytesAfter() / plan.bytesBefore());
+            json.writeNumberField("bytesAfter", plan.after().bytes());
+            json.writeBooleanField("exact", plan.after().isExact());
+            json.writeNumberField("ratio", (double) plan.after().bytes() / plan.bytesBefore());
             if (!files.isEmpty()) {
                 json.writeObjectFieldStart("files");
                 for (Map.Entry<String, Long> file : files.entrySet()) {
@@ -163,7 +162,7 @@ final class PlanCommand implements Command {
                     json.writeNumberField("rank", rank(e.form()));
                 }
                 json.writeNumberField("bytesBefore", e.bytesBefore());
-                json.writeNumberField("bytesAfter", e.bytesAfter());
+                json.writeNumberField("bytesAfter", e.after().bytes());
                 json.writeEndObject();
             }
             json.writeEndArray();

@@ -7,8 +7,10 @@ import dev.tensorpress.Selector;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Format;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.compressedtensors.CompressedTensors;
 import java.io.IOException;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -104,7 +106,8 @@ final class RecipeOptions {
     }
 
     static long shardSize(Arguments arguments) {
-        return arguments.bytes("shard-size", 1, Destination.DEFAULT_SHARD_SIZE);
+        Option option = CompressedTensors.SHARD_SIZE;
+        return arguments.bytes(option.name(), 1, option.whole(option.fallback()));
     }
 
     /**
@@ -129,6 +132,9 @@ final class RecipeOptions {
             }
             if (arguments.flag("force-scheme")) {
                 recipe = recipe.set("force-scheme", "true");
+            }
+            if (arguments.flag("shard-size")) {
+                recipe = recipe.set("shard-size", Long.toString(shardSize(arguments)));
             }
             for (String glob : arguments.values("exclude")) {
                 checkMatches(glob, compressor.model(), arguments);

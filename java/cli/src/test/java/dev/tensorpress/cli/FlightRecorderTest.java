@@ -101,7 +101,7 @@ class FlightRecorderTest {
         Set<Phase> unplanned = EnumSet.complementOf(EnumSet.of(Phase.PLAN));
         try (CompressedModel compressed = CompressedModel.open(out); Executor executor = Executor.cpu(1)) {
             assertPhases(unplanned, record(() -> {
-                compressed.expand(Destination.of(folder.resolve("back")), executor, (tensor, bytes) -> { });
+                compressed.expand(Destination.of(folder.resolve("back")), 1 << 30, executor, (tensor, bytes) -> { });
                 return null;
             }));
         }

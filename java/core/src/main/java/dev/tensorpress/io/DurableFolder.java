@@ -61,6 +61,21 @@ public final class DurableFolder implements AutoCloseable {
         }
     }
 
+    /**
+     * What a folder holds besides auxiliary files.
+     *
+     * @param target its name, for the manifest
+     * @param shardSize bytes of tensors in a file at most, for the manifest
+     * @param shards in order
+     * @param made small files by name
+     */
+    public record Contents(String target, long shardSize, List<PlannedFile> shards, Map<String, byte[]> made) {
+        public Contents {
+            shards = List.copyOf(shards);
+            made = Collections.unmodifiableMap(new TreeMap<>(made));
+        }
+    }
+
     private static final String PARTIAL = ".partial";
     private static final String LOCK = ".tensorpress-lock";
     /** What an old folder is called while a new one takes its place: a dot, its name, this, a random number, and the end. */
@@ -78,7 +93,7 @@ public final class DurableFolder implements AutoCloseable {
     private final Manifest manifest;
     private final Checkpoint progress;
     /** Small files that are made here, by name, in the order in which they are written. */
-    private final Map<String, byte[]> made = new TreeMap<>();
+    private final Map<String, byte[]> made;
     /** Files that are copied, by the names they get. */
     private final Map<String, Path> auxiliary = new LinkedHashMap<>();
     /** Names of files that this run, or the one that it follows, puts there. */
@@ -88,26 +103,25 @@ public final class DurableFolder implements AutoCloseable {
     private boolean settled = true;
     private boolean spoiled;
 
-    private DurableFolder(Destination to, String target, List<PlannedFile> shards, Source source, Map<String, byte[]> made,
-            Buffers buffers) throws IOException {
+    private DurableFolder(Destination to, Contents contents, Source source, Buffers buffers) throws IOException {
         this.to = to;
-        this.shards = List.copyOf(shards);
+        this.shards = contents.shards;
+        this.made = contents.made;
         this.source = source;
         this.buffers = buffers;
         this.out = place(to.path());
         this.partial = out.resolveSibling(out.getFileName() + PARTIAL);
-        this.made.putAll(made);
         auxiliary.putAll(source.auxiliary);
-        auxiliary.keySet().removeAll(this.made.keySet());
+        auxiliary.keySet().removeAll(made.keySet());
         auxiliary.remove(Manifest.NAME);
         List<Manifest.Input> inputs = inputs();
-        this.manifest = new Manifest(to.provenance(), target, to.shardSize(), inputs, shards);
-        this.progress = new Checkpoint(identity(target, inputs));
+        this.manifest = new Manifest(to.provenance(), contents.target, contents.shardSize, inputs, shards);
+        this.progress = new Checkpoint(identity(contents, inputs));
         for (PlannedFile s : shards) {
             progress.files.add(s.name());
         }
         progress.files.addAll(auxiliary.keySet());
-        progress.files.addAll(this.made.keySet());
+        progress.files.addAll(made.keySet());
         progress.files.add(Manifest.NAME);
         ours.addAll(progress.files);
     }
@@ -115,9 +129,6 @@ public final class DurableFolder implements AutoCloseable {
     /**
      * Checks all that can be known before the work, and locks the folder.
      *
-     * @param target its name, for the manifest
-     * @param shards in order
-     * @param made small files, by name
      * @param buffers for files and for hashing what is there
      * @throws FileAlreadyExistsException if there is something of that name and it is not to be overwritten, or an interrupted run
      *     is there and it is not to be resumed
@@ -127,9 +138,8 @@ public final class DurableFolder implements AutoCloseable {
      * @throws MalformedModelException if what it left cannot be read
      * @throws IOException if the folder cannot be written, is too large for its disk, or is being written
      */
-    public static DurableFolder begin(Destination to, String target, List<PlannedFile> shards, Source source, Map<String, byte[]> made,
-            Buffers buffers) throws IOException {
-        DurableFolder f = new DurableFolder(to, target, shards, source, made, buffers);
+    public static DurableFolder begin(Destination to, Contents contents, Source source, Buffers buffers) throws IOException {
+        DurableFolder f = new DurableFolder(to, contents, source, buffers);
         try {
             f.begin();
             return f;
@@ -461,10 +471,10 @@ public final class DurableFolder implements AutoCloseable {
         return inputs;
     }
 
-    private Map<String, String> identity(String target, List<Manifest.Input> inputs) {
+    private Map<String, String> identity(Contents contents, List<Manifest.Input> inputs) {
         Map<String, String> facts = new TreeMap<>(to.provenance());
-        facts.put("target", target);
-        facts.put("shard size", Long.toString(to.shardSize()));
+        facts.put("target", contents.target);
+        facts.put("shard size", Long.toString(contents.shardSize));
         Map<String, InputFiles.Stamp> stamps = new TreeMap<>();
         for (Path p : source.hashed.keySet()) {
             stamps.put(p.getFileName().toString(), source.inputs.stamp(p));

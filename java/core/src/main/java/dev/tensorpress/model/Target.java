@@ -7,23 +7,24 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 
 /**
- * How a model is written for one runtime: it lowers encodings to what that runtime understands. Weights that are not in
- * the map of forms stay as they are, byte for byte.
+ * How a model is written for one runtime: it lowers forms to what that runtime understands. Weights that are not in
+ * a map of lowerings stay as they are, byte for byte.
  */
 public interface Target {
     /** Such as {@code onnxruntime}. */
     String name();
 
     /**
-     * The wanted form with its storage decided, and where needed exchanged for the nearest one that this weight can have
-     * (another granularity, or activations left in floating point, never other bits).
+     * Decides what a weight becomes: the wanted form with its storage decided, and where needed exchanged for the nearest one that
+     * this weight can have (another granularity, or activations left in floating point, never other bits).
      *
      * @throws UnsupportedRequestException with the reason, shown to the user beside the weight
      */
-    Form accept(Weight weight, Form wanted);
+    Lowering lower(Weight weight, Form wanted);
 
     /**
      * Weights that readers of the target's files want stored alike: by one scheme, or all as they are.
@@ -41,9 +42,9 @@ public interface Target {
         return List.of();
     }
 
-    /** What forms of a {@link Group} have to agree in; null for one that is stored as if it were not compressed. */
-    default Object scheme(Form form) {
-        return null;
+    /** What weights of a {@link Group} have to agree in; empty for one that is stored as if it were not compressed. */
+    default Optional<Object> scheme(Lowering lowering) {
+        return Optional.empty();
     }
 
     /**
@@ -55,35 +56,24 @@ public interface Target {
      */
     default void checkMemory(Weight weight, boolean byRows, long memory) {}
 
-    /**
-     * Bytes of the files that {@link #write} would return for these forms. Exact, unless a form has storage
-     * {@link dev.tensorpress.encoding.Form.Storage#PACKED}: how small such a weight gets depends on where its zeros are, and
-     * this is an upper bound.
-     *
-     * @param shardSize as in {@link Destination}
-     */
-    long size(Map<Weight, Form> forms, long shardSize);
-
-    /** {@link #size(Map, long)} in files of the usual size. */
-    default long size(Map<Weight, Form> forms) {
-        return size(forms, Destination.DEFAULT_SHARD_SIZE);
-    }
+    /** Bytes of the files that {@link #write} would return. */
+    Size size(Map<Weight, Lowering> lowerings);
 
     /**
      * Names and bytes of the files that {@link #size} counts, in the order in which a model lists them; none if what the file is
      * called is not the target's to say.
      */
-    default Map<String, Long> files(Map<Weight, Form> forms, long shardSize) {
+    default Map<String, Long> files(Map<Weight, Lowering> lowerings) {
         return Map.of();
     }
 
-    /** The oldest runtime that runs the result, such as {@code ONNX Runtime 1.23}; empty if forms ask for none in particular. */
-    default String requires(Map<Weight, Form> forms) {
+    /** The oldest runtime that runs the result, such as {@code ONNX Runtime 1.23}; empty if it asks for none in particular. */
+    default String requires(Map<Weight, Lowering> lowerings) {
         return "";
     }
 
     /** What to know about where the result can be loaded, and runs fast and exactly, a sentence each, without full stops. */
-    default List<String> remarks(Map<Weight, Form> forms) {
+    default List<String> remarks(Map<Weight, Lowering> lowerings) {
         return List.of();
     }
 
@@ -94,13 +84,13 @@ public interface Target {
 
     /**
      * Writes the model, in one piece or not at all: under temporary names beside where it will be, forced to disk, then
-     * renamed. {@code encoder} is asked for the weights of {@code forms} in file order; what it returns is used before the
+     * renamed. {@code encoder} is asked for the weights of {@code lowerings} in file order; what it returns is used before the
      * next is asked for.
      *
      * @return the files that hold the model, those that {@link Model#files} has of it, the one that refers to the others last
      * @throws IOException if writing fails; unless it can be resumed, nothing is left behind then
      */
-    Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to) throws IOException;
+    Set<Path> write(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to) throws IOException;
 
     /** Makes the bytes of weights, whole or row by row. */
     @FunctionalInterface

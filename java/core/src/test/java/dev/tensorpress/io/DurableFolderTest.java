@@ -49,6 +49,7 @@ import org.snakeyaml.engine.v2.api.LoadSettings;
 final class DurableFolderTest {
     private static final byte[] CONFIG = "{\"made\": true}".getBytes();
     private static final Map<String, byte[]> MADE = Map.of(Config.NAME, CONFIG);
+    private static final long SHARD_SIZE = 12345;
     private static final int SHARDS = 4;
 
     @TempDir
@@ -87,6 +88,10 @@ final class DurableFolderTest {
         Files.createSymbolicLink(in.resolve("tokenizer.json"), blob);
     }
 
+    private static DurableFolder.Contents contents(String target, List<PlannedFile> shards) {
+        return new DurableFolder.Contents(target, SHARD_SIZE, shards, made(shards));
+    }
+
     private static Map<String, byte[]> made(List<PlannedFile> shards) {
         Map<String, byte[]> made = Index.madeFor(shards);
         made.putAll(MADE);
@@ -117,7 +122,7 @@ final class DurableFolderTest {
     }
 
     private Destination to(String recipe, boolean overwrite, boolean resume) {
-        return new Destination(out, overwrite, resume, 1 << 20, 12345, Map.of("recipe", recipe, "tool", "1", "kernels", "2"));
+        return new Destination(out, overwrite, resume, 1 << 20, Map.of("recipe", recipe, "tool", "1", "kernels", "2"));
     }
 
     /**
@@ -130,7 +135,7 @@ final class DurableFolderTest {
         List<Integer> made = new ArrayList<>();
         List<PlannedFile> shards = plan();
         try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
-                DurableFolder f = DurableFolder.begin(to, target, shards, input.source(), made(shards), buffers)) {
+                DurableFolder f = DurableFolder.begin(to, contents(target, shards), input.source(), buffers)) {
             for (int i = 0; i < shards.size(); i++) {
                 if (f.finished(i)) {
                     continue;
@@ -322,19 +327,22 @@ final class DurableFolderTest {
         Map<String, String> left = contents(partial);
         List<Map.Entry<Destination, String>> others = List.of(Map.entry(to("other", false, true),
                 "recipe is not the same (recipe then, other now)"),
-                Map.entry(new Destination(out, false, true, 1, 54321, to(false, true).provenance()),
-                        "shard size is not the same (12345 then, 54321 now)"),
-                Map.entry(new Destination(out, false, true, 1, 12345, Map.of("recipe", "recipe", "tool", "2", "kernels", "2")),
+                Map.entry(new Destination(out, false, true, 1, Map.of("recipe", "recipe", "tool", "2", "kernels", "2")),
                         "tool is not the same (1 then, 2 now)"),
-                Map.entry(new Destination(out, false, true, 1, 12345, Map.of("recipe", "recipe", "tool", "1", "kernels", "3")),
+                Map.entry(new Destination(out, false, true, 1, Map.of("recipe", "recipe", "tool", "1", "kernels", "3")),
                         "kernels is not the same (2 then, 3 now)"),
-                Map.entry(new Destination(out, false, true, 1, 12345,
+                Map.entry(new Destination(out, false, true, 1,
                         Map.of("recipe", "recipe", "tool", "1", "kernels", "2", "instructionSet", "ref")),
                         "instructionSet is not the same"));
         for (Map.Entry<Destination, String> e : others) {
             Exception x = assertThrows(UnsupportedRequestException.class, () -> write(e.getKey()));
             assertTrue(x.getMessage().contains(e.getValue() + "; it has to be started over"), x.getMessage());
             assertEquals(left, contents(partial));
+        }
+        try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0)) {
+            Exception x = assertThrows(UnsupportedRequestException.class, () -> DurableFolder.begin(to(false, true),
+                    new DurableFolder.Contents("target", 54321, plan(), made(plan())), input.source(), buffers));
+            assertTrue(x.getMessage().contains("shard size is not the same (12345 then, 54321 now)"), x.getMessage());
         }
         Exception x = assertThrows(UnsupportedRequestException.class, () -> write(in, to(false, true), "other", -1));
         assertTrue(x.getMessage().contains("target is not the same"), x.getMessage());
@@ -374,7 +382,7 @@ final class DurableFolderTest {
     void oneRunAtATime() throws Exception {
         List<PlannedFile> shards = plan();
         try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
-                DurableFolder f = DurableFolder.begin(to(false, false), "target", shards, input.source(), made(shards), buffers)) {
+                DurableFolder f = DurableFolder.begin(to(false, false), contents("target", shards), input.source(), buffers)) {
             for (Destination d : List.of(to(false, false), to(true, false), to(false, true))) {
                 IOException e = assertThrows(IOException.class, () -> write(d));
                 assertTrue(e.getMessage().contains("another run is writing " + partial), e.getMessage());
@@ -507,7 +515,7 @@ final class DurableFolderTest {
         List<PlannedFile> shards = List.of(Header.plan("model.safetensors", List.of(Header.tensor("t", DType.I8,
                 Shape.of(1L << 60))), Map.of()));
         try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0)) {
-            IOException e = assertThrows(IOException.class, () -> DurableFolder.begin(to(false, false), "target", shards, input.source(), made(shards),
+            IOException e = assertThrows(IOException.class, () -> DurableFolder.begin(to(false, false), contents("target", shards), input.source(),
                     buffers));
             assertTrue(e.getMessage().matches("cannot write .*out: it needs 11529215046\\d* bytes, and \\d+ are free on its disk"),
                     e.getMessage());
@@ -520,7 +528,7 @@ final class DurableFolderTest {
         for (String name : List.of("model-00002-of-00002.safetensors", Index.NAME, Config.NAME, "README.md")) {
             List<PlannedFile> shards = plan().subList(0, 1);
             try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
-                    DurableFolder f = DurableFolder.begin(to(false, false), "target", shards, input.source(), made(shards), buffers)) {
+                    DurableFolder f = DurableFolder.begin(to(false, false), contents("target", shards), input.source(), buffers)) {
                 try (StreamFile file = f.shard(0)) {
                     for (PlannedFile.Tensor t : shards.get(0).tensors()) {
                         file.tensor(t.name());
@@ -541,7 +549,7 @@ final class DurableFolderTest {
     void tensorThatWasForgotten() throws Exception {
         List<PlannedFile> shards = plan().subList(0, 1);
         try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
-                DurableFolder f = DurableFolder.begin(to(false, false), "target", shards, input.source(), made(shards), buffers);
+                DurableFolder f = DurableFolder.begin(to(false, false), contents("target", shards), input.source(), buffers);
                 StreamFile file = f.shard(0)) {
             file.tensor("another");
             for (PlannedFile.Tensor t : shards.get(0).tensors()) {
@@ -582,7 +590,7 @@ final class DurableFolderTest {
     void foreignFilesOutliveAFailure() throws Exception {
         Path mine = partial.resolve("notes.txt");
         try (SafetensorsModel input = SafetensorsModel.open(in, Map.of(), true); Buffers buffers = new Buffers(0);
-                DurableFolder f = DurableFolder.begin(to(false, false), "target", plan(), input.source(), made(plan()), buffers)) {
+                DurableFolder f = DurableFolder.begin(to(false, false), contents("target", plan()), input.source(), buffers)) {
             Files.writeString(mine, "mine");
             assertThrows(IllegalStateException.class, f::commit);
         }
@@ -646,11 +654,11 @@ final class DurableFolderTest {
         private Victim() {}
 
         public static void main(String[] args) throws Exception {
-            Destination to = new Destination(Path.of(args[1]), false, false, 1 << 20, 12345, Map.of("recipe", "recipe", "tool", "1",
+            Destination to = new Destination(Path.of(args[1]), false, false, 1 << 20, Map.of("recipe", "recipe", "tool", "1",
                     "kernels", "2"));
             List<PlannedFile> shards = plan();
             try (SafetensorsModel input = SafetensorsModel.open(Path.of(args[0]), Map.of(), true); Buffers buffers = new Buffers(0);
-                    DurableFolder f = DurableFolder.begin(to, "target", shards, input.source(), made(shards), buffers)) {
+                    DurableFolder f = DurableFolder.begin(to, contents("target", shards), input.source(), buffers)) {
                 for (int i = 0; i < 3; i++) {
                     try (StreamFile file = f.shard(i)) {
                         for (PlannedFile.Tensor t : shards.get(i).tensors()) {

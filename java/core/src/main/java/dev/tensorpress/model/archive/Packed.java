@@ -4,7 +4,7 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Sparse.Layout;
-import dev.tensorpress.model.archive.SparseFileWriter.Part;
+import dev.tensorpress.model.SeparableTarget.Content;
 import dev.tensorpress.model.safetensors.Header;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
@@ -46,7 +46,12 @@ final class Packed {
     Shape shape;
 
     /** How elements stand in the model, and where. */
-    record Place(Part part, long offset) {}
+    record Place(Content content, long offset) {}
+
+    /** As the metadata name it. */
+    static String id(Content content) {
+        return content.name().toLowerCase(Locale.ROOT);
+    }
 
     Packed(String name, DType dtype, long rows, long cols) {
         this.name = name;
@@ -129,7 +134,7 @@ final class Packed {
         }
         json.writeObjectFieldStart("crc32c");
         for (Map.Entry<String, Integer> c : checksums.entrySet()) {
-            json.writeStringField(c.getKey(), SparseFile.hex(c.getValue()));
+            json.writeStringField(c.getKey(), SparseFormat.hex(c.getValue()));
         }
         json.writeEndObject();
         if (!places.isEmpty()) {
@@ -137,7 +142,7 @@ final class Packed {
             json.writeArrayFieldStart("parts");
             for (Place p : places) {
                 json.writeStartObject();
-                json.writeStringField("as", p.part.id());
+                json.writeStringField("as", id(p.content));
                 json.writeNumberField("offset", p.offset);
                 json.writeEndObject();
             }

@@ -17,9 +17,9 @@ import dev.tensorpress.kernel.SparseFormatException;
 import dev.tensorpress.kernel.SparseMatrix;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Phases;
+import dev.tensorpress.model.SeparableTarget.Content;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.archive.Packed.Place;
-import dev.tensorpress.model.archive.SparseFileWriter.Part;
 import dev.tensorpress.model.safetensors.Safetensors;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
 import dev.tensorpress.tensor.DType;
@@ -28,10 +28,8 @@ import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -76,12 +74,12 @@ public final class SparseFile implements AutoCloseable {
                     + " folder");
         }
         String version = required("version");
-        if (!version.equals(SparseFileWriter.VERSION)) {
+        if (!version.equals(SparseFormat.VERSION)) {
             throw new UnsupportedRequestException(file.path() + " has version " + version + " of its format; this reads "
-                    + SparseFileWriter.VERSION);
+                    + SparseFormat.VERSION);
         }
         String described = required(WEIGHTS);
-        if (!required("weights.crc32c").equals(hex(checksum(described)))) {
+        if (!required("weights.crc32c").equals(SparseFormat.hex(SparseFormat.checksum(described)))) {
             throw badWeights("its checksum is not that of weights.crc32c");
         }
         boolean model = file.metadata().containsKey("model.length");
@@ -191,7 +189,7 @@ public final class SparseFile implements AutoCloseable {
                 out.copyFrom(array(p, Packed.VALUES, p.dtype, p.valueShape()));
             } else {
                 Sparse.unpack(matrix(p, own, executor), out, executor);
-                xor(out, p.xor, out);
+                SparseFormat.xor(out, p.xor, out);
             }
         }
         return out;
@@ -256,9 +254,9 @@ public final class SparseFile implements AutoCloseable {
                 write(p, checked, executor);
             }
             checked.put(skeleton.asSlice(from));
-            if (!required("model.crc32c").equals(hex((int) checked.checksum.getValue()))) {
+            if (!required("model.crc32c").equals(SparseFormat.hex((int) checked.checksum.getValue()))) {
                 throw file.bad(file.metadataAt("model.crc32c"), "the rebuilt model has the checksum "
-                        + hex((int) checked.checksum.getValue()) + ", expected " + required("model.crc32c"));
+                        + SparseFormat.hex((int) checked.checksum.getValue()) + ", expected " + required("model.crc32c"));
             }
             to.commit(out, replace);
             return checked.length;
@@ -277,7 +275,7 @@ public final class SparseFile implements AutoCloseable {
         List<Piece> pieces = new ArrayList<>();
         for (Packed p : weights.values()) {
             for (Place place : p.places) {
-                long bytes = switch (place.part()) {
+                long bytes = switch (place.content()) {
                     case ELEMENTS -> p.dtype.bytes(p.rows * p.cols);
                     case NONZEROS -> p.dtype.bytes(p.nonzeros);
                     case INDICES -> DType.I64.bytes(p.nonzeros);
@@ -302,8 +300,8 @@ public final class SparseFile implements AutoCloseable {
         for (Piece p : pieces) {
             length -= p.length;
         }
-        MemorySegment s = array(SparseFileWriter.SKELETON, DType.U8, Shape.of(length));
-        compare(SparseFileWriter.SKELETON, s, required("skeleton.crc32c"));
+        MemorySegment s = array(SparseFormat.SKELETON, DType.U8, Shape.of(length));
+        compare(SparseFormat.SKELETON, s, required("skeleton.crc32c"));
         return s;
     }
 
@@ -326,23 +324,23 @@ public final class SparseFile implements AutoCloseable {
                 MemorySegment out = buffer.asSlice(0, rows * p.dtype.bytes(p.cols));
                 Phases.Span span = to.phases.begin(Phases.Phase.KERNEL);
                 Sparse.unpack(m, begin, end, out, executor);
-                xor(out, p.xor, out);
+                SparseFormat.xor(out, p.xor, out);
                 span.end(p.name, out.byteSize());
                 count += write(piece, out, begin * side * p.cols, to);
             }
-            if (piece.place.part() != Part.ELEMENTS && count != p.nonzeros) {
+            if (piece.place.content() != Content.ELEMENTS && count != p.nonzeros) {
                 throw badWeights("'" + p.name + "' has " + count + " elements that are not zero, not " + p.nonzeros);
             }
         }
     }
 
     private static long write(Piece piece, MemorySegment elements, long first, Checked to) throws IOException {
-        if (piece.place.part() == Part.ELEMENTS) {
+        if (piece.place.content() == Content.ELEMENTS) {
             to.put(elements);
             return 0;
         }
         return Coordinates.write(elements, piece.weight.dtype.bits() / 8, first,
-                piece.place.part() == Part.INDICES, to::put);
+                piece.place.content() == Content.INDICES, to::put);
     }
 
     /** Counts and sums up what passes. */
@@ -408,7 +406,7 @@ public final class SparseFile implements AutoCloseable {
         if (expected == null) {
             throw badWeights("'" + p.name + "' has no checksum of its " + part);
         }
-        compare(name, s, hex(expected));
+        compare(name, s, SparseFormat.hex(expected));
         return s;
     }
 
@@ -422,44 +420,10 @@ public final class SparseFile implements AutoCloseable {
     }
 
     private void compare(String name, MemorySegment s, String expected) {
-        String found = hex(checksum(s));
+        String found = SparseFormat.hex(SparseFormat.checksum(s));
         if (!found.equals(expected)) {
             throw file.bad(file.entry(name).start(), "tensor '" + name + "' has the checksum " + found + ", expected "
                     + expected);
-        }
-    }
-
-    static int checksum(MemorySegment bytes) {
-        CRC32C crc = new CRC32C();
-        for (long at = 0; at < bytes.byteSize(); at += STEP) {
-            crc.update(bytes.asSlice(at, Math.min(STEP, bytes.byteSize() - at)).asByteBuffer());
-        }
-        return (int) crc.getValue();
-    }
-
-    static int checksum(String text) {
-        CRC32C crc = new CRC32C();
-        crc.update(text.getBytes(StandardCharsets.UTF_8));
-        return (int) crc.getValue();
-    }
-
-    static String hex(int value) {
-        return HexFormat.of().toHexDigits(value);
-    }
-
-    /** out[i] = in[i] ^ value, byte by byte; out may be in. */
-    public static void xor(MemorySegment in, int value, MemorySegment out) {
-        if (value == 0 && in.equals(out)) {
-            return;
-        }
-        long wide = (value & 0xffL) * 0x0101010101010101L;
-        long n = in.byteSize();
-        long at = 0;
-        for (; at + 8 <= n; at += 8) {
-            out.set(ValueLayout.JAVA_LONG_UNALIGNED, at, in.get(ValueLayout.JAVA_LONG_UNALIGNED, at) ^ wide);
-        }
-        for (; at < n; at++) {
-            out.set(ValueLayout.JAVA_BYTE, at, (byte) (in.get(ValueLayout.JAVA_BYTE, at) ^ value));
         }
     }
 
@@ -552,14 +516,14 @@ public final class SparseFile implements AutoCloseable {
         for (Object part : list(o.get("parts"))) {
             Map<String, Object> place = object(part);
             String as = string(place, "as");
-            Part found = null;
-            for (Part candidate : Part.values()) {
-                if (candidate.id().equals(as)) {
+            Content found = null;
+            for (Content candidate : Content.values()) {
+                if (Packed.id(candidate).equals(as)) {
                     found = candidate;
                 }
             }
             boolean wide = p.dtype == DType.F32 || p.dtype == DType.F16 || p.dtype == DType.BF16;
-            if (found == null || found != Part.ELEMENTS && (!wide || p.layout == null)) {
+            if (found == null || found != Content.ELEMENTS && (!wide || p.layout == null)) {
                 throw badWeights("'" + p.name + "' cannot stand in the model as '" + as + "'");
             }
             p.places.add(new Place(found, number(place, "offset")));

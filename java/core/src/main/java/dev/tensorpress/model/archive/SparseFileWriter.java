@@ -3,13 +3,13 @@ package dev.tensorpress.model.archive;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.encoding.Encoding;
-import dev.tensorpress.encoding.Form;
 import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.kernel.SparseMatrix;
 import dev.tensorpress.model.Phases;
+import dev.tensorpress.model.SeparableTarget.Content;
 import dev.tensorpress.model.archive.Packed.Place;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
 import dev.tensorpress.model.safetensors.SafetensorsWriter;
@@ -28,7 +28,6 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
@@ -40,9 +39,6 @@ import java.util.TreeMap;
  * <p>Closed without {@link #commit}, it leaves nothing behind.
  */
 public final class SparseFileWriter implements AutoCloseable {
-    static final String VERSION = "1";
-    static final String SKELETON = "skeleton";
-
     private final Path folder;
     private final String fileName;
     private final Executor executor;
@@ -56,21 +52,6 @@ public final class SparseFileWriter implements AutoCloseable {
     private final List<Packed> weights = new ArrayList<>();
     private final List<Item> items = new ArrayList<>();
     private final Set<String> names = new HashSet<>();
-
-    /** How the elements of a weight stand in the ordinary model. */
-    public enum Part {
-        /** All of them. */
-        ELEMENTS,
-        /** Those of which a bit is set. */
-        NONZEROS,
-        /** Where those are, as int64. */
-        INDICES;
-
-        /** Lower case, as in files. */
-        public String id() {
-            return name().toLowerCase(Locale.ROOT);
-        }
-    }
 
     /**
      * Starts a file.
@@ -121,8 +102,8 @@ public final class SparseFileWriter implements AutoCloseable {
     }
 
     /** Says where in the ordinary model the weight added last stands, and how. */
-    public void place(Part part, long offset) {
-        weights.getLast().places.add(new Place(part, offset));
+    public void place(Content content, long offset) {
+        weights.getLast().places.add(new Place(content, offset));
     }
 
     /** @param checksum CRC-32C of the whole ordinary model */
@@ -132,9 +113,9 @@ public final class SparseFileWriter implements AutoCloseable {
         modelChecksum = checksum;
         FileChannel c = skeleton.channel();
         try (Arena arena = Arena.ofConfined()) {
-            skeletonChecksum = SparseFile.checksum(c.map(FileChannel.MapMode.READ_ONLY, 0, c.size(), arena));
+            skeletonChecksum = SparseFormat.checksum(c.map(FileChannel.MapMode.READ_ONLY, 0, c.size(), arena));
         }
-        items.add(new Item(SKELETON, DType.U8, Shape.of(c.size()), copy(c, 0, c.size())));
+        items.add(new Item(SparseFormat.SKELETON, DType.U8, Shape.of(c.size()), copy(c, 0, c.size())));
     }
 
     /**
@@ -158,7 +139,7 @@ public final class SparseFileWriter implements AutoCloseable {
             } else if (!codes.shape().equals(q.form().codes(q.shape()))) {
                 codes = new Tensor(codes.dtype(), q.form().codes(q.shape()), codes.data());
             }
-            p = store(name, codes, middle(q.form()));
+            p = store(name, codes, SparseFormat.middle(q.form()));
             spool(p, Packed.SCALES, q.scales().dtype(), Shape.of(q.scales().shape().elements()), q.scales().data());
             if (q.zeros() != null) {
                 spool(p, Packed.ZEROS, q.zeros().dtype(), Shape.of(q.zeros().bytes()), q.zeros().data());
@@ -166,21 +147,6 @@ public final class SparseFileWriter implements AutoCloseable {
         }
         p.form = encoding.form();
         p.shape = encoding.shape();
-    }
-
-    /** The code that stands for 0 in all groups, where there is one; else 0, and as good as any. */
-    public static int middle(Form.Quantized form) {
-        return form.symmetric() && form.type() == DType.U8 ? form.middle() : 0;
-    }
-
-    /** True if codes of this form are stored without those for zero; others are stored as they are. */
-    public static boolean leavesOut(Form.Quantized form) {
-        return form.symmetric() && form.type().bits() == 8;
-    }
-
-    /** True if these elements can have another layout than dense. */
-    public static boolean packable(DType type, Shape shape) {
-        return Packed.of("", type, shape).packable();
     }
 
     private Packed store(String name, Tensor elements, int middle) throws IOException {
@@ -195,7 +161,7 @@ public final class SparseFileWriter implements AutoCloseable {
             if (p.packable()) {
                 if (middle != 0) {
                     from = arena.allocate(elements.bytes(), 8);
-                    SparseFile.xor(elements.data(), middle, from);
+                    SparseFormat.xor(elements.data(), middle, from);
                 }
                 Sparse.Survey survey = Sparse.survey(p.dtype, p.rows, p.cols, from, executor);
                 p.nonzeros = survey.entries();
@@ -220,7 +186,7 @@ public final class SparseFileWriter implements AutoCloseable {
     }
 
     private void spool(Packed p, String part, DType type, Shape shape, MemorySegment bytes) throws IOException {
-        p.checksums.put(part, SparseFile.checksum(bytes));
+        p.checksums.put(part, SparseFormat.checksum(bytes));
         FileChannel c = spool.channel();
         long start = c.position();
         Phases.Span span = phases.begin(Phases.Phase.WRITE);
@@ -259,15 +225,15 @@ public final class SparseFileWriter implements AutoCloseable {
             int skeletonChecksum) {
         Map<String, String> m = new TreeMap<>();
         m.put("format", SafetensorsModel.SPARSE_FILE);
-        m.put("version", VERSION);
+        m.put("version", SparseFormat.VERSION);
         if (model) {
             m.put("model.length", Long.toString(length));
-            m.put("model.crc32c", SparseFile.hex(checksum));
-            m.put("skeleton.crc32c", SparseFile.hex(skeletonChecksum));
+            m.put("model.crc32c", SparseFormat.hex(checksum));
+            m.put("skeleton.crc32c", SparseFormat.hex(skeletonChecksum));
         }
         String described = describe(weights);
         m.put("weights", described);
-        m.put("weights.crc32c", SparseFile.hex(SparseFile.checksum(described)));
+        m.put("weights.crc32c", SparseFormat.hex(SparseFormat.checksum(described)));
         return m;
     }
 
@@ -286,7 +252,7 @@ public final class SparseFileWriter implements AutoCloseable {
     }
 
     /** A weight of a model whose elements are not known yet. */
-    public record Expected(String name, DType type, Shape shape, List<Part> parts) {}
+    public record Expected(String name, DType type, Shape shape, List<Content> contents) {}
 
     /**
      * Bytes that a file with these weights has at most.
@@ -311,11 +277,11 @@ public final class SparseFileWriter implements AutoCloseable {
                 // Four axes, and eight bytes an element: no array is described in more letters.
                 items.add(new Item(p.array(part), DType.I64, Shape.of(p.rows, p.cols, 8, 8), none));
             }
-            for (Part part : e.parts) {
-                p.places.add(new Place(part, length));
+            for (Content content : e.contents) {
+                p.places.add(new Place(content, length));
             }
         }
-        items.add(new Item(SKELETON, DType.U8, Shape.of(skeleton), none));
+        items.add(new Item(SparseFormat.SKELETON, DType.U8, Shape.of(skeleton), none));
         SafetensorsWriter w = new SafetensorsWriter(items, metadata(weights, true, length, -1, -1));
         return Math.addExact(Math.addExact(w.headerLength(), skeleton), arrays);
     }

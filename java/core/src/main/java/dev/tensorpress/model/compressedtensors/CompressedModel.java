@@ -13,9 +13,7 @@ import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
-import dev.tensorpress.model.compressedtensors.PackedWeight.Part;
 import dev.tensorpress.model.compressedtensors.PackedWeight.Shapes;
-import dev.tensorpress.model.compressedtensors.Schemes.Scheme;
 import dev.tensorpress.model.safetensors.Config;
 import dev.tensorpress.model.safetensors.Header;
 import dev.tensorpress.model.safetensors.Index;
@@ -47,7 +45,7 @@ import java.util.function.ObjLongConsumer;
  */
 public final class CompressedModel implements AutoCloseable {
     /** What the tensors of a compressed module are called, after the module's name and a dot. */
-    private static final Set<String> PARTS = Set.of(PackedWeight.CODES, PackedWeight.SCALES, PackedWeight.ZEROS, PackedWeight.SHAPE,
+    private static final Set<String> PARTS = Set.of(Scheme.PACKED_CODES, Scheme.SCALES, Scheme.ZEROS, Scheme.SHAPE,
             "weight_g_idx", "weight_global_scale");
 
     private final SafetensorsModel model;
@@ -65,15 +63,15 @@ public final class CompressedModel implements AutoCloseable {
      * @param right [rank, columns], or [rank, rows]
      * @param shape of the weight; its first axis are the rows, all others the columns
      */
-    record Factors(Part left, Part right, Shape shape, boolean transposed) {}
+    record Factors(StoredTensor left, StoredTensor right, Shape shape, boolean transposed) {}
 
     /**
      * A tensor of the expanded model: one that stays as it is, or what packed codes or factors stand for; the others are null.
      *
      * @param transposed whether codes are those of its columns
      */
-    record Restored(String name, DType dtype, Shape shape, Part kept, PackedWeight packed, boolean transposed, Factors factors)
-            implements Shards.Piece {
+    record Restored(String name, DType dtype, Shape shape, StoredTensor kept, PackedWeight packed, boolean transposed, Factors factors)
+            implements Shards.Item {
         @Override
         public long bytes() {
             return dtype.bytes(shape.elements());
@@ -112,11 +110,11 @@ public final class CompressedModel implements AutoCloseable {
         for (Safetensors file : model.shards()) {
             for (Entry e : file.inOrder()) {
                 PackedWeight w = weights.get(module(e.name()));
-                String factored = e.name().endsWith(Stored.LEFT)
-                        ? e.name().substring(0, e.name().length() - Stored.LEFT.length()) : "";
+                String factored = e.name().endsWith(CompressedLowering.LEFT)
+                        ? e.name().substring(0, e.name().length() - CompressedLowering.LEFT.length()) : "";
                 Factors f = products.get(factored);
                 if (!parts.contains(e)) {
-                    restored.add(new Restored(e.name(), e.dtype(), e.shape(), new Part(file, e), null, false, null));
+                    restored.add(new Restored(e.name(), e.dtype(), e.shape(), new StoredTensor(file, e), null, false, null));
                 } else if (w != null && w.codes.entry() == e) {
                     // A transposed one has its own name, a stack that of what would be its module.
                     Shape shape = shapes.getOrDefault(w.module, shapes.get(w.name()));
@@ -137,19 +135,19 @@ public final class CompressedModel implements AutoCloseable {
     }
 
     private void findPacked(Schemes schemes) throws IOException {
-        Map<String, Map<String, Part>> modules = new LinkedHashMap<>();
+        Map<String, Map<String, StoredTensor>> modules = new LinkedHashMap<>();
         for (Safetensors file : model.shards()) {
             for (Entry e : file.inOrder()) {
                 String part = part(e.name());
-                boolean codes = part.equals(PackedWeight.PLAIN_CODES) && e.dtype() == DType.I8 && e.shape().rank() == 2;
+                boolean codes = part.equals(Scheme.PLAIN_CODES) && e.dtype() == DType.I8 && e.shape().rank() == 2;
                 Scheme scheme = codes ? schemes.of(module(e.name())) : null;
                 if (PARTS.contains(part) || scheme != null && !scheme.packed()) {
-                    modules.computeIfAbsent(module(e.name()), m -> new LinkedHashMap<>()).put(part, new Part(file, e));
+                    modules.computeIfAbsent(module(e.name()), m -> new LinkedHashMap<>()).put(part, new StoredTensor(file, e));
                 }
             }
         }
         try (Shapes shapes = new Shapes()) {
-            for (Map.Entry<String, Map<String, Part>> e : modules.entrySet()) {
+            for (Map.Entry<String, Map<String, StoredTensor>> e : modules.entrySet()) {
                 Scheme scheme = schemes.of(e.getKey());
                 if (scheme != null) {
                     weights.put(e.getKey(), new PackedWeight(e.getKey(), scheme, e.getValue(), shapes));
@@ -241,8 +239,8 @@ public final class CompressedModel implements AutoCloseable {
     }
 
     private static Factors factors(Safetensors file, String name, long[] dims, boolean transposed) {
-        Part left = new Part(file, file.entry(name + Stored.LEFT));
-        Part right = new Part(file, file.entry(name + Stored.RIGHT));
+        StoredTensor left = new StoredTensor(file, file.entry(name + CompressedLowering.LEFT));
+        StoredTensor right = new StoredTensor(file, file.entry(name + CompressedLowering.RIGHT));
         long[] l = left.entry().shape().dims();
         long[] r = right.entry().shape().dims();
         if (l.length != 2 || r.length != 2 || l[1] != r[0] || l[1] == 0) {
@@ -348,22 +346,25 @@ public final class CompressedModel implements AutoCloseable {
      * <p>It is written as {@link dev.tensorpress.model.Target#write} writes folders: whole or not at all, in memory that does not
      * depend on the size of the model, and an interrupted run can be resumed.
      *
+     * @param shardSize bytes of tensors that a file holds at most, unless one has more
      * @param progress told the tensor at hand, and how many bytes of {@link #bytes} are written
      * @return all files, the one that makes the model whole last
      * @throws UnsupportedRequestException if a few rows of a weight take more memory than {@code to} allows
      * @throws IOException if a file cannot be read or written, or the model changed meanwhile
      */
-    public Set<Path> expand(Destination to, Executor executor, ObjLongConsumer<String> progress) throws IOException {
-        return expand(to, executor, progress, Expansion.AT_ONCE);
+    public Set<Path> expand(Destination to, long shardSize, Executor executor, ObjLongConsumer<String> progress)
+            throws IOException {
+        return expand(to, shardSize, executor, progress, Expansion.AT_ONCE);
     }
 
     /** @param elements that are decoded together */
-    Set<Path> expand(Destination to, Executor executor, ObjLongConsumer<String> progress, long elements) throws IOException {
+    Set<Path> expand(Destination to, long shardSize, Executor executor, ObjLongConsumer<String> progress, long elements)
+            throws IOException {
         List<List<Restored>> single = new ArrayList<>();
         for (Restored r : restored) {
             single.add(List.of(r));
         }
-        List<List<Restored>> shards = Shards.cut(single, to.shardSize());
+        List<List<Restored>> shards = Shards.cut(single, shardSize);
         List<PlannedFile> plans = new ArrayList<>();
         for (List<Restored> shard : shards) {
             List<PlannedFile.Tensor> items = new ArrayList<>();
@@ -375,7 +376,7 @@ public final class CompressedModel implements AutoCloseable {
         Map<String, String> provenance = new HashMap<>(to.provenance());
         provenance.put("tool", Machine.version());
         provenance.put("kernels", Integer.toString(Machine.abi()));
-        Destination known = new Destination(to.path(), to.overwrite(), to.resume(), to.memory(), to.shardSize(), provenance,
+        Destination known = new Destination(to.path(), to.overwrite(), to.resume(), to.memory(), provenance,
                 to.phases());
         Path config = model.configuration();
         byte[] plain = config == null ? null
@@ -386,7 +387,8 @@ public final class CompressedModel implements AutoCloseable {
         }
         try (Expansion expansion = new Expansion(restored, to, executor, progress, elements);
                 Buffers buffers = new Buffers(to.memory() / Expansion.SHARE_OF_BUFFERS, to.phases());
-                DurableFolder folder = DurableFolder.begin(known, "expanded", plans, model.source(), made, buffers)) {
+                DurableFolder folder = DurableFolder.begin(known, new DurableFolder.Contents("expanded", shardSize, plans, made),
+                        model.source(), buffers)) {
             List<Range> ranges = new ArrayList<>();
             for (int i = 0; i < shards.size(); i++) {
                 for (Restored r : shards.get(i)) {

@@ -21,6 +21,10 @@ public final class CompressedTensors implements TargetFactory {
     private static final Option CARD = new Option("card", Option.Words.SWITCH, "false",
             "the model's card, README.md, gets a paragraph at its end that says what was done; its metadata stay");
 
+    /** The option; also of what expands. */
+    public static final Option SHARD_SIZE = new Option("shard-size", new Option.Whole(1), "5000000000",
+            "bytes of tensors that a file holds at most, unless one weight takes more");
+
     @Override
     public String id() {
         return NAME;
@@ -28,7 +32,7 @@ public final class CompressedTensors implements TargetFactory {
 
     @Override
     public List<Option> options() {
-        return List.of(FORCE, CARD);
+        return List.of(FORCE, CARD, SHARD_SIZE);
     }
 
     @Override
@@ -40,7 +44,8 @@ public final class CompressedTensors implements TargetFactory {
                     + (method.equals(Schemes.METHOD) ? "; tensorpress expand makes an ordinary model of it" : ""));
         });
         checkHeap(m.weights().size(), Runtime.getRuntime().maxMemory());
-        return new CompressedTensorsTarget(m, FORCE.on(FORCE.in(options)), CARD.on(CARD.in(options)));
+        return new CompressedTensorsTarget(m, FORCE.on(FORCE.in(options)), CARD.on(CARD.in(options)),
+                SHARD_SIZE.whole(SHARD_SIZE.in(options)));
     }
 
     /** A header of 100 MB names more tensors than a plan, the checkpoints and the manifest have room for in an ordinary heap. */

@@ -13,11 +13,13 @@ import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.io.StrictJson;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Role;
+import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.compressedtensors.Stored.Output;
+import dev.tensorpress.model.compressedtensors.CompressedLowering.Output;
 import dev.tensorpress.model.safetensors.Config;
 import dev.tensorpress.model.safetensors.Header;
 import dev.tensorpress.model.safetensors.Index;
@@ -36,7 +38,7 @@ import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
 
@@ -75,17 +77,20 @@ final class CompressedTensorsTarget implements Target {
     private final SafetensorsModel model;
     private final boolean force;
     private final boolean card;
+    private final long shardSize;
     /** Sizes of the rows of experts, all of which a group has to divide. */
     private final long[] expertColumns;
 
     /**
      * @param force write what no loader reads as well, and weights of a group each as it wants
      * @param card say on the model's card what was done
+     * @param shardSize bytes of tensors that a file holds at most, unless one weight takes more
      */
-    CompressedTensorsTarget(SafetensorsModel model, boolean force, boolean card) {
+    CompressedTensorsTarget(SafetensorsModel model, boolean force, boolean card, long shardSize) {
         this.model = model;
         this.force = force;
         this.card = card;
+        this.shardSize = shardSize;
         this.expertColumns = Loaders.expertColumns(model.weights());
     }
 
@@ -100,7 +105,23 @@ final class CompressedTensorsTarget implements Target {
     }
 
     @Override
-    public Form accept(Weight weight, Form wanted) {
+    public CompressedLowering lower(Weight weight, Form wanted) {
+        CompressedLowering lowering = new CompressedLowering(weight, form(weight, wanted));
+        if (lowering.form() instanceof Form.LowRank && !force) {
+            throw new UnsupportedRequestException("no loader puts factors together; " + HOW);
+        }
+        if (lowering.codes() != null && lowering.bytes() >= weight.tensor().bytes()) {
+            throw new UnsupportedRequestException("would take " + lowering.bytes() + " bytes, packed and with its shape");
+        }
+        for (Output o : lowering.outputs) {
+            if (!o.name().equals(weight.name()) && model.has(o.name())) {
+                throw new UnsupportedRequestException("there is a tensor '" + o.name() + "' already");
+            }
+        }
+        return lowering;
+    }
+
+    private Form form(Weight weight, Form wanted) {
         if (weight.role() == Role.HEAD && model.tied().isPresent()) {
             throw new UnsupportedRequestException("is tied to the table of words");
         }
@@ -108,42 +129,36 @@ final class CompressedTensorsTarget implements Target {
             throw new UnsupportedRequestException("is the head, which vLLM before March 2026, and SGLang, take for one that is not"
                     + " compressed; " + HOW);
         }
-        Form form = wanted;
         if (wanted instanceof Form.Sparse s) {
-            form = s.of(accept(weight, s.values())).stored(Form.Storage.MASKED);
-        } else if (wanted instanceof Form.Quantized q) {
-            form = stored(weight, q);
-        } else if (wanted instanceof Form.Sum) {
+            return s.of(form(weight, s.values())).stored(Form.Storage.MASKED);
+        }
+        if (wanted instanceof Form.Quantized q) {
+            return quantized(weight, q);
+        }
+        if (wanted instanceof Form.Sum) {
             throw new UnsupportedRequestException("compressed-tensors has no place for a correction");
-        } else if (wanted instanceof Form.LowRank f && !(f.left() instanceof Form.Dense && f.right() instanceof Form.Dense)) {
+        }
+        if (wanted instanceof Form.LowRank f && !(f.left() instanceof Form.Dense && f.right() instanceof Form.Dense)) {
             throw new UnsupportedRequestException("factors are stored in the weight's own type, and cannot be quantized");
         }
-        if (form instanceof Form.LowRank && !force) {
-            throw new UnsupportedRequestException("no loader puts factors together; " + HOW);
-        }
-        for (Output o : new Stored(weight, form).outputs) {
-            if (!o.name().equals(weight.name()) && model.has(o.name())) {
-                throw new UnsupportedRequestException("there is a tensor '" + o.name() + "' already");
-            }
-        }
-        return form;
+        return wanted;
     }
 
-    private Form.Quantized stored(Weight weight, Form.Quantized q) {
+    private Form.Quantized quantized(Weight weight, Form.Quantized q) {
         if (!weight.role().isProduct()) {
             throw new UnsupportedRequestException("role " + weight.role().id() + ": compressed-tensors is for matrices of linear"
                     + " layers");
         }
         Shape shape = weight.tensor().shape();
         boolean turned = shape.rank() == 2 && weight.inputAxis() == 0;
-        boolean stack = shape.rank() == 3 && weight.role() == Role.LINEAR && Stored.module(weight.name()) == null;
+        boolean stack = shape.rank() == 3 && weight.role() == Role.LINEAR && CompressedLowering.module(weight.name()) == null;
         if (stack && !force) {
             throw new UnsupportedRequestException("is a stack of experts, and no loader reads one that is compressed; " + HOW);
         }
         if (shape.rank() != 2 && !stack) {
             throw new UnsupportedRequestException("is of shape " + shape + ", where compressed-tensors has [out, in]");
         }
-        if (Stored.module(weight.name()) == null && !stack) {
+        if (CompressedLowering.module(weight.name()) == null && !stack) {
             throw new UnsupportedRequestException((turned ? "is stored [in, out], and " : "") + "its name has no '.weight' at its"
                     + " end, by which readers find it");
         }
@@ -159,14 +174,9 @@ final class CompressedTensorsTarget implements Target {
                 && !turned;
         // The axis of channels, or the one along which groups run: that of inputs, or of a stack the last.
         int axis = stack ? 2 : (group == 0) == turned ? 1 : 0;
-        Form.Quantized form = new Form.Quantized(q.bits(), axis, group, q.symmetric() || expert,
+        return new Form.Quantized(q.bits(), axis, group, q.symmetric() || expert,
                 dynamic ? Form.Activations.DYNAMIC : Form.Activations.FLOAT,
                 dynamic ? DType.I8 : q.bits() == 8 ? DType.U8 : DType.U4, weight.tensor().dtype(), turned, false);
-        long bytes = new Stored(weight, form).bytes();
-        if (bytes >= weight.tensor().bytes()) {
-            throw new UnsupportedRequestException("would take " + bytes + " bytes, packed and with its shape");
-        }
-        return form;
     }
 
     /**
@@ -212,13 +222,12 @@ final class CompressedTensorsTarget implements Target {
     }
 
     @Override
-    public Object scheme(Form form) {
-        Form.Quantized q = Stored.codes(form);
-        return q == null ? null : CompressionConfig.Scheme.of(q);
+    public Optional<Object> scheme(Lowering lowering) {
+        return Optional.ofNullable(((CompressedLowering) lowering).codes()).map(Scheme::of);
     }
 
     @Override
-    public List<String> remarks(Map<Weight, Form> forms) {
+    public List<String> remarks(Map<Weight, Lowering> lowerings) {
         List<String> remarks = new ArrayList<>();
         if (!model.consolidated().isEmpty()) {
             remarks.add(String.join(", ", model.consolidated()) + " is not read, and left out: it has the weights a second time,"
@@ -228,10 +237,9 @@ final class CompressedTensorsTarget implements Target {
         int transposed = 0;
         int stacks = 0;
         boolean codes = false;
-        for (Map.Entry<Weight, Form> e : forms.entrySet()) {
-            Form form = e.getValue();
-            factors += form instanceof Form.LowRank ? 1 : 0;
-            Form.Quantized q = Stored.codes(form);
+        for (Map.Entry<Weight, Lowering> e : lowerings.entrySet()) {
+            factors += e.getValue().form() instanceof Form.LowRank ? 1 : 0;
+            Form.Quantized q = ((CompressedLowering) e.getValue()).codes();
             transposed += q != null && q.transposed() ? 1 : 0;
             stacks += q != null && e.getKey().tensor().shape().rank() == 3 ? 1 : 0;
             codes |= q != null;
@@ -247,41 +255,40 @@ final class CompressedTensorsTarget implements Target {
             remarks.add("no loader puts the factors of " + factors + " weights together; expand does");
         }
         for (Group group : Loaders.groups(model.weights())) {
-            Object scheme = scheme(forms, group.weights().getFirst());
+            Optional<Object> scheme = scheme(lowerings, group.weights().getFirst());
             for (Weight w : group.weights()) {
-                if (!Objects.equals(scheme, scheme(forms, w))) {
+                if (!scheme.equals(scheme(lowerings, w))) {
                     remarks.add("loaders will refuse this or read it wrongly: " + w.name() + " and "
                             + group.weights().getFirst().name() + " have different schemes, and " + group.why());
                     return remarks;
                 }
             }
-            if (codes && scheme == null && ModulePatterns.isExpert(group.weights().getFirst().name())) {
+            if (codes && scheme.isEmpty() && ModulePatterns.isExpert(group.weights().getFirst().name())) {
                 remarks.add("transformers from 5.0 on does not read a folder whose experts stay as they are; vLLM does");
             }
         }
         return remarks;
     }
 
-    private Object scheme(Map<Weight, Form> forms, Weight weight) {
-        Form form = forms.get(weight);
-        return form == null ? null : scheme(form);
+    private Optional<Object> scheme(Map<Weight, Lowering> lowerings, Weight weight) {
+        return Optional.ofNullable(lowerings.get(weight)).flatMap(this::scheme);
     }
 
     /** The files with tensors and their index, as they are counted of the input; not what only goes with them. */
     @Override
-    public long size(Map<Weight, Form> forms, long shardSize) {
+    public Size size(Map<Weight, Lowering> lowerings) {
         long n = 0;
-        for (long bytes : files(forms, shardSize).values()) {
+        for (long bytes : files(lowerings).values()) {
             n = Math.addExact(n, bytes);
         }
-        return n;
+        return new Size.Exact(n);
     }
 
     /** {@inheritDoc} The index comes first, if there is one. */
     @Override
-    public Map<String, Long> files(Map<Weight, Form> forms, long shardSize) {
+    public Map<String, Long> files(Map<Weight, Lowering> lowerings) {
         Map<String, Long> files = new LinkedHashMap<>();
-        List<PlannedFile> plans = plans(cut(forms, shardSize));
+        List<PlannedFile> plans = plans(cut(lowerings));
         if (plans.size() > 1) {
             files.put(Index.NAME, (long) Index.of(plans).length);
         }
@@ -291,10 +298,11 @@ final class CompressedTensorsTarget implements Target {
         return files;
     }
 
-    private List<List<Output>> cut(Map<Weight, Form> forms, long shardSize) {
+    private List<List<Output>> cut(Map<Weight, Lowering> lowerings) {
         List<List<Output>> weights = new ArrayList<>();
         for (Weight w : model.weights()) {
-            weights.add(new Stored(w, forms.get(w)).outputs);
+            Lowering lowering = lowerings.get(w);
+            weights.add((lowering == null ? CompressedLowering.same(w) : Lowering.as(CompressedLowering.class, w, lowering)).outputs);
         }
         return Shards.cut(weights, shardSize);
     }
@@ -320,7 +328,7 @@ final class CompressedTensorsTarget implements Target {
         Map<String, Shape> shapes = new HashMap<>();
         for (Output o : outputs) {
             Weight w = o.of().weight;
-            Form.Quantized codes = Stored.codes(o.of().form);
+            Form.Quantized codes = o.of().codes();
             if (codes != null && codes.transposed()) {
                 transposed.put(w.name(), codes);
             }
@@ -328,9 +336,9 @@ final class CompressedTensorsTarget implements Target {
                 stacked.put(w.name(), codes);
                 shapes.put(w.name(), w.tensor().shape());
             }
-            if (o.of().form instanceof Form.LowRank f) {
+            if (o.of().form() instanceof Form.LowRank f) {
                 factors.put(w.name(), f);
-            } else if (o.of().form instanceof Form.Sparse s) {
+            } else if (o.of().form() instanceof Form.Sparse s) {
                 pruned.put(w.name(), s);
             } else {
                 continue;
@@ -382,20 +390,20 @@ final class CompressedTensorsTarget implements Target {
         return text.toString();
     }
 
-    private Map<String, byte[]> made(Map<Weight, Form> forms, List<PlannedFile> plans) throws IOException {
+    private Map<String, byte[]> made(Map<Weight, Lowering> lowerings, List<PlannedFile> plans) throws IOException {
         Map<String, byte[]> made = Index.madeFor(plans);
-        byte[] config = configuration(forms);
+        byte[] config = configuration(lowerings);
         if (config != null) {
             made.put(Config.NAME, config);
         }
         if (card) {
-            made.put(CARD_FILE, card(forms));
+            made.put(CARD_FILE, card(lowerings));
         }
         return made;
     }
 
     /** The model's card as it is, its metadata included, and a paragraph at its end. */
-    private byte[] card(Map<Weight, Form> forms) throws IOException {
+    private byte[] card(Map<Weight, Lowering> lowerings) throws IOException {
         StringBuilder text = new StringBuilder();
         for (Path p : model.companions()) {
             if (model.name(p).equals(CARD_FILE)) {
@@ -406,11 +414,12 @@ final class CompressedTensorsTarget implements Target {
             text.append(text.charAt(text.length() - 1) == '\n' ? "\n" : "\n\n");
         }
         Map<String, Integer> kinds = new TreeMap<>();
-        for (Form f : forms.values()) {
+        for (Lowering l : lowerings.values()) {
+            Form f = l.form();
             kinds.merge(f instanceof Form.LowRank ? "factors" : f.describe(), 1, Integer::sum);
         }
         text.append("Compressed by Tensorpress ").append(Machine.version()).append(" to the format ").append(CompressedTensors.NAME).append(": ")
-                .append(forms.size()).append(" of ").append(model.weights().size()).append(" tensors");
+                .append(lowerings.size()).append(" of ").append(model.weights().size()).append(" tensors");
         String separator = ", ";
         for (Map.Entry<String, Integer> e : kinds.entrySet()) {
             text.append(separator).append(e.getValue()).append(" as ").append(e.getKey());
@@ -419,12 +428,13 @@ final class CompressedTensorsTarget implements Target {
         return text.toString().getBytes(StandardCharsets.ISO_8859_1);
     }
 
-    private byte[] configuration(Map<Weight, Form> forms) throws IOException {
+    private byte[] configuration(Map<Weight, Lowering> lowerings) throws IOException {
         CompressionConfig config = new CompressionConfig();
         boolean head = false;
         for (Weight w : model.weights()) {
-            Form.Quantized q = Stored.codes(forms.get(w));
-            String module = Stored.module(w.name());
+            Lowering lowering = lowerings.get(w);
+            Form.Quantized q = lowering == null ? null : ((CompressedLowering) lowering).codes();
+            String module = CompressedLowering.module(w.name());
             head |= w.role() == Role.HEAD;
             if (q != null) {
                 config.add(module == null ? w.name() : module, q);
@@ -445,22 +455,23 @@ final class CompressedTensorsTarget implements Target {
      * @throws UnsupportedRequestException if the memory does not suffice for a form, as {@link #checkMemory} knows before
      */
     @Override
-    public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to) throws IOException {
-        return write(forms, encoder, to, Buffers.CHUNK);
+    public Set<Path> write(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to) throws IOException {
+        return write(lowerings, encoder, to, Buffers.CHUNK);
     }
 
     /** @param partBytes that are encoded at once */
-    Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to, long partBytes) throws IOException {
-        for (Map.Entry<Weight, Form> e : forms.entrySet()) {
-            String lack = lackOfMemory(e.getKey(), encoder.byRows(e.getKey(), e.getValue()), to.memory(), partBytes);
+    Set<Path> write(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to, long partBytes) throws IOException {
+        for (Map.Entry<Weight, Lowering> e : lowerings.entrySet()) {
+            String lack = lackOfMemory(e.getKey(), encoder.byRows(e.getKey(), e.getValue().form()), to.memory(), partBytes);
             if (lack != null) {
                 throw new UnsupportedRequestException("weight " + e.getKey().name() + " " + lack, "memory");
             }
         }
-        List<List<Output>> shards = cut(forms, to.shardSize());
+        List<List<Output>> shards = cut(lowerings);
         List<PlannedFile> plans = plans(shards);
         try (Buffers buffers = new Buffers(to.memory() / SHARE_OF_BUFFERS, to.phases());
-                DurableFolder folder = DurableFolder.begin(to, CompressedTensors.NAME, plans, model.source(), made(forms, plans), buffers)) {
+                DurableFolder folder = DurableFolder.begin(to, new DurableFolder.Contents(CompressedTensors.NAME, shardSize, plans,
+                        made(lowerings, plans)), model.source(), buffers)) {
             Map<Integer, ShardStream> streams = new LinkedHashMap<>();
             List<Range> ranges = new ArrayList<>();
             for (int i = 0; i < shards.size(); i++) {

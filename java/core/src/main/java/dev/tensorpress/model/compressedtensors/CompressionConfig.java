@@ -38,19 +38,6 @@ final class CompressionConfig {
     private final List<String> ignored = new ArrayList<>();
     private boolean tied;
 
-    /**
-     * How weights and activations of a module are stored.
-     *
-     * @param group columns that share a scale, or 0 if a row does
-     * @param activations whether they are rounded token by token
-     */
-    record Scheme(String format, int bits, int group, boolean symmetric, boolean activations) {
-        static Scheme of(Form.Quantized q) {
-            return Stored.packed(q) ? new Scheme(Schemes.PACKED, q.bits(), q.block(), q.symmetric(), false)
-                    : new Scheme(Schemes.PLAIN, q.bits(), q.block(), q.symmetric(), true);
-        }
-    }
-
     void add(String module, Form.Quantized form) {
         groups.computeIfAbsent(Scheme.of(form), s -> new ArrayList<>()).add(module);
     }
@@ -208,7 +195,7 @@ final class CompressionConfig {
             json.writeStringField("version", VERSION);
             String format = null;
             for (Scheme s : groups.keySet()) {
-                format = format == null || format.equals(s.format) ? s.format : MIXED;
+                format = format == null || format.equals(s.format()) ? s.format() : MIXED;
             }
             json.writeStringField("format", format);
             json.writeStringField("quantization_status", "compressed");
@@ -222,16 +209,16 @@ final class CompressionConfig {
                 json.writeObjectFieldStart("group_" + n++);
                 strings(json, "targets", groups.size() == 1 ? List.of("Linear") : patterns.of(e.getValue()));
                 json.writeFieldName("weights");
-                arguments(json, s.bits, s.symmetric, s.group > 0 ? "group" : "channel", s.group, false, "minmax");
+                arguments(json, s.bits(), s.symmetric(), s.strategy().id(), s.size(), false, "minmax");
                 json.writeFieldName("input_activations");
-                if (s.activations) {
-                    arguments(json, s.bits, true, "token", 0, true, null);
+                if (s.activations()) {
+                    arguments(json, s.bits(), true, "token", 0, true, null);
                 } else {
                     json.writeNull();
                 }
                 json.writeNullField("output_activations");
                 // Said here as well: what is left out is guessed from the type of the module, which fails for kinds of their own.
-                json.writeStringField("format", s.format);
+                json.writeStringField("format", s.format());
                 json.writeEndObject();
             }
             json.writeEndObject();
@@ -251,7 +238,7 @@ final class CompressionConfig {
         json.writeEndArray();
     }
 
-    private static void arguments(JsonGenerator json, int bits, boolean symmetric, String strategy, int group, boolean dynamic,
+    private static void arguments(JsonGenerator json, int bits, boolean symmetric, String strategy, long group, boolean dynamic,
             String observer) throws IOException {
         json.writeStartObject();
         json.writeNumberField("num_bits", bits);

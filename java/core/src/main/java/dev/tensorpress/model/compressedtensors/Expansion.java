@@ -12,7 +12,6 @@ import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.compressedtensors.CompressedModel.Factors;
 import dev.tensorpress.model.compressedtensors.CompressedModel.Restored;
-import dev.tensorpress.model.compressedtensors.PackedWeight.Part;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -78,7 +77,7 @@ final class Expansion implements AutoCloseable {
         if (r.packed() != null) {
             PackedWeight w = r.packed();
             long read = 0;
-            for (Part p : parts(w)) {
+            for (StoredTensor p : parts(w)) {
                 read = Math.max(read, w.range(p, 0, rows)[1]);
             }
             long made = w.dtype().bytes(rows * w.cols);
@@ -114,7 +113,7 @@ final class Expansion implements AutoCloseable {
     }
 
     /** In the order of reading: what rows are multiplied with comes before them. */
-    private static List<Part> parts(PackedWeight w) {
+    private static List<StoredTensor> parts(PackedWeight w) {
         return w.zeros == null ? List.of(w.scales, w.codes) : List.of(w.scales, w.zeros, w.codes);
     }
 
@@ -128,7 +127,7 @@ final class Expansion implements AutoCloseable {
         } else {
             long step = atOnce(r);
             for (long first = 0; first < r.packed().rows && step > 0; first += step) {
-                for (Part p : parts(r.packed())) {
+                for (StoredTensor p : parts(r.packed())) {
                     long[] range = r.packed().range(p, first, Math.min(step, r.packed().rows - first));
                     add(p, range[0], range[1], to);
                 }
@@ -136,11 +135,11 @@ final class Expansion implements AutoCloseable {
         }
     }
 
-    private static void add(Part p, List<Range> to) {
+    private static void add(StoredTensor p, List<Range> to) {
         add(p, p.entry().start(), p.entry().length(), to);
     }
 
-    private static void add(Part p, long start, long length, List<Range> to) {
+    private static void add(StoredTensor p, long start, long length, List<Range> to) {
         for (long at = 0; at < length; at += Buffers.CHUNK) {
             to.add(new Range(p.file().path(), start + at, Math.min(Buffers.CHUNK, length - at)));
         }

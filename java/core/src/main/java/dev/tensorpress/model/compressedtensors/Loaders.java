@@ -30,7 +30,7 @@ final class Loaders {
         Map<String, String> why = new TreeMap<>();
         List<Weight> experts = new ArrayList<>();
         for (Weight w : weights) {
-            String module = w.role() == Role.LINEAR && w.tensor().shape().rank() == 2 ? Stored.module(w.name()) : null;
+            String module = w.role() == Role.LINEAR && w.tensor().shape().rank() == 2 ? CompressedLowering.module(w.name()) : null;
             if (module == null) {
                 continue;
             }

@@ -4,8 +4,6 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
-import dev.tensorpress.model.compressedtensors.Schemes.Scheme;
-import dev.tensorpress.model.compressedtensors.Schemes.Strategy;
 import dev.tensorpress.model.safetensors.Safetensors;
 import dev.tensorpress.model.safetensors.Safetensors.Entry;
 import dev.tensorpress.tensor.DType;
@@ -29,21 +27,15 @@ import java.util.Map;
  * themselves, from {@link #granule} on at multiples of it.
  */
 final class PackedWeight {
-    static final String CODES = "weight_packed";
-    static final String PLAIN_CODES = "weight";
-    static final String SCALES = "weight_scale";
-    static final String ZEROS = "weight_zero_point";
-    static final String SHAPE = "weight_shape";
-    private static final int WORD = 32;
 
     /** Of the module; the weight's own name has {@code .weight} behind it. */
     final String module;
-    final Part codes;
-    final Part scales;
+    final StoredTensor codes;
+    final StoredTensor scales;
     /** Null if symmetric. */
-    final Part zeros;
+    final StoredTensor zeros;
     /** Null if the codes are not packed. */
-    final Part shape;
+    final StoredTensor shape;
     final long rows;
     final long cols;
     private final Scheme scheme;
@@ -57,15 +49,15 @@ final class PackedWeight {
         private Path path;
         private FileChannel channel;
 
-        private long[] read(Part shape) throws IOException {
-            if (!shape.file.path().equals(path)) {
+        private long[] read(StoredTensor shape) throws IOException {
+            if (!shape.file().path().equals(path)) {
                 close();
-                channel = FileChannel.open(shape.file.path(), StandardOpenOption.READ);
-                path = shape.file.path();
+                channel = FileChannel.open(shape.file().path(), StandardOpenOption.READ);
+                path = shape.file().path();
             }
             ByteBuffer b = ByteBuffer.allocate(2 * Long.BYTES).order(ByteOrder.LITTLE_ENDIAN);
             while (b.hasRemaining()) {
-                if (channel.read(b, shape.entry.start() + b.position()) < 0) {
+                if (channel.read(b, shape.entry().start() + b.position()) < 0) {
                     throw new IOException(path + " became shorter while it was read");
                 }
             }
@@ -80,26 +72,6 @@ final class PackedWeight {
         }
     }
 
-    /** A tensor and the file that holds it. */
-    record Part(Safetensors file, Entry entry) {
-        MalformedModelException bad(String expected) {
-            return file.bad(entry.described(), "tensor '" + entry.name() + "' " + expected);
-        }
-
-        /** @param dims -1 is any size */
-        private void check(DType type, long... dims) {
-            long[] found = entry.shape().dims();
-            boolean fits = found.length == dims.length && (type == null || entry.dtype() == type);
-            for (int i = 0; fits && i < dims.length; i++) {
-                fits = dims[i] < 0 || dims[i] == found[i];
-            }
-            if (!fits) {
-                throw bad("is " + entry.dtype() + " " + Arrays.toString(found) + ", expected "
-                        + (type == null ? "" : type + " ") + Arrays.toString(dims).replace("-1", "any"));
-            }
-        }
-    }
-
     /**
      * Checks that the parts fit each other. Reads the shape, and nothing else.
      *
@@ -107,69 +79,68 @@ final class PackedWeight {
      * @param shapes reads it
      * @throws MalformedModelException if they do not
      */
-    PackedWeight(String module, Scheme scheme, Map<String, Part> parts, Shapes shapes) throws IOException {
+    PackedWeight(String module, Scheme scheme, Map<String, StoredTensor> parts, Shapes shapes) throws IOException {
         this.module = module;
         this.scheme = scheme;
-        codes = need(parts, scheme.packed() ? CODES : PLAIN_CODES);
-        scales = need(parts, SCALES);
-        zeros = scheme.symmetric() ? null : need(parts, ZEROS);
-        shape = scheme.packed() ? need(parts, SHAPE) : null;
-        for (Map.Entry<String, Part> e : parts.entrySet()) {
-            Part p = e.getValue();
+        codes = need(parts, scheme.codesName());
+        scales = need(parts, Scheme.SCALES);
+        zeros = scheme.symmetric() ? null : need(parts, Scheme.ZEROS);
+        shape = scheme.packed() ? need(parts, Scheme.SHAPE) : null;
+        for (Map.Entry<String, StoredTensor> e : parts.entrySet()) {
+            StoredTensor p = e.getValue();
             if (p != codes && p != scales && p != zeros && p != shape) {
-                throw e.getKey().equals("weight_g_idx") ? new UnsupportedRequestException(p.file.path() + ": tensor '"
-                        + p.entry.name() + "' puts columns in another order, which cannot be expanded")
+                throw e.getKey().equals("weight_g_idx") ? new UnsupportedRequestException(p.file().path() + ": tensor '"
+                        + p.entry().name() + "' puts columns in another order, which cannot be expanded")
                         : p.bad("has no place in the scheme of '" + module + "'");
             }
         }
-        codes.check(scheme.packed() ? DType.I32 : DType.I8, -1, -1);
-        rows = codes.entry.shape().dim(0);
-        long stored = codes.entry.shape().dim(1);
+        codes.check(scheme.codes(0, 0).dtype(), -1, -1);
+        rows = codes.entry().shape().dim(0);
+        long stored = codes.entry().shape().dim(1);
         if (scheme.packed()) {
-            shape.check(DType.I64, 2);
+            shape.check(scheme.shape());
             long[] claimed = shapes.read(shape);
             cols = claimed[1];
-            if (claimed[0] != rows || cols < 0 || words(cols) != stored) {
+            if (claimed[0] != rows || cols < 0 || scheme.words(cols) != stored) {
                 throw shape.bad("says " + Arrays.toString(claimed) + " of codes in " + rows + " x " + stored + " words");
             }
-            stride = stored * (WORD / scheme.bits());
+            stride = stored * scheme.fields();
         } else {
             cols = stored;
             stride = stored;
         }
-        group = scheme.strategy() == Strategy.GROUP ? scheme.size() : Math.max(cols, 1);
+        group = scheme.group(cols);
         if (cols % group != 0) {
             throw codes.bad("has " + cols + " columns, which groups of " + group + " do not divide");
         }
-        if (!scales.entry.dtype().compressible()) {
-            throw scales.bad("is " + scales.entry.dtype() + ", expected F32, F16 or BF16");
+        if (!scales.entry().dtype().compressible()) {
+            throw scales.bad("is " + scales.entry().dtype() + ", expected F32, F16 or BF16");
         }
-        if (scheme.strategy() == Strategy.TENSOR) {
+        if (scheme.strategy() == Scheme.Strategy.TENSOR) {
             checkSingle(scales);
         } else {
-            scales.check(null, rows, groups());
+            scales.check(null, scheme.scales(rows, cols, dtype()).shape().dims());
         }
-        if (zeros != null && scheme.strategy() == Strategy.TENSOR) {
-            zeros.check(DType.I8, zeros.entry.shape().dims());
+        if (zeros != null && scheme.strategy() == Scheme.Strategy.TENSOR) {
+            zeros.check(DType.I8, zeros.entry().shape().dims());
             checkSingle(zeros);
         } else if (zeros != null) {
-            boolean packed = scheme.packed();
-            zeros.check(packed ? DType.I32 : DType.I8, packed ? words(rows) : rows, groups());
+            zeros.check(scheme.zeros(rows, cols));
         }
         if (!blocks() && stride != cols && groups() > 1) {
-            throw new UnsupportedRequestException(codes.file.path() + ": '" + module + "' has groups of " + group
+            throw new UnsupportedRequestException(codes.file().path() + ": '" + module + "' has groups of " + group
                     + " columns, which cannot be expanded; multiples of 16 up to 256 can, and others that fill whole words");
         }
     }
 
-    private static void checkSingle(Part p) {
-        if (p.entry.shape().elements() != 1) {
-            throw p.bad("has " + p.entry.shape().elements() + " elements, expected one for the whole tensor");
+    private static void checkSingle(StoredTensor p) {
+        if (p.entry().shape().elements() != 1) {
+            throw p.bad("has " + p.entry().shape().elements() + " elements, expected one for the whole tensor");
         }
     }
 
-    private Part need(Map<String, Part> parts, String part) {
-        Part p = parts.get(part);
+    private StoredTensor need(Map<String, StoredTensor> parts, String part) {
+        StoredTensor p = parts.get(part);
         if (p == null) {
             throw parts.values().iterator().next().bad("belongs to '" + module + "', which has no '" + part + "'");
         }
@@ -179,9 +150,9 @@ final class PackedWeight {
     /** All tensors that it is made of. */
     List<Entry> entries() {
         List<Entry> all = new ArrayList<>();
-        for (Part p : new Part[] {codes, scales, zeros, shape}) {
+        for (StoredTensor p : new StoredTensor[] {codes, scales, zeros, shape}) {
             if (p != null) {
-                all.add(p.entry);
+                all.add(p.entry());
             }
         }
         return all;
@@ -194,7 +165,7 @@ final class PackedWeight {
 
     /** What the weight was before: the scales' type. */
     DType dtype() {
-        return scales.entry.dtype();
+        return scales.entry().dtype();
     }
 
     Shape shape() {
@@ -210,28 +181,23 @@ final class PackedWeight {
         return group == cols || group % 16 == 0 && group <= 256;
     }
 
-    private long words(long codes) {
-        int fields = WORD / scheme.bits();
-        return codes / fields + (codes % fields == 0 ? 0 : 1);
-    }
-
     /** Rows that share words of zero points. */
     long granule() {
-        return zeros != null && scheme.packed() ? WORD / scheme.bits() : 1;
+        return zeros != null && scheme.packed() ? scheme.fields() : 1;
     }
 
     /** Where rows {@code [first, first + n)} of a part lie in its file: start and length. */
-    long[] range(Part p, long first, long n) {
-        long bytes = p.entry.length();
-        if (p != codes && scheme.strategy() == Strategy.TENSOR) {
-            return new long[] {p.entry.start(), bytes};
+    long[] range(StoredTensor p, long first, long n) {
+        long bytes = p.entry().length();
+        if (p != codes && scheme.strategy() == Scheme.Strategy.TENSOR) {
+            return new long[] {p.entry().start(), bytes};
         }
-        long lines = p.entry.shape().dim(0);
+        long lines = p.entry().shape().dim(0);
         boolean down = p == zeros && scheme.packed();
-        long begin = down ? words(first) : first;
-        long end = down ? words(first + n) : first + n;
+        long begin = down ? scheme.words(first) : first;
+        long end = down ? scheme.words(first + n) : first + n;
         long line = lines == 0 ? 0 : bytes / lines;
-        return new long[] {p.entry.start() + begin * line, (end - begin) * line};
+        return new long[] {p.entry().start() + begin * line, (end - begin) * line};
     }
 
     /** Working memory for {@code n} rows: f32 values, scales and zero points. */
@@ -258,7 +224,7 @@ final class PackedWeight {
     /** Takes the scales of {@code n} rows, that is their {@link #range}, into {@code scratch}. */
     void takeScales(long n, MemorySegment bytes, MemorySegment scratch) {
         MemorySegment wide = wideScales(n, scratch);
-        if (scheme.strategy() == Strategy.TENSOR) {
+        if (scheme.strategy() == Scheme.Strategy.TENSOR) {
             float one = Quantize.element(new Tensor(dtype(), Shape.of(1), bytes), 0);
             for (long i = 0; i < n; i++) {
                 wide.setAtIndex(ValueLayout.JAVA_FLOAT, i, one);
@@ -272,7 +238,7 @@ final class PackedWeight {
     void takeZeros(long n, MemorySegment bytes, MemorySegment scratch) {
         MemorySegment to = middles(n, scratch);
         int bits = scheme.bits();
-        if (scheme.strategy() == Strategy.TENSOR) {
+        if (scheme.strategy() == Scheme.Strategy.TENSOR) {
             // Never packed, hence signed.
             to.fill((byte) (bytes.get(ValueLayout.JAVA_BYTE, 0) + (scheme.packed() ? 1 << bits - 1 : 0)));
             return;
@@ -282,7 +248,7 @@ final class PackedWeight {
             return;
         }
         long groups = groups();
-        int fields = WORD / bits;
+        int fields = scheme.fields();
         for (long r = 0; r < n; r++) {
             long line = r / fields * groups;
             int shift = (int) (r % fields) * bits;

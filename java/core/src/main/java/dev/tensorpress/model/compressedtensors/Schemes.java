@@ -22,8 +22,6 @@ import java.util.Set;
 final class Schemes {
     static final String KEY = "quantization_config";
     static final String METHOD = "compressed-tensors";
-    static final String PACKED = "pack-quantized";
-    static final String PLAIN = "int-quantized";
     private static final String LINEAR = "Linear";
     private static final String PATTERN = "re:";
     /** Characters of all patterns together, and what matching them takes for each character of a name: more is no use of them. */
@@ -38,18 +36,6 @@ final class Schemes {
     private final List<NamePattern> ignoredPatterns = new ArrayList<>();
     private int characters;
     private int states;
-
-    /** What shares a scale. */
-    enum Strategy { TENSOR, CHANNEL, GROUP }
-
-    /**
-     * How weights are stored.
-     *
-     * @param packed in words of 32 bits; else one code to a byte
-     * @param size of groups, in columns; 0 if the strategy is another
-     * @param at where the configuration says so
-     */
-    record Scheme(boolean packed, int bits, boolean symmetric, Strategy strategy, long size, long at) {}
 
     private Schemes(Path path) {
         this.path = path;
@@ -217,14 +203,14 @@ final class Schemes {
         if (w == null || own == null) {
             throw unsupported("'" + name + "', which says nothing of " + (w == null ? "weights" : "their format"), null);
         }
-        if (!own.equals(PACKED) && !own.equals(PLAIN)) {
-            throw unsupported("the format '" + own + "' of '" + name + "'", PACKED + " and " + PLAIN);
+        if (!Scheme.formats().contains(own)) {
+            throw unsupported("the format '" + own + "' of '" + name + "'", String.join(" and ", Scheme.formats()));
         }
         if (!w.type.equals("int") || w.dynamic) {
             throw unsupported("weights of " + (w.dynamic ? "dynamic scales" : "the type '" + w.type + "'") + " in '" + name + "'",
                     "integers with scales of their own");
         }
-        boolean packed = own.equals(PACKED);
+        boolean packed = Scheme.isPacked(own);
         if (packed ? w.bits != 4 && w.bits != 8 : w.bits < 2 || w.bits > 8) {
             throw unsupported("weights of " + w.bits + " bits in '" + name + "'", packed ? "4 and 8" : "2 to 8");
         }
@@ -235,7 +221,7 @@ final class Schemes {
             throw unsupported("scales of activations that are stored, as those of '" + name + "'",
                     "activations that are quantized when the model runs");
         }
-        Scheme s = new Scheme(packed, (int) w.bits, w.symmetric, strategy(name, w), Math.max(0, w.size), w.at);
+        Scheme s = new Scheme(packed, (int) w.bits, w.symmetric, strategy(name, w), Math.max(0, w.size), g.inputs != null);
         if (g.targets.isEmpty()) {
             throw bad(at, "'" + name + "' has no targets");
         }
@@ -250,15 +236,15 @@ final class Schemes {
         }
     }
 
-    private Strategy strategy(String name, Arguments w) {
+    private Scheme.Strategy strategy(String name, Arguments w) {
         String said = w.strategy != null ? w.strategy : w.size == 0 ? "tensor" : w.size < 0 ? "channel" : "group";
-        Strategy s = switch (said) {
-            case "tensor" -> Strategy.TENSOR;
-            case "channel" -> Strategy.CHANNEL;
-            case "group" -> Strategy.GROUP;
+        Scheme.Strategy s = switch (said) {
+            case "tensor" -> Scheme.Strategy.TENSOR;
+            case "channel" -> Scheme.Strategy.CHANNEL;
+            case "group" -> Scheme.Strategy.GROUP;
             default -> throw unsupported("the strategy '" + said + "' of '" + name + "'", "tensor, channel and group");
         };
-        if (s == Strategy.GROUP != w.size > 0) {
+        if (s == Scheme.Strategy.GROUP != w.size > 0) {
             throw bad(w.at, "a group_size of " + w.size + " does not go with the strategy '" + said + "'");
         }
         return s;

@@ -8,8 +8,8 @@ import dev.tensorpress.io.ReadAhead.Range;
 import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.compressedtensors.Stored.Output;
-import dev.tensorpress.model.compressedtensors.Stored.Part;
+import dev.tensorpress.model.compressedtensors.CompressedLowering.Array;
+import dev.tensorpress.model.compressedtensors.CompressedLowering.Output;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -74,9 +74,9 @@ final class ShardStream {
                 continue;
             }
             List<Output> more = new ArrayList<>();
-            if (o.part() != Part.SHAPE && o.part() != Part.SAME) {
+            if (o.array() != Array.SHAPE && o.array() != Array.SAME) {
                 for (Output other : o.of().outputs) {
-                    if (other.part() != Part.SHAPE && left.contains(other) && !kept.contains(other) && other.bytes() <= room) {
+                    if (other.array() != Array.SHAPE && left.contains(other) && !kept.contains(other) && other.bytes() <= room) {
                         more.add(other);
                         room -= other.bytes();
                     }
@@ -114,16 +114,16 @@ final class ShardStream {
         Shape shape = weight.tensor().shape();
         long bytes = weight.tensor().bytes();
         List<Rows> parts = new ArrayList<>();
-        if (o.part() == Part.SHAPE) {
+        if (o.array() == Array.SHAPE) {
             return parts;
         }
-        if (o.part() == Part.SAME) {
+        if (o.array() == Array.SAME) {
             for (long at = 0; at < bytes; at += Buffers.CHUNK) {
                 parts.add(range(weight, 0, shape, at, Math.min(Buffers.CHUNK, bytes - at)));
             }
             return parts;
         }
-        if (!encoder.byRows(weight, o.of().form)) {
+        if (!encoder.byRows(weight, o.of().form())) {
             parts.add(range(weight, 0, shape, 0, bytes));
             return parts;
         }
@@ -157,7 +157,7 @@ final class ShardStream {
         try (Scratch whole = new Scratch(); Scratch packed = new Scratch()) {
             for (Step s : steps) {
                 to.tensor(s.output.name());
-                if (s.output.part() == Part.SHAPE) {
+                if (s.output.array() == Array.SHAPE) {
                     to.write(MemorySegment.ofArray(s.output.of().matrix()));
                     continue;
                 }
@@ -174,7 +174,7 @@ final class ShardStream {
                 }
                 for (Rows rows : s.parts) {
                     MemorySegment bytes = next(from, rows, whole);
-                    if (s.output.part() == Part.SAME) {
+                    if (s.output.array() == Array.SAME) {
                         to.write(bytes);
                         continue;
                     }
@@ -206,12 +206,12 @@ final class ShardStream {
         return all;
     }
 
-    private Encoding encode(Stored stored, Rows rows, MemorySegment bytes) throws IOException {
-        Weight weight = stored.weight;
-        Encoding e = encoder.encode(weight, stored.form, new Tensor(weight.tensor().dtype(), rows.shape, bytes), rows.first);
-        if (!e.form().equals(stored.form) || !e.shape().equals(rows.shape)) {
+    private Encoding encode(CompressedLowering lowering, Rows rows, MemorySegment bytes) throws IOException {
+        Weight weight = lowering.weight;
+        Encoding e = encoder.encode(weight, lowering.form(), new Tensor(weight.tensor().dtype(), rows.shape, bytes), rows.first);
+        if (!e.form().equals(lowering.form()) || !e.shape().equals(rows.shape)) {
             throw new IllegalStateException("the encoding of '" + weight.name() + "' is not what was asked for: "
-                    + stored.form.describe());
+                    + lowering.form().describe());
         }
         return e;
     }
@@ -219,7 +219,7 @@ final class ShardStream {
     /** What of an encoding goes to a tensor. */
     private static MemorySegment bytes(Output output, Encoding encoding, Scratch packed) {
         Encoding values = encoding instanceof Encoding.Sparse s ? s.values() : encoding;
-        switch (output.part()) {
+        switch (output.array()) {
             case VALUES -> {
                 return ((Encoding.Dense) values).tensor().data();
             }
@@ -234,7 +234,7 @@ final class ShardStream {
             }
             default -> {
                 Encoding.Quantized q = (Encoding.Quantized) values;
-                return output.part() == Part.ZEROS ? zeros(q, packed) : codes(q, packed);
+                return output.array() == Array.ZEROS ? zeros(q, packed) : codes(q, packed);
             }
         }
     }
@@ -243,11 +243,12 @@ final class ShardStream {
     private static MemorySegment codes(Encoding.Quantized q, Scratch packed) {
         Form.Quantized form = q.form();
         MemorySegment codes = q.codes().data();
-        long[] matrix = Stored.matrix(form, q.shape());
+        Scheme scheme = Scheme.of(form);
+        long[] matrix = CompressedLowering.matrix(form, q.shape());
         long rows = matrix[0];
         long cols = matrix[1];
-        long words = Stored.words(cols, form.bits());
-        if (!Stored.packed(form) || words * Integer.SIZE == cols * form.bits()) {
+        long words = scheme.words(cols);
+        if (!scheme.packed() || words * Integer.SIZE == cols * form.bits()) {
             return codes;
         }
         MemorySegment out = packed.take(rows * words * Integer.BYTES);
@@ -272,12 +273,14 @@ final class ShardStream {
 
     /** Zero points, each word with those of some rows. */
     private static MemorySegment zeros(Encoding.Quantized q, Scratch packed) {
-        int bits = q.form().bits();
-        int fields = Integer.SIZE / bits;
-        long rows = Stored.matrix(q.form(), q.shape())[0];
-        long groups = Stored.groups(q.form(), q.shape());
+        Scheme scheme = Scheme.of(q.form());
+        int bits = scheme.bits();
+        int fields = scheme.fields();
+        long[] matrix = CompressedLowering.matrix(q.form(), q.shape());
+        long rows = matrix[0];
+        long groups = matrix[1] / scheme.group(matrix[1]);
         MemorySegment zeros = q.zeros().data();
-        MemorySegment out = packed.take(Stored.words(rows, bits) * groups * Integer.BYTES);
+        MemorySegment out = packed.take(scheme.words(rows) * groups * Integer.BYTES);
         for (long r = 0; r < rows; r += fields) {
             for (long g = 0; g < groups; g++) {
                 int word = 0;

@@ -4,7 +4,7 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.OnnxGraph.Use;
-import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.tensor.DType;
 
 /** MatMulNBits and GatherBlockQuantized, which decode blocks inside the product or the lookup. */
@@ -41,7 +41,7 @@ final class Blocks {
     }
 
     private String zeros(Job job, long length, long... dims) {
-        return tensors.zeros(job, DType.U8, job.form.type().bits() == 4 ? Part.ZEROS_PACKED_BY_ROW : Part.ZEROS, length, dims);
+        return tensors.zeros(job, DType.U8, job.form.type().bits() == 4 ? Array.ZEROS_PACKED_BY_ROW : Array.ZEROS, length, dims);
     }
 
     /** Lookups in codes in the place of those in floats. */

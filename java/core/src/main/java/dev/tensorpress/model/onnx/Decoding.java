@@ -1,7 +1,7 @@
 package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.tensor.DType;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
@@ -33,12 +33,12 @@ final class Decoding {
     /** A factor as it is. */
     Operand dense(Job job) {
         DType type = job.info.weight.tensor().dtype();
-        return new Matrix(tensors.payload(job, job.name, type, job.dims, Part.ELEMENTS, type.bytes(job.shape.elements())));
+        return new Matrix(tensors.payload(job, job.name, type, job.dims, Array.ELEMENTS, type.bytes(job.shape.elements())));
     }
 
     /** Decoded values with the name of the job. */
     Operand decoded(Job job, Rope before) {
-        if (job.choice.kind() == Choice.Kind.DEQUANTIZE) {
+        if (job.lowering.rewrite() == OnnxLowering.Rewrite.DEQUANTIZE) {
             dequantize(before, job);
         } else {
             arithmetic(before, job);
@@ -57,7 +57,7 @@ final class Decoding {
         dims[f.axis()] = (dims[f.axis()] + f.block() - 1) / f.block();
         String codes = tensors.codes(job, f.type(), job.shape.dims());
         String scales = tensors.scales(job, dims);
-        String zeros = f.symmetric() ? "" : tensors.zeros(job, f.type(), Part.ZEROS_PACKED, f.type().bytes(job.groups()), dims);
+        String zeros = f.symmetric() ? "" : tensors.zeros(job, f.type(), Array.ZEROS_PACKED, f.type().bytes(job.groups()), dims);
         String result = result(job, job.name);
         Proto p = Nodes.start("DequantizeLinear", result, codes, scales, zeros)
                 .string(3, names.fresh(job.name + "/dequantize"));
@@ -122,7 +122,7 @@ final class Decoding {
         }
         String scales = tensors.scales(job, perGroup);
         if (!f.symmetric()) {
-            String zeros = tensors.zeros(job, DType.U8, Part.ZEROS, job.groups(), perGroup);
+            String zeros = tensors.zeros(job, DType.U8, Array.ZEROS, job.groups(), perGroup);
             String zeroFloats = names.fresh(job.name + ".zero.floats");
             r.add(nodes.cast(zeroFloats, zeros, type));
             x = nodes.subtract(r, job.name, x, zeroFloats);

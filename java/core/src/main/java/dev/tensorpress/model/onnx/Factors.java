@@ -2,7 +2,7 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Role;
-import dev.tensorpress.model.onnx.Job.Piece;
+import dev.tensorpress.model.onnx.Job.Component;
 import dev.tensorpress.model.onnx.OnnxGraph.Attribute;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.OnnxGraph.Use;
@@ -31,11 +31,11 @@ final class Factors {
     }
 
     void replaceReaders(Job job, Rope before) {
-        List<Choice> parts = job.choice.parts();
-        boolean corrected = job.choice.kind() == Choice.Kind.CORRECTED;
+        List<OnnxLowering> parts = job.lowering.parts();
+        boolean corrected = job.lowering.rewrite() == OnnxLowering.Rewrite.CORRECTED;
         boolean conv = job.info.weight.role() == Role.CONV;
         Form.LowRank f = corrected ? ((Form.Sum) job.asked).correction() : (Form.LowRank) job.asked;
-        Job base = !corrected ? null : new Job(job, Piece.BASE, parts.getFirst(), job.shape, job.dims, job.in,
+        Job base = !corrected ? null : new Job(job, Component.BASE, parts.getFirst(), job.shape, job.dims, job.in,
                 tensors.name(job, "base"));
         long[] leftDims = f.left(job.shape).dims();
         long[] rightDims = f.right(job.shape).dims();
@@ -47,9 +47,9 @@ final class Factors {
             rightDims = job.dims.clone();
             rightDims[0] = f.rank();
         }
-        Job left = new Job(job, Piece.LEFT, parts.get(parts.size() - 2), f.left(job.shape), leftDims, 0,
+        Job left = new Job(job, Component.LEFT, parts.get(parts.size() - 2), f.left(job.shape), leftDims, 0,
                 tensors.name(job, "left"));
-        Job right = new Job(job, Piece.RIGHT, parts.getLast(), f.right(job.shape), rightDims, 0, tensors.name(job, "right"));
+        Job right = new Job(job, Component.RIGHT, parts.getLast(), f.right(job.shape), rightDims, 0, tensors.name(job, "right"));
         Operand whole = corrected ? products.operand(base, before) : null;
         Operand first = products.operand(left, before);
         Operand second = products.operand(right, before);

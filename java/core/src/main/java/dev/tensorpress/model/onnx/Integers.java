@@ -1,7 +1,7 @@
 package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.tensor.DType;
 
 /** Products of integers: DynamicQuantizeLinear and MatMulInteger. */
@@ -20,7 +20,7 @@ final class Integers {
         Form.Quantized f = job.form;
         String codes = tensors.codes(job, f.type(), job.shape.dims());
         String scales = f.axis() < 0 ? tensors.scales(job) : tensors.scales(job, job.groups());
-        String zeros = f.symmetric() ? "" : tensors.zeros(job, f.type(), Part.ZEROS, job.groups(),
+        String zeros = f.symmetric() ? "" : tensors.zeros(job, f.type(), Array.ZEROS, job.groups(),
                 f.axis() < 0 ? new long[0] : new long[] {job.groups()});
         return matrix(job, codes, scales, zeros, before);
     }

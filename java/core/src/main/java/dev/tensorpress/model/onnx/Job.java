@@ -7,13 +7,13 @@ import dev.tensorpress.tensor.Shape;
 /** A weight to compress, or a matrix that is part of one. */
 final class Job {
     /** Which of the encodings that make up the one of a weight. */
-    enum Piece { WHOLE, BASE, LEFT, RIGHT }
+    enum Component { WHOLE, BASE, LEFT, RIGHT }
 
     final Info info;
     /** The form of the whole weight. */
     final Form asked;
-    final Piece piece;
-    final Choice choice;
+    final Component component;
+    final OnnxLowering lowering;
     /** The codes; null if there are none. */
     final Form.Quantized form;
     final Shape shape;
@@ -31,11 +31,11 @@ final class Job {
     final boolean external;
 
     /** @param data which takes the tensors if they are large */
-    Job(Info info, Choice choice, OnnxGraph home, DataLayout data) {
+    Job(Info info, OnnxLowering lowering, OnnxGraph home, DataLayout data) {
         this.info = info;
-        this.asked = choice.form();
-        this.piece = Piece.WHOLE;
-        this.choice = choice;
+        this.asked = lowering.form();
+        this.component = Component.WHOLE;
+        this.lowering = lowering;
         this.form = codes(asked instanceof Form.Sparse s ? s.values() : asked);
         this.shape = info.weight.tensor().shape();
         this.dims = shape.dims();
@@ -49,12 +49,12 @@ final class Job {
     }
 
     /** A matrix of which {@code whole} is made; its tensors go where those of the whole go. */
-    Job(Job whole, Piece piece, Choice choice, Shape shape, long[] dims, int in, String name) {
+    Job(Job whole, Component component, OnnxLowering lowering, Shape shape, long[] dims, int in, String name) {
         this.info = whole.info;
         this.asked = whole.asked;
-        this.piece = piece;
-        this.choice = choice;
-        this.form = codes(choice.form());
+        this.component = component;
+        this.lowering = lowering;
+        this.form = codes(lowering.form());
         this.shape = shape;
         this.dims = dims;
         this.in = in;

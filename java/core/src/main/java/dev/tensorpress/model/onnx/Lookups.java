@@ -3,7 +3,7 @@ package dev.tensorpress.model.onnx;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.OnnxGraph.Use;
-import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.tensor.DType;
 import java.util.Arrays;
 
@@ -45,7 +45,7 @@ final class Lookups {
         }
         String codes = nibbles ? tensors.codes(job, DType.U8, rows, cols / 2) : tensors.codes(job, f.type(), job.shape.dims());
         String scales = tensors.scales(job, perRow);
-        String zeros = f.symmetric() ? "" : tensors.zeros(job, nibbles ? DType.U8 : f.type(), Part.ZEROS, job.groups(), perRow);
+        String zeros = f.symmetric() ? "" : tensors.zeros(job, nibbles ? DType.U8 : f.type(), Array.ZEROS, job.groups(), perRow);
         String pairs = nibbles ? decoding.pairs(job, f.scaleType()) : "";
         String width = nibbles ? tensors.longs(job, "width", cols) : "";
         String split = f.block() > 0 ? tensors.longs(job, "blocks", cols / f.block(), f.block()) : "";

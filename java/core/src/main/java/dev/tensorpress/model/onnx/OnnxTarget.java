@@ -6,7 +6,9 @@ import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.io.ReadAhead;
 import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.Destination;
-import dev.tensorpress.model.Target;
+import dev.tensorpress.model.Lowering;
+import dev.tensorpress.model.SeparableTarget;
+import dev.tensorpress.model.Size;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.DataLayout.Placed;
@@ -21,6 +23,7 @@ import java.util.HexFormat;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
 
@@ -28,7 +31,7 @@ import java.util.TreeSet;
  * Writes ONNX. Whatever is not compressed keeps its bytes, and the model its operator set: with a newer one other
  * operators would change their meaning.
  */
-final class OnnxTarget implements Target {
+final class OnnxTarget implements SeparableTarget {
     static final String ONNXRUNTIME = "onnxruntime";
     static final String ONNX = "onnx";
     /** Readers of protobuf stop here. */
@@ -68,16 +71,14 @@ final class OnnxTarget implements Target {
     }
 
     @Override
-    public Form accept(Weight weight, Form wanted) {
-        return choose(model.info(weight), wanted).form();
-    }
-
-    private Choice choose(Info info, Form wanted) {
-        Choice c = Choice.of(info, wanted, name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
-        if (c.kind() == Choice.Kind.MASKED && sparser(info, (Form.Sparse) c.form())) {
-            return new Choice(Choice.Kind.COORDINATES, ((Form.Sparse) c.form()).stored(Form.Storage.COORDINATES));
+    public OnnxLowering lower(Weight weight, Form wanted) {
+        Info info = model.info(weight);
+        OnnxLowering l = OnnxLowering.of(info, wanted, name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
+        if (l.rewrite() == OnnxLowering.Rewrite.MASKED && sparser(info, (Form.Sparse) l.form())) {
+            return new OnnxLowering(OnnxLowering.Rewrite.COORDINATES, ((Form.Sparse) l.form()).stored(Form.Storage.COORDINATES),
+                    l.shape());
         }
-        return c;
+        return l;
     }
 
     /**
@@ -93,28 +94,25 @@ final class OnnxTarget implements Target {
     }
 
     @Override
-    public long size(Map<Weight, Form> forms, long shardSize) {
-        Layout l = layout(forms, HASH);
-        if (l.unchanged) {
-            return model.bytes();
-        }
-        return Math.addExact(l.rope.length(), l.data.length());
+    public Size size(Map<Weight, Lowering> lowerings) {
+        Plan p = plan(lowerings, HASH);
+        return new Size.Exact(p.unchanged ? model.bytes() : Math.addExact(p.rope.length(), p.data.length()));
     }
 
     @Override
-    public String requires(Map<Weight, Form> forms) {
+    public String requires(Map<Weight, Lowering> lowerings) {
         int newest = 0;
-        for (Choice c : choices(forms)) {
-            newest = Math.max(newest, c.runtime());
+        for (Lowering l : lowerings.values()) {
+            newest = Math.max(newest, ((OnnxLowering) l).runtime());
         }
         return newest == 0 ? "" : "ONNX Runtime 1." + newest;
     }
 
     @Override
-    public List<String> remarks(Map<Weight, Form> forms) {
+    public List<String> remarks(Map<Weight, Lowering> lowerings) {
         Set<String> held = new TreeSet<>();
-        for (Choice c : choices(forms)) {
-            c.integers(held);
+        for (Lowering l : lowerings.values()) {
+            ((OnnxLowering) l).integers(held);
         }
         List<String> all = new ArrayList<>();
         for (String weights : held) {
@@ -129,28 +127,16 @@ final class OnnxTarget implements Target {
         return all;
     }
 
-    private List<Choice> choices(Map<Weight, Form> forms) {
-        List<Choice> all = new ArrayList<>(forms.size());
-        for (Map.Entry<Weight, Form> e : forms.entrySet()) {
-            all.add(choose(model.info(e.getKey()), e.getValue()));
-        }
-        return all;
-    }
-
-    Layout layout(Map<Weight, Form> forms) {
-        return layout(forms, HASH);
-    }
-
     /** A model file laid out, with its data file if it has one. */
-    record Layout(Rope rope, DataLayout data, String location, boolean unchanged) {
+    private record Plan(Rope rope, DataLayout data, String location, boolean unchanged) {
         boolean external() {
             return !data.placed().isEmpty();
         }
     }
 
-    Layout layout(Map<Weight, Form> forms, String hash) {
-        List<Info> infos = new ArrayList<>(forms.size());
-        for (Weight w : forms.keySet()) {
+    private Plan plan(Map<Weight, Lowering> lowerings, String hash) {
+        List<Info> infos = new ArrayList<>(lowerings.size());
+        for (Weight w : lowerings.keySet()) {
             infos.add(model.info(w));
         }
         infos.sort(new Comparator<Info>() {
@@ -159,40 +145,74 @@ final class OnnxTarget implements Target {
                 return Integer.compare(a.order, b.order);
             }
         });
-        List<Choice> choices = new ArrayList<>(infos.size());
+        List<OnnxLowering> ordered = new ArrayList<>(infos.size());
         boolean unchanged = true;
         for (Info i : infos) {
-            Form form = forms.get(i.weight);
-            Choice c = choose(i, form);
-            if (!c.form().equals(form)) {
-                throw new IllegalArgumentException("'" + i.weight.name() + "' was to be accepted by this target first: "
-                        + form + " becomes " + c.form());
-            }
-            choices.add(c);
-            unchanged &= c.kind() == Choice.Kind.KEEP;
+            OnnxLowering l = Lowering.as(OnnxLowering.class, i.weight, lowerings.get(i.weight));
+            ordered.add(l);
+            unchanged &= l.rewrite() == OnnxLowering.Rewrite.KEEP;
         }
         // The name of the data file is as long as it will be, so that sizes are exact before its contents are known.
         String location = stem() + "." + hash + ".data";
         if (model.externalTensors().isEmpty()) {
-            Layout l = lay(infos, choices, null, false, unchanged);
-            if (unchanged || l.rope.length() <= largest) {
-                return l;
+            Plan p = plan(infos, ordered, null, false, unchanged);
+            if (unchanged || p.rope.length() <= largest) {
+                return p;
             }
         }
-        Layout l = lay(infos, choices, location, false, false);
-        if (l.rope.length() > largest) {
-            l = lay(infos, choices, location, true, false);
+        Plan p = plan(infos, ordered, location, false, false);
+        if (p.rope.length() > largest) {
+            p = plan(infos, ordered, location, true, false);
         }
-        if (l.rope.length() > largest) {
+        if (p.rope.length() > largest) {
             throw new UnsupportedRequestException(model.path() + ": even without its tensors the model would take "
-                    + l.rope.length() + " bytes; protobuf files end at " + largest);
+                    + p.rope.length() + " bytes; protobuf files end at " + largest);
         }
-        return l;
+        return p;
     }
 
-    private Layout lay(List<Info> infos, List<Choice> choices, String location, boolean moveRaw, boolean unchanged) {
+    private Plan plan(List<Info> infos, List<OnnxLowering> lowerings, String location, boolean moveRaw, boolean unchanged) {
         Rewriter r = new Rewriter(model, accuracy, location, moveRaw);
-        return new Layout(r.rewrite(infos, choices), r.data(), location, unchanged);
+        return new Plan(r.rewrite(infos, lowerings), r.data(), location, unchanged);
+    }
+
+    @Override
+    public Optional<String> obstacle() {
+        return model.externalTensors().isEmpty() ? Optional.empty() : Optional.of(model.path() + " keeps tensors in data files");
+    }
+
+    private Rope alone(Map<Weight, Lowering> lowerings) {
+        Plan p = plan(lowerings, HASH);
+        if (p.external()) {
+            throw new UnsupportedRequestException("elements can be kept apart of models in one file, and this one would be larger than "
+                    + LARGEST_MESSAGE + " bytes");
+        }
+        return p.rope;
+    }
+
+    @Override
+    public Layout layout(Map<Weight, Lowering> lowerings) {
+        Rope rope = alone(lowerings);
+        List<Run> runs = new ArrayList<>();
+        for (Rope.Section section : rope.sections()) {
+            if (section instanceof Rope.Payload p && p.run() != null) {
+                runs.add(p.run());
+            }
+        }
+        return new Layout(rope.length(), runs);
+    }
+
+    @Override
+    public int separate(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to, Separator separator) throws IOException {
+        model.inputs().check();
+        try {
+            Output o = new Output(separator.rest(), to.path(), to.phases(), model.guarded(encoder, to.phases()), true, separator);
+            o.rope(alone(lowerings), model);
+            model.inputs().check();
+            return (int) o.checksum();
+        } catch (InternalError e) {
+            throw model.gone(e);
+        }
     }
 
     private String stem() {
@@ -210,10 +230,10 @@ final class OnnxTarget implements Target {
      * @throws UnsupportedRequestException if the destination is one of the files the model was read from
      */
     @Override
-    public Set<Path> write(Map<Weight, Form> forms, Encoder encoder, Destination to) throws IOException {
+    public Set<Path> write(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to) throws IOException {
         Path out = to.path();
         model.inputs().check();
-        Layout l = layout(forms, HASH);
+        Plan p = plan(lowerings, HASH);
         for (Path in : model.files()) {
             if (Files.exists(out) && Files.isSameFile(in, out)) {
                 throw new UnsupportedRequestException("the output " + out + " is a file that the model is read from");
@@ -224,11 +244,11 @@ final class OnnxTarget implements Target {
         }
         Path folder = out.toAbsolutePath().normalize().getParent();
         try {
-            if (l.external()) {
-                return writeWithData(forms, l, model.guarded(encoder, to.phases()), folder, to);
+            if (p.external()) {
+                return writeWithData(lowerings, p, model.guarded(encoder, to.phases()), folder, to);
             }
             try (DurableFile file = new DurableFile(folder, out.getFileName().toString(), to.phases())) {
-                new Output(file.channel(), out, to.phases(), model.guarded(encoder, to.phases()), false).rope(l.rope, model);
+                new Output(file.channel(), out, to.phases(), model.guarded(encoder, to.phases()), false).rope(p.rope, model);
                 model.inputs().check();
                 file.commit(out, to.overwrite());
             }
@@ -243,15 +263,15 @@ final class OnnxTarget implements Target {
     }
 
     /** Both files under temporary names first, then the data file's rename, then the model's. */
-    private Set<Path> writeWithData(Map<Weight, Form> forms, Layout l, Encoder encoder, Path folder, Destination to)
+    private Set<Path> writeWithData(Map<Weight, Lowering> lowerings, Plan p, Encoder encoder, Path folder, Destination to)
             throws IOException {
         Path out = to.path();
         try (Buffers buffers = new Buffers(to.memory() / BUFFERS_SHARE, to.phases());
-                StreamFile data = StreamFile.unhashed(folder, l.location, l.data.length(), buffers);
+                StreamFile data = StreamFile.unhashed(folder, p.location, p.data.length(), buffers);
                 DurableFile top = new DurableFile(folder, out.getFileName().toString(), to.phases())) {
             Output o = new Output(data, encoder);
-            data(o, l.data.placed(), buffers);
-            Layout named = layout(forms, HexFormat.of().toHexDigits((int) o.checksum()));
+            data(o, p.data.placed(), buffers);
+            Plan named = plan(lowerings, HexFormat.of().toHexDigits((int) o.checksum()));
             Path path = folder.resolve(named.location);
             boolean there = Files.exists(path);
             for (Path in : model.files()) {

@@ -4,7 +4,6 @@ import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.TargetFactory;
-import dev.tensorpress.model.UnsupportedRequestException;
 import java.util.List;
 import java.util.Map;
 
@@ -20,9 +19,7 @@ public enum OnnxTargets implements TargetFactory {
     /** The smallest and fastest, with operators that ONNX Runtime has besides those of ONNX. */
     ONNXRUNTIME(OnnxTarget.ONNXRUNTIME),
     /** Operators of ONNX alone. */
-    ONNX(OnnxTarget.ONNX),
-    /** A file that pruned weights are smaller in, of which {@code expand} makes what {@code onnxruntime} would have written. */
-    SPARSE(OnnxSparseTarget.NAME);
+    ONNX(OnnxTarget.ONNX);
 
     private static final Option ACCURACY = new Option("accuracy-level", new Option.Whole(0, 4, 1), "",
             "MatMulNBits at this level (4: activations are rounded to eight bits), whatever activations say; not of target onnx");
@@ -48,17 +45,10 @@ public enum OnnxTargets implements TargetFactory {
     @Override
     public Target create(Model model, Map<String, String> options) {
         OnnxModel m = (OnnxModel) model;
-        if (this == SPARSE && !m.externalTensors().isEmpty()) {
-            throw new UnsupportedRequestException("target 'sparse' takes models in one file, and " + m.path()
-                    + " keeps tensors in data files; target 'onnxruntime' takes it");
-        }
         Option.check(id, options(), options);
         String level = ACCURACY.in(options);
         int accuracy = level.isEmpty() ? -1 : (int) ACCURACY.whole(level);
         boolean sparse = SPARSE_INITIALIZERS.on(SPARSE_INITIALIZERS.in(options));
-        if (this == SPARSE) {
-            return new OnnxSparseTarget(m, new OnnxTarget(m, OnnxTarget.ONNXRUNTIME, accuracy, sparse));
-        }
         return new OnnxTarget(m, id, accuracy, sparse);
     }
 }

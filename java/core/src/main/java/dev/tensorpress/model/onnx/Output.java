@@ -5,10 +5,11 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.internal.Coordinates;
 import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.Phases;
+import dev.tensorpress.model.SeparableTarget;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.onnx.Job.Piece;
-import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.model.onnx.Job.Component;
+import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
@@ -35,23 +36,15 @@ final class Output {
     private final ByteBuffer buffer = ByteBuffer.allocateDirect(BUFFER);
     /** Null if nobody asks for it: what the system copies would have to be read. */
     private final CRC32C checksum;
-    private final Packer packer;
-    /** Where the current piece starts. */
+    private final SeparableTarget.Separator separator;
+    /** Where the current section starts. */
     private long position;
     /** While true, bytes are summed up but not written. */
-    private boolean packed;
+    private boolean taken;
     private Job current;
     /** Of the weight that {@link #current} is or is part of, and of it. */
     private Encoding whole;
     private Encoding encoding;
-
-    /** Takes some of the parts of encodings, in the place of the file. */
-    interface Packer {
-        boolean takes(Rope.Payload p);
-
-        /** @param position of the part in what would be the whole file */
-        void take(Rope.Payload p, Encoding values, long position) throws IOException;
-    }
 
     /** @param file that the channel is of in the end */
     Output(FileChannel to, Path file, Phases phases, Target.Encoder encoder, boolean checked) {
@@ -63,18 +56,18 @@ final class Output {
         this(null, to, null, null, encoder, true, null);
     }
 
-    /** @param packer or null; what it takes is part of the checksum */
-    Output(FileChannel to, Path file, Phases phases, Target.Encoder encoder, boolean checked, Packer packer) {
-        this(to, null, file, phases, encoder, checked, packer);
+    /** @param separator or null; what it takes is part of the checksum */
+    Output(FileChannel to, Path file, Phases phases, Target.Encoder encoder, boolean checked, SeparableTarget.Separator separator) {
+        this(to, null, file, phases, encoder, checked, separator);
     }
 
     private Output(FileChannel to, StreamFile stream, Path file, Phases phases, Target.Encoder encoder, boolean checked,
-            Packer packer) {
+            SeparableTarget.Separator separator) {
         this.to = to;
         this.stream = stream;
         this.file = file;
         this.phases = phases;
-        this.packer = packer;
+        this.separator = separator;
         this.encoder = encoder;
         this.checksum = checked ? new CRC32C() : null;
     }
@@ -84,7 +77,7 @@ final class Output {
     }
 
     void rope(Rope rope, OnnxModel model) throws IOException {
-        for (Rope.Piece p : rope.pieces()) {
+        for (Rope.Section p : rope.sections()) {
             if (p instanceof Rope.Slice s) {
                 if (s.length() <= SHORT) {
                     segment(model.wire().slice(s.offset(), s.length()));
@@ -161,29 +154,30 @@ final class Output {
                 whole = e;
             }
             current = p.job();
-            encoding = piece(whole, current.piece);
+            encoding = component(whole, current.component);
         }
-        if (packer != null && packer.takes(p)) {
-            packer.take(p, encoding, position);
+        SeparableTarget.Run run = separator == null ? null : p.run();
+        if (run != null && separator.takes(run)) {
+            separator.take(run, encoding, position);
             flush();
-            packed = true;
+            taken = true;
             part(p);
             flush();
-            packed = false;
+            taken = false;
         } else {
             part(p);
         }
     }
 
-    private static Encoding piece(Encoding e, Piece piece) {
-        if (piece == Piece.WHOLE) {
+    private static Encoding component(Encoding e, Component component) {
+        if (component == Component.WHOLE) {
             return e instanceof Encoding.Sparse s ? s.values() : e;
         }
-        if (piece == Piece.BASE) {
+        if (component == Component.BASE) {
             return ((Encoding.Sum) e).base();
         }
         Encoding.LowRank f = e instanceof Encoding.Sum s ? s.correction() : (Encoding.LowRank) e;
-        return piece == Piece.LEFT ? f.left() : f.right();
+        return component == Component.LEFT ? f.left() : f.right();
     }
 
     private void part(Rope.Payload p) throws IOException {
@@ -192,24 +186,24 @@ final class Output {
             return;
         }
         Encoding.Quantized q = (Encoding.Quantized) encoding;
-        if (p.part() == Part.CODES) {
+        if (p.array() == Array.CODES) {
             exactly(p, q.codes());
-        } else if (p.part() == Part.SCALES) {
+        } else if (p.array() == Array.SCALES) {
             exactly(p, q.scales());
-        } else if (p.part() == Part.ZEROS) {
+        } else if (p.array() == Array.ZEROS) {
             exactly(p, q.zeros());
         } else {
-            packedZeros(p.part(), q.zeros().data());
+            packedZeros(p.array(), q.zeros().data());
         }
     }
 
     private void dense(Rope.Payload p, Tensor t) throws IOException {
-        if (p.part() == Part.ELEMENTS) {
+        if (p.array() == Array.ELEMENTS) {
             exactly(p, t);
             return;
         }
         long[] room = {p.length()};
-        Coordinates.write(t.data(), t.dtype().bits() / 8, 0, p.part() == Part.INDICES, bytes -> {
+        Coordinates.write(t.data(), t.dtype().bits() / 8, 0, p.array() == Array.INDICES, bytes -> {
             room[0] -= bytes.remaining();
             if (room[0] < 0) {
                 throw wrongCount(p);
@@ -235,11 +229,11 @@ final class Output {
     }
 
     /** Zero points in fours; a byte that two rows would share is not shared if rows are kept apart. */
-    private void packedZeros(Part part, MemorySegment given) throws IOException {
+    private void packedZeros(Array part, MemorySegment given) throws IOException {
         Form.Quantized f = current.form;
         Form.Grid grid = f.grid(current.shape);
         long groups = grid.groups();
-        long row = part == Part.ZEROS_PACKED ? groups : f.transposed() ? grid.groupsDown() : grid.groupsAcross();
+        long row = part == Array.ZEROS_PACKED ? groups : f.transposed() ? grid.groupsDown() : grid.groupsAcross();
         for (long from = 0; from < groups; from += row) {
             for (long i = 0; i < row; i += 2) {
                 int low = given.get(ValueLayout.JAVA_BYTE, from + i) & 15;
@@ -286,7 +280,7 @@ final class Output {
             stream.write(MemorySegment.ofBuffer(b));
             return;
         }
-        if (packed || !b.hasRemaining()) {
+        if (taken || !b.hasRemaining()) {
             return;
         }
         long bytes = b.remaining();

@@ -26,7 +26,7 @@ final class Products {
 
     /** Makes the tensors of a matrix, and the nodes that it takes before anything can be multiplied with it. */
     Operand operand(Job m, Rope before) {
-        return switch (m.choice.kind()) {
+        return switch (m.lowering.rewrite()) {
             case DENSE -> decoding.dense(m);
             case DEQUANTIZE, ARITHMETIC -> decoding.decoded(m, before);
             case NBITS -> blocks.operand(m);
@@ -40,7 +40,7 @@ final class Products {
         Blocks.Table inBlocks = null;
         Lookups.Table inRows = null;
         Operand matrix;
-        switch (job.choice.kind()) {
+        switch (job.lowering.rewrite()) {
             case NBITS_GATHERED -> {
                 inBlocks = blocks.table(job);
                 matrix = blocks.operand(inBlocks, before);

@@ -2,7 +2,7 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
-import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.tensor.DType;
 
 /** Pruned weights in floating point: the same tensor with other elements, or a sparse initializer. */
@@ -21,7 +21,7 @@ final class Pruned {
     void masked(Job job) {
         TensorInfo t = job.info.tensor;
         long length = job.info.weight.tensor().bytes();
-        Rope.Payload payload = new Rope.Payload(job, Part.ELEMENTS, length);
+        Rope.Payload payload = new Rope.Payload(job, Array.ELEMENTS, length);
         if (!job.external && inPlace(t, length)) {
             edits.replace(job.graph, t.rawStart, t.rawStart + length, new Rope().add(payload));
             return;
@@ -44,7 +44,7 @@ final class Pruned {
 
     void coordinates(Job job) {
         TensorInfo t = job.info.tensor;
-        long nonzeros = ((Form.Sparse) job.choice.form()).nonzeros();
+        long nonzeros = ((Form.Sparse) job.lowering.form()).nonzeros();
         edits.replace(job.graph, t.fieldStart, t.end, coordinates(wire, t, nonzeros, job));
     }
 
@@ -62,7 +62,7 @@ final class Pruned {
             return t.end - t.fieldStart;
         }
         Proto p = description(w, t, true).header(9, t.bytes());
-        return new Rope().add(p).add(new Rope.Payload(null, Part.ELEMENTS, t.bytes())).field(5).length();
+        return new Rope().add(p).add(new Rope.Payload(null, Array.ELEMENTS, t.bytes())).field(5).length();
     }
 
     /** A SparseTensorProto in the graph: named values, their positions, the shape. */
@@ -77,9 +77,9 @@ final class Pruned {
         }
         return new Rope()
                 .add(new Rope().add(values.header(9, valueBytes))
-                        .add(new Rope.Payload(job, Part.NONZEROS, valueBytes)).field(1))
+                        .add(new Rope.Payload(job, Array.NONZEROS, valueBytes)).field(1))
                 .add(new Rope().add(indices.header(9, indexBytes))
-                        .add(new Rope.Payload(job, Part.INDICES, indexBytes)).field(2))
+                        .add(new Rope.Payload(job, Array.INDICES, indexBytes)).field(2))
                 .add(shape).field(15);
     }
 

@@ -52,13 +52,13 @@ final class Rewriter {
     }
 
     /** The whole model file. */
-    Rope rewrite(List<Info> infos, List<Choice> choices) {
+    Rope rewrite(List<Info> infos, List<OnnxLowering> lowerings) {
         Set<TensorInfo> compressed = Collections.newSetFromMap(new IdentityHashMap<>());
         for (int i = 0; i < infos.size(); i++) {
-            if (choices.get(i).kind() != Choice.Kind.KEEP) {
+            if (lowerings.get(i).rewrite() != OnnxLowering.Rewrite.KEEP) {
                 compressed.add(infos.get(i).tensor);
                 OnnxGraph graph = infos.get(i).value.graph;
-                lower(new Job(infos.get(i), choices.get(i), parsed.irVersion < 4 ? parsed.graph : graph, data));
+                lower(new Job(infos.get(i), lowerings.get(i), parsed.irVersion < 4 ? parsed.graph : graph, data));
             }
         }
         if (data.exists()) {
@@ -73,7 +73,7 @@ final class Rewriter {
     private void lower(Job job) {
         Rope before = new Rope();
         boolean named = false;
-        switch (job.choice.kind()) {
+        switch (job.lowering.rewrite()) {
             case MASKED -> {
                 pruned.masked(job);
                 return;

@@ -1,37 +1,49 @@
 package dev.tensorpress.model.onnx;
 
+import dev.tensorpress.model.SeparableTarget;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 
 /** Contents of a file to be: pieces of the old one, small new ones, and places for what encoders will make. */
 final class Rope {
-    private final List<Piece> pieces = new ArrayList<>();
+    private final List<Section> sections = new ArrayList<>();
     private long length;
 
-    sealed interface Piece {
+    sealed interface Section {
         long length();
     }
 
     /** Bytes of the model that was read. */
-    record Slice(long offset, long length) implements Piece {}
+    record Slice(long offset, long length) implements Section {}
 
     /** Bytes at hand. */
-    record Bytes(byte[] bytes) implements Piece {
+    record Bytes(byte[] bytes) implements Section {
         @Override
         public long length() {
             return bytes.length;
         }
     }
 
-    /** A part of a weight's encoding, made when the file is written. */
-    record Payload(Job job, Part part, long length) implements Piece {}
+    /** An array of a weight's encoding, made when the file is written. */
+    record Payload(Job job, Array array, long length) implements Section {
+        /** What an archive can keep apart of it; null for what it cannot. */
+        SeparableTarget.Run run() {
+            SeparableTarget.Content content = switch (array) {
+                case ELEMENTS, CODES -> SeparableTarget.Content.ELEMENTS;
+                case NONZEROS -> SeparableTarget.Content.NONZEROS;
+                case INDICES -> SeparableTarget.Content.INDICES;
+                case SCALES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW -> null;
+            };
+            return content == null ? null : new SeparableTarget.Run(job.info.weight, content, length);
+        }
+    }
 
     /**
-     * The parts of an encoding, and how zero points are laid out: a byte each, or packed in fours. Of dense values: all
+     * The arrays of an encoding, and how zero points are laid out: a byte each, or packed in fours. Of dense values: all
      * elements, or those with a bit set, and where these are in row-major order as int64.
      */
-    enum Part {
+    enum Array {
         ELEMENTS, NONZEROS, INDICES, CODES, SCALES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW
     }
 
@@ -44,10 +56,10 @@ final class Rope {
         }
     }
 
-    Rope add(Piece p) {
+    Rope add(Section p) {
         // Empty parts stay: asking for one is asking for its weight.
         if (p.length() > 0 || p instanceof Payload) {
-            pieces.add(p);
+            sections.add(p);
             length = Math.addExact(length, p.length());
         }
         return this;
@@ -58,7 +70,7 @@ final class Rope {
     }
 
     Rope add(Rope other) {
-        pieces.addAll(other.pieces);
+        sections.addAll(other.sections);
         length = Math.addExact(length, other.length);
         return this;
     }
@@ -67,8 +79,8 @@ final class Rope {
         return length;
     }
 
-    List<Piece> pieces() {
-        return pieces;
+    List<Section> sections() {
+        return sections;
     }
 
     /** This as the content of a field. */

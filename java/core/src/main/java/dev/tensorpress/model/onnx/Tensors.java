@@ -1,6 +1,6 @@
 package dev.tensorpress.model.onnx;
 
-import dev.tensorpress.model.onnx.Rope.Part;
+import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.tensor.DType;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -23,20 +23,20 @@ final class Tensors {
 
     /** @return the name of the tensor, as of the others here */
     String codes(Job job, DType type, long... dims) {
-        return payload(job, name(job, "quantized"), type, dims, Part.CODES, job.form.codeBytes(job.shape));
+        return payload(job, name(job, "quantized"), type, dims, Array.CODES, job.form.codeBytes(job.shape));
     }
 
     String scales(Job job, long... dims) {
-        return payload(job, name(job, "scale"), job.form.scaleType(), dims, Part.SCALES,
+        return payload(job, name(job, "scale"), job.form.scaleType(), dims, Array.SCALES,
                 job.form.scaleType().bytes(job.groups()));
     }
 
     /** Zero points, a byte each or packed. */
-    String zeros(Job job, DType type, Part part, long length, long... dims) {
+    String zeros(Job job, DType type, Array part, long length, long... dims) {
         return payload(job, name(job, "zero"), type, dims, part, length);
     }
 
-    String payload(Job job, String name, DType type, long[] dims, Part part, long length) {
+    String payload(Job job, String name, DType type, long[] dims, Array part, long length) {
         Proto t = describe(name, type, dims);
         Rope.Payload payload = new Rope.Payload(job, part, length);
         if (job.external) {

@@ -17,7 +17,7 @@ public final class Shards {
     private Shards() {}
 
     /** A tensor to lay out. */
-    public interface Piece {
+    public interface Item {
         DType dtype();
 
         /** Size of the data. */
@@ -31,14 +31,14 @@ public final class Shards {
      * @param largest bytes of tensors in a file, unless one weight has more
      * @return tensors of each file, in the order of their data; at least one file
      */
-    public static <T extends Piece> List<List<T>> cut(List<List<T>> weights, long largest) {
+    public static <T extends Item> List<List<T>> cut(List<List<T>> weights, long largest) {
         List<List<T>> shards = new ArrayList<>();
         List<T> shard = new ArrayList<>();
         long bytes = 0;
         for (List<T> w : weights) {
             long more = 0;
-            for (T piece : w) {
-                more = Math.addExact(more, piece.bytes());
+            for (T item : w) {
+                more = Math.addExact(more, item.bytes());
             }
             if (!shard.isEmpty() && more > largest - bytes) {
                 shards.add(ordered(shard));
@@ -52,10 +52,10 @@ public final class Shards {
         return shards;
     }
 
-    private static <T extends Piece> List<T> ordered(List<T> pieces) {
-        List<T> first = new ArrayList<>(pieces.size());
+    private static <T extends Item> List<T> ordered(List<T> items) {
+        List<T> first = new ArrayList<>(items.size());
         List<T> last = new ArrayList<>();
-        for (T p : pieces) {
+        for (T p : items) {
             (p.bytes() % ALIGNMENT == 0 ? first : last).add(p);
         }
         last.sort(Comparator.comparingInt((T p) -> -p.dtype().bits()));

@@ -188,13 +188,13 @@ final class SparseFileTest {
                         start = e.start();
                         b[(int) (start + r.nextLong(e.length()))] ^= (byte) 0x80;
                         String weights = s.metadata().get("weights");
-                        String old = SparseFile.hex(SparseFile.checksum(s.tensor("w." + part).data()));
-                        String now = SparseFile.hex(SparseFile.checksum(MemorySegment.ofArray(b).asSlice(start, e.length())));
+                        String old = SparseFormat.hex(SparseFormat.checksum(s.tensor("w." + part).data()));
+                        String now = SparseFormat.hex(SparseFormat.checksum(MemorySegment.ofArray(b).asSlice(start, e.length())));
                         String changed = weights.replace(old, now);
                         String text = new String(b, java.nio.charset.StandardCharsets.ISO_8859_1);
                         text = text.substring(0, (int) start).replace(old, now)
-                                .replace(SparseFile.hex(SparseFile.checksum(weights)),
-                                        SparseFile.hex(SparseFile.checksum(changed))) + text.substring((int) start);
+                                .replace(SparseFormat.hex(SparseFormat.checksum(weights)),
+                                        SparseFormat.hex(SparseFormat.checksum(changed))) + text.substring((int) start);
                         b = text.getBytes(java.nio.charset.StandardCharsets.ISO_8859_1);
                     }
                     Path q = folder.resolve("changed.safetensors");

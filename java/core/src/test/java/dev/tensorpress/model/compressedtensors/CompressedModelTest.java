@@ -70,7 +70,7 @@ class CompressedModelTest {
     }
 
     /** At any address, and in memory that ends where it must not be read any further. */
-    private static MemorySegment part(Arena arena, PackedWeight w, PackedWeight.Part p, long at, long n) {
+    private static MemorySegment part(Arena arena, PackedWeight w, StoredTensor p, long at, long n) {
         long[] range = w.range(p, at, n);
         long start = range[0] - p.entry().start();
         MemorySegment from = p.file().tensor(p.entry()).data().asSlice(start, range[1]);

@@ -25,6 +25,7 @@ import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Role;
+import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -87,7 +88,7 @@ class CompressedTensorsTargetTest {
                     bytes += Files.size(p);
                 }
             }
-            assertEquals(plan.bytesAfter(), bytes, "what was planned");
+            assertEquals(plan.after().bytes(), bytes, "what was planned");
             assertEquals(bytes, report.bytesAfter());
             assertEquals(plan.compressed(), report.entries().size());
         }
@@ -221,11 +222,11 @@ class CompressedTensorsTargetTest {
         /** The call that fails; none if negative. */
         int failing = -1;
 
-        Map<Weight, Form> plan(SafetensorsModel m, Target t, QuantizeMethod method) {
-            Map<Weight, Form> forms = new LinkedHashMap<>();
+        Map<Weight, Lowering> plan(SafetensorsModel m, Target t, QuantizeMethod method) {
+            Map<Weight, Lowering> forms = new LinkedHashMap<>();
             for (Weight w : m.weights()) {
                 try {
-                    forms.put(w, t.accept(w, method.plan(w, new Form.Dense(w.tensor().dtype()))));
+                    forms.put(w, t.lower(w, method.plan(w, new Form.Dense(w.tensor().dtype()))));
                     methods.put(w, method);
                 } catch (UnsupportedRequestException e) {
                     assertFalse(e.getMessage().isEmpty());
@@ -266,9 +267,9 @@ class CompressedTensorsTargetTest {
                 for (long memory : new long[] {1L << 30, part == 1 ? 10_000 : 1}) {
                     Path out = folder.resolve("out" + n++);
                     try (SafetensorsModel m = SafetensorsModel.open(in, Map.of()); Steps steps = new Steps()) {
-                        CompressedTensorsTarget t = (CompressedTensorsTarget) Targets.of(m, "", Map.of());
-                        Map<Weight, Form> forms = steps.plan(m, t, method);
-                        t.write(forms, steps, new Destination(out, false, false, memory, 30_000, Map.of()), part);
+                        CompressedTensorsTarget t = (CompressedTensorsTarget) Targets.of(m, "", Map.of("shard-size", "30000"));
+                        Map<Weight, Lowering> forms = steps.plan(m, t, method);
+                        t.write(forms, steps, new Destination(out, false, false, memory, Map.of()), part);
                         if (part == 1) {
                             assertTrue(steps.calls > 2 * forms.size(), steps.calls + " calls");
                         }
@@ -300,10 +301,10 @@ class CompressedTensorsTargetTest {
             for (long part : new long[] {1 << 20, 1, 8 * 7 * 64 * 4}) {
                 Path out = folder.resolve("out" + n++);
                 try (SafetensorsModel m = SafetensorsModel.open(in, Map.of()); Steps steps = new Steps()) {
-                    CompressedTensorsTarget t = (CompressedTensorsTarget) Targets.of(m, "", Map.of("force-scheme", "true"));
-                    Map<Weight, Form> forms = steps.plan(m, t, method);
+                    CompressedTensorsTarget t = (CompressedTensorsTarget) Targets.of(m, "", Map.of("force-scheme", "true", "shard-size", "1048576"));
+                    Map<Weight, Lowering> forms = steps.plan(m, t, method);
                     assertEquals(2, forms.size());
-                    t.write(forms, steps, new Destination(out, false, false, 1 << 20, 1 << 20, Map.of()), part);
+                    t.write(forms, steps, new Destination(out, false, false, 1 << 20, Map.of()), part);
                     assertTrue(part > 1 ? steps.calls >= 2 : steps.calls >= 5 + 3, steps.calls + " calls");
                 }
                 Map<String, String> now = contents(out);
@@ -326,15 +327,15 @@ class CompressedTensorsTargetTest {
     void eightRowsHaveToFitTheMemory() throws IOException {
         Path in = model(DType.BF16).write(folder.resolve("in"), 1);
         try (SafetensorsModel m = SafetensorsModel.open(in, Map.of()); Steps steps = new Steps()) {
-            CompressedTensorsTarget t = (CompressedTensorsTarget) Targets.of(m, "", Map.of());
-            Map<Weight, Form> forms = steps.plan(m, t, QuantizeMethod.int8());
+            CompressedTensorsTarget t = (CompressedTensorsTarget) Targets.of(m, "", Map.of("shard-size", "30000"));
+            Map<Weight, Lowering> forms = steps.plan(m, t, QuantizeMethod.int8());
             Path out = folder.resolve("out");
             // Eight rows of 256 are the most.
             UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> t.write(forms, steps,
-                    new Destination(out, false, false, 2 * 4096 - 1, 30_000, Map.of()), 1));
+                    new Destination(out, false, false, 2 * 4096 - 1, Map.of()), 1));
             assertTrue(e.getMessage().contains("model.b.weight") && e.setting().equals("memory"), e.getMessage());
             assertFalse(Files.exists(out));
-            t.write(forms, steps, new Destination(out, false, false, 2 * 4096, 30_000, Map.of()), 1);
+            t.write(forms, steps, new Destination(out, false, false, 2 * 4096, Map.of()), 1);
         }
     }
 
@@ -364,12 +365,12 @@ class CompressedTensorsTargetTest {
         Path in = model(DType.F32).write(folder.resolve("in"), 1);
         Map<String, String> whole = null;
         try (SafetensorsModel m = SafetensorsModel.open(in, Map.of())) {
-            CompressedTensorsTarget t = (CompressedTensorsTarget) Targets.of(m, "", Map.of());
+            CompressedTensorsTarget t = (CompressedTensorsTarget) Targets.of(m, "", Map.of("shard-size", "40000"));
             for (int failing : new int[] {-1, 6, 1, 0}) {
                 Path out = folder.resolve("out" + failing);
-                Destination to = new Destination(out, false, false, 1 << 20, 40_000, Map.of());
+                Destination to = new Destination(out, false, false, 1 << 20, Map.of());
                 try (Steps steps = new Steps()) {
-                    Map<Weight, Form> forms = steps.plan(m, t, QuantizeMethod.int8());
+                    Map<Weight, Lowering> forms = steps.plan(m, t, QuantizeMethod.int8());
                     steps.failing = failing;
                     if (failing < 0) {
                         t.write(forms, steps, to);
@@ -382,8 +383,7 @@ class CompressedTensorsTargetTest {
                     assertFalse(Files.exists(out));
                 }
                 try (Steps steps = new Steps()) {
-                    t.write(steps.plan(m, t, QuantizeMethod.int8()), steps, new Destination(out, false, true, 1 << 20, 40_000,
-                            Map.of()));
+                    t.write(steps.plan(m, t, QuantizeMethod.int8()), steps, new Destination(out, false, true, 1 << 20, Map.of()));
                     assertTrue(failing == 6 ? steps.calls < 7 : steps.calls == 7, steps.calls + " calls");
                 }
                 assertEquals(whole, contents(out));
@@ -563,7 +563,7 @@ class CompressedTensorsTargetTest {
                 assertEquals(n == 3 || n == 4 ? 2 : 3, modules, "recipe " + n);
                 Path back = folder.resolve("back" + type + n);
                 try (CompressedModel c = CompressedModel.open(out); Executor executor = Executor.cpu(2)) {
-                    c.expand(new Destination(back, false, false, 1 << 26, 20_000, Map.of()), executor, (tensor, bytes) -> { });
+                    c.expand(new Destination(back, false, false, 1 << 26, Map.of()), 20_000, executor, (tensor, bytes) -> { });
                 }
                 try (SafetensorsModel e = SafetensorsModel.open(back, Map.of())) {
                     Map<String, Weight> all = new TreeMap<>();
@@ -698,8 +698,8 @@ class CompressedTensorsTargetTest {
             Target t = c.target(factors);
             Weight w = c.model().weights().getFirst();
             UnsupportedRequestException u = assertThrows(UnsupportedRequestException.class, () -> t.write(
-                    Map.of(w, large.entries().getFirst().form()), (weight, form, rows, first) -> null,
-                    new Destination(folder.resolve("none"), false, false, 8L * elements - 1, 1 << 30, Map.of())));
+                    Map.of(w, large.entries().getFirst().lowering().orElseThrow()), (weight, form, rows, first) -> null,
+                    new Destination(folder.resolve("none"), false, false, 8L * elements - 1, Map.of())));
             assertTrue(u.getMessage().contains("weight a.weight is encoded as a whole, of "), u.getMessage());
         }
         Path out = compress(in, Recipe.named("sparse24"), Compressor.Options.DEFAULT.memory(8L * elements), "out");

@@ -64,8 +64,8 @@ class ExpansionTest {
 
     private Path compress(Path in, Recipe recipe, String name) throws IOException {
         Path out = folder.resolve(name);
-        try (Compressor c = Compressor.open(in, Compressor.Options.DEFAULT.shardSize(9000))) {
-            c.compress(c.plan(recipe.set("min-size", "0")), out);
+        try (Compressor c = Compressor.open(in)) {
+            c.compress(c.plan(recipe.set("min-size", "0").set("shard-size", "9000")), out);
         }
         return out;
     }
@@ -74,8 +74,8 @@ class ExpansionTest {
         Path out = folder.resolve(name);
         try (CompressedModel m = CompressedModel.open(in)) {
             List<Long> reached = new ArrayList<>();
-            Destination to = new Destination(out, false, false, Destination.DEFAULT_MEMORY, shardSize, Map.of());
-            m.expand(to, executor, (tensor, bytes) -> reached.add(bytes), elements);
+            Destination to = new Destination(out, false, false, Destination.DEFAULT_MEMORY, Map.of());
+            m.expand(to, shardSize, executor, (tensor, bytes) -> reached.add(bytes), elements);
             assertEquals(reached.stream().sorted().toList(), reached);
             assertEquals(m.bytes(), reached.getLast());
         }
@@ -212,18 +212,18 @@ class ExpansionTest {
         Path packed = compress(model(DType.BF16), Recipe.named("w8a16"), "packed");
         Map<String, byte[]> whole = files(expand(packed, "whole", 9000, 1000, ONE));
         Path out = folder.resolve("out");
-        Destination to = new Destination(out, false, false, Destination.DEFAULT_MEMORY, 9000, Map.of());
+        Destination to = new Destination(out, false, false, Destination.DEFAULT_MEMORY, Map.of());
         try (CompressedModel m = CompressedModel.open(packed)) {
             long stop = m.bytes() / 2;
-            assertThrows(IllegalStateException.class, () -> m.expand(to, ONE, (tensor, bytes) -> {
+            assertThrows(IllegalStateException.class, () -> m.expand(to, 9000, ONE, (tensor, bytes) -> {
                 if (bytes > stop) {
                     throw new IllegalStateException("enough");
                 }
             }));
             assertFalse(Files.exists(out));
-            assertThrows(FileAlreadyExistsException.class, () -> m.expand(to, ONE, (tensor, bytes) -> { }));
+            assertThrows(FileAlreadyExistsException.class, () -> m.expand(to, 9000, ONE, (tensor, bytes) -> { }));
             List<Long> reached = new ArrayList<>();
-            m.expand(new Destination(out, false, true, Destination.DEFAULT_MEMORY, 9000, Map.of()), ONE,
+            m.expand(new Destination(out, false, true, Destination.DEFAULT_MEMORY, Map.of()), 9000, ONE,
                     (tensor, bytes) -> reached.add(bytes));
             assertTrue(reached.getFirst() > stop / 2 && reached.getLast() == m.bytes(), reached.toString());
         }
@@ -237,7 +237,7 @@ class ExpansionTest {
         Path packed = compress(model(DType.BF16), Recipe.named("w4a16"), "packed");
         try (CompressedModel m = CompressedModel.open(packed)) {
             UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> m.expand(
-                    new Destination(folder.resolve("out"), false, false, 1000, 9000, Map.of()), ONE, (tensor, bytes) -> { }));
+                    new Destination(folder.resolve("out"), false, false, 1000, Map.of()), 9000, ONE, (tensor, bytes) -> { }));
             assertTrue(e.setting().equals("memory"), e.getMessage());
         }
         assertFalse(Files.exists(folder.resolve("out.partial")));
@@ -258,7 +258,7 @@ class ExpansionTest {
                 } else {
                     Files.setLastModifiedTime(shard, java.nio.file.attribute.FileTime.fromMillis(1));
                 }
-                IOException e = assertThrows(IOException.class, () -> m.expand(Destination.of(folder.resolve("out")), ONE,
+                IOException e = assertThrows(IOException.class, () -> m.expand(Destination.of(folder.resolve("out")), 1 << 30, ONE,
                         (tensor, bytes) -> { }));
                 assertTrue(e.getMessage().contains(shard.getFileName().toString()), e.getMessage());
             }
@@ -381,7 +381,7 @@ class ExpansionTest {
             Files.write(file, b);
             try (CompressedModel m = CompressedModel.open(packed)) {
                 if (expanded++ % 20 == 0) {
-                    m.expand(Destination.of(folder.resolve("out" + i)), ONE, (tensor, bytes) -> { });
+                    m.expand(Destination.of(folder.resolve("out" + i)), 1 << 30, ONE, (tensor, bytes) -> { });
                 }
             } catch (MalformedModelException e) {
                 assertTrue(e.getMessage().contains(packed.toString()) && e.offset() >= -1, e.getMessage());

@@ -1,5 +1,6 @@
 package dev.tensorpress.model.compressedtensors;
 
+import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Golden;
 import dev.tensorpress.Plan;
@@ -56,11 +57,11 @@ final class GoldenTest {
                     String what = model.getKey() + " " + recipe + (force ? " forced" : "");
                     Path out = folder.resolve(what);
                     Collection<Form> forms;
-                    Compressor.Options options = Compressor.Options.DEFAULT.shardSize(200_000);
-                    try (Compressor c = Compressor.open(model.getValue(), options)) {
-                        Plan plan = c.plan(Recipe.named(recipe).set("min-size", "0").set("force-scheme", "" + force));
+                                        try (Compressor c = Compressor.open(model.getValue())) {
+                        Plan plan = c.plan(Recipe.named(recipe).set("min-size", "0").set("force-scheme", "" + force)
+                                .set("shard-size", "200000"));
                         c.compress(plan, out);
-                        forms = plan.forms().values();
+                        forms = Targets.forms(plan).values();
                     }
                     boolean factors = forms.stream().anyMatch(f -> f instanceof Form.LowRank);
                     add(golden, what, out, factors);
@@ -69,7 +70,7 @@ final class GoldenTest {
                     }
                     Path expanded = folder.resolve(what + " expanded");
                     try (Executor executor = Executor.cpu(1); CompressedModel m = CompressedModel.open(out, false)) {
-                        m.expand(new Destination(expanded, false, false, 1 << 20, 200_000, Map.of()), executor, (tensor, bytes) -> {});
+                        m.expand(new Destination(expanded, false, false, 1 << 20, Map.of()), 200_000, executor, (tensor, bytes) -> {});
                     }
                     add(golden, what + " expanded", expanded, factors);
                 }

@@ -219,7 +219,7 @@ final class LinksTest {
         assertEquals(expected, tree(out));
         Path back = folder.resolve("back");
         try (CompressedModel m = CompressedModel.open(out); Executor executor = Executor.cpu(1)) {
-            m.expand(Destination.of(back), executor, (name, bytes) -> { });
+            m.expand(Destination.of(back), 1 << 30, executor, (name, bytes) -> { });
         }
         assertEquals(expected, tree(back));
         Files.writeString(out.resolve("1_Pooling/notes.txt"), "mine");

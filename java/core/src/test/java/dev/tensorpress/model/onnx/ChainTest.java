@@ -156,9 +156,9 @@ final class ChainTest {
                         Weight w = m.weights().stream().filter(x -> x.name().equals("w")).findFirst().orElseThrow();
                         assertEquals(List.of(c.role, c.in, c.out), List.of(w.role(), w.inputAxis(), w.outputAxis()), c + " " + opset);
                         Target t = Targets.of(m, target, Map.of());
-                        Form form = t.accept(w, new Form.Quantized(8, block == 0 ? c.out : Math.max(1, c.in), block, true,
+                        Form form = Targets.accept(t, w, new Form.Quantized(8, block == 0 ? c.out : Math.max(1, c.in), block, true,
                                 Form.Activations.FLOAT, DType.I8, DType.F32, false, false));
-                        t.write(Map.of(w, form), encoder, Destination.replacing(out));
+                        Targets.write(t, Map.of(w, form), encoder, Destination.replacing(out));
                     }
                     assertTrue(Files.size(out) < Files.size(in), c + " " + opset);
                     Path reference = c.model(opset < 13 ? 6 : 10, opset, encoder.decoded.get("w")).write(folder, "reference.onnx");

@@ -69,7 +69,7 @@ final class ConformanceTest {
         for (Weight w : m.weights()) {
             boolean blocks = wish == 1 && w.inputAxis() >= 0;
             try {
-                forms.put(w, t.accept(w, new Form.Quantized(wish == 1 ? 4 : 8, blocks ? w.inputAxis() : w.outputAxis(),
+                forms.put(w, Targets.accept(t, w, new Form.Quantized(wish == 1 ? 4 : 8, blocks ? w.inputAxis() : w.outputAxis(),
                         blocks ? 16 : 0, true, wish == 2 ? Form.Activations.DYNAMIC : Form.Activations.FLOAT, DType.I8, DType.F32, false, false)));
             } catch (UnsupportedRequestException e) {
                 assertTrue(e.getMessage().length() > 5);
@@ -78,8 +78,8 @@ final class ConformanceTest {
         if (forms.isEmpty()) {
             return false;
         }
-        t.write(forms, new PlainEncoder(), Destination.replacing(out));
-        assertEquals(Files.size(out), t.size(forms));
+        Targets.write(t, forms, new PlainEncoder(), Destination.replacing(out));
+        assertEquals(Files.size(out), Targets.size(t, forms));
         return true;
     }
 

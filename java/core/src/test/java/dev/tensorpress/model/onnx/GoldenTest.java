@@ -1,5 +1,6 @@
 package dev.tensorpress.model.onnx;
 
+import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Golden;
 import dev.tensorpress.Plan;
@@ -128,7 +129,7 @@ final class GoldenTest {
                         try (Compressor c = Compressor.open(model.getValue())) {
                             Plan plan = c.plan(Recipe.named(recipe).set("min-size", "1000").target(target));
                             c.compress(plan, out.resolve("out.onnx"));
-                            golden.add(what, out, name -> true, plan.forms().values().stream().anyMatch(f -> f instanceof Form.LowRank
+                            golden.add(what, out, name -> true, Targets.forms(plan).values().stream().anyMatch(f -> f instanceof Form.LowRank
                                     || f instanceof Form.Sum));
                         }
                     }

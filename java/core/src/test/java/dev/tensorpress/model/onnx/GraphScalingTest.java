@@ -86,7 +86,7 @@ final class GraphScalingTest {
             assertEquals(feeds, count);
             Map<Weight, Form> forms = new LinkedHashMap<>();
             changed.forEach((w, t) -> forms.put(w, new Form.Sparse(new Form.Dense(DType.F32), "", t.shape().elements(), Storage.MASKED)));
-            Targets.of(m, "", Map.of()).write(forms,
+            Targets.write(Targets.of(m, "", Map.of()), forms,
                     (w, form, rows, first) -> new Encoding.Sparse((Form.Sparse) form, new Encoding.Dense(changed.get(w))),
                     Destination.replacing(out));
         }

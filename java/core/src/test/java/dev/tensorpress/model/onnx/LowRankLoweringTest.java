@@ -203,14 +203,14 @@ final class LowRankLoweringTest {
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = Targets.of(m, target, Map.of());
             Weight w = find(m);
-            Form form = t.accept(w, wish.on(w));
-            assertEquals(form, t.accept(w, form), "accepting twice");
-            Set<Path> files = t.write(Map.of(w, form), once(encoder), Destination.replacing(out));
+            Form form = Targets.accept(t, w, wish.on(w));
+            assertEquals(form, Targets.accept(t, w, form), "accepting twice");
+            Set<Path> files = Targets.write(t, Map.of(w, form), once(encoder), Destination.replacing(out));
             long bytes = 0;
             for (Path f : files) {
                 bytes += Files.size(f);
             }
-            assertEquals(bytes, t.size(Map.of(w, form)));
+            assertEquals(bytes, Targets.size(t, Map.of(w, form)));
             return form;
         }
     }
@@ -364,10 +364,10 @@ final class LowRankLoweringTest {
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = Targets.of(m, "", Map.of());
             Weight w = find(m);
-            Form f = t.accept(w, FACTORS.getFirst().on(w));
+            Form f = Targets.accept(t, w, FACTORS.getFirst().on(w));
             assertEquals((80 + 50) * RANK * 4, f.bytes(w.tensor().shape()));
             // One tensor less, some nodes and headers more.
-            long saved = m.bytes() - t.size(Map.of(w, f));
+            long saved = m.bytes() - Targets.size(t, Map.of(w, f));
             assertTrue(saved < w.tensor().bytes() - f.bytes(w.tensor().shape()) && saved > 12_500, saved + " bytes");
         }
     }
@@ -413,11 +413,11 @@ final class LowRankLoweringTest {
                 Form.Sum sum = new Form.Sum(new Form.Quantized(8, 0, 0, true, Activations.FLOAT, DType.I8, DType.F32, false,
                         false), factors(dense, 2));
                 refused(to, all.get("kernel"), sum, "factored, but not corrected");
-                assertEquals(factors(dense, 2), to.accept(all.get("kernel"), factors(dense, 2)));
+                assertEquals(factors(dense, 2), Targets.accept(to, all.get("kernel"), factors(dense, 2)));
                 refused(to, all.get("large"), factors(dense, 300),
                         "rank 300 f32 of 384x384 would take 921600 bytes, no fewer than the 589824 it has");
                 refused(to, all.get("large"), factors(dense, 192), "no fewer than the 589824");
-                assertEquals(factors(dense, 191), to.accept(all.get("large"), factors(dense, 191)));
+                assertEquals(factors(dense, 191), Targets.accept(to, all.get("large"), factors(dense, 191)));
                 refused(to, all.get("large"), factors(dense, 385), "rank 385 is more than a matrix 384x384 can have");
                 refused(to, all.get("kernel"), factors(dense, 33), "rank 33 is more than a matrix 32x144 can have");
                 refused(to, all.get("w"), new Form.Sum(sum.base(), factors(dense, 24)), "no fewer than the 16384");
@@ -425,7 +425,7 @@ final class LowRankLoweringTest {
                 refused(to, all.get("w"), new Form.Sparse(factors(dense, 8), "50 %", 10, Storage.MASKED),
                         "does not keep the zeros");
                 // Which way round the factors lie follows from the weight.
-                assertEquals(factors(dense, 8), to.accept(all.get("w"), new Form.LowRank(dense, dense, 8, true)));
+                assertEquals(factors(dense, 8), Targets.accept(to, all.get("w"), new Form.LowRank(dense, dense, 8, true)));
             }
         }
     }
@@ -435,7 +435,7 @@ final class LowRankLoweringTest {
     }
 
     private static void refused(Target t, Weight w, Form f, String reason) {
-        UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> t.accept(w, f), w.name());
+        UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> Targets.accept(t, w, f), w.name());
         assertTrue(e.getMessage().contains(reason), w.name() + ": " + e.getMessage());
     }
 
@@ -458,15 +458,15 @@ final class LowRankLoweringTest {
                     case "w3" -> SparseLoweringTest.quantized(w, 8, true, 20);
                     default -> FACTORS.get(4).on(w);
                 };
-                forms.put(w, t.accept(w, f));
-                packed.put(w, sparse.accept(w, f));
+                forms.put(w, Targets.accept(t, w, f));
+                packed.put(w, Targets.accept(sparse, w, f));
             }
-            t.write(forms, once(encoder), Destination.replacing(out));
-            assertEquals(Files.size(out), t.size(forms));
-            sparse.write(packed, once(encoder), Destination.replacing(side));
-            assertTrue(Files.size(side) <= sparse.size(packed));
+            Targets.write(t, forms, once(encoder), Destination.replacing(out));
+            assertEquals(Files.size(out), Targets.size(t, forms));
+            Targets.write(sparse, packed, once(encoder), Destination.replacing(side));
+            assertTrue(Files.size(side) <= Targets.size(sparse, packed));
             Weight first = model.weights().getFirst();
-            IllegalStateException e = assertThrows(IllegalStateException.class, () -> t.write(forms,
+            IllegalStateException e = assertThrows(IllegalStateException.class, () -> Targets.write(t, forms,
                     (w, f, rows, from) -> w == first ? new Encoding.Dense(rows) : encoder.encode(w, f, rows, from),
                     Destination.replacing(folder.resolve("no.onnx"))));
             assertTrue(e.getMessage().contains("'w0'"), e.getMessage());

@@ -180,14 +180,14 @@ final class LoweringTest {
             Form last = null;
             for (Weight w : m.weights()) {
                 if (w.obstacle().isEmpty() && w.name().equals("w")) {
-                    last = t.accept(w, wish.on(w));
-                    assertEquals(last, t.accept(w, last), "accepting twice");
+                    last = Targets.accept(t, w, wish.on(w));
+                    assertEquals(last, Targets.accept(t, w, last), "accepting twice");
                     assertEquals(wish.bits, ((Form.Quantized) last).bits());
                     forms.put(w, last);
                 }
             }
-            t.write(forms, encoder, Destination.replacing(out));
-            assertEquals(Files.size(out), t.size(forms));
+            Targets.write(t, forms, encoder, Destination.replacing(out));
+            assertEquals(Files.size(out), Targets.size(t, forms));
             return last;
         }
     }
@@ -343,7 +343,7 @@ final class LoweringTest {
                     for (String target : List.of("onnxruntime", "sparse", "onnx")) {
                         Target t = Targets.of(m, target, Map.of());
                         boolean gathered = c[2].equals("GatherBlockQuantized") && !target.equals("onnx");
-                        assertEquals(gathered ? "ONNX Runtime 1.23" : "", t.requires(Map.of(w, t.accept(w, wish.on(w)))));
+                        assertEquals(gathered ? "ONNX Runtime 1.23" : "", t.requires(Targets.lower(t, Map.of(w, Targets.accept(t, w, wish.on(w))))));
                     }
                 }
             }
@@ -368,7 +368,7 @@ final class LoweringTest {
                 assertFalse(ops.containsKey("Transpose") || ops.containsKey("Reshape"), s + " " + ops);
                 try (OnnxModel m = OnnxModel.open(in, false)) {
                     assertEquals(odd ? "" : tied || bits == 8 ? "ONNX Runtime 1.23" : "ONNX Runtime 1.17",
-                            Targets.of(m, "", Map.of()).requires(Map.of(m.weights().getFirst(), form)));
+                            Targets.of(m, "", Map.of()).requires(Map.of(m.weights().getFirst(), Targets.of(m, "", Map.of()).lower(m.weights().getFirst(), form))));
                 }
             }
             for (boolean symmetric : new boolean[] {true, false}) {
@@ -392,12 +392,12 @@ final class LoweringTest {
             Target t = Targets.of(m, "", Map.of());
             for (Object[] c : new Object[][] {{new Wish(4, 32, true, false), "ONNX Runtime 1.17"},
                 {new Wish(8, 32, true, false), "ONNX Runtime 1.23"}, {new Wish(8, 0, true, true), ""}}) {
-                assertEquals(c[1], t.requires(Map.of(w, t.accept(w, ((Wish) c[0]).on(w)))));
+                assertEquals(c[1], t.requires(Targets.lower(t, Map.of(w, Targets.accept(t, w, ((Wish) c[0]).on(w))))));
             }
-            Form four = t.accept(w, new Wish(4, 32, true, false).on(w));
+            Form four = Targets.accept(t, w, new Wish(4, 32, true, false).on(w));
             Form floats = new Form.Dense(DType.F32);
             Form sum = new Form.Sum(four, new Form.LowRank(floats, floats, 2, false));
-            assertEquals("ONNX Runtime 1.17", t.requires(Map.of(w, t.accept(w, sum))));
+            assertEquals("ONNX Runtime 1.17", t.requires(Targets.lower(t, Map.of(w, Targets.accept(t, w, sum)))));
         }
     }
 
@@ -467,10 +467,10 @@ final class LoweringTest {
             Map<Weight, Form> forms = new LinkedHashMap<>();
             for (Weight w : model.weights()) {
                 if (w.tensor().shape().rank() == 2) {
-                    forms.put(w, t.accept(w, new Wish(8, 0, true, true).on(w)));
+                    forms.put(w, Targets.accept(t, w, new Wish(8, 0, true, true).on(w)));
                 }
             }
-            t.write(forms, new PlainEncoder(), Destination.replacing(out));
+            Targets.write(t, forms, new PlainEncoder(), Destination.replacing(out));
         }
         Map<String, Integer> ops = Ort.optimized(out, folder.resolve("optimized.onnx"));
         assertEquals(3, ops.getOrDefault("DynamicQuantizeMatMul", 0) + ops.getOrDefault("MatMulIntegerToFloat", 0),
@@ -494,7 +494,7 @@ final class LoweringTest {
                 Path out = folder.resolve("out.onnx");
                 try (Compressor c = Compressor.open(in, Compressor.Options.DEFAULT.overwrite(true))) {
                     Plan plan = c.plan(Recipe.named(recipe).set("min-size", "0"));
-                    assertTrue(plan.forms().keySet().stream().map(Weight::name).toList().containsAll(List.of("b", "c", "d")));
+                    assertTrue(plan.lowerings().keySet().stream().map(Weight::name).toList().containsAll(List.of("b", "c", "d")));
                     c.compress(plan, out);
                 }
                 try (OnnxModel o = OnnxModel.open(out, false)) {

@@ -235,17 +235,17 @@ final class MalformedTest {
                     Form wanted = new Form.Quantized(4, axis, axis < 0 ? 0 : 16, true, Form.Activations.FLOAT, DType.I4,
                             DType.F32, false, false);
                     try {
-                        forms.put(w, t.accept(w, wanted));
+                        forms.put(w, Targets.accept(t, w, wanted));
                     } catch (UnsupportedRequestException e) {
                         assertTrue(e.getMessage().length() > 5);
                     }
                 }
                 Path out = folder.resolve("out.onnx");
                 long written = 0;
-                for (Path file : t.write(forms, new PlainEncoder(), Destination.replacing(out))) {
+                for (Path file : Targets.write(t, forms, new PlainEncoder(), Destination.replacing(out))) {
                     written += Files.size(file);
                 }
-                assertTrue(written <= t.size(forms), "more written than announced");
+                assertTrue(written <= Targets.size(t, forms), "more written than announced");
                 OnnxModel.open(out, false).close();
             }
         } catch (MalformedModelException | UnsupportedRequestException e) {

@@ -84,8 +84,8 @@ final class OnnxSparseTargetTest {
         for (Weight w : m.weights()) {
             Form f = wanted(w);
             if (f != null) {
-                Form accepted = t.accept(w, f);
-                assertEquals(accepted, t.accept(w, accepted), "accepting twice");
+                Form accepted = Targets.accept(t, w, f);
+                assertEquals(accepted, Targets.accept(t, w, accepted), "accepting twice");
                 forms.put(w, accepted);
             }
         }
@@ -110,15 +110,15 @@ final class OnnxSparseTargetTest {
                             f = SparseLoweringTest.dense(w, keep);
                         }
                         if (f != null) {
-                            packed.put(w, sparse.accept(w, f));
-                            masked.put(w, plain.accept(w, f));
+                            packed.put(w, Targets.accept(sparse, w, f));
+                            masked.put(w, Targets.accept(plain, w, f));
                         }
                     }
-                    assertEquals(Set.of(side), sparse.write(packed, new PlainEncoder(keep), Destination.replacing(side)));
-                    plain.write(masked, new PlainEncoder(keep), Destination.replacing(ordinary));
-                    assertTrue(Files.size(side) <= sparse.size(packed), Files.size(side) + " " + sparse.size(packed));
+                    assertEquals(Set.of(side), Targets.write(sparse, packed, new PlainEncoder(keep), Destination.replacing(side)));
+                    Targets.write(plain, masked, new PlainEncoder(keep), Destination.replacing(ordinary));
+                    assertTrue(Files.size(side) <= Targets.size(sparse, packed), Files.size(side) + " " + Targets.size(sparse, packed));
                     // Layouts may turn out smaller than foreseen, headers are some letters shorter.
-                    assertTrue(Files.size(side) > sparse.size(packed) * 0.9, Files.size(side) + " " + sparse.size(packed));
+                    assertTrue(Files.size(side) > Targets.size(sparse, packed) * 0.9, Files.size(side) + " " + Targets.size(sparse, packed));
                     assertTrue(Files.size(side) < Files.size(ordinary));
                     if (keep == 10) {
                         long coordinates = masked.values().stream().filter(f -> f instanceof Form.Sparse s
@@ -126,7 +126,7 @@ final class OnnxSparseTargetTest {
                         assertEquals(2, coordinates);
                     }
                     byte[] first = Files.readAllBytes(side);
-                    sparse.write(packed, new PlainEncoder(keep), Destination.replacing(side));
+                    Targets.write(sparse, packed, new PlainEncoder(keep), Destination.replacing(side));
                     assertArrayEquals(first, Files.readAllBytes(side));
                 }
                 try (SparseFile f = SparseFile.open(side); Executor executor = Executor.cpu(2)) {
@@ -244,7 +244,7 @@ final class OnnxSparseTargetTest {
                 Target to = Targets.of(m, target, Map.of());
                 Form.Sparse s = SparseLoweringTest.dense(w, 50).of(new Form.Quantized(8, 0, 64, true,
                         Form.Activations.BLOCKWISE, DType.I8, DType.F32, false, false));
-                to.write(Map.of(w, to.accept(w, s)), new PlainEncoder(50),
+                Targets.write(to, Map.of(w, Targets.accept(to, w, s)), new PlainEncoder(50),
                         Destination.replacing(target.equals("sparse") ? side : ordinary));
             }
         }
@@ -259,13 +259,13 @@ final class OnnxSparseTargetTest {
         Path in = model(DType.F32);
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target sparse = Targets.of(m, "sparse", Map.of("accuracy-level", "4"));
-            sparse.write(Map.of(), new PlainEncoder(), Destination.replacing(side));
-            assertTrue(Files.size(side) <= sparse.size(Map.of()));
+            Targets.write(sparse, Map.of(), new PlainEncoder(), Destination.replacing(side));
+            assertTrue(Files.size(side) <= Targets.size(sparse, Map.of()));
             // All elements kept: dense is the smallest.
             Weight w = m.weights().stream().filter(x -> x.name().equals("w0")).findFirst().orElseThrow();
-            Form full = sparse.accept(w, SparseLoweringTest.dense(w, 100));
+            Form full = Targets.accept(sparse, w, SparseLoweringTest.dense(w, 100));
             Path other = folder.resolve("full.safetensors");
-            sparse.write(Map.of(w, full), new PlainEncoder(100), Destination.replacing(other));
+            Targets.write(sparse, Map.of(w, full), new PlainEncoder(100), Destination.replacing(other));
             try (SparseFile f = SparseFile.open(other); Executor executor = Executor.cpu(1)) {
                 assertEquals("dense", f.layout("w0"));
                 f.expand(folder.resolve("full.onnx"), executor);
@@ -300,7 +300,7 @@ final class OnnxSparseTargetTest {
         byte[] model;
         try (OnnxModel m = OnnxModel.open(model(DType.F32), false)) {
             Target sparse = Targets.of(m, "sparse", Map.of());
-            sparse.write(forms(m, sparse), new PlainEncoder(KEEP), Destination.replacing(side));
+            Targets.write(sparse, forms(m, sparse), new PlainEncoder(KEEP), Destination.replacing(side));
         }
         try (SparseFile f = SparseFile.open(side); Executor executor = Executor.cpu(1)) {
             f.expand(out, executor);

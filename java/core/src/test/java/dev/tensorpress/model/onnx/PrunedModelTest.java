@@ -87,7 +87,7 @@ final class PrunedModelTest {
         try (Compressor c = Compressor.open(in, options)) {
             Plan plan = c.plan(recipe);
             Report report = c.compress(plan, out);
-            assertEquals(plan.bytesAfter(), report.bytesAfter());
+            assertEquals(plan.after().bytes(), report.bytesAfter());
             assertEquals(Files.size(out), report.bytesAfter());
             return report;
         }
@@ -117,7 +117,7 @@ final class PrunedModelTest {
             assertEquals(N * N / 2, s.zerosReached());
             assertEquals(4 * N * N, s.bytesDense());
             assertEquals(4 * N * N, s.bytesWritten());
-            assertEquals(e.planned().bytesAfter(), s.bytesWritten());
+            assertEquals(e.planned().after().bytes(), s.bytesWritten());
             long kept = N * N / 2;
             assertEquals(6 * kept + 8 * (N + 1), s.layouts().get("csr16"));
             assertEquals(8 * kept + 8 * (N + 1), s.layouts().get("csr32"));
@@ -182,7 +182,7 @@ final class PrunedModelTest {
                 assertTrue(s.why().contains("100 % of the kept blocks"), s.why());
                 // 14 of 144 blocks, their columns, and the offsets of 12 rows of them.
                 assertEquals(14 * (64 * 4 + 4) + 13 * 8, s.bytesWritten());
-                assertTrue(s.bytesWritten() < e.planned().bytesAfter());
+                assertTrue(s.bytesWritten() < e.planned().after().bytes());
             }
         }
     }
@@ -211,7 +211,7 @@ final class PrunedModelTest {
         try (Compressor c = Compressor.open(folder.resolve("in.onnx"))) {
             Plan plan = c.plan(recipe.target("sparse"));
             Report p = c.compress(plan, packed);
-            assertTrue(p.bytesAfter() <= plan.bytesAfter());
+            assertTrue(p.bytesAfter() <= plan.after().bytes());
             assertEquals(Files.size(packed), p.bytesAfter());
             assertEquals(p.sparsity().bytesSmallest(), p.sparsity().bytesWritten());
             assertEquals(s.bytesSmallest(), entry(p, "b").sparsity().bytesWritten());
@@ -227,7 +227,7 @@ final class PrunedModelTest {
         assertTrue(a.planned().form() instanceof Form.Sparse f && f.values() instanceof Form.Quantized);
         assertTrue(a.sparsity().zerosReached() >= a.sparsity().zerosAsked());
         assertEquals(a.sparsity().bytesDense(), a.sparsity().bytesWritten());
-        assertEquals(a.planned().bytesAfter(), a.sparsity().bytesWritten());
+        assertEquals(a.planned().after().bytes(), a.sparsity().bytesWritten());
         assertNull(a.sparsity().layouts().get("coordinates"));
         assertNotNull(a.sparsity().layouts().get("bitmask"));
         assertTrue(a.sparsity().bytesSmallest() < a.sparsity().bytesDense());

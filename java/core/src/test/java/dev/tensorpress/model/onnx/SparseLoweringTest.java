@@ -123,13 +123,13 @@ final class SparseLoweringTest {
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = Targets.of(m, "", Map.of());
             Weight w = find(m);
-            Form accepted = t.accept(w, dense(w, keep));
-            assertEquals(accepted, t.accept(w, accepted), "accepting twice");
+            Form accepted = Targets.accept(t, w, dense(w, keep));
+            assertEquals(accepted, Targets.accept(t, w, accepted), "accepting twice");
             storage = ((Form.Sparse) accepted).storage();
             long left = ((Form.Sparse) accepted).nonzeros();
             Map<Weight, Form> forms = Map.of(w, accepted);
-            t.write(forms, encoder, Destination.replacing(out));
-            assertEquals(length(folder, m, out), t.size(forms), what);
+            Targets.write(t, forms, encoder, Destination.replacing(out));
+            assertEquals(length(folder, m, out), Targets.size(t, forms), what);
             boolean initializer = place == Place.RAW || place == Place.TYPED || place == Place.SUBGRAPH;
             // Headers of messages and dims of the sparse tensor take some 20 bytes.
             long saved = w.tensor().bytes() - left * (8 + type.bits() / 8);
@@ -166,9 +166,9 @@ final class SparseLoweringTest {
         try (OnnxModel m = OnnxModel.open(in, false)) {
             for (String name : List.of("onnx", "onnxruntime", "sparse")) {
                 Form.Sparse with = (Form.Sparse) Targets.of(m, name, Map.of("sparse-initializers", "true"))
-                        .accept(find(m), dense(find(m), 10));
+                        .lower(find(m), dense(find(m), 10)).form();
                 Form.Sparse without = (Form.Sparse) Targets.of(m, name, Map.of("sparse-initializers", "false"))
-                        .accept(find(m), dense(find(m), 10));
+                        .lower(find(m), dense(find(m), 10)).form();
                 boolean packed = name.equals("sparse");
                 assertEquals(packed ? Storage.PACKED : Storage.COORDINATES, with.storage());
                 assertEquals(packed ? Storage.PACKED : Storage.MASKED, without.storage());
@@ -187,11 +187,11 @@ final class SparseLoweringTest {
                 Path out = folder.resolve("out.onnx");
                 try (OnnxModel m = OnnxModel.open(s.model(8, 13, DType.F32, w).write(folder, "in.onnx"), false)) {
                     Target t = Targets.of(m, "onnx", Map.of());
-                    Form f = t.accept(find(m), dense(find(m), keep));
+                    Form f = Targets.accept(t, find(m), dense(find(m), keep));
                     assertEquals(keep == 10 && !s.name().equals("an output too") ? Storage.COORDINATES : Storage.MASKED,
                             ((Form.Sparse) f).storage(), s.toString());
-                    t.write(Map.of(find(m), f), encoder, Destination.replacing(out));
-                    assertEquals(Files.size(out), t.size(Map.of(find(m), f)));
+                    Targets.write(t, Map.of(find(m), f), encoder, Destination.replacing(out));
+                    assertEquals(Files.size(out), Targets.size(t, Map.of(find(m), f)));
                 }
                 Path reference = s.model(8, 13, DType.F32, encoder.decoded.get("w")).write(folder, "reference.onnx");
                 LoweringTest.close(s.toString(), Ort.run(reference, 3, 40), Ort.run(out, 3, 40), 1e-6);
@@ -208,9 +208,9 @@ final class SparseLoweringTest {
             Path out = folder.resolve("out.onnx");
             try (OnnxModel m = OnnxModel.open(cast(w, "in.onnx"), false)) {
                 Target t = Targets.of(m, "", Map.of());
-                Form f = t.accept(find(m), dense(find(m), keep));
+                Form f = Targets.accept(t, find(m), dense(find(m), keep));
                 assertEquals(keep == 10 ? Storage.COORDINATES : Storage.MASKED, ((Form.Sparse) f).storage());
-                t.write(Map.of(find(m), f), encoder, Destination.replacing(out));
+                Targets.write(t, Map.of(find(m), f), encoder, Destination.replacing(out));
             }
             Path reference = cast(encoder.decoded.get("w"), "reference.onnx");
             assertArrayEquals(Ort.run(reference, 3, 9), Ort.run(out, 3, 9));
@@ -237,11 +237,11 @@ final class SparseLoweringTest {
                         try (OnnxModel m = OnnxModel.open(in, false)) {
                             Target t = Targets.of(m, target, Map.of());
                             Form.Sparse wanted = quantized(find(m), bits, symmetric, 50);
-                            Form.Sparse f = (Form.Sparse) t.accept(find(m), wanted);
-                            assertEquals(wanted.of(t.accept(find(m), wanted.values())), f, what);
+                            Form.Sparse f = (Form.Sparse) Targets.accept(t, find(m), wanted);
+                            assertEquals(wanted.of(Targets.accept(t, find(m), wanted.values())), f, what);
                             Map<Weight, Form> forms = Map.of(find(m), f);
-                            t.write(forms, encoder, Destination.replacing(out));
-                            assertEquals(length(folder, m, out), t.size(forms), what);
+                            Targets.write(t, forms, encoder, Destination.replacing(out));
+                            assertEquals(length(folder, m, out), Targets.size(t, forms), what);
                         }
                         Path reference = model(Place.RAW, 8, DType.F32, encoder.decoded.get("w"), "reference.onnx");
                         LoweringTest.close(what, Ort.run(reference, 3, 9), Ort.run(out, 3, 9), 1e-5);
@@ -260,9 +260,9 @@ final class SparseLoweringTest {
             for (int more : new int[] {-1, 1}) {
                 Form.Sparse s = dense(find(m), 10);
                 Form.Sparse wrong = new Form.Sparse(s.values(), s.pattern(), s.nonzeros() + more, Storage.COORDINATES);
-                assertEquals(wrong, t.accept(find(m), wrong));
+                assertEquals(wrong, Targets.accept(t, find(m), wrong));
                 IllegalStateException e = assertThrows(IllegalStateException.class,
-                        () -> t.write(Map.of(find(m), wrong), new PlainEncoder(10), Destination.replacing(out)));
+                        () -> Targets.write(t, Map.of(find(m), wrong), new PlainEncoder(10), Destination.replacing(out)));
                 assertTrue(e.getMessage().contains("'w'"), e.getMessage());
                 assertTrue(Files.notExists(out));
             }
@@ -289,15 +289,15 @@ final class SparseLoweringTest {
             Map<Weight, Form> forms = new LinkedHashMap<>();
             for (Weight w : model.weights()) {
                 switch (w.name()) {
-                    case "w0" -> forms.put(w, t.accept(w, dense(w, 20)));
-                    case "w1" -> forms.put(w, t.accept(w, quantized(w, 8, true, 20)));
-                    case "w2" -> forms.put(w, t.accept(w, quantized(w, 8, true, 20).values()));
-                    case "w4" -> forms.put(w, t.accept(w, dense(w, 20)));
+                    case "w0" -> forms.put(w, Targets.accept(t, w, dense(w, 20)));
+                    case "w1" -> forms.put(w, Targets.accept(t, w, quantized(w, 8, true, 20)));
+                    case "w2" -> forms.put(w, Targets.accept(t, w, quantized(w, 8, true, 20).values()));
+                    case "w4" -> forms.put(w, Targets.accept(t, w, dense(w, 20)));
                     default -> { }
                 }
             }
-            t.write(forms, encoder, Destination.replacing(out));
-            assertEquals(Files.size(out), t.size(forms));
+            Targets.write(t, forms, encoder, Destination.replacing(out));
+            assertEquals(Files.size(out), Targets.size(t, forms));
         }
         last = "x";
         for (int i = 0; i < 5; i++) {
@@ -315,8 +315,8 @@ final class SparseLoweringTest {
         Path in = model(Place.RAW, 8, DType.F32, TestModel.random(5, K * N), "in.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = Targets.of(m, "", Map.of());
-            Form f = t.accept(find(m), dense(find(m), 50));
-            assertThrows(IllegalStateException.class, () -> t.write(Map.of(find(m), f),
+            Form f = Targets.accept(t, find(m), dense(find(m), 50));
+            assertThrows(IllegalStateException.class, () -> Targets.write(t, Map.of(find(m), f),
                     (w, form, rows, first) -> new Encoding.Dense(rows), Destination.replacing(folder.resolve("out.onnx"))));
         }
     }

@@ -12,6 +12,8 @@ import com.google.protobuf.UnknownFieldSet;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.Lowering;
+import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -44,7 +46,7 @@ final class WritingTest {
         for (Weight w : m.weights()) {
             if (w.obstacle().isEmpty() && w.tensor().shape().rank() > 1) {
                 int axis = block > 0 ? w.inputAxis() : w.outputAxis();
-                forms.put(w, t.accept(w, new Form.Quantized(bits, axis, axis < 0 ? 0 : block, true,
+                forms.put(w, Targets.accept(t, w, new Form.Quantized(bits, axis, axis < 0 ? 0 : block, true,
                         dynamic ? Form.Activations.DYNAMIC : Form.Activations.FLOAT, DType.I8,
                         DType.F32, false, false)));
             }
@@ -83,13 +85,13 @@ final class WritingTest {
         Path out = folder.resolve("out.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = Targets.of(m, "", Map.of());
-            assertEquals(Set.of(out), t.write(Map.of(), null, Destination.replacing(out)));
+            assertEquals(Set.of(out), Targets.write(t, Map.of(), null, Destination.replacing(out)));
             assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(out));
-            assertEquals(Files.size(in), t.size(Map.of()));
+            assertEquals(Files.size(in), Targets.size(t, Map.of()));
             Map<Weight, Form> dense = new LinkedHashMap<>();
             m.weights().forEach(w -> dense.put(w, new Form.Dense(w.tensor().dtype())));
             dense.keySet().removeIf(w -> w.obstacle().isPresent());
-            t.write(dense, null, Destination.replacing(out));
+            Targets.write(t, dense, null, Destination.replacing(out));
             assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(out));
         }
     }
@@ -105,8 +107,8 @@ final class WritingTest {
                     Target t = Targets.of(m, target, Map.of());
                     Map<Weight, Form> forms = forms(m, t, dynamic ? 8 : 4, dynamic ? 0 : 32, dynamic);
                     assertEquals(3, forms.size());
-                    t.write(forms, new PlainEncoder(), Destination.replacing(out));
-                    assertEquals(Files.size(out), t.size(forms));
+                    Targets.write(t, forms, new PlainEncoder(), Destination.replacing(out));
+                    assertEquals(Files.size(out), Targets.size(t, forms));
                 }
                 UnknownFieldSet a = UnknownFieldSet.parseFrom(Files.readAllBytes(in));
                 UnknownFieldSet b = UnknownFieldSet.parseFrom(Files.readAllBytes(out));
@@ -154,7 +156,7 @@ final class WritingTest {
         for (String target : List.of("onnxruntime", "onnx")) {
             try (OnnxModel open = OnnxModel.open(in, false)) {
                 Target t = Targets.of(open, target, Map.of());
-                t.write(forms(open, t, 8, 16, false), new PlainEncoder(), Destination.replacing(out));
+                Targets.write(t, forms(open, t, 8, 16, false), new PlainEncoder(), Destination.replacing(out));
             }
             LoweringTest.close(target, expected, Ort.run(out, 1, 2), 0.02);
         }
@@ -170,7 +172,7 @@ final class WritingTest {
         Path out = folder.resolve("out.onnx");
         try (OnnxModel open = OnnxModel.open(in, false)) {
             Target t = Targets.of(open, "", Map.of());
-            t.write(forms(open, t, 8, 16, false), new PlainEncoder(), Destination.replacing(out));
+            Targets.write(t, forms(open, t, 8, 16, false), new PlainEncoder(), Destination.replacing(out));
         }
         LoweringTest.close("names", Ort.run(in, 1, 2), Ort.run(out, 1, 2), 0.02);
     }
@@ -211,21 +213,21 @@ final class WritingTest {
             for (String target : List.of("onnxruntime", "onnx")) {
                 Target t = Targets.of(m, target, Map.of());
                 Map<Weight, Form> forms = forms(m, t, 8, 32, false);
-                List<Path> files = List.copyOf(t.write(forms, new PlainEncoder(), Destination.replacing(out)));
+                List<Path> files = List.copyOf(Targets.write(t, forms, new PlainEncoder(), Destination.replacing(out)));
                 assertEquals(2, files.size());
                 assertEquals(out, files.get(1));
                 assertTrue(files.get(0).getFileName().toString().matches("in\\.[0-9a-f]{8}\\.data"), files.toString());
-                assertEquals(Files.size(files.get(0)) + Files.size(out), t.size(forms));
+                assertEquals(Files.size(files.get(0)) + Files.size(out), Targets.size(t, forms));
                 LoweringTest.close(target, expected, Ort.run(out, 1, 2), 0.02);
             }
             // With nothing to compress, too: a stranger's model says nothing about names beside the output.
             Path copy = elsewhere.resolve("copy.onnx");
             Target t = Targets.of(m, "", Map.of());
-            List<Path> files = List.copyOf(t.write(Map.of(), null, Destination.replacing(copy)));
+            List<Path> files = List.copyOf(Targets.write(t, Map.of(), null, Destination.replacing(copy)));
             assertEquals(elsewhere, files.get(0).getParent());
             assertTrue(files.get(0).getFileName().toString().matches("in\\.[0-9a-f]{8}\\.data"), files.toString());
             assertFalse(Files.exists(elsewhere.resolve("sub")));
-            assertEquals(Files.size(files.get(0)) + Files.size(copy), t.size(Map.of()));
+            assertEquals(Files.size(files.get(0)) + Files.size(copy), Targets.size(t, Map.of()));
             assertArrayEquals(expected, Ort.run(copy, 1, 2));
         }
         try (OnnxModel again = OnnxModel.open(out, false)) {
@@ -264,7 +266,7 @@ final class WritingTest {
                 for (String name : m.externalTensors().isEmpty() ? List.of("onnxruntime", "sparse") : List.of("onnxruntime")) {
                     Target t = Targets.of(m, name, Map.of());
                     PlainEncoder encoder = new PlainEncoder();
-                    assertThrows(FileAlreadyExistsException.class, () -> t.write(forms(m, t, 8, 32, false), (w, f, rows, first) -> {
+                    assertThrows(FileAlreadyExistsException.class, () -> Targets.write(t, forms(m, t, 8, 32, false), (w, f, rows, first) -> {
                         Files.writeString(out, "mine");
                         return encoder.encode(w, f, rows, first);
                     }, Destination.of(out)), name);
@@ -352,7 +354,8 @@ final class WritingTest {
         Path in = m.write(folder, "in.onnx");
         try (OnnxModel open = OnnxModel.open(in, false)) {
             assertEquals(1L << 30, open.weights().get(1).tensor().shape().elements());
-            assertTrue(Targets.of(open, "", Map.of()).size(forms(open, Targets.of(open, "", Map.of()), 8, 32, false)) > 4L << 30);
+            Target t = Targets.of(open, "", Map.of());
+            assertTrue(Targets.size(t, forms(open, t, 8, 32, false)) > 4L << 30);
         }
     }
 
@@ -364,16 +367,16 @@ final class WritingTest {
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = new OnnxTarget(m, "onnxruntime", -1, true, 4000);
             Map<Weight, Form> forms = forms(m, t, 8, 32, false);
-            Set<Path> files = t.write(forms, new PlainEncoder(), Destination.replacing(out));
+            Set<Path> files = Targets.write(t, forms, new PlainEncoder(), Destination.replacing(out));
             assertEquals(2, files.size());
             long sum = 0;
             for (Path p : files) {
                 sum += Files.size(p);
             }
-            assertEquals(sum, t.size(forms));
+            assertEquals(sum, Targets.size(t, forms));
             LoweringTest.close("external", expected, Ort.run(out, 1, 2), 0.02);
-            assertThrows(UnsupportedRequestException.class, () -> new OnnxTarget(m, "onnx", -1, true, 100).size(forms(m,
-                    Targets.of(m, "onnx", Map.of()), 8, 0, false)));
+            assertThrows(UnsupportedRequestException.class, () -> Targets.size(new OnnxTarget(m, "onnx", -1, true, 100),
+                    forms(m, Targets.of(m, "onnx", Map.of()), 8, 0, false)));
         }
     }
 
@@ -386,22 +389,33 @@ final class WritingTest {
         try (OnnxModel m = OnnxModel.open(in, false)) {
             Target t = Targets.of(m, "", Map.of());
             Map<Weight, Form> forms = forms(m, t, 8, 32, false);
-            assertThrows(ArithmeticException.class, () -> t.write(forms, (w, f, rows, first) -> {
+            assertThrows(ArithmeticException.class, () -> Targets.write(t, forms, (w, f, rows, first) -> {
                 throw new ArithmeticException();
             }, Destination.replacing(out)));
             assertEquals("old", Files.readString(out));
-            assertThrows(UnsupportedRequestException.class, () -> t.write(forms, new PlainEncoder(), Destination.replacing(in)));
-            assertThrows(IOException.class, () -> t.write(forms, new PlainEncoder(), Destination.replacing(target)));
+            assertThrows(UnsupportedRequestException.class, () -> Targets.write(t, forms, new PlainEncoder(), Destination.replacing(in)));
+            assertThrows(IOException.class, () -> Targets.write(t, forms, new PlainEncoder(), Destination.replacing(target)));
             IOException e = assertThrows(IOException.class,
-                    () -> t.write(forms, new PlainEncoder(), Destination.replacing(folder.resolve("nowhere/out.onnx"))));
+                    () -> Targets.write(t, forms, new PlainEncoder(), Destination.replacing(folder.resolve("nowhere/out.onnx"))));
             assertTrue(e.getMessage().contains("folder does not exist"), e.getMessage());
-            assertThrows(IllegalArgumentException.class, () -> t.write(Map.of(m.weights().get(1),
-                    new Form.Quantized(8, 1, 0, true, Form.Activations.FLOAT, DType.U8, DType.BF16, true, false)), null,
-                    Destination.replacing(out)));
+            Lowering foreign = new Lowering() {
+                @Override
+                public Form form() {
+                    return new Form.Dense(DType.F32);
+                }
+
+                @Override
+                public Size size() {
+                    return new Size.Exact(1);
+                }
+            };
+            IllegalArgumentException other = assertThrows(IllegalArgumentException.class,
+                    () -> t.write(Map.of(m.weights().get(1), foreign), null, Destination.replacing(out)));
+            assertTrue(other.getMessage().contains("decided by another target"), other.getMessage());
             try (Stream<Path> left = Files.list(target)) {
                 assertEquals(List.of(out), left.toList());
             }
-            t.write(forms, new PlainEncoder(), Destination.replacing(out));
+            Targets.write(t, forms, new PlainEncoder(), Destination.replacing(out));
             assertFalse(Files.readString(out, java.nio.charset.StandardCharsets.ISO_8859_1).startsWith("old"));
         }
     }
@@ -426,7 +440,7 @@ final class WritingTest {
                         Target t = Targets.of(m, name, Map.of());
                         Map<Weight, Form> forms = forms(m, t, 8, 32, false);
                         PlainEncoder encoder = new PlainEncoder();
-                        IOException e = assertThrows(IOException.class, () -> t.write(forms, (w, f, rows, first) -> {
+                        IOException e = assertThrows(IOException.class, () -> Targets.write(t, forms, (w, f, rows, first) -> {
                             FileTime time = Files.getLastModifiedTime(changed);
                             Files.setLastModifiedTime(changed, FileTime.fromMillis(time.toMillis() + 1000));
                             return encoder.encode(w, f, rows, first);

@@ -3,7 +3,9 @@ package dev.tensorpress.model.onnx;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.encoding.Form.Storage;
+import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Role;
+import dev.tensorpress.model.Size;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
@@ -15,12 +17,14 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * How a weight, or a matrix that is part of one, will be expressed in the model, and the form its encoding needs for that.
+ * What becomes of a weight, or of a matrix that is part of one, in the graph, and the form its encoding needs for that.
  *
- * @param parts of {@link Kind#FACTORS} the left and the right factor, of {@link Kind#CORRECTED} the base before them
+ * @param shape of the weight or the matrix
+ * @param parts of {@link Rewrite#FACTORS} the left and the right factor, of {@link Rewrite#CORRECTED} the base before them
  */
-record Choice(Kind kind, Form form, List<Choice> parts) {
-    enum Kind {
+record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> parts) implements Lowering {
+    /** What is done to the graph. */
+    enum Rewrite {
         /** As it is. */
         KEEP,
         /** The same tensor with other elements. */
@@ -57,8 +61,13 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
     private static final int NBITS_8 = 23;
     private static final int BYTES_GATHERED = 23;
 
-    Choice(Kind kind, Form form) {
-        this(kind, form, List.of());
+    OnnxLowering(Rewrite rewrite, Form form, Shape shape) {
+        this(rewrite, form, shape, List.of());
+    }
+
+    @Override
+    public Size size() {
+        return new Size.Exact(form.bytes(shape));
     }
 
     /**
@@ -67,21 +76,21 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
      * @param alone whether a single MatMul reads it
      * @param table whether its rows are looked up
      */
-    private record Matrix(Role role, boolean replaceable, boolean alone, boolean table, DType type, Shape shape, int in, int out) {
-        static Matrix of(Info info) {
+    private record Site(Role role, boolean replaceable, boolean alone, boolean table, DType type, Shape shape, int in, int out) {
+        static Site of(Info info) {
             Weight w = info.weight;
             boolean table = false;
             for (Use u : info.value.uses) {
                 table |= u.node().is("Gather");
             }
-            return new Matrix(w.role(), info.replaceable, alone(info), table, w.tensor().dtype(), w.tensor().shape(), w.inputAxis(),
+            return new Site(w.role(), info.replaceable, alone(info), table, w.tensor().dtype(), w.tensor().shape(), w.inputAxis(),
                     w.outputAxis());
         }
 
         /** Factors of products are summed over along their first axis, those of kernels along their second. */
-        static Matrix factor(Info info, Shape shape) {
+        static Site factor(Info info, Shape shape) {
             int in = info.weight.role() == Role.CONV ? 1 : 0;
-            return new Matrix(info.weight.role(), info.replaceable, alone(info), false, info.weight.tensor().dtype(), shape, in,
+            return new Site(info.weight.role(), info.replaceable, alone(info), false, info.weight.tensor().dtype(), shape, in,
                     1 - in);
         }
 
@@ -93,12 +102,12 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
 
     /** The x of the oldest ONNX Runtime 1.x that runs this; 0 if it takes standard operators alone. */
     int runtime() {
-        int newest = switch (kind) {
+        int newest = switch (rewrite) {
             case NBITS -> ((Form.Quantized) codes(form)).type() == DType.U8 ? NBITS_8 : NBITS_4;
             case GATHER_BLOCKS, NBITS_GATHERED -> BYTES_GATHERED;
             default -> 0;
         };
-        for (Choice part : parts) {
+        for (OnnxLowering part : parts) {
             newest = Math.max(newest, part.runtime());
         }
         return newest;
@@ -106,11 +115,11 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
 
     /** Adds s8, s7 or u8 if products are of integers: how their weights are held. */
     void integers(Set<String> held) {
-        if (kind == Kind.INTEGER || kind == Kind.INTEGER_GATHERED) {
+        if (rewrite == Rewrite.INTEGER || rewrite == Rewrite.INTEGER_GATHERED) {
             Form.Quantized q = (Form.Quantized) codes(form);
             held.add(q.type() == DType.U8 ? "u8" : q.bits() == 8 ? "s8" : "s7");
         }
-        for (Choice part : parts) {
+        for (OnnxLowering part : parts) {
             part.integers(held);
         }
     }
@@ -120,14 +129,14 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
     }
 
     /** @throws UnsupportedRequestException if the weight can have neither the wanted form nor one near it */
-    static Choice of(Info info, Form wanted, boolean microsoft, long opset, long ir) {
+    static OnnxLowering of(Info info, Form wanted, boolean microsoft, long opset, long ir) {
         Weight w = info.weight;
         if (w.obstacle().isPresent()) {
             throw new UnsupportedRequestException(w.obstacle().get());
         }
         DType type = w.tensor().dtype();
         if (wanted instanceof Form.Dense d) {
-            return dense(Kind.KEEP, d, type);
+            return dense(Rewrite.KEEP, d, type, w.tensor().shape());
         }
         if (wanted instanceof Form.Sparse s) {
             return sparse(info, s, microsoft, opset, ir);
@@ -138,17 +147,17 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         if (wanted instanceof Form.Sum s) {
             return smaller(w, corrected(info, s, microsoft, opset, ir));
         }
-        return quantized(Matrix.of(info), (Form.Quantized) wanted, microsoft, opset, ir);
+        return quantized(Site.of(info), (Form.Quantized) wanted, microsoft, opset, ir);
     }
 
-    private static Choice dense(Kind kind, Form.Dense d, DType type) {
+    private static OnnxLowering dense(Rewrite rewrite, Form.Dense d, DType type, Shape shape) {
         if (d.dtype() != type) {
             throw new UnsupportedRequestException("ONNX targets do not turn " + type + " into " + d.dtype());
         }
-        return new Choice(kind, d);
+        return new OnnxLowering(rewrite, d, shape);
     }
 
-    private static Choice quantized(Matrix m, Form.Quantized q, boolean microsoft, long opset, long ir) {
+    private static OnnxLowering quantized(Site m, Form.Quantized q, boolean microsoft, long opset, long ir) {
         DType type = m.type;
         if (q.bits() < 2 || q.bits() > 8) {
             throw new UnsupportedRequestException("ONNX targets store codes of 2 to 8 bits, not " + q.bits());
@@ -158,47 +167,47 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
                     && (!m.table || q.axis() >= 0)) {
                 int axis = q.axis() < 0 ? -1 : m.out;
                 DType codes = q.type() == DType.I8 ? DType.I8 : DType.U8;
-                return new Choice(m.table ? Kind.INTEGER_GATHERED : Kind.INTEGER, form(q, axis, 0, Activations.DYNAMIC, codes, type, false, false));
+                return new OnnxLowering(m.table ? Rewrite.INTEGER_GATHERED : Rewrite.INTEGER, form(q, axis, 0, Activations.DYNAMIC, codes, type, false, false), m.shape);
             }
             if (microsoft && q.block() > 0 && q.axis() == m.in && type != DType.BF16) {
                 int block = m.table ? dividing(q.block(), m.shape.dim(q.axis())) : powerOfTwo(q.block(), m.shape.dim(q.axis()));
                 if (block > 0) {
-                    return new Choice(m.table ? Kind.NBITS_GATHERED : Kind.NBITS, form(q, q.axis(), block,
+                    return new OnnxLowering(m.table ? Rewrite.NBITS_GATHERED : Rewrite.NBITS, form(q, q.axis(), block,
                             q.activations() == Activations.BLOCKWISE ? Activations.BLOCKWISE : Activations.FLOAT,
-                            q.bits() > 4 ? DType.U8 : DType.U4, type, m.in == 0, true));
+                            q.bits() > 4 ? DType.U8 : DType.U4, type, m.in == 0, true), m.shape);
                 }
             }
         }
         if (m.role == Role.EMBEDDING && m.replaceable) {
             Shape s = m.shape;
             if (q.bits() > 4) {
-                return new Choice(Kind.GATHER, form(q, 0, 0, Activations.FLOAT, q.symmetric() ? DType.I8 : DType.U8, type, false, false));
+                return new OnnxLowering(Rewrite.GATHER, form(q, 0, 0, Activations.FLOAT, q.symmetric() ? DType.I8 : DType.U8, type, false, false), m.shape);
             }
             if (microsoft && s.rank() == 2 && q.block() > 0 && q.axis() == 1 && type != DType.BF16) {
                 int block = dividing(q.block(), s.dim(1));
                 if (block > 0) {
-                    return new Choice(Kind.GATHER_BLOCKS, form(q, 1, block, Activations.FLOAT, DType.U4, type, false, false));
+                    return new OnnxLowering(Rewrite.GATHER_BLOCKS, form(q, 1, block, Activations.FLOAT, DType.U4, type, false, false), m.shape);
                 }
             }
             if (opset >= 11 && s.rank() == 2 && s.dim(1) % 2 == 0) {
                 int block = q.block() > 0 && q.axis() == 1 ? fitting(s, 1, q.block()) : 0;
-                return new Choice(Kind.GATHER,
-                        form(q, block > 0 ? 1 : 0, block, Activations.FLOAT, DType.U4, type, false, false));
+                return new OnnxLowering(Rewrite.GATHER,
+                        form(q, block > 0 ? 1 : 0, block, Activations.FLOAT, DType.U4, type, false, false), m.shape);
             }
         }
         return general(m, q, opset, ir);
     }
 
     /** What a sparse form holds is expressed as it would be on its own: the zeros stay in place. */
-    private static Choice sparse(Info info, Form.Sparse s, boolean microsoft, long opset, long ir) {
+    private static OnnxLowering sparse(Info info, Form.Sparse s, boolean microsoft, long opset, long ir) {
         if (s.values() instanceof Form.LowRank || s.values() instanceof Form.Sum) {
             throw new UnsupportedRequestException("a product of factors does not keep the zeros of a pruned weight");
         }
-        Choice held = of(info, s.values(), microsoft, opset, ir);
-        return new Choice(held.kind == Kind.KEEP ? Kind.MASKED : held.kind, s.of(held.form).stored(Storage.MASKED));
+        OnnxLowering held = of(info, s.values(), microsoft, opset, ir);
+        return new OnnxLowering(held.rewrite == Rewrite.KEEP ? Rewrite.MASKED : held.rewrite, s.of(held.form).stored(Storage.MASKED), held.shape);
     }
 
-    private static Choice factors(Info info, Form.LowRank f, boolean microsoft, long opset, long ir) {
+    private static OnnxLowering factors(Info info, Form.LowRank f, boolean microsoft, long opset, long ir) {
         Weight w = info.weight;
         refuseReaders(info);
         Shape shape = w.tensor().shape();
@@ -210,24 +219,24 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
             throw new UnsupportedRequestException("rank " + f.rank() + " is more than a matrix " + l.dim(0) + "x" + r.dim(1)
                     + " can have");
         }
-        Choice left = factor(Matrix.factor(info, l), f.left(), microsoft, opset, ir);
-        Choice right = factor(Matrix.factor(info, r), f.right(), microsoft, opset, ir);
-        return new Choice(Kind.FACTORS, new Form.LowRank(left.form, right.form, f.rank(), transposed),
+        OnnxLowering left = factor(Site.factor(info, l), f.left(), microsoft, opset, ir);
+        OnnxLowering right = factor(Site.factor(info, r), f.right(), microsoft, opset, ir);
+        return new OnnxLowering(Rewrite.FACTORS, new Form.LowRank(left.form, right.form, f.rank(), transposed), shape,
                 List.of(left, right));
     }
 
-    private static Choice factor(Matrix m, Form f, boolean microsoft, long opset, long ir) {
-        return f instanceof Form.Dense d ? dense(Kind.DENSE, d, m.type)
+    private static OnnxLowering factor(Site m, Form f, boolean microsoft, long opset, long ir) {
+        return f instanceof Form.Dense d ? dense(Rewrite.DENSE, d, m.type, m.shape)
                 : quantized(m, (Form.Quantized) f, microsoft, opset, ir);
     }
 
-    private static Choice corrected(Info info, Form.Sum s, boolean microsoft, long opset, long ir) {
+    private static OnnxLowering corrected(Info info, Form.Sum s, boolean microsoft, long opset, long ir) {
         if (info.weight.role() == Role.CONV) {
             throw new UnsupportedRequestException("kernels of convolutions can be factored, but not corrected");
         }
-        Choice factors = factors(info, s.correction(), microsoft, opset, ir);
-        Choice base = quantized(Matrix.of(info), (Form.Quantized) s.base(), microsoft, opset, ir);
-        return new Choice(Kind.CORRECTED, new Form.Sum(base.form, (Form.LowRank) factors.form),
+        OnnxLowering factors = factors(info, s.correction(), microsoft, opset, ir);
+        OnnxLowering base = quantized(Site.of(info), (Form.Quantized) s.base(), microsoft, opset, ir);
+        return new OnnxLowering(Rewrite.CORRECTED, new Form.Sum(base.form, (Form.LowRank) factors.form), base.shape,
                 List.of(base, factors.parts.get(0), factors.parts.get(1)));
     }
 
@@ -255,7 +264,7 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
         }
     }
 
-    private static Choice smaller(Weight w, Choice c) {
+    private static OnnxLowering smaller(Weight w, OnnxLowering c) {
         long before = w.tensor().bytes();
         long after = c.form.bytes(w.tensor().shape());
         if (after >= before) {
@@ -270,7 +279,7 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
      * DequantizeLinear at every run, unless it fuses that with the product that reads it: four bits in blocks, which then cost no
      * more than floats and take the memory of codes. Of eight bits such products are slower than those of floats.
      */
-    private static Choice general(Matrix m, Form.Quantized q, long opset, long ir) {
+    private static OnnxLowering general(Site m, Form.Quantized q, long opset, long ir) {
         Shape s = m.shape;
         DType type = m.type;
         boolean small = q.bits() <= 4;
@@ -297,8 +306,8 @@ record Choice(Kind kind, Form form, List<Choice> parts) {
             }
         }
         DType codes = small ? q.symmetric() && fused ? DType.I4 : DType.U4 : q.symmetric() ? DType.I8 : DType.U8;
-        return new Choice(fused ? Kind.DEQUANTIZE : Kind.ARITHMETIC,
-                form(q, axis, block, Activations.FLOAT, codes, type, false, false));
+        return new OnnxLowering(fused ? Rewrite.DEQUANTIZE : Rewrite.ARITHMETIC,
+                form(q, axis, block, Activations.FLOAT, codes, type, false, false), m.shape);
     }
 
     private static Form form(Form.Quantized q, int axis, int block, Activations activations, DType type, DType scale,
