@@ -30,8 +30,8 @@ extern "C" {
 #define TP_API
 #endif
 
-/* Raised whenever a signature, a struct or the meaning of a value changes. */
-#define TP_ABI_VERSION 1
+/* Raised whenever functions are added, or a signature, a struct or the meaning of a value changes. */
+#define TP_ABI_VERSION 2
 
 /* Status codes. The values are pinned: new ones are appended. */
 typedef int32_t tp_status;

@@ -23,10 +23,10 @@ public class Kernels extends Kernels$shared {
     static final SymbolLookup SYMBOL_LOOKUP = SymbolLookup.loaderLookup()
             .or(Linker.nativeLinker().defaultLookup());
 
-    private static final int TP_ABI_VERSION = (int)1L;
+    private static final int TP_ABI_VERSION = (int)2L;
     /**
      * {@snippet lang=c :
-     * #define TP_ABI_VERSION 1
+     * #define TP_ABI_VERSION 2
      * }
      */
     public static int TP_ABI_VERSION() {

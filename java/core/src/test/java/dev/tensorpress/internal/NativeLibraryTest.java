@@ -3,8 +3,11 @@ package dev.tensorpress.internal;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.bindings.Kernels;
 import java.io.IOException;
 import java.io.InputStream;
+import java.lang.foreign.Arena;
+import java.lang.foreign.SymbolLookup;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -90,6 +93,40 @@ class NativeLibraryTest {
         Path file = Files.writeString(folder.resolve("libtensorpress.so"), "not a library");
         String said = probe("-Dtensorpress.library.path=" + file);
         assertTrue(said.startsWith("failed: ") && said.contains(file.toString()), said);
+    }
+
+    /** A copy of the library whose tp_abi_version returns another number. */
+    @Test
+    void anotherVersionOfTheInterfaceIsRefused() throws Exception {
+        Path file = library();
+        byte[] bytes = Files.readAllBytes(file);
+        int at = offset(file, "tp_abi_version");
+        while (bytes[at] != (byte) 0xb8) { // mov eax, the number
+            at++;
+        }
+        int version = Kernels.TP_ABI_VERSION();
+        assertEquals(version, bytes[at + 1]);
+        bytes[at + 1] = 77;
+        Files.delete(file);
+        Files.write(file, bytes);
+        assertEquals("failed: " + file + " has version 77 of the native interface, but " + version + " is needed: rebuild it, or remove"
+                + " -Dtensorpress.library.path", probe("-Dtensorpress.library.path=" + file));
+    }
+
+    /** Where in the file the code of a function begins. */
+    private static int offset(Path file, String function) throws IOException {
+        try (Arena arena = Arena.ofConfined()) {
+            long address = SymbolLookup.libraryLookup(file, arena).findOrThrow(function).address();
+            for (String line : Files.readAllLines(Path.of("/proc/self/maps"))) {
+                String[] words = line.split(" +");
+                String[] range = words[0].split("-");
+                long start = Long.parseUnsignedLong(range[0], 16);
+                if (line.endsWith(file.toString()) && start <= address && address < Long.parseUnsignedLong(range[1], 16)) {
+                    return Math.toIntExact(address - start + Long.parseUnsignedLong(words[2], 16));
+                }
+            }
+        }
+        throw new AssertionError(file + " is not mapped");
     }
 
     @Test
