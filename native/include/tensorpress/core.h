@@ -1,5 +1,13 @@
 /*
- * Tensorpress native kernels: what every family shares.
+ * Tensorpress native kernels: what every family shares, and SHA-256.
+ *
+ * Example:
+ *
+ *     tp_sha256 hash;
+ *     uint8_t digest[32];
+ *     tp_sha256_start(&hash);
+ *     tp_sha256_update(&hash, NULL, "abc", 3);
+ *     assert(tp_sha256_finish(&hash, digest) == TP_OK && digest[0] == 0xba);
  *
  * Rules that hold for every function of this library
  *   - It starts no thread, allocates nothing, prints nothing, never aborts and keeps no pointer after it returns.

@@ -1,6 +1,17 @@
 /*
  * Kernel family "gemm": products of dense matrices, C [m, n] (+)= op(A) op(B), sums over k.
  *
+ * Example:
+ *
+ *     const float a[4] = {1, 2, 3, 4}, b[4] = {5, 6, 7, 8};
+ *     const tp_gemm_spec spec = {.m = 2, .n = 2, .k = 2, .a_stride = 2, .b_stride = 2, .c_stride = 2, .type = TP_F32};
+ *     static _Alignas(64) char packed[4096], scratch[4096];
+ *     float c[4];
+ *     tp_gemm_layout layout;
+ *     tp_gemm_layout_of(&spec, &layout); // says how large packed and scratch have to be, too
+ *     tp_gemm_pack(&spec, 0, layout.panels, b, packed);
+ *     assert(tp_gemm(&spec, 0, 2, 0, layout.panels, a, packed, c, scratch) == TP_OK && c[0] == 19 && c[3] == 50);
+ *
  *     form           A is       B is       C
  *     TP_GEMM_AB     [m, k]     [k, n]     A B
  *     TP_GEMM_ATB    [k, m]     [k, n]     A^T B

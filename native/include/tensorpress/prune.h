@@ -1,6 +1,14 @@
 /*
  * Kernel family "prune": choosing which elements of a weight to keep.
  *
+ * Example:
+ *
+ *     const float x[8] = {1, -5, 2, 0, 7, 3, -4, 6};
+ *     const tp_scores spec = {.rows = 1, .cols = 8, .stride = 8, .type = TP_F32, .order = TP_ORDER_MAGNITUDE};
+ *     uint8_t mask[1];
+ *     assert(tp_prune_nm(&spec, 1, 0, 1, x, 2, 4, mask) == TP_OK); // two of each four
+ *     assert(mask[0] == 0x96);                                     // -5, 2, 7, 6
+ *
  * Elements are compared by key, an unsigned 32-bit integer in which a larger score has a larger value, so that every
  * choice is exact and the same on every tier:
  *     TP_ORDER_MAGNITUDE  the bits of |x|, moved to the top: f32 bits << 1, f16 and bf16 bits << 17

@@ -1,6 +1,17 @@
 /*
  * Kernel family "quantize": floats to 8- and 4-bit integers with shared scales, and back.
  *
+ * Example:
+ *
+ *     const float x[4] = {1, -2, 0.5f, 0.25f};
+ *     const tp_quant spec = {.rows = 2, .cols = 2, .in_stride = 2, .out_stride = 2, .group_rows = 1, .group_cols = 2,
+ *                            .in_type = TP_F32, .out_type = TP_I8, .scale_type = TP_F32, .qmin = -127, .qmax = 127,
+ *                            .range = TP_RANGE_ABSMAX, .rounding = TP_ROUND_DIVIDE};
+ *     int8_t codes[4];
+ *     float scales[2];
+ *     assert(tp_quantize(&spec, 0, 2, x, codes, scales, NULL, NULL) == TP_OK); // a scale per row, which takes no scratch
+ *     assert(codes[1] == -127 && codes[2] == 127 && codes[3] == 64);
+ *
  * A matrix of rows x cols is cut into groups of group_rows x group_cols elements (the last group of a row or column
  * may be smaller); each group has one scale s and one zero point z, and element x is stored as the code
  *

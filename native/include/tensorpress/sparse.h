@@ -1,6 +1,16 @@
 /*
  * Kernel family "sparse": storing what is left of a pruned matrix, and restoring it bit for bit.
  *
+ * Example:
+ *
+ *     const float x[4] = {0, 3, 0, 5};
+ *     const tp_sparse spec = {.rows = 1, .cols = 4, .stride = 4, .type = TP_F32, .layout = TP_SPARSE_CSR32};
+ *     int64_t offsets[2] = {0};
+ *     uint32_t columns[2];
+ *     float values[2];
+ *     assert(tp_sparse_count(&spec, 0, 1, x, offsets + 1) == TP_OK && offsets[1] == 2);
+ *     assert(tp_sparse_pack(&spec, 0, 1, x, offsets, columns, values) == TP_OK && columns[1] == 3 && values[1] == 5);
+ *
  * An element is stored if any of its bits is set: -0 and NaN are, +0 and the integer 0 are not. So every round trip is
  * exact, whatever the values. A layout is three arrays; a "line" is a row, or for TP_SPARSE_BSR a row of blocks, and a
  * "unit" an element, or for TP_SPARSE_BSR a block:

@@ -1,6 +1,16 @@
 /*
  * Kernel family "spmm": a sparse matrix times a dense one.
  *
+ * Example:
+ *
+ *     const tp_product spec = {.a = {.rows = 1, .cols = 4, .type = TP_F32, .layout = TP_SPARSE_CSR32},
+ *                              .n = 1, .b_stride = 1, .out_stride = 1};
+ *     const int64_t offsets[2] = {0, 2};
+ *     const uint32_t columns[2] = {1, 3};
+ *     const float values[2] = {3, 5}, b[4] = {1, 2, 4, 8};
+ *     float out[1];
+ *     assert(tp_spmm(&spec, 0, 1, offsets, columns, values, b, out) == TP_OK && out[0] == 46);
+ *
  *     tp_spmm              out [rows, n] = A B,      B [cols, n]
  *     tp_spmm_transposed   out [cols, n] += A^T B,   B [rows, n]
  *

@@ -1,6 +1,14 @@
 /*
  * Kernel family "svd": singular value decompositions, and the building blocks they stand on.
  *
+ * Example:
+ *
+ *     const double a[4] = {3, 0, 0, -4};
+ *     const tp_small spec = {.count = 1, .rows = 2, .cols = 2, .in_stride = 2, .in_step = 4, .type = TP_F64, .sweeps = 30};
+ *     double u[4], s[2], vt[4];
+ *     assert(tp_svd_small(&spec, 0, 1, a, u, s, vt) == TP_OK);
+ *     assert(s[0] == 4 && s[1] == 3 && u[2] == 1 && vt[1] == -1);
+ *
  * Everything is computed in f64, also for f32 matrices: twelve decades of singular values do not fit f32, and products in
  * f64 of f32 entries are exact, so that Gram matrices may be used where f32 could not. Matrices are row-major, as everywhere.
  * Algorithms that work on columns in the literature work on rows here, where they are contiguous: on the transposed matrix.
