@@ -1,6 +1,7 @@
 package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.method.Spectra;
@@ -227,12 +228,8 @@ public final class Compressor implements AutoCloseable {
         }
         List<Path> inputs = new ArrayList<>(model.files());
         inputs.addAll(model.companions());
-        Path whole = out.toRealPath();
-        for (Path input : inputs) {
-            if (folder ? input.toAbsolutePath().normalize().startsWith(out.toAbsolutePath().normalize())
-                    || input.toRealPath().startsWith(whole) : Files.isSameFile(out, input)) {
-                throw new IllegalArgumentException(out + " is the model itself; write to another " + (folder ? "folder" : "file"));
-            }
+        if (InputFiles.replacedBy(out, inputs) != null) {
+            throw new IllegalArgumentException(out + " is the model itself; write to another " + (folder ? "folder" : "file"));
         }
         if (!options.overwrite) {
             throw new FileAlreadyExistsException(out.toString(), null, "exists; it is replaced only when asked to");

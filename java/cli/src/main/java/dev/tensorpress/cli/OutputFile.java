@@ -1,5 +1,6 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.io.InputFiles;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
@@ -19,15 +20,12 @@ final class OutputFile {
      */
     static void check(Arguments arguments, String option, Path file, boolean force, Collection<Path> models)
             throws IOException {
-        for (Path model : models) {
-            if (file.toAbsolutePath().normalize().equals(model.toAbsolutePath().normalize())
-                    || Files.exists(file) && Files.exists(model) && Files.isSameFile(file, model)) {
-                throw arguments.wrong(option + " " + file + " is one of the models; write to another file");
-            }
-        }
         Path folder = file.toAbsolutePath().getParent();
         if (folder == null || Files.isDirectory(file)) {
             throw arguments.wrong(option + " " + file + " is a folder; name a file in it");
+        }
+        if (InputFiles.replacedBy(file, models) != null) {
+            throw arguments.wrong(option + " " + file + " is one of the models; write to another file");
         }
         checkPlace(file, folder, force);
     }
@@ -52,14 +50,10 @@ final class OutputFile {
      */
     static void checkFolder(Arguments arguments, String option, Path out, boolean force, Collection<Path> models)
             throws IOException {
-        Path whole = out.toAbsolutePath().normalize();
-        for (Path model : models) {
-            // A link in the folder is as much in it as the file that it leads to.
-            if (model.toAbsolutePath().normalize().startsWith(whole)
-                    || Files.exists(out) && Files.exists(model) && model.toRealPath().startsWith(out.toRealPath())) {
-                throw arguments.wrong(option + " " + out + " is where the model is; write to another folder");
-            }
+        if (InputFiles.replacedBy(out, models) != null) {
+            throw arguments.wrong(option + " " + out + " is where the model is; write to another folder");
         }
+        Path whole = out.toAbsolutePath().normalize();
         if (whole.getParent() == null || Files.exists(out) && !Files.isDirectory(out)) {
             throw arguments.wrong(option + " " + out + " is no folder; name one, which need not exist");
         }

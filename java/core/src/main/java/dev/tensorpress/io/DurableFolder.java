@@ -209,12 +209,11 @@ public final class DurableFolder implements AutoCloseable {
     private void checkInputs() throws IOException {
         List<Path> files = new ArrayList<>(source.hashed.keySet());
         files.addAll(source.auxiliary.values());
-        for (Path file : files) {
-            for (Path p : List.of(file.toAbsolutePath().normalize(), file.toRealPath())) {
-                if (p.startsWith(out) || p.startsWith(partial)) {
-                    throw new UnsupportedRequestException("the output " + to.path() + " would take the place of " + file
-                            + ", which the model is read from");
-                }
+        for (Path place : List.of(out, partial)) {
+            Path file = InputFiles.replacedBy(place, files);
+            if (file != null) {
+                throw new UnsupportedRequestException("the output " + to.path() + " would take the place of " + file
+                        + ", which the model is read from");
             }
         }
     }

@@ -95,6 +95,24 @@ public final class InputFiles {
         return isFile(file) && Files.isReadable(file) && (allowLinks || astray(folder, file) == null);
     }
 
+    /**
+     * The input that an output would take the place of: the same file, by whichever name, or one in a folder of the output's name, where a
+     * link is as much in it as the file that it leads to. Null if there is none.
+     *
+     * @param out a file or a folder, which need not exist
+     */
+    public static Path replacedBy(Path out, Iterable<Path> inputs) throws IOException {
+        Path named = out.toAbsolutePath().normalize();
+        Path real = Files.exists(out) ? out.toRealPath() : named;
+        for (Path input : inputs) {
+            if (input.toAbsolutePath().normalize().startsWith(named) || Files.exists(input)
+                    && (input.toRealPath().startsWith(real) || Files.exists(out) && Files.isSameFile(out, input))) {
+                return input;
+            }
+        }
+        return null;
+    }
+
     /** True if a file exists and is a regular one that holds data. */
     public static boolean isFile(Path file) throws IOException {
         if (!Files.isRegularFile(file)) {

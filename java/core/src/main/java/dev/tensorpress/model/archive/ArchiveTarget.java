@@ -4,6 +4,7 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.io.DurableFile;
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Lowering;
@@ -136,7 +137,7 @@ final class ArchiveTarget implements Target {
     @Override
     public Set<Path> write(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to) throws IOException {
         Path out = to.path();
-        if (Files.exists(out) && Files.isSameFile(model.path(), out)) {
+        if (InputFiles.replacedBy(out, model.files()) != null) {
             throw new UnsupportedRequestException("the output " + out + " is a file that the model is read from");
         }
         if (Files.isDirectory(out)) {

@@ -10,6 +10,7 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.internal.Coordinates;
 import dev.tensorpress.io.DurableFile;
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Sparse.Layout;
@@ -233,7 +234,7 @@ public final class SparseFile implements AutoCloseable {
         if (!holdsModel()) {
             throw new UnsupportedRequestException(file.path() + " holds single weights and no model");
         }
-        if (Files.exists(out) && Files.isSameFile(out, file.path())) {
+        if (InputFiles.replacedBy(out, List.of(file.path())) != null) {
             throw new IllegalArgumentException(out + " is the file that is read; write to another");
         }
         List<Piece> pieces = pieces();

@@ -3,6 +3,7 @@ package dev.tensorpress.model.onnx;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.io.Buffers;
 import dev.tensorpress.io.DurableFile;
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.io.ReadAhead;
 import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.Destination;
@@ -234,11 +235,7 @@ final class OnnxTarget implements SeparableTarget {
         Path out = to.path();
         model.inputs().check();
         Plan p = plan(lowerings, HASH);
-        for (Path in : model.files()) {
-            if (Files.exists(out) && Files.isSameFile(in, out)) {
-                throw new UnsupportedRequestException("the output " + out + " is a file that the model is read from");
-            }
-        }
+        checkReplaces(out);
         if (Files.isDirectory(out)) {
             throw new IOException("cannot write " + out + ": a folder has that name");
         }
@@ -262,6 +259,12 @@ final class OnnxTarget implements SeparableTarget {
         }
     }
 
+    private void checkReplaces(Path out) throws IOException {
+        if (InputFiles.replacedBy(out, model.files()) != null) {
+            throw new UnsupportedRequestException("the output " + out + " is a file that the model is read from");
+        }
+    }
+
     /** Both files under temporary names first, then the data file's rename, then the model's. */
     private Set<Path> writeWithData(Map<Weight, Lowering> lowerings, Plan p, Encoder encoder, Path folder, Destination to)
             throws IOException {
@@ -274,12 +277,7 @@ final class OnnxTarget implements SeparableTarget {
             Plan named = plan(lowerings, HexFormat.of().toHexDigits((int) o.checksum()));
             Path path = folder.resolve(named.location);
             boolean there = Files.exists(path);
-            for (Path in : model.files()) {
-                if (there && Files.isSameFile(in, path)) {
-                    throw new UnsupportedRequestException("the output " + path
-                            + " is a file that the model is read from");
-                }
-            }
+            checkReplaces(path);
             new Output(top.channel(), out, to.phases(), encoder, false).rope(named.rope, model);
             data.finish();
             model.inputs().check();
