@@ -227,7 +227,7 @@ public final class Compressor implements AutoCloseable {
             throw new IllegalArgumentException(out + " is a pipe or a device; name a file");
         }
         List<Path> inputs = new ArrayList<>(model.files());
-        inputs.addAll(model.companions());
+        inputs.addAll(model.auxiliaryFiles());
         if (InputFiles.replacedBy(out, inputs) != null) {
             throw new IllegalArgumentException(out + " is the model itself; write to another " + (folder ? "folder" : "file"));
         }

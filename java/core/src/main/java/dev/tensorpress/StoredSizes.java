@@ -35,7 +35,7 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
         Sparse.Survey survey = null;
         long elements = shape.elements();
         if (encoding.values() instanceof Encoding.Dense d) {
-            Matrix m = new Matrix(d.tensor().dtype(), Form.Sparse.matrix(shape), 0);
+            Elements m = new Elements(d.tensor().dtype(), Form.Sparse.matrix(shape), 0);
             survey = m.survey(d.tensor().data(), workspace.executor());
             layouts = m.layouts(survey);
             if (layouts.get("2:4") == null && twoOfFourDown) {
@@ -44,7 +44,7 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
             layouts.put(COORDINATES, survey.entries() * (COORDINATE_BYTES + m.type.bytes(1)));
         } else {
             Encoding.Quantized q = (Encoding.Quantized) encoding.values();
-            Matrix m = new Matrix(q.form().type(), Form.Sparse.matrix(q.form().codes(shape)),
+            Elements m = new Elements(q.form().type(), Form.Sparse.matrix(q.form().codes(shape)),
                     dense - q.form().codeBytes(shape));
             if (SparseFormat.leavesOut(q.form())) {
                 MemorySegment codes = q.codes().data();
@@ -57,7 +57,7 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
                 elements = m.shape.elements();
                 layouts = m.layouts(survey);
             } else {
-                layouts = Matrix.none();
+                layouts = Elements.none();
             }
             layouts.put(COORDINATES, null);
         }
@@ -80,13 +80,13 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
     }
 
     /** @param beside bytes that do not depend on the layout */
-    private record Matrix(DType type, Shape shape, long beside) {
+    private record Elements(DType type, Shape shape, long beside) {
         Sparse.Survey survey(MemorySegment data, Executor executor) {
             return Sparse.survey(type, shape.dim(0), shape.dim(1), data, executor);
         }
 
-        Matrix transposed() {
-            return new Matrix(type, Shape.of(shape.dim(1), shape.dim(0)), beside);
+        Elements transposed() {
+            return new Elements(type, Shape.of(shape.dim(1), shape.dim(0)), beside);
         }
 
         static Map<String, Long> none() {

@@ -64,7 +64,7 @@ final class CompressCommand implements Command {
             recipes.add(recipe);
             outs.add(out);
             List<Path> models = new ArrayList<>(compressor.model().files());
-            models.addAll(compressor.model().companions());
+            models.addAll(compressor.model().auxiliaryFiles());
             for (Path file : outs) {
                 if (folder) {
                     OutputFile.checkFolder(arguments, "-o", file, force, models);

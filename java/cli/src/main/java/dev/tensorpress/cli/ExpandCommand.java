@@ -59,7 +59,7 @@ final class ExpandCommand implements Command {
         long start = System.nanoTime();
         try (CompressedModel model = CompressedModel.open(from, arguments.flag("allow-links"))) {
             List<Path> files = new ArrayList<>(model.model().files());
-            files.addAll(model.model().companions());
+            files.addAll(model.model().auxiliaryFiles());
             OutputFile.checkFolder(arguments, "-o", to.path(), to.overwrite(), files);
             console.begin("expanding", model.bytes());
             console.advise(() -> OutputFile.resumption(to.path()));

@@ -125,7 +125,7 @@ final class InspectCommand implements Command {
             }
             json.writeEndArray();
             json.writeArrayFieldStart("companions");
-            for (Path file : model.companions()) {
+            for (Path file : model.auxiliaryFiles()) {
                 json.writeString(file.toString());
             }
             json.writeEndArray();

@@ -134,7 +134,11 @@ final class RecipeOptions {
                 recipe = recipe.set("force-scheme", "true");
             }
             if (arguments.flag("shard-size")) {
-                recipe = recipe.set("shard-size", Long.toString(shardSize(arguments)));
+                long size = shardSize(arguments);
+                if (!compressor.target(recipe).writesFolder()) {
+                    refuseFolder(arguments);
+                }
+                recipe = recipe.set("shard-size", Long.toString(size));
             }
             for (String glob : arguments.values("exclude")) {
                 checkMatches(glob, compressor.model(), arguments);

@@ -102,7 +102,7 @@ public final class Spmm {
     }
 
     /** Work of any kind that one thread does: a range of lines, or a segment. */
-    private interface Piece {
+    private interface Work {
         void run();
     }
 
@@ -112,7 +112,7 @@ public final class Spmm {
         long segments = heavy.getLast().first + heavy.getLast().segments;
         try (Arena arena = executor.arena()) {
             MemorySegment partials = arena.allocate(Math.multiplyExact(segments, sum), 64);
-            List<Piece> work = new ArrayList<>();
+            List<Work> work = new ArrayList<>();
             long before = 0;
             for (Heavy h : heavy) {
                 MemorySegment column = columns(spec, a, h, arena);
@@ -155,7 +155,7 @@ public final class Spmm {
         return columns;
     }
 
-    private static void ranges(List<Piece> work, MemorySegment spec, SparseMatrix a, MemorySegment b, MemorySegment out,
+    private static void ranges(List<Work> work, MemorySegment spec, SparseMatrix a, MemorySegment b, MemorySegment out,
             long first, long last, long pieces) {
         if (first == last) {
             return;

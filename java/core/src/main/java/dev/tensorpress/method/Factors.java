@@ -90,7 +90,7 @@ final class Factors {
         Spectrum known = workspace.spectra().get(weight);
         if (known == null) {
             Matrix m = matrix(weight);
-            View view = new View(DType.F32, f32(workspace.held(weight), workspace), m.cols);
+            View view = new View(DType.F32, f32(workspace.load(weight), workspace), m.cols);
             try {
                 known = Spectrum.of(view, m.rows, m.cols, workspace.algebra());
             } catch (KernelException e) {

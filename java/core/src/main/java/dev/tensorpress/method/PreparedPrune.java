@@ -72,9 +72,9 @@ final class PreparedPrune implements Prepared {
             }
         } else {
             for (Weight weight : able) {
-                Weight held = workspace.held(weight);
-                checkFinite(held, workspace.executor());
-                choice.finish(held, choice.alone(held, workspace), 0, workspace);
+                Weight loaded = workspace.load(weight);
+                checkFinite(loaded, workspace.executor());
+                choice.finish(loaded, choice.alone(loaded, workspace), 0, workspace);
             }
         }
         return choice;
@@ -116,7 +116,7 @@ final class PreparedPrune implements Prepared {
     private void together(List<Weight> able, Arena arena, Workspace workspace) {
         List<Weight> weights;
         try {
-            weights = workspace.held(able, arena);
+            weights = workspace.load(able, arena);
         } catch (UnsupportedRequestException e) {
             refusal = e.getMessage() + "; or use scope tensor or channel";
             return;

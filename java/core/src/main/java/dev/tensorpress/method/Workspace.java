@@ -70,9 +70,9 @@ public final class Workspace implements AutoCloseable {
         this.memory = memory;
     }
 
-    /** Why a weight cannot be {@link #held}: it takes more memory than is allowed. Null if it can. */
+    /** Why a weight cannot be {@link #load}: it takes more memory than is allowed. Null if it can. */
     String tooLarge(Weight weight) {
-        long bytes = model == null ? 0 : model.heldBytes(weight);
+        long bytes = model == null ? 0 : model.loadedBytes(weight);
         return bytes <= memory ? null : "has to be in memory as a whole, and takes " + bytes + " bytes of " + memory
                 + " that the memory allowed has for this";
     }
@@ -82,8 +82,8 @@ public final class Workspace implements AutoCloseable {
      *
      * @throws UncheckedIOException if it cannot be read
      */
-    Weight held(Weight weight) {
-        return held(weight, bytes -> take(Slot.INPUT, bytes));
+    Weight load(Weight weight) {
+        return load(weight, bytes -> take(Slot.INPUT, bytes));
     }
 
     /**
@@ -92,11 +92,11 @@ public final class Workspace implements AutoCloseable {
      * @throws UnsupportedRequestException if they take more memory than is allowed
      * @throws UncheckedIOException if one cannot be read
      */
-    List<Weight> held(List<Weight> weights, Arena arena) {
+    List<Weight> load(List<Weight> weights, Arena arena) {
         long[] sum = new long[1];
         List<Weight> all = new ArrayList<>();
         for (Weight weight : weights) {
-            all.add(held(weight, bytes -> {
+            all.add(load(weight, bytes -> {
                 sum[0] = Math.addExact(sum[0], bytes);
                 if (sum[0] > memory) {
                     throw new UnsupportedRequestException("the " + weights.size() + " weights that are compared with each other have"
@@ -109,9 +109,9 @@ public final class Workspace implements AutoCloseable {
         return all;
     }
 
-    private Weight held(Weight weight, LongFunction<MemorySegment> room) {
+    private Weight load(Weight weight, LongFunction<MemorySegment> room) {
         try {
-            return model == null ? weight : model.held(weight, room);
+            return model == null ? weight : model.load(weight, room);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }

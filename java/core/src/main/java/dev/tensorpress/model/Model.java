@@ -17,7 +17,7 @@ public interface Model extends AutoCloseable {
     List<Path> files();
 
     /** Other files that belong to it and hold no weights, such as its configuration. */
-    default List<Path> companions() {
+    default List<Path> auxiliaryFiles() {
         return List.of();
     }
 
@@ -44,12 +44,12 @@ public interface Model extends AutoCloseable {
      * @param memory gives that many bytes
      * @throws IOException if the file cannot be read, or does not have them any more
      */
-    default Weight held(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
+    default Weight load(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
         return weight;
     }
 
-    /** Bytes of {@link #held} that count where memory is limited; 0 in formats whose weights are encoded whole anyway. */
-    default long heldBytes(Weight weight) {
+    /** Bytes of {@link #load} that count where memory is limited; 0 in formats whose weights are encoded whole anyway. */
+    default long loadedBytes(Weight weight) {
         return 0;
     }
 

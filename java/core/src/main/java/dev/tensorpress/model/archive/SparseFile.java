@@ -237,7 +237,7 @@ public final class SparseFile implements AutoCloseable {
         if (InputFiles.replacedBy(out, List.of(file.path())) != null) {
             throw new IllegalArgumentException(out + " is the file that is read; write to another");
         }
-        List<Piece> pieces = pieces();
+        List<PlacedRun> pieces = pieces();
         MemorySegment skeleton = skeleton(pieces);
         Path folder = out.toAbsolutePath().normalize().getParent();
         if (Files.isDirectory(folder) && Files.getFileStore(folder).getUsableSpace() < modelLength) {
@@ -247,7 +247,7 @@ public final class SparseFile implements AutoCloseable {
         try (DurableFile to = new DurableFile(folder, out.getFileName().toString(), phases)) {
             Checked checked = new Checked(to.channel(), out, phases);
             long from = 0;
-            for (Piece p : pieces) {
+            for (PlacedRun p : pieces) {
                 long gap = p.place.offset() - checked.length;
                 checked.put(skeleton.asSlice(from, gap));
                 from += gap;
@@ -269,11 +269,11 @@ public final class SparseFile implements AutoCloseable {
     }
 
     /** Elements of a weight at one place of the model. */
-    private record Piece(Packed weight, Place place, long length) {}
+    private record PlacedRun(Packed weight, Place place, long length) {}
 
     /** In the order of the model, without overlaps. */
-    private List<Piece> pieces() {
-        List<Piece> pieces = new ArrayList<>();
+    private List<PlacedRun> pieces() {
+        List<PlacedRun> pieces = new ArrayList<>();
         for (Packed p : weights.values()) {
             for (Place place : p.places) {
                 long bytes = switch (place.content()) {
@@ -281,12 +281,12 @@ public final class SparseFile implements AutoCloseable {
                     case NONZEROS -> p.dtype.bytes(p.nonzeros);
                     case INDICES -> DType.I64.bytes(p.nonzeros);
                 };
-                pieces.add(new Piece(p, place, bytes));
+                pieces.add(new PlacedRun(p, place, bytes));
             }
         }
-        pieces.sort(Comparator.comparingLong((Piece p) -> p.place.offset()).thenComparingLong(Piece::length));
+        pieces.sort(Comparator.comparingLong((PlacedRun p) -> p.place.offset()).thenComparingLong(PlacedRun::length));
         long end = 0;
-        for (Piece p : pieces) {
+        for (PlacedRun p : pieces) {
             if (p.place.offset() < end || p.length > modelLength - p.place.offset()) {
                 throw badWeights("'" + p.weight.name + "' is to stand at byte " + p.place.offset() + " of the model with "
                         + p.length + " bytes, where there is no room");
@@ -296,9 +296,9 @@ public final class SparseFile implements AutoCloseable {
         return pieces;
     }
 
-    private MemorySegment skeleton(List<Piece> pieces) {
+    private MemorySegment skeleton(List<PlacedRun> pieces) {
         long length = modelLength;
-        for (Piece p : pieces) {
+        for (PlacedRun p : pieces) {
             length -= p.length;
         }
         MemorySegment s = array(SparseFormat.SKELETON, DType.U8, Shape.of(length));
@@ -306,7 +306,7 @@ public final class SparseFile implements AutoCloseable {
         return s;
     }
 
-    private void write(Piece piece, Checked to, Executor executor) throws IOException {
+    private void write(PlacedRun piece, Checked to, Executor executor) throws IOException {
         Packed p = piece.weight;
         if (p.layout == null) {
             write(piece, array(p, Packed.VALUES, p.dtype, p.valueShape()), 0, to);
@@ -335,7 +335,7 @@ public final class SparseFile implements AutoCloseable {
         }
     }
 
-    private static long write(Piece piece, MemorySegment elements, long first, Checked to) throws IOException {
+    private static long write(PlacedRun piece, MemorySegment elements, long first, Checked to) throws IOException {
         if (piece.place.content() == Content.ELEMENTS) {
             to.put(elements);
             return 0;

@@ -123,7 +123,7 @@ final class CompressedTensorsTarget implements Target {
 
     private Form form(Weight weight, Form wanted) {
         if (weight.role() == Role.HEAD && model.tied().isPresent()) {
-            throw new UnsupportedRequestException("is tied to the table of words");
+            throw new UnsupportedRequestException("is tied to the token embedding");
         }
         if (weight.role() == Role.HEAD && !force) {
             throw new UnsupportedRequestException("is the head, which vLLM before March 2026, and SGLang, take for one that is not"
@@ -405,7 +405,7 @@ final class CompressedTensorsTarget implements Target {
     /** The model's card as it is, its metadata included, and a paragraph at its end. */
     private byte[] card(Map<Weight, Lowering> lowerings) throws IOException {
         StringBuilder text = new StringBuilder();
-        for (Path p : model.companions()) {
+        for (Path p : model.auxiliaryFiles()) {
             if (model.name(p).equals(CARD_FILE)) {
                 text.append(new String(StrictJson.bytes(p, "the model's card"), StandardCharsets.ISO_8859_1));
             }

@@ -29,7 +29,7 @@ final class CompressionConfig {
     private static final String VERSION = "0.11.0";
     private static final String MIXED = "mixed-precision";
 
-    /** What modules that are heads are called, where a head has no tensor because it is tied to the table of words. */
+    /** What modules that are heads are called, where a head has no tensor because it is tied to the token embedding. */
     private static final List<String> TIED = List.of("lm_head", "proj_out", "embed_out", "lm_head.decoder",
             "cls.predictions.decoder");
 
@@ -47,7 +47,7 @@ final class CompressionConfig {
         ignored.add(module);
     }
 
-    /** The head is a linear module, too, and its weight that of the table of words: no tensor tells its name. */
+    /** The head is a linear module, too, and its weight the token embedding: no tensor tells its name. */
     void ignoreTied() {
         tied = true;
     }

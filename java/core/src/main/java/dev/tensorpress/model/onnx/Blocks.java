@@ -71,7 +71,7 @@ final class Blocks {
         String scales = tensors.scales(job, n * blocks);
         // Absent zero points mean the middle of the stored bits.
         long bytes = n * f.type().bytes(blocks);
-        return new Matrix(job, codes, scales, f.symmetric() ? "" : zeros(job, bytes, bytes));
+        return new BlockOperand(job, codes, scales, f.symmetric() ? "" : zeros(job, bytes, bytes));
     }
 
     /** The matrix of products that a table is as well. */
@@ -80,20 +80,20 @@ final class Blocks {
         String codes = tensors.name(t.job, "quantized.blocks");
         before.add(nodes.node("Reshape", codes, t.codes,
                 tensors.longs(t.job, "blocks", t.job.shape.dim(1 - t.job.in), blocks(t.job), f.type().bytes(f.block()))));
-        return new Matrix(t.job, codes, t.scales, t.zeros);
+        return new BlockOperand(t.job, codes, t.scales, t.zeros);
     }
 
     private static long blocks(Job job) {
         return (job.shape.dim(job.in) + job.form.block() - 1) / job.form.block();
     }
 
-    private final class Matrix implements Operand {
+    private final class BlockOperand implements Operand {
         private final Job job;
         private final String codes;
         private final String scales;
         private final String zeros;
 
-        Matrix(Job job, String codes, String scales, String zeros) {
+        BlockOperand(Job job, String codes, String scales, String zeros) {
             this.job = job;
             this.codes = codes;
             this.scales = scales;

@@ -23,7 +23,7 @@ final class Decoding {
     }
 
     /** What products read that take floats. */
-    private record Matrix(String floats) implements Operand {
+    private record FloatOperand(String floats) implements Operand {
         @Override
         public void multiply(Rope r, String x, String y, String product, String label, byte[] kept) {
             r.add(Nodes.field(Nodes.start("MatMul", product, x, floats).fields(kept)));
@@ -33,7 +33,7 @@ final class Decoding {
     /** A factor as it is. */
     Operand dense(Job job) {
         DType type = job.info.weight.tensor().dtype();
-        return new Matrix(tensors.payload(job, job.name, type, job.dims, Array.ELEMENTS, type.bytes(job.shape.elements())));
+        return new FloatOperand(tensors.payload(job, job.name, type, job.dims, Array.ELEMENTS, type.bytes(job.shape.elements())));
     }
 
     /** Decoded values with the name of the job. */
@@ -44,11 +44,11 @@ final class Decoding {
             arithmetic(before, job);
         }
         if (job.decodedDims().length == job.dims.length) {
-            return new Matrix(job.name);
+            return new FloatOperand(job.name);
         }
         String kernel = tensors.name(job, "kernel");
         before.add(nodes.node("Reshape", kernel, job.name, tensors.longs(job, "kernel_shape", job.dims)));
-        return new Matrix(kernel);
+        return new FloatOperand(kernel);
     }
 
     private void dequantize(Rope r, Job job) {

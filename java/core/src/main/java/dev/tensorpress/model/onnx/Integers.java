@@ -42,22 +42,22 @@ final class Integers {
         Form.Quantized f = job.form;
         String zero = f.symmetric() ? tensors.constant(job, "zero", f.type(), new byte[] {(byte) f.middle()}) : zeros;
         if (job.in == 0) {
-            return new Matrix(codes, scales, zero);
+            return new IntegerOperand(codes, scales, zero);
         }
         // Runtimes fold this when they load the model: both its input and its permutation are constant.
         String turned = names.fresh(job.name + ".quantized.transposed");
         Proto p = Nodes.start("Transpose", turned, codes).string(3, names.fresh(job.name + "/transpose"));
         p.message(5, new Proto().string(1, "perm").integer(8, 1).integer(8, 0).integer(20, 7));
         before.add(Nodes.field(p));
-        return new Matrix(turned, scales, zero);
+        return new IntegerOperand(turned, scales, zero);
     }
 
-    private final class Matrix implements Operand {
+    private final class IntegerOperand implements Operand {
         private final String codes;
         private final String scales;
         private final String zeros;
 
-        Matrix(String codes, String scales, String zeros) {
+        IntegerOperand(String codes, String scales, String zeros) {
             this.codes = codes;
             this.scales = scales;
             this.zeros = zeros;

@@ -169,7 +169,7 @@ public final class OnnxModel implements Model {
     }
 
     @Override
-    public Weight held(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
+    public Weight load(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
         long bytes = weight.tensor().data().byteSize();
         MemorySegment copy = memory.apply(bytes).asSlice(0, bytes);
         read(weight, copy);

@@ -40,9 +40,9 @@ final class Roles {
     private boolean transposed;
 
     /** A role and its axes. */
-    record Kind(Role role, int in, int out) {
-        private static Kind of(Role role) {
-            return new Kind(role, -1, -1);
+    record RoleAxes(Role role, int in, int out) {
+        private static RoleAxes of(Role role) {
+            return new RoleAxes(role, -1, -1);
         }
     }
 
@@ -118,8 +118,8 @@ final class Roles {
      *
      * @throws UnsupportedRequestException if it is given one that no tensor of its shape can have
      */
-    Kind of(String name, Shape shape) {
-        Kind found = find(name, shape);
+    RoleAxes of(String name, Shape shape) {
+        RoleAxes found = find(name, shape);
         for (Map.Entry<String, Role> g : given.entrySet()) {
             if (Glob.matches(g.getKey(), name)) {
                 unused.remove(g.getKey());
@@ -134,7 +134,7 @@ final class Roles {
         return unused;
     }
 
-    private static Kind given(String name, Shape shape, String glob, Role role) {
+    private static RoleAxes given(String name, Shape shape, String glob, Role role) {
         int rank = shape.rank();
         int least = switch (role) {
             case LINEAR, HEAD, EMBEDDING, RECURRENT -> 2;
@@ -146,57 +146,57 @@ final class Roles {
                     + "' of shape " + shape + " cannot have it");
         }
         return switch (role) {
-            case LINEAR, HEAD, RECURRENT -> new Kind(role, rank - 1, rank - 2);
-            case EMBEDDING -> new Kind(role, -1, 0);
-            case CONV -> new Kind(role, 1, 0);
-            case NORM, BIAS, OTHER -> Kind.of(role);
+            case LINEAR, HEAD, RECURRENT -> new RoleAxes(role, rank - 1, rank - 2);
+            case EMBEDDING -> new RoleAxes(role, -1, 0);
+            case CONV -> new RoleAxes(role, 1, 0);
+            case NORM, BIAS, OTHER -> RoleAxes.of(role);
         };
     }
 
-    private Kind find(String name, Shape shape) {
+    private RoleAxes find(String name, Shape shape) {
         Name n = Name.of(name);
         return switch (shape.rank()) {
             case 1 -> vector(n);
             case 2 -> matrix(n, shape);
-            case 3 -> n.last.equals("experts") && STACKS.contains(n.leaf) ? new Kind(Role.LINEAR, 1, 2)
-                    : n.leaf.equals("weight") && n.module().contains("conv") ? new Kind(Role.CONV, 1, 0) : Kind.of(Role.OTHER);
-            case 4, 5 -> n.leaf.equals("weight") ? new Kind(Role.CONV, 1, 0) : Kind.of(Role.OTHER);
-            default -> Kind.of(Role.OTHER);
+            case 3 -> n.last.equals("experts") && STACKS.contains(n.leaf) ? new RoleAxes(Role.LINEAR, 1, 2)
+                    : n.leaf.equals("weight") && n.module().contains("conv") ? new RoleAxes(Role.CONV, 1, 0) : RoleAxes.of(Role.OTHER);
+            case 4, 5 -> n.leaf.equals("weight") ? new RoleAxes(Role.CONV, 1, 0) : RoleAxes.of(Role.OTHER);
+            default -> RoleAxes.of(Role.OTHER);
         };
     }
 
-    private Kind vector(Name n) {
+    private RoleAxes vector(Name n) {
         boolean norm = isNorm(n.last);
         if (n.leaf.equals("bias") || n.leaf.endsWith("_bias") || n.leaf.startsWith("bias_")) {
             Safetensors.Entry weight = tensors.apply(n.module() + ".weight");
-            return Kind.of(norm || weight != null && weight.shape().rank() == 1 ? Role.NORM : Role.BIAS);
+            return RoleAxes.of(norm || weight != null && weight.shape().rank() == 1 ? Role.NORM : Role.BIAS);
         }
         // Modules with a vector as their weight are normalisations, whatever they are called.
-        return Kind.of(n.leaf.equals("weight") || norm && (n.leaf.equals("gamma") || n.leaf.equals("beta")
+        return RoleAxes.of(n.leaf.equals("weight") || norm && (n.leaf.equals("gamma") || n.leaf.equals("beta")
                 || n.leaf.equals("scale")) ? Role.NORM : Role.OTHER);
     }
 
-    private Kind matrix(Name n, Shape shape) {
+    private RoleAxes matrix(Name n, Shape shape) {
         if (isTable(n)) {
-            return new Kind(Role.EMBEDDING, -1, 0);
+            return new RoleAxes(Role.EMBEDDING, -1, 0);
         }
         if (n.leaf.startsWith("weight_ih") || n.leaf.startsWith("weight_hh")) {
-            return new Kind(Role.RECURRENT, 1, 0);
+            return new RoleAxes(Role.RECURRENT, 1, 0);
         }
         if (n.leaf.equals("kernel")) {
-            return new Kind(Role.LINEAR, 0, 1);
+            return new RoleAxes(Role.LINEAR, 0, 1);
         }
         if (!n.leaf.equals("weight") && !n.leaf.endsWith("_weight")) {
-            return Kind.of(Role.OTHER);
+            return RoleAxes.of(Role.OTHER);
         }
         if (isNorm(n.last)) {
-            return Kind.of(Role.NORM);
+            return RoleAxes.of(Role.NORM);
         }
         if (HEADS.contains(n.last) || n.whole.endsWith("lm_head.decoder.weight") || n.whole.endsWith("predictions.decoder.weight")
                 || PERHAPS_HEADS.contains(n.last) && asTable(shape)) {
-            return new Kind(Role.HEAD, 1, 0);
+            return new RoleAxes(Role.HEAD, 1, 0);
         }
-        return PERHAPS_TRANSPOSED.contains(n.last) && transposed() ? new Kind(Role.LINEAR, 0, 1) : new Kind(Role.LINEAR, 1, 0);
+        return PERHAPS_TRANSPOSED.contains(n.last) && transposed() ? new RoleAxes(Role.LINEAR, 0, 1) : new RoleAxes(Role.LINEAR, 1, 0);
     }
 
     private static boolean isNorm(String module) {
@@ -220,8 +220,8 @@ final class Roles {
                 || module.endsWith("_emb"));
     }
 
-    /** True for the table of words, whose rows a head can share. */
-    static boolean isWords(String name) {
+    /** True for the token embedding, whose rows a head can share. */
+    static boolean isTokenEmbedding(String name) {
         Name n = Name.of(name);
         return n.leaf.equals("weight") && WORDS.contains(n.last);
     }

@@ -64,7 +64,7 @@ public final class SafetensorsModel implements Model {
     private final Path configuration;
     private final Config config;
     private final List<Safetensors> shards;
-    private final AuxiliaryFiles companions;
+    private final AuxiliaryFiles auxiliary;
     private final List<Weight> weights;
     private final Map<String, Safetensors> byFile = new HashMap<>();
     private final Weight tied;
@@ -82,7 +82,7 @@ public final class SafetensorsModel implements Model {
         if (index != null) {
             check();
         }
-        this.companions = folder == null ? new AuxiliaryFiles() : new AuxiliaryFiles(folder, files(), inputs);
+        this.auxiliary = folder == null ? new AuxiliaryFiles() : new AuxiliaryFiles(folder, files(), inputs);
         Path file = folder == null ? null : folder.resolve(Config.NAME);
         this.configuration = file != null && Files.exists(file) ? file : null;
         if (configuration != null) {
@@ -93,7 +93,7 @@ public final class SafetensorsModel implements Model {
         Roles kinds = new Roles(shards, this::find, roles);
         for (Safetensors s : shards) {
             for (Safetensors.Entry e : s.inOrder()) {
-                Roles.Kind k = kinds.of(e.name(), e.shape());
+                Roles.RoleAxes k = kinds.of(e.name(), e.shape());
                 weights.add(new Weight(e.name(), k.role(), s.tensor(e), k.in(), k.out(), List.of(), Optional.empty()));
             }
         }
@@ -207,7 +207,7 @@ public final class SafetensorsModel implements Model {
 
     /** Files with the same weights by other names, which are not read. */
     public List<String> consolidated() {
-        return companions.weights().stream().filter(SafetensorsModel::isConsolidated).toList();
+        return auxiliary.weights().stream().filter(SafetensorsModel::isConsolidated).toList();
     }
 
     /** @throws UnsupportedRequestException if there is a model in another format */
@@ -306,7 +306,7 @@ public final class SafetensorsModel implements Model {
         boolean head = false;
         for (Weight w : weights) {
             head |= w.role() == Role.HEAD;
-            if (w.role() == Role.EMBEDDING && Roles.isWords(w.name())
+            if (w.role() == Role.EMBEDDING && Roles.isTokenEmbedding(w.name())
                     && (words == null || w.tensor().shape().elements() > words.tensor().shape().elements())) {
                 words = w;
             }
@@ -340,13 +340,13 @@ public final class SafetensorsModel implements Model {
      * model was opened by its only file.
      */
     @Override
-    public List<Path> companions() {
-        return companions.files();
+    public List<Path> auxiliaryFiles() {
+        return auxiliary.files();
     }
 
-    /** The name of a companion from the folder on, with slashes. */
-    public String name(Path companion) {
-        return companions.name(companion);
+    /** The name of an auxiliary file from the folder on, with slashes. */
+    public String name(Path file) {
+        return auxiliary.name(file);
     }
 
     /** What a folder that is made of this model is made from. */
@@ -360,7 +360,7 @@ public final class SafetensorsModel implements Model {
             hashed.put(s.path(), s.headerLength());
         }
         Map<String, Path> others = new LinkedHashMap<>();
-        for (Path p : companions.files()) {
+        for (Path p : auxiliary.files()) {
             if (name(p).equals(Config.NAME)) {
                 hashed.put(p, inputs.stamp(p).size());
             } else {
@@ -409,7 +409,7 @@ public final class SafetensorsModel implements Model {
     }
 
     @Override
-    public Weight held(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
+    public Weight load(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
         Safetensors.Entry e = entry(weight);
         MemorySegment to = memory.apply(e.length());
         shard(weight).read(e, to);
@@ -417,7 +417,7 @@ public final class SafetensorsModel implements Model {
     }
 
     @Override
-    public long heldBytes(Weight weight) {
+    public long loadedBytes(Weight weight) {
         return entry(weight).length();
     }
 
@@ -432,7 +432,7 @@ public final class SafetensorsModel implements Model {
     }
 
     /**
-     * The table of words, if it is the head as well: if {@code config.json} says so, or says nothing and no tensor is a head.
+     * The token embedding, if it is the head as well: if {@code config.json} says so, or says nothing and no tensor is a head.
      * The latter does not prove that the model has a head at all.
      */
     public Optional<Weight> tied() {
@@ -480,9 +480,9 @@ public final class SafetensorsModel implements Model {
                 m.putIfAbsent("metadata " + e.getKey(), v.length() <= LONGEST_SHOWN ? v : v.length() + " characters");
             }
         }
-        show(m, "other files", companions.names());
-        show(m, "other weights, not read", companions.weights());
-        show(m, "left out", companions.leftOut());
+        show(m, "other files", auxiliary.names());
+        show(m, "other weights, not read", auxiliary.weights());
+        show(m, "left out", auxiliary.leftOut());
         return m;
     }
 

@@ -511,7 +511,7 @@ class CompressedTensorsTargetTest {
         for (String[] r : new String[][] {{"emb.embed_tokens.weight", "role embedding"}, {"a.weight", "its 100 columns are no whole"},
             {"dense.kernel", "stored [in, out]"}, {"proj_weight", "no '.weight' at its end"}, {"conv.weight", "role conv"},
             {"taken.weight", "there is a tensor 'taken.weight_scale' already"}, {"rnn.weight_ih_l0", "role recurrent"},
-            {"lm_head.weight", "tied to the table of words"}, {"h.0.attn.c_attn.weight", "int4 block 32"},
+            {"lm_head.weight", "tied to the token embedding"}, {"h.0.attn.c_attn.weight", "int4 block 32"},
             {"b.weight", "no whole groups"}}) {
             assertTrue(reasons.get(r[0]).contains(r[1]), r[0] + ": " + reasons.get(r[0]));
         }

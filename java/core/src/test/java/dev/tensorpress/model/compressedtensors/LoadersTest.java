@@ -158,7 +158,7 @@ class LoadersTest {
         assertFalse(d.ignores("model.layers.0.self_attn.q_proj"));
     }
 
-    /** A head that is tied to the table of words is a module without a tensor, which must not be taken for a compressed one. */
+    /** A head that is tied to the token embedding is a module without a tensor, which must not be taken for a compressed one. */
     @Test
     void tiedHeadsAreIgnoredByTheNamesOfTheirModules() throws IOException {
         SmallFolder whisper = new SmallFolder(SEED).add("model.decoder.embed_tokens.weight", DType.F32, 40, 128);

@@ -247,7 +247,7 @@ final class ChainTest {
         }
     }
 
-    /** A table of words that makes scores of words as well, however the product takes it; one whose columns it takes is none. */
+    /** A token embedding that makes scores of words as well, however the product takes it; one whose columns it takes is none. */
     @Test
     void tiedTablesAreMatricesOfTheirProduct() throws Exception {
         for (boolean turned : new boolean[] {true, false}) {

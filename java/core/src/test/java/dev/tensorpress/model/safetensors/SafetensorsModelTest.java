@@ -229,7 +229,7 @@ final class SafetensorsModelTest {
                 assertEquals(List.of("model.embed_tokens.weight", "model.norm.weight", "model.q_proj.bias", "model.q_proj.weight"),
                         m.weights().stream().map(Weight::name).toList());
                 assertEquals(List.of(Index.NAME, ONE, TWO), names(m.files()));
-                assertEquals(List.of("config.json", "tokenizer.json"), names(m.companions()));
+                assertEquals(List.of("config.json", "tokenizer.json"), names(m.auxiliaryFiles()));
                 long bytes = 0;
                 for (Path file : m.files()) {
                     bytes += Files.size(file);
@@ -272,10 +272,10 @@ final class SafetensorsModelTest {
         Files.writeString(folder.resolve("config.json"), "{}");
         try (SafetensorsModel m = open(folder)) {
             assertEquals(List.of(one), m.files());
-            assertEquals(List.of("config.json"), names(m.companions()));
+            assertEquals(List.of("config.json"), names(m.auxiliaryFiles()));
         }
         try (SafetensorsModel m = open(one)) {
-            assertEquals(List.of(), m.companions());
+            assertEquals(List.of(), m.auxiliaryFiles());
         }
         write("two.safetensors", "a.weight 2x2");
         refused("there are 2 without it", folder);
@@ -403,7 +403,7 @@ final class SafetensorsModelTest {
             Files.delete(folder.resolve("config.json"));
             pipe("tokenizer.json");
             try (SafetensorsModel m = open(folder)) {
-                assertEquals(List.of(), m.companions());
+                assertEquals(List.of(), m.auxiliaryFiles());
             }
             Files.delete(folder.resolve(Index.NAME));
             pipe(Index.NAME);
