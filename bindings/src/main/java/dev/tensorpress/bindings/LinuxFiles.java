@@ -9,8 +9,9 @@ import java.lang.invoke.MethodHandle;
 
 /** Calls of Linux about files that Java has no names for. Results and arguments are those of the C functions. */
 public final class LinuxFiles {
+    public static final int O_WRONLY = 1;
+    public static final int O_DIRECT = 0x4000;
     public static final int O_CLOEXEC = 0x80000;
-    public static final int POSIX_FADV_WILLNEED = 3;
     public static final int POSIX_FADV_DONTNEED = 4;
     public static final int SYNC_FILE_RANGE_WAIT_BEFORE = 1;
     public static final int SYNC_FILE_RANGE_WRITE = 2;
@@ -22,6 +23,9 @@ public final class LinuxFiles {
             Linker.Option.firstVariadicArg(2));
     private static final MethodHandle CLOSE = find("close", FunctionDescriptor.of(INT, INT));
     private static final MethodHandle FADVISE = find("posix_fadvise", FunctionDescriptor.of(INT, INT, LONG, LONG, INT));
+    private static final FunctionDescriptor MOVE = FunctionDescriptor.of(LONG, INT, ValueLayout.ADDRESS, LONG, LONG);
+    private static final MethodHandle READ = find("pread", MOVE);
+    private static final MethodHandle WRITE = find("pwrite", MOVE);
     private static final MethodHandle SYNC = find("sync_file_range", FunctionDescriptor.of(INT, INT, LONG, LONG, INT));
 
     private LinuxFiles() {
@@ -47,6 +51,22 @@ public final class LinuxFiles {
     public static int close(int descriptor) {
         try {
             return (int) CLOSE.invokeExact(descriptor);
+        } catch (Throwable t) {
+            throw new AssertionError(t);
+        }
+    }
+
+    public static long pread(int descriptor, MemorySegment to, long at) {
+        try {
+            return (long) READ.invokeExact(descriptor, to, to.byteSize(), at);
+        } catch (Throwable t) {
+            throw new AssertionError(t);
+        }
+    }
+
+    public static long pwrite(int descriptor, MemorySegment from, long at) {
+        try {
+            return (long) WRITE.invokeExact(descriptor, from, from.byteSize(), at);
         } catch (Throwable t) {
             throw new AssertionError(t);
         }

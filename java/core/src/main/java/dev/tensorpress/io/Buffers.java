@@ -14,11 +14,12 @@ import java.util.Deque;
  * that writing needs to go on. At most one {@link ReadAhead} uses a pool at a time. Thread-safe.
  */
 public final class Buffers implements AutoCloseable {
-    /** Bytes of one. */
+    /** Bytes that go into one. */
     public static final int CHUNK = 16 << 20;
     /** Two to read, the one in use and the next, and two to write. */
     private static final int FEWEST = 4;
-    private static final int ALIGNMENT = 4096;
+    /** A chunk, wherever it starts and ends in its file, and the rest of the pages at both ends. */
+    static final int SIZE = CHUNK + 2 * DirectFile.PAGE;
 
     private final Arena arena = Arena.ofShared();
     private final Deque<MemorySegment> free = new ArrayDeque<>();
@@ -65,7 +66,7 @@ public final class Buffers implements AutoCloseable {
         }
         MemorySegment buffer = free.poll();
         if (buffer == null) {
-            buffer = arena.allocate(CHUNK, ALIGNMENT);
+            buffer = arena.allocate(SIZE, DirectFile.PAGE);
             made++;
         }
         reading += toRead ? 1 : 0;

@@ -21,28 +21,24 @@ public final class PageCache implements AutoCloseable {
 
     /** @param file that exists; the descriptor is a further one, so that it may be open elsewhere, for whatever purpose */
     public PageCache(Path file) {
-        descriptor = -1;
-        if (LINUX) {
-            String encoding = System.getProperty("sun.jnu.encoding", "UTF-8");
-            descriptor = LinuxFiles.open(file.toString().getBytes(Charset.forName(encoding)), LinuxFiles.O_CLOEXEC);
-        }
+        descriptor = open(file, 0);
     }
 
-    /** The kernel starts to read a range; this does not wait for it. */
-    public void fetch(long start, long length) {
-        advise(start, length, LinuxFiles.POSIX_FADV_WILLNEED);
+    /** A descriptor of a file that exists, which processes started meanwhile do not get; negative if there is none. */
+    static int open(Path file, int flags) {
+        if (!LINUX) {
+            return -1;
+        }
+        String encoding = System.getProperty("sun.jnu.encoding", "UTF-8");
+        return LinuxFiles.open(file.toString().getBytes(Charset.forName(encoding)), flags | LinuxFiles.O_CLOEXEC);
     }
 
     /** Drops a range, with the rest of the page that it starts in; not the page that it ends inside. What waits to be written stays. */
     public void drop(long start, long length) {
         long page = start / PAGE * PAGE;
-        advise(page, length + start - page, LinuxFiles.POSIX_FADV_DONTNEED);
-    }
-
-    private void advise(long start, long length, int advice) {
         // To the kernel, no length is everything up to the end.
         if (descriptor >= 0 && length > 0) {
-            LinuxFiles.posixFadvise(descriptor, start, length, advice);
+            LinuxFiles.posixFadvise(descriptor, page, length + start - page, LinuxFiles.POSIX_FADV_DONTNEED);
         }
     }
 

@@ -19,8 +19,8 @@ import java.util.concurrent.LinkedBlockingQueue;
  * file that becomes shorter meanwhile is an error, and no fault as with a mapping. What was read leaves the page cache.
  */
 public final class ReadAhead implements AutoCloseable {
-    /** Where ranges start in a buffer that they share. */
-    private static final int ALIGNMENT = 64;
+    /** Of the largest values. */
+    private static final int ALIGNMENT = Long.BYTES;
 
     private final List<Range> ranges;
     private final Buffers buffers;
@@ -110,37 +110,32 @@ public final class ReadAhead implements AutoCloseable {
     private void read() {
         MemorySegment buffer = null;
         long filled = 0;
-        Path file = null;
-        FileChannel channel = null;
-        PageCache cache = null;
+        Input input = null;
         boolean used = true;
         try {
-            for (int i = 0; i < ranges.size() && !closed; i++) {
-            Range r = ranges.get(i);
-                if (!r.file.equals(file)) {
-                    close(channel, cache);
-                    cache = null;
-                    channel = FileChannel.open(r.file, StandardOpenOption.READ);
-                    cache = new PageCache(r.file);
-                    file = r.file;
+            for (int i = 0, n; i < ranges.size() && !closed; i += n) {
+                n = together(i);
+                Range first = ranges.get(i);
+                Range last = ranges.get(i + n - 1);
+                long length = last.start + last.length - first.start;
+                if (input == null || !first.file.equals(input.file)) {
+                    close(input);
+                    input = null;
+                    input = new Input(first.file);
                 }
-                if (buffer == null || filled + r.length > Buffers.CHUNK) {
+                if (buffer == null || filled + length > Buffers.CHUNK) {
                     buffer = buffers.takeToRead();
                     used = false;
                     filled = 0;
                 }
-                // The disk works on the next range while this one is copied.
-                if (i + 1 < ranges.size() && ranges.get(i + 1).file.equals(file)) {
-                    cache.fetch(ranges.get(i + 1).start, ranges.get(i + 1).length);
-                }
-                MemorySegment bytes = buffer.asSlice(filled, r.length);
                 Phases.Span span = buffers.phases().begin(Phases.Phase.READ);
-                fill(channel, r, bytes.asByteBuffer());
-                span.end(r.file, r.length);
-                cache.drop(r.start, r.length);
-                filled = Math.ceilDiv(filled + r.length, ALIGNMENT) * ALIGNMENT;
-                ready.add(new Item(buffer, bytes, null));
-                used = true;
+                MemorySegment bytes = input.read(first.start, length, buffer.asSlice(filled));
+                span.end(first.file, length);
+                filled = Math.ceilDiv(bytes.address() - buffer.address() + length, DirectFile.PAGE) * DirectFile.PAGE;
+                for (Range r : ranges.subList(i, i + n)) {
+                    ready.add(new Item(buffer, bytes.asSlice(r.start - first.start, r.length), null));
+                    used = true;
+                }
             }
         } catch (Throwable e) {
             if (!used) {
@@ -148,26 +143,71 @@ public final class ReadAhead implements AutoCloseable {
             }
             ready.add(new Item(null, null, e));
         } finally {
-            close(channel, cache);
+            close(input);
         }
     }
 
-    private static void fill(FileChannel channel, Range r, ByteBuffer to) throws IOException {
-        while (to.hasRemaining()) {
-            if (channel.read(to, r.start + to.position()) < 0) {
-                throw new IOException("it became shorter while it was read: expected " + r.length + " bytes at " + r.start
-                        + ", found " + channel.size() + " in all");
+    /** How many ranges, from one on, lie behind each other in their file, and so that values in them are aligned if they are in the first. */
+    private int together(int from) {
+        Range first = ranges.get(from);
+        long end = first.start + first.length;
+        int to = from + 1;
+        for (; to < ranges.size(); to++) {
+            Range r = ranges.get(to);
+            if (!r.file.equals(first.file) || r.start != end || (end - first.start) % ALIGNMENT != 0
+                    || end + r.length - first.start > Buffers.CHUNK) {
+                break;
+            }
+            end += r.length;
+        }
+        return to - from;
+    }
+
+    /** A file that is being read. */
+    private static final class Input implements AutoCloseable {
+        final Path file;
+        private final FileChannel channel;
+        private final DirectFile direct;
+        private final PageCache cache;
+
+        Input(Path file) throws IOException {
+            this.file = file;
+            channel = FileChannel.open(file, StandardOpenOption.READ);
+            direct = new DirectFile(file, false, channel);
+            cache = new PageCache(file);
+        }
+
+        /**
+         * Reads a range, where values in it are aligned in memory, and perhaps more of the pages that it starts and ends in.
+         *
+         * @param to starts with a page, and has room for all these pages
+         */
+        MemorySegment read(long start, long length, MemorySegment to) throws IOException {
+            long before = start % ALIGNMENT == 0 ? start % DirectFile.PAGE : 0;
+            long pages = Math.ceilDiv(before + length, DirectFile.PAGE) * DirectFile.PAGE;
+            ByteBuffer bytes = to.asSlice(0, pages).asByteBuffer();
+            while (bytes.position() < before + length) {
+                if (direct.read(bytes, start - before + bytes.position()) < 0) {
+                    throw new IOException("it became shorter while it was read: expected " + length + " bytes at " + start
+                            + ", found " + channel.size() + " in all");
+                }
+            }
+            cache.drop(start, length);
+            return to.asSlice(before, length);
+        }
+
+        @Override
+        public void close() throws IOException {
+            try (channel; direct; cache) {
+                // Nothing but that.
             }
         }
     }
 
-    private static void close(FileChannel channel, PageCache cache) {
-        if (cache != null) {
-            cache.close();
-        }
-        if (channel != null) {
+    private static void close(Input input) {
+        if (input != null) {
             try {
-                channel.close();
+                input.close();
             } catch (IOException e) {
                 // Opened for reading: nothing is lost.
             }

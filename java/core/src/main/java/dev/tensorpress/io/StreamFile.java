@@ -17,30 +17,34 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * A {@link DurableFile} that is written from its start to its end by a thread of its own, which also hashes it: whoever makes the
- * bytes goes on meanwhile. The disk gets them at once and the page cache loses them, so that neither memory nor a late flush grows
- * with the file.
+ * A {@link DurableFile} that is written from its start to its end by a thread of its own, and hashed by another one: whoever makes the
+ * bytes goes on meanwhile. The disk gets them at once, past the page cache where it can, else the cache loses them, so that neither
+ * memory nor a late flush grows with the file.
  *
  * <p>Closed without {@link #commit}, it leaves nothing behind. One thread at a time calls these methods.
  */
 public final class StreamFile implements AutoCloseable {
     /** Buffers that may be on their way from memory to disk. */
     private static final int WINDOWS = 3;
-    private static final Block END = new Block(null, 0, List.of());
+    private static final Block END = new Block(null, 0, List.of(), new AtomicInteger());
 
     private final Path path;
     private final long length;
     private final Buffers buffers;
-    private final boolean hashed;
     private final DurableFile file;
     private final Disk disk;
-    private final BlockingQueue<Block> queue = new LinkedBlockingQueue<>();
+    private final DirectFile direct;
+    private final BlockingQueue<Block> toWrite;
     private final Thread writer;
+    /** These two are null if nobody asks for hashes. */
+    private final BlockingQueue<Block> toHash;
+    private final Thread hasher;
     private volatile Throwable failure;
     private volatile boolean stopped;
-    /** What {@link #finish} gives; the writing thread leaves it here. */
+    /** What {@link #finish} gives; the hashing thread leaves it here. */
     private Summary summary;
     private boolean finished;
     private long written;
@@ -60,7 +64,14 @@ public final class StreamFile implements AutoCloseable {
     /** Where in a block a tensor begins; one without a name ends the one before. */
     private record Cut(int at, String tensor) {}
 
-    private record Block(MemorySegment buffer, int length, List<Cut> cuts) {}
+    /** @param users threads that still need it */
+    private record Block(MemorySegment buffer, int length, List<Cut> cuts, AtomicInteger users) {}
+
+    /** What a thread does with one block after another. */
+    @FunctionalInterface
+    private interface Work {
+        void take(Block b) throws IOException;
+    }
 
     /**
      * Starts a file.
@@ -71,30 +82,34 @@ public final class StreamFile implements AutoCloseable {
      * @throws IOException if the folder does not exist or cannot be written
      */
     public StreamFile(Path folder, String name, long length, Buffers buffers) throws IOException {
-        this(folder.resolve(name), length, buffers, true, new DurableFile(folder, name, buffers.phases()),
-                FileChannel::write);
+        this(folder.resolve(name), length, buffers, true, new DurableFile(folder, name, buffers.phases()), null);
     }
 
     /** Starts a file that nobody asks the hashes of; its {@link Summary} has none. */
     public static StreamFile unhashed(Path folder, String name, long length, Buffers buffers) throws IOException {
         return new StreamFile(folder.resolve(name), length, buffers, false,
-                new DurableFile(folder, name, buffers.phases()), FileChannel::write);
+                new DurableFile(folder, name, buffers.phases()), null);
     }
 
-    /** How bytes get to a channel; tests have disks that are full, or slow. */
+    /** How bytes get to a file; tests have disks that are full, or slow. */
     @FunctionalInterface
     interface Disk {
         int write(FileChannel to, ByteBuffer from, long at) throws IOException;
     }
 
+    /** @param disk null for the one that the file is on */
     StreamFile(Path path, long length, Buffers buffers, boolean hashed, DurableFile file, Disk disk) {
         this.path = path;
         this.length = length;
         this.buffers = buffers;
-        this.hashed = hashed;
         this.file = file;
-        this.disk = disk;
-        writer = Thread.ofPlatform().daemon().name("tensorpress-write").start(this::run);
+        summary = hashed ? null : new Summary(length, "", Map.of());
+        direct = new DirectFile(file.temporary(), true, file.channel());
+        this.disk = disk == null ? (to, from, at) -> direct.write(from, at) : disk;
+        toWrite = new LinkedBlockingQueue<>();
+        toHash = hashed ? new LinkedBlockingQueue<>() : null;
+        writer = Thread.ofPlatform().daemon().name("tensorpress-write").start(this::runWriter);
+        hasher = hashed ? Thread.ofPlatform().daemon().name("tensorpress-hash").start(this::runHasher) : null;
     }
 
     /**
@@ -136,13 +151,24 @@ public final class StreamFile implements AutoCloseable {
     }
 
     private void send() {
-        queue.add(new Block(current, filled, cuts));
+        Block b = new Block(current, filled, cuts, new AtomicInteger(toHash == null ? 1 : 2));
+        toWrite.add(b);
+        if (toHash != null) {
+            toHash.add(b);
+        }
         current = null;
         filled = 0;
         cuts = new ArrayList<>();
     }
 
-    /** Throws what the writing thread met. */
+    private void sendEnd() {
+        toWrite.add(END);
+        if (toHash != null) {
+            toHash.add(END);
+        }
+    }
+
+    /** Throws what one of the threads met. */
     private void check() throws IOException {
         Throwable f = failure;
         if (f instanceof IOException e) {
@@ -171,10 +197,13 @@ public final class StreamFile implements AutoCloseable {
             }
             finished = true;
             send();
-            queue.add(END);
+            sendEnd();
         }
         try {
             writer.join();
+            if (hasher != null) {
+                hasher.join();
+            }
         } catch (InterruptedException e) {
             throw Buffers.interrupted();
         }
@@ -199,8 +228,11 @@ public final class StreamFile implements AutoCloseable {
     @Override
     public void close() throws IOException {
         stopped = true;
-        queue.add(END);
+        sendEnd();
         Buffers.join(writer);
+        if (hasher != null) {
+            Buffers.join(hasher);
+        }
         if (current != null) {
             buffers.give(current);
             current = null;
@@ -208,51 +240,75 @@ public final class StreamFile implements AutoCloseable {
         file.close();
     }
 
-    // The writing thread
+    // The threads
 
-    private void run() {
-        try (Arena arena = Arena.ofConfined(); PageCache cache = new PageCache(file.temporary())) {
-            Hashes hashes = new Hashes(arena);
-            Deque<Long> behind = new ArrayDeque<>(); // lengths of the blocks on their way to disk
-            long onDisk = 0;
-            long at = 0;
-            for (Block b; (b = queue.take()) != END;) {
-                try {
-                    if (failure == null && !stopped) {
-                        Phases.Span span = buffers.phases().begin(Phases.Phase.WRITE);
-                        if (hashed) {
-                            hashes.take(b);
-                        }
-                        write(b, at);
-                        cache.startWriting(at, b.length);
-                        at += b.length;
-                        behind.add((long) b.length);
-                        if (behind.size() == WINDOWS) {
-                            long n = behind.remove();
-                            cache.finishWriting(onDisk, n);
-                            onDisk += n;
-                        }
-                        span.end(path, b.length);
-                    }
-                } catch (IOException | RuntimeException | Error e) {
-                    failure = e; // what comes is passed over, so that nobody waits for its buffers
-                } finally {
-                    if (b.buffer != null) {
-                        buffers.give(b.buffer);
-                    }
-                }
-            }
-            summary = hashed ? hashes.summary(at) : new Summary(at, "", Map.of());
+    private void runWriter() {
+        try (PageCache cache = new PageCache(file.temporary()); direct) {
+            Writing writing = new Writing(cache);
+            run(toWrite, writing::take);
         } catch (InterruptedException | RuntimeException | Error e) {
-            failure = failure == null ? e : failure;
+            failed(e);
         }
     }
 
-    private void write(Block b, long at) throws IOException {
-        if (b.length > 0) {
-            ByteBuffer bytes = b.buffer.asSlice(0, b.length).asByteBuffer();
-            while (bytes.hasRemaining()) {
-                disk.write(file.channel(), bytes, at + bytes.position());
+    private void runHasher() {
+        try (Arena arena = Arena.ofConfined()) {
+            Hashes hashes = new Hashes(arena);
+            run(toHash, hashes::take);
+            summary = hashes.summary(length);
+        } catch (InterruptedException | RuntimeException | Error e) {
+            failed(e);
+        }
+    }
+
+    private void run(BlockingQueue<Block> queue, Work work) throws InterruptedException {
+        for (Block b; (b = queue.take()) != END;) {
+            try {
+                if (failure == null && !stopped) {
+                    Phases.Span span = buffers.phases().begin(Phases.Phase.WRITE);
+                    work.take(b);
+                    span.end(path, queue == toWrite ? b.length : 0);
+                }
+            } catch (IOException | RuntimeException | Error e) {
+                failed(e); // what comes is passed over, so that nobody waits for its buffers
+            } finally {
+                if (b.users.decrementAndGet() == 0 && b.buffer != null) {
+                    buffers.give(b.buffer);
+                }
+            }
+        }
+    }
+
+    private synchronized void failed(Throwable e) {
+        failure = failure == null ? e : failure;
+    }
+
+    /** From the first block to the last. */
+    private final class Writing {
+        private final PageCache cache;
+        /** Lengths of the blocks on their way to disk. */
+        private final Deque<Long> behind = new ArrayDeque<>();
+        private long onDisk;
+        private long at;
+
+        Writing(PageCache cache) {
+            this.cache = cache;
+        }
+
+        void take(Block b) throws IOException {
+            if (b.length > 0) {
+                ByteBuffer bytes = b.buffer.asSlice(0, b.length).asByteBuffer();
+                while (bytes.hasRemaining()) {
+                    disk.write(file.channel(), bytes, at + bytes.position());
+                }
+            }
+            cache.startWriting(at, b.length);
+            at += b.length;
+            behind.add((long) b.length);
+            if (behind.size() == WINDOWS) {
+                long n = behind.remove();
+                cache.finishWriting(onDisk, n);
+                onDisk += n;
             }
         }
     }
