@@ -348,13 +348,14 @@ static void check_spmm(void) {
         for (int s = 0; s < SHAPES; s++)
             for (int w = 0; w < WIDTHS; w++)
                 for (int64_t k = 0; k < 2 * cases(); k++) random_case(shapes[s], k % 2 ? TP_I8 : TP_F32, widths[w], false);
-        /* Enough columns, lines and distance between rows of B for slabs. */
+        /* Enough columns and lines for slabs of B, whose rows are close to each other, or far apart and copied. */
         for (int s = 0; s < SHAPES; s++) {
-            for (int k = 0; k < 2; k++) {
-                matrix m = new_matrix(shapes[s], k ? TP_I8 : TP_F32, 120, 1500 + random_below(9));
+            for (int k = 0; k < 3; k++) {
+                const bool apart = k > 0;
+                matrix m = new_matrix(shapes[s], k == 2 ? TP_I8 : TP_F32, 120, (apart ? 1500 : 2300) + random_below(9));
                 fill(&m, 0.5);
                 pack(&m);
-                make_b_apart(&m, m.p.a.cols, 130 + random_below(200), 500);
+                make_b_apart(&m, m.p.a.cols, apart ? 130 + random_below(200) : 100 + random_below(130), apart ? 500 : 0);
                 check_product(&m);
                 free_matrix(&m);
             }
@@ -441,12 +442,12 @@ static void check_spmm_segment(void) {
         for (int k = 0; k < 4; k++) /* blocks with sums of their own for n = 1 */
             heavy_case(shapes[3 + k / 2], k % 2 ? TP_I8 : TP_F32, k ? 1 : 3, 2 * TP_SPMM_SEGMENT + 5, 0.5, false);
         /* A heavy line among light ones, in slabs. */
-        for (int s = 0; s < 2; s++) {
-            matrix m = new_matrix(shapes[s], TP_F32, 64, 20000);
+        for (int s = 0; s < 4; s++) {
+            matrix m = new_matrix(shapes[s % 2], TP_F32, 64, 20000);
             for (int64_t i = 0; i < 64 * 20000; i++)
                 if (i / 20000 == 9 || random_unit() < 0.4) m.dense[i] = random_entry(TP_F32);
             pack(&m);
-            make_b_apart(&m, 20000, 129, 512 - 129);
+            make_b_apart(&m, 20000, 129, s < 2 ? 512 - 129 : 0);
             check_product(&m);
             free_matrix(&m);
         }

@@ -89,18 +89,24 @@ static inline __m256i sum_distances(__m256i x, __m256i before) {
     return _mm256_add_epi32(x, before);
 }
 
-static void columns_csr16(const uint16_t *distances, int64_t count, int64_t *column, uint32_t *columns) {
+/* The columns of the next units, up to `most` of them and below the limit, and how many these are. *column is the one
+   before, and moves on. */
+static int64_t columns_csr16(const uint16_t *distances, int64_t most, uint32_t limit, int64_t *column, uint32_t *columns) {
+    const __m256i end = _mm256_set1_epi32((int32_t)(limit - 1));
     __m256i before = _mm256_set1_epi32((int32_t)*column);
-    int64_t i = 0;
-    for (; i + 8 <= count; i += 8) {
-        const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(distances + i)));
+    int64_t count = 0;
+    for (; count + 8 <= most; count += 8) {
+        const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(distances + count)));
         const __m256i sum = sum_distances(x, before);
-        _mm256_storeu_si256((__m256i *)(columns + i), sum);
+        const __m256i below = _mm256_cmpeq_epi32(_mm256_min_epu32(sum, end), sum);
+        if (_mm256_movemask_epi8(below) != -1) break;
+        _mm256_storeu_si256((__m256i *)(columns + count), sum);
         before = _mm256_permutevar8x32_epi32(sum, _mm256_set1_epi32(7));
     }
     uint32_t at = (uint32_t)_mm256_cvtsi256_si32(before);
-    for (; i < count; i++) columns[i] = at += distances[i];
+    for (; count < most && at + distances[count] < limit; count++) columns[count] = at += distances[count];
     *column = at;
+    return count;
 }
 
 /* Of 4 groups of four columns: the columns of the 8 values, from their positions. */

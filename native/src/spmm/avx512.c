@@ -73,17 +73,26 @@ static inline __m512i sum_distances(__m512i x, __m512i before) {
     return _mm512_add_epi32(x, before);
 }
 
-static void columns_csr16(const uint16_t *distances, int64_t count, int64_t *column, uint32_t *columns) {
-    const __m512i last = _mm512_set1_epi32(15);
+/* The columns of the next units, up to `most` of them and below the limit, and how many these are. *column is the one
+   before, and moves on. */
+static int64_t columns_csr16(const uint16_t *distances, int64_t most, uint32_t limit, int64_t *column, uint32_t *columns) {
+    const __m512i last = _mm512_set1_epi32(15), end = _mm512_set1_epi32((int32_t)limit);
     __m512i before = _mm512_set1_epi32((int32_t)*column);
-    for (int64_t i = 0; i < count; i += 16) {
-        const int64_t left = count - i;
+    int64_t count = 0;
+    for (; count < most; count += 16) {
+        const int64_t left = most - count;
         const __mmask16 m = left < 16 ? mask_first(left) : 0xffff;
-        const __m512i x = sum_distances(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, distances + i)), before);
-        _mm512_storeu_si512(columns + i, x);
+        const __m512i x = sum_distances(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, distances + count)), before);
+        _mm512_storeu_si512(columns + count, x);
+        const __mmask16 below = _mm512_mask_cmplt_epu32_mask(m, x, end);
+        if (below != 0xffff) {
+            count += __builtin_popcount(below);
+            break;
+        }
         before = _mm512_permutexvar_epi32(last, x);
     }
-    *column = (uint32_t)_mm512_cvtsi512_si32(before);
+    if (count) *column = columns[count - 1];
+    return count;
 }
 
 /* Of 8 groups of four columns: the columns of the 16 values, from their positions. */

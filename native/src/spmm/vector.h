@@ -19,30 +19,32 @@ enum {
     BLOCKS_AHEAD = 2
 };
 
-/* Arrays of a matrix, and the columns of B and out in work. */
+/* Arrays of a matrix, and whether what is in work of B is in the second-level cache. */
 typedef struct arrays {
     const tp_product *p;
     const int64_t *offsets;
     const void *indices, *values, *b;
     void *out;
+    bool near;
 } arrays;
 
 /* What becomes of a span's sum: out is it, it is added to out, or what is in out is where it starts. */
 typedef enum mode { FRESH, ADD, RESUME } mode;
 
-/* The units of a line, and the column before the first. */
+/* The units of a line that have columns below the limit, and the column before the first. */
 typedef struct span {
-    int64_t from, to, column, line;
+    int64_t from, to, column, limit, line;
 } span;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static span line_span(const arrays *a, int64_t line) {
+    const int64_t cols = a->p->a.cols;
     if (a->p->a.layout == TP_SPARSE_NM24) {
         const int64_t units = tp_nm24_units(a->p);
-        return (span){line * units, (line + 1) * units, 0, line};
+        return (span){line * units, (line + 1) * units, 0, cols, line};
     }
-    return (span){a->offsets[line], a->offsets[line + 1], 0, line};
+    return (span){a->offsets[line], a->offsets[line + 1], 0, cols, line};
 }
 
 /* Its first segment. */
@@ -51,20 +53,32 @@ static span first_segment(const arrays *a, span s) {
     return s;
 }
 
-/* The columns of the next `count` units of a span, which is moved on; `columns` has room for them, filled up to 16.
-   Units beyond the last column are left out: fewer than `count` are returned then. */
-static int64_t next_columns(const arrays *a, span *s, int64_t count, uint32_t *buffer, const uint32_t **columns) {
-    const int64_t from = s->from;
-    s->from += count;
+/* How many of the ascending columns are below the limit. */
+static int64_t columns_below(const uint32_t *columns, int64_t count, int64_t limit) {
+    int64_t i = 0;
+    while (i + 16 <= count && columns[i + 15] < limit) i += 16;
+    while (i < count && columns[i] < limit) i++;
+    return i;
+}
+
+/* The columns of the next units of a span, CHUNK at most, which is moved on, and ends where the limit is reached; `buffer`
+   has room for CHUNK. Units beyond the last column, which NM24 may have, are left out. */
+static int64_t next_columns(const arrays *a, span *s, uint32_t *buffer, const uint32_t **columns) {
+    const int64_t from = s->from, most = least(s->to - from, CHUNK);
+    int64_t count = most;
     *columns = buffer;
-    if (a->p->a.layout == TP_SPARSE_CSR32) {
-        *columns = (const uint32_t *)a->indices + from;
+    if (a->p->a.layout != TP_SPARSE_NM24) {
+        if (a->p->a.layout == TP_SPARSE_CSR32) {
+            *columns = (const uint32_t *)a->indices + from;
+            if (s->limit < a->p->a.cols) count = columns_below(*columns, most, s->limit);
+        } else {
+            count = columns_csr16((const uint16_t *)a->indices + from, most, (uint32_t)s->limit, &s->column, buffer);
+        }
+        s->from += count;
+        if (count < most) s->to = s->from;
         return count;
     }
-    if (a->p->a.layout == TP_SPARSE_CSR16) {
-        columns_csr16((const uint16_t *)a->indices + from, count, &s->column, buffer);
-        return count;
-    }
+    s->from += count;
     const int64_t units = tp_nm24_units(a->p), row_bytes = (units / 2 + 1) / 2, first = (from - s->line * units) / 2;
     const uint8_t *nibbles = (const uint8_t *)a->indices + s->line * row_bytes;
     for (int64_t i = 0; i < count; i += 2 * POSITION_GROUPS) {
@@ -93,14 +107,14 @@ INLINE void add_row(int vectors, bool masked, float value, const float *row, vma
     }
 }
 
-INLINE void sum_rows(int vectors, bool masked, const uint32_t *columns, const float *values, int64_t count,
+INLINE void sum_rows(int vectors, bool masked, bool fetch, const uint32_t *columns, const float *values, int64_t count,
                      const float *b, int64_t stride, vmask mask, float *state) {
     const int sets = sets_of(vectors);
     vf sums[8];
     UNROLL for (int k = 0; k < sets * vectors; k++) sums[k] = load_f32(state + k * LANES);
     int64_t i = 0;
     for (; i + sets <= count; i += sets) {
-        if (!masked) { /* a whole panel: all of B is not in the second-level cache */
+        if (fetch) {
             const float *ahead = b + columns[least(i + ROWS_AHEAD, count - 1)] * stride;
             UNROLL for (int k = 0; k < vectors; k++) _mm_prefetch((const char *)(ahead + k * LANES), _MM_HINT_T0);
         }
@@ -114,37 +128,38 @@ INLINE void sum_rows(int vectors, bool masked, const uint32_t *columns, const fl
 
 typedef void rows_f32(const uint32_t *columns, const float *values, int64_t count, const float *b, int64_t stride,
                       vmask mask, float *state);
-#define ROWS_F32(name, vectors, masked)                                                                               \
+#define ROWS_F32(name, vectors, masked, fetch)                                                                        \
     static void name(const uint32_t *columns, const float *values, int64_t count, const float *b, int64_t stride,     \
                      vmask mask, float *state) {                                                                      \
-        sum_rows(vectors, masked, columns, values, count, b, stride, mask, state);                                    \
+        sum_rows(vectors, masked, fetch, columns, values, count, b, stride, mask, state);                             \
     }
-ROWS_F32(rows_full, 8, false)
-ROWS_F32(rows_1, 1, true)
-ROWS_F32(rows_2, 2, true)
-ROWS_F32(rows_3, 3, true)
-ROWS_F32(rows_4, 4, true)
-ROWS_F32(rows_5, 5, true)
-ROWS_F32(rows_6, 6, true)
-ROWS_F32(rows_7, 7, true)
-ROWS_F32(rows_8, 8, true)
-static rows_f32 *const rows_f32_of[VECTORS + 1] = {rows_full, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6, rows_7, rows_8};
+ROWS_F32(rows_far, 8, false, true)
+ROWS_F32(rows_near, 8, false, false)
+ROWS_F32(rows_1, 1, true, false)
+ROWS_F32(rows_2, 2, true, false)
+ROWS_F32(rows_3, 3, true, false)
+ROWS_F32(rows_4, 4, true, false)
+ROWS_F32(rows_5, 5, true, false)
+ROWS_F32(rows_6, 6, true, false)
+ROWS_F32(rows_7, 7, true, false)
+ROWS_F32(rows_8, 8, true, false)
+static rows_f32 *const rows_f32_of[VECTORS + 1] = {0, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6, rows_7, rows_8};
 
-/* Columns [j, j + width) of a row's sum over a span of one segment. With RESUME there is one set only. */
-static void span_f32(const arrays *a, span s, int64_t j, int64_t width, mode mode, float *out) {
+/* Columns [j, j + width) of a row's sum over a span of one segment, which is moved on. With RESUME there is one set only. */
+static void span_f32(const arrays *a, span *s, int64_t j, int64_t width, mode mode, float *out) {
     const int vectors = (int)((width + LANES - 1) / LANES), sets = sets_of(vectors);
     const vmask mask = mask_first(width - (vectors - 1) * LANES);
-    rows_f32 *const rows = rows_f32_of[width == VECTORS * LANES ? 0 : vectors];
+    rows_f32 *const rows = width < VECTORS * LANES ? rows_f32_of[vectors] : a->near ? rows_near : rows_far;
     uint32_t buffer[CHUNK];
-    float sums[8 * LANES], *state = mode == RESUME && width == VECTORS * LANES ? out : sums;
+    float sums[8 * LANES], *state = mode != ADD && width == VECTORS * LANES ? out : sums;
     if (mode != RESUME)
         for (int k = 0; k < sets * vectors; k++) store_f32(state + k * LANES, zero_f32());
     else if (state != out)
         memcpy(state, out, (size_t)width * sizeof *out);
-    while (s.from < s.to) {
-        const float *values = (const float *)a->values + s.from;
+    while (s->from < s->to) {
+        const float *values = (const float *)a->values + s->from;
         const uint32_t *columns;
-        const int64_t count = next_columns(a, &s, least(s.to - s.from, CHUNK), buffer, &columns);
+        const int64_t count = next_columns(a, s, buffer, &columns);
         rows(columns, values, count, (const float *)a->b + j, a->p->b_stride, mask, state);
     }
     if (state == out) return;
@@ -236,7 +251,7 @@ static void span_i8(const arrays *a, span s, int64_t start, int64_t groups, part
     while (s.from < s.to) {
         const int8_t *values = (const int8_t *)a->values + s.from;
         const uint32_t *columns;
-        const int64_t count = next_columns(a, &s, least(s.to - s.from, CHUNK), buffer, &columns);
+        const int64_t count = next_columns(a, &s, buffer, &columns);
         widen_values(values, count, words);
         rows_i8_of[groups](columns, words, count, (const int8_t *)a->b + start, a->p->b_stride, last, state);
     }
@@ -474,7 +489,7 @@ static float line_dot_f32(const arrays *a, span s) {
     while (s.from < s.to) {
         const float *values = (const float *)a->values + s.from;
         const uint32_t *columns;
-        const int64_t count = next_columns(a, &s, least(s.to - s.from, CHUNK), buffer, &columns);
+        const int64_t count = next_columns(a, &s, buffer, &columns);
         if (stride == 1)
             dot_f32(columns, values, count, a->b, 1, state);
         else
@@ -553,7 +568,7 @@ static uint32_t line_dot_i8(const arrays *a, span s) {
     while (s.from < s.to) {
         const int8_t *values = (const int8_t *)a->values + s.from;
         const uint32_t *columns;
-        const int64_t count = next_columns(a, &s, least(s.to - s.from, CHUNK), buffer, &columns);
+        const int64_t count = next_columns(a, &s, buffer, &columns);
         sum += stride == 1 ? dot_i8(columns, values, count, a->b, 1) : dot_i8(columns, values, count, a->b, stride);
     }
     return sum;
@@ -671,8 +686,8 @@ static panel next_panel(const tp_product *p, int64_t j) {
     return at;
 }
 
-/* The sum of a span of one segment in one panel; out is the first element of the line's first row. */
-static void multiply_span(const arrays *a, span s, const panel *at, mode mode, void *out, int64_t out_stride) {
+/* The sum of a span of one segment in one panel; out is the first element of the line's first row. s ends where the limit is. */
+static void multiply_span(const arrays *a, span *s, const panel *at, mode mode, void *out, int64_t out_stride) {
     const tp_product *p = a->p;
     const bool f32 = p->a.type == TP_F32, add = mode != FRESH; /* integers may be added in any order */
     float *floats = (float *)out + at->j;
@@ -680,24 +695,24 @@ static void multiply_span(const arrays *a, span s, const panel *at, mode mode, v
     const int64_t skip = at->j - at->start;
     if (p->a.layout != TP_SPARSE_BSR) {
         if (p->n == 1)
-            dot_span(a, 0, 1, s, add, out, out_stride);
+            dot_span(a, 0, 1, *s, add, out, out_stride);
         else if (f32)
             span_f32(a, s, at->j, at->width, mode, floats);
         else
-            span_i8(a, s, at->start, at->groups, at->last, skip, at->width, add, words);
+            span_i8(a, *s, at->start, at->groups, at->last, skip, at->width, add, words);
         return;
     }
-    const int64_t rows = tp_rows_of(p, s.line);
+    const int64_t rows = tp_rows_of(p, s->line);
     for (int64_t r = 0; r < rows; r += BLOCK_ROWS) {
         const int64_t count = least(rows - r, BLOCK_ROWS), to = r * out_stride;
         if (p->n == 1 && count == 4 && (p->a.block_cols == 4 || p->a.block_cols == 8))
-            dot_span(a, r, 4, s, add, floats + to, out_stride);
+            dot_span(a, r, 4, *s, add, floats + to, out_stride);
         else if (f32)
             for (int64_t c = 0; c < at->width; c += BLOCK_VECTORS * LANES)
-                block_span_f32(a, r, count, s, at->j + c, least(at->width - c, BLOCK_VECTORS * LANES), mode,
+                block_span_f32(a, r, count, *s, at->j + c, least(at->width - c, BLOCK_VECTORS * LANES), mode,
                                floats + to + c, out_stride);
         else
-            block_span_i8(a, r, count, s, at->start, at->groups, at->last, skip, at->width, add, words + to, out_stride);
+            block_span_i8(a, r, count, *s, at->start, at->groups, at->last, skip, at->width, add, words + to, out_stride);
     }
 }
 
@@ -708,67 +723,79 @@ static void *line_of_out(const arrays *a, int64_t line) {
 static void multiply_line(const arrays *a, int64_t line, const panel *at) {
     const span all = line_span(a, line);
     span s = first_segment(a, all);
-    multiply_span(a, s, at, FRESH, line_of_out(a, line), a->p->out_stride);
-    while (s.to < all.to) {
+    mode mode = FRESH;
+    for (;;) {
+        const int64_t column = s.column, from = s.from, to = s.to;
+        multiply_span(a, &s, at, mode, line_of_out(a, line), a->p->out_stride);
+        if (to == all.to) return;
+        s = (span){to, to + least(all.to - to, TP_SPMM_SEGMENT), column, all.limit, line};
         if (a->p->a.layout == TP_SPARSE_CSR16) {
             int64_t distance;
-            TIER(tp_spmm_column)((const uint16_t *)a->indices + s.from, s.to - s.from, &distance);
+            TIER(tp_spmm_column)((const uint16_t *)a->indices + from, to - from, &distance);
             s.column += distance;
         }
-        s.from = s.to;
-        s.to += least(all.to - s.to, TP_SPMM_SEGMENT);
-        multiply_span(a, s, at, ADD, line_of_out(a, line), a->p->out_stride);
+        mode = ADD;
     }
 }
 
 /* ---- slabs ---- */
 
 /*
- * Rows of a panel of B that are far apart share few sets of the caches, and each is on a page of its own. So as many of
- * them as the stack of a small thread holds easily are copied together, and used for many lines one after the other. Four times as
- * many, which still fit the second-level cache, were no faster.
+ * All of a panel of B seldom fits the second-level cache. So many lines, one after the other, take the units that meet some rows of
+ * it, a slab, before all of them go on to the next.
+ * Rows that are far apart share few sets of the caches, and each is on a page of its own. Of these as many as the stack of a small
+ * thread holds easily are copied together. Four times as many were no faster.
  */
-enum { SLAB_BYTES = 32 << 10, SLAB_LINES = 256 };
+enum {
+    SLAB_BYTES = 256 << 10,
+    COPY_BYTES = 32 << 10,
+    SLAB_LINES = 256,
+    LINES_AHEAD = 2, /* how far units are fetched, and how much of them */
+    FETCH_BYTES = 256
+};
+
+static bool far_apart(const tp_product *p, const panel *at) { return p->b_stride >= 4 * at->width; }
 
 /* Rows of B in a slab, or 0 if slabs do not pay: no sum depends on it. Integers are bound by arithmetic, not by caches. */
 static int64_t slab_rows(const arrays *a, int64_t begin, int64_t end, const panel *at) {
     const tp_product *p = a->p;
-    const bool blocks = p->a.layout == TP_SPARSE_BSR, nm24 = p->a.layout == TP_SPARSE_NM24;
-    if (p->a.type != TP_F32 || p->b_stride < 4 * at->width || p->a.cols * at->width * 4 <= 2 * SLAB_BYTES) return 0;
-    /* A sum is resumed with one accumulator. */
-    if (blocks ? p->n == 1 : at->width <= 4 * LANES) return 0;
+    const bool blocks = p->a.layout == TP_SPARSE_BSR, nm24 = p->a.layout == TP_SPARSE_NM24, copy = far_apart(p, at);
+    const int64_t bytes = copy ? COPY_BYTES : SLAB_BYTES;
+    if (p->a.type != TP_F32 || p->a.cols * at->width * 4 <= 2 * bytes) return 0;
+    /* A sum is resumed with one accumulator. Rows of a block share what they read of B, and gain by copies only. */
+    if (blocks ? p->n == 1 || !copy : at->width <= 4 * LANES) return 0;
     const int64_t step = blocks ? p->a.block_cols : nm24 ? 8 : 1; /* no block is cut, and no byte of NM24 indices */
-    const int64_t rows = SLAB_BYTES / 4 / at->width / step * step, lines = end - begin;
+    const int64_t rows = bytes / 4 / at->width / step * step, lines = end - begin;
     const double units = (double)(nm24 ? tp_nm24_units(p) * lines : a->offsets[end] - a->offsets[begin]);
     const double used = units * (double)(blocks ? step : 1), cols = (double)p->a.cols;
     /* Each visit of a line has its price, and so has the copy. */
-    const bool pays = used >= 12 * cols / (double)rows * (double)lines && used >= 16 * cols * ((double)lines / SLAB_LINES + 1);
-    return pays ? rows : 0;
+    const bool pays = used >= (copy ? 3 : 12) * cols / (double)rows * (double)lines;
+    return pays && (!copy || used >= 16 * cols * ((double)lines / SLAB_LINES + 1)) ? rows : 0;
 }
 
-/* The units of a span with columns below the limit; *column is that of the last of them. */
-static int64_t units_below(const arrays *a, const span *s, int64_t limit, int64_t *column) {
-    int64_t u = s->from;
-    if (a->p->a.layout == TP_SPARSE_NM24) return least(s->to, s->line * tp_nm24_units(a->p) + limit / 4 * 2);
-    if (a->p->a.layout == TP_SPARSE_CSR16) {
-        const uint16_t *distances = a->indices;
-        int64_t at = s->column;
-        for (; u < s->to && at + distances[u] < limit; u++) at += distances[u];
-        *column = at;
-        return u;
+/* Copies `rows` rows of B from row k on; where B would begin if all its rows lay as these do. */
+static const void *copy_rows(const arrays *a, int64_t k, int64_t rows, const panel *at, float *slab) {
+    const float *from = (const float *)a->b + k * a->p->b_stride + at->j;
+    for (int64_t r = 0; r < rows; r++, from += a->p->b_stride) memcpy(slab + r * at->width, from, (size_t)at->width * 4);
+    return (const void *)((uintptr_t)slab - 4 * (uintptr_t)(k * at->width + at->j));
+}
+
+/* The next units of a line. Lines are far from each other, so nothing else foresees where work goes on. */
+static void fetch_units(const arrays *a, int64_t unit) {
+    const char *values = (const char *)a->values + 4 * unit;
+    const char *indices = (const char *)a->indices + (a->p->a.layout == TP_SPARSE_CSR16 ? 2 : 4) * unit;
+    for (int64_t at = 0; at < FETCH_BYTES; at += 64) {
+        _mm_prefetch(values + at, _MM_HINT_T0);
+        _mm_prefetch(indices + at, _MM_HINT_T0);
     }
-    const uint32_t *columns = a->indices;
-    if (a->p->a.layout == TP_SPARSE_BSR) limit /= a->p->a.block_cols;
-    while (u + 16 <= s->to && columns[u + 15] < limit) u += 16;
-    while (u < s->to && columns[u] < limit) u++;
-    return u;
 }
 
 static void multiply_slabs(const arrays *a, int64_t begin, int64_t end, const panel *at, int64_t rows) {
     const tp_product *p = a->p;
-    float slab[SLAB_BYTES / 4] __attribute__((aligned(64)));
+    const bool copy = far_apart(p, at), entries = p->a.layout == TP_SPARSE_CSR16 || p->a.layout == TP_SPARSE_CSR32;
+    float slab[COPY_BYTES / 4] __attribute__((aligned(64)));
     span spans[SLAB_LINES];
-    const int64_t lines = end - begin;
+    const int64_t lines = end - begin, cols = p->a.cols;
     for (int64_t i = 0; i < lines; i++) {
         spans[i] = line_span(a, begin + i);
         if (first_segment(a, spans[i]).to == spans[i].to) continue;
@@ -777,30 +804,32 @@ static void multiply_slabs(const arrays *a, int64_t begin, int64_t end, const pa
     }
     tp_product moved = *p;
     arrays view = *a;
-    moved.b_stride = at->width;
+    if (copy) moved.b_stride = at->width;
     view.p = &moved;
-    for (int64_t k = 0; k < p->a.cols; k += rows) {
-        const int64_t limit = least(p->a.cols, k + rows);
-        for (int64_t r = k; r < limit; r++)
-            memcpy(slab + (r - k) * at->width, (const float *)a->b + r * p->b_stride + at->j, (size_t)at->width * 4);
-        /* Where B would begin, if all its rows were there. */
-        view.b = (const void *)((uintptr_t)slab - 4 * (uintptr_t)(k * at->width + at->j));
+    view.near = true;
+    for (int64_t k = 0; k < cols; k += rows) {
+        const int64_t limit = least(cols, k + rows);
+        if (copy) view.b = copy_rows(a, k, limit - k, at, slab);
         for (int64_t i = 0; i < lines; i++) {
             span s = spans[i];
-            int64_t column = 0;
             if (s.line < 0) continue;
-            if (limit < p->a.cols) s.to = units_below(a, &s, limit, &column);
+            if (entries) fetch_units(a, spans[least(i + LINES_AHEAD, lines - 1)].from);
+            s.limit = limit;
+            if (p->a.layout == TP_SPARSE_NM24 && limit < cols)
+                s.to = s.line * tp_nm24_units(p) + limit / 4 * 2;
+            else if (p->a.layout == TP_SPARSE_BSR && limit < cols)
+                s.to = s.from + columns_below((const uint32_t *)a->indices + s.from, s.to - s.from, limit / p->a.block_cols);
             if (k && s.from == s.to) continue;
-            multiply_span(&view, s, at, k ? RESUME : FRESH, line_of_out(a, s.line), p->out_stride);
+            multiply_span(&view, &s, at, k ? RESUME : FRESH, line_of_out(a, s.line), p->out_stride);
             spans[i].from = s.to;
-            spans[i].column = column;
+            spans[i].column = s.column;
         }
     }
 }
 
 tp_status TIER(tp_spmm)(const tp_product *p, int64_t begin, int64_t end, const int64_t *offsets, const void *indices,
                         const void *values, const void *b, void *out) {
-    const arrays a = {p, offsets, indices, values, b, out};
+    const arrays a = {p, offsets, indices, values, b, out, false};
     panel at;
     for (int64_t j = 0; j < p->n; j += at.width) {
         at = next_panel(p, j);
@@ -817,13 +846,14 @@ tp_status TIER(tp_spmm)(const tp_product *p, int64_t begin, int64_t end, const i
 tp_status TIER(tp_spmm_segment)(const tp_product *p, int64_t line, int64_t segment, int64_t column,
                                 const int64_t *offsets, const void *indices, const void *values, const void *b,
                                 void *partial) {
-    const arrays a = {p, offsets, indices, values, b, partial};
+    const arrays a = {p, offsets, indices, values, b, partial, false};
     const int64_t from = offsets[line] + segment * TP_SPMM_SEGMENT;
-    const span s = {from, from + least(offsets[line + 1] - from, TP_SPMM_SEGMENT), column, line};
+    const span all = {from, from + least(offsets[line + 1] - from, TP_SPMM_SEGMENT), column, p->a.cols, line};
     panel at;
     for (int64_t j = 0; j < p->n; j += at.width) {
         at = next_panel(p, j);
-        multiply_span(&a, s, &at, FRESH, partial, p->n);
+        span s = all;
+        multiply_span(&a, &s, &at, FRESH, partial, p->n);
     }
     return TP_OK;
 }
@@ -877,7 +907,7 @@ INLINE void axpy_i8(int8_t value, const int8_t *b, int64_t n, uint32_t *out) {
 tp_status TIER(tp_spmm_transposed)(const tp_product *p, int64_t begin, int64_t end, int64_t first, int64_t last,
                                    const int64_t *offsets, const void *indices, const void *values, const void *b,
                                    void *out) {
-    const arrays a = {p, offsets, indices, values, b, out};
+    const arrays a = {p, offsets, indices, values, b, out, false};
     const int64_t stride = p->out_stride, n = last - first;
     uint32_t buffer[CHUNK];
     for (int64_t row = begin; row < end; row++) {
@@ -886,7 +916,7 @@ tp_status TIER(tp_spmm_transposed)(const tp_product *p, int64_t begin, int64_t e
         while (s.from < s.to) {
             const int64_t at = s.from;
             const uint32_t *columns;
-            const int64_t count = next_columns(&a, &s, least(s.to - s.from, CHUNK), buffer, &columns);
+            const int64_t count = next_columns(&a, &s, buffer, &columns);
             if (p->a.type == TP_F32) {
                 const float *v = (const float *)values + at, *x = (const float *)b + from;
                 float *sums = (float *)out + first;
