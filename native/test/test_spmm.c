@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/dispatch.h"
 #include "spmm/kernels.h"
 #include "support.h"
 
@@ -276,7 +277,7 @@ static tp_status multiply(const matrix *m, int64_t begin, int64_t end, void *out
     return tp_spmm(&m->p, begin, end, m->offsets, m->indices, m->values, m->b, out);
 }
 
-/* One call, then the same in ranges from the last to the first. */
+/* One call, then the same in ranges from the last to the first. A single column is also fetched in the other way. */
 static void check_product(const matrix *m) {
     const int64_t bytes = out_bytes(m, m->p.a.rows);
     void *out = place(&out_memory[0], bytes, 4), *cut = place(&out_memory[1], bytes, 4);
@@ -290,6 +291,12 @@ static void check_product(const matrix *m) {
         end = begin;
     }
     CHECK(!memcmp(out, cut, (size_t)bytes), "cut into ranges: layout %d, n %lld", m->p.a.layout, (long long)m->p.n);
+    if (m->p.n != 1) return;
+    atomic_store(&tp_gathers_state, !tp_use_gathers());
+    memset(cut, FILL, (size_t)bytes);
+    CHECK(multiply(m, 0, m->lines, cut) == TP_OK, "status");
+    CHECK(!memcmp(out, cut, (size_t)bytes), "gathers: layout %d", m->p.a.layout);
+    atomic_store(&tp_gathers_state, TP_GATHERS_UNDECIDED);
 }
 
 static tp_status multiply_transposed(const matrix *m, int64_t begin, int64_t end, int64_t first, int64_t last, void *out) {
@@ -653,6 +660,7 @@ static void check_list(void) {
 
 int main(void) {
     test_start("test_spmm");
+    printf("test_spmm: gathers %s\n", tp_use_gathers() ? "are fast" : "are slow");
     offset_memory = guarded_new(1u << 20);
     index_memory = guarded_new(4u << 20);
     value_memory = guarded_new(16u << 20);

@@ -5,6 +5,7 @@
 
 _Atomic int tp_tier_state = TP_TIER_UNDECIDED;
 _Atomic int tp_vnni_state = TP_VNNI_UNDECIDED;
+_Atomic int tp_gathers_state = TP_GATHERS_UNDECIDED;
 _Atomic int tp_sha_state = TP_SHA_UNDECIDED;
 
 const char *tp_tier_name(tp_tier tier) {
@@ -48,6 +49,15 @@ bool tp_use_vnni(void) {
     if (state == TP_VNNI_UNDECIDED) {
         state = tp_detect_vnni();
         atomic_store_explicit(&tp_vnni_state, state, memory_order_relaxed);
+    }
+    return state;
+}
+
+bool tp_use_gathers(void) {
+    int state = atomic_load_explicit(&tp_gathers_state, memory_order_relaxed);
+    if (state == TP_GATHERS_UNDECIDED) {
+        state = tp_detect_gathers();
+        atomic_store_explicit(&tp_gathers_state, state, memory_order_relaxed);
     }
     return state;
 }

@@ -32,6 +32,18 @@ enum { TP_VNNI_UNDECIDED = -1 };
 extern _Atomic int tp_vnni_state;
 
 /*
+ * Whether vectors are gathered by one instruction where columns are not adjacent, on any tier that has it. Bits are the same.
+ * Only on Intel from Sapphire Rapids on: before it, microcode that keeps gathers from leaking data makes them slow, and AMD's are
+ * slower than loads.
+ */
+bool tp_detect_gathers(void);
+bool tp_use_gathers(void);
+
+/* TP_GATHERS_UNDECIDED, 0 or 1. Only dispatch.c writes it, and tests that switch it. */
+enum { TP_GATHERS_UNDECIDED = -1 };
+extern _Atomic int tp_gathers_state;
+
+/*
  * Whether SHA-256 uses the processor's instructions for it, on any tier above the portable one. The digest is the same, so this
  * is no tier either.
  */

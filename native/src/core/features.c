@@ -28,6 +28,13 @@ bool tp_detect_vnni(void) {
     return tp_detect_tier() == TP_TIER_AVX512 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_AVX512VNNI);
 }
 
+bool tp_detect_gathers(void) {
+    const uint32_t half_floats = 1u << 23; /* AVX512_FP16, which came with Sapphire Rapids */
+    uint32_t a, b, c, d;
+    if (tp_detect_tier() != TP_TIER_AVX512 || !__get_cpuid(0, &a, &b, &c, &d) || b != signature_INTEL_ebx) return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & half_floats);
+}
+
 bool tp_detect_sha(void) {
     uint32_t a, b, c, d;
     return tp_detect_tier() > TP_TIER_REF && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA);
@@ -35,5 +42,6 @@ bool tp_detect_sha(void) {
 #else
 tp_tier tp_detect_tier(void) { return TP_TIER_REF; }
 bool tp_detect_vnni(void) { return false; }
+bool tp_detect_gathers(void) { return false; }
 bool tp_detect_sha(void) { return false; }
 #endif

@@ -81,32 +81,34 @@ static inline void plan_groups(int64_t n, int64_t j, int64_t most, int64_t *star
 
 /* ---- columns ---- */
 
-static inline __m256i sum_distances(__m256i x, __m256i before) {
-    x = _mm256_add_epi32(x, _mm256_slli_si256(x, 4));
-    x = _mm256_add_epi32(x, _mm256_slli_si256(x, 8));
-    const __m256i low = _mm256_permutevar8x32_epi32(x, _mm256_set1_epi32(3));
-    x = _mm256_add_epi32(x, _mm256_blend_epi32(_mm256_setzero_si256(), low, 0xf0));
-    return _mm256_add_epi32(x, before);
+static inline vi load_mask_i32(const void *p, vmask m) { return _mm256_maskload_epi32(p, m); }
+static inline int64_t count_below(vi columns, uint32_t limit) {
+    const vi below = _mm256_cmpeq_epi32(_mm256_min_epu32(columns, _mm256_set1_epi32((int32_t)(limit - 1))), columns);
+    return __builtin_popcount((uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(below)));
 }
 
-/* The columns of the next units, up to `most` of them and below the limit, and how many these are. *column is the one
-   before, and moves on. */
-static int64_t columns_csr16(const uint16_t *distances, int64_t most, uint32_t limit, int64_t *column, uint32_t *columns) {
-    const __m256i end = _mm256_set1_epi32((int32_t)(limit - 1));
-    __m256i before = _mm256_set1_epi32((int32_t)*column);
-    int64_t count = 0;
-    for (; count + 8 <= most; count += 8) {
-        const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(distances + count)));
-        const __m256i sum = sum_distances(x, before);
-        const __m256i below = _mm256_cmpeq_epi32(_mm256_min_epu32(sum, end), sum);
-        if (_mm256_movemask_epi8(below) != -1) break;
-        _mm256_storeu_si256((__m256i *)(columns + count), sum);
-        before = _mm256_permutevar8x32_epi32(sum, _mm256_set1_epi32(7));
+static inline vi sum_lanes(vi x) {
+    x = _mm256_add_epi32(x, _mm256_slli_epi64(x, 32));
+    x = _mm256_add_epi32(x, _mm256_blend_epi32(_mm256_setzero_si256(), _mm256_shuffle_epi32(x, 0x50), 0xcc));
+    const vi low = _mm256_permutevar8x32_epi32(x, _mm256_set1_epi32(3));
+    return _mm256_add_epi32(x, _mm256_blend_epi32(_mm256_setzero_si256(), low, 0xf0));
+}
+
+/* The columns of the next `left` units, two vectors of them at most, from their distances and the column before the first, in all
+   lanes, which moves on. Lanes beyond have the last one. Sums of pairs need one sum over lanes, not two. */
+static inline void next_pair(const uint16_t *distances, int64_t left, vi *before, vi *columns) {
+    uint16_t rest[16] = {0};
+    if (left < 16) {
+        memcpy(rest, distances, (size_t)left * sizeof *rest);
+        distances = rest;
     }
-    uint32_t at = (uint32_t)_mm256_cvtsi256_si32(before);
-    for (; count < most && at + distances[count] < limit; count++) columns[count] = at += distances[count];
-    *column = at;
-    return count;
+    const vi x = load_i32(distances);
+    const vi odd = _mm256_srli_epi32(x, 16), even = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+    const vi to = _mm256_add_epi32(sum_lanes(_mm256_add_epi32(odd, even)), *before), from = _mm256_sub_epi32(to, odd);
+    const vi low = _mm256_unpacklo_epi32(from, to), high = _mm256_unpackhi_epi32(from, to);
+    columns[0] = _mm256_permute2x128_si256(low, high, 0x20);
+    columns[1] = _mm256_permute2x128_si256(low, high, 0x31);
+    *before = _mm256_permutevar8x32_epi32(to, _mm256_set1_epi32(7));
 }
 
 /* Of 4 groups of four columns: the columns of the 8 values, from their positions. */
@@ -128,6 +130,11 @@ static inline vf pick_f32(const float *x, uint32_t nibbles) {
     const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(x), at);
     return _mm256_blend_ps(low, _mm256_permutevar8x32_ps(_mm256_loadu_ps(x + 8), at), 0xf0);
 }
+
+static inline vf gather_f32(const float *x, vi columns, vmask m) {
+    return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), x, columns, _mm256_castsi256_ps(m), 4);
+}
+static inline vf keep_f32(vf x, vmask m) { return _mm256_and_ps(x, _mm256_castsi256_ps(m)); }
 
 static inline vf join_f32(const __m128 *x) { return _mm256_insertf128_ps(_mm256_castps128_ps256(x[0]), x[1], 1); }
 

@@ -63,36 +63,30 @@ static inline void plan_groups(int64_t n, int64_t j, int64_t most, int64_t *star
 
 /* ---- columns ---- */
 
-/* Columns of 16 units, from their distances and the column before them. */
-static inline __m512i sum_distances(__m512i x, __m512i before) {
-    const __m512i zero = _mm512_setzero_si512();
-    x = _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 15));
-    x = _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 14));
-    x = _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 12));
-    x = _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 8));
-    return _mm512_add_epi32(x, before);
+static inline vi load_mask_i32(const void *p, vmask m) { return _mm512_maskz_loadu_epi32(m, p); }
+static inline int64_t count_below(vi columns, uint32_t limit) {
+    return __builtin_popcount(_mm512_cmplt_epu32_mask(columns, _mm512_set1_epi32((int32_t)limit)));
 }
 
-/* The columns of the next units, up to `most` of them and below the limit, and how many these are. *column is the one
-   before, and moves on. */
-static int64_t columns_csr16(const uint16_t *distances, int64_t most, uint32_t limit, int64_t *column, uint32_t *columns) {
-    const __m512i last = _mm512_set1_epi32(15), end = _mm512_set1_epi32((int32_t)limit);
-    __m512i before = _mm512_set1_epi32((int32_t)*column);
-    int64_t count = 0;
-    for (; count < most; count += 16) {
-        const int64_t left = most - count;
-        const __mmask16 m = left < 16 ? mask_first(left) : 0xffff;
-        const __m512i x = sum_distances(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, distances + count)), before);
-        _mm512_storeu_si512(columns + count, x);
-        const __mmask16 below = _mm512_mask_cmplt_epu32_mask(m, x, end);
-        if (below != 0xffff) {
-            count += __builtin_popcount(below);
-            break;
-        }
-        before = _mm512_permutexvar_epi32(last, x);
-    }
-    if (count) *column = columns[count - 1];
-    return count;
+static inline vi sum_lanes(vi x) {
+    const vi quads = _mm512_setr_epi32(0, 0, 0, 0, 3, 3, 3, 3, 0, 0, 0, 0, 11, 11, 11, 11);
+    x = _mm512_add_epi32(x, _mm512_slli_epi64(x, 32));
+    x = _mm512_add_epi32(x, _mm512_maskz_shuffle_epi32(0xcccc, x, 0x50));
+    x = _mm512_add_epi32(x, _mm512_maskz_permutexvar_epi32(0xf0f0, quads, x));
+    return _mm512_add_epi32(x, _mm512_maskz_permutexvar_epi32(0xff00, _mm512_set1_epi32(7), x));
+}
+
+/* The columns of the next `left` units, two vectors of them at most, from their distances and the column before the first, in all
+   lanes, which moves on. Lanes beyond have the last one. Sums of pairs need one sum over lanes, not two. */
+static inline void next_pair(const uint16_t *distances, int64_t left, vi *before, vi *columns) {
+    const vi low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __mmask32 m = left < 32 ? (1u << left) - 1 : 0xffffffff;
+    const vi x = _mm512_maskz_loadu_epi16(m, distances);
+    const vi odd = _mm512_srli_epi32(x, 16), even = _mm512_and_si512(x, _mm512_set1_epi32(0xffff));
+    const vi to = _mm512_add_epi32(sum_lanes(_mm512_add_epi32(odd, even)), *before), from = _mm512_sub_epi32(to, odd);
+    columns[0] = _mm512_permutex2var_epi32(from, low, to);
+    columns[1] = _mm512_permutex2var_epi32(from, _mm512_add_epi32(low, _mm512_set1_epi32(8)), to);
+    *before = _mm512_permutexvar_epi32(_mm512_set1_epi32(15), to);
 }
 
 /* Of 8 groups of four columns: the columns of the 16 values, from their positions. */
@@ -114,6 +108,11 @@ static inline void store_positions(uint32_t *columns, uint32_t nibbles, uint32_t
 static inline vf pick_f32(const float *x, uint32_t nibbles) {
     return _mm512_permutex2var_ps(_mm512_loadu_ps(x), positions(nibbles), _mm512_loadu_ps(x + 16));
 }
+
+static inline vf gather_f32(const float *x, vi columns, vmask m) {
+    return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), m, columns, x, 4);
+}
+static inline vf keep_f32(vf x, vmask m) { return _mm512_maskz_mov_ps(m, x); }
 
 static inline vf join_f32(const __m128 *x) {
     const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(x[0]), x[1], 1);

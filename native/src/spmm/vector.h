@@ -7,11 +7,15 @@
  */
 #include <string.h>
 
+#include "core/dispatch.h"
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum {
-    CHUNK = 512,        /* units; a multiple of SUMS * LANES */
+    CHUNK = 512,        /* units; a multiple of STEP */
+    SUMS = 2,           /* vectors of sums for n = 1 */
+    STEP = SUMS * LANES,
     VECTORS = 8,        /* of f32 in a panel */
     GROUPS = 4,         /* of int8 columns in a panel */
     BLOCK_ROWS = 4,     /* rows of a block that are summed together, over BLOCK_VECTORS or BLOCK_GROUPS */
@@ -19,14 +23,21 @@ enum {
     BLOCKS_AHEAD = 2
 };
 
-/* Arrays of a matrix, and whether what is in work of B is in the second-level cache. */
+/* Arrays of a matrix, whether what is in work of B is in the second-level cache, and whether vectors may be gathered from it. */
 typedef struct arrays {
     const tp_product *p;
     const int64_t *offsets;
     const void *indices, *values, *b;
     void *out;
-    bool near;
+    bool near, gathers;
 } arrays;
+
+static arrays arrays_of(const tp_product *p, const int64_t *offsets, const void *indices, const void *values, const void *b,
+                        void *out) {
+    /* A gather takes columns as signed. */
+    const bool gathers = p->n == 1 && p->b_stride == 1 && p->a.cols <= INT32_MAX && tp_use_gathers();
+    return (arrays){p, offsets, indices, values, b, out, false, gathers};
+}
 
 /* What becomes of a span's sum: out is it, it is added to out, or what is in out is where it starts. */
 typedef enum mode { FRESH, ADD, RESUME } mode;
@@ -53,12 +64,33 @@ static span first_segment(const arrays *a, span s) {
     return s;
 }
 
-/* How many of the ascending columns are below the limit. */
+/* How many of the ascending columns are below the limit, which is not 0. */
 static int64_t columns_below(const uint32_t *columns, int64_t count, int64_t limit) {
     int64_t i = 0;
-    while (i + 16 <= count && columns[i + 15] < limit) i += 16;
-    while (i < count && columns[i] < limit) i++;
-    return i;
+    while (i + LANES <= count && columns[i + LANES - 1] < limit) i += LANES;
+    if (i == count) return count;
+    const int64_t left = least(count - i, LANES); /* masked lanes are 0 */
+    return i + count_below(load_mask_i32(columns + i, mask_first(left)), (uint32_t)limit) - (LANES - left);
+}
+
+/* The columns of the next `most` units, or those below the limit, and how many these are. *column is the one before, and moves
+   on. */
+static int64_t columns_csr16(const uint16_t *distances, int64_t most, int64_t limit, int64_t *column, uint32_t *columns) {
+    vi before = all_i32((int32_t)*column), next[2];
+    int64_t count = 0;
+    while (count < most) {
+        next_pair(distances + count, most - count, &before, next);
+        store_i32(columns + count, next[0]);
+        store_i32(columns + count + LANES, next[1]);
+        if (columns[count + STEP - 1] >= limit) {
+            count += count_below(next[0], (uint32_t)limit) + count_below(next[1], (uint32_t)limit);
+            break;
+        }
+        count += STEP;
+    }
+    count = least(count, most);
+    if (count) *column = columns[count - 1];
+    return count;
 }
 
 /* The columns of the next units of a span, CHUNK at most, which is moved on, and ends where the limit is reached; `buffer`
@@ -72,7 +104,7 @@ static int64_t next_columns(const arrays *a, span *s, uint32_t *buffer, const ui
             *columns = (const uint32_t *)a->indices + from;
             if (s->limit < a->p->a.cols) count = columns_below(*columns, most, s->limit);
         } else {
-            count = columns_csr16((const uint16_t *)a->indices + from, most, (uint32_t)s->limit, &s->column, buffer);
+            count = columns_csr16((const uint16_t *)a->indices + from, most, s->limit, &s->column, buffer);
         }
         s->from += count;
         if (count < most) s->to = s->from;
@@ -411,8 +443,13 @@ static void block_span_i8(const arrays *a, int64_t row, int64_t rows, span s, in
 
 /* ---- n = 1 ---- */
 
-/* Unit i of a line goes to lane i % LANES of sum i / LANES % SUMS, whatever the stride. */
-enum { SUMS = 4 };
+/* Unit i of a line goes to lane i % LANES of sum i / LANES % SUMS, whatever the stride. Lanes beyond the last unit add 0. */
+
+enum { BYTES_AHEAD = 1024 }; /* how far indices and values are fetched: the hardware alone does not keep up */
+
+INLINE void fetch(const void *p, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)((uintptr_t)p + BYTES_AHEAD + (uintptr_t)i), _MM_HINT_T0);
+}
 
 /* Two columns with one load. */
 INLINE uint64_t two_columns(const uint32_t *columns) {
@@ -423,8 +460,7 @@ INLINE uint64_t two_columns(const uint32_t *columns) {
 INLINE int64_t low_column(uint64_t two) { return (uint32_t)two; }
 INLINE int64_t high_column(uint64_t two) { return (int64_t)(two >> 32); }
 
-/* Four elements of x. Loads and inserts beat the gather instruction. */
-INLINE __m128 gather_f32(const float *x, const uint32_t *columns, int64_t stride) {
+INLINE __m128 load_four(const float *x, const uint32_t *columns, int64_t stride) {
     const uint64_t c = two_columns(columns), d = two_columns(columns + 2);
     __m128 y = _mm_load_ss(x + low_column(c) * stride);
     y = _mm_insert_ps(y, _mm_load_ss(x + high_column(c) * stride), 0x10);
@@ -432,33 +468,59 @@ INLINE __m128 gather_f32(const float *x, const uint32_t *columns, int64_t stride
     return _mm_insert_ps(y, _mm_load_ss(x + high_column(d) * stride), 0x30);
 }
 
-INLINE vf add_gathered(vf sum, const uint32_t *columns, const float *values, const float *x, int64_t stride) {
-    __m128 y[LANES / 4];
-    UNROLL for (int q = 0; q < LANES / 4; q++) y[q] = gather_f32(x, columns + 4 * q, stride);
-    return fma_f32(load_f32(values), join_f32(y), sum);
+/* Which lanes of vector k have one of `left` units. */
+INLINE vmask mask_units(int64_t left, int k) {
+    const int64_t units = left - k * LANES;
+    return mask_first(units < 0 ? 0 : least(units, LANES));
 }
 
-/* count is a multiple of SUMS * LANES, unless these are the last units. */
-INLINE void dot_f32(const uint32_t *columns, const float *values, int64_t count, const float *x, int64_t stride, vf *state) {
-    vf sums[SUMS];
-    UNROLL for (int k = 0; k < SUMS; k++) sums[k] = state[k];
-    int64_t i = 0;
-    for (; i + SUMS * LANES <= count; i += SUMS * LANES)
-        UNROLL for (int k = 0; k < SUMS; k++)
-            sums[k] = add_gathered(sums[k], columns + i + k * LANES, values + i + k * LANES, x, stride);
-    float rest[2][LANES] = {{0}};
-    const int64_t whole = (count - i) / LANES;
-    for (int64_t k = i + whole * LANES; k < count; k++) {
-        rest[0][k % LANES] = values[k];
-        rest[1][k % LANES] = x[columns[k] * stride];
-    }
+/* Elements of x, and 0 where there is no unit. Many processors gather more slowly than they load and insert. */
+INLINE vf pick_columns(bool gathers, const float *x, vi columns, int64_t stride, vmask units) {
+    if (gathers) return gather_f32(x, columns, units);
+    uint32_t c[LANES] __attribute__((aligned(64)));
+    store_i32(c, columns);
+    __m128 y[LANES / 4];
+    UNROLL for (int q = 0; q < LANES / 4; q++) y[q] = load_four(x, c + 4 * q, stride);
+    return keep_f32(join_f32(y), units);
+}
+
+/* Of `left` units, STEP at most. Lanes beyond have some column of x. */
+INLINE void dot_step(bool gathers, const vi *columns, const float *values, int64_t left, const float *x, int64_t stride,
+                     vf *sums) {
     UNROLL for (int k = 0; k < SUMS; k++) {
-        if (k < whole)
-            sums[k] = add_gathered(sums[k], columns + i + k * LANES, values + i + k * LANES, x, stride);
-        else if (k == whole)
-            sums[k] = fma_f32(load_f32(rest[0]), load_f32(rest[1]), sums[k]);
+        const vmask m = mask_units(left, k);
+        sums[k] = fma_f32(load_mask(values + k * LANES, m), pick_columns(gathers, x, columns[k], stride, m), sums[k]);
     }
-    UNROLL for (int k = 0; k < SUMS; k++) state[k] = sums[k];
+}
+
+INLINE void dot_columns(bool gathers, const uint32_t *columns, const float *values, int64_t count, const float *x, int64_t stride,
+                        vf *sums) {
+    vi next[SUMS];
+    int64_t i = 0;
+    for (; i + STEP <= count; i += STEP) {
+        fetch(columns + i, STEP * 4);
+        fetch(values + i, STEP * 4);
+        UNROLL for (int k = 0; k < SUMS; k++) next[k] = load_i32(columns + i + k * LANES);
+        dot_step(gathers, next, values + i, STEP, x, stride, sums);
+    }
+    if (i == count) return;
+    UNROLL for (int k = 0; k < SUMS; k++) next[k] = load_mask_i32(columns + i + k * LANES, mask_units(count - i, k));
+    dot_step(gathers, next, values + i, count - i, x, stride, sums);
+}
+
+INLINE void dot_distances(bool gathers, const uint16_t *distances, int64_t column, const float *values, int64_t count,
+                          const float *x, int64_t stride, vf *sums) {
+    vi before = all_i32((int32_t)column), next[SUMS];
+    int64_t i = 0;
+    for (; i + STEP <= count; i += STEP) {
+        fetch(distances + i, STEP * 2);
+        fetch(values + i, STEP * 4);
+        next_pair(distances + i, STEP, &before, next);
+        dot_step(gathers, next, values + i, STEP, x, stride, sums);
+    }
+    if (i == count) return;
+    next_pair(distances + i, count - i, &before, next);
+    dot_step(gathers, next, values + i, count - i, x, stride, sums);
 }
 
 /* Whole vectors of NM24 units, without columns: returns how many units are done. */
@@ -480,22 +542,31 @@ INLINE int64_t dot_nm24_f32(const arrays *a, const span *s, vf *state) {
     return whole * LANES;
 }
 
-static float line_dot_f32(const arrays *a, span s) {
-    const int64_t stride = a->p->b_stride;
-    uint32_t buffer[CHUNK];
-    vf state[SUMS];
-    UNROLL for (int k = 0; k < SUMS; k++) state[k] = zero_f32();
-    if (a->p->a.layout == TP_SPARSE_NM24 && stride == 1) s.from += dot_nm24_f32(a, &s, state);
-    while (s.from < s.to) {
-        const float *values = (const float *)a->values + s.from;
+INLINE float dot_f32(const arrays *a, const span *s, bool gathers, int64_t stride) {
+    const float *values = (const float *)a->values + s->from, *x = a->b;
+    const int64_t count = s->to - s->from;
+    vf sums[SUMS] = {zero_f32(), zero_f32()};
+    if (a->p->a.layout == TP_SPARSE_CSR16) {
+        dot_distances(gathers, (const uint16_t *)a->indices + s->from, s->column, values, count, x, stride, sums);
+    } else if (a->p->a.layout == TP_SPARSE_CSR32) {
+        dot_columns(gathers, (const uint32_t *)a->indices + s->from, values, count, x, stride, sums);
+    } else {
+        span rest = *s;
+        uint32_t buffer[CHUNK];
         const uint32_t *columns;
-        const int64_t count = next_columns(a, &s, buffer, &columns);
-        if (stride == 1)
-            dot_f32(columns, values, count, a->b, 1, state);
-        else
-            dot_f32(columns, values, count, a->b, stride, state);
+        if (stride == 1) rest.from += dot_nm24_f32(a, s, sums);
+        while (rest.from < rest.to) {
+            values = (const float *)a->values + rest.from;
+            const int64_t units = next_columns(a, &rest, buffer, &columns);
+            dot_columns(gathers, columns, values, units, x, stride, sums);
+        }
     }
-    return reduce_f32(add_f32(add_f32(state[0], state[1]), add_f32(state[2], state[3])));
+    return reduce_f32(add_f32(sums[0], sums[1]));
+}
+
+static float line_dot_f32(const arrays *a, const span *s) {
+    const int64_t stride = a->p->b_stride;
+    return a->gathers ? dot_f32(a, s, true, 1) : stride == 1 ? dot_f32(a, s, false, 1) : dot_f32(a, s, false, stride);
 }
 
 INLINE __m128i gather_i8(const int8_t *x, const uint32_t *columns, int64_t stride) {
@@ -645,7 +716,7 @@ static void dot_span(const arrays *a, int64_t row, int64_t rows, span s, bool ad
     uint32_t words[4];
     if (a->p->a.layout != TP_SPARSE_BSR) {
         if (f32)
-            floats[0] = line_dot_f32(a, s);
+            floats[0] = line_dot_f32(a, &s);
         else
             words[0] = line_dot_i8(a, s);
     } else if (a->p->a.block_cols == 4) {
@@ -827,9 +898,26 @@ static void multiply_slabs(const arrays *a, int64_t begin, int64_t end, const pa
     }
 }
 
+/* A single column: what is common to all panels and layouts would take longer than a short line. */
+static void dot_lines(const arrays *a, int64_t begin, int64_t end) {
+    const panel only = next_panel(a->p, 0);
+    float *out = a->out;
+    for (int64_t line = begin; line < end; line++) {
+        const span s = line_span(a, line);
+        if (s.to - s.from > TP_SPMM_SEGMENT && a->p->a.layout != TP_SPARSE_NM24)
+            multiply_line(a, line, &only);
+        else
+            out[line * a->p->out_stride] = line_dot_f32(a, &s);
+    }
+}
+
 tp_status TIER(tp_spmm)(const tp_product *p, int64_t begin, int64_t end, const int64_t *offsets, const void *indices,
                         const void *values, const void *b, void *out) {
-    const arrays a = {p, offsets, indices, values, b, out, false};
+    const arrays a = arrays_of(p, offsets, indices, values, b, out);
+    if (p->n == 1 && p->a.type == TP_F32 && p->a.layout != TP_SPARSE_BSR) {
+        dot_lines(&a, begin, end);
+        return TP_OK;
+    }
     panel at;
     for (int64_t j = 0; j < p->n; j += at.width) {
         at = next_panel(p, j);
@@ -846,7 +934,7 @@ tp_status TIER(tp_spmm)(const tp_product *p, int64_t begin, int64_t end, const i
 tp_status TIER(tp_spmm_segment)(const tp_product *p, int64_t line, int64_t segment, int64_t column,
                                 const int64_t *offsets, const void *indices, const void *values, const void *b,
                                 void *partial) {
-    const arrays a = {p, offsets, indices, values, b, partial, false};
+    const arrays a = arrays_of(p, offsets, indices, values, b, partial);
     const int64_t from = offsets[line] + segment * TP_SPMM_SEGMENT;
     const span all = {from, from + least(offsets[line + 1] - from, TP_SPMM_SEGMENT), column, p->a.cols, line};
     panel at;
@@ -907,7 +995,7 @@ INLINE void axpy_i8(int8_t value, const int8_t *b, int64_t n, uint32_t *out) {
 tp_status TIER(tp_spmm_transposed)(const tp_product *p, int64_t begin, int64_t end, int64_t first, int64_t last,
                                    const int64_t *offsets, const void *indices, const void *values, const void *b,
                                    void *out) {
-    const arrays a = {p, offsets, indices, values, b, out, false};
+    const arrays a = arrays_of(p, offsets, indices, values, b, out);
     const int64_t stride = p->out_stride, n = last - first;
     uint32_t buffer[CHUNK];
     for (int64_t row = begin; row < end; row++) {
