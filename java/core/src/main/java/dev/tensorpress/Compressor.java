@@ -1,6 +1,5 @@
 package dev.tensorpress;
 
-import dev.tensorpress.encoding.Form;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
@@ -207,8 +206,7 @@ public final class Compressor implements AutoCloseable {
     /** Whether bytes depend on the instruction set: singular vectors do, in their last bits. */
     private static boolean hasFactors(Plan plan) {
         for (Plan.Entry entry : plan.entries()) {
-            Form form = entry.form();
-            if (form instanceof Form.LowRank || form instanceof Form.Sum) {
+            if (entry.form().factors() != null) {
                 return true;
             }
         }

@@ -24,48 +24,44 @@ final class Measure {
      */
     static Report.Entry error(Plan.Entry planned, Weight weight, Encoding encoding, Workspace workspace) {
         Tensor original = weight.tensor();
-        Encoding values = encoding;
-        Report.Sparsity sparsity = null;
-        // Casts, since a switch over patterns links at run time, which start-up would notice.
-        if (encoding instanceof Encoding.Sparse sparse) {
-            values = sparse.values();
-            sparsity = sparsity(planned, sparse, workspace);
-        }
-        Quantize.Error error;
-        if (values instanceof Encoding.Dense dense) {
-            error = ofDense(original, dense.tensor(), workspace);
-        } else if (values instanceof Encoding.Quantized q) {
-            error = ofCodes(original, q, workspace);
-        } else {
-            error = ofDecoded(original, values, workspace);
-        }
+        Encoding values = encoding.values();
+        Report.Sparsity sparsity = encoding.form().sparse() == null ? null
+                : sparsity(planned, (Encoding.Sparse) encoding, workspace);
+        Quantize.Error error = switch (values.kind()) {
+            case DENSE -> ofDense(original, ((Encoding.Dense) values).tensor(), workspace);
+            case QUANTIZED -> ofCodes(original, (Encoding.Quantized) values, workspace);
+            case SPARSE, LOW_RANK, SUM -> ofDecoded(original, values, workspace);
+        };
         return new Report.Entry(planned, error.sumSquaredError(), error.sumSquares(), error.maxError(), sparsity,
                 lowRank(values), 0);
     }
 
+    private static Tensor decoded(Encoding encoding, Workspace workspace) {
+        MemorySegment out = workspace.take(Workspace.Slot.DECODED, DType.F32.bytes(encoding.shape().elements()));
+        encoding.decode(out, workspace.executor());
+        return new Tensor(DType.F32, encoding.shape(), out);
+    }
+
     /** Of products of factors: decoded to f32, and the original as well if it is anything else, which is exact. */
     private static Quantize.Error ofDecoded(Tensor original, Encoding encoding, Workspace workspace) {
-        long bytes = DType.F32.bytes(original.shape().elements());
-        MemorySegment decoded = workspace.take(Workspace.Slot.DECODED, bytes);
-        encoding.decode(decoded, workspace.executor());
+        Tensor decoded = decoded(encoding, workspace);
         Tensor wide = original;
         if (original.dtype() != DType.F32) {
-            MemorySegment copy = workspace.take(Workspace.Slot.MATRIX, bytes);
+            MemorySegment copy = workspace.take(Workspace.Slot.MATRIX, decoded.bytes());
             Quantize.convert(original.dtype(), original.data(), original.shape().elements(), DType.F32, copy);
             wide = new Tensor(DType.F32, original.shape(), copy);
         }
-        return ofDense(wide, new Tensor(DType.F32, original.shape(), decoded), workspace);
+        return ofDense(wide, decoded, workspace);
     }
 
     private static Report.LowRank lowRank(Encoding encoding) {
-        boolean correction = encoding instanceof Encoding.Sum;
-        if (!correction && !(encoding instanceof Encoding.LowRank)) {
+        Encoding.LowRank f = encoding.factors();
+        if (f == null) {
             return null;
         }
-        Encoding.LowRank f = correction ? ((Encoding.Sum) encoding).correction() : (Encoding.LowRank) encoding;
         Shape shape = f.shape();
         long rows = shape.dim(0);
-        return new Report.LowRank(correction, f.form().rank(), Math.min(rows, shape.elements() / rows), f.certificate(),
+        return new Report.LowRank(encoding.form().base() != null, f.form().rank(), Math.min(rows, shape.elements() / rows), f.certificate(),
                 f.form().bytes(shape));
     }
 
@@ -90,15 +86,11 @@ final class Measure {
     }
 
     private static Report.Sparsity sparsity(Plan.Entry planned, Encoding.Sparse encoding, Workspace workspace) {
-        Tensor decoded;
-        if (encoding.values() instanceof Encoding.Dense dense) {
-            decoded = dense.tensor();
-        } else {
-            long bytes = DType.F32.bytes(encoding.shape().elements());
-            MemorySegment out = workspace.take(Workspace.Slot.DECODED, bytes);
-            encoding.decode(out, workspace.executor());
-            decoded = new Tensor(DType.F32, encoding.shape(), out);
-        }
+        Encoding values = encoding.values();
+        Tensor decoded = switch (values.kind()) {
+            case DENSE -> ((Encoding.Dense) values).tensor();
+            case QUANTIZED, SPARSE, LOW_RANK, SUM -> decoded(values, workspace);
+        };
         long zeros = Prune.count(matrix(decoded.shape(), decoded.dtype()), decoded.data(), 0, workspace.executor()).equal();
         Prepared.Zeros asked = asked(planned);
         StoredSizes sizes = StoredSizes.of(encoding, asked.twoOfFourDown(), workspace);

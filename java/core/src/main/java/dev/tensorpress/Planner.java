@@ -283,15 +283,16 @@ final class Planner {
                 Lowering lowering = target.lower(weight, wanted);
                 form = lowering.form();
                 forms.set(forms.size() - 1, form);
-                if (form instanceof Form.Sum sum) {
+                if (form.base() != null) {
                     // What is corrected is what the target stores.
-                    forms.set(forms.size() - 2, sum.base());
+                    forms.set(forms.size() - 2, form.base());
                 }
                 target.checkMemory(weight, Plan.byRows(weight, taken, forms), options.memory());
                 long after = lowering.size().bytes();
                 // Zeros in place save nothing by themselves, and yet are what was asked for.
-                if (after < before || after == before && form instanceof Form.Sparse) {
-                    String note = described(form).equals(described(wanted)) ? "" : "wanted " + wanted.describe();
+                if (after < before || after == before && form.sparse() != null) {
+                    // Where the zeros are kept is not what a recipe asks for.
+                    String note = form.values().describe().equals(wanted.values().describe()) ? "" : "wanted " + wanted.describe();
                     if (!note.isEmpty()) {
                         dropped.add(note);
                     }
@@ -335,11 +336,6 @@ final class Planner {
             }
         }
         return -1;
-    }
-
-    /** Where the zeros are kept is not what a recipe asks for. */
-    private static String described(Form form) {
-        return form instanceof Form.Sparse s ? s.stored(Form.Storage.MASKED).describe() : form.describe();
     }
 
     /** Fills {@code steps}; where it stays empty, the result says why. */

@@ -9,6 +9,7 @@ import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.archive.SparseFormat;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -29,38 +30,46 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
 
     /** @param twoOfFourDown each four elements of a column have at most two that are not zero */
     static StoredSizes of(Encoding.Sparse encoding, boolean twoOfFourDown, Workspace workspace) {
-        Shape shape = encoding.shape();
-        long dense = encoding.form().values().bytes(shape);
-        Map<String, Long> layouts;
-        Sparse.Survey survey = null;
-        long elements = shape.elements();
-        if (encoding.values() instanceof Encoding.Dense d) {
-            Elements m = new Elements(d.tensor().dtype(), Form.Sparse.matrix(shape), 0);
-            survey = m.survey(d.tensor().data(), workspace.executor());
-            layouts = m.layouts(survey);
-            if (layouts.get("2:4") == null && twoOfFourDown) {
-                layouts.put("2:4", m.transposed().bytes(Layout.NM24, 0, 0));
-            }
-            layouts.put(COORDINATES, survey.entries() * (COORDINATE_BYTES + m.type.bytes(1)));
-        } else {
-            Encoding.Quantized q = (Encoding.Quantized) encoding.values();
-            Elements m = new Elements(q.form().type(), Form.Sparse.matrix(q.form().codes(shape)),
-                    dense - q.form().codeBytes(shape));
-            if (SparseFormat.leavesOut(q.form())) {
-                MemorySegment codes = q.codes().data();
-                int middle = SparseFormat.middle(q.form());
-                if (middle != 0) {
-                    codes = workspace.take(Workspace.Slot.DECODED, codes.byteSize());
-                    SparseFormat.xor(q.codes().data(), middle, codes);
-                }
-                survey = m.survey(codes, workspace.executor());
-                elements = m.shape.elements();
-                layouts = m.layouts(survey);
-            } else {
-                layouts = Elements.none();
-            }
-            layouts.put(COORDINATES, null);
+        Encoding values = encoding.values();
+        return switch (values.kind()) {
+            case DENSE -> of(((Encoding.Dense) values).tensor(), twoOfFourDown, workspace);
+            case QUANTIZED -> of((Encoding.Quantized) values, workspace);
+            case SPARSE, LOW_RANK, SUM -> throw new IllegalStateException("no form has " + encoding.form());
+        };
+    }
+
+    private static StoredSizes of(Tensor t, boolean twoOfFourDown, Workspace workspace) {
+        Elements m = new Elements(t.dtype(), Form.Sparse.matrix(t.shape()), 0);
+        Sparse.Survey survey = m.survey(t.data(), workspace.executor());
+        Map<String, Long> layouts = m.layouts(survey);
+        if (layouts.get("2:4") == null && twoOfFourDown) {
+            layouts.put("2:4", m.transposed().bytes(Layout.NM24, 0, 0));
         }
+        layouts.put(COORDINATES, survey.entries() * (COORDINATE_BYTES + m.type.bytes(1)));
+        return of(t.bytes(), layouts, survey, m.shape.elements());
+    }
+
+    private static StoredSizes of(Encoding.Quantized q, Workspace workspace) {
+        Form.Quantized form = q.form();
+        long dense = form.bytes(q.shape());
+        Elements m = new Elements(form.type(), Form.Sparse.matrix(form.codes(q.shape())), dense - form.codeBytes(q.shape()));
+        Map<String, Long> layouts = Elements.none();
+        Sparse.Survey survey = null;
+        if (SparseFormat.leavesOut(form)) {
+            MemorySegment codes = q.codes().data();
+            int middle = SparseFormat.middle(form);
+            if (middle != 0) {
+                codes = workspace.take(Workspace.Slot.DECODED, codes.byteSize());
+                SparseFormat.xor(q.codes().data(), middle, codes);
+            }
+            survey = m.survey(codes, workspace.executor());
+            layouts = m.layouts(survey);
+        }
+        layouts.put(COORDINATES, null);
+        return of(dense, layouts, survey, m.shape.elements());
+    }
+
+    private static StoredSizes of(long dense, Map<String, Long> layouts, Sparse.Survey survey, long elements) {
         String smallest = "dense";
         long least = dense;
         long packed = dense;

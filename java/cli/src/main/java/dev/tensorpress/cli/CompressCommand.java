@@ -145,7 +145,7 @@ final class CompressCommand implements Command {
         Map<String, String> kinds = new HashMap<>();
         for (Plan.Entry e : plan.entries()) {
             if (e.compressed()) {
-                forms.merge(e.form() instanceof Form.LowRank f ? anyRank(f) : e.form().describe(), 1, Integer::sum);
+                forms.merge(kind(e.form()), 1, Integer::sum);
                 if (!e.note().isEmpty()) {
                     // Those that differ in numbers alone are one.
                     String note = e.form().describe() + ": " + e.note();
@@ -215,10 +215,16 @@ final class CompressCommand implements Command {
         return text.append('\n').toString();
     }
 
-    /** Without the rank, which differs from weight to weight. */
-    private static String anyRank(Form.LowRank form) {
-        String one = new Form.LowRank(form.left(), form.right(), 1, form.transposed()).describe();
-        return "factors, " + one.substring("rank 1 ".length());
+    /** Of factors without the rank, which differs from weight to weight. */
+    private static String kind(Form form) {
+        return switch (form.kind()) {
+            case LOW_RANK -> {
+                Form.LowRank f = form.factors();
+                String one = new Form.LowRank(f.left(), f.right(), 1, f.transposed()).describe();
+                yield "factors, " + one.substring("rank 1 ".length());
+            }
+            case DENSE, QUANTIZED, SPARSE, SUM -> form.describe();
+        };
     }
 
     private static void lowRank(Report report, boolean corrections, String what, StringBuilder text) {

@@ -46,7 +46,7 @@ final class PlanCommand implements Command {
         out.println();
         boolean pruned = false;
         for (Plan.Entry e : plan.entries()) {
-            pruned |= e.form() instanceof Form.Sparse;
+            pruned |= e.form().sparse() != null;
         }
         Table table = pruned
                 ? new Table("WEIGHT", "ROLE", "SHAPE", "FROM", "TO", ">ZEROS", ">BYTES", ">BECOME", "NOTE")
@@ -61,7 +61,7 @@ final class PlanCommand implements Command {
                 zeros += zeros(e);
                 row(table, pruned, e.weight().name(), e.weight().role().id(),
                         e.weight().tensor().shape().toString(), Names.dtype(e.weight()), e.form().describe(),
-                        e.form() instanceof Form.Sparse ? Text.count(zeros(e)) : "", Text.count(e.bytesBefore()),
+                        e.form().sparse() != null ? Text.count(zeros(e)) : "", Text.count(e.bytesBefore()),
                         Text.count(e.after().bytes()), e.note());
             }
         }
@@ -102,12 +102,13 @@ final class PlanCommand implements Command {
     }
 
     private static long zeros(Plan.Entry e) {
-        return e.form() instanceof Form.Sparse s ? e.weight().tensor().shape().elements() - s.nonzeros() : 0;
+        Form.Sparse s = e.form().sparse();
+        return s == null ? 0 : e.weight().tensor().shape().elements() - s.nonzeros();
     }
 
     /** Of factors or of a correction; 0 where there are none. */
     private static long rank(Form form) {
-        return form instanceof Form.LowRank f ? f.rank() : form instanceof Form.Sum s ? s.correction().rank() : 0;
+        return form.factors() == null ? 0 : form.factors().rank();
     }
 
     private static void json(Plan plan, Map<String, Long> files, PrintStream out) throws IOException {
@@ -149,7 +150,7 @@ final class PlanCommand implements Command {
                 }
                 json.writeEndArray();
                 json.writeStringField("note", e.note());
-                if (e.form() instanceof Form.Sparse) {
+                if (e.form().sparse() != null) {
                     json.writeNumberField("zeros", zeros(e));
                 }
                 if (e.loss().isPresent()) {

@@ -19,6 +19,28 @@ public sealed interface Encoding {
     /** The form that this encoding fills. */
     Form form();
 
+    /** That of its form. */
+    default Form.Kind kind() {
+        return form().kind();
+    }
+
+    /** What the elements of a pruned weight are; of others the encoding itself. */
+    default Encoding values() {
+        return switch (kind()) {
+            case SPARSE -> ((Sparse) this).values();
+            case DENSE, QUANTIZED, LOW_RANK, SUM -> this;
+        };
+    }
+
+    /** The factors whose product the weight is, or is corrected by; null if there are none. */
+    default LowRank factors() {
+        return switch (kind()) {
+            case LOW_RANK -> (LowRank) this;
+            case SUM -> ((Sum) this).correction();
+            case DENSE, QUANTIZED, SPARSE -> null;
+        };
+    }
+
     /**
      * The values that a runtime will compute with.
      *

@@ -17,6 +17,65 @@ public sealed interface Form {
     /** A short name for tables, such as {@code f32} or {@code int8 block 64}. */
     String describe();
 
+    /**
+     * The kinds of forms, and of the encodings that fill them. Whoever does something else for each switches over it in an expression
+     * without a default, which a new kind does not compile with.
+     */
+    enum Kind { DENSE, QUANTIZED, SPARSE, LOW_RANK, SUM }
+
+    /** Which of the records in here it is. */
+    Kind kind();
+
+    /** True of a weight as it is. */
+    default boolean dense() {
+        return switch (kind()) {
+            case DENSE -> true;
+            case QUANTIZED, SPARSE, LOW_RANK, SUM -> false;
+        };
+    }
+
+    /** The pruned form that it is; null of others. */
+    default Sparse sparse() {
+        return switch (kind()) {
+            case SPARSE -> (Sparse) this;
+            case DENSE, QUANTIZED, LOW_RANK, SUM -> null;
+        };
+    }
+
+    /** What the elements of a pruned form are; of others the form itself. */
+    default Form values() {
+        return switch (kind()) {
+            case SPARSE -> sparse().values();
+            case DENSE, QUANTIZED, LOW_RANK, SUM -> this;
+        };
+    }
+
+    /** The codes that the values, pruned or not, are; null if they are anything else. */
+    default Quantized quantized() {
+        return switch (kind()) {
+            case QUANTIZED -> (Quantized) this;
+            case SPARSE -> values().quantized();
+            case DENSE, LOW_RANK, SUM -> null;
+        };
+    }
+
+    /** The factors whose product the weight is, or is corrected by; null if there are none. */
+    default LowRank factors() {
+        return switch (kind()) {
+            case LOW_RANK -> (LowRank) this;
+            case SUM -> ((Sum) this).correction();
+            case DENSE, QUANTIZED, SPARSE -> null;
+        };
+    }
+
+    /** The form that is corrected; null if none is. */
+    default Form base() {
+        return switch (kind()) {
+            case SUM -> ((Sum) this).base();
+            case DENSE, QUANTIZED, SPARSE, LOW_RANK -> null;
+        };
+    }
+
     /** What the consumer of a quantized weight does with its other operand. */
     enum Activations {
         /** Computes with it as it is. */
@@ -34,6 +93,11 @@ public sealed interface Form {
 
     /** The weight as it is. */
     record Dense(DType dtype) implements Form {
+        @Override
+        public Kind kind() {
+            return Kind.DENSE;
+        }
+
         @Override
         public long bytes(Shape shape) {
             return dtype.bytes(shape.elements());
@@ -72,6 +136,11 @@ public sealed interface Form {
             if (interleaved) {
                 affine.blockBytes(block);
             }
+        }
+
+        @Override
+        public Kind kind() {
+            return Kind.QUANTIZED;
         }
 
         /** With integer codes, apart from flat scales and, if not symmetric, zero points. */
@@ -211,9 +280,19 @@ public sealed interface Form {
         private static final long SHORT = 64;
 
         public Sparse {
-            if (values instanceof Sparse || storage == Storage.COORDINATES && !(values instanceof Dense)) {
-                throw new IllegalArgumentException("no " + storage + " storage of " + values);
+            boolean possible = switch (values.kind()) {
+                case DENSE -> true;
+                case QUANTIZED -> storage != Storage.COORDINATES;
+                case SPARSE, LOW_RANK, SUM -> false;
+            };
+            if (!possible) {
+                throw new IllegalArgumentException("no " + storage + " storage of zeros in " + values);
             }
+        }
+
+        @Override
+        public Kind kind() {
+            return Kind.SPARSE;
         }
 
         /** Exact for {@link Storage#MASKED} and {@link Storage#COORDINATES}; for {@link Storage#PACKED} an upper bound. */
@@ -225,10 +304,9 @@ public sealed interface Form {
             if (storage == Storage.COORDINATES) {
                 return Math.multiplyExact(nonzeros, COORDINATE_BYTES + ((Dense) values).dtype().bytes(1));
             }
-            if (values instanceof Quantized q) {
-                return q.bytes(shape) - q.codeBytes(shape) + packed(q.codes(shape), 1);
-            }
-            return packed(shape, ((Dense) values).dtype().bytes(1));
+            Quantized q = values.quantized();
+            return q == null ? packed(shape, ((Dense) values).dtype().bytes(1))
+                    : q.bytes(shape) - q.codeBytes(shape) + packed(q.codes(shape), 1);
         }
 
         /**
@@ -277,10 +355,21 @@ public sealed interface Form {
      */
     record LowRank(Form left, Form right, long rank, boolean transposed) implements Form {
         public LowRank {
-            if (rank < 1 || !(left instanceof Dense || left instanceof Quantized)
-                    || !(right instanceof Dense || right instanceof Quantized)) {
+            if (rank < 1 || !factor(left) || !factor(right)) {
                 throw new IllegalArgumentException("no factors of rank " + rank + ", " + left + " and " + right);
             }
+        }
+
+        private static boolean factor(Form form) {
+            return switch (form.kind()) {
+                case DENSE, QUANTIZED -> true;
+                case SPARSE, LOW_RANK, SUM -> false;
+            };
+        }
+
+        @Override
+        public Kind kind() {
+            return Kind.LOW_RANK;
         }
 
         /** Shape of the left factor of a weight. */
@@ -317,9 +406,18 @@ public sealed interface Form {
     /** A weight as a coarse form of it, and what is to be added to that. */
     record Sum(Form base, LowRank correction) implements Form {
         public Sum {
-            if (!(base instanceof Quantized)) {
+            boolean coarse = switch (base.kind()) {
+                case QUANTIZED -> true;
+                case DENSE, SPARSE, LOW_RANK, SUM -> false;
+            };
+            if (!coarse) {
                 throw new IllegalArgumentException("nothing to correct in " + base);
             }
+        }
+
+        @Override
+        public Kind kind() {
+            return Kind.SUM;
         }
 
         @Override

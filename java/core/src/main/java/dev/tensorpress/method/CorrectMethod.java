@@ -177,10 +177,11 @@ public record CorrectMethod(long rank, Storage factors, int maxBits, Map<String,
 
     @Override
     public Form plan(Weight weight, Form current) {
-        if (!(current instanceof Form.Quantized base)) {
-            throw new UnsupportedRequestException("cannot correct " + current.describe()
+        Form.Quantized base = switch (current.kind()) {
+            case QUANTIZED -> (Form.Quantized) current;
+            case DENSE, SPARSE, LOW_RANK, SUM -> throw new UnsupportedRequestException("cannot correct " + current.describe()
                     + ": correct comes after quantize, for weights that are neither pruned nor factorized");
-        }
+        };
         if (base.bits() > maxBits) {
             throw new NoGainException("codes of " + base.bits() + " bits, more than " + maxBits + ", are left as they are");
         }

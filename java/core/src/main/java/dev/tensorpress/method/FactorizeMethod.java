@@ -208,7 +208,7 @@ public record FactorizeMethod(long rank, double energy, double error, long budge
     }
 
     static void check(Weight weight, Form current) {
-        if (!(current instanceof Form.Dense)) {
+        if (!current.dense()) {
             throw new UnsupportedRequestException(
                     "cannot factorize " + current.describe() + ": factorize comes first, and quantize after it");
         }

@@ -318,7 +318,7 @@ final class PreparedPrune implements Prepared {
 
     @Override
     public Form plan(Weight weight, Form current) {
-        if (!(current instanceof Form.Dense)) {
+        if (!current.dense()) {
             throw new UnsupportedRequestException("cannot prune " + current.describe() + ": prune comes first");
         }
         String obstacle = refusal == null ? obstacle(weight) : refusal;

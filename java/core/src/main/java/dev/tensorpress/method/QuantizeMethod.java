@@ -259,18 +259,28 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
 
     @Override
     public Form plan(Weight weight, Form current) {
-        DType dtype = weight.tensor().dtype();
-        if (current instanceof Form.Sparse s) {
-            return s.of(plan(weight, s.values()));
-        }
         Shape shape = weight.tensor().shape();
-        if (current instanceof Form.LowRank f && f.left() instanceof Form.Dense && f.right() instanceof Form.Dense) {
-            return new Form.LowRank(factor(weight, f.left(shape)), factor(weight, f.right(shape)), f.rank(), f.transposed());
-        }
-        if (!(current instanceof Form.Dense) || !dtype.compressible()) {
-            throw new UnsupportedRequestException("cannot quantize " + current.describe());
-        }
-        return form(weight.role(), shape, weight.inputAxis(), weight.outputAxis());
+        return switch (current.kind()) {
+            case DENSE -> {
+                if (!weight.tensor().dtype().compressible()) {
+                    throw refused(current);
+                }
+                yield form(weight.role(), shape, weight.inputAxis(), weight.outputAxis());
+            }
+            case SPARSE -> current.sparse().of(plan(weight, current.values()));
+            case LOW_RANK -> {
+                Form.LowRank f = current.factors();
+                if (!f.left().dense() || !f.right().dense()) {
+                    throw refused(current);
+                }
+                yield new Form.LowRank(factor(weight, f.left(shape)), factor(weight, f.right(shape)), f.rank(), f.transposed());
+            }
+            case QUANTIZED, SUM -> throw refused(current);
+        };
+    }
+
+    private static UnsupportedRequestException refused(Form current) {
+        return new UnsupportedRequestException("cannot quantize " + current.describe());
     }
 
     /** Factors of products are summed over along their first axis, those of kernels along their second. */
@@ -312,8 +322,13 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     @Override
     public boolean byRows(Weight weight, Form form) {
         Shape shape = weight.tensor().shape();
-        return form instanceof Form.Quantized q && shape.rank() > 0 && q.axis() >= 0 && !q.transposed()
-                && q.grid(shape).groupRows() == 1;
+        return switch (form.kind()) {
+            case QUANTIZED -> {
+                Form.Quantized q = form.quantized();
+                yield shape.rank() > 0 && q.axis() >= 0 && !q.transposed() && q.grid(shape).groupRows() == 1;
+            }
+            case DENSE, SPARSE, LOW_RANK, SUM -> false;
+        };
     }
 
     private Quantize.Range kernelRange(boolean symmetric) {
@@ -322,19 +337,22 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
 
     @Override
     public Encoding apply(Weight weight, Encoding current, Form form, Workspace workspace) {
-        if (current instanceof Encoding.Sparse s) {
-            Form.Sparse f = (Form.Sparse) form;
-            return new Encoding.Sparse(f, apply(weight, s.values(), f.values(), workspace));
-        }
-        if (current instanceof Encoding.LowRank f) {
-            // Two encodings at once: each has buffers of its own.
-            Form.LowRank wanted = (Form.LowRank) form;
-            return new Encoding.LowRank(wanted, f.shape(),
-                    apply(weight, f.left(), wanted.left(), workspace.part(LEFT)),
-                    apply(weight, f.right(), wanted.right(), workspace.part(RIGHT)), f.certificate());
-        }
-        Tensor in = ((Encoding.Dense) current).tensor();
-        Form.Quantized q = (Form.Quantized) form;
+        return switch (current.kind()) {
+            case DENSE -> apply(weight, ((Encoding.Dense) current).tensor(), (Form.Quantized) form, workspace);
+            case SPARSE -> new Encoding.Sparse((Form.Sparse) form, apply(weight, current.values(), form.values(), workspace));
+            case LOW_RANK -> {
+                // Two encodings at once: each has buffers of its own.
+                Encoding.LowRank f = current.factors();
+                Form.LowRank wanted = form.factors();
+                yield new Encoding.LowRank(wanted, f.shape(),
+                        apply(weight, f.left(), wanted.left(), workspace.part(LEFT)),
+                        apply(weight, f.right(), wanted.right(), workspace.part(RIGHT)), f.certificate());
+            }
+            case QUANTIZED, SUM -> throw new IllegalStateException("no plan quantizes " + current.form().describe());
+        };
+    }
+
+    private Encoding apply(Weight weight, Tensor in, Form.Quantized q, Workspace workspace) {
         Shape shape = in.shape();
         Quantize.Spec spec = q.spec(in.dtype(), shape)
                 .range(kernelRange(q.symmetric())).clip(clipSteps, clipMin);

@@ -5,8 +5,10 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import dev.tensorpress.encoding.Form.Grid;
 import dev.tensorpress.encoding.Form.Quantized;
+import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
+import java.util.List;
 import org.junit.jupiter.api.Test;
 
 class FormTest {
@@ -39,6 +41,46 @@ class FormTest {
         assertEquals(-8, flat.qmin());
         assertEquals(7, flat.qmax());
         assertEquals(8, q.middle());
+    }
+
+    private static void refused(Runnable make) {
+        assertThrows(IllegalArgumentException.class, make::run);
+    }
+
+    @Test
+    void formsNestAsTheirBytesCan() {
+        Form dense = new Form.Dense(DType.F32);
+        Quantized codes = new Quantized(8, 0, 0, true, Form.Activations.FLOAT, DType.I8, DType.F32, false, false);
+        Form.Sparse pruned = new Form.Sparse(codes, "50 %", 9, Storage.PACKED);
+        Form.LowRank factors = new Form.LowRank(dense, codes, 2, false);
+        Form.Sum sum = new Form.Sum(codes, factors);
+        // A product of factors does not keep the zeros.
+        for (Form values : List.of(pruned, factors, sum)) {
+            refused(() -> new Form.Sparse(values, "50 %", 9, Storage.MASKED));
+            refused(() -> new Form.LowRank(dense, values, 2, false));
+            refused(() -> new Form.LowRank(values, dense, 2, false));
+            refused(() -> new Form.Sum(values, factors));
+        }
+        refused(() -> new Form.Sum(dense, factors));
+        refused(() -> new Form.Sparse(codes, "50 %", 9, Storage.COORDINATES));
+        refused(() -> new Form.LowRank(dense, dense, 0, false));
+
+        asked(dense, Form.Kind.DENSE, null, dense, null, null, null);
+        asked(codes, Form.Kind.QUANTIZED, null, codes, codes, null, null);
+        asked(pruned, Form.Kind.SPARSE, pruned, codes, codes, null, null);
+        asked(pruned.of(dense), Form.Kind.SPARSE, pruned.of(dense), dense, null, null, null);
+        asked(factors, Form.Kind.LOW_RANK, null, factors, null, factors, null);
+        asked(sum, Form.Kind.SUM, null, sum, null, factors, codes);
+    }
+
+    private static void asked(Form f, Form.Kind kind, Form sparse, Form values, Form quantized, Form factors, Form base) {
+        assertEquals(kind, f.kind());
+        assertEquals(kind == Form.Kind.DENSE, f.dense());
+        assertEquals(sparse, f.sparse());
+        assertEquals(values, f.values());
+        assertEquals(quantized, f.quantized());
+        assertEquals(factors, f.factors());
+        assertEquals(base, f.base());
     }
 
     @Test

@@ -63,7 +63,8 @@ final class ArchiveTarget implements Target {
     public Lowering lower(Weight weight, Form wanted) {
         Lowering whole = ordinary.lower(weight, wanted);
         Shape shape = weight.tensor().shape();
-        if (!(whole.form() instanceof Form.Sparse s) || !packable(s, shape)) {
+        Form.Sparse s = whole.form().sparse();
+        if (s == null || !packable(s.values(), shape)) {
             return whole;
         }
         // WithoutZeros it might gain, but what is expanded is what the ordinary target writes, where it does not.
@@ -73,11 +74,15 @@ final class ArchiveTarget implements Target {
         return new WithoutZeros(whole, s.stored(Storage.PACKED), shape);
     }
 
-    private static boolean packable(Form.Sparse form, Shape shape) {
-        if (form.values() instanceof Form.Quantized q) {
-            return SparseFormat.leavesOut(q) && Packed.of("", q.type(), q.codes(shape)).packable();
-        }
-        return Packed.of("", ((Form.Dense) form.values()).dtype(), shape).packable();
+    private static boolean packable(Form values, Shape shape) {
+        return switch (values.kind()) {
+            case DENSE -> Packed.of("", ((Form.Dense) values).dtype(), shape).packable();
+            case QUANTIZED -> {
+                Form.Quantized q = values.quantized();
+                yield SparseFormat.leavesOut(q) && Packed.of("", q.type(), q.codes(shape)).packable();
+            }
+            case SPARSE, LOW_RANK, SUM -> false;
+        };
     }
 
     /** What the ordinary model has. */
@@ -113,7 +118,8 @@ final class ArchiveTarget implements Target {
             skeleton -= run.length();
             SparseFileWriter.Expected of = expected.get(w);
             if (of == null) {
-                if (p.form.values() instanceof Form.Quantized q) {
+                Form.Quantized q = p.form.quantized();
+                if (q != null) {
                     of = new SparseFileWriter.Expected(w.name(), q.type(), q.codes(p.shape), new ArrayList<>(2));
                     arrays += p.form.bytes(p.shape) - (q.bytes(p.shape) - q.codeBytes(p.shape));
                 } else {
@@ -204,12 +210,16 @@ final class ArchiveTarget implements Target {
             Weight w = run.weight();
             if (w != last) {
                 last = w;
-                if (values instanceof Encoding.Quantized q) {
-                    file.add(w.name(), new Tensor(q.codes().dtype(), q.form().codes(q.shape()), q.codes().data()),
-                            SparseFormat.middle(q.form()));
-                } else {
-                    file.add(w.name(), ((Encoding.Dense) values).tensor(), 0);
-                }
+                Tensor elements = switch (values.kind()) {
+                    case DENSE -> ((Encoding.Dense) values).tensor();
+                    case QUANTIZED -> {
+                        Encoding.Quantized q = (Encoding.Quantized) values;
+                        yield new Tensor(q.codes().dtype(), q.form().codes(q.shape()), q.codes().data());
+                    }
+                    case SPARSE, LOW_RANK, SUM -> throw new IllegalStateException("no archive lacks the zeros of " + values.form());
+                };
+                Form.Quantized q = values.form().quantized();
+                file.add(w.name(), elements, q == null ? 0 : SparseFormat.middle(q));
             }
             file.place(run.content(), offset);
         }

@@ -160,16 +160,16 @@ final class Packed {
     }
 
     private static void write(JsonGenerator json, Form form) throws IOException {
-        Form values = form;
-        if (form instanceof Form.Sparse s) {
+        Form.Sparse s = form.sparse();
+        if (s != null) {
             json.writeObjectFieldStart("sparse");
             json.writeStringField("pattern", s.pattern());
             json.writeNumberField("nonzeros", s.nonzeros());
             json.writeStringField("storage", s.storage().name().toLowerCase(Locale.ROOT));
             json.writeEndObject();
-            values = s.values();
         }
-        if (values instanceof Form.Quantized q) {
+        Form.Quantized q = form.quantized();
+        if (q != null) {
             json.writeObjectFieldStart("quantized");
             json.writeNumberField("bits", q.bits());
             json.writeNumberField("axis", q.axis());

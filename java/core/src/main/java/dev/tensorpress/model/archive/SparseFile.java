@@ -167,10 +167,11 @@ public final class SparseFile implements AutoCloseable {
         if (p.form == null) {
             throw new UnsupportedRequestException(file.path() + " holds a model; its weights are read after expanding it");
         }
-        Form held = p.form instanceof Form.Sparse s ? s.values() : p.form;
+        Form.Sparse s = p.form.sparse();
+        Form.Quantized q = p.form.quantized();
         long bytes = p.dtype.bytes(p.rows * p.cols);
         Encoding values;
-        if (held instanceof Form.Quantized q) {
+        if (q != null) {
             Shape codes = q.codes(p.shape);
             Tensor scales = side(p, Packed.SCALES, q.scaleType(), q.grid(p.shape).groups(), arena);
             Tensor zeros = q.symmetric() ? null
@@ -180,7 +181,7 @@ public final class SparseFile implements AutoCloseable {
         } else {
             values = new Encoding.Dense(new Tensor(p.dtype, p.shape, elements(p, bytes, arena, executor)));
         }
-        return p.form instanceof Form.Sparse s ? new Encoding.Sparse(s, values) : values;
+        return s == null ? values : new Encoding.Sparse(s, values);
     }
 
     private MemorySegment elements(Packed p, long bytes, Arena arena, Executor executor) {
@@ -539,9 +540,10 @@ public final class SparseFile implements AutoCloseable {
         }
         try {
             p.shape = Shape.of(shape);
-            Form values = o.containsKey("quantized") ? quantized(object(o.get("quantized"))) : new Form.Dense(p.dtype);
-            long bytes = values instanceof Form.Quantized q ? q.codeBytes(p.shape) : values.bytes(p.shape);
-            if (values instanceof Form.Quantized q && p.dtype != (q.type().bits() < 8 ? DType.U8 : q.type())
+            Form.Quantized q = o.containsKey("quantized") ? quantized(object(o.get("quantized"))) : null;
+            Form values = q == null ? new Form.Dense(p.dtype) : q;
+            long bytes = q == null ? values.bytes(p.shape) : q.codeBytes(p.shape);
+            if (q != null && p.dtype != (q.type().bits() < 8 ? DType.U8 : q.type())
                     || bytes != p.dtype.bytes(p.rows * p.cols)) {
                 throw badWeights("'" + p.name + "' is " + p.rows + " x " + p.cols + " " + p.dtype + ", expected "
                         + values.describe() + " of " + p.shape);

@@ -121,32 +121,35 @@ public final class SparseFileWriter implements AutoCloseable {
     /**
      * Adds an encoding that stands on its own.
      *
-     * @throws IllegalArgumentException if the name was given to another
+     * @throws IllegalArgumentException if the name was given to another, or if it is neither dense nor quantized, pruned or not
      */
     public void add(String name, Encoding encoding) throws IOException {
         if (skeleton != null) {
             throw new IllegalStateException("the file holds a model");
         }
-        Encoding values = encoding instanceof Encoding.Sparse s ? s.values() : encoding;
-        Packed p;
-        if (values instanceof Encoding.Dense d) {
-            p = store(name, d.tensor(), 0);
-        } else {
-            Encoding.Quantized q = (Encoding.Quantized) values;
-            Tensor codes = q.codes();
-            if (codes.dtype().bits() < 8) {
-                codes = new Tensor(DType.U8, Shape.of(codes.bytes()), codes.data());
-            } else if (!codes.shape().equals(q.form().codes(q.shape()))) {
-                codes = new Tensor(codes.dtype(), q.form().codes(q.shape()), codes.data());
-            }
-            p = store(name, codes, SparseFormat.middle(q.form()));
-            spool(p, Packed.SCALES, q.scales().dtype(), Shape.of(q.scales().shape().elements()), q.scales().data());
-            if (q.zeros() != null) {
-                spool(p, Packed.ZEROS, q.zeros().dtype(), Shape.of(q.zeros().bytes()), q.zeros().data());
-            }
-        }
+        Encoding values = encoding.values();
+        Packed p = switch (values.kind()) {
+            case DENSE -> store(name, ((Encoding.Dense) values).tensor(), 0);
+            case QUANTIZED -> store(name, (Encoding.Quantized) values);
+            case SPARSE, LOW_RANK, SUM -> throw new IllegalArgumentException("no place in a sparse file for " + encoding.form().describe());
+        };
         p.form = encoding.form();
         p.shape = encoding.shape();
+    }
+
+    private Packed store(String name, Encoding.Quantized q) throws IOException {
+        Tensor codes = q.codes();
+        if (codes.dtype().bits() < 8) {
+            codes = new Tensor(DType.U8, Shape.of(codes.bytes()), codes.data());
+        } else if (!codes.shape().equals(q.form().codes(q.shape()))) {
+            codes = new Tensor(codes.dtype(), q.form().codes(q.shape()), codes.data());
+        }
+        Packed p = store(name, codes, SparseFormat.middle(q.form()));
+        spool(p, Packed.SCALES, q.scales().dtype(), Shape.of(q.scales().shape().elements()), q.scales().data());
+        if (q.zeros() != null) {
+            spool(p, Packed.ZEROS, q.zeros().dtype(), Shape.of(q.zeros().bytes()), q.zeros().data());
+        }
+        return p;
     }
 
     private Packed store(String name, Tensor elements, int middle) throws IOException {

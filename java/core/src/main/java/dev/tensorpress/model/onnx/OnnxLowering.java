@@ -200,9 +200,6 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
 
     /** What a sparse form holds is expressed as it would be on its own: the zeros stay in place. */
     private static OnnxLowering sparse(Info info, Form.Sparse s, boolean microsoft, long opset, long ir) {
-        if (s.values() instanceof Form.LowRank || s.values() instanceof Form.Sum) {
-            throw new UnsupportedRequestException("a product of factors does not keep the zeros of a pruned weight");
-        }
         OnnxLowering held = of(info, s.values(), microsoft, opset, ir);
         return new OnnxLowering(held.rewrite == Rewrite.KEEP ? Rewrite.MASKED : held.rewrite, s.of(held.form).stored(Storage.MASKED), held.shape);
     }

@@ -155,6 +155,17 @@ final class SparseFileTest {
     }
 
     @Test
+    void productsOfFactorsHaveNoPlace() {
+        Random r = new Random(SEED);
+        Form f = new Form.Dense(DType.F32);
+        Encoding left = new Encoding.Dense(tensor(r, DType.F32, Shape.of(5, 2), 100, 0));
+        Encoding right = new Encoding.Dense(tensor(r, DType.F32, Shape.of(2, 7), 100, 0));
+        Map<String, Encoding> all = Map.of("w", new Encoding.LowRank(new Form.LowRank(f, f, 2, false), Shape.of(5, 7), left, right));
+        Exception e = assertThrows(IllegalArgumentException.class, () -> SparseFile.write(folder.resolve("w"), all, ONE));
+        assertTrue(e.getMessage().contains("rank 2 f32"), e.getMessage());
+    }
+
+    @Test
     void filesForAnotherPurposeAreNotTakenForThis() throws IOException {
         Path p = folder.resolve("x.safetensors");
         for (Map<String, String> metadata : List.of(Map.<String, String>of(), Map.of("format", "pt"),

@@ -10,7 +10,6 @@ import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;
-import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;
@@ -422,8 +421,6 @@ final class LowRankLoweringTest {
                 refused(to, all.get("kernel"), factors(dense, 33), "rank 33 is more than a matrix 32x144 can have");
                 refused(to, all.get("w"), new Form.Sum(sum.base(), factors(dense, 24)), "no fewer than the 16384");
                 refused(to, all.get("w"), factors(new Form.Dense(DType.F16), 8), "do not turn F32 into F16");
-                refused(to, all.get("w"), new Form.Sparse(factors(dense, 8), "50 %", 10, Storage.MASKED),
-                        "does not keep the zeros");
                 // Which way round the factors lie follows from the weight.
                 assertEquals(factors(dense, 8), Targets.accept(to, all.get("w"), new Form.LowRank(dense, dense, 8, true)));
             }
