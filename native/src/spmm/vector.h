@@ -443,7 +443,7 @@ static void block_span_i8(const arrays *a, int64_t row, int64_t rows, span s, in
 
 /* ---- n = 1 ---- */
 
-/* Unit i of a line goes to lane i % LANES of sum i / LANES % SUMS, whatever the stride. Lanes beyond the last unit add 0. */
+/* Unit i of a line goes to lane i % LANES of sum i / LANES % SUMS, whatever the stride. */
 
 enum { BYTES_AHEAD = 1024 }; /* how far indices and values are fetched: the hardware alone does not keep up */
 
@@ -488,6 +488,7 @@ INLINE vf pick_columns(bool gathers, const float *x, vi columns, int64_t stride,
 INLINE void dot_step(bool gathers, const vi *columns, const float *values, int64_t left, const float *x, int64_t stride,
                      vf *sums) {
     UNROLL for (int k = 0; k < SUMS; k++) {
+        if (left <= k * LANES) break;
         const vmask m = mask_units(left, k);
         sums[k] = fma_f32(load_mask(values + k * LANES, m), pick_columns(gathers, x, columns[k], stride, m), sums[k]);
     }
@@ -510,17 +511,19 @@ INLINE void dot_columns(bool gathers, const uint32_t *columns, const float *valu
 
 INLINE void dot_distances(bool gathers, const uint16_t *distances, int64_t column, const float *values, int64_t count,
                           const float *x, int64_t stride, vf *sums) {
-    vi before = all_i32((int32_t)column), next[SUMS];
+    if (count == 0) return;
+    vi before = all_i32((int32_t)column), now[SUMS], next[SUMS];
+    next_pair(distances, count, &before, next);
     int64_t i = 0;
     for (; i + STEP <= count; i += STEP) {
         fetch(distances + i, STEP * 2);
         fetch(values + i, STEP * 4);
-        next_pair(distances + i, STEP, &before, next);
-        dot_step(gathers, next, values + i, STEP, x, stride, sums);
+        UNROLL for (int k = 0; k < SUMS; k++) now[k] = next[k];
+        /* A step ahead, in the time that gathers leave. */
+        next_pair(distances + i + STEP, count - i - STEP, &before, next);
+        dot_step(gathers, now, values + i, STEP, x, stride, sums);
     }
-    if (i == count) return;
-    next_pair(distances + i, count - i, &before, next);
-    dot_step(gathers, next, values + i, count - i, x, stride, sums);
+    if (i < count) dot_step(gathers, next, values + i, count - i, x, stride, sums);
 }
 
 /* Whole vectors of NM24 units, without columns: returns how many units are done. */
