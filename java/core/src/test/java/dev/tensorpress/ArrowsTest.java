@@ -4,11 +4,13 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 
 import java.io.IOException;
+import java.io.InputStream;
 import java.lang.classfile.ClassFile;
 import java.lang.classfile.ClassModel;
 import java.lang.classfile.constantpool.ClassEntry;
 import java.lang.classfile.constantpool.PoolEntry;
 import java.lang.classfile.constantpool.Utf8Entry;
+import java.lang.module.ModuleDescriptor;
 import java.net.URISyntaxException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -43,7 +45,7 @@ final class ArrowsTest {
 
     @Test
     void packagesKnowWhatIsBelowThem() throws IOException, URISyntaxException {
-        Path classes = Path.of(Compressor.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+        Path classes = classes();
         Map<String, Set<String>> known = new TreeMap<>();
         List<Path> files;
         try (Stream<Path> all = Files.walk(classes.resolve(ROOT))) {
@@ -67,6 +69,26 @@ final class ArrowsTest {
         assertEquals(KNOWS.keySet(), known.keySet());
         // An arrow that nothing needs any more goes, so that it does not come back unseen.
         known.forEach((name, packages) -> assertEquals(KNOWS.get(name), packages, name));
+    }
+
+    /** What only this module calls is nobody's to build on. */
+    @Test
+    void exportedIsAllButWhatIsInside() throws IOException, URISyntaxException {
+        Set<String> exported = new TreeSet<>();
+        try (InputStream in = Files.newInputStream(classes().resolve("module-info.class"))) {
+            ModuleDescriptor.read(in).exports().forEach(e -> exported.add(e.source().replace('.', '/')));
+        }
+        Set<String> expected = new TreeSet<>(Set.of(ROOT));
+        for (String name : KNOWS.keySet()) {
+            if (!name.equals("io") && !name.equals("internal")) {
+                expected.add(ROOT + "/" + name);
+            }
+        }
+        assertEquals(expected, exported);
+    }
+
+    private static Path classes() throws URISyntaxException {
+        return Path.of(Compressor.class.getProtectionDomain().getCodeSource().getLocation().toURI());
     }
 
     private static String name(String path) {

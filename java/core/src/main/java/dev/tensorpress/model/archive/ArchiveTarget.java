@@ -130,9 +130,7 @@ final class ArchiveTarget implements Target {
             }
             of.contents().add(run.content());
         }
-        long bytes = SparseFileWriter.bound(List.copyOf(expected.values()), layout.length(), skeleton, arrays);
-        // The header is estimated as well.
-        return new Size.AtMost(bytes);
+        return SparseFileWriter.size(List.copyOf(expected.values()), layout.length(), skeleton, arrays);
     }
 
     /**

@@ -10,6 +10,7 @@ import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.kernel.SparseMatrix;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.SeparableTarget.Content;
+import dev.tensorpress.model.Size;
 import dev.tensorpress.model.archive.Packed.Place;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
 import dev.tensorpress.model.safetensors.SafetensorsWriter;
@@ -258,12 +259,12 @@ public final class SparseFileWriter implements AutoCloseable {
     public record Expected(String name, DType type, Shape shape, List<Content> contents) {}
 
     /**
-     * Bytes that a file with these weights has at most.
+     * What a file with these weights takes.
      *
      * @param length of the ordinary model, {@code skeleton} without the weights' elements
      * @param arrays bytes of the weights' arrays at most
      */
-    public static long bound(List<Expected> expected, long length, long skeleton, long arrays) {
+    public static Size.AtMost size(List<Expected> expected, long length, long skeleton, long arrays) {
         List<Packed> weights = new ArrayList<>();
         List<Item> items = new ArrayList<>();
         Data none = to -> { };
@@ -286,7 +287,7 @@ public final class SparseFileWriter implements AutoCloseable {
         }
         items.add(new Item(SparseFormat.SKELETON, DType.U8, Shape.of(skeleton), none));
         SafetensorsWriter w = new SafetensorsWriter(items, metadata(weights, true, length, -1, -1));
-        return Math.addExact(Math.addExact(w.headerLength(), skeleton), arrays);
+        return new Size.AtMost(Math.addExact(Math.addExact(w.headerLength(), skeleton), arrays));
     }
 
     /** Removes what was not committed. */
