@@ -103,7 +103,7 @@ final class PlanCommand implements Command {
 
     private static long zeros(Plan.Entry e) {
         Form.Sparse s = e.form().sparse();
-        return s == null ? 0 : e.weight().tensor().shape().elements() - s.nonzeros();
+        return s == null ? 0 : e.weight().tensor().shape().elements() - s.nnz();
     }
 
     /** Of factors or of a correction; 0 where there are none. */

@@ -268,11 +268,11 @@ public sealed interface Form {
      *
      * @param values what the elements are: dense, or quantized with codes that decode to 0 where the weight was pruned
      * @param pattern what was removed, for tables: {@code 50 %} or {@code 2:4}
-     * @param nonzeros elements that are not zero: exact for dense values, for others an upper bound, since more may round
+     * @param nnz elements that are not zero: exact for dense values, for others an upper bound, since more may round
      *     to zero
      * @param storage how the zeros are kept; only dense values can have coordinates
      */
-    record Sparse(Form values, String pattern, long nonzeros, Storage storage) implements Form {
+    record Sparse(Form values, String pattern, long nnz, Storage storage) implements Form {
         private static final long COORDINATE_BYTES = 8;
         /** Columns up to which distances within a row always fit in 16 bits. */
         private static final long NARROW = 1 << 16;
@@ -302,7 +302,7 @@ public sealed interface Form {
                 return values.bytes(shape);
             }
             if (storage == Storage.COORDINATES) {
-                return Math.multiplyExact(nonzeros, COORDINATE_BYTES + ((Dense) values).dtype().bytes(1));
+                return Math.multiplyExact(nnz, COORDINATE_BYTES + ((Dense) values).dtype().bytes(1));
             }
             Quantized q = values.quantized();
             return q == null ? packed(shape, ((Dense) values).dtype().bytes(1))
@@ -326,8 +326,8 @@ public sealed interface Form {
             long rows = matrix.dim(0);
             long cols = matrix.dim(1);
             long mask = rows * ((cols + 7) / 8);
-            long indices = nonzeros * (cols <= NARROW ? 2 : 4) + (rows + 1) * 8;
-            return Math.min(shape.elements() * size, nonzeros * size + Math.min(mask, indices));
+            long indices = nnz * (cols <= NARROW ? 2 : 4) + (rows + 1) * 8;
+            return Math.min(shape.elements() * size, nnz * size + Math.min(mask, indices));
         }
 
         @Override
@@ -338,12 +338,12 @@ public sealed interface Form {
 
         /** This form with other values, as a target or a second pass makes it. */
         public Sparse of(Form other) {
-            return new Sparse(other, pattern, nonzeros, storage);
+            return new Sparse(other, pattern, nnz, storage);
         }
 
         /** This form with its zeros kept in another way, as a target decides. */
         public Sparse stored(Storage other) {
-            return new Sparse(values, pattern, nonzeros, other);
+            return new Sparse(values, pattern, nnz, other);
         }
     }
 

@@ -100,9 +100,9 @@ public final class OneDnn {
      *
      * @throws KernelException {@code dnnl_unimplemented} if this build of oneDNN, or this processor, has no such product
      */
-    public static Operation sparseMatmul(long m, long n, long k, long nonzeros) {
+    public static Operation sparseMatmul(long m, long n, long k, long nnz) {
         return new Builder()
-                .csr(Dnnl.DNNL_ARG_SRC(), Dnnl.dnnl_f32(), m, k, nonzeros)
+                .csr(Dnnl.DNNL_ARG_SRC(), Dnnl.dnnl_f32(), m, k, nnz)
                 .operand(Dnnl.DNNL_ARG_WEIGHTS(), Dnnl.dnnl_f32(), k, n)
                 .operand(Dnnl.DNNL_ARG_DST(), Dnnl.dnnl_f32(), m, n)
                 .matmul();
@@ -328,13 +328,13 @@ public final class OneDnn {
             return this;
         }
 
-        Builder csr(int argument, int type, long rows, long cols, long nonzeros) {
-            checkSizes(rows, cols, nonzeros);
+        Builder csr(int argument, int type, long rows, long cols, long nnz) {
+            checkSizes(rows, cols, nnz);
             long[] dims = {rows, cols};
             check("dnnl_memory_desc_create_with_csr_encoding", Dnnl.dnnl_memory_desc_create_with_csr_encoding(out, 2,
-                    arena.allocateFrom(JAVA_LONG, dims), type, nonzeros, Dnnl.dnnl_s32(), Dnnl.dnnl_s32()));
+                    arena.allocateFrom(JAVA_LONG, dims), type, nnz, Dnnl.dnnl_s32(), Dnnl.dnnl_s32()));
             operands.add(new Operand(argument, type, dims, out.get(ADDRESS, 0), new long[] {
-                    Math.multiplyExact(4, nonzeros), Math.multiplyExact(4, nonzeros), 4 * (rows + 1)}));
+                    Math.multiplyExact(4, nnz), Math.multiplyExact(4, nnz), 4 * (rows + 1)}));
             return this;
         }
 

@@ -37,7 +37,7 @@ final class PreparedPrune implements Prepared {
      * @param matrix of the selection
      * @param asked elements that were to be zero
      */
-    private record Chosen(Cut cut, int matrix, long nonzeros, long asked, Loss loss) {}
+    private record Chosen(Cut cut, int matrix, long nnz, long asked, Loss loss) {}
 
     /**
      * A weight as a matrix.
@@ -168,8 +168,8 @@ final class PreparedPrune implements Prepared {
             Tensor t = weights.get(i).tensor();
             View v = view(weights.get(i));
             long block = Math.min(p.rows(), v.rows) * Math.min(p.cols(), v.cols);
-            long nonzeros = Math.min(Math.multiplyExact(kept[i], block), t.shape().elements());
-            sum += new Form.Sparse(new Form.Dense(t.dtype()), "", nonzeros, Form.Storage.PACKED).bytes(t.shape());
+            long nnz = Math.min(Math.multiplyExact(kept[i], block), t.shape().elements());
+            sum += new Form.Sparse(new Form.Dense(t.dtype()), "", nnz, Form.Storage.PACKED).bytes(t.shape());
         }
         return sum <= method.budget();
     }
@@ -182,9 +182,9 @@ final class PreparedPrune implements Prepared {
         MemorySegment masked = apply(weight, mask, workspace);
         View v = view(weight);
         // By bits, as files that leave zeros out do: a -0 that was kept is stored.
-        long nonzeros = Sparse.survey(t.dtype(), v.rows, v.cols, masked, workspace.executor()).entries();
+        long nnz = Sparse.survey(t.dtype(), v.rows, v.cols, masked, workspace.executor()).entries();
         boolean relative = !method.levels().isEmpty() && method.scope() != Scope.GLOBAL;
-        chosen.put(weight.name(), new Chosen(cut, matrix, nonzeros, relative ? part(elements) : elements - ones(mask),
+        chosen.put(weight.name(), new Chosen(cut, matrix, nnz, relative ? part(elements) : elements - ones(mask),
                 Loss.of(weight, masked, workspace)));
     }
 
@@ -329,7 +329,7 @@ final class PreparedPrune implements Prepared {
         if (c == null) {
             throw new IllegalStateException("weight " + weight.name() + " was not among those that were looked at");
         }
-        return new Form.Sparse(current, method.describe(), c.nonzeros, Form.Storage.MASKED);
+        return new Form.Sparse(current, method.describe(), c.nnz, Form.Storage.MASKED);
     }
 
     @Override

@@ -132,11 +132,11 @@ class OneDnnTest {
             }
             offsets[row + 1] = n;
         }
-        int nonzeros = n;
+        int nnz = n;
         checkProduct(a, (dense, b, c, plainB) -> {
-            try (Arena arena = Arena.ofConfined(); OneDnn.Operation matmul = OneDnn.sparseMatmul(M, N, K, nonzeros)) {
-                matmul.run(arena.allocateFrom(JAVA_FLOAT, Arrays.copyOf(values, nonzeros)),
-                        arena.allocateFrom(JAVA_INT, Arrays.copyOf(columns, nonzeros)),
+            try (Arena arena = Arena.ofConfined(); OneDnn.Operation matmul = OneDnn.sparseMatmul(M, N, K, nnz)) {
+                matmul.run(arena.allocateFrom(JAVA_FLOAT, Arrays.copyOf(values, nnz)),
+                        arena.allocateFrom(JAVA_INT, Arrays.copyOf(columns, nnz)),
                         arena.allocateFrom(JAVA_INT, offsets), b, c);
             }
         });

@@ -102,7 +102,7 @@ class PruneMethodTest {
                 form.stored(Form.Storage.PACKED), workspace);
         assertEquals(form.stored(Form.Storage.PACKED), e.form());
         float[] x = decode(e);
-        assertEquals(form.nonzeros(), nonzeros(x));
+        assertEquals(form.nnz(), nnz(x));
         float[] before = decode(new Encoding.Dense(w.tensor()));
         for (int i = 0; i < x.length; i++) {
             assertTrue(x[i] == 0 || x[i] == before[i]);
@@ -117,7 +117,7 @@ class PruneMethodTest {
         return out.asSlice(0, 4L * n).toArray(ValueLayout.JAVA_FLOAT);
     }
 
-    private static long nonzeros(float[] x) {
+    private static long nnz(float[] x) {
         long n = 0;
         for (float v : x) {
             n += v != 0 ? 1 : 0;
@@ -181,15 +181,15 @@ class PruneMethodTest {
         for (DType type : List.of(DType.F32, DType.F16, DType.BF16)) {
             Weight a = weight("a", Role.LINEAR, 0, 1, type, ramp(60), 6, 10);
             float[] x = prune(PruneMethod.sparsity(0.7), a).getFirst();
-            assertEquals(18, nonzeros(x));
+            assertEquals(18, nnz(x));
             assertEquals(43, least(x));
         }
         Weight odd = linear("odd", ramp(7), 7, 1);
-        assertEquals(3, nonzeros(prune(PruneMethod.sparsity(0.5), odd).getFirst()), "3.5 rounds up to 4 zeros");
-        assertEquals(7, nonzeros(prune(PruneMethod.sparsity(0), odd).getFirst()));
-        assertEquals(0, nonzeros(prune(PruneMethod.sparsity(0.99), odd).getFirst()));
+        assertEquals(3, nnz(prune(PruneMethod.sparsity(0.5), odd).getFirst()), "3.5 rounds up to 4 zeros");
+        assertEquals(7, nnz(prune(PruneMethod.sparsity(0), odd).getFirst()));
+        assertEquals(0, nnz(prune(PruneMethod.sparsity(0.99), odd).getFirst()));
         Weight scalar = weight("s", Role.OTHER, -1, -1, DType.F32, new float[] {3});
-        assertEquals(1, nonzeros(prune(PruneMethod.sparsity(0.4), scalar).getFirst()));
+        assertEquals(1, nnz(prune(PruneMethod.sparsity(0.4), scalar).getFirst()));
     }
 
     @Test
@@ -201,13 +201,13 @@ class PruneMethodTest {
             large[i] = 100 + Math.abs(large[i]);
         }
         List<float[]> x = prune(half, linear("small", small, 20, 10), linear("large", large, 20, 10));
-        assertEquals(0, nonzeros(x.get(0)));
-        assertEquals(200, nonzeros(x.get(1)));
+        assertEquals(0, nnz(x.get(0)));
+        assertEquals(200, nnz(x.get(1)));
         float[] same = new float[40];
         java.util.Arrays.fill(same, -2);
         x = prune(half.schedule(List.of(0.375)), linear("a", same, 4, 10), linear("b", same, 4, 10));
-        assertEquals(40, nonzeros(x.get(0)));
-        assertEquals(10, nonzeros(x.get(1)));
+        assertEquals(40, nnz(x.get(0)));
+        assertEquals(10, nnz(x.get(1)));
         for (int i = 0; i < 40; i++) {
             assertEquals(i < 10 ? -2 : 0, x.get(1)[i]);
         }
@@ -236,7 +236,7 @@ class PruneMethodTest {
                 weight("gates", Role.RECURRENT, 2, 1, DType.F32, random(120), 2, 5, 12))) {
             x = prune(method, w).getFirst();
             for (int row = 0; row < 10; row++) {
-                assertEquals(3, nonzeros(java.util.Arrays.copyOfRange(x, row * 12, row * 12 + 12)), w.name());
+                assertEquals(3, nnz(java.util.Arrays.copyOfRange(x, row * 12, row * 12 + 12)), w.name());
             }
         }
     }
@@ -257,11 +257,11 @@ class PruneMethodTest {
                 weight("kernel", Role.CONV, 1, 0, DType.F32, random(48), 4, 3, 2, 2))) {
             float[] along = prune(PruneMethod.nm(1, 4), w).getFirst();
             for (int g = 0; g < 48; g += 4) {
-                assertEquals(1, nonzeros(java.util.Arrays.copyOfRange(along, g, g + 4)), w.name());
+                assertEquals(1, nnz(java.util.Arrays.copyOfRange(along, g, g + 4)), w.name());
             }
         }
         Weight transposed = weight("t", Role.CONV, 0, 1, DType.F32, random(48), 4, 3, 2, 2);
-        assertEquals(24, nonzeros(prune(PruneMethod.nm(2, 4), transposed).getFirst()));
+        assertEquals(24, nnz(prune(PruneMethod.nm(2, 4), transposed).getFirst()));
     }
 
     @Test
@@ -295,19 +295,19 @@ class PruneMethodTest {
         }
         List<float[]> both = prune(PruneMethod.sparsity(0.5).pattern(Pattern.block(2, 2)).scope(Scope.GLOBAL),
                 linear("a", ramp(16), 4, 4), linear("b", new float[16], 4, 4));
-        assertEquals(16, nonzeros(both.get(0)));
+        assertEquals(16, nnz(both.get(0)));
         // Below a threshold are blocks by their norm: 1 2 5 6 against 3 4 7 8 and those below.
         x = prune(PruneMethod.below(9).pattern(Pattern.block(2, 2)), linear("t", ramp(16), 4, 4)).getFirst();
-        assertEquals(12, nonzeros(x));
+        assertEquals(12, nnz(x));
         assertEquals(0, x[5]);
     }
 
     @Test
     void thresholdsKeepWhatReachesThem() {
         float[] x = prune(PruneMethod.below(4), linear("w", ramp(10), 2, 5)).getFirst();
-        assertEquals(7, nonzeros(x));
+        assertEquals(7, nnz(x));
         assertEquals(4, least(x));
-        assertEquals(0, nonzeros(prune(PruneMethod.below(1e30), linear("w", ramp(10), 2, 5)).getFirst()));
+        assertEquals(0, nnz(prune(PruneMethod.below(1e30), linear("w", ramp(10), 2, 5)).getFirst()));
     }
 
     @Test
@@ -318,8 +318,8 @@ class PruneMethodTest {
         long none = size(a, 0) + size(b, 0);
         for (long budget : new long[] {none, none + 5, 9000, 12_345, all - 1, all, all + 1}) {
             Prepared choice = PruneMethod.budget(budget).prepare(new Evidence(List.of(a, b), workspace));
-            long inA = nonzeros(apply(choice, a));
-            long inB = nonzeros(apply(choice, b));
+            long inA = nnz(apply(choice, a));
+            long inB = nnz(apply(choice, b));
             assertTrue(size(a, inA) + size(b, inB) <= budget);
             assertTrue(inA + inB == 5000 || size(a, inA + 1) + size(b, inB) > budget
                     || size(a, inA) + size(b, inB + 1) > budget, inA + " and " + inB + " for " + budget);
@@ -338,15 +338,15 @@ class PruneMethodTest {
         // Zeros take no room, so that all else stays.
         float[] sparse = new float[4000];
         sparse[17] = 1;
-        assertEquals(1, nonzeros(prune(PruneMethod.budget(size(a, 1)), linear("s", sparse, 40, 100)).getFirst()));
+        assertEquals(1, nnz(prune(PruneMethod.budget(size(a, 1)), linear("s", sparse, 40, 100)).getFirst()));
         Prepared blocks = PruneMethod.budget(9000).pattern(Pattern.block(3, 7)).prepare(new Evidence(List.of(a, b), workspace));
-        long inA = nonzeros(apply(blocks, a));
-        long inB = nonzeros(apply(blocks, b));
+        long inA = nnz(apply(blocks, a));
+        long inB = nnz(apply(blocks, b));
         assertTrue(size(a, inA) + size(b, inB) <= 9000 && inA + inB > 1000);
     }
 
-    private static long size(Weight w, long nonzeros) {
-        return new Form.Sparse(new Form.Dense(DType.F32), "", nonzeros, Form.Storage.PACKED).bytes(w.tensor().shape());
+    private static long size(Weight w, long nnz) {
+        return new Form.Sparse(new Form.Dense(DType.F32), "", nnz, Form.Storage.PACKED).bytes(w.tensor().shape());
     }
 
     /** Trained on in between or not: what is zero is smallest, whatever the level. */
@@ -361,12 +361,12 @@ class PruneMethodTest {
                     assertTrue(twice[i] == 0 || once[i] != 0);
                 }
                 if (again == method) {
-                    assertEquals(nonzeros(once), nonzeros(twice));
+                    assertEquals(nnz(once), nnz(twice));
                 }
             }
         }
         float[] minus = {-0f, 1, -0f, 2};
-        assertEquals(2, nonzeros(decode(pruned(PruneMethod.sparsity(0.25), linear("w", minus, 2, 2)))));
+        assertEquals(2, nnz(decode(pruned(PruneMethod.sparsity(0.25), linear("w", minus, 2, 2)))));
     }
 
     private Encoding pruned(PruneMethod method, Weight w) {
@@ -384,7 +384,7 @@ class PruneMethodTest {
         Weight w = linear("w", random(1000), 10, 100);
         for (int i = 0; i < 4; i++) {
             assertEquals(want[i], levels.get(i), 1e-15);
-            assertEquals(1000 - Math.round(1000 * levels.get(i)), nonzeros(prune(method.atStep(i + 1), w).getFirst()));
+            assertEquals(1000 - Math.round(1000 * levels.get(i)), nnz(prune(method.atStep(i + 1), w).getFirst()));
         }
         assertEquals(method.atStep(4).sparsity(), method.sparsity());
         assertEquals(method.atStep(4), method.atStep(99));

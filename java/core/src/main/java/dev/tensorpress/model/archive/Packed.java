@@ -36,7 +36,7 @@ final class Packed {
     int block;
     long units;
     /** Elements with a bit set. */
-    long nonzeros;
+    long nnz;
     /** What the elements were changed by, exclusive or, so that the code for zero became 0. */
     int xor;
     final Map<String, Integer> checksums = new TreeMap<>();
@@ -138,7 +138,7 @@ final class Packed {
         }
         json.writeEndObject();
         if (!places.isEmpty()) {
-            json.writeNumberField("nonzeros", nonzeros);
+            json.writeNumberField("nonzeros", nnz);
             json.writeArrayFieldStart("parts");
             for (Place p : places) {
                 json.writeStartObject();
@@ -164,7 +164,7 @@ final class Packed {
         if (s != null) {
             json.writeObjectFieldStart("sparse");
             json.writeStringField("pattern", s.pattern());
-            json.writeNumberField("nonzeros", s.nonzeros());
+            json.writeNumberField("nonzeros", s.nnz());
             json.writeStringField("storage", s.storage().name().toLowerCase(Locale.ROOT));
             json.writeEndObject();
         }

@@ -279,8 +279,8 @@ public final class SparseFile implements AutoCloseable {
             for (Place place : p.places) {
                 long bytes = switch (place.content()) {
                     case ELEMENTS -> p.dtype.bytes(p.rows * p.cols);
-                    case NONZEROS -> p.dtype.bytes(p.nonzeros);
-                    case INDICES -> DType.I64.bytes(p.nonzeros);
+                    case NONZEROS -> p.dtype.bytes(p.nnz);
+                    case INDICES -> DType.I64.bytes(p.nnz);
                 };
                 pieces.add(new PlacedRun(p, place, bytes));
             }
@@ -330,8 +330,8 @@ public final class SparseFile implements AutoCloseable {
                 span.end(p.name, out.byteSize());
                 count += write(piece, out, begin * side * p.cols, to);
             }
-            if (piece.place.content() != Content.ELEMENTS && count != p.nonzeros) {
-                throw badWeights("'" + p.name + "' has " + count + " elements that are not zero, not " + p.nonzeros);
+            if (piece.place.content() != Content.ELEMENTS && count != p.nnz) {
+                throw badWeights("'" + p.name + "' has " + count + " elements that are not zero, not " + p.nnz);
             }
         }
     }
@@ -511,8 +511,8 @@ public final class SparseFile implements AutoCloseable {
     }
 
     private void readPlaces(Packed p, Map<String, Object> o) {
-        p.nonzeros = number(o, "nonzeros");
-        if (p.nonzeros > p.rows * p.cols) {
+        p.nnz = number(o, "nonzeros");
+        if (p.nnz > p.rows * p.cols) {
             throw badWeights("'" + p.name + "' has more elements that are not zero than elements");
         }
         for (Object part : list(o.get("parts"))) {

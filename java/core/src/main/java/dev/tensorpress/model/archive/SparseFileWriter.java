@@ -168,7 +168,7 @@ public final class SparseFileWriter implements AutoCloseable {
                     SparseFormat.xor(elements.data(), middle, from);
                 }
                 Sparse.Survey survey = Sparse.survey(p.dtype, p.rows, p.cols, from, executor);
-                p.nonzeros = survey.entries();
+                p.nnz = survey.entries();
                 pick = Sparse.smallest(p.dtype, p.rows, p.cols, survey);
             }
             if (pick == null || pick.layout() == null) {
@@ -275,7 +275,7 @@ public final class SparseFileWriter implements AutoCloseable {
             p.block = 8;
             p.xor = 128;
             p.units = p.rows * p.cols;
-            p.nonzeros = p.units;
+            p.nnz = p.units;
             for (String part : List.of(Packed.OFFSETS, Packed.INDICES, Packed.VALUES)) {
                 p.checksums.put(part, -1);
                 // Four axes, and eight bytes an element: no array is described in more letters.

@@ -50,12 +50,13 @@ final class CompressedLowering implements Lowering {
         this.form = form;
         Shape shape = weight.tensor().shape();
         DType dtype = weight.tensor().dtype();
-        Form.Quantized q = codes(form);
+        Form.Quantized q = form.quantized();
+        Form.LowRank factors = form.factors();
         if (q != null) {
             outputs = quantized(q);
-        } else if (form instanceof Form.LowRank f) {
-            outputs = List.of(new Output(this, Array.LEFT_FACTOR, weight.name() + LEFT, dtype, f.left(shape)),
-                    new Output(this, Array.RIGHT_FACTOR, weight.name() + RIGHT, dtype, f.right(shape)));
+        } else if (factors != null) {
+            outputs = List.of(new Output(this, Array.LEFT_FACTOR, weight.name() + LEFT, dtype, factors.left(shape)),
+                    new Output(this, Array.RIGHT_FACTOR, weight.name() + RIGHT, dtype, factors.right(shape)));
         } else {
             outputs = List.of(new Output(this, same ? Array.SAME : Array.VALUES, weight.name(), dtype, shape));
         }
@@ -86,12 +87,7 @@ final class CompressedLowering implements Lowering {
 
     /** How the codes are stored, or null if there are none. */
     Form.Quantized codes() {
-        return codes(form);
-    }
-
-    private static Form.Quantized codes(Form form) {
-        return form instanceof Form.Quantized q ? q : form instanceof Form.Sparse s && s.values() instanceof Form.Quantized q ? q
-                : null;
+        return form.quantized();
     }
 
     /** The module that a weight belongs to, by its name; null if the name does not tell. */

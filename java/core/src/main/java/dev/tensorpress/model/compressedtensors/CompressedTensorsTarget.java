@@ -107,7 +107,7 @@ final class CompressedTensorsTarget implements Target {
     @Override
     public CompressedLowering lower(Weight weight, Form wanted) {
         CompressedLowering lowering = new CompressedLowering(weight, form(weight, wanted));
-        if (lowering.form() instanceof Form.LowRank && !force) {
+        if (lowering.form().factors() != null && !force) {
             throw new UnsupportedRequestException("no loader puts factors together; " + HOW);
         }
         if (lowering.codes() != null && lowering.bytes() >= weight.tensor().bytes()) {
@@ -129,19 +129,18 @@ final class CompressedTensorsTarget implements Target {
             throw new UnsupportedRequestException("is the head, which vLLM before March 2026, and SGLang, take for one that is not"
                     + " compressed; " + HOW);
         }
-        if (wanted instanceof Form.Sparse s) {
-            return s.of(form(weight, s.values())).stored(Form.Storage.MASKED);
-        }
-        if (wanted instanceof Form.Quantized q) {
-            return quantized(weight, q);
-        }
-        if (wanted instanceof Form.Sum) {
-            throw new UnsupportedRequestException("compressed-tensors has no place for a correction");
-        }
-        if (wanted instanceof Form.LowRank f && !(f.left() instanceof Form.Dense && f.right() instanceof Form.Dense)) {
-            throw new UnsupportedRequestException("factors are stored in the weight's own type, and cannot be quantized");
-        }
-        return wanted;
+        return switch (wanted.kind()) {
+            case DENSE -> wanted;
+            case QUANTIZED -> quantized(weight, wanted.quantized());
+            case SPARSE -> wanted.sparse().of(form(weight, wanted.values())).stored(Form.Storage.MASKED);
+            case LOW_RANK -> {
+                if (!wanted.factors().left().dense() || !wanted.factors().right().dense()) {
+                    throw new UnsupportedRequestException("factors are stored in the weight's own type, and cannot be quantized");
+                }
+                yield wanted;
+            }
+            case SUM -> throw new UnsupportedRequestException("compressed-tensors has no place for a correction");
+        };
     }
 
     private Form.Quantized quantized(Weight weight, Form.Quantized q) {
@@ -238,7 +237,7 @@ final class CompressedTensorsTarget implements Target {
         int stacks = 0;
         boolean codes = false;
         for (Map.Entry<Weight, Lowering> e : lowerings.entrySet()) {
-            factors += e.getValue().form() instanceof Form.LowRank ? 1 : 0;
+            factors += e.getValue().form().factors() != null ? 1 : 0;
             Form.Quantized q = ((CompressedLowering) e.getValue()).codes();
             transposed += q != null && q.transposed() ? 1 : 0;
             stacks += q != null && e.getKey().tensor().shape().rank() == 3 ? 1 : 0;
@@ -336,10 +335,11 @@ final class CompressedTensorsTarget implements Target {
                 stacked.put(w.name(), codes);
                 shapes.put(w.name(), w.tensor().shape());
             }
-            if (o.of().form() instanceof Form.LowRank f) {
-                factors.put(w.name(), f);
-            } else if (o.of().form() instanceof Form.Sparse s) {
-                pruned.put(w.name(), s);
+            Form form = o.of().form();
+            if (form.factors() != null) {
+                factors.put(w.name(), form);
+            } else if (form.sparse() != null) {
+                pruned.put(w.name(), form);
             } else {
                 continue;
             }
@@ -376,10 +376,10 @@ final class CompressedTensorsTarget implements Target {
                     }
                     json.writeEndArray();
                 }
-                if (e.getValue() instanceof Form.LowRank f) {
-                    json.writeBooleanField("transposed", f.transposed());
-                } else if (e.getValue() instanceof Form.Sparse s) {
-                    json.writeStringField("pattern", s.pattern());
+                if (e.getValue().factors() != null) {
+                    json.writeBooleanField("transposed", e.getValue().factors().transposed());
+                } else if (e.getValue().sparse() != null) {
+                    json.writeStringField("pattern", e.getValue().sparse().pattern());
                 }
                 json.writeEndObject();
             }
@@ -416,7 +416,7 @@ final class CompressedTensorsTarget implements Target {
         Map<String, Integer> kinds = new TreeMap<>();
         for (Lowering l : lowerings.values()) {
             Form f = l.form();
-            kinds.merge(f instanceof Form.LowRank ? "factors" : f.describe(), 1, Integer::sum);
+            kinds.merge(f.factors() != null ? "factors" : f.describe(), 1, Integer::sum);
         }
         text.append("Compressed by Tensorpress ").append(Machine.version()).append(" to the format ").append(CompressedTensors.NAME).append(": ")
                 .append(lowerings.size()).append(" of ").append(model.weights().size()).append(" tensors");

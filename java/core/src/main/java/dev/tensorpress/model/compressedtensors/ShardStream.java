@@ -218,16 +218,16 @@ final class ShardStream {
 
     /** What of an encoding goes to a tensor. */
     private static MemorySegment bytes(Output output, Encoding encoding, Scratch packed) {
-        Encoding values = encoding instanceof Encoding.Sparse s ? s.values() : encoding;
+        Encoding values = encoding.values();
         switch (output.array()) {
             case VALUES -> {
                 return ((Encoding.Dense) values).tensor().data();
             }
             case LEFT_FACTOR -> {
-                return ((Encoding.Dense) ((Encoding.LowRank) values).left()).tensor().data();
+                return ((Encoding.Dense) values.factors().left()).tensor().data();
             }
             case RIGHT_FACTOR -> {
-                return ((Encoding.Dense) ((Encoding.LowRank) values).right()).tensor().data();
+                return ((Encoding.Dense) values.factors().right()).tensor().data();
             }
             case SCALES -> {
                 return ((Encoding.Quantized) values).scales().data();

@@ -36,7 +36,7 @@ final class Job {
         this.asked = lowering.form();
         this.component = Component.WHOLE;
         this.lowering = lowering;
-        this.form = codes(asked instanceof Form.Sparse s ? s.values() : asked);
+        this.form = asked.quantized();
         this.shape = info.weight.tensor().shape();
         this.dims = shape.dims();
         this.in = info.weight.inputAxis();
@@ -54,7 +54,7 @@ final class Job {
         this.asked = whole.asked;
         this.component = component;
         this.lowering = lowering;
-        this.form = codes(lowering.form());
+        this.form = lowering.form().quantized();
         this.shape = shape;
         this.dims = dims;
         this.in = in;
@@ -64,10 +64,6 @@ final class Job {
         this.tensors = whole.tensors;
         this.inputs = whole.inputs;
         this.external = whole.external;
-    }
-
-    private static Form.Quantized codes(Form f) {
-        return f instanceof Form.Quantized q ? q : null;
     }
 
     long groups() {

@@ -103,7 +103,7 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
     /** The x of the oldest ONNX Runtime 1.x that runs this; 0 if it takes standard operators alone. */
     int runtime() {
         int newest = switch (rewrite) {
-            case NBITS -> ((Form.Quantized) codes(form)).type() == DType.U8 ? NBITS_8 : NBITS_4;
+            case NBITS -> form.quantized().type() == DType.U8 ? NBITS_8 : NBITS_4;
             case GATHER_BLOCKS, NBITS_GATHERED -> BYTES_GATHERED;
             default -> 0;
         };
@@ -116,16 +116,12 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
     /** Adds s8, s7 or u8 if products are of integers: how their weights are held. */
     void integers(Set<String> held) {
         if (rewrite == Rewrite.INTEGER || rewrite == Rewrite.INTEGER_GATHERED) {
-            Form.Quantized q = (Form.Quantized) codes(form);
+            Form.Quantized q = form.quantized();
             held.add(q.type() == DType.U8 ? "u8" : q.bits() == 8 ? "s8" : "s7");
         }
         for (OnnxLowering part : parts) {
             part.integers(held);
         }
-    }
-
-    private static Form codes(Form form) {
-        return form instanceof Form.Sparse s ? s.values() : form;
     }
 
     /** @throws UnsupportedRequestException if the weight can have neither the wanted form nor one near it */
@@ -135,19 +131,13 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
             throw new UnsupportedRequestException(w.obstacle().get());
         }
         DType type = w.tensor().dtype();
-        if (wanted instanceof Form.Dense d) {
-            return dense(Rewrite.KEEP, d, type, w.tensor().shape());
-        }
-        if (wanted instanceof Form.Sparse s) {
-            return sparse(info, s, microsoft, opset, ir);
-        }
-        if (wanted instanceof Form.LowRank f) {
-            return smaller(w, factors(info, f, microsoft, opset, ir));
-        }
-        if (wanted instanceof Form.Sum s) {
-            return smaller(w, corrected(info, s, microsoft, opset, ir));
-        }
-        return quantized(Site.of(info), (Form.Quantized) wanted, microsoft, opset, ir);
+        return switch (wanted.kind()) {
+            case DENSE -> dense(Rewrite.KEEP, (Form.Dense) wanted, type, w.tensor().shape());
+            case QUANTIZED -> quantized(Site.of(info), wanted.quantized(), microsoft, opset, ir);
+            case SPARSE -> sparse(info, wanted.sparse(), microsoft, opset, ir);
+            case LOW_RANK -> smaller(w, factors(info, wanted.factors(), microsoft, opset, ir));
+            case SUM -> smaller(w, corrected(info, (Form.Sum) wanted, microsoft, opset, ir));
+        };
     }
 
     private static OnnxLowering dense(Rewrite rewrite, Form.Dense d, DType type, Shape shape) {
@@ -200,8 +190,9 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
 
     /** What a sparse form holds is expressed as it would be on its own: the zeros stay in place. */
     private static OnnxLowering sparse(Info info, Form.Sparse s, boolean microsoft, long opset, long ir) {
-        OnnxLowering held = of(info, s.values(), microsoft, opset, ir);
-        return new OnnxLowering(held.rewrite == Rewrite.KEEP ? Rewrite.MASKED : held.rewrite, s.of(held.form).stored(Storage.MASKED), held.shape);
+        OnnxLowering values = of(info, s.values(), microsoft, opset, ir);
+        return new OnnxLowering(values.rewrite == Rewrite.KEEP ? Rewrite.MASKED : values.rewrite,
+                s.of(values.form).stored(Storage.MASKED), values.shape);
     }
 
     private static OnnxLowering factors(Info info, Form.LowRank f, boolean microsoft, long opset, long ir) {
@@ -223,8 +214,8 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
     }
 
     private static OnnxLowering factor(Site m, Form f, boolean microsoft, long opset, long ir) {
-        return f instanceof Form.Dense d ? dense(Rewrite.DENSE, d, m.type, m.shape)
-                : quantized(m, (Form.Quantized) f, microsoft, opset, ir);
+        return f.dense() ? dense(Rewrite.DENSE, (Form.Dense) f, m.type, m.shape)
+                : quantized(m, f.quantized(), microsoft, opset, ir);
     }
 
     private static OnnxLowering corrected(Info info, Form.Sum s, boolean microsoft, long opset, long ir) {

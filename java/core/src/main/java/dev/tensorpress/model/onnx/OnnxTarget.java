@@ -91,7 +91,7 @@ final class OnnxTarget implements SeparableTarget {
                 || !model.externalTensors().isEmpty()) {
             return false;
         }
-        return Pruned.smallerAsCoordinates(model.wire(), info.tensor, form.nonzeros());
+        return Pruned.smallerAsCoordinates(model.wire(), info.tensor, form.nnz());
     }
 
     @Override

@@ -170,19 +170,17 @@ final class Output {
     }
 
     private static Encoding component(Encoding e, Component component) {
-        if (component == Component.WHOLE) {
-            return e instanceof Encoding.Sparse s ? s.values() : e;
-        }
-        if (component == Component.BASE) {
-            return ((Encoding.Sum) e).base();
-        }
-        Encoding.LowRank f = e instanceof Encoding.Sum s ? s.correction() : (Encoding.LowRank) e;
-        return component == Component.LEFT ? f.left() : f.right();
+        return switch (component) {
+            case WHOLE -> e.values();
+            case BASE -> ((Encoding.Sum) e).base();
+            case LEFT -> e.factors().left();
+            case RIGHT -> e.factors().right();
+        };
     }
 
     private void part(Rope.Payload p) throws IOException {
-        if (encoding instanceof Encoding.Dense d) {
-            dense(p, d.tensor());
+        if (encoding.form().dense()) {
+            dense(p, ((Encoding.Dense) encoding).tensor());
             return;
         }
         Encoding.Quantized q = (Encoding.Quantized) encoding;
@@ -217,7 +215,7 @@ final class Output {
 
     private IllegalStateException wrongCount(Rope.Payload p) {
         return new IllegalStateException("the encoding of '" + p.job().info.weight.name() + "' does not have the "
-                + ((Form.Sparse) p.job().asked).nonzeros() + " elements that are not zero which its form says");
+                + ((Form.Sparse) p.job().asked).nnz() + " elements that are not zero which its form says");
     }
 
     private void exactly(Rope.Payload p, Tensor t) throws IOException {

@@ -44,8 +44,8 @@ final class Pruned {
 
     void coordinates(Job job) {
         TensorInfo t = job.info.tensor;
-        long nonzeros = ((Form.Sparse) job.lowering.form()).nonzeros();
-        edits.replace(job.graph, t.fieldStart, t.end, coordinates(wire, t, nonzeros, job));
+        long nnz = ((Form.Sparse) job.lowering.form()).nnz();
+        edits.replace(job.graph, t.fieldStart, t.end, coordinates(wire, t, nnz, job));
     }
 
     private static boolean inPlace(TensorInfo t, long length) {
@@ -53,8 +53,8 @@ final class Pruned {
     }
 
     /** Whether the file, if it has no data file, gets smaller with a sparse initializer in the place of a masked one. */
-    static boolean smallerAsCoordinates(Wire w, TensorInfo t, long nonzeros) {
-        return coordinates(w, t, nonzeros, null).length() < maskedLength(w, t);
+    static boolean smallerAsCoordinates(Wire w, TensorInfo t, long nnz) {
+        return coordinates(w, t, nnz, null).length() < maskedLength(w, t);
     }
 
     private static long maskedLength(Wire w, TensorInfo t) {
@@ -66,11 +66,11 @@ final class Pruned {
     }
 
     /** A SparseTensorProto in the graph: named values, their positions, the shape. */
-    private static Rope coordinates(Wire w, TensorInfo t, long nonzeros, Job job) {
-        long valueBytes = t.dtype().bytes(nonzeros);
-        long indexBytes = DType.I64.bytes(nonzeros);
-        Proto values = new Proto().integer(1, nonzeros).fields(description(w, t, false).toBytes());
-        Proto indices = new Proto().integer(1, nonzeros).integer(2, TensorInfo.INT64);
+    private static Rope coordinates(Wire w, TensorInfo t, long nnz, Job job) {
+        long valueBytes = t.dtype().bytes(nnz);
+        long indexBytes = DType.I64.bytes(nnz);
+        Proto values = new Proto().integer(1, nnz).fields(description(w, t, false).toBytes());
+        Proto indices = new Proto().integer(1, nnz).integer(2, TensorInfo.INT64);
         Proto shape = new Proto();
         for (long d : t.dims) {
             shape.integer(3, d);

@@ -85,13 +85,13 @@ final class SparseLoweringTest {
 
     static Form.Sparse dense(Weight w, int keep) {
         Tensor pruned = PlainEncoder.pruned(w.tensor(), keep);
-        long nonzeros = 0;
+        long nnz = 0;
         int size = pruned.dtype().bits() / 8;
         for (long i = 0; i < pruned.shape().elements(); i++) {
-            nonzeros += size == 4 ? pruned.data().get(ValueLayout.JAVA_INT_UNALIGNED, 4 * i) != 0 ? 1 : 0
+            nnz += size == 4 ? pruned.data().get(ValueLayout.JAVA_INT_UNALIGNED, 4 * i) != 0 ? 1 : 0
                     : pruned.data().get(ValueLayout.JAVA_SHORT_UNALIGNED, 2 * i) != 0 ? 1 : 0;
         }
-        return new Form.Sparse(new Form.Dense(w.tensor().dtype()), 100 - keep + " %", nonzeros, Storage.MASKED);
+        return new Form.Sparse(new Form.Dense(w.tensor().dtype()), 100 - keep + " %", nnz, Storage.MASKED);
     }
 
     static Form.Sparse quantized(Weight w, int bits, boolean symmetric, int keep) {
@@ -126,7 +126,7 @@ final class SparseLoweringTest {
             Form accepted = Targets.accept(t, w, dense(w, keep));
             assertEquals(accepted, Targets.accept(t, w, accepted), "accepting twice");
             storage = ((Form.Sparse) accepted).storage();
-            long left = ((Form.Sparse) accepted).nonzeros();
+            long left = ((Form.Sparse) accepted).nnz();
             Map<Weight, Form> forms = Map.of(w, accepted);
             Targets.write(t, forms, encoder, Destination.replacing(out));
             assertEquals(length(folder, m, out), Targets.size(t, forms), what);
@@ -259,7 +259,7 @@ final class SparseLoweringTest {
             Target t = Targets.of(m, "", Map.of());
             for (int more : new int[] {-1, 1}) {
                 Form.Sparse s = dense(find(m), 10);
-                Form.Sparse wrong = new Form.Sparse(s.values(), s.pattern(), s.nonzeros() + more, Storage.COORDINATES);
+                Form.Sparse wrong = new Form.Sparse(s.values(), s.pattern(), s.nnz() + more, Storage.COORDINATES);
                 assertEquals(wrong, Targets.accept(t, find(m), wrong));
                 IllegalStateException e = assertThrows(IllegalStateException.class,
                         () -> Targets.write(t, Map.of(find(m), wrong), new PlainEncoder(10), Destination.replacing(out)));
