@@ -16,8 +16,8 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
-import java.util.concurrent.atomic.AtomicInteger;
 
 /**
  * A {@link DurableFile} that is written from its start to its end by a thread of its own, and hashed by another one: whoever makes the
@@ -29,7 +29,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 public final class StreamFile implements AutoCloseable {
     /** Buffers that may be on their way from memory to disk. */
     private static final int WINDOWS = 3;
-    private static final Block END = new Block(null, 0, List.of(), new AtomicInteger());
+    private static final Block END = new Block(null, 0, List.of(), new CountDownLatch(0));
 
     private final Path path;
     private final long length;
@@ -64,14 +64,8 @@ public final class StreamFile implements AutoCloseable {
     /** Where in a block a tensor begins; one without a name ends the one before. */
     private record Cut(int at, String tensor) {}
 
-    /** @param users threads that still need it */
-    private record Block(MemorySegment buffer, int length, List<Cut> cuts, AtomicInteger users) {}
-
-    /** What a thread does with one block after another. */
-    @FunctionalInterface
-    private interface Work {
-        void take(Block b) throws IOException;
-    }
+    /** @param hashed whether it is, or need not be: until then the writing thread keeps the buffer */
+    private record Block(MemorySegment buffer, int length, List<Cut> cuts, CountDownLatch hashed) {}
 
     /**
      * Starts a file.
@@ -151,7 +145,7 @@ public final class StreamFile implements AutoCloseable {
     }
 
     private void send() {
-        Block b = new Block(current, filled, cuts, new AtomicInteger(toHash == null ? 1 : 2));
+        Block b = new Block(current, filled, cuts, new CountDownLatch(toHash == null ? 0 : 1));
         toWrite.add(b);
         if (toHash != null) {
             toHash.add(b);
@@ -245,7 +239,23 @@ public final class StreamFile implements AutoCloseable {
     private void runWriter() {
         try (PageCache cache = new PageCache(file.temporary()); direct) {
             Writing writing = new Writing(cache);
-            run(toWrite, writing::take);
+            for (Block b; (b = toWrite.take()) != END;) {
+                try {
+                    if (goesOn()) {
+                        Phases.Span span = buffers.phases().begin(Phases.Phase.WRITE);
+                        writing.take(b);
+                        b.hashed.await();
+                        span.end(path, b.length);
+                    }
+                } catch (IOException | RuntimeException | Error e) {
+                    failed(e); // what comes is passed over, so that nobody waits for its buffers
+                } finally {
+                    b.hashed.await();
+                    if (b.buffer != null) {
+                        buffers.give(b.buffer);
+                    }
+                }
+            }
         } catch (InterruptedException | RuntimeException | Error e) {
             failed(e);
         }
@@ -253,30 +263,27 @@ public final class StreamFile implements AutoCloseable {
 
     private void runHasher() {
         try (Arena arena = Arena.ofConfined()) {
-            Hashes hashes = new Hashes(arena);
-            run(toHash, hashes::take);
-            summary = hashes.summary(length);
+            Hashes hashes = null;
+            for (Block b; (b = toHash.take()) != END;) {
+                try {
+                    if (goesOn()) {
+                        hashes = hashes == null ? new Hashes(arena) : hashes;
+                        hashes.take(b);
+                    }
+                } catch (RuntimeException | Error e) {
+                    failed(e);
+                } finally {
+                    b.hashed.countDown();
+                }
+            }
+            summary = hashes == null ? null : hashes.summary(length);
         } catch (InterruptedException | RuntimeException | Error e) {
             failed(e);
         }
     }
 
-    private void run(BlockingQueue<Block> queue, Work work) throws InterruptedException {
-        for (Block b; (b = queue.take()) != END;) {
-            try {
-                if (failure == null && !stopped) {
-                    Phases.Span span = buffers.phases().begin(Phases.Phase.WRITE);
-                    work.take(b);
-                    span.end(path, queue == toWrite ? b.length : 0);
-                }
-            } catch (IOException | RuntimeException | Error e) {
-                failed(e); // what comes is passed over, so that nobody waits for its buffers
-            } finally {
-                if (b.users.decrementAndGet() == 0 && b.buffer != null) {
-                    buffers.give(b.buffer);
-                }
-            }
-        }
+    private boolean goesOn() {
+        return failure == null && !stopped;
     }
 
     private synchronized void failed(Throwable e) {
