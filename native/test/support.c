@@ -11,12 +11,19 @@
 #include "core/dispatch.h"
 
 int test_failures, test_tiers;
+static const char *test_name;
+static long rounds;
 static uint64_t random_state;
 
 void test_start(const char *name) {
-    const char *seed = getenv("TENSORPRESS_SEED"), *require = getenv("TENSORPRESS_REQUIRE");
-    random_state = seed ? strtoull(seed, NULL, 0) : 20240611;
-    printf("%s: TENSORPRESS_SEED=%llu\n", name, (unsigned long long)random_state);
+    const char *seed = getenv("TENSORPRESS_SEED"), *effort = getenv("TENSORPRESS_EFFORT"), *require = getenv("TENSORPRESS_REQUIRE");
+    test_name = name;
+    random_state = seed ? strtoull(seed, NULL, 0) : 1;
+    rounds = effort ? strtol(effort, NULL, 10) : 1;
+    if (rounds < 1) {
+        printf("%s: TENSORPRESS_EFFORT=%s, but at least one round has to run\n", name, effort);
+        exit(1);
+    }
     test_tiers = tp_best_tier() + 1;
     for (tp_tier tier = TP_TIER_REF; tier <= TP_TIER_AVX512; tier++)
         printf("%s: tier %s %s\n", name, tp_tier_name(tier), tier < test_tiers ? "runs" : "SKIPPED: not on this machine");
@@ -31,6 +38,12 @@ void test_start(const char *name) {
         printf("%s: TENSORPRESS_REQUIRE=%s, but this machine does not have it\n", name, require);
         exit(1);
     }
+}
+
+bool test_round(void) {
+    if (rounds-- == 0) return false;
+    printf("%s: TENSORPRESS_SEED=%llu\n", test_name, (unsigned long long)random_state);
+    return true;
 }
 
 int test_end(void) {

@@ -9,9 +9,13 @@
 
 #include "tensorpress/quantize.h"
 
-/* Prints the seed (TENSORPRESS_SEED, or a fixed one), the tiers, and those that are skipped for want of hardware.
-   Exits with failure if TENSORPRESS_REQUIRE names a tier that this machine or build lacks. */
+/* Prints the tiers, and those that are skipped for want of hardware. Exits with failure if TENSORPRESS_REQUIRE names a tier
+   that this machine or build lacks, or TENSORPRESS_EFFORT is no number of rounds. */
 void test_start(const char *name);
+
+/* Whether another round of the checks is to run: there are TENSORPRESS_EFFORT, or one. Prints the TENSORPRESS_SEED with which
+   a run begins with this round. */
+bool test_round(void);
 
 /* Exit status: failure if any check failed. */
 int test_end(void);

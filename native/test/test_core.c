@@ -149,13 +149,15 @@ int main(void) {
     test_start("test_core");
     in_memory = guarded_new(1 << 16);
     out_memory = guarded_new(1 << 16);
-    check_names();
 #define VARIANTS(name, params)                                                                                        \
     for (int tier = 0; tier < TP_TIERS_BUILT; tier++)                                                                 \
         CHECK(tp_core_tables[tier].name && (tier == 0 || tp_core_tables[tier].name != tp_core_tables[0].name),        \
               "%s of tier %s", #name, tp_tier_name(tier));                                                            \
     check_##name();
-    TP_CORE_KERNELS(VARIANTS)
-    check_sha256();
+    while (test_round()) {
+        check_names();
+        TP_CORE_KERNELS(VARIANTS)
+        check_sha256();
+    }
     return test_end();
 }

@@ -236,9 +236,9 @@ static tp_gemm_spec spec_of(tp_dtype type, int form, int64_t m, int64_t n, int64
                           .b_stride = form == TP_GEMM_ABT ? k : n, .c_stride = n, .type = type, .form = form};
 }
 
-static void check_random(int cases) {
+static void check_random(void) {
     static const tp_dtype types[] = {TP_F32, TP_F64, TP_I8};
-    for (int i = 0; i < cases; i++) {
+    for (int i = 0; i < 1500; i++) {
         const int64_t k = random_depth();
         tp_gemm_spec s = spec_of(types[random_below(3)], (int)random_below(3), random_size(k > 300 ? 40 : 200),
                                  random_size(k > 300 ? 70 : 200), k);
@@ -363,7 +363,6 @@ static void check_errors(void) {
 int main(void) {
     test_start("test_gemm");
     printf("test_gemm: VNNI %s\n", tp_detect_vnni() ? "runs" : "SKIPPED: not on this machine");
-    const char *cases = getenv("TENSORPRESS_CASES");
     a_memory = guarded_new(1 << 21);
     b_memory = guarded_new(1 << 21);
     c_memory = guarded_new(C_BYTES);
@@ -371,11 +370,13 @@ int main(void) {
     scratch_memory = guarded_new(1 << 20);
     expected = malloc(C_BYTES);
     before = malloc(C_BYTES);
-    check_errors();
-    check_small();
-    check_random(cases ? atoi(cases) : 1500);
-    check_longest();
-    check_bound();
+    while (test_round()) {
+        check_errors();
+        check_small();
+        check_random();
+        check_longest();
+        check_bound();
+    }
     free(expected);
     free(before);
     return test_end();

@@ -504,14 +504,13 @@ static bool try_matrix(const matrix *m) {
 }
 
 static void random_cases(void) {
-    const char *cases = getenv("TENSORPRESS_CASES");
-    const int64_t count = cases ? atoll(cases) : 1500;
-    int64_t unfit = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const matrix m = random_matrix(TP_SPARSE_CSR16 + (int)(i % 5));
+    const int count = 1500;
+    int unfit = 0;
+    for (int i = 0; i < count; i++) {
+        const matrix m = random_matrix(TP_SPARSE_CSR16 + i % 5);
         unfit += !try_matrix(&m);
     }
-    printf("%lld random cases, %lld of which do not fit their layout\n", (long long)count, (long long)unfit);
+    printf("%d random cases, %d of which do not fit their layout\n", count, unfit);
 }
 
 /* More than the caches hold, which takes other ways. */
@@ -767,8 +766,10 @@ int main(void) {
     value_memory = guarded_new(8 * large);
     out_memory = guarded_new(large);
     count_memory = guarded_new(large);
-    check_list();
-    random_cases();
-    large_cases();
+    while (test_round()) {
+        check_list();
+        random_cases();
+        large_cases();
+    }
     return test_end();
 }

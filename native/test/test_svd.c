@@ -1171,6 +1171,8 @@ int main(void) {
         CHECK(tp_svd_tables[tier].name && (tier == 0 || tp_svd_tables[tier].name != tp_svd_tables[0].name),           \
               "%s of tier %s", #name, tp_tier_name(tier));                                                            \
     check_##name();
-    TP_SVD_KERNELS(VARIANTS)
+    while (test_round()) {
+        TP_SVD_KERNELS(VARIANTS)
+    }
     return test_end();
 }

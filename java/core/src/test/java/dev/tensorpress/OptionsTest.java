@@ -19,14 +19,13 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.FieldSource;
 
-/** What is declared of options holds. {@code -Dtensorpress.seed=N} chooses the values. */
+/** What is declared of options holds. */
 class OptionsTest {
     static final List<String> METHODS = Methods.NAMES;
-    private static final int ROUNDS = 20_000;
+    private static final int CASES = 20_000 * Effort.ROUNDS;
     private static final int LEAST = 50;
 
-    private final long seed = Long.getLong("tensorpress.seed", System.nanoTime());
-    private final Random random = new Random(seed);
+    private final Random random = Effort.random();
 
     private static Method shortest(String method) {
         return Methods.of(method, switch (method) {
@@ -51,7 +50,7 @@ class OptionsTest {
         List<Option> options = Methods.options(name);
         Map<String, Integer> seen = new HashMap<>();
         Method method = shortest(name);
-        for (int i = 0; i < ROUNDS; i++) {
+        for (int i = 0; i < CASES; i++) {
             Option option = options.get(random.nextInt(options.size()));
             String value = value(option);
             Method next;
@@ -61,7 +60,7 @@ class OptionsTest {
                 method = shortest(name); // means nothing beside the others
                 continue;
             }
-            String where = "seed " + seed + ", " + option.name() + "=" + value + " of " + method;
+            String where = option.name() + "=" + value + " of " + method;
             String yaml = RecipeYaml.write(recipe(next));
             assertEquals(next, RecipeYaml.parse("x", yaml).steps().getFirst().method(), where);
             assertEquals(yaml, RecipeYaml.write(RecipeYaml.parse("x", yaml)), where);
@@ -75,7 +74,7 @@ class OptionsTest {
             method = next;
         }
         for (Option option : options) {
-            assertTrue(seen.getOrDefault(option.name(), 0) >= LEAST, "seed " + seed + ", " + option.name() + ": " + seen);
+            assertTrue(seen.getOrDefault(option.name(), 0) >= LEAST, option.name() + ": " + seen);
         }
     }
 
@@ -95,7 +94,7 @@ class OptionsTest {
                 continue;
             }
             int read = 0;
-            for (int i = 0; i < ROUNDS; i++) {
+            for (int i = 0; i < CASES; i++) {
                 List<String> keys = new ArrayList<>();
                 List<String> parts = new ArrayList<>();
                 for (Option part : text.parts()) {
@@ -111,7 +110,7 @@ class OptionsTest {
                     continue; // falls
                 }
                 read++;
-                assertEquals(set, parse(name, option.name() + ": {" + String.join(", ", keys) + "}"), "seed " + seed + ", " + keys);
+                assertEquals(set, parse(name, option.name() + ": {" + String.join(", ", keys) + "}"), keys::toString);
             }
             assertTrue(read >= LEAST, option.name());
         }

@@ -19,7 +19,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 /**
  * Damages a real model, a few bytes at a time, and plans a compression of what is left: it works, or the error is one
- * of the two that say what is wrong with a model. {@code -Dtensorpress.fuzz.seconds=600} goes on for longer.
+ * of the two that say what is wrong with a model.
  */
 class RealModelMutationTest {
     /** Nodes lie at the head of this file; behind them tensors with short headers. */
@@ -27,8 +27,8 @@ class RealModelMutationTest {
 
     @Test
     void damageIsNamedOrHarmless(@TempDir Path folder) throws IOException {
-        long seconds = Long.getLong("tensorpress.fuzz.seconds", 6);
-        long seed = Long.getLong("tensorpress.fuzz.seed", 7);
+        long seconds = 6 * Long.parseLong(System.getProperty("tensorpress.effort", "1"));
+        long seed = Long.parseLong(System.getProperty("tensorpress.seed", "1"));
         Path model = folder.resolve("model.onnx");
         try (InputStream in = RealModelMutationTest.class.getResourceAsStream("/all-minilm-l6-v2.onnx")) {
             Files.copy(in, model);
@@ -62,7 +62,7 @@ class RealModelMutationTest {
                     assertTrue(e.getMessage().length() > 10, e.getMessage());
                     named++;
                 } catch (RuntimeException | Error e) {
-                    throw new AssertionError("seed " + i, e);
+                    throw new AssertionError("-Dtensorpress.seed=" + i, e);
                 }
                 // Backwards: one place may have been hit twice.
                 for (int k = at.length - 1; k >= 0; k--) {

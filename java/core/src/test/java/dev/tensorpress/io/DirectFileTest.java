@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -36,9 +37,7 @@ final class DirectFileTest {
     @BeforeEach
     void files() throws IOException {
         Assumptions.assumeTrue(Set.of("ext4", "xfs", "btrfs").contains(Files.getFileStore(folder).type()), "needs a disk");
-        long seed = System.nanoTime();
-        System.out.println("seed " + seed);
-        Random random = new Random(seed);
+        Random random = Effort.random();
         random.nextBytes(ofNamed = new byte[LENGTH]);
         random.nextBytes(ofOpened = new byte[LENGTH]);
         named = Files.write(folder.resolve("named"), ofNamed);

@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.channels.ClosedByInterruptException;
@@ -55,12 +57,10 @@ final class StreamFileTest {
         }
     }
 
-    @Test
+    @RandomTest
     void bytesAndHashes() throws Exception {
-        long seed = System.nanoTime();
-        System.out.println("seed " + seed);
-        Random random = new Random(seed);
-        byte[] bytes = random(seed, 5 * Buffers.CHUNK + 12345);
+        Random random = Effort.random();
+        byte[] bytes = random(Effort.seed(), 5 * Buffers.CHUNK + 12345);
         // Tensors of no bytes, of a few, and over several buffers; the first and some between belong to none.
         int[] ends = {77, 77, 1000, Buffers.CHUNK, Buffers.CHUNK + 1, 3 * Buffers.CHUNK + 17, 4 * Buffers.CHUNK, bytes.length - 5};
         Map<String, String> expected = new LinkedHashMap<>();
@@ -235,13 +235,11 @@ final class StreamFileTest {
         }
     }
 
-    @Test
+    @RandomTest
     void readAheadGivesTheRangesInOrder() throws Exception {
-        long seed = System.nanoTime();
-        System.out.println("seed " + seed);
-        Random random = new Random(seed);
+        Random random = Effort.random();
         Path[] files = {folder.resolve("a"), folder.resolve("b")};
-        byte[][] contents = {random(seed, 3 * Buffers.CHUNK + 1), random(seed + 1, 100_000)};
+        byte[][] contents = {random(Effort.seed(), 3 * Buffers.CHUNK + 1), random(Effort.seed() + 1, 100_000)};
         for (int i = 0; i < 2; i++) {
             Files.write(files[i], contents[i]);
         }

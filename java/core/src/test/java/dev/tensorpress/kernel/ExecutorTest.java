@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
 import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
@@ -22,13 +23,12 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /** Results do not depend on what kernels run on: all families, on threads and on an executor that keeps to nothing but the contract. */
 class ExecutorTest {
-    private static final long SEED = 20_261_128;
     private static final int ROWS = 203;
     private static final int COLS = 331;
 
     /** One granule at a time, in a random order, each by a random worker, all on the caller's thread; scratch is full of garbage. */
     private static final class Shuffled implements Executor {
-        private final Random random = new Random(SEED);
+        private final Random random = Effort.random();
 
         @Override
         public int threads() {
@@ -72,7 +72,7 @@ class ExecutorTest {
     /** Inputs, the same for each executor, and what is compared. */
     private static final class Memory {
         final Arena arena;
-        final Random random = new Random(SEED);
+        final Random random = Effort.random();
         final List<MemorySegment> results = new ArrayList<>();
         final List<Object> values = new ArrayList<>();
 

@@ -3,12 +3,13 @@ package dev.tensorpress.kernel;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import java.util.Random;
 import java.util.function.DoubleUnaryOperator;
 import org.junit.jupiter.api.Test;
 
 class MomentsTest {
-    private static final long SEED = 20251122;
     private static final int COUNT = 32;
     private static final double CHANCE = Math.log(1e-7);
 
@@ -41,10 +42,9 @@ class MomentsTest {
         return f;
     }
 
-    @Test
+    @RandomTest
     void noSumOfEigenvaluesExceedsItsBound() {
-        System.out.println("seed " + SEED);
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         DoubleUnaryOperator[] spectra = {i -> 1, i -> 1 / ((i + 1.0) * (i + 1)), i -> 400 - i, i -> Math.pow(0.9, i), i -> i < 20 ? 5 : 1,
             i -> i == 0 ? 1 : 0, i -> i < 3 ? 1 : 1e-9};
         for (int s = 0; s < spectra.length; s++) {
@@ -64,9 +64,9 @@ class MomentsTest {
     }
 
     /** With a chance that is no longer small the inequalities have to fail now and then: it is the chance that they rest on. */
-    @Test
+    @RandomTest
     void theBoundIsNoLargerThanTheChanceAsks() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         double[] one = spectrum(400, i -> i == 0 ? 1 : 0);
         double[] flat = spectrum(400, i -> 1);
         int failed = 0;

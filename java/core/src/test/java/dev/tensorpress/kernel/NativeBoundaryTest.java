@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
 import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
@@ -249,7 +250,7 @@ class NativeBoundaryTest {
     @Test
     void closingDuringACallDoesNotCrash() throws Exception {
         int n = 256;
-        for (int round = 0; round < 20; round++) {
+        for (int round = 0; round < 20 * Effort.ROUNDS; round++) {
             Arena arena = Arena.ofShared();
             MemorySegment a = arena.allocate((long) n * n).fill((byte) 1);
             MemorySegment c = arena.allocate(4L * n * n, 64);
@@ -386,7 +387,7 @@ class NativeBoundaryTest {
     @Test
     void oneErrorOfTwoThreadsIsItself() throws Exception {
         InternalError error = new InternalError("the same");
-        for (int i = 0; i < 200; i++) {
+        for (int i = 0; i < 200 * Effort.ROUNDS; i++) {
             CyclicBarrier both = new CyclicBarrier(2);
             assertSame(error, assertThrows(InternalError.class, () -> two.run(2, 1, 1, (begin, end, worker) -> {
                 try {
@@ -402,7 +403,7 @@ class NativeBoundaryTest {
     /** Nothing runs on the caller's memory once the call is left. */
     @Test
     void workersThatAreClosedDuringTheWorkSaySo() throws Exception {
-        for (int i = 0; i < 300; i++) {
+        for (int i = 0; i < 300 * Effort.ROUNDS; i++) {
             Executor executor = Executor.cpu(4);
             AtomicBoolean left = new AtomicBoolean();
             AtomicBoolean late = new AtomicBoolean();

@@ -5,6 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.kernel.Prune.Cut;
 import dev.tensorpress.kernel.Prune.Order;
 import dev.tensorpress.kernel.Prune.Scores;
@@ -22,7 +24,6 @@ import org.junit.jupiter.api.Test;
 
 /** The kernels as Java calls them, against sorting in plain Java. Tiers are compared in the native tests. */
 class PruneTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 20251123);
     private static Executor one;
     private static Executor three;
 
@@ -30,7 +31,6 @@ class PruneTest {
     static void open() {
         one = Executor.cpu(1);
         three = Executor.cpu(3);
-        System.out.println("seed " + SEED);
     }
 
     @AfterAll
@@ -139,9 +139,9 @@ class PruneTest {
         return new boolean[(int) s.rows()][(int) s.cols()];
     }
 
-    @Test
+    @RandomTest
     void theLargestOfSeveralMatricesAreThoseThatSortingFinds() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int n = 0; n < 300; n++) {
             try (Arena arena = Arena.ofShared()) {
                 DType type = type(r);
@@ -179,9 +179,9 @@ class PruneTest {
         }
     }
 
-    @Test
+    @RandomTest
     void aLimitOnBytesKeepsAsMuchAsFits() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int n = 0; n < 100; n++) {
             try (Arena arena = Arena.ofShared()) {
                 List<Matrix> all = new ArrayList<>();
@@ -210,9 +210,9 @@ class PruneTest {
         assertThrows(IllegalArgumentException.class, () -> Prune.select(List.of(), List.of(), kept -> false, one));
     }
 
-    @Test
+    @RandomTest
     void linesAndGroupsKeepTheirLargest() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int n = 0; n < 300; n++) {
             try (Arena arena = Arena.ofShared()) {
                 Matrix m = Matrix.of(random(r, type(r), order(r)), r, arena);
@@ -256,9 +256,9 @@ class PruneTest {
         return want;
     }
 
-    @Test
+    @RandomTest
     void blocksHaveTheNormOrSumOfWhatIsThere() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int n = 0; n < 200; n++) {
             try (Arena arena = Arena.ofShared()) {
                 Order order = order(r);
@@ -305,9 +305,9 @@ class PruneTest {
     }
 
     /** The mask comes from other scores than the elements. */
-    @Test
+    @RandomTest
     void maskedElementsAndTheirError() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int n = 0; n < 200; n++) {
             try (Arena arena = Arena.ofShared()) {
                 Matrix m = Matrix.of(random(r, type(r), order(r)), r, arena);
@@ -350,9 +350,9 @@ class PruneTest {
         }
     }
 
-    @Test
+    @RandomTest
     void keysCutAtAScore() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int n = 0; n < 200; n++) {
             try (Arena arena = Arena.ofShared()) {
                 Matrix m = Matrix.of(random(r, type(r), order(r)), r, arena);

@@ -5,6 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.kernel.Quantize.Range;
 import dev.tensorpress.kernel.Quantize.Rounding;
 import dev.tensorpress.kernel.Quantize.Spec;
@@ -19,7 +21,6 @@ import org.junit.jupiter.api.Test;
 
 /** The kernels as Java calls them, against an oracle in plain Java. Tiers are compared in the native tests. */
 class QuantizeTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 20251122);
     private static Executor one;
     private static Executor three;
 
@@ -123,10 +124,9 @@ class QuantizeTest {
         return s.out().signed() && nibble > 7 ? nibble - 16 : nibble;
     }
 
-    @Test
+    @RandomTest
     void randomQuantizationsMatchTheOracleOnAnyThreadsAndDecode() {
-        System.out.println("seed " + SEED);
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int n = 0; n < 400; n++) {
             Spec s = random(r);
             try (Arena arena = Arena.ofShared()) {
@@ -175,9 +175,9 @@ class QuantizeTest {
         }
     }
 
-    @Test
+    @RandomTest
     void clipSearchNeverIncreasesTheErrorAndFindsTheGridsBest() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int n = 0; n < 60; n++) {
             Spec plain = random(r).range(Range.MINMAX);
             Spec search = plain.clip(12, 0.5f);
@@ -252,9 +252,9 @@ class QuantizeTest {
         }
     }
 
-    @Test
+    @RandomTest
     void nibblesRoundTripAndConversionsAgreeWithJava() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         try (Arena arena = Arena.ofConfined()) {
             for (int n = 0; n < 70; n++) {
                 byte[] codes = new byte[n];

@@ -2,6 +2,8 @@ package dev.tensorpress.kernel;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -9,7 +11,6 @@ import java.security.MessageDigest;
 import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.Random;
-import org.junit.jupiter.api.Test;
 
 /** The JVM's own implementation is the oracle. */
 final class Sha256Test {
@@ -17,11 +18,9 @@ final class Sha256Test {
         return HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(Arrays.copyOfRange(bytes, from, to)));
     }
 
-    @Test
+    @RandomTest
     void messagesInPiecesAndSideBySide() throws Exception {
-        long seed = System.nanoTime();
-        System.out.println("seed " + seed);
-        Random random = new Random(seed);
+        Random random = Effort.random();
         try (Arena arena = Arena.ofConfined()) {
             Sha256 whole = new Sha256(arena);
             Sha256 tail = new Sha256(arena);

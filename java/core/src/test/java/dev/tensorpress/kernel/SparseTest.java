@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.kernel.Sparse.Pick;
 import dev.tensorpress.kernel.Sparse.Sizes;
@@ -25,7 +27,6 @@ import org.junit.jupiter.api.Test;
 
 /** Against the layouts of {@code tensorpress/sparse.h} in plain Java. */
 final class SparseTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 11);
     private static final DType[] TYPES = {DType.F32, DType.F16, DType.BF16, DType.I8, DType.U8};
 
     private static Executor one;
@@ -205,10 +206,9 @@ final class SparseTest {
         return m.equals(MemorySegment.NULL) ? new byte[0] : m.toArray(ValueLayout.JAVA_BYTE);
     }
 
-    @Test
+    @RandomTest
     void everyLayoutHoldsWhatTheOracleHoldsAndRestoresIt() {
-        System.out.println("seed " + SEED);
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int n = 0; n < 400; n++) {
             Dense d = random(r);
             try (Arena arena = Arena.ofShared()) {
@@ -254,9 +254,9 @@ final class SparseTest {
         }
     }
 
-    @Test
+    @RandomTest
     void theSmallestIsTheSmallestAndSaysWhy() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int n = 0; n < 400; n++) {
             Dense d = random(r);
             try (Arena arena = Arena.ofShared()) {
@@ -352,9 +352,9 @@ final class SparseTest {
         return arena.allocate(Math.max(1, segment.byteSize()), 8).asSlice(0, segment.byteSize()).copyFrom(segment);
     }
 
-    @Test
+    @RandomTest
     void arraysFromOutsideAreChecked() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         int refused = 0;
         for (int n = 0; n < 3000; n++) {
             Dense d = random(r);

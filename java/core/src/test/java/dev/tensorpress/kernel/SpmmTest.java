@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
@@ -21,9 +22,8 @@ import org.junit.jupiter.params.provider.EnumSource;
 
 /** Sparse products as Java calls them, against loops over the dense matrices. Tiers are compared in the native tests. */
 class SpmmTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 20251122);
     private static Executor[] executor;
-    private final Random random = new Random(SEED);
+    private final Random random = Effort.random();
 
     @BeforeAll
     static void open() {

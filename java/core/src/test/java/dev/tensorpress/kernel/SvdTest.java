@@ -8,6 +8,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.kernel.Svd.Certificate;
 import dev.tensorpress.kernel.Svd.Options;
@@ -25,7 +27,6 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /** Decompositions against their definition, in plain Java and f64, and singular values against spectra that are known. */
 class SvdTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 20251122);
     private static Executor one;
     private static Executor three;
     private static Svd svd;
@@ -322,10 +323,9 @@ class SvdTest {
         return a;
     }
 
-    @Test
+    @RandomTest
     void fullDecompositionsOfAllKindsAndShapes() {
-        System.out.println("seed " + SEED);
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         int[][] shapes = {{1, 1}, {1, 90}, {90, 1}, {5, 3}, {64, 64}, {65, 65}, {70, 66}, {66, 130}, {700, 20}, {20, 700}, {150, 150}};
         for (DType type : new DType[] {DType.F32, DType.F64}) {
             for (int[] shape : shapes) {
@@ -368,9 +368,9 @@ class SvdTest {
         }
     }
 
-    @Test
+    @RandomTest
     void gradedColumnsKeepTheRelativeAccuracyOfTheirSingularValues() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int[] shape : new int[][] {{120, 100}, {100, 100}, {100, 120}, {80, 40}}) {
             boolean byRow = shape[0] < shape[1];
             for (DType type : new DType[] {DType.F32, DType.F64}) {
@@ -387,9 +387,9 @@ class SvdTest {
      * Where sorting by norm and pivoting differ: leading columns of equal norm that all but coincide, and Kahan's matrix. The condition of
      * the columns scaled to norm 1 bounds what either can keep.
      */
-    @Test
+    @RandomTest
     void sortedColumnsKeepWhatPivotedOnesWould() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         int n = 80;
         for (double apart : new double[] {1e-2, 1e-4, 1e-6}) {
             double[][] a = gaussian(100, n, r);
@@ -441,9 +441,9 @@ class SvdTest {
     }
 
     /** Scales along the longer side (both, if square, but not of columns) are not kept: accuracy is relative to the largest value. */
-    @Test
+    @RandomTest
     void gradedRowsOfTallMatricesAreAccurateRelativeToTheLargestValue() {
-        Case c = new Case(DType.F64, graded(120, 100, true, new Random(SEED))).full(svd);
+        Case c = new Case(DType.F64, graded(120, 100, true, Effort.random())).full(svd);
         double[] want = plainSingularValues(c.a);
         c.check("graded rows");
         for (int i = 0; i < want.length; i++) {
@@ -451,9 +451,9 @@ class SvdTest {
         }
     }
 
-    @Test
+    @RandomTest
     void resultsAreTheSameForAnyNumberOfThreads() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         double[][][] matrices = {gaussian(300, 257, r), graded(200, 180, false, r), withSpectrum(210, 300, i -> i < 50 ? 1.0 / (i + 1) : 0, r)};
         for (double[][] a : matrices) {
             for (DType type : new DType[] {DType.F32, DType.F64}) {
@@ -474,7 +474,7 @@ class SvdTest {
 
     @Test
     void timesCountProductsWithinTheTotal() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (Svd by : new Svd[] {svd, svdOfOne}) {
             Case c = new Case(DType.F32, gaussian(300, 200, r));
             c.full(by);
@@ -490,9 +490,9 @@ class SvdTest {
         }
     }
 
-    @Test
+    @RandomTest
     void certificatesAreWhatPlainLoopsMeasure() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (DType type : new DType[] {DType.F32, DType.F64}) {
             for (double scale : new double[] {1, type == DType.F32 ? 1e-30 : 1e-300, type == DType.F32 ? 1e30 : 1e300}) {
                 Case c = new Case(type, scaled(gaussian(90, 70, r), scale), 70, 2).full(svd);
@@ -508,9 +508,9 @@ class SvdTest {
         }
     }
 
-    @Test
+    @RandomTest
     void truncatedByRankComesNearTheBestError() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         DoubleUnaryOperator[] spectra = {i -> 1.0 / (i + 1), i -> 1 - i / 400.0, i -> Math.pow(0.9, i), i -> i < 12 ? 5 : 0, i -> 1};
         for (DType type : new DType[] {DType.F32, DType.F64}) {
             for (int[] shape : new int[][] {{300, 200}, {200, 300}, {250, 250}, {100, 40}}) {
@@ -598,9 +598,9 @@ class SvdTest {
         return sum;
     }
 
-    @Test
+    @RandomTest
     void largeTruncatedDecompositionsAreNoWorseThanPowerIteration() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         int rows = 1100;
         int cols = 1000;
         int rank = 64;
@@ -643,9 +643,9 @@ class SvdTest {
         }
     }
 
-    @Test
+    @RandomTest
     void truncatedByErrorKeepsTheBound() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (DType type : new DType[] {DType.F32, DType.F64}) {
             for (double error : new double[] {0.5, 0.1, 0.02, 1e-3, 1e-7}) {
                 Case c = new Case(type, withSpectrum(240, 200, i -> Math.pow(0.95, i), r));
@@ -671,9 +671,9 @@ class SvdTest {
         }
     }
 
-    @Test
+    @RandomTest
     void batches() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         int count = 37;
         int rows = 9;
         int cols = 27;
@@ -702,7 +702,7 @@ class SvdTest {
 
     @Test
     void badInputIsRefused() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (double bad : new double[] {Double.NaN, Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY}) {
             for (int side : new int[] {10, 140}) {
                 double[][] a = gaussian(side, side, r);
@@ -738,7 +738,7 @@ class SvdTest {
     void theSweepLimitIsAnError() {
         try (Svd limited = new Svd(one)) {
             limited.limitSweeps(0);
-            Case c = new Case(DType.F64, graded(100, 90, false, new Random(SEED)));
+            Case c = new Case(DType.F64, graded(100, 90, false, Effort.random()));
             assertEquals(KernelException.CONVERGENCE, assertThrows(KernelException.class, () -> c.full(limited)).status());
         }
     }
@@ -747,7 +747,7 @@ class SvdTest {
     @ValueSource(ints = {-996, -560, -53, 0, 53, 531, 990})
     void symmetricMatricesOfAnyMagnitude(int exponent) {
         double unit = Math.scalb(1.0, exponent);
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         try (LinearAlgebra la = new LinearAlgebra(three); Arena arena = Arena.ofShared()) {
             // 600 rows are cut into parts, which are merged in Java. The second matrix has known eigenvalues.
             for (int n : new int[] {2, 64, 100, 600}) {
@@ -791,9 +791,9 @@ class SvdTest {
         }
     }
 
-    @Test
+    @RandomTest
     void buildingBlocks() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         try (LinearAlgebra la = new LinearAlgebra(three); Arena arena = Arena.ofShared()) {
             // Eigenvectors, also of multiple eigenvalues, at sizes around the leaves.
             for (int n : new int[] {1, 2, 31, 32, 33, 64, 65, 130, 300}) {

@@ -6,6 +6,8 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Executor;
@@ -32,7 +34,6 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** Encodings of single weights, written and read. */
 final class SparseFileTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 11);
     private static final Executor ONE = Executor.cpu(1);
 
     @TempDir
@@ -72,7 +73,7 @@ final class SparseFileTest {
     }
 
     private static Map<String, Encoding> encodings() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         Map<String, Encoding> all = new LinkedHashMap<>();
         for (DType type : List.of(DType.F32, DType.F16, DType.BF16)) {
             for (int keep : new int[] {0, 1, 20, 50, 95, 100}) {
@@ -156,7 +157,7 @@ final class SparseFileTest {
 
     @Test
     void productsOfFactorsHaveNoPlace() {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         Form f = new Form.Dense(DType.F32);
         Encoding left = new Encoding.Dense(tensor(r, DType.F32, Shape.of(5, 2), 100, 0));
         Encoding right = new Encoding.Dense(tensor(r, DType.F32, Shape.of(2, 7), 100, 0));
@@ -181,9 +182,9 @@ final class SparseFileTest {
     }
 
     /** Checksums are no proof against those who can compute them: what they vouch for is checked to be well formed. */
-    @Test
+    @RandomTest
     void arraysThatContradictEachOtherAreRefused() throws IOException {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         for (int keep : new int[] {1, 20}) {
             Path p = folder.resolve("w.safetensors");
             SparseFile.write(p, Map.of("w", dense(r, DType.F32, keep, 17, 700)), ONE);
@@ -225,7 +226,7 @@ final class SparseFileTest {
     }
 
     /** Any damage is named with its place, or what is read is what was written. */
-    @Test
+    @RandomTest
     void damageIsNamedOrHarmless() throws IOException {
         Map<String, Encoding> all = new LinkedHashMap<>(encodings());
         all.keySet().removeIf(name -> name.contains("16 "));
@@ -233,7 +234,7 @@ final class SparseFileTest {
         SparseFile.write(p, all, ONE);
         byte[] whole = Files.readAllBytes(p);
         int header = (int) java.nio.ByteBuffer.wrap(whole).order(java.nio.ByteOrder.LITTLE_ENDIAN).getLong(0);
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         int harmless = 0;
         int n = 1000;
         for (int i = 0; i < n; i++) {

@@ -5,6 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -25,15 +27,13 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class CompressedModelTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 22);
 
     @TempDir
     Path folder;
 
     /** Of all shapes that readers could get wrong: rows and columns that fill no word, groups that kernels do not know. */
     private static PackedFolder all() {
-        System.out.println("seed " + SEED);
-        PackedFolder f = new PackedFolder(SEED);
+        PackedFolder f = new PackedFolder(Effort.seed());
         int n = 0;
         for (DType type : new DType[] {DType.F32, DType.F16, DType.BF16}) {
             for (boolean symmetric : new boolean[] {true, false}) {
@@ -50,7 +50,7 @@ class CompressedModelTest {
     }
 
     private static PackedFolder ints() {
-        PackedFolder f = new PackedFolder(SEED);
+        PackedFolder f = new PackedFolder(Effort.seed());
         f.format = "int-quantized";
         return f.group("a", 8, 0, true).group("b", 8, 0, false).module("a", 15, 70, 8, 0, true, DType.BF16)
                 .module("b", 33, 31, 8, 0, false, DType.F16).dense("c.weight", DType.U8, 3);
@@ -77,7 +77,7 @@ class CompressedModelTest {
         return arena.allocate(range[1] + 1).asSlice(1).copyFrom(from);
     }
 
-    @Test
+    @RandomTest
     void rowsAreWhatTheDescriptionSays() throws IOException {
         for (PackedFolder f : List.of(all(), ints())) {
             Path p = f.write(folder.resolve(f.format), 3);
@@ -110,7 +110,7 @@ class CompressedModelTest {
     }
 
     private static PackedFolder small() {
-        return new PackedFolder(SEED).group("Linear", 4, 32, false).module("m.a", 9, 64, 4, 32, false, DType.BF16)
+        return new PackedFolder(Effort.seed()).group("Linear", 4, 32, false).module("m.a", 9, 64, 4, 32, false, DType.BF16)
                 .module("b", 5, 32, 4, 32, false, DType.F32).dense("lm_head.weight", DType.BF16, 8, 4)
                 .dense("norm.weight", DType.BF16, 4);
     }
@@ -147,8 +147,8 @@ class CompressedModelTest {
     /** Saved without the model around it, its tensors have no module's name. */
     @Test
     void aLayerByItselfIsRead() throws IOException {
-        PackedFolder f = new PackedFolder(SEED).group("Linear", 4, 32, true).module("x", 9, 64, 4, 32, true, DType.F16);
-        PackedFolder alone = new PackedFolder(SEED).group("Linear", 4, 32, true);
+        PackedFolder f = new PackedFolder(Effort.seed()).group("Linear", 4, 32, true).module("x", 9, 64, 4, 32, true, DType.F16);
+        PackedFolder alone = new PackedFolder(Effort.seed()).group("Linear", 4, 32, true);
         for (SafetensorsWriter.Item i : f.tensors.values()) {
             String name = i.name().substring("x.".length());
             alone.tensors.put(name, new SafetensorsWriter.Item(name, i.dtype(), i.shape(), i.data()));
@@ -195,7 +195,7 @@ class CompressedModelTest {
         assertThrows(UnsupportedRequestException.class, () -> CompressedModel.open(folder).close());
         small().put("b.weight_g_idx", DType.I32, Shape.of(32), new byte[128]).write(folder, 1);
         assertThrows(UnsupportedRequestException.class, () -> CompressedModel.open(folder).close());
-        new PackedFolder(SEED).group("Linear", 4, 3, true).module("b", 3, 9, 4, 3, true, DType.F32).write(folder, 1);
+        new PackedFolder(Effort.seed()).group("Linear", 4, 3, true).module("b", 3, 9, 4, 3, true, DType.F32).write(folder, 1);
         assertThrows(UnsupportedRequestException.class, () -> CompressedModel.open(folder).close());
     }
 

@@ -7,12 +7,14 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
 import dev.tensorpress.Selector;
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Executor;
@@ -24,8 +26,8 @@ import dev.tensorpress.method.PruneMethod;
 import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.Destination;
-import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Lowering;
+import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -57,15 +59,13 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class CompressedTensorsTargetTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 5);
 
     @TempDir
     Path folder;
 
     /** With products of all sorts of shapes, and what else a language model has. */
     private static SmallFolder model(DType type) {
-        System.out.println("seed " + SEED);
-        return new SmallFolder(SEED).add("model.embed_tokens.weight", type, 32, 128).add("model.a.weight", type, 40, 128)
+        return new SmallFolder(Effort.seed()).add("model.embed_tokens.weight", type, 32, 128).add("model.a.weight", type, 40, 128)
                 .add("model.norm.weight", type, 129).add("model.b.weight", type, 37, 256).add("model.c.weight", type, 9, 96)
                 .add("model.d.weight", type, 33, 100).add("model.e.weight", type, 7, 37).add("model.f.weight", type, 1, 1)
                 .add("model.g.weight", type, 0, 64).add("model.h.weight", type, 301, 128).add("model.h.bias", type, 301)
@@ -106,7 +106,7 @@ class CompressedTensorsTargetTest {
         return all;
     }
 
-    @Test
+    @RandomTest
     void whatIsWrittenDecodesToTheFormatsFormulas() throws IOException {
         for (DType type : new DType[] {DType.F32, DType.F16, DType.BF16}) {
             SmallFolder m = model(type);
@@ -192,7 +192,7 @@ class CompressedTensorsTargetTest {
 
     @Test
     void bytesByHand() throws IOException {
-        SmallFolder m = new SmallFolder(SEED);
+        SmallFolder m = new SmallFolder(Effort.seed());
         m.config = null;
         m.add("x.weight", DType.F32, Shape.of(3, 5), new float[] {127.5f, -127.5f, 51, 0, 127.5f, 255, 255, 255, 255, -255,
             0, 0, 0, 0, 0.25f});
@@ -293,7 +293,7 @@ class CompressedTensorsTargetTest {
 
     @Test
     void bytesOfStacksDoNotDependOnPartsEither() throws IOException {
-        Path in = new SmallFolder(SEED).add("mlp.experts.gate_up_proj", DType.F32, 5, 24, 96)
+        Path in = new SmallFolder(Effort.seed()).add("mlp.experts.gate_up_proj", DType.F32, 5, 24, 96)
                 .add("mlp.experts.down_proj", DType.F32, 19, 7, 64).write(folder.resolve("in"), 1);
         int n = 0;
         for (QuantizeMethod method : List.of(QuantizeMethod.int8(), QuantizeMethod.int4().asymmetric())) {
@@ -416,7 +416,7 @@ class CompressedTensorsTargetTest {
 
     @Test
     void partsAreReportedAsOneWeight() throws IOException {
-        SmallFolder m = new SmallFolder(SEED).add("x.weight", DType.BF16, 40_000, 256).add("y.weight", DType.BF16, 40_000, 256);
+        SmallFolder m = new SmallFolder(Effort.seed()).add("x.weight", DType.BF16, 40_000, 256).add("y.weight", DType.BF16, 40_000, 256);
         Path in = m.write(folder.resolve("in"), 1);
         List<String> told = new ArrayList<>();
         try (Compressor c = Compressor.open(in, Compressor.Options.DEFAULT.progress((index, count, entry, part) ->
@@ -460,7 +460,7 @@ class CompressedTensorsTargetTest {
 
     @Test
     void theConfigurationKeepsAllElse() throws IOException {
-        SmallFolder m = new SmallFolder(SEED).add("a.weight", DType.F32, 64, 64);
+        SmallFolder m = new SmallFolder(Effort.seed()).add("a.weight", DType.F32, 64, 64);
         for (String[] c : new String[][] {
             {SmallFolder.CONFIG, "  \"vocab_size\": 32\n}\n", "  \"vocab_size\": 32,\n", "\n}\n"},
             {"{}", "}", "", "\n}"},
@@ -490,7 +490,7 @@ class CompressedTensorsTargetTest {
 
     @Test
     void whatTheFormatCannotHoldStaysWithTheReason() throws IOException {
-        SmallFolder m = new SmallFolder(SEED).add("emb.embed_tokens.weight", DType.F32, 40, 64).add("a.weight", DType.F32, 48, 100)
+        SmallFolder m = new SmallFolder(Effort.seed()).add("emb.embed_tokens.weight", DType.F32, 40, 64).add("a.weight", DType.F32, 48, 100)
                 .add("dense.kernel", DType.F32, 64, 32).add("proj_weight", DType.F32, 32, 64)
                 .add("conv.weight", DType.F32, 8, 4, 3, 3).add("taken.weight", DType.F32, 32, 64)
                 .add("taken.weight_scale", DType.F32, 3).add("b.weight", DType.F32, 2, 1)
@@ -524,7 +524,7 @@ class CompressedTensorsTargetTest {
     @Test
     void whatIsStoredInputsFirstBecomesWhatItsTransposeWould() throws IOException {
         for (DType type : new DType[] {DType.F32, DType.BF16}) {
-            SmallFolder m = new SmallFolder(SEED);
+            SmallFolder m = new SmallFolder(Effort.seed());
             List<int[]> shapes = List.of(new int[] {96, 256}, new int[] {240, 37}, new int[] {37, 150});
             for (int i = 0; i < shapes.size(); i++) {
                 int in = shapes.get(i)[0];
@@ -587,7 +587,7 @@ class CompressedTensorsTargetTest {
 
     @Test
     void otherRecipesTakeTheNearestForm() throws IOException {
-        SmallFolder m = new SmallFolder(SEED).add("a.weight", DType.F16, 64, 256).add("b.weight", DType.F16, 64, 96)
+        SmallFolder m = new SmallFolder(Effort.seed()).add("a.weight", DType.F16, 64, 256).add("b.weight", DType.F16, 64, 96)
                 .add("e.embed_tokens.weight", DType.F16, 64, 256);
         m.config = SmallFolder.CONFIG.replace("false", "true");
         Path in = m.write(folder.resolve("in"), 1);
@@ -614,7 +614,7 @@ class CompressedTensorsTargetTest {
 
     @Test
     void formatsMayBeMixed() throws IOException {
-        Path in = new SmallFolder(SEED).add("a.weight", DType.F16, 64, 256).add("b.weight", DType.F16, 64, 96)
+        Path in = new SmallFolder(Effort.seed()).add("a.weight", DType.F16, 64, 256).add("b.weight", DType.F16, 64, 96)
                 .write(folder.resolve("in"), 1);
         Recipe both = new Recipe("both", "", List.of(
                 new Recipe.Step("a", new Selector(Set.of(Role.LINEAR), List.of("a.*"), 0),
@@ -632,7 +632,7 @@ class CompressedTensorsTargetTest {
 
     @Test
     void prunedWeightsAndFactorsAreDescribed() throws IOException {
-        SmallFolder m = new SmallFolder(SEED).add("a.weight", DType.BF16, 64, 96);
+        SmallFolder m = new SmallFolder(Effort.seed()).add("a.weight", DType.BF16, 64, 96);
         float[] x = new float[48 * 80];
         for (int i = 0; i < x.length; i++) {
             x[i] = (i / 80 + 1) * (i % 80 - 40) * 0.01f; // of rank 1
@@ -680,7 +680,7 @@ class CompressedTensorsTargetTest {
     @Test
     void whatIsEncodedWholeHasToFitTheMemory() throws IOException {
         int elements = 2100 * 2560; // of more bytes than a buffer has
-        SmallFolder m = new SmallFolder(SEED).add("a.weight", DType.F32, 2100, 2560);
+        SmallFolder m = new SmallFolder(Effort.seed()).add("a.weight", DType.F32, 2100, 2560);
         Path in = m.write(folder.resolve("in"), 1);
         Recipe factors = new Recipe("factors", "", List.of(new Recipe.Step("factorize", new Selector(Set.of(), List.of(), 0),
                 FactorizeMethod.rank(1))), List.of(), Map.of("force-scheme", "true"));

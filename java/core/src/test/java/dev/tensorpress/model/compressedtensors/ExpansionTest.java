@@ -7,8 +7,11 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.io.Manifest;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.model.Destination;
@@ -16,7 +19,6 @@ import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.safetensors.Config;
-import dev.tensorpress.io.Manifest;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
 import dev.tensorpress.model.safetensors.Shards;
 import dev.tensorpress.model.safetensors.SmallFolder;
@@ -41,7 +43,6 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** Compressed, and back: what comes out is what an independent decoder makes of it, whatever the way. */
 class ExpansionTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 23);
     private static final Executor ONE = Executor.cpu(1);
 
     @TempDir
@@ -50,7 +51,7 @@ class ExpansionTest {
     private final Map<String, byte[]> before = new TreeMap<>();
 
     private Path model(DType type) throws IOException {
-        SmallFolder f = new SmallFolder(SEED).add("model.embed_tokens.weight", type, 40, 32)
+        SmallFolder f = new SmallFolder(Effort.seed()).add("model.embed_tokens.weight", type, 40, 32)
                 .add("model.layers.0.self_attn.q_proj.weight", type, 33, 128).add("model.layers.0.self_attn.q_proj.bias", type, 33)
                 .add("model.layers.0.mlp.up_proj.weight", type, 9, 256).add("model.layers.0.input_layernorm.weight", DType.F32, 7)
                 .add("model.layers.1.mlp.up_proj.weight", type, 64, 384).add("model.rotary.inv_freq", DType.I64, 3)
@@ -92,9 +93,8 @@ class ExpansionTest {
         return all;
     }
 
-    @Test
+    @RandomTest
     void everyRecipeComesBackAsTheDecoderHasIt() throws IOException {
-        System.out.println("seed " + SEED);
         int n = 0;
         for (DType type : new DType[] {DType.BF16, DType.F16, DType.F32}) {
             Path in = model(type);
@@ -188,7 +188,7 @@ class ExpansionTest {
     /** As servers' own tools write them: parts of a module in different files, configurations in one line. */
     @Test
     void foldersOfOthersExpand() throws IOException {
-        PackedFolder f = new PackedFolder(SEED).group("Linear", 4, 32, false).module("m.a", 19, 64, 4, 32, false, DType.BF16)
+        PackedFolder f = new PackedFolder(Effort.seed()).group("Linear", 4, 32, false).module("m.a", 19, 64, 4, 32, false, DType.BF16)
                 .module("b", 5, 32, 4, 32, false, DType.BF16).dense("lm_head.weight", DType.BF16, 8, 4);
         Path packed = f.write(folder.resolve("packed"), 4);
         for (String[] config : new String[][] {
@@ -298,7 +298,7 @@ class ExpansionTest {
     @Test
     void stacksOfExpertsComeBack() throws IOException {
         for (DType type : new DType[] {DType.F32, DType.BF16}) {
-            SmallFolder m = new SmallFolder(SEED);
+            SmallFolder m = new SmallFolder(Effort.seed());
             m.add("layers.0.mlp.experts.gate_up_proj", type, 5, 24, 96).add("layers.0.mlp.experts.down_proj", type, 9, 7, 240)
                     .add("layers.0.mlp.experts.down_proj_bias", type, 5, 24).add("layers.0.mlp.o_proj.weight", type, 64, 64);
             Path in = m.write(folder.resolve("stacks" + type), 2);
@@ -335,7 +335,7 @@ class ExpansionTest {
     /** Metadata says what shape a weight had: nothing that contradicts the codes is believed. */
     @Test
     void descriptionsOfShapesAreChecked() throws IOException {
-        SmallFolder m = new SmallFolder(SEED).add("mlp.experts.down_proj", DType.F32, 6, 8, 96).add("h.c_fc.weight", DType.F32, 64, 128)
+        SmallFolder m = new SmallFolder(Effort.seed()).add("mlp.experts.down_proj", DType.F32, 6, 8, 96).add("h.c_fc.weight", DType.F32, 64, 128)
                 .add("h.c_fc.bias", DType.F32, 128);
         Path packed = folder.resolve("shapes");
         try (Compressor c = Compressor.open(m.write(folder.resolve("in"), 1))) {
@@ -357,15 +357,14 @@ class ExpansionTest {
     }
 
     /** Whatever bytes configuration and header have: an error with a reason, or a model that expands. */
-    @Test
+    @RandomTest
     void damageIsNamedOrHarmless() throws IOException {
-        System.out.println("seed " + SEED);
-        Path packed = new PackedFolder(SEED).group("a re:b", 4, 32, false).group("Linear", 8, 0, true)
+        Path packed = new PackedFolder(Effort.seed()).group("a re:b", 4, 32, false).group("Linear", 8, 0, true)
                 .module("a", 19, 64, 4, 32, false, DType.BF16).module("c", 5, 30, 8, 0, true, DType.F32)
                 .dense("lm_head.weight", DType.BF16, 8, 4).write(folder.resolve("packed"), 1);
         Path shard = packed.resolve(Shards.name(0, 1));
         Path config = packed.resolve(Config.NAME);
-        Random random = new Random(SEED);
+        Random random = Effort.random();
         int named = 0;
         int expanded = 0;
         for (int i = 0; i < 2000; i++) {

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Effort;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.model.safetensors.SmallFolder;
@@ -22,7 +23,6 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** What is written is what loaders of compressed-tensors take. */
 class LoadersTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 9);
 
     @TempDir
     Path folder;
@@ -42,12 +42,12 @@ class LoadersTest {
     }
 
     private static SmallFolder llama() {
-        return layers(new SmallFolder(SEED).add("model.embed_tokens.weight", DType.F32, 40, 128), "model.", 3, 128)
+        return layers(new SmallFolder(Effort.seed()).add("model.embed_tokens.weight", DType.F32, 40, 128), "model.", 3, 128)
                 .add("lm_head.weight", DType.F32, 40, 128);
     }
 
     private static SmallFolder experts(int hidden, int inner) {
-        SmallFolder m = layers(new SmallFolder(SEED), "model.", 2, hidden);
+        SmallFolder m = layers(new SmallFolder(Effort.seed()), "model.", 2, hidden);
         for (int i = 0; i < 2; i++) {
             String moe = "model.layers." + i + ".block_sparse_moe.";
             m.add(moe + "gate.weight", DType.F32, 3, hidden);
@@ -161,7 +161,7 @@ class LoadersTest {
     /** A head that is tied to the token embedding is a module without a tensor, which must not be taken for a compressed one. */
     @Test
     void tiedHeadsAreIgnoredByTheNamesOfTheirModules() throws IOException {
-        SmallFolder whisper = new SmallFolder(SEED).add("model.decoder.embed_tokens.weight", DType.F32, 40, 128);
+        SmallFolder whisper = new SmallFolder(Effort.seed()).add("model.decoder.embed_tokens.weight", DType.F32, 40, 128);
         layers(whisper, "model.decoder.", 1, 128);
         for (String config : List.of("{\"model_type\":\"whisper\"}", "{\"tie_word_embeddings\":true}")) {
             whisper.config = config;
@@ -178,7 +178,7 @@ class LoadersTest {
     /** What a loader calls a module is what the file calls its tensor, but for what is around the whole. */
     @Test
     void modulesAreFoundUnderTheNamesThatLoadersGiveThem() throws IOException {
-        SmallFolder m = layers(new SmallFolder(SEED), "model.", 2, 128);
+        SmallFolder m = layers(new SmallFolder(Effort.seed()), "model.", 2, 128);
         layers(m, "visual.", 2, 128);
         PlainDecoder d = compress(m, Recipe.named("int4"));
         String coarse = d.group("model.layers.0.mlp.down_proj");
@@ -192,7 +192,7 @@ class LoadersTest {
         assertEquals(coarse, d.group("model.visual.layers.1.mlp.down_proj"));
         assertNull(d.group("other.layers.0.mlp.down_proj"));
         // Two that would have one name keep theirs.
-        m = layers(new SmallFolder(SEED), "model.", 1, 128);
+        m = layers(new SmallFolder(Effort.seed()), "model.", 1, 128);
         layers(m, "transformer.", 1, 128);
         d = compress(m, Recipe.named("int4").exclude("transformer.*"));
         assertNotNull(d.group("model.layers.0.mlp.up_proj"));
@@ -231,11 +231,11 @@ class LoadersTest {
     void groupsThatDivideTheRowAreFoundForAnyMultipleOfSixteen() throws IOException {
         for (int[] c : new int[][] {{240, 128, 80}, {240, 32, 48}, {240, 64, 80}, {176, 128, 16}, {144, 128, 48}, {112, 128, 112},
             {96, 128, 32}}) {
-            Map<String, Plan.Entry> e = plan(layers(new SmallFolder(SEED), "model.", 1, c[0]),
+            Map<String, Plan.Entry> e = plan(layers(new SmallFolder(Effort.seed()), "model.", 1, c[0]),
                     Recipe.named("w4a16").set("block", Integer.toString(c[1])));
             assertEquals("int4 block " + c[2], e.get("model.layers.0.mlp.up_proj").form().describe(), c[0] + " in " + c[1]);
         }
-        PlainDecoder d = compress(layers(new SmallFolder(SEED), "model.", 1, 240), Recipe.named("w4a16"));
+        PlainDecoder d = compress(layers(new SmallFolder(Effort.seed()), "model.", 1, 240), Recipe.named("w4a16"));
         assertEquals(80, d.modules.get("model.layers.0.mlp.up_proj").group());
     }
 }

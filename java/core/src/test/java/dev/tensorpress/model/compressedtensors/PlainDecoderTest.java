@@ -5,6 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
@@ -16,25 +18,23 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** The judge has to be judged: what it decodes is what was packed, and what is wrong it says. */
 class PlainDecoderTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 21);
 
     @TempDir
     Path folder;
 
     private static PackedFolder packed() {
-        return new PackedFolder(SEED).group("a", 4, 16, true).group("b c", 4, 8, false).group("re:.*d", 8, 0, false)
+        return new PackedFolder(Effort.seed()).group("a", 4, 16, true).group("b c", 4, 8, false).group("re:.*d", 8, 0, false)
                 .group("Linear", 8, 0, true)
                 .module("a", 5, 32, 4, 16, true, DType.F16).module("b", 17, 16, 4, 8, false, DType.BF16)
                 .module("c", 8, 16, 4, 8, false, DType.F32).module("x.d", 5, 6, 8, 0, false, DType.BF16)
                 .module("x.e", 3, 7, 8, 0, true, DType.F32).dense("lm_head.weight", DType.BF16, 8, 4);
     }
 
-    @Test
+    @RandomTest
     void whatWasPackedComesBack() throws IOException {
-        System.out.println("seed " + SEED);
         PackedFolder f = packed();
         check(f, new PlainDecoder(f.write(folder, 3)));
-        PackedFolder ints = new PackedFolder(SEED);
+        PackedFolder ints = new PackedFolder(Effort.seed());
         ints.format = "int-quantized";
         ints.group("a", 8, 0, true).group("b", 8, 0, false).module("a", 5, 7, 8, 0, true, DType.BF16)
                 .module("b", 5, 7, 8, 0, false, DType.F16);

@@ -5,10 +5,12 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.kernel.Executor;
@@ -35,7 +37,6 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** Sparse files of models: what is rebuilt from one is what the ordinary target writes. */
 final class OnnxSparseTargetTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 11);
     private static final int K = 96;
     private static final int KEEP = 40;
 
@@ -171,9 +172,9 @@ final class OnnxSparseTargetTest {
     }
 
     /** Shapes, types, zeros, and the places where a weight can be, at random. */
-    @Test
+    @RandomTest
     void anyPrunedModelIsRebuilt() throws Exception {
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         int compressed = 0;
         for (int i = 0; i < 120; i++) {
             DType type = List.of(DType.F32, DType.F16, DType.BF16).get(r.nextInt(3));
@@ -208,7 +209,7 @@ final class OnnxSparseTargetTest {
             if (!recipe.name().equals("sparse24")) {
                 recipe = recipe.set("sparsity", Double.toString(r.nextInt(4) == 0 ? r.nextDouble() : 0.8));
             }
-            String what = "seed " + SEED + ", model " + i + ": " + recipe.name() + " of " + type + " " + rows + "x" + cols + " at " + place;
+            String what = "model " + i + ": " + recipe.name() + " of " + type + " " + rows + "x" + cols + " at " + place;
             try {
                 compressed += isRebuilt(m.write(folder, "in.onnx"), recipe) > 0 ? 1 : 0;
             } catch (AssertionError e) {
@@ -293,7 +294,7 @@ final class OnnxSparseTargetTest {
     }
 
     /** Any damage is named with its place and nothing is written, or what comes out is the model. */
-    @Test
+    @RandomTest
     void damageIsNamedOrHarmless() throws Exception {
         Path side = folder.resolve("side.safetensors");
         Path out = folder.resolve("out.onnx");
@@ -309,7 +310,7 @@ final class OnnxSparseTargetTest {
         }
         byte[] whole = Files.readAllBytes(side);
         int header = (int) ByteBuffer.wrap(whole).order(ByteOrder.LITTLE_ENDIAN).getLong(0);
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         int harmless = 0;
         int n = 300;
         for (int i = 0; i < n; i++) {

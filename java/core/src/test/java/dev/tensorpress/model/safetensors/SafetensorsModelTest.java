@@ -8,6 +8,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.model.MalformedModelException;
@@ -38,7 +40,6 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 final class SafetensorsModelTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 12);
     private static final String ONE = "model-00001-of-00002.safetensors";
     private static final String TWO = "model-00002-of-00002.safetensors";
 
@@ -436,14 +437,13 @@ final class SafetensorsModelTest {
     }
 
     /** Any damage to the index is named, or the model is the same as before. */
-    @Test
+    @RandomTest
     void damageToTheIndexIsNamedOrHarmless() throws IOException {
-        System.out.println("seed " + SEED);
         writeFolder();
         Path index = folder.resolve(Index.NAME);
         byte[] whole = Files.readAllBytes(index);
         byte[] letters = "\"{}[]:,\\/.0ux \u0000\u00ff".getBytes(StandardCharsets.ISO_8859_1);
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         int named = 0;
         int n = 1500;
         for (int i = 0; i < n; i++) {

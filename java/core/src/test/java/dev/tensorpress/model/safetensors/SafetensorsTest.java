@@ -6,6 +6,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.safetensors.SafetensorsWriter.Data;
 import dev.tensorpress.model.safetensors.SafetensorsWriter.Item;
@@ -37,7 +39,6 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 final class SafetensorsTest {
-    private static final long SEED = Long.getLong("tensorpress.seed", 11);
 
     @TempDir
     Path folder;
@@ -84,7 +85,7 @@ final class SafetensorsTest {
         items.add(item(93, DType.F32, 1, 1, 1, 1, 1, 2));
         Map<String, String> metadata = Map.of("b", "\u00fc \"quoted\"\n", "a", "", "__metadata__", "x");
         byte[] first = Files.readAllBytes(write(items, metadata));
-        java.util.Collections.shuffle(items, new Random(SEED));
+        java.util.Collections.shuffle(items, Effort.random());
         Path p = write(items, metadata);
         assertArrayEquals(first, Files.readAllBytes(p), "the order of writing shows");
         try (Safetensors s = Safetensors.open(p)) {
@@ -352,15 +353,14 @@ final class SafetensorsTest {
     }
 
     /** Any damage is named, or what is left is a consistent file. */
-    @Test
+    @RandomTest
     void damageIsNamedOrHarmless() throws IOException {
-        System.out.println("seed " + SEED);
         List<Item> items = new ArrayList<>();
         for (int i = 0; i < 6; i++) {
             items.add(item(i, TYPES.get(i * 2), i, 3));
         }
         byte[] whole = Files.readAllBytes(write(items, Map.of("format", "pt")));
-        Random r = new Random(SEED);
+        Random r = Effort.random();
         int named = 0;
         Path p = folder.resolve("damaged");
         for (int n = 0; n < 4000; n++) {
