@@ -132,6 +132,7 @@ public final class Compressor implements AutoCloseable {
      * @throws UnsupportedRequestException if the format has no such target, or it does not take this model; or if an option has no
      *     effect on any step
      * @throws UnknownNameException if the recipe has an option that is neither the target's nor any step's
+     * @throws IllegalArgumentException if a value of an option does not fit
      */
     public Target target(Recipe recipe) {
         try {

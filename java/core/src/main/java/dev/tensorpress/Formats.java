@@ -54,6 +54,7 @@ public final class Formats {
          * @param name empty for the first target
          * @param options as in {@link TargetFactory#create}
          * @throws UnknownNameException if there is no such target, or it has no such option
+         * @throws IllegalArgumentException as {@link TargetFactory#create}
          * @throws dev.tensorpress.model.UnsupportedRequestException as {@link TargetFactory#create}
          */
         Target target(Model model, String name, Map<String, String> options) {

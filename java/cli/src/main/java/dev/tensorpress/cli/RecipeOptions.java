@@ -144,6 +144,7 @@ final class RecipeOptions {
                 checkMatches(glob, compressor.model(), arguments);
                 recipe = recipe.exclude(glob);
             }
+            compressor.target(recipe); // values of its options are as much usage as those of steps
             return recipe;
         } catch (IllegalArgumentException e) {
             throw new UsageException(e.getMessage(), e);

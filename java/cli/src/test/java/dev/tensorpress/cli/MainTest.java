@@ -360,6 +360,7 @@ class MainTest {
         "plan MODEL --xyzzy                            | unknown option '--xyzzy' (see",
         "plan MODEL --recipe itn8                      | did you mean int8? There are int8",
         "plan MODEL --target onnxruntim                | did you mean onnxruntime? There are onnxruntime, onnx",
+        "plan MODEL --set accuracy-level=5             | accuracy-level must be 0 to 4, but is 5",
         "plan MODEL --set acuracy-level=4              | did you mean accuracy-level? There are accuracy-level",
         "compress MODEL -o OUT --set blok=32           | has no option 'blok', and no step of the recipe has it; did you mean block? There are block",
         "plan MODEL --role *=linaer                    | no role 'linaer'; did you mean linear?",

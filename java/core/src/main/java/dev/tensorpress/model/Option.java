@@ -165,7 +165,7 @@ public record Option(String name, Type type, String fallback, String meaning) {
      * Asks whether a target takes what it is given.
      *
      * @throws UnknownNameException if it has no such option
-     * @throws UnsupportedRequestException if a value does not fit
+     * @throws IllegalArgumentException if a value does not fit
      */
     public static void check(String target, List<Option> options, Map<String, String> given) {
         for (Map.Entry<String, String> entry : given.entrySet()) {
@@ -174,11 +174,7 @@ public record Option(String name, Type type, String fallback, String meaning) {
                 throw new UnknownNameException("target '" + target + "' has no option '" + entry.getKey()
                         + "', and no step of the recipe has it", entry.getKey(), names(options));
             }
-            try {
-                option.check(entry.getValue());
-            } catch (IllegalArgumentException e) {
-                throw new UnsupportedRequestException(e.getMessage());
-            }
+            option.check(entry.getValue());
         }
     }
 

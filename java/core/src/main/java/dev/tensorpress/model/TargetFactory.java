@@ -17,7 +17,8 @@ public interface TargetFactory {
      * @param model of the format that this is registered for
      * @param options settings of the lowering, such as {@code accuracy-level}
      * @throws UnknownNameException if there is no such option
-     * @throws UnsupportedRequestException if the target does not take this model, or no such value of an option
+     * @throws IllegalArgumentException if a value of an option does not fit
+     * @throws UnsupportedRequestException if the target does not take this model
      */
     Target create(Model model, Map<String, String> options);
 }
