@@ -289,8 +289,8 @@ final class Planner {
                 }
                 target.checkMemory(weight, Plan.byRows(weight, taken, forms), options.memory());
                 long after = lowering.size().bytes();
-                // Zeros in place save nothing by themselves, and yet are what was asked for.
-                if (after < before || after == before && form.sparse() != null) {
+                // Zeros, and other elements, in place save nothing by themselves, and yet are what was asked for.
+                if (after < before || after == before && (form.dense() || form.sparse() != null)) {
                     // Where the zeros are kept is not what a recipe asks for.
                     String note = form.values().describe().equals(wanted.values().describe()) ? "" : "wanted " + wanted.describe();
                     if (!note.isEmpty()) {

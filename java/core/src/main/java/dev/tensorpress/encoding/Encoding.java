@@ -48,7 +48,7 @@ public sealed interface Encoding {
      */
     void decode(MemorySegment out, Executor executor);
 
-    /** The weight as it is. */
+    /** Elements each on its own. */
     record Dense(Tensor tensor) implements Encoding {
         @Override
         public Shape shape() {

@@ -26,7 +26,7 @@ public sealed interface Form {
     /** Which of the records in here it is. */
     Kind kind();
 
-    /** True of a weight as it is. */
+    /** True of {@link Dense}. */
     default boolean dense() {
         return switch (kind()) {
             case DENSE -> true;
@@ -91,7 +91,7 @@ public sealed interface Form {
         }
     }
 
-    /** The weight as it is. */
+    /** Elements each on its own: those of the weight, or what a method makes of them in their place. */
     record Dense(DType dtype) implements Form {
         @Override
         public Kind kind() {

@@ -25,10 +25,8 @@ import java.util.Set;
 record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> parts) implements Lowering {
     /** What is done to the graph. */
     enum Rewrite {
-        /** As it is. */
-        KEEP,
         /** The same tensor with other elements. */
-        MASKED,
+        ELEMENTS,
         /** A sparse initializer with the name of the weight. */
         COORDINATES,
         /** A factor as it is: a tensor of its own. */
@@ -132,7 +130,7 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         }
         DType type = w.tensor().dtype();
         return switch (wanted.kind()) {
-            case DENSE -> dense(Rewrite.KEEP, (Form.Dense) wanted, type, w.tensor().shape());
+            case DENSE -> dense(Rewrite.ELEMENTS, (Form.Dense) wanted, type, w.tensor().shape());
             case QUANTIZED -> quantized(Site.of(info), wanted.quantized(), microsoft, opset, ir);
             case SPARSE -> sparse(info, wanted.sparse(), microsoft, opset, ir);
             case LOW_RANK -> smaller(w, factors(info, wanted.factors(), microsoft, opset, ir));
@@ -191,8 +189,7 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
     /** What a sparse form holds is expressed as it would be on its own: the zeros stay in place. */
     private static OnnxLowering sparse(Info info, Form.Sparse s, boolean microsoft, long opset, long ir) {
         OnnxLowering values = of(info, s.values(), microsoft, opset, ir);
-        return new OnnxLowering(values.rewrite == Rewrite.KEEP ? Rewrite.MASKED : values.rewrite,
-                s.of(values.form).stored(Storage.MASKED), values.shape);
+        return new OnnxLowering(values.rewrite, s.of(values.form).stored(Storage.MASKED), values.shape);
     }
 
     private static OnnxLowering factors(Info info, Form.LowRank f, boolean microsoft, long opset, long ir) {

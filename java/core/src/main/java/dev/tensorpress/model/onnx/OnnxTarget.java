@@ -75,8 +75,8 @@ final class OnnxTarget implements SeparableTarget {
     public OnnxLowering lower(Weight weight, Form wanted) {
         Info info = model.info(weight);
         OnnxLowering l = OnnxLowering.of(info, wanted, name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
-        if (l.rewrite() == OnnxLowering.Rewrite.MASKED && sparser(info, (Form.Sparse) l.form())) {
-            return new OnnxLowering(OnnxLowering.Rewrite.COORDINATES, ((Form.Sparse) l.form()).stored(Form.Storage.COORDINATES),
+        if (l.rewrite() == OnnxLowering.Rewrite.ELEMENTS && l.form().sparse() != null && sparser(info, l.form().sparse())) {
+            return new OnnxLowering(OnnxLowering.Rewrite.COORDINATES, l.form().sparse().stored(Form.Storage.COORDINATES),
                     l.shape());
         }
         return l;
@@ -147,11 +147,10 @@ final class OnnxTarget implements SeparableTarget {
             }
         });
         List<OnnxLowering> ordered = new ArrayList<>(infos.size());
-        boolean unchanged = true;
+        boolean unchanged = lowerings.isEmpty();
         for (Info i : infos) {
             OnnxLowering l = Lowering.as(OnnxLowering.class, i.weight, lowerings.get(i.weight));
             ordered.add(l);
-            unchanged &= l.rewrite() == OnnxLowering.Rewrite.KEEP;
         }
         // The name of the data file is as long as it will be, so that sizes are exact before its contents are known.
         String location = stem() + "." + hash + ".data";

@@ -5,7 +5,7 @@ import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.tensor.DType;
 
-/** Pruned weights in floating point: the same tensor with other elements, or a sparse initializer. */
+/** Weights in floating point: the same tensor with other elements, or, if they are pruned, a sparse initializer. */
 final class Pruned {
     private final Wire wire;
     private final Edits edits;
@@ -18,7 +18,7 @@ final class Pruned {
     }
 
     /** Everything about the tensor stays but its data. */
-    void masked(Job job) {
+    void elements(Job job) {
         TensorInfo t = job.info.tensor;
         long length = job.info.weight.tensor().bytes();
         Rope.Payload payload = new Rope.Payload(job, Array.ELEMENTS, length);

@@ -55,11 +55,9 @@ final class Rewriter {
     Rope rewrite(List<Info> infos, List<OnnxLowering> lowerings) {
         Set<TensorInfo> compressed = Collections.newSetFromMap(new IdentityHashMap<>());
         for (int i = 0; i < infos.size(); i++) {
-            if (lowerings.get(i).rewrite() != OnnxLowering.Rewrite.KEEP) {
-                compressed.add(infos.get(i).tensor);
-                OnnxGraph graph = infos.get(i).value.graph;
-                lower(new Job(infos.get(i), lowerings.get(i), parsed.irVersion < 4 ? parsed.graph : graph, data));
-            }
+            compressed.add(infos.get(i).tensor);
+            OnnxGraph graph = infos.get(i).value.graph;
+            lower(new Job(infos.get(i), lowerings.get(i), parsed.irVersion < 4 ? parsed.graph : graph, data));
         }
         if (data.exists()) {
             data.move(compressed, moveRaw, edits);
@@ -74,8 +72,8 @@ final class Rewriter {
         Rope before = new Rope();
         boolean named = false;
         switch (job.lowering.rewrite()) {
-            case MASKED -> {
-                pruned.masked(job);
+            case ELEMENTS -> {
+                pruned.elements(job);
                 return;
             }
             case COORDINATES -> {
@@ -90,7 +88,7 @@ final class Rewriter {
                 named = true;
             }
             case FACTORS, CORRECTED -> factors.replaceReaders(job, before);
-            case KEEP, DENSE -> throw new IllegalArgumentException();
+            case DENSE -> throw new IllegalArgumentException();
         }
         replace(job, before);
         if (!named) {

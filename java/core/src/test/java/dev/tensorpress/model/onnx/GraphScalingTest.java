@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Weight;
@@ -85,9 +84,9 @@ final class GraphScalingTest {
             }
             assertEquals(feeds, count);
             Map<Weight, Form> forms = new LinkedHashMap<>();
-            changed.forEach((w, t) -> forms.put(w, new Form.Sparse(new Form.Dense(DType.F32), "", t.shape().elements(), Storage.MASKED)));
+            changed.forEach((w, t) -> forms.put(w, new Form.Dense(DType.F32)));
             Targets.write(Targets.of(m, "", Map.of()), forms,
-                    (w, form, rows, first) -> new Encoding.Sparse((Form.Sparse) form, new Encoding.Dense(changed.get(w))),
+                    (w, form, rows, first) -> new Encoding.Dense(changed.get(w)),
                     Destination.replacing(out));
         }
         assertArrayEquals(Ort.run(in, 3, 9), Ort.run(out, 3, 9));

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.tensorpress.Targets;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.UnknownFieldSet;
+import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
@@ -91,7 +92,7 @@ final class WritingTest {
             Map<Weight, Form> dense = new LinkedHashMap<>();
             m.weights().forEach(w -> dense.put(w, new Form.Dense(w.tensor().dtype())));
             dense.keySet().removeIf(w -> w.obstacle().isPresent());
-            Targets.write(t, dense, null, Destination.replacing(out));
+            Targets.write(t, dense, (w, form, rows, first) -> new Encoding.Dense(rows), Destination.replacing(out));
             assertArrayEquals(Files.readAllBytes(in), Files.readAllBytes(out));
         }
     }
