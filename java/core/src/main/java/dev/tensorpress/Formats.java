@@ -38,6 +38,15 @@ public final class Formats {
             targets = List.copyOf(targets);
         }
 
+        /** What the targets are called, in their order. */
+        public List<String> names() {
+            List<String> names = new ArrayList<>();
+            for (TargetFactory target : targets) {
+                names.add(target.id());
+            }
+            return names;
+        }
+
         /** What any of the targets can be told. */
         public List<Option> options() {
             Set<Option> all = new LinkedHashSet<>();
@@ -58,14 +67,12 @@ public final class Formats {
          * @throws dev.tensorpress.model.UnsupportedRequestException as {@link TargetFactory#create}
          */
         Target target(Model model, String name, Map<String, String> options) {
-            List<String> names = new ArrayList<>();
             for (TargetFactory target : targets) {
                 if (name.isEmpty() || name.equals(target.id())) {
                     return target.create(model, options);
                 }
-                names.add(target.id());
             }
-            throw new UnknownNameException(format.displayName() + " models have no target '" + name + "'", name, names);
+            throw new UnknownNameException(format.displayName() + " models have no target '" + name + "'", name, names());
         }
     }
 

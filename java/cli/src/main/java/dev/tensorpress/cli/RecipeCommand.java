@@ -36,7 +36,7 @@ final class RecipeCommand implements Command {
                 options(method, Methods.options(method), out);
             }
             for (Formats.Entry entry : Formats.ALL) {
-                options("targets of " + entry.format().displayName(), entry.options(), out);
+                options("targets of " + entry.format().displayName() + " (" + String.join(", ", entry.names()) + ")", entry.options(), out);
             }
         }
     }

@@ -32,7 +32,7 @@ final class RecipeOptions {
                 .option("recipe", "R", presets() + ", or a .yaml file")
                 .option("set", "KEY=VALUE",
                         "changes an option of the recipe: block=32, linear.bits=4, min-size=0 (may be repeated; tensorpress recipe lists all)")
-                .option("target", "T", "the runtime that the result is for")
+                .option("target", "T", "the runtime that the result is for: " + targets())
                 .option("exclude", "GLOB",
                         "leaves weights of this name, or of nodes of this name, as they are (may be repeated)")
                 .flag("force-scheme", "for models in safetensors: writes what the recipe says even if no loader reads it");
@@ -48,6 +48,15 @@ final class RecipeOptions {
                 Format format = entry.format();
                 names.append(format.defaultRecipe().equals(name) ? " (default for " + format.displayName() + ")" : "");
             }
+        }
+        return names.toString();
+    }
+
+    private static String targets() {
+        StringBuilder names = new StringBuilder();
+        for (Formats.Entry entry : Formats.ALL) {
+            names.append(names.isEmpty() ? "" : "; ").append("of models in ").append(entry.format().displayName()).append(' ')
+                    .append(Option.any(entry.names()));
         }
         return names.toString();
     }

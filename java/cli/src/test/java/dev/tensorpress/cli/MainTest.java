@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonParser;
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Formats;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.Methods;
@@ -338,6 +339,11 @@ class MainTest {
             for (Option option : Methods.options(method)) {
                 assertTrue(all.contains("\n  " + option.name() + ": " + option.type().range()), all);
             }
+        }
+        String help = run("compress", "--help").out.replaceAll("\\s+", " ");
+        for (Formats.Entry format : Formats.ALL) {
+            assertTrue(all.contains("(" + String.join(", ", format.names()) + "):\n"), all);
+            assertTrue(help.contains(Option.any(format.names())), help);
         }
         assertTrue(all.contains("\n  accuracy-level: 0 to 4\n") && all.contains("\n  card: true or false (false if left out)\n"), all);
         Files.writeString(file, "steps: [{quantize: {bits: 9}}]");

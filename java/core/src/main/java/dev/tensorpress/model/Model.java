@@ -28,7 +28,8 @@ public interface Model extends AutoCloseable {
     List<Weight> weights();
 
     /**
-     * The file that holds a weight; empty in formats whose files are not told apart by weights.
+     * The file that holds a weight; empty in formats whose files are not told apart by weights. It is shown in the place of
+     * {@link Weight#uses}: formats without a graph have it.
      *
      * @throws IllegalArgumentException if it is not one of this model
      */
