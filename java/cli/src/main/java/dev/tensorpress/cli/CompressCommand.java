@@ -23,7 +23,7 @@ final class CompressCommand implements Command {
     @Override
     public Syntax syntax() {
         return RecipeOptions.declareFolder(RecipeOptions.declare(new Syntax("compress", "Compresses a model.", "MODEL")
-                        .option("o", "output", "OUT", "the file to write, or for safetensors the folder; must be given")))
+                        .option("o", "output", "OUT", "the file to write, or the folder where the target writes one; must be given")))
                 .option("threads", "N", "that kernels use; all processors if left out")
                 .option("report", "FILE.json", "writes sizes, errors and times of every weight")
                 .flag("all-steps", "writes the model at every step of the recipe's schedule: OUT is the last, the others"

@@ -2,8 +2,10 @@ package dev.tensorpress.cli;
 
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.model.compressedtensors.CompressedModel;
+import dev.tensorpress.model.compressedtensors.CompressedTensors;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -57,13 +59,14 @@ final class ExpandCommand implements Command {
     private static void expandFolder(Arguments arguments, Path from, Destination to, Executor executor, Console console)
             throws IOException {
         long start = System.nanoTime();
+        Option usual = CompressedTensors.SHARD_SIZE;
         try (CompressedModel model = CompressedModel.open(from, arguments.flag("allow-links"))) {
             List<Path> files = new ArrayList<>(model.model().files());
             files.addAll(model.model().auxiliaryFiles());
             OutputFile.checkFolder(arguments, "-o", to.path(), to.overwrite(), files);
             console.begin("expanding", model.bytes());
             console.advise(() -> OutputFile.resumption(to.path()));
-            model.expand(to, RecipeOptions.shardSize(arguments), executor, (tensor, bytes) -> console.reached(bytes, tensor));
+            model.expand(to, RecipeOptions.shardSize(arguments, usual.whole(usual.fallback())), executor, (tensor, bytes) -> console.reached(bytes, tensor));
             console.advise(() -> null);
             console.clearProgress();
             print(console, to.path(), model.model().bytes(), model.bytes(), model.names().size(), start);

@@ -10,7 +10,6 @@ import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.compressedtensors.CompressedTensors;
 import java.io.IOException;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -21,8 +20,8 @@ final class RecipeOptions {
     /** Buffers to read and write with, and the values of some rows. */
     private static final long LEAST_MEMORY = 128L << 20;
 
-    static final String MEMORY = "of buffers and working memory at most, for models in safetensors; 512MiB if left out";
-    static final String SHARD_SIZE = "of the tensors in one file at most, for models that are written as folders; 5GB if left out";
+    static final String MEMORY = "of buffers and working memory at most, as far as single weights allow; 512MiB if left out";
+    static final String SHARD_SIZE = "of the tensors in one file at most, where a folder is written; 5GB if left out";
     static final String LINKS = "links in the model's folder may lead out of it";
 
     private RecipeOptions() {}
@@ -35,7 +34,7 @@ final class RecipeOptions {
                 .option("target", "T", "the runtime that the result is for: " + targets())
                 .option("exclude", "GLOB",
                         "leaves weights of this name, or of nodes of this name, as they are (may be repeated)")
-                .flag("force-scheme", "for models in safetensors: writes what the recipe says even if no loader reads it");
+                .flag("force-scheme", "the same as --set force-scheme=true: writes what the recipe says even if no loader reads it");
         return declareModel(syntax);
     }
 
@@ -105,7 +104,7 @@ final class RecipeOptions {
     static void refuseFolder(Arguments arguments) {
         for (String option : List.of("shard-size", "resume")) {
             if (arguments.flag(option)) {
-                throw arguments.wrong("--" + option + " is for models that are written as folders, those in safetensors");
+                throw arguments.wrong("--" + option + " is for models that are written as folders");
             }
         }
     }
@@ -114,9 +113,9 @@ final class RecipeOptions {
         return arguments.bytes("memory", LEAST_MEMORY, Destination.DEFAULT_MEMORY);
     }
 
-    static long shardSize(Arguments arguments) {
-        Option option = CompressedTensors.SHARD_SIZE;
-        return arguments.bytes(option.name(), 1, option.whole(option.fallback()));
+    /** @param otherwise if it is not given */
+    static long shardSize(Arguments arguments, long otherwise) {
+        return arguments.bytes("shard-size", 1, otherwise);
     }
 
     /**
@@ -143,7 +142,7 @@ final class RecipeOptions {
                 recipe = recipe.set("force-scheme", "true");
             }
             if (arguments.flag("shard-size")) {
-                long size = shardSize(arguments);
+                long size = shardSize(arguments, 0);
                 if (!compressor.target(recipe).writesFolder()) {
                     refuseFolder(arguments);
                 }
