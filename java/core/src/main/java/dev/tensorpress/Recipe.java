@@ -1,6 +1,7 @@
 package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form.Activations;
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.method.CorrectMethod;
 import dev.tensorpress.method.FactorizeMethod;
 import dev.tensorpress.method.Method;
@@ -11,6 +12,10 @@ import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnknownNameException;
 import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -34,6 +39,9 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
 
     /** One pair of selector and method. */
     public record Step(String name, Selector selector, Method method) {}
+
+    /** Bytes of a file. */
+    private static final int LONGEST = 1 << 20;
 
     /** Names of the presets. */
     public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int4", "prune50", "sparse24",
@@ -156,14 +164,31 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
      * @throws IOException if it cannot be read
      */
     public static Recipe read(Path file) throws IOException {
-        return RecipeYaml.parse(file.toString(), Files.readString(file));
+        if (Files.exists(file) && !InputFiles.isFile(file)) {
+            throw new IllegalArgumentException(file + ": expected a recipe, this is not a regular file");
+        }
+        byte[] text;
+        try (InputStream in = Files.newInputStream(file)) {
+            text = in.readNBytes(LONGEST + 1);
+        }
+        if (text.length > LONGEST) {
+            throw new IllegalArgumentException(file + ": more than " + LONGEST + " bytes, as no recipe has");
+        }
+        try {
+            return RecipeYaml.parse(file.toString(), StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(text)).toString());
+        } catch (CharacterCodingException e) {
+            throw new IllegalArgumentException(file + ": not UTF-8 text", e);
+        }
     }
 
     /** A preset's name, or the path of a file that ends in {@code .yaml} or {@code .yml}. */
     public static Recipe of(String nameOrFile) throws IOException {
-        return nameOrFile.endsWith(".yaml") || nameOrFile.endsWith(".yml")
-                ? read(Path.of(nameOrFile))
-                : named(nameOrFile);
+        return isFile(nameOrFile) ? read(Path.of(nameOrFile)) : named(nameOrFile);
+    }
+
+    /** True for what {@link #of} takes for the path of a file. */
+    public static boolean isFile(String nameOrFile) {
+        return nameOrFile.endsWith(".yaml") || nameOrFile.endsWith(".yml");
     }
 
     private static Step step(String name, Method method, Role... roles) {

@@ -102,6 +102,7 @@ final class RecipeYaml {
         if (keys.containsKey("options")) {
             for (Map.Entry<String, Node> option : mapping(keys.get("options"), "options").entrySet()) {
                 options.put(option.getKey(), text(option.getValue(), option.getKey()));
+                checkTargets(option.getKey(), options.get(option.getKey()), option.getValue());
             }
         }
         Node list = keys.get("steps");
@@ -120,6 +121,20 @@ final class RecipeYaml {
         String name = keys.containsKey("name") ? text(keys.get("name"), "name") : source;
         String target = keys.containsKey("target") ? text(keys.get("target"), "target") : "";
         return new Recipe(name, target, steps, texts(keys.get("exclude"), "exclude"), options);
+    }
+
+    /** Which target the recipe is for is not known yet, but an option means the same to all that have it. */
+    private void checkTargets(String name, String value, Node node) {
+        for (Formats.Entry format : Formats.ALL) {
+            Option option = Option.of(format.options(), name);
+            if (option != null) {
+                try {
+                    Option.check("", List.of(option), Map.of(name, value));
+                } catch (IllegalArgumentException e) {
+                    throw wrong(node, e.getMessage());
+                }
+            }
+        }
     }
 
     private Recipe.Step step(Node node, int number, long minSize) {

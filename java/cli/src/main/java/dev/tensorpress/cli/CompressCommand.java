@@ -65,6 +65,7 @@ final class CompressCommand implements Command {
             outs.add(out);
             List<Path> models = new ArrayList<>(compressor.model().files());
             models.addAll(compressor.model().auxiliaryFiles());
+            RecipeOptions.recipeFile(arguments).ifPresent(models::add);
             for (Path file : outs) {
                 if (folder) {
                     OutputFile.checkFolder(arguments, "-o", file, force, models);
@@ -74,6 +75,7 @@ final class CompressCommand implements Command {
             }
             if (reportFile != null) {
                 models.addAll(outs);
+                OutputFile.checkOutside(arguments, "--report", reportFile, folder ? outs : List.of());
                 OutputFile.check(arguments, "--report", reportFile, force, models);
             }
             for (int i = 0; i < outs.size(); i++) {

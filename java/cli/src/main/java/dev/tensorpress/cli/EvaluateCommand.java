@@ -55,8 +55,12 @@ final class EvaluateCommand implements Command {
         }
         Path report = arguments.path("report");
         if (report != null) {
-            OutputFile.check(arguments, "--report", report, arguments.flag("force"),
-                    List.of(arguments.path(0), arguments.path(1)));
+            List<Path> read = new ArrayList<>(List.of(arguments.path(0), arguments.path(1)));
+            read.addAll(inputs);
+            if (texts != null) {
+                read.addAll(List.of(texts, tokenizer));
+            }
+            OutputFile.check(arguments, "--report", report, arguments.flag("force"), read);
         }
         Evaluation.Options options = options(console)
                 .threads(arguments.threads())

@@ -18,6 +18,7 @@ import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.FileSystemException;
 import java.nio.file.NoSuchFileException;
 import java.util.List;
+import java.util.NoSuchElementException;
 
 /** The {@code tensorpress} command. */
 public final class Main {
@@ -186,6 +187,7 @@ public final class Main {
             case MalformedModelException m -> MALFORMED;
             case UnsupportedRequestException r -> UNSUPPORTED;
             case NonFiniteWeightException n -> UNSUPPORTED;
+            case ExceptionInInitializerError i when i.getCause() instanceof NoSuchElementException -> UNSUPPORTED;
             case UnsatisfiedLinkError l -> UNSUPPORTED; // there is no native library for this machine
             case KernelException k -> UNSUPPORTED;
             case UsageException u -> USAGE;
@@ -235,6 +237,8 @@ public final class Main {
             case CharacterCodingException c -> "not UTF-8 text: " + said;
             case IOException i -> said.isEmpty() ? i.toString() : said;
             case UncheckedIOException u -> message(u.getCause());
+            case ExceptionInInitializerError i when i.getCause() instanceof NoSuchElementException s ->
+                    "the native library is of another build, and lacks a function: " + s.getMessage();
             default -> code(e) != INTERNAL && !said.isEmpty()
                     ? said
                     : "internal error: " + e + " (--stacktrace shows where; please report it)";

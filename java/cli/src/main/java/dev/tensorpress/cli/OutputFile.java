@@ -1,5 +1,6 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.io.DurableFolder;
 import dev.tensorpress.io.InputFiles;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
@@ -7,15 +8,16 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.Collection;
+import java.util.List;
 
 /** A file, or a folder, that an option names for writing. */
 final class OutputFile {
     private OutputFile() {}
 
     /**
-     * Refuses, before any work, a file that could not be written or that is one of the models'.
+     * Refuses, before any work, a file that could not be written, or that the command reads or writes otherwise.
      *
-     * @param models that must stay as they are
+     * @param models files that must stay as they are, of models and others
      * @throws UsageException if it is a folder or one of {@code models}
      */
     static void check(Arguments arguments, String option, Path file, boolean force, Collection<Path> models)
@@ -25,7 +27,7 @@ final class OutputFile {
             throw arguments.wrong(option + " " + file + " is a folder; name a file in it");
         }
         if (InputFiles.replacedBy(file, models) != null) {
-            throw arguments.wrong(option + " " + file + " is one of the models; write to another file");
+            throw arguments.wrong(option + " " + file + " is read, or written, by this command; write to another file");
         }
         checkPlace(file, folder, force);
     }
@@ -40,6 +42,9 @@ final class OutputFile {
         check(arguments, option, file, force, models);
         if (Files.exists(file) && !Files.isRegularFile(file)) {
             throw arguments.wrong(option + " " + file + " is a pipe or a device; name a file");
+        }
+        if (!Files.exists(file) && Files.isSymbolicLink(file)) {
+            throw arguments.wrong(option + " " + file + " is a link to nothing; name a file");
         }
     }
 
@@ -60,6 +65,24 @@ final class OutputFile {
         checkPlace(out, whole.getParent(), force);
     }
 
+    /**
+     * Refuses a report that would be in one of the folders that are written, or beside one where it is made.
+     *
+     * @throws UsageException if it is
+     */
+    static void checkOutside(Arguments arguments, String option, Path file, Collection<Path> folders) throws IOException {
+        for (Path folder : folders) {
+            if (InputFiles.replacedBy(folder, List.of(file)) != null || InputFiles.replacedBy(partial(folder), List.of(file)) != null) {
+                throw arguments.wrong(option + " " + file + " would be in the folder " + folder + ", which is written; write it elsewhere");
+            }
+        }
+    }
+
+    private static Path partial(Path folder) {
+        Path whole = folder.toAbsolutePath().normalize();
+        return whole.resolveSibling(whole.getFileName() + ".partial");
+    }
+
     private static void checkPlace(Path out, Path folder, boolean force) throws IOException {
         if (!Files.isDirectory(folder)) {
             throw new NoSuchFileException(out.toString(), null, "its folder " + folder + " does not exist; make it first");
@@ -69,11 +92,10 @@ final class OutputFile {
         }
     }
 
-    /** What is left to go on with after writing the folder failed; null if there is nothing. */
+    /** What is left to go on with after writing the folder failed; null if nothing of it is finished. */
     static String resumption(Path out) {
-        Path whole = out.toAbsolutePath().normalize();
-        Path partial = whole.resolveSibling(whole.getFileName() + ".partial");
-        return Files.isDirectory(partial) ? "what is finished stays in " + partial + ", from where --resume goes on" : null;
+        Path partial = partial(out);
+        return DurableFolder.holdsFinished(partial) ? "what is finished stays in " + partial + ", from where --resume goes on" : null;
     }
 
     static void writeJson(Path file, String json) throws IOException {

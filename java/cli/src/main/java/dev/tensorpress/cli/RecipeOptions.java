@@ -11,9 +11,11 @@ import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
 import java.io.IOException;
+import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /** The options by which commands read a model, and by which {@code plan} and {@code compress} make a recipe. */
 final class RecipeOptions {
@@ -116,6 +118,11 @@ final class RecipeOptions {
     /** @param otherwise if it is not given */
     static long shardSize(Arguments arguments, long otherwise) {
         return arguments.bytes("shard-size", 1, otherwise);
+    }
+
+    /** The file that the recipe is read from. */
+    static Optional<Path> recipeFile(Arguments arguments) {
+        return Optional.ofNullable(arguments.value("recipe")).filter(Recipe::isFile).map(Path::of);
     }
 
     /**

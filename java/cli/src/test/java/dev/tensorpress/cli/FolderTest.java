@@ -113,7 +113,7 @@ class FolderTest {
             assertTrue(before.isEmpty() || Files.readString(out.resolve("README.md")).equals(before));
         }
         Result r = run("compress", model, "-o", out, "--force", "--set", "card=yes");
-        assertEquals(Main.UNSUPPORTED, r.code());
+        assertEquals(Main.USAGE, r.code());
         assertTrue(r.line().contains("card must be true or false"), r.err());
         assertTrue(run("plan", model, "--set", "cart=true").line().contains("did you mean card?"));
     }
@@ -252,5 +252,19 @@ class FolderTest {
         assertTrue(r.line().contains("--resume is for models that are written as folders"), r.err());
         assertEquals(Main.IO, run("expand", folder.resolve("none"), "-o", back).code());
         assertEquals(Main.MALFORMED, run("expand", Files.createDirectory(folder.resolve("empty")), "-o", back).code());
+    }
+
+    @Test
+    void aReportIsNotInTheFolderThatIsWritten() throws IOException {
+        Path to = Files.createDirectory(folder.resolve("to"));
+        for (Path report : List.of(to.resolve("config.json"), Files.createSymbolicLink(folder.resolve("x"), to.resolve("model.safetensors")),
+                Files.createSymbolicLink(folder.resolve("y"), folder.resolve("to.partial")))) {
+            Result r = run("compress", model, "-o", to, "--report", report, "--force");
+            assertEquals(Main.USAGE, r.code(), r.err());
+            assertTrue(r.line().contains("would be in the folder"), r.err());
+        }
+        try (Stream<Path> there = Files.list(to)) {
+            assertEquals(0, there.count());
+        }
     }
 }

@@ -153,6 +153,16 @@ public final class DurableFolder implements AutoCloseable {
         }
     }
 
+    /** True if a run that was interrupted left finished files in the folder where it made them. */
+    public static boolean holdsFinished(Path partial) {
+        try {
+            Checkpoint checkpoint = Files.isDirectory(partial) ? Checkpoint.read(partial) : null;
+            return checkpoint != null && !checkpoint.shards.isEmpty();
+        } catch (IOException | MalformedModelException e) {
+            return false; // whoever goes on is told
+        }
+    }
+
     // What there is before
 
     private static Path place(Path path) throws IOException {

@@ -4,6 +4,7 @@ import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import java.io.IOException;
 import java.nio.file.AccessDeniedException;
+import java.nio.file.FileSystemLoopException;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -26,6 +27,8 @@ public final class InputFiles {
     private static final List<Path> NO_FILES = List.of(Path.of("/proc"), Path.of("/sys"));
     private static final String SNAPSHOTS = "snapshots";
     private static final String BLOBS = "blobs";
+    /** As many as Linux follows. */
+    private static final int MOST_LINKS = 40;
 
     private final Path folder;
     private final boolean allowLinks;
@@ -103,14 +106,30 @@ public final class InputFiles {
      */
     public static Path replacedBy(Path out, Iterable<Path> inputs) throws IOException {
         Path named = out.toAbsolutePath().normalize();
-        Path real = Files.exists(out) ? out.toRealPath() : named;
+        Path real = target(out);
         for (Path input : inputs) {
-            if (input.toAbsolutePath().normalize().startsWith(named) || Files.exists(input)
-                    && (input.toRealPath().startsWith(real) || Files.exists(out) && Files.isSameFile(out, input))) {
+            if (input.toAbsolutePath().normalize().startsWith(named) || target(input).startsWith(real)
+                    || Files.exists(out) && Files.exists(input) && Files.isSameFile(out, input)) {
                 return input;
             }
         }
         return null;
+    }
+
+    /** Where a path leads, behind all links, whether there is something or not. */
+    public static Path target(Path path) throws IOException {
+        Path p = path.toAbsolutePath();
+        for (int links = 0; links < MOST_LINKS; links++) {
+            if (Files.exists(p)) {
+                return p.toRealPath();
+            }
+            if (!Files.isSymbolicLink(p)) {
+                Path folder = p.normalize().getParent();
+                return folder == null ? p.normalize() : target(folder).resolve(p.normalize().getFileName());
+            }
+            p = p.resolveSibling(Files.readSymbolicLink(p));
+        }
+        throw new FileSystemLoopException(path.toString());
     }
 
     /** True if a file exists and is a regular one that holds data. */

@@ -7,6 +7,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -203,6 +204,11 @@ public final class StreamFile implements AutoCloseable {
         }
         check();
         return summary;
+    }
+
+    /** Whether a file has the bytes of this one, which is finished. */
+    public boolean isLike(Path other) throws IOException {
+        return Files.mismatch(file.temporary(), other) < 0;
     }
 
     /**

@@ -2,8 +2,10 @@ package dev.tensorpress.io;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.io.IOException;
+import java.nio.file.FileSystemLoopException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -31,5 +33,20 @@ class InputFilesTest {
             assertNull(InputFiles.replacedBy(folder.resolve(other), inputs), other);
         }
         assertNull(InputFiles.replacedBy(model, List.of(folder.resolve("missing"))));
+    }
+
+    /** Two names of a file that is still to be written. */
+    @Test
+    void whatIsNotThereYetIsToldApartByWhereItWillBe() throws IOException {
+        Path out = folder.resolve("out.onnx");
+        Path around = Files.createSymbolicLink(folder.resolve("around"), folder);
+        Path link = Files.createSymbolicLink(folder.resolve("report.json"), Path.of("out.onnx"));
+        for (Path other : List.of(around.resolve("out.onnx"), link, folder.resolve("x/../out.onnx"))) {
+            assertEquals(out, InputFiles.replacedBy(other, List.of(out)), other.toString());
+            assertEquals(other, InputFiles.replacedBy(out, List.of(other)), other.toString());
+        }
+        assertNull(InputFiles.replacedBy(around.resolve("other"), List.of(out)));
+        Path loop = Files.createSymbolicLink(folder.resolve("loop"), Path.of("loop"));
+        assertThrows(FileSystemLoopException.class, () -> InputFiles.target(loop));
     }
 }

@@ -279,6 +279,10 @@ final class OnnxTarget implements SeparableTarget {
             checkReplaces(path);
             new Output(top.channel(), out, to.phases(), encoder, false).rope(named.rope, model);
             data.finish();
+            if (there && !to.overwrite() && !data.isLike(path)) {
+                throw new FileAlreadyExistsException(path.toString(), null, "exists, and is no output of these contents; it is replaced"
+                        + " only when asked to");
+            }
             model.inputs().check();
             try {
                 data.commit(path);
