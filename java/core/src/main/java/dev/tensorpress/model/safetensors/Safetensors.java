@@ -1,9 +1,9 @@
 package dev.tensorpress.model.safetensors;
 
 import com.fasterxml.jackson.core.JsonToken;
+import dev.tensorpress.io.ForeignFormat;
 import dev.tensorpress.io.PageCache;
 import dev.tensorpress.io.StrictJson;
-import dev.tensorpress.io.ForeignFormat;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.tensor.DType;

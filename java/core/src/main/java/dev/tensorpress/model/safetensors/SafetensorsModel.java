@@ -1,8 +1,8 @@
 package dev.tensorpress.model.safetensors;
 
 import dev.tensorpress.io.DurableFolder;
-import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.io.ForeignFormat;
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;

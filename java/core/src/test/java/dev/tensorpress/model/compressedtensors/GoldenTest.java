@@ -1,14 +1,14 @@
 package dev.tensorpress.model.compressedtensors;
 
-import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Golden;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.io.Manifest;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
-import dev.tensorpress.io.Manifest;
 import dev.tensorpress.model.safetensors.SmallFolder;
 import dev.tensorpress.tensor.DType;
 import java.io.IOException;

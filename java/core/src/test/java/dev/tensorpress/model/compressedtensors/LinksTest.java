@@ -8,12 +8,12 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.io.Manifest;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.safetensors.Index;
-import dev.tensorpress.io.Manifest;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
 import dev.tensorpress.model.safetensors.SmallFolder;
 import dev.tensorpress.tensor.DType;

@@ -3,10 +3,10 @@ package dev.tensorpress.model.onnx;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Role;

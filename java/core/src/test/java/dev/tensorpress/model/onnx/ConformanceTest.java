@@ -3,8 +3,8 @@ package dev.tensorpress.model.onnx;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.tensorpress.Targets;
 import ai.onnxruntime.OrtException;
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;

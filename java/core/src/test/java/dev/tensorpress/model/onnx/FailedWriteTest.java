@@ -4,9 +4,9 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.Targets;
 import dev.tensorpress.tensor.DType;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;

@@ -1,10 +1,10 @@
 package dev.tensorpress.model.onnx;
 
-import dev.tensorpress.Targets;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Golden;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.onnx.TestModel.GraphBuilder;
 import dev.tensorpress.model.onnx.TestModel.NodeBuilder;

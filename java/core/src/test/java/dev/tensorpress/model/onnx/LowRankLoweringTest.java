@@ -5,8 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.tensorpress.Targets;
 import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;

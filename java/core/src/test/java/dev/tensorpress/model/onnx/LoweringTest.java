@@ -4,11 +4,11 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.tensorpress.Targets;
 import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Role;

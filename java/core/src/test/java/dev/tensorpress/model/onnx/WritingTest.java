@@ -6,14 +6,14 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.tensorpress.Targets;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.UnknownFieldSet;
+import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
-import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Lowering;
+import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -230,6 +230,17 @@ final class WritingTest {
             assertFalse(Files.exists(elsewhere.resolve("sub")));
             assertEquals(Files.size(files.get(0)) + Files.size(copy), Targets.size(t, Map.of()));
             assertArrayEquals(expected, Ort.run(copy, 1, 2));
+            // Other contents of that name stay, unless they may be replaced; the same are what this needs.
+            Path second = elsewhere.resolve("second.onnx");
+            assertEquals(files.get(0), List.copyOf(Targets.write(t, Map.of(), null, Destination.of(second))).get(0));
+            Files.delete(second);
+            byte[] data = Files.readAllBytes(files.get(0));
+            Files.writeString(files.get(0), "precious");
+            assertThrows(FileAlreadyExistsException.class, () -> Targets.write(t, Map.of(), null, Destination.of(second)));
+            assertEquals("precious", Files.readString(files.get(0)));
+            assertFalse(Files.exists(second));
+            Targets.write(t, Map.of(), null, Destination.replacing(second));
+            assertArrayEquals(data, Files.readAllBytes(files.get(0)));
         }
         try (OnnxModel again = OnnxModel.open(out, false)) {
             assertEquals(2, again.files().size());
