@@ -100,6 +100,6 @@ final class GraphListing {
     }
 
     private static String kind(Graph.Normalization n) {
-        return n.kind().name().toLowerCase(Locale.ROOT);
+        return n.norm().name().toLowerCase(Locale.ROOT);
     }
 }

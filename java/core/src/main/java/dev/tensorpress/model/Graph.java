@@ -88,8 +88,8 @@ public record Graph(List<Operator> operators, List<Feed> feeds) {
      *     {@link Weight#uses} tells
      * @param bias what is added then
      */
-    public record Normalization(Kind kind, Optional<Weight> scale, Optional<Weight> bias) {
+    public record Normalization(Norm norm, Optional<Weight> scale, Optional<Weight> bias) {
         /** What it makes alike: each line of the axis, without or with the mean taken off, or what else has the same index of it. */
-        public enum Kind { RMS, LAYER, BATCH, INSTANCE, GROUP }
+        public enum Norm { RMS, LAYER, BATCH, INSTANCE, GROUP }
     }
 }

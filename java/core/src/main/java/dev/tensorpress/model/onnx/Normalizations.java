@@ -1,7 +1,7 @@
 package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.model.Graph.Normalization;
-import dev.tensorpress.model.Graph.Normalization.Kind;
+import dev.tensorpress.model.Graph.Normalization.Norm;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.OnnxGraph.Value;
@@ -48,17 +48,17 @@ final class Normalizations {
             return;
         }
         switch (n.op) {
-            case "LayerNormalization" -> lines(n, result, Kind.LAYER, 1, 2);
-            case "RMSNormalization", "SimplifiedLayerNormalization" -> lines(n, result, Kind.RMS, 1, -1);
-            case "SkipLayerNormalization" -> lines(n, result, Kind.LAYER, 2, 3);
-            case "SkipSimplifiedLayerNormalization" -> lines(n, result, Kind.RMS, 2, -1);
-            case "EmbedLayerNormalization" -> lines(n, result, Kind.LAYER, 5, 6);
-            case "BatchNormalization" -> add(n, result, Kind.BATCH, 1, 1, 2);
-            case "InstanceNormalization" -> add(n, result, Kind.INSTANCE, 1, 1, 2);
+            case "LayerNormalization" -> lines(n, result, Norm.LAYER, 1, 2);
+            case "RMSNormalization", "SimplifiedLayerNormalization" -> lines(n, result, Norm.RMS, 1, -1);
+            case "SkipLayerNormalization" -> lines(n, result, Norm.LAYER, 2, 3);
+            case "SkipSimplifiedLayerNormalization" -> lines(n, result, Norm.RMS, 2, -1);
+            case "EmbedLayerNormalization" -> lines(n, result, Norm.LAYER, 5, 6);
+            case "BatchNormalization" -> add(n, result, Norm.BATCH, 1, 1, 2);
+            case "InstanceNormalization" -> add(n, result, Norm.INSTANCE, 1, 1, 2);
             case "GroupNormalization" -> {
                 // Before, each group had one scale.
                 boolean each = opset >= SCALE_PER_CHANNEL;
-                add(result, Kind.GROUP, 1, each ? vector(n.operand(1)) : null, each ? vector(n.operand(2)) : null);
+                add(result, Norm.GROUP, 1, each ? vector(n.operand(1)) : null, each ? vector(n.operand(2)) : null);
             }
             case "Div" -> {
                 if (n.domain.isEmpty()) {
@@ -75,19 +75,19 @@ final class Normalizations {
     }
 
     /** Of a single axis, since that is what a vector of scales says, or the last one by default. */
-    private void lines(Node n, Value result, Kind kind, int scale, int bias) {
+    private void lines(Node n, Value result, Norm norm, int scale, int bias) {
         Weight w = vector(n.operand(scale));
         if (w != null || n.integer("axis", -1) == -1) {
-            add(n, result, kind, -1, scale, bias);
+            add(n, result, norm, -1, scale, bias);
         }
     }
 
-    private void add(Node n, Value result, Kind kind, int axis, int scale, int bias) {
-        add(result, kind, axis, vector(n.operand(scale)), bias < 0 ? null : vector(n.operand(bias)));
+    private void add(Node n, Value result, Norm norm, int axis, int scale, int bias) {
+        add(result, norm, axis, vector(n.operand(scale)), bias < 0 ? null : vector(n.operand(bias)));
     }
 
-    private void add(Value result, Kind kind, int axis, Weight scale, Weight bias) {
-        found.put(result, new Found(new Normalization(kind, Optional.ofNullable(scale), Optional.ofNullable(bias)), axis));
+    private void add(Value result, Norm norm, int axis, Weight scale, Weight bias) {
+        found.put(result, new Found(new Normalization(norm, Optional.ofNullable(scale), Optional.ofNullable(bias)), axis));
     }
 
     /** The weight that a value is, converted or not, if that has one axis. */
@@ -130,7 +130,7 @@ final class Normalizations {
         if (own != squared && !(layer && isSame(producer(own, "Sub"), centred))) {
             return false;
         }
-        return scaled(result, layer ? Kind.LAYER : Kind.RMS, axes[0] == -1);
+        return scaled(result, layer ? Norm.LAYER : Norm.RMS, axes[0] == -1);
     }
 
     private static Value squared(Value v) {
@@ -153,7 +153,7 @@ final class Normalizations {
     }
 
     /** With the scale and the bias that follow. A vector of them is along the last axis. */
-    private boolean scaled(Value normalized, Kind kind, boolean last) {
+    private boolean scaled(Value normalized, Norm norm, boolean last) {
         Value result = normalized;
         Node next = onlyReader(result);
         if (next != null && next.is("Cast") && next.result() != null) {
@@ -171,7 +171,7 @@ final class Normalizations {
         } else if (!last) {
             return false;
         }
-        add(result, kind, -1, scale, bias);
+        add(result, norm, -1, scale, bias);
         return true;
     }
 

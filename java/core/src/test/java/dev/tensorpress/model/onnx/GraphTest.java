@@ -71,7 +71,7 @@ final class GraphTest {
         try (OnnxModel m = OnnxModel.open(file, false)) {
             List<String> all = new ArrayList<>();
             for (Graph.Feed f : m.graph().orElseThrow().feeds()) {
-                String norm = f.normalization().map(n -> " " + n.kind() + n.scale().map(w -> " " + w.name()).orElse("")
+                String norm = f.normalization().map(n -> " " + n.norm() + n.scale().map(w -> " " + w.name()).orElse("")
                         + n.bias().map(w -> " " + w.name()).orElse("")).orElse("");
                 all.add(f.value().path() + f.value().name() + "[" + f.axis() + "]" + norm + (f.exclusive() ? "!" : "") + " <- "
                         + f.products().stream().map(p -> p.weight().name()).collect(Collectors.joining(" ")));

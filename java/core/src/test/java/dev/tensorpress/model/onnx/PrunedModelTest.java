@@ -19,7 +19,6 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.method.NonFiniteWeightException;
 import dev.tensorpress.method.PruneMethod;
 import dev.tensorpress.method.QuantizeMethod;
-import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
@@ -203,7 +202,7 @@ final class PrunedModelTest {
         assertEquals(inPlace.bytesBefore(), inPlace.bytesAfter());
         assertArrayEquals(Ort.run(dense, 1, 50), Ort.run(out, 1, 50));
         try (Compressor c = Compressor.open(model(0))) {
-            String said = assertThrows(UnsupportedRequestException.class,
+            String said = assertThrows(IllegalArgumentException.class,
                     () -> c.plan(recipe.set("sparse-initializers", "no"))).getMessage();
             assertTrue(said.contains("sparse-initializers must be true or false, but is 'no'"), said);
         }
