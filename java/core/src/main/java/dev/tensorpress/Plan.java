@@ -97,6 +97,10 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
 
     /** What the weights that change become in the file. */
     public Map<Weight, Lowering> lowerings() {
+        return lowerings(entries);
+    }
+
+    static Map<Weight, Lowering> lowerings(List<Entry> entries) {
         Map<Weight, Lowering> lowerings = new LinkedHashMap<>();
         for (Entry e : entries) {
             e.lowering.ifPresent(lowering -> lowerings.put(e.weight, lowering));

@@ -20,7 +20,6 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashSet;
 import java.util.IdentityHashMap;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -78,13 +77,10 @@ final class Planner {
             unprepared = new ArrayList<>(lost);
         } while (!unprepared.isEmpty());
         List<Plan.Entry> entries = new ArrayList<>();
-        Map<Weight, Lowering> lowerings = new LinkedHashMap<>();
         for (Candidate candidate : candidates) {
-            Plan.Entry entry = candidate.entry;
-            entries.add(entry);
-            entry.lowering().ifPresent(lowering -> lowerings.put(entry.weight(), lowering));
+            entries.add(candidate.entry);
         }
-        Size after = target.size(lowerings);
+        Size after = target.size(Plan.lowerings(entries));
         span.end(model.path(), looked);
         return new Plan(recipe, target, List.copyOf(entries), model.bytes(), after, phases.of(Phases.Phase.PLAN));
     }

@@ -66,7 +66,8 @@ final class ExpandCommand implements Command {
             OutputFile.checkFolder(arguments, "-o", to.path(), to.overwrite(), files);
             console.begin("expanding", model.bytes());
             console.advise(() -> OutputFile.resumption(to.path()));
-            model.expand(to, RecipeOptions.shardSize(arguments, usual.whole(usual.fallback())), executor, (tensor, bytes) -> console.reached(bytes, tensor));
+            model.expand(to, RecipeOptions.shardSize(arguments, usual.whole(usual.fallback())), executor,
+                    (tensor, bytes) -> console.reached(bytes, tensor));
             console.advise(() -> null);
             console.clearProgress();
             print(console, to.path(), model.model().bytes(), model.bytes(), model.names().size(), start);

@@ -66,21 +66,18 @@ final class OutputFile {
     }
 
     /**
-     * Refuses a report that would be in one of the folders that are written, or beside one where it is made.
+     * Refuses a report that would be in one of the folders that are written, or where its files are made.
      *
      * @throws UsageException if it is
      */
     static void checkOutside(Arguments arguments, String option, Path file, Collection<Path> folders) throws IOException {
         for (Path folder : folders) {
-            if (InputFiles.replacedBy(folder, List.of(file)) != null || InputFiles.replacedBy(partial(folder), List.of(file)) != null) {
-                throw arguments.wrong(option + " " + file + " would be in the folder " + folder + ", which is written; write it elsewhere");
+            if (InputFiles.replacedBy(folder, List.of(file)) != null
+                    || InputFiles.replacedBy(DurableFolder.partial(folder), List.of(file)) != null) {
+                throw arguments.wrong(option + " " + file + " would be in the folder " + folder
+                        + ", which is written; write it elsewhere");
             }
         }
-    }
-
-    private static Path partial(Path folder) {
-        Path whole = folder.toAbsolutePath().normalize();
-        return whole.resolveSibling(whole.getFileName() + ".partial");
     }
 
     private static void checkPlace(Path out, Path folder, boolean force) throws IOException {
@@ -94,8 +91,8 @@ final class OutputFile {
 
     /** What is left to go on with after writing the folder failed; null if nothing of it is finished. */
     static String resumption(Path out) {
-        Path partial = partial(out);
-        return DurableFolder.holdsFinished(partial) ? "what is finished stays in " + partial + ", from where --resume goes on" : null;
+        return DurableFolder.holdsFinished(out)
+                ? "what is finished stays in " + DurableFolder.partial(out) + ", from where --resume goes on" : null;
     }
 
     static void writeJson(Path file, String json) throws IOException {

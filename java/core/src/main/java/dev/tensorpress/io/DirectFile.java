@@ -15,7 +15,7 @@ import java.nio.file.Path;
  */
 final class DirectFile implements AutoCloseable {
     /** What places, lengths and addresses are multiples of. A disk with larger ones refuses these. */
-    static final int PAGE = 4096;
+    static final int PAGE = PageCache.PAGE;
     /** Moved at once: disks are slower with larger pieces and with smaller ones. */
     private static final int STEP = 4 << 20;
     /** Of less, waiting for the disk would be most; the kernel reads ahead, and gathers what is written. */

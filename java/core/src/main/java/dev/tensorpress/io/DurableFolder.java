@@ -91,7 +91,7 @@ public final class DurableFolder implements AutoCloseable {
     private final Path partial;
     private final Buffers buffers;
     private final Manifest manifest;
-    private final Checkpoint progress;
+    private final Checkpoint checkpoint;
     /** Small files that are made here, by name, in the order in which they are written. */
     private final Map<String, byte[]> made;
     /** Files that are copied, by the names they get. */
@@ -110,20 +110,20 @@ public final class DurableFolder implements AutoCloseable {
         this.source = source;
         this.buffers = buffers;
         this.out = place(to.path());
-        this.partial = out.resolveSibling(out.getFileName() + PARTIAL);
+        this.partial = partial(out);
         auxiliary.putAll(source.auxiliary);
         auxiliary.keySet().removeAll(made.keySet());
         auxiliary.remove(Manifest.NAME);
         List<Manifest.Input> inputs = inputs();
         this.manifest = new Manifest(to.provenance(), contents.target, contents.shardSize, inputs, shards);
-        this.progress = new Checkpoint(identity(contents, inputs));
+        this.checkpoint = new Checkpoint(identity(contents, inputs));
         for (PlannedFile s : shards) {
-            progress.files.add(s.name());
+            checkpoint.files.add(s.name());
         }
-        progress.files.addAll(auxiliary.keySet());
-        progress.files.addAll(made.keySet());
-        progress.files.add(Manifest.NAME);
-        ours.addAll(progress.files);
+        checkpoint.files.addAll(auxiliary.keySet());
+        checkpoint.files.addAll(made.keySet());
+        checkpoint.files.add(Manifest.NAME);
+        ours.addAll(checkpoint.files);
     }
 
     /**
@@ -153,11 +153,18 @@ public final class DurableFolder implements AutoCloseable {
         }
     }
 
-    /** True if a run that was interrupted left finished files in the folder where it made them. */
-    public static boolean holdsFinished(Path partial) {
+    /** Where the files of a folder are made. */
+    public static Path partial(Path out) {
+        Path whole = out.toAbsolutePath().normalize();
+        return whole.resolveSibling(whole.getFileName() + PARTIAL);
+    }
+
+    /** True if a run that was interrupted left finished files where it made them. */
+    public static boolean holdsFinished(Path out) {
         try {
-            Checkpoint checkpoint = Files.isDirectory(partial) ? Checkpoint.read(partial) : null;
-            return checkpoint != null && !checkpoint.shards.isEmpty();
+            Path partial = partial(out);
+            Checkpoint before = Files.isDirectory(partial) ? Checkpoint.read(partial) : null;
+            return before != null && !before.shards.isEmpty();
         } catch (IOException | MalformedModelException e) {
             return false; // whoever goes on is told
         }
@@ -212,7 +219,7 @@ public final class DurableFolder implements AutoCloseable {
         settled = false;
         clear();
         checkSpace();
-        progress.write(partial);
+        checkpoint.write(partial);
     }
 
     /** Nothing of the input may be replaced or removed. */
@@ -403,7 +410,7 @@ public final class DurableFolder implements AutoCloseable {
     }
 
     private void resume(Checkpoint before) throws IOException {
-        String difference = before.difference(progress);
+        String difference = before.difference(checkpoint);
         if (difference != null) {
             throw new UnsupportedRequestException("cannot go on with " + partial + ": its " + difference
                     + "; it has to be started over, by overwriting", "overwrite");
@@ -411,7 +418,7 @@ public final class DurableFolder implements AutoCloseable {
         for (PlannedFile s : shards) {
             StreamFile.Summary done = before.shards.get(s.name());
             if (done != null && intact(s, done)) {
-                progress.shards.put(s.name(), done);
+                checkpoint.shards.put(s.name(), done);
             }
         }
     }
@@ -419,7 +426,7 @@ public final class DurableFolder implements AutoCloseable {
     private boolean intact(PlannedFile s, StreamFile.Summary done) throws IOException {
         Path file = partial.resolve(s.name());
         return done.bytes() == s.bytes() && done.tensors().size() == s.tensors().size() && Files.isRegularFile(file)
-                && Files.size(file) == s.bytes() && sha256(file, 0, s.bytes()).equals(done.sha256());
+                && Files.size(file) == s.bytes() && sha256(file, s.bytes()).equals(done.sha256());
     }
 
     /** Removes what is ours but not finished. */
@@ -428,7 +435,7 @@ public final class DurableFolder implements AutoCloseable {
             Path p = partial.resolve(name);
             if (name.endsWith("/")) {
                 removeFolder(p);
-            } else if (!progress.shards.containsKey(name) && (ours.contains(name)
+            } else if (!checkpoint.shards.containsKey(name) && (ours.contains(name)
                     || DurableFile.isTemporary(p.getFileName().toString()))) {
                 Files.deleteIfExists(p);
             }
@@ -449,7 +456,7 @@ public final class DurableFolder implements AutoCloseable {
         long needed = 0;
         for (PlannedFile s : shards) {
             sizes.put(s.name(), s.bytes());
-            needed = Math.addExact(needed, progress.shards.containsKey(s.name()) ? 0 : s.bytes());
+            needed = Math.addExact(needed, checkpoint.shards.containsKey(s.name()) ? 0 : s.bytes());
         }
         for (Map.Entry<String, byte[]> e : made.entrySet()) {
             sizes.put(e.getKey(), (long) e.getValue().length);
@@ -460,7 +467,7 @@ public final class DurableFolder implements AutoCloseable {
             sizes.put(e.getKey(), size);
             needed = Math.addExact(needed, size);
         }
-        needed += 2 * manifest.length(sizes); // and the progress, which has the same hashes
+        needed += 2 * manifest.length(sizes); // and the checkpoint, which has the same hashes
         long free = partial.toFile().getUsableSpace();
         if (needed > free) {
             throw new IOException("cannot write " + to.path() + ": it needs " + needed + " bytes, and " + free
@@ -474,7 +481,7 @@ public final class DurableFolder implements AutoCloseable {
         List<Manifest.Input> inputs = new ArrayList<>();
         for (Map.Entry<Path, Long> e : source.hashed.entrySet()) {
             Path p = e.getKey();
-            inputs.add(new Manifest.Input(p.getFileName().toString(), source.inputs.stamp(p).size(), sha256(p, 0, e.getValue())));
+            inputs.add(new Manifest.Input(p.getFileName().toString(), source.inputs.stamp(p).size(), sha256(p, e.getValue())));
         }
         inputs.sort((a, b) -> a.name().compareTo(b.name()));
         return inputs;
@@ -511,8 +518,8 @@ public final class DurableFolder implements AutoCloseable {
         }
     }
 
-    private String sha256(Path file, long start, long length) throws IOException {
-        try (Arena arena = Arena.ofConfined(); ReadAhead ahead = new ReadAhead(ReadAhead.ranges(file, start, length), buffers)) {
+    private String sha256(Path file, long length) throws IOException {
+        try (Arena arena = Arena.ofConfined(); ReadAhead ahead = new ReadAhead(ReadAhead.ranges(file, 0, length), buffers)) {
             Sha256 hash = new Sha256(arena);
             for (long at = 0; at < length; at += Buffers.CHUNK) {
                 hash.update(ahead.next());
@@ -525,7 +532,7 @@ public final class DurableFolder implements AutoCloseable {
 
     /** True if a shard is there already, from a run that was interrupted. */
     public boolean finished(int shard) {
-        return progress.shards.containsKey(shards.get(shard).name());
+        return checkpoint.shards.containsKey(shards.get(shard).name());
     }
 
     /** Starts a shard and writes its header; the caller writes the tensors, closes it in any case, and calls {@link #done}. */
@@ -551,8 +558,8 @@ public final class DurableFolder implements AutoCloseable {
             }
         }
         file.commit(partial.resolve(s.name()));
-        progress.shards.put(s.name(), summary);
-        progress.write(partial);
+        checkpoint.shards.put(s.name(), summary);
+        checkpoint.write(partial);
     }
 
     /**
@@ -562,7 +569,7 @@ public final class DurableFolder implements AutoCloseable {
      * @throws IOException if a file cannot be written, or the input changed; then it cannot be resumed either
      */
     public Set<Path> commit() throws IOException {
-        Map<String, StreamFile.Summary> files = new TreeMap<>(progress.shards);
+        Map<String, StreamFile.Summary> files = new TreeMap<>(checkpoint.shards);
         if (files.size() != shards.size()) {
             throw new IllegalStateException(files.size() + " of " + shards.size() + " shards were written");
         }
@@ -640,7 +647,7 @@ public final class DurableFolder implements AutoCloseable {
         }
     }
 
-    /** The progress goes last: up to the rename a run can go on, and after it the model is whole. */
+    /** The checkpoint goes last: up to the rename a run can go on, and after it the model is whole. */
     private void rename() throws IOException {
         Path old = null;
         if (to.overwrite() && Files.exists(out)) {
@@ -691,10 +698,10 @@ public final class DurableFolder implements AutoCloseable {
         try {
             if (!settled) {
                 if (spoiled) {
-                    progress.shards.clear();
+                    checkpoint.shards.clear();
                 }
                 clear();
-                if (progress.shards.isEmpty()) {
+                if (checkpoint.shards.isEmpty()) {
                     Files.deleteIfExists(partial.resolve(Checkpoint.NAME));
                     Files.deleteIfExists(partial.resolve(LOCK));
                     removeFolder(partial);

@@ -12,7 +12,7 @@ import java.nio.file.Path;
 public final class PageCache implements AutoCloseable {
     private static final boolean LINUX = System.getProperty("os.name").equals("Linux");
     /** No page is smaller, and all larger ones are multiples. */
-    private static final long PAGE = 4096;
+    static final int PAGE = 4096;
     private static final int ALL_ON_DISK = LinuxFiles.SYNC_FILE_RANGE_WAIT_BEFORE | LinuxFiles.SYNC_FILE_RANGE_WRITE
             | LinuxFiles.SYNC_FILE_RANGE_WAIT_AFTER;
 

@@ -15,7 +15,11 @@ public interface SeparableTarget extends Target {
     /** Why models do not become single files, after "and": a sentence without its full stop; empty if they do. */
     Optional<String> obstacle();
 
-    /** The file that {@link #write} would make. */
+    /**
+     * The file that {@link #write} would make.
+     *
+     * @throws UnsupportedRequestException if it would not be a single file
+     */
     Layout layout(Map<Weight, Lowering> lowerings);
 
     /**
@@ -58,12 +62,19 @@ public interface SeparableTarget extends Target {
     }
 
     /**
+     * The file of both halves.
+     *
+     * @param checksum CRC-32C
+     */
+    record Whole(long length, int checksum) {}
+
+    /**
      * Makes the file that {@link #write} would, in two halves.
      *
      * @param encoder as in {@link #write}
      * @param to as in {@link #write}: who calls this puts the halves there
-     * @return CRC-32C of the whole file
+     * @throws UnsupportedRequestException if it would not be a single file
      * @throws IOException as {@link #write}
      */
-    int separate(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to, Separator separator) throws IOException;
+    Whole separate(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to, Separator separator) throws IOException;
 }

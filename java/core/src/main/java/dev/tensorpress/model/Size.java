@@ -15,14 +15,4 @@ public sealed interface Size {
 
     /** An upper bound: how much it takes depends on what is looked at when it is written, such as where zeros are. */
     record AtMost(long bytes) implements Size {}
-
-    /**
-     * Both together: exact if both are.
-     *
-     * @throws ArithmeticException if that does not fit in 64 bits
-     */
-    default Size plus(Size other) {
-        long sum = Math.addExact(bytes(), other.bytes());
-        return isExact() && other.isExact() ? new Exact(sum) : new AtMost(sum);
-    }
 }

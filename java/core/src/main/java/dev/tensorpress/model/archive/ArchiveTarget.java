@@ -67,7 +67,7 @@ final class ArchiveTarget implements Target {
         if (s == null || !packable(s.values(), shape)) {
             return whole;
         }
-        // WithoutZeros it might gain, but what is expanded is what the ordinary target writes, where it does not.
+        // Packed it might gain, but what is expanded is what the ordinary target writes, where it does not.
         if (s.bytes(shape) > weight.tensor().bytes()) {
             throw new UnsupportedRequestException("would take " + s.bytes(shape) + " bytes as " + s.describe());
         }
@@ -147,14 +147,13 @@ final class ArchiveTarget implements Target {
         if (Files.isDirectory(out)) {
             throw new IOException("cannot write " + out + ": a folder has that name");
         }
-        Map<Weight, Lowering> whole = whole(lowerings);
-        long length = ordinary.layout(whole).length();
         Path folder = out.toAbsolutePath().normalize().getParent();
         // One thread: packing keeps up with the disk.
         try (Executor executor = Executor.cpu(1);
                 SparseFileWriter file = new SparseFileWriter(folder, out.getFileName().toString(), executor, to.phases())) {
-            int checksum = ordinary.separate(whole, unpacked(lowerings, encoder), to, new Packer(lowerings, file, file.startModel()));
-            file.finishModel(length, checksum);
+            SeparableTarget.Whole whole = ordinary.separate(whole(lowerings), unpacked(lowerings, encoder), to,
+                    new Packer(lowerings, file, file.startModel()));
+            file.finishModel(whole.length(), whole.checksum());
             file.commit(out, to.overwrite());
             return Set.of(out);
         } catch (FileAlreadyExistsException e) {

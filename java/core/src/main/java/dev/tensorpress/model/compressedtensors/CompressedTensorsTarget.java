@@ -50,8 +50,8 @@ import java.util.TreeMap;
  * <p>Matrices of linear layers become codes of 4 or 8 bits with a scale per row, or per group of 32, 64 or 128 columns;
  * {@code pack-quantized}, or with activations that are rounded when the model runs {@code int-quantized}. Other matrices of a
  * linear layer are named as not compressed. Those stored [in, out], as GPT-2's are, become [out, in] on the way, which is noted in the
- * metadata of their file. Pruned weights keep their zeros in place. Factors are tensors {@code CompressedTensors.NAME.left} and
- * {@code CompressedTensors.NAME.right}, described in the metadata of their file; only {@code tensorpress expand} puts them together.
+ * metadata of their file. Pruned weights keep their zeros in place. Factors are tensors {@code NAME.left} and
+ * {@code NAME.right}, described in the metadata of their file; only {@code tensorpress expand} puts them together.
  */
 final class CompressedTensorsTarget implements Target {
     /** Sizes of groups that servers have kernels for. */

@@ -184,8 +184,8 @@ final class OnnxTarget implements SeparableTarget {
     private Rope alone(Map<Weight, Lowering> lowerings) {
         Plan p = plan(lowerings, HASH);
         if (p.external()) {
-            throw new UnsupportedRequestException("elements can be kept apart of models in one file, and this one would be larger than "
-                    + LARGEST_MESSAGE + " bytes");
+            throw new UnsupportedRequestException("archives take models in one file, and this one would be larger than " + LARGEST_MESSAGE
+                    + " bytes; target '" + name + "' takes it");
         }
         return p.rope;
     }
@@ -203,13 +203,14 @@ final class OnnxTarget implements SeparableTarget {
     }
 
     @Override
-    public int separate(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to, Separator separator) throws IOException {
+    public Whole separate(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to, Separator separator) throws IOException {
         model.inputs().check();
+        Rope rope = alone(lowerings);
         try {
             Output o = new Output(separator.rest(), to.path(), to.phases(), model.guarded(encoder, to.phases()), true, separator);
-            o.rope(alone(lowerings), model);
+            o.rope(rope, model);
             model.inputs().check();
-            return (int) o.checksum();
+            return new Whole(rope.length(), (int) o.checksum());
         } catch (InternalError e) {
             throw model.gone(e);
         }
