@@ -29,7 +29,7 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    private static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "expand", "recipe", "evaluate", "doctor",
+    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "expand", "recipe", "evaluate", "doctor",
             "demo");
     private static final long PATIENCE_MILLIS = 5000;
 

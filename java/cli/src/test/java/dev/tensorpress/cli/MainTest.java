@@ -28,7 +28,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
-import org.junit.jupiter.params.provider.ValueSource;
+import org.junit.jupiter.params.provider.MethodSource;
 
 class MainTest {
     @TempDir
@@ -309,8 +309,19 @@ class MainTest {
         }
     }
 
+    private static List<String> commands() {
+        return Main.COMMANDS;
+    }
+
+    @Test
+    void theReadmeHasALineForEachCommand() throws IOException {
+        List<String> shown = Files.readAllLines(Path.of("../../README.md")).stream().filter(line -> line.startsWith("tensorpress "))
+                .map(line -> line.split(" +")[1]).toList();
+        assertEquals(commands(), shown);
+    }
+
     @ParameterizedTest
-    @ValueSource(strings = {"inspect", "plan", "compress", "expand", "recipe", "evaluate", "doctor", "demo"})
+    @MethodSource("commands")
     void everyCommandExplainsItself(String command) {
         Result r = run(command, "--help");
         assertEquals(0, r.code);

@@ -57,7 +57,7 @@ final class GoldenTest {
                     String what = model.getKey() + " " + recipe + (force ? " forced" : "");
                     Path out = folder.resolve(what);
                     Collection<Form> forms;
-                                        try (Compressor c = Compressor.open(model.getValue())) {
+                    try (Compressor c = Compressor.open(model.getValue())) {
                         Plan plan = c.plan(Recipe.named(recipe).set("min-size", "0").set("force-scheme", "" + force)
                                 .set("shard-size", "200000"));
                         c.compress(plan, out);

@@ -486,9 +486,9 @@ final class SafetensorsModelTest {
         refused("claims bytes 0 to 262144", p);
     }
 
-    /** Surveys read weights into memory, of which there is as much as was allowed. */
+    /** Methods that look at all weights read them into memory, of which there is as much as was allowed. */
     @Test
-    void surveysRefuseWhatDoesNotFitInMemory() throws IOException {
+    void methodsThatReadWeightsRefuseWhatDoesNotFitInMemory() throws IOException {
         long a = 4L * 2048 * 3072;
         long b = 4L * 2048 * 1024;
         Path p = write("m.safetensors", "a.weight 2048x3072", "b.weight 2048x1024");
