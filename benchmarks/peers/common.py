@@ -2,7 +2,10 @@
 import importlib
 import importlib.util
 import os
+import subprocess
 import sys
+import tempfile
+import time
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is loaded
 
@@ -25,3 +28,17 @@ def need(*modules):
 def size(model):
     """Bytes of an ONNX file, with the external data beside it."""
     return sum(os.path.getsize(model + end) for end in ("", ".data", "_data") if os.path.exists(model + end))
+
+
+def measure(command):
+    """Seconds of wall time, seconds of processors, MiB of peak resident memory."""
+    with tempfile.TemporaryFile() as output:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            output.seek(0)
+            sys.exit(f"{os.path.basename(sys.argv[0])}: failed: {' '.join(command)}\n{output.read().decode(errors='replace')}")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024

@@ -7,12 +7,10 @@ JVM included. Resident memory counts pages of mapped files too.
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
-from common import require, size
+from common import measure, require, size
 
 CALL = """
 import sys
@@ -31,20 +29,6 @@ args = parser.parse_args()
 require("onnx", "onnxruntime")  # imports would count: a child starts with the pages of its parent
 if not os.access(LAUNCHER, os.X_OK):
     sys.exit("minilm.py: no launcher at " + os.path.normpath(LAUNCHER))
-
-
-def measure(command):
-    """Seconds of wall time, seconds of processors, MiB of peak resident memory."""
-    with tempfile.TemporaryFile() as output:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            output.seek(0)
-            sys.exit(f"minilm.py: failed: {' '.join(command)}\n{output.read().decode(errors='replace')}")
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def run(folder):

@@ -5,6 +5,8 @@ import dev.tensorpress.kernel.Machine;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
+import java.lang.management.ManagementFactory;
+import java.lang.management.ThreadMXBean;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -32,6 +34,7 @@ public final class SparseRatios {
     private static final double SHORT = 0.05;
     /** The sparsity of the figures that are asked for. */
     private static final int TYPICAL = 90;
+    private static final ThreadMXBean THREADS = ManagementFactory.getThreadMXBean();
 
     private static final List<SparseCase> DENSE = List.of(SparseCase.ONEDNN_MATMUL, SparseCase.ONEDNN_REORDERING,
             SparseCase.ONEDNN_LINEAR, SparseCase.ONEDNN_SGEMM);
@@ -103,6 +106,7 @@ public final class SparseRatios {
         int size = 4096;
         int threads = 0;
         boolean serve = false;
+        boolean processor = false;
         String sparsities = "50,60,70,80,90,95,99";
         String columns = "1,16,128,1024";
         Set<SparseCase> cases = new TreeSet<>(List.of(SparseCase.values()));
@@ -121,18 +125,22 @@ public final class SparseRatios {
                         serve = true;
                         i--;
                     }
+                    case "--processor" -> {
+                        processor = true;
+                        i--;
+                    }
                     default -> throw new IllegalArgumentException("unknown option " + args[i]);
                 }
             } catch (IllegalArgumentException e) {
                 System.err.println(args[i] + " " + value + ": " + e.getMessage());
                 System.err.println("options: --rounds N  --size N  --threads N (0: all)  --sparsity 50,90  --columns 1,128"
-                        + "  --serve  --cases "
+                        + "  --serve [--processor]  --cases "
                         + String.join(",", Arrays.stream(SparseCase.values()).map(SparseCase::name).toList()));
                 System.exit(2);
             }
         }
         if (serve) {
-            serve(size, threads);
+            serve(size, threads, processor);
             return;
         }
         System.out.println(Ratios.machine() + "; " + Machine.tier() + "; load average " + load());
@@ -159,9 +167,10 @@ public final class SparseRatios {
 
     /**
      * For other programs that take turns with this one: each line asks for a run, {@code CASE SPARSITY COLUMNS}, and is
-     * answered with its nanoseconds. What a line asks for is prepared and checked when it comes for the first time.
+     * answered with its nanoseconds, or with those of its thread's processor time. What a line asks for is prepared and checked
+     * when it comes for the first time.
      */
-    private static void serve(int size, int threads) throws IOException {
+    private static void serve(int size, int threads, boolean processor) throws IOException {
         Map<Integer, Pruned> matrices = new HashMap<>();
         Map<String, Work> prepared = new HashMap<>();
         try (Executor executor = Executor.cpu(threads)) {
@@ -170,12 +179,18 @@ public final class SparseRatios {
                 String[] words = line.split(" ");
                 Pruned a = matrices.computeIfAbsent(Integer.valueOf(words[1]), s -> new Pruned(size, size, s, executor));
                 Work work = prepared.computeIfAbsent(line, l -> SparseCase.valueOf(words[0]).prepare(a, Integer.parseInt(words[2])));
-                System.out.println(Math.round(time(work) * 1e9));
+                System.out.println(processor ? processorTime(work) : Math.round(time(work) * 1e9));
             }
         } finally {
             prepared.values().forEach(Work::close);
             matrices.values().forEach(Pruned::close);
         }
+    }
+
+    private static long processorTime(Work work) {
+        long start = THREADS.getCurrentThreadCpuTime();
+        work.run();
+        return THREADS.getCurrentThreadCpuTime() - start;
     }
 
     private static double time(Work work) {
