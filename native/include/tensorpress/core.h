@@ -56,7 +56,10 @@ enum {
     TP_ERR_LAYOUT = 9,      /* the matrix does not fit the sparse layout: a gap too wide, a group too full */
     TP_ERR_INDEFINITE = 10, /* a symmetric matrix is not positive definite to working precision */
     TP_ERR_CONVERGENCE = 11, /* an iteration did not end within its limit */
-    TP_ERR_MAGNITUDE = 12   /* the numbers are too large or too small for this function's arithmetic: scale them before */
+    TP_ERR_MAGNITUDE = 12,  /* the numbers are too large or too small for this function's arithmetic: scale them before */
+    TP_ERR_DEVICE = 13,     /* a call of CUDA failed, and the device goes on working; the three are of libtensorpress_cuda alone */
+    TP_ERR_DEVICE_LOST = 14, /* the device cannot be used any more, at least by this process */
+    TP_ERR_MEMORY = 15      /* more device memory is needed than there is, even for the smallest pieces */
 };
 
 /* Element types. The values are pinned. */
