@@ -12,9 +12,9 @@ static void check_names(void) {
     const char *names[] = {"TP_OK",        "TP_ERR_ARGUMENT",  "TP_ERR_TYPE",  "TP_ERR_SHAPE",
                            "TP_ERR_RANGE", "TP_ERR_NONFINITE", "TP_ERR_SCALE", "TP_ERR_ISA",
                            "TP_ERR_FORMAT", "TP_ERR_LAYOUT", "TP_ERR_INDEFINITE", "TP_ERR_CONVERGENCE",
-                           "TP_ERR_MAGNITUDE"};
+                           "TP_ERR_MAGNITUDE", "TP_ERR_DEVICE", "TP_ERR_DEVICE_LOST", "TP_ERR_MEMORY"};
     for (int i = 0; i < 13; i++) CHECK(strcmp(tp_status_name(i), names[i]) == 0, "status %d", i);
-    CHECK(strcmp(tp_status_name(13), "TP_ERR_UNKNOWN") == 0 && strcmp(tp_status_name(-1), "TP_ERR_UNKNOWN") == 0,
+    CHECK(strcmp(tp_status_name(16), "TP_ERR_UNKNOWN") == 0 && strcmp(tp_status_name(-1), "TP_ERR_UNKNOWN") == 0,
           "unknown status");
     CHECK(strcmp(tp_tier_name(TP_TIER_AVX2), "avx2") == 0 && strcmp(tp_tier_name(3), "unknown") == 0, "tier names");
     CHECK(tp_tier_by_name("avx512") == TP_TIER_AVX512 && tp_tier_by_name("avx") < 0 && tp_tier_by_name("") < 0,

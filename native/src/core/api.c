@@ -1,4 +1,4 @@
-#include "core/checks.h"
+#include "core/dispatch.h"
 #include "core/kernels.h"
 
 const tp_core_kernels tp_core_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_CORE_KERNELS);
@@ -24,6 +24,9 @@ const char *tp_status_name(tp_status status) {
     case TP_ERR_INDEFINITE: return "TP_ERR_INDEFINITE";
     case TP_ERR_CONVERGENCE: return "TP_ERR_CONVERGENCE";
     case TP_ERR_MAGNITUDE: return "TP_ERR_MAGNITUDE";
+    case TP_ERR_DEVICE: return "TP_ERR_DEVICE";
+    case TP_ERR_DEVICE_LOST: return "TP_ERR_DEVICE_LOST";
+    case TP_ERR_MEMORY: return "TP_ERR_MEMORY";
     default: return "TP_ERR_UNKNOWN";
     }
 }

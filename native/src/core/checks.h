@@ -1,8 +1,10 @@
-/* What api.c of each family asks before it calls a kernel. */
+/* What the functions of each family ask before they call a kernel, on the processor and on CUDA devices. */
 #ifndef TP_CORE_CHECKS_H
 #define TP_CORE_CHECKS_H
 
-#include "core/dispatch.h"
+#include <stdbool.h>
+
+#include "tensorpress/core.h"
 
 /* Leaves with the status of a call that failed. */
 #define TRY(call)                                                                                                     \
@@ -10,15 +12,6 @@
         const tp_status try_status = (call);                                                                          \
         if (try_status) return try_status;                                                                            \
     } while (0)
-
-/* Defines find_kernels: a family's kernels for the tier in use. */
-#define TP_FIND_KERNELS(family)                                                                                       \
-    static tp_status find_kernels(const tp_##family##_kernels **kernels) {                                            \
-        tp_tier tier;                                                                                                 \
-        TRY(tp_active_tier(&tier));                                                                                   \
-        *kernels = &tp_##family##_tables[tier];                                                                       \
-        return TP_OK;                                                                                                 \
-    }
 
 /* Elements that any array may have, so that no offset in bytes overflows. */
 #define TP_MOST_ELEMENTS (INT64_C(1) << 60)

@@ -1,10 +1,11 @@
-/* CPU features and the choice of the tier; what all families check. */
+/* CPU features and the choice of the tier. */
 #ifndef TP_CORE_DISPATCH_H
 #define TP_CORE_DISPATCH_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "core/checks.h"
 #include "core/family.h"
 
 /* As scratch and packed operands have to lie: on a cache line. */
@@ -53,5 +54,14 @@ bool tp_use_sha(tp_tier tier);
 /* TP_SHA_UNDECIDED, 0 or 1. Only dispatch.c writes it, and tests that switch it off. */
 enum { TP_SHA_UNDECIDED = -1 };
 extern _Atomic int tp_sha_state;
+
+/* Defines find_kernels: a family's kernels for the tier in use. */
+#define TP_FIND_KERNELS(family)                                                                                       \
+    static tp_status find_kernels(const tp_##family##_kernels **kernels) {                                            \
+        tp_tier tier;                                                                                                 \
+        TRY(tp_active_tier(&tier));                                                                                   \
+        *kernels = &tp_##family##_tables[tier];                                                                       \
+        return TP_OK;                                                                                                 \
+    }
 
 #endif

@@ -7,13 +7,20 @@
 
 #include "tensorpress/core.h"
 
-static inline uint32_t tp_bits(float x) {
+/* For CUDA too, where formulas are the same functions. */
+#ifdef __CUDACC__
+#define TP_SCALAR static inline __host__ __device__
+#else
+#define TP_SCALAR static inline
+#endif
+
+TP_SCALAR uint32_t tp_bits(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static inline float tp_float(uint32_t bits) {
+TP_SCALAR float tp_float(uint32_t bits) {
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
@@ -21,9 +28,9 @@ static inline float tp_float(uint32_t bits) {
 
 enum { TP_INF_BITS = 0x7f800000, TP_ABS_BITS = 0x7fffffff };
 
-static inline bool tp_is_finite(float x) { return (tp_bits(x) & TP_ABS_BITS) < TP_INF_BITS; }
+TP_SCALAR bool tp_is_finite(float x) { return (tp_bits(x) & TP_ABS_BITS) < TP_INF_BITS; }
 
-static inline float tp_f32_of_f16(uint16_t h) {
+TP_SCALAR float tp_f32_of_f16(uint16_t h) {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff;
     if (magnitude >= 0x7c00) {
         const uint32_t quiet = magnitude > 0x7c00 ? 0x400000 : 0;
@@ -34,7 +41,7 @@ static inline float tp_f32_of_f16(uint16_t h) {
     return sign ? -x : x;
 }
 
-static inline uint16_t tp_f16_of_f32(float x) {
+TP_SCALAR uint16_t tp_f16_of_f32(float x) {
     const uint32_t bits = tp_bits(x), sign = bits >> 16 & 0x8000, magnitude = bits & TP_ABS_BITS;
     if (magnitude > TP_INF_BITS) return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
     if (magnitude >= 0x47800000) return (uint16_t)(sign | 0x7c00); /* 2^16 and more */
@@ -45,21 +52,21 @@ static inline uint16_t tp_f16_of_f32(float x) {
     return (uint16_t)(sign | (magnitude - (112u << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13);
 }
 
-static inline float tp_f32_of_bf16(uint16_t h) {
+TP_SCALAR float tp_f32_of_bf16(uint16_t h) {
     const uint32_t bits = (uint32_t)h << 16;
     return tp_float((bits & TP_ABS_BITS) > TP_INF_BITS ? bits | 0x400000 : bits);
 }
 
-static inline uint16_t tp_bf16_of_f32(float x) {
+TP_SCALAR uint16_t tp_bf16_of_f32(float x) {
     const uint32_t bits = tp_bits(x);
     if ((bits & TP_ABS_BITS) > TP_INF_BITS) return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-static inline int64_t tp_size_of(tp_dtype type) { return type == TP_F32 ? 4 : 2; }
+TP_SCALAR int64_t tp_size_of(tp_dtype type) { return type == TP_F32 ? 4 : 2; }
 
 /* Element i of an input, which may have any alignment. */
-static inline float tp_load(tp_dtype type, const void *p, int64_t i) {
+TP_SCALAR float tp_load(tp_dtype type, const void *p, int64_t i) {
     const char *from = (const char *)p + i * tp_size_of(type);
     float x;
     uint16_t half;
@@ -72,7 +79,7 @@ static inline float tp_load(tp_dtype type, const void *p, int64_t i) {
 }
 
 /* The totals of a line are canonical even when they are not numbers: which NaN comes out is the processor's choice. */
-static inline tp_error tp_error_of(double sum_squared_error, double sum_squares, double max_error) {
+TP_SCALAR tp_error tp_error_of(double sum_squared_error, double sum_squares, double max_error) {
     tp_error e = {sum_squared_error, sum_squares, max_error};
     const uint64_t nan_bits = UINT64_C(0x7ff8000000000000);
     if (sum_squares != sum_squares) memcpy(&e.sum_squares, &nan_bits, sizeof nan_bits);

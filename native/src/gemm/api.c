@@ -1,5 +1,5 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include "core/checks.h"
+#include "core/dispatch.h"
 #include "gemm/kernels.h"
 
 const tp_gemm_kernels tp_gemm_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_GEMM_KERNELS);

@@ -1,5 +1,5 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include "core/checks.h"
+#include "core/dispatch.h"
 #include "quantize/kernels.h"
 #include "quantize/scalar.h"
 

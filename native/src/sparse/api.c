@@ -1,5 +1,5 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include "core/checks.h"
+#include "core/dispatch.h"
 #include "sparse/kernels.h"
 
 const tp_sparse_kernels tp_sparse_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_SPARSE_KERNELS);

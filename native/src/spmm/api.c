@@ -1,5 +1,5 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include "core/checks.h"
+#include "core/dispatch.h"
 #include "spmm/kernels.h"
 
 const tp_spmm_kernels tp_spmm_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_SPMM_KERNELS);

@@ -1,5 +1,5 @@
 /* The public functions: checks up front, so that kernels have none. */
-#include "core/checks.h"
+#include "core/dispatch.h"
 #include "svd/kernels.h"
 
 const tp_svd_kernels tp_svd_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_SVD_KERNELS);
