@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Regenerates the committed bindings from native/include/tensorpress/*.h and from oneDNN's C headers.
+# Regenerates the committed bindings below native/include/tensorpress and from oneDNN's C headers.
 # Needs jextract for JDK 25 on PATH, or named by JEXTRACT.
 # "generate.sh --stamp" only records the present headers, for changes that alter no binding: say so in the commit.
 set -euo pipefail
@@ -24,8 +24,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # Our own headers: every symbol in them.
-for header in native/include/tensorpress/*.h; do
-    echo "#include \"tensorpress/$(basename "$header")\""
+for header in native/include/tensorpress/*.h native/include/tensorpress/cuda/*.h; do
+    echo "#include \"${header#native/include/}\""
 done >"$work/tensorpress.h"
 "$jextract" -I native/include --dump-includes "$work/all" "$work/tensorpress.h"
 sed -n 's/^\(--include-[a-z]* tp_[^ ]*\).*/\1/Ip' "$work/all" | grep -v ' TP_API$' >"$work/wanted"

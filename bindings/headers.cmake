@@ -1,16 +1,16 @@
 # Tells whether the committed bindings belong to the headers as they are: compares a digest of each header, comments and
 # white space left out, with bindings/headers.sha256. MODE=write records them instead. Run from the repository root.
-file(GLOB headers native/include/tensorpress/*.h)
+set(include "${CMAKE_SOURCE_DIR}/native/include/tensorpress")
+file(GLOB_RECURSE headers RELATIVE "${include}" "${include}/*.h")
 list(SORT headers)
 set(stamp "onednn ${ONEDNN}\n")
 foreach(header IN LISTS headers)
-  file(READ "${header}" text)
+  file(READ "${include}/${header}" text)
   string(REGEX REPLACE "/\\*([^*]|\\*+[^*/])*\\*+/" " " text "${text}")
   string(REGEX REPLACE "//[^\n]*" " " text "${text}")
   string(REGEX REPLACE "[ \t\r\n]+" " " text "${text}")
   string(SHA256 digest "${text}")
-  get_filename_component(name "${header}" NAME)
-  string(APPEND stamp "${digest} ${name}\n")
+  string(APPEND stamp "${digest} ${header}\n")
 endforeach()
 
 if(MODE STREQUAL write)

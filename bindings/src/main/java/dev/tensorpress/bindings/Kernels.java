@@ -155,6 +155,33 @@ public class Kernels extends Kernels$shared {
     public static int TP_ERR_MAGNITUDE() {
         return TP_ERR_MAGNITUDE;
     }
+    private static final int TP_ERR_DEVICE = (int)13L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_ERR_DEVICE = 13
+     * }
+     */
+    public static int TP_ERR_DEVICE() {
+        return TP_ERR_DEVICE;
+    }
+    private static final int TP_ERR_DEVICE_LOST = (int)14L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_ERR_DEVICE_LOST = 14
+     * }
+     */
+    public static int TP_ERR_DEVICE_LOST() {
+        return TP_ERR_DEVICE_LOST;
+    }
+    private static final int TP_ERR_MEMORY = (int)15L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_ERR_MEMORY = 15
+     * }
+     */
+    public static int TP_ERR_MEMORY() {
+        return TP_ERR_MEMORY;
+    }
     /**
      * {@snippet lang=c :
      * typedef int32_t tp_dtype
@@ -5110,6 +5137,912 @@ public class Kernels extends Kernels$shared {
                 traceDowncall("tp_svd_small", spec, begin, end, in, u, s, vt);
             }
             return (int)mh$.invokeExact(spec, begin, end, in, u, s, vt);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_abi_version {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT    );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_abi_version");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t tp_cuda_abi_version()
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_abi_version$descriptor() {
+        return tp_cuda_abi_version.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t tp_cuda_abi_version()
+     * }
+     */
+    public static MethodHandle tp_cuda_abi_version$handle() {
+        return tp_cuda_abi_version.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t tp_cuda_abi_version()
+     * }
+     */
+    public static MemorySegment tp_cuda_abi_version$address() {
+        return tp_cuda_abi_version.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t tp_cuda_abi_version()
+     * }
+     */
+    public static int tp_cuda_abi_version() {
+        var mh$ = tp_cuda_abi_version.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_abi_version");
+            }
+            return (int)mh$.invokeExact();
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int TP_CUDA_USABLE = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CUDA_USABLE = 0
+     * }
+     */
+    public static int TP_CUDA_USABLE() {
+        return TP_CUDA_USABLE;
+    }
+    private static final int TP_CUDA_NO_DRIVER = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CUDA_NO_DRIVER = 1
+     * }
+     */
+    public static int TP_CUDA_NO_DRIVER() {
+        return TP_CUDA_NO_DRIVER;
+    }
+    private static final int TP_CUDA_OLD_DRIVER = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CUDA_OLD_DRIVER = 2
+     * }
+     */
+    public static int TP_CUDA_OLD_DRIVER() {
+        return TP_CUDA_OLD_DRIVER;
+    }
+    private static final int TP_CUDA_NO_DEVICE = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CUDA_NO_DEVICE = 3
+     * }
+     */
+    public static int TP_CUDA_NO_DEVICE() {
+        return TP_CUDA_NO_DEVICE;
+    }
+    private static final int TP_CUDA_OLD_DEVICE = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CUDA_OLD_DEVICE = 4
+     * }
+     */
+    public static int TP_CUDA_OLD_DEVICE() {
+        return TP_CUDA_OLD_DEVICE;
+    }
+    private static final int TP_CUDA_BROKEN = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CUDA_BROKEN = 5
+     * }
+     */
+    public static int TP_CUDA_BROKEN() {
+        return TP_CUDA_BROKEN;
+    }
+
+    private static class tp_cuda_probe {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_probe");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_probe(int32_t *count, int32_t *state)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_probe$descriptor() {
+        return tp_cuda_probe.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_probe(int32_t *count, int32_t *state)
+     * }
+     */
+    public static MethodHandle tp_cuda_probe$handle() {
+        return tp_cuda_probe.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_probe(int32_t *count, int32_t *state)
+     * }
+     */
+    public static MemorySegment tp_cuda_probe$address() {
+        return tp_cuda_probe.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_probe(int32_t *count, int32_t *state)
+     * }
+     */
+    public static int tp_cuda_probe(MemorySegment count, MemorySegment state) {
+        var mh$ = tp_cuda_probe.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_probe", count, state);
+            }
+            return (int)mh$.invokeExact(count, state);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_describe {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_describe");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_describe(int32_t index, tp_cuda_device *device)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_describe$descriptor() {
+        return tp_cuda_describe.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_describe(int32_t index, tp_cuda_device *device)
+     * }
+     */
+    public static MethodHandle tp_cuda_describe$handle() {
+        return tp_cuda_describe.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_describe(int32_t index, tp_cuda_device *device)
+     * }
+     */
+    public static MemorySegment tp_cuda_describe$address() {
+        return tp_cuda_describe.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_describe(int32_t index, tp_cuda_device *device)
+     * }
+     */
+    public static int tp_cuda_describe(int index, MemorySegment device) {
+        var mh$ = tp_cuda_describe.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_describe", index, device);
+            }
+            return (int)mh$.invokeExact(index, device);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_open {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_open");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_open(int32_t index, int64_t budget_bytes, tp_cuda **cuda)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_open$descriptor() {
+        return tp_cuda_open.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_open(int32_t index, int64_t budget_bytes, tp_cuda **cuda)
+     * }
+     */
+    public static MethodHandle tp_cuda_open$handle() {
+        return tp_cuda_open.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_open(int32_t index, int64_t budget_bytes, tp_cuda **cuda)
+     * }
+     */
+    public static MemorySegment tp_cuda_open$address() {
+        return tp_cuda_open.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_open(int32_t index, int64_t budget_bytes, tp_cuda **cuda)
+     * }
+     */
+    public static int tp_cuda_open(int index, long budget_bytes, MemorySegment cuda) {
+        var mh$ = tp_cuda_open.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_open", index, budget_bytes, cuda);
+            }
+            return (int)mh$.invokeExact(index, budget_bytes, cuda);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_close {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_close");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * void tp_cuda_close(tp_cuda *cuda)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_close$descriptor() {
+        return tp_cuda_close.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * void tp_cuda_close(tp_cuda *cuda)
+     * }
+     */
+    public static MethodHandle tp_cuda_close$handle() {
+        return tp_cuda_close.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * void tp_cuda_close(tp_cuda *cuda)
+     * }
+     */
+    public static MemorySegment tp_cuda_close$address() {
+        return tp_cuda_close.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * void tp_cuda_close(tp_cuda *cuda)
+     * }
+     */
+    public static void tp_cuda_close(MemorySegment cuda) {
+        var mh$ = tp_cuda_close.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_close", cuda);
+            }
+            mh$.invokeExact(cuda);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_message {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_message");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * const char *tp_cuda_message(const tp_cuda *cuda)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_message$descriptor() {
+        return tp_cuda_message.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * const char *tp_cuda_message(const tp_cuda *cuda)
+     * }
+     */
+    public static MethodHandle tp_cuda_message$handle() {
+        return tp_cuda_message.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * const char *tp_cuda_message(const tp_cuda *cuda)
+     * }
+     */
+    public static MemorySegment tp_cuda_message$address() {
+        return tp_cuda_message.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * const char *tp_cuda_message(const tp_cuda *cuda)
+     * }
+     */
+    public static MemorySegment tp_cuda_message(MemorySegment cuda) {
+        var mh$ = tp_cuda_message.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_message", cuda);
+            }
+            return (MemorySegment)mh$.invokeExact(cuda);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_allocate {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_allocate");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_allocate(tp_cuda *cuda, int64_t bytes, void **memory)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_allocate$descriptor() {
+        return tp_cuda_allocate.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_allocate(tp_cuda *cuda, int64_t bytes, void **memory)
+     * }
+     */
+    public static MethodHandle tp_cuda_allocate$handle() {
+        return tp_cuda_allocate.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_allocate(tp_cuda *cuda, int64_t bytes, void **memory)
+     * }
+     */
+    public static MemorySegment tp_cuda_allocate$address() {
+        return tp_cuda_allocate.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_allocate(tp_cuda *cuda, int64_t bytes, void **memory)
+     * }
+     */
+    public static int tp_cuda_allocate(MemorySegment cuda, long bytes, MemorySegment memory) {
+        var mh$ = tp_cuda_allocate.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_allocate", cuda, bytes, memory);
+            }
+            return (int)mh$.invokeExact(cuda, bytes, memory);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_free {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_free");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_free(tp_cuda *cuda, void *memory)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_free$descriptor() {
+        return tp_cuda_free.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_free(tp_cuda *cuda, void *memory)
+     * }
+     */
+    public static MethodHandle tp_cuda_free$handle() {
+        return tp_cuda_free.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_free(tp_cuda *cuda, void *memory)
+     * }
+     */
+    public static MemorySegment tp_cuda_free$address() {
+        return tp_cuda_free.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_free(tp_cuda *cuda, void *memory)
+     * }
+     */
+    public static int tp_cuda_free(MemorySegment cuda, MemorySegment memory) {
+        var mh$ = tp_cuda_free.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_free", cuda, memory);
+            }
+            return (int)mh$.invokeExact(cuda, memory);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_copy {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_copy");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_copy(tp_cuda *cuda, void *to, const void *from, int64_t bytes)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_copy$descriptor() {
+        return tp_cuda_copy.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_copy(tp_cuda *cuda, void *to, const void *from, int64_t bytes)
+     * }
+     */
+    public static MethodHandle tp_cuda_copy$handle() {
+        return tp_cuda_copy.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_copy(tp_cuda *cuda, void *to, const void *from, int64_t bytes)
+     * }
+     */
+    public static MemorySegment tp_cuda_copy$address() {
+        return tp_cuda_copy.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_copy(tp_cuda *cuda, void *to, const void *from, int64_t bytes)
+     * }
+     */
+    public static int tp_cuda_copy(MemorySegment cuda, MemorySegment to, MemorySegment from, long bytes) {
+        var mh$ = tp_cuda_copy.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_copy", cuda, to, from, bytes);
+            }
+            return (int)mh$.invokeExact(cuda, to, from, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_memory {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_memory");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_memory(const tp_cuda *cuda, int64_t *now, int64_t *most)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_memory$descriptor() {
+        return tp_cuda_memory.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_memory(const tp_cuda *cuda, int64_t *now, int64_t *most)
+     * }
+     */
+    public static MethodHandle tp_cuda_memory$handle() {
+        return tp_cuda_memory.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_memory(const tp_cuda *cuda, int64_t *now, int64_t *most)
+     * }
+     */
+    public static MemorySegment tp_cuda_memory$address() {
+        return tp_cuda_memory.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_memory(const tp_cuda *cuda, int64_t *now, int64_t *most)
+     * }
+     */
+    public static int tp_cuda_memory(MemorySegment cuda, MemorySegment now, MemorySegment most) {
+        var mh$ = tp_cuda_memory.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_memory", cuda, now, most);
+            }
+            return (int)mh$.invokeExact(cuda, now, most);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_timing {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_timing");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_timing(tp_cuda *cuda, int32_t on)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_timing$descriptor() {
+        return tp_cuda_timing.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_timing(tp_cuda *cuda, int32_t on)
+     * }
+     */
+    public static MethodHandle tp_cuda_timing$handle() {
+        return tp_cuda_timing.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_timing(tp_cuda *cuda, int32_t on)
+     * }
+     */
+    public static MemorySegment tp_cuda_timing$address() {
+        return tp_cuda_timing.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_timing(tp_cuda *cuda, int32_t on)
+     * }
+     */
+    public static int tp_cuda_timing(MemorySegment cuda, int on) {
+        var mh$ = tp_cuda_timing.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_timing", cuda, on);
+            }
+            return (int)mh$.invokeExact(cuda, on);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_last {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_last");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_last(const tp_cuda *cuda, tp_cuda_times *times)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_last$descriptor() {
+        return tp_cuda_last.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_last(const tp_cuda *cuda, tp_cuda_times *times)
+     * }
+     */
+    public static MethodHandle tp_cuda_last$handle() {
+        return tp_cuda_last.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_last(const tp_cuda *cuda, tp_cuda_times *times)
+     * }
+     */
+    public static MemorySegment tp_cuda_last$address() {
+        return tp_cuda_last.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_last(const tp_cuda *cuda, tp_cuda_times *times)
+     * }
+     */
+    public static int tp_cuda_last(MemorySegment cuda, MemorySegment times) {
+        var mh$ = tp_cuda_last.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_last", cuda, times);
+            }
+            return (int)mh$.invokeExact(cuda, times);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_range {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_range");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * void tp_cuda_range(const char *name)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_range$descriptor() {
+        return tp_cuda_range.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * void tp_cuda_range(const char *name)
+     * }
+     */
+    public static MethodHandle tp_cuda_range$handle() {
+        return tp_cuda_range.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * void tp_cuda_range(const char *name)
+     * }
+     */
+    public static MemorySegment tp_cuda_range$address() {
+        return tp_cuda_range.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * void tp_cuda_range(const char *name)
+     * }
+     */
+    public static void tp_cuda_range(MemorySegment name) {
+        var mh$ = tp_cuda_range.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_range", name);
+            }
+            mh$.invokeExact(name);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_ceilings {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_ceilings");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_ceilings(tp_cuda *cuda, double *copy_bytes, double *int8_operations)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_ceilings$descriptor() {
+        return tp_cuda_ceilings.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_ceilings(tp_cuda *cuda, double *copy_bytes, double *int8_operations)
+     * }
+     */
+    public static MethodHandle tp_cuda_ceilings$handle() {
+        return tp_cuda_ceilings.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_ceilings(tp_cuda *cuda, double *copy_bytes, double *int8_operations)
+     * }
+     */
+    public static MemorySegment tp_cuda_ceilings$address() {
+        return tp_cuda_ceilings.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_ceilings(tp_cuda *cuda, double *copy_bytes, double *int8_operations)
+     * }
+     */
+    public static int tp_cuda_ceilings(MemorySegment cuda, MemorySegment copy_bytes, MemorySegment int8_operations) {
+        var mh$ = tp_cuda_ceilings.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_ceilings", cuda, copy_bytes, int8_operations);
+            }
+            return (int)mh$.invokeExact(cuda, copy_bytes, int8_operations);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
