@@ -2,11 +2,13 @@
  * A device in use, and calls that go through it. A function of a family makes a Call, says which arrays its kernels touch, and
  * gives run() a function that queues the kernels for one piece:
  *
- *     Call call(cuda);
- *     const int x = call.lines(in, READ, {in_stride, cols, 32, false});
- *     const int q = call.lines(codes, WRITE, {out_stride, cols, 8, false});
- *     float *s = call.whole(scales + begin, (end - begin) * 4, WRITE);
- *     return call.run(begin, end, 1, [&](const Piece &p) { return tp_launch(p.stream, kernel, grid, 256, 0, p.begin, p.end, p[x], ...); });
+ *     return guarded([&] {
+ *         Call call(cuda);
+ *         const int x = call.lines(in, READ, {in_stride, cols, 32, false});
+ *         const int q = call.lines(codes, WRITE, {out_stride, cols, 8, false});
+ *         float *s = call.whole(scales + begin, (end - begin) * 4, WRITE);
+ *         return call.run(begin, end, 1, [&](const Piece &p) { return tp_launch(p.stream, kernel, grid, 256, 0, p.begin, p.end, p[x], ...); });
+ *     });
  *
  * Arrays may lie on the device already: then kernels work on them where they are. Those of the host are staged: `lines` in pieces
  * through two buffers each, so that copies and kernels of neighbouring pieces overlap; `whole` once, before and after.
@@ -14,6 +16,7 @@
 #ifndef TP_CUDA_CONTEXT_CUH
 #define TP_CUDA_CONTEXT_CUH
 
+#include <new>
 #include <vector>
 
 #include "cuda/kernel.cuh"
@@ -49,6 +52,15 @@ struct Piece {
     Array arrays[MOST];
     const Array &operator[](int i) const { return arrays[i]; }
 };
+
+/* The body of a function of the ABI: none lets an exception out. Some pointers in host memory are all that can be missing. */
+template <class Body> tp_status guarded(Body body) noexcept {
+    try {
+        return body();
+    } catch (const std::bad_alloc &) {
+        return TP_ERR_MEMORY;
+    }
+}
 
 class Call {
   public:
@@ -115,7 +127,11 @@ class Call {
     tp_status take_buffers(int64_t begin, int64_t end, int64_t granule, int64_t *lines);
     void give_buffers();
     void stage(const Cut &cut, int64_t begin, int64_t end, char *buffer, bool out) const;
-    Array view(const Cut &cut, int64_t begin, int slot) const;
+    Array view(const Cut &cut, int64_t begin, int64_t end, int slot) const;
+    tp_status transfer(char *device, char *host, int64_t bytes, bool out);
+    tp_status transfer_through(char *const (&pinned)[2], int64_t part, char *device, char *host, int64_t bytes, int stream);
+    tp_status copy_back(int64_t begin, int64_t end, int slot);
+    tp_status piece(int64_t begin, int64_t end, int slot, bool reused, Queue queue, void *launch);
     tp_status fail(cudaError_t error, const char *what);
 
     tp_cuda *cuda_;
