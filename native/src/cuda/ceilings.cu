@@ -52,7 +52,7 @@ template <class Queue> tp_status median(tp_cuda *cuda, cudaEvent_t (&events)[2],
 tp_status measure(tp_cuda *cuda, char *in, char *out, int64_t bytes, cudaEvent_t (&events)[2], double *copy_bytes,
                   double *int8_operations) {
     const unsigned blocks = (unsigned)cuda->multiprocessors * 8;
-    double seconds;
+    double seconds = 0;
     TRY_CUDA(cuda, cudaMemsetAsync(in, 0, (size_t)bytes, cuda->streams[tp_cuda::COMPUTE]));
     TRY(median(cuda, events, [&](cudaStream_t stream, int) {
         return tp_launch(stream, copy_16_bytes, dim3(blocks), THREADS, 0, reinterpret_cast<const uint4 *>(in), reinterpret_cast<uint4 *>(out),
