@@ -8,8 +8,7 @@
 
 namespace tp {
 
-/* Of all arrays of a piece that are staged: large enough for copies at full speed, small enough to leave host memory alone. */
-enum : int64_t { PIECE_BYTES = INT64_C(32) << 20, ROW_ALIGNMENT = 16 };
+enum : int64_t { ROW_ALIGNMENT = 16 };
 
 static int64_t bytes_of(int64_t elements, int bits) { return (elements * bits + 7) / 8; }
 
@@ -142,7 +141,7 @@ Array Call::view(const Cut &cut, int64_t begin, int64_t end, int slot) const {
 /* A copy of host memory that is not pinned goes through two buffers that are. */
 tp_status Call::transfer(char *device, char *host, int64_t bytes, bool out) {
     const int stream = out ? tp_cuda::OUT : tp_cuda::IN;
-    const int64_t part = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
+    const int64_t part = bytes < cuda_->piece_bytes ? bytes : cuda_->piece_bytes;
     char *pinned[2] = {};
     tp_status status = TP_OK;
     for (int i = 0; i < 2 && i * part < bytes && status == TP_OK; i++) status = cuda_->take(part, true, &pinned[i]);
@@ -180,7 +179,7 @@ tp_status Call::transfer_through(char *const (&pinned)[2], int64_t part, char *d
 
 /* ---- pieces ---- */
 
-/* Buffers for as many lines as PIECE_BYTES hold, or for fewer where memory is short. */
+/* Buffers for as many lines as piece_bytes holds, or for fewer where memory is short. */
 tp_status Call::take_buffers(int64_t begin, int64_t end, int64_t granule, int64_t *lines) {
     const int64_t all = align(end - begin, granule);
     int64_t line_bytes = 0;
@@ -191,7 +190,7 @@ tp_status Call::take_buffers(int64_t begin, int64_t end, int64_t granule, int64_
     }
     *lines = all;
     if (!staged) return TP_OK;
-    const int64_t fit = line_bytes ? PIECE_BYTES / line_bytes : all / granule;
+    const int64_t fit = line_bytes ? cuda_->piece_bytes / line_bytes : all / granule;
     if (fit < all / granule) *lines = (fit ? fit : 1) * granule;
     while (true) {
         tp_status status = TP_OK;

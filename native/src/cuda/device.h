@@ -23,6 +23,8 @@ struct tp_cuda {
 
     int index = 0, multiprocessors = 0;
     int64_t budget = 0, now = 0, most = 0;
+    /* Of all arrays of a piece that are staged: large enough for copies at full speed, small enough to leave host memory alone. */
+    int64_t piece_bytes = INT64_C(32) << 20;
     bool lost = false, timed = false, keep = true;
     char message[256] = "";
     cudaStream_t streams[STREAMS] = {};

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The CUDA library on the GPU of this machine: builds it for that GPU alone, runs the conformance list of every kernel on it, compares
+# its bytes with the processor's on large tensors, and times it, ceilings first. Needs nvcc, a C++ compiler, CMake, and no network.
+# Where a JDK 25 and a built command line are (./mvnw package -DskipTests), the whole pipeline follows.
+#
+#     OUT=FOLDER benchmarks/gpu.sh        everything that is left behind lies in FOLDER, else in benchmarks/target/gpu
+#     DEVICE=1 benchmarks/gpu.sh          another GPU than the first
+#     EMULATED=1 benchmarks/gpu.sh        a rehearsal without a GPU, on the emulator and small tensors; its times mean nothing
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${OUT:-benchmarks/target/gpu}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+build=${BUILD:-$PWD/benchmarks/target/gpu-build}
+export CUDA_VISIBLE_DEVICES=${DEVICE:-0}
+
+step() {
+    echo "=== $* (after ${SECONDS} s)"
+}
+
+step "device"
+if [ -n "${EMULATED:-}" ]; then
+    settings=(-DTENSORPRESS_TEST_CUDA=emulated -DTENSORPRESS_CUDA=OFF)
+    small=--small
+    echo "the emulator" >"$out/device.txt"
+else
+    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit --format=csv | tee "$out/device.txt"
+    capability=$(nvidia-smi --id="$CUDA_VISIBLE_DEVICES" --query-gpu=compute_cap --format=csv,noheader | tr -d .)
+    settings=(-DTENSORPRESS_TEST_CUDA=device -DTENSORPRESS_CUDA_ARCHITECTURES="$capability")
+    small=
+fi
+
+step "build"
+generator=()
+if type -P ninja >/dev/null; then generator=(-G Ninja); fi
+families="gemm prune quantize sparse spmm svd"
+targets=(bench_cuda)
+for family in $families; do targets+=("test_$family"); done
+cmake -S . -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release "${settings[@]}" >"$out/build.txt" 2>&1
+cmake --build "$build" --parallel "$(nproc)" --target "${targets[@]}" >>"$out/build.txt" 2>&1 || {
+    tail -40 "$out/build.txt"
+    exit 1
+}
+
+step "conformance"
+status=0
+for family in $families; do
+    TENSORPRESS_CUDA_ONLY=1 timeout 150 "$build/native/test/test_$family" >"$out/test_$family.txt" 2>&1 || {
+        status=1
+        echo "FAILED: $family"
+        tail -12 "$out/test_$family.txt"
+    }
+done
+
+step "times"
+timeout 200 "$build/native/test/bench_cuda" $small "$out/kernels.md" >"$out/kernels.txt" 2>&1 || {
+    status=1
+    tail -5 "$out/kernels.txt"
+}
+
+if type -P java >/dev/null && [ -x java/cli/target/tensorpress ]; then
+    step "pipeline"
+    timeout 120 benchmarks/gpu-pipeline.sh "$out" || status=1
+else
+    echo "no built command line: the pipeline is left out"
+fi
+
+step "done, $([ $status = 0 ] && echo "everything passed" || echo "with failures")"
+cat "$out/kernels.md"
+exit $status
