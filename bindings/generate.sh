@@ -40,8 +40,8 @@ sed 's/#.*//' bindings/onednn.txt | awk 'NF == 2 { print "--include-" $1, $2 }' 
 "$jextract" -I "$include" --output "$work/out" --target-package dev.tensorpress.bindings.onednn \
     --header-class-name Dnnl @"$work/wanted" "$work/onednn.h"
 
-# Everything under bindings/src/main/java but the module descriptor and two classes is generated.
+# Everything under bindings/src/main/java but the module descriptor and three classes is generated.
 generated=bindings/src/main/java/dev/tensorpress/bindings
-find "$generated" -name '*.java' ! -name LibraryLoader.java ! -name LinuxFiles.java -delete
+find "$generated" -name '*.java' ! -name LibraryLoader.java ! -name LinuxFiles.java ! -name DeviceHandles.java -delete
 cp -r "$work/out/dev/tensorpress/bindings/." "$generated/"
 stamp

@@ -1,6 +1,7 @@
 package dev.tensorpress;
 
 import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.method.Spectra;
@@ -44,6 +45,7 @@ public final class Compressor implements AutoCloseable {
 
     /**
      * @param threads that kernels spread over; 0 for all processors
+     * @param device that kernels run on; those that it has none of run on the threads
      * @param allowLinks links in the folder of the model may lead out of it
      * @param overwrite an existing output may be replaced
      * @param resume what an interrupted compression left is used; only for formats written in steps
@@ -52,10 +54,10 @@ public final class Compressor implements AutoCloseable {
      *     for formats without a graph
      * @param progress told about each weight, or null
      */
-    public record Options(int threads, boolean allowLinks, boolean overwrite, boolean resume, long memory,
+    public record Options(int threads, Device device, boolean allowLinks, boolean overwrite, boolean resume, long memory,
             Map<String, Role> roles, ProgressListener progress) {
-        public static final Options DEFAULT = new Options(0, false, false, false, Destination.DEFAULT_MEMORY, Map.of(),
-                null);
+        public static final Options DEFAULT = new Options(0, Device.CPU, false, false, false, Destination.DEFAULT_MEMORY,
+                Map.of(), null);
 
         public Options {
             roles = Collections.unmodifiableMap(new LinkedHashMap<>(roles));
@@ -64,31 +66,35 @@ public final class Compressor implements AutoCloseable {
         }
 
         public Options threads(int threads) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
+        }
+
+        public Options device(Device device) {
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options allowLinks(boolean allowLinks) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options overwrite(boolean overwrite) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options resume(boolean resume) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options memory(long memory) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options roles(Map<String, Role> roles) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
         }
 
         public Options progress(ProgressListener progress) {
-            return new Options(threads, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
         }
     }
 

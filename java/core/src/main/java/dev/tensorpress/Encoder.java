@@ -39,7 +39,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
             }
         }
         this.progress = options.progress();
-        this.executor = Executor.cpu(options.threads());
+        this.executor = Executor.on(options.device(), options.threads());
         this.workspace = new Workspace(executor, spectra);
     }
 

@@ -175,7 +175,7 @@ final class Planner {
         if (steps.isEmpty()) {
             return bytes;
         }
-        try (Executor executor = Executor.cpu(options.threads());
+        try (Executor executor = Executor.on(options.device(), options.threads());
                 Workspace workspace = new Workspace(executor, spectra, model, Math.max(Buffers.CHUNK, options.memory() / SHARE_OF_HELD))) {
             for (Recipe.Step step : steps) {
                 List<Weight> weights = new ArrayList<>();

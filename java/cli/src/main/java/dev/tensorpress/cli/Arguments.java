@@ -1,5 +1,6 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import java.math.BigDecimal;
 import java.nio.file.InvalidPathException;
@@ -100,6 +101,16 @@ final class Arguments {
             throw syntax.wrong("--threads must be at most " + Executor.MOST_THREADS + ", but is " + threads);
         }
         return threads;
+    }
+
+    /** The device to run kernels on. */
+    Device device() {
+        String value = value("device");
+        try {
+            return value == null ? Device.CPU : Device.of(value);
+        } catch (IllegalArgumentException e) {
+            throw syntax.wrong("--device: " + e.getMessage());
+        }
     }
 
     /** The option as a number of bytes, such as 5GB, 1.5GiB or 800000, or {@code otherwise} if it is not given. */

@@ -24,6 +24,7 @@ final class CompressCommand implements Command {
     public Syntax syntax() {
         return RecipeOptions.declareFolder(RecipeOptions.declare(new Syntax("compress", "Compresses a model.", "MODEL")
                         .option("o", "output", "OUT", "the file to write, or the folder where the target writes one; must be given")))
+                .option("device", "D", RecipeOptions.DEVICE)
                 .option("threads", "N", "that kernels use; all processors if left out")
                 .option("report", "FILE.json", "writes sizes, errors and times of every weight")
                 .flag("all-steps", "writes the model at every step of the recipe's schedule: OUT is the last, the others"
@@ -40,6 +41,7 @@ final class CompressCommand implements Command {
         boolean force = arguments.flag("force");
         Progress progress = new Progress(console);
         Compressor.Options options = RecipeOptions.model(arguments)
+                .device(arguments.device())
                 .threads(arguments.threads())
                 .overwrite(force)
                 .resume(arguments.flag("resume"))

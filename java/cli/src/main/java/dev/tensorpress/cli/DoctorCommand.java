@@ -3,6 +3,7 @@ package dev.tensorpress.cli;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.evaluate.Evaluation;
 import dev.tensorpress.io.DiskSpeed;
+import dev.tensorpress.kernel.Cuda;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.KernelException;
 import dev.tensorpress.kernel.Machine;
@@ -46,6 +47,10 @@ final class DoctorCommand implements Command {
                         case Long n -> json.writeNumberField(key, n);
                         case Size size -> json.writeNumberField(key, size.bytes());
                         case Double n -> json.writeNumberField(key, n);
+                        case Cuda.Facts device -> {
+                            json.writeFieldName(key);
+                            json(device, json);
+                        }
                         default -> json.writeStringField(key, fact.getValue().toString());
                     }
                 }
@@ -59,7 +64,11 @@ final class DoctorCommand implements Command {
             width = Math.max(width, key.length());
         }
         for (Map.Entry<String, Object> fact : facts.entrySet()) {
-            String value = fact.getValue() instanceof Double bytesPerSecond ? rate(bytesPerSecond) : fact.getValue().toString();
+            String value = switch (fact.getValue()) {
+                case Double bytesPerSecond -> rate(bytesPerSecond);
+                case Cuda.Facts device -> text(device);
+                default -> fact.getValue().toString();
+            };
             console.out().println(Text.left(fact.getKey(), width + 2) + value);
         }
     }
@@ -86,7 +95,7 @@ final class DoctorCommand implements Command {
         return text.toString();
     }
 
-    /** Numbers are counts ({@code Long}), bytes ({@code Size}) or bytes per second ({@code Double}). */
+    /** Numbers are counts ({@code Long}), bytes ({@code Size}) or bytes per second ({@code Double}); the rest are texts and devices. */
     private static Map<String, Object> facts(int threads) throws IOException {
         Map<String, Object> facts = new LinkedHashMap<>();
         facts.put("java", System.getProperty("java.vm.name") + " " + System.getProperty("java.vm.version"));
@@ -114,7 +123,9 @@ final class DoctorCommand implements Command {
         facts.put("oneDNN", oneDnn());
         facts.put("CUDA driver", cudaDriver());
         facts.put("CUDA toolkit", cudaToolkit());
-        facts.put("GPU kernels", "not in this version");
+        if (kernels) {
+            cuda(facts);
+        }
         if (kernels) {
             try (Executor executor = Executor.cpu(threads)) {
                 facts.put("bandwidth threads", (long) executor.threads());
@@ -195,6 +206,44 @@ final class DoctorCommand implements Command {
                     ? "not installed (optional); TENSORPRESS_JAVA_OPTS=-Dtensorpress.onednn.path=FOLDER points to it"
                     : "none: " + message;
         }
+    }
+
+    private static void cuda(Map<String, Object> facts) {
+        String none = Cuda.none();
+        try {
+            facts.put("CUDA kernels", Cuda.library());
+        } catch (UnsatisfiedLinkError e) {
+            facts.put("CUDA kernels", "none: " + none);
+            return;
+        }
+        List<Cuda.Facts> devices = Cuda.devices();
+        for (Cuda.Facts device : devices) {
+            facts.put("CUDA device " + device.device().index(), device);
+        }
+        if (devices.isEmpty()) {
+            facts.put("CUDA devices", "none: " + none);
+        }
+    }
+
+    private static String text(Cuda.Facts d) {
+        return d.name() + ", " + (d.unusable().isEmpty() ? "compute capability " + d.major() + "." + d.minor() + ", "
+                + d.multiprocessors() + " multiprocessors, " + Text.size(d.freeBytes()) + " of " + Text.size(d.memoryBytes()) + " free, CUDA "
+                + d.runtime() + " on a driver for " + d.driver() : "cannot be used: " + d.unusable());
+    }
+
+    private static void json(Cuda.Facts d, JsonGenerator json) throws IOException {
+        json.writeStartObject();
+        json.writeStringField("device", d.device().toString());
+        json.writeStringField("name", d.name());
+        json.writeStringField("unusable", d.unusable());
+        json.writeStringField("computeCapability", d.major() + "." + d.minor());
+        json.writeNumberField("multiprocessors", d.multiprocessors());
+        json.writeNumberField("memoryBytes", d.memoryBytes());
+        json.writeNumberField("freeBytes", d.freeBytes());
+        json.writeNumberField("l2Bytes", d.l2Bytes());
+        json.writeStringField("driver", d.driver());
+        json.writeStringField("runtime", d.runtime());
+        json.writeEndObject();
     }
 
     private static String cudaDriver() {

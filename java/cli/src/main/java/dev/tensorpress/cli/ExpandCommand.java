@@ -22,6 +22,7 @@ final class ExpandCommand implements Command {
                 "Makes an ordinary model of a folder of compressed-tensors, or of a file that --target sparse wrote.",
                 "FOLDER|FILE")
                 .option("o", "output", "OUT", "the folder, or for a sparse file the model, to write, which must be given"))
+                .option("device", "D", RecipeOptions.DEVICE)
                 .option("threads", "N", "that kernels use; all processors if left out")
                 .flag("force", "replaces OUT if it exists")
                 .flag("allow-links", RecipeOptions.LINKS);
@@ -35,7 +36,7 @@ final class ExpandCommand implements Command {
         }
         Path from = arguments.path(0);
         Destination to = new Destination(out, arguments.flag("force"), arguments.flag("resume"), RecipeOptions.memory(arguments), Map.of());
-        try (Executor executor = Executor.cpu(arguments.threads())) {
+        try (Executor executor = Executor.on(arguments.device(), arguments.threads())) {
             if (SafetensorsModel.isFolder(from)) {
                 expandFolder(arguments, from, to, executor, console);
             } else {

@@ -17,6 +17,7 @@ final class PlanCommand implements Command {
     public Syntax syntax() {
         return RecipeOptions.declare(
                 new Syntax("plan", "Shows what a recipe would make of a model, and writes nothing.", "MODEL"))
+                .option("device", "D", RecipeOptions.DEVICE)
                 .option("memory", "SIZE", RecipeOptions.MEMORY)
                 .option("shard-size", "SIZE", RecipeOptions.SHARD_SIZE)
                 .flag("all", "names every weight that stays as it is")
@@ -25,7 +26,7 @@ final class PlanCommand implements Command {
 
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
-        Compressor.Options options = RecipeOptions.model(arguments).memory(RecipeOptions.memory(arguments));
+        Compressor.Options options = RecipeOptions.model(arguments).device(arguments.device()).memory(RecipeOptions.memory(arguments));
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
             Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
             Map<String, Long> files = plan.files();

@@ -24,6 +24,7 @@ final class RecipeOptions {
 
     static final String MEMORY = "of buffers and working memory at most, as far as single weights allow; 512MiB if left out";
     static final String SHARD_SIZE = "of the tensors in one file at most, where a folder is written; 5GB if left out";
+    static final String DEVICE = "that kernels run on: cpu, cuda for the first GPU, or cuda:1 and so on; cpu if left out";
     static final String LINKS = "links in the model's folder may lead out of it";
 
     private RecipeOptions() {}

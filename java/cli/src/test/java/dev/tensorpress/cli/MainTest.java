@@ -291,7 +291,7 @@ class MainTest {
     void doctorTellsWhatItFound() throws IOException {
         Result r = run("doctor", "--threads", 1);
         assertEquals(0, r.code, r.err);
-        for (String fact : List.of("java", "native library", "tier in use", "oneDNN", "CUDA driver", "GPU kernels",
+        for (String fact : List.of("java", "native library", "tier in use", "oneDNN", "CUDA driver", "CUDA kernels",
                 "bandwidth reading", "not installed (optional)", "VNNI", "disk writing")) {
             assertTrue(r.out.contains(fact), r.out);
         }
@@ -303,7 +303,7 @@ class MainTest {
         assertTrue(r.out.lines().anyMatch(line -> line.matches("ONNX Runtime +1\\..*")), r.out);
         assertTrue(r.out.lines().anyMatch(line -> line.matches("disk reading +[\\d.]+ [MG]B/s")), r.out);
         String json = parse(run("doctor", "--json").out);
-        for (String key : List.of("javaHome", "nativeLibrary", "oneDNN", "cudaDriver", "gpuKernels", "bandwidthF32ToInt8", "vnni",
+        for (String key : List.of("javaHome", "nativeLibrary", "oneDNN", "cudaDriver", "cudaKernels", "bandwidthF32ToInt8", "vnni",
                 "diskWriting", "diskReading", "onnxRuntime")) {
             assertTrue(json.contains("\"" + key + "\" : "), json);
         }

@@ -26,6 +26,26 @@ final class NativeFiles {
                 + "-" + (arch.equals("amd64") ? "x86_64" : arch);
     }
 
+    /**
+     * The file that a system property names, itself or by its folder; null if it is not set.
+     *
+     * @throws UnsatisfiedLinkError if there is no such file
+     */
+    static Path named(String property, String file) {
+        String named = System.getProperty(property);
+        if (named == null) {
+            return null;
+        }
+        Path path = Path.of(named);
+        if (Files.isDirectory(path)) {
+            path = path.resolve(file);
+        }
+        if (!Files.isRegularFile(path)) {
+            throw new UnsatisfiedLinkError("no native library at " + path + ", which -D" + property + " names");
+        }
+        return path;
+    }
+
     /** True if {@code folder} on the path of the anchor's class loader holds the file. */
     static boolean has(Class<?> anchor, String folder, String file) {
         return anchor.getClassLoader().getResource(folder + "/" + file) != null;

@@ -2,7 +2,6 @@ package dev.tensorpress.internal;
 
 import dev.tensorpress.bindings.Kernels;
 import dev.tensorpress.bindings.LibraryLoader;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.NoSuchElementException;
 
@@ -15,8 +14,9 @@ public final class NativeLibrary {
     /** Names the library, or its folder. */
     public static final String PROPERTY = "tensorpress.library.path";
 
-    private static final String FILE = "libtensorpress.so";
-    private static final String FOLDER = "dev-tensorpress-natives/" + NativeFiles.PLATFORM;
+    static final String FILE = "libtensorpress.so";
+    /** In the jar. */
+    static final String FOLDER = "dev-tensorpress-natives/" + NativeFiles.PLATFORM;
 
     private static final String PATH;
     private static final String FAILURE;
@@ -55,17 +55,10 @@ public final class NativeLibrary {
     }
 
     private static String find() {
-        String named = System.getProperty(PROPERTY);
+        Path named = NativeFiles.named(PROPERTY, FILE);
         if (named != null) {
-            Path file = Path.of(named);
-            if (Files.isDirectory(file)) {
-                file = file.resolve(FILE);
-            }
-            if (!Files.isRegularFile(file)) {
-                throw new UnsatisfiedLinkError("no native library at " + file + ", which -D" + PROPERTY + " names");
-            }
-            LibraryLoader.load(file);
-            return file.toString();
+            LibraryLoader.load(named);
+            return named.toString();
         }
         if (!NativeFiles.has(LibraryLoader.class, FOLDER, FILE)) {
             throw new UnsatisfiedLinkError("no native library for " + NativeFiles.PLATFORM
@@ -82,9 +75,14 @@ public final class NativeLibrary {
         } catch (NoSuchElementException | ExceptionInInitializerError e) {
             throw new UnsatisfiedLinkError(path + " is not a library of Tensorpress: it has no tp_abi_version");
         }
+        compareAbi(path, version, PROPERTY);
+    }
+
+    /** @throws UnsatisfiedLinkError if the library is of another build */
+    static void compareAbi(String path, int version, String property) {
         if (version != Kernels.TP_ABI_VERSION()) {
             throw new UnsatisfiedLinkError(path + " has version " + version + " of the native interface, but "
-                    + Kernels.TP_ABI_VERSION() + " is needed: rebuild it, or remove -D" + PROPERTY);
+                    + Kernels.TP_ABI_VERSION() + " is needed: rebuild it, or remove -D" + property);
         }
     }
 }

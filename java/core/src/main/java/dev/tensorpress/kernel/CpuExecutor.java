@@ -188,8 +188,12 @@ final class CpuExecutor implements Executor {
     /** Algorithms of many kernels take minutes: here they end when they are told to. */
     private static void checkInterrupted() {
         if (Thread.currentThread().isInterrupted()) {
-            throw new UncheckedIOException(new ClosedByInterruptException());
+            throw interrupted();
         }
+    }
+
+    static UncheckedIOException interrupted() {
+        return new UncheckedIOException(new ClosedByInterruptException());
     }
 
     private Throwable join(Future<?> other, Throwable failed) {

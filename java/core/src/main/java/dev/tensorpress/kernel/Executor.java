@@ -5,7 +5,7 @@ import java.lang.foreign.MemorySegment;
 
 /**
  * Where kernels run and where their memory is: it has the threads that lines are spread over, each thread's scratch, and the arenas
- * whose memory all of them reach. Kernel classes take one, and know nothing else of what they run on. Several threads may use one at
+ * whose memory all of them reach; {@link #on} a device it has that too. Kernel classes take one, and know nothing else of what they run on. Several threads may use one at
  * a time. Close it when done.
  */
 public interface Executor extends AutoCloseable {
@@ -33,6 +33,16 @@ public interface Executor extends AutoCloseable {
         return new CpuExecutor(threads);
     }
 
+    /**
+     * Kernels run on the device, those that it has none of on threads of this process.
+     *
+     * @param threads as above
+     * @throws DeviceException if the device cannot be used, with the reason
+     */
+    static Executor on(Device device, int threads) {
+        return device.equals(Device.CPU) ? cpu(threads) : new CudaExecutor(device, threads, 0);
+    }
+
     /** @throws IllegalArgumentException if there cannot be so many */
     static void checkThreads(int threads) {
         if (threads < 0 || threads > MOST_THREADS) {
@@ -43,6 +53,11 @@ public interface Executor extends AutoCloseable {
     /** How many lines of so many elements are worth a range of their own; at least one. */
     static long worth(long lineElements) {
         return Math.max(1, WORTH / Math.max(1, lineElements));
+    }
+
+    /** What kernels run on. */
+    default Device device() {
+        return Device.CPU;
     }
 
     /** Number of threads, the caller's included. */

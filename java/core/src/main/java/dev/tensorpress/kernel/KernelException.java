@@ -1,7 +1,7 @@
 package dev.tensorpress.kernel;
 
 /** A kernel refused its arguments, or could not run. */
-public final class KernelException extends RuntimeException {
+public sealed class KernelException extends RuntimeException permits DeviceException {
     private static final long serialVersionUID = 1;
     /** {@code TP_ERR_NONFINITE}. */
     public static final int NONFINITE = 5;
@@ -23,7 +23,7 @@ public final class KernelException extends RuntimeException {
                 : kernel + ": " + name, status, (Throwable) null);
     }
 
-    private KernelException(String message, int status, Throwable cause) {
+    KernelException(String message, int status, Throwable cause) {
         super(message, cause);
         this.status = status;
     }

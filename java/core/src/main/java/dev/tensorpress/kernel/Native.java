@@ -22,6 +22,12 @@ final class Native {
         int call(long begin, long end, Worker worker);
     }
 
+    /** The same kernel on a CUDA device, for all of the lines; returns its {@code tp_status}. */
+    @FunctionalInterface
+    interface OnCuda {
+        int call(MemorySegment cuda, long begin, long end);
+    }
+
     /** A function that writes to {@code out}; returns its {@code tp_status}. */
     @FunctionalInterface
     interface Results {
@@ -36,9 +42,10 @@ final class Native {
     private Native() {}
 
     /**
-     * Memory that a kernel reads: off-heap, open, and to the threads of the executor too.
+     * Memory that a kernel reads: off-heap, open, and to the threads of the executor too; or of the executor's device.
      *
-     * @param executor that the kernel runs on, or null if it runs on the caller's thread alone
+     * @param executor that the kernel runs on, or null if it runs on the caller's thread alone; for what never runs on a device that of
+     *     {@link #host}
      */
     static void input(String name, MemorySegment segment, long bytes, Executor executor) {
         if (segment == null) {
@@ -47,11 +54,15 @@ final class Native {
         if (!segment.isNative()) {
             throw new IllegalArgumentException(name + " must be off-heap");
         }
-        if (segment.byteSize() < bytes) {
-            throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
-        }
         if (!segment.scope().isAlive()) {
             throw new IllegalStateException("the arena of " + name + " is closed");
+        }
+        if (segment.byteSize() < bytes) {
+            DeviceMemory device = segment.byteSize() == 0 ? DeviceMemory.of(segment) : null;
+            if (device == null) {
+                throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
+            }
+            device.check(name, bytes, executor);
         }
         if (!segment.isAccessibleBy(Thread.currentThread())
                 || executor != null && executor.threads() > 1 && !segment.isAccessibleBy(ANOTHER)) {
@@ -161,6 +172,27 @@ final class Native {
     /** The same without scratch. */
     static void run(String kernel, Executor executor, long lines, long granule, long minimum, Lines call) {
         run(kernel, executor, lines, granule, minimum, 0, call);
+    }
+
+    /** Runs a kernel where the executor is: on its device, which needs no scratch, or as above. */
+    static void run(String kernel, Executor executor, long lines, long granule, long minimum, long scratch, Lines call, OnCuda onCuda) {
+        if (executor instanceof CudaExecutor device) {
+            if (lines > 0) {
+                device.call(kernel, cuda -> onCuda.call(cuda, 0, lines));
+            }
+        } else {
+            run(kernel, executor, lines, granule, minimum, scratch, call);
+        }
+    }
+
+    /** The same without scratch. */
+    static void run(String kernel, Executor executor, long lines, long granule, long minimum, Lines call, OnCuda onCuda) {
+        run(kernel, executor, lines, granule, minimum, 0, call, onCuda);
+    }
+
+    /** The threads of an executor, without its device. */
+    static Executor host(Executor executor) {
+        return executor instanceof CudaExecutor device ? device.cpu() : executor;
     }
 
     /** The {@code n} numbers of 64 bits that a function hands out. */

@@ -253,10 +253,10 @@ class ExecutorTest {
     @MethodSource("families")
     void resultsAreThoseOfEveryExecutor(Family family) {
         try (Arena arena = Arena.ofShared(); Executor one = Executor.cpu(1); Executor four = Executor.cpu(4);
-                Executor shuffled = new Shuffled()) {
+                Executor shuffled = new Shuffled(); Executor device = Executor.on(Device.cuda(0), 2)) {
             Memory expected = new Memory(arena);
             family.kernels.run(one, expected);
-            for (Executor executor : List.of(four, shuffled)) {
+            for (Executor executor : List.of(four, shuffled, device)) {
                 Memory found = new Memory(arena);
                 family.kernels.run(executor, found);
                 assertEquals(expected.values.toString(), found.values.toString());

@@ -1,0 +1,196 @@
+package dev.tensorpress.kernel;
+
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.channels.ClosedByInterruptException;
+import java.util.List;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicReference;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+
+/** Executors on the emulated device, and its memory. */
+class CudaExecutorTest {
+    private static final int BYTES = 1000;
+    private static Executor device;
+    private static Executor cpu;
+    private static Arena arena;
+
+    @BeforeAll
+    static void start() {
+        device = Executor.on(Device.of("cuda"), 2);
+        cpu = Executor.on(Device.CPU, 1);
+        arena = Arena.ofShared();
+    }
+
+    @AfterAll
+    static void end() {
+        device.close();
+        cpu.close();
+        arena.close();
+    }
+
+    private static MemorySegment bytes(int n) {
+        MemorySegment s = arena.allocate(n);
+        for (int i = 0; i < n; i++) {
+            s.set(JAVA_BYTE, i, (byte) (7 * i + 1));
+        }
+        return s;
+    }
+
+    @Test
+    void anExecutorSaysWhatItIsOn() {
+        assertEquals(Device.cuda(0), device.device());
+        assertEquals(2, device.threads());
+        assertEquals(Device.CPU, cpu.device());
+        assertTrue(cpu instanceof CpuExecutor);
+    }
+
+    @Test
+    void factsAreThoseOfTheDevice() {
+        assertEquals("", Cuda.none());
+        List<Cuda.Facts> devices = Cuda.devices();
+        Cuda.Facts first = devices.getFirst();
+        assertEquals(Device.cuda(0), first.device());
+        assertEquals("", first.unusable());
+        assertTrue(first.major() >= 8 && first.multiprocessors() > 0 && first.freeBytes() > 0 && first.freeBytes() <= first.memoryBytes(),
+                first.toString());
+        assertTrue(first.driver().matches("\\d+\\.\\d") && first.runtime().matches("\\d+\\.\\d"), first.toString());
+    }
+
+    @Test
+    void thereIsNoDeviceBehindTheLast() {
+        DeviceException e = assertThrows(DeviceException.class, () -> Executor.on(Device.cuda(77), 1));
+        assertEquals(DeviceException.FAILED, e.status());
+        assertTrue(e.getMessage().startsWith("cuda:77 cannot be used: there is no CUDA device 77, the last one is "), e.getMessage());
+        assertThrows(IllegalArgumentException.class, () -> Executor.on(Device.cuda(0), -1));
+    }
+
+    @Test
+    void memoryIsCopiedToTheDeviceAndBack() {
+        MemorySegment from = bytes(BYTES);
+        try (DeviceMemory memory = DeviceMemory.allocate(BYTES, device)) {
+            assertEquals(BYTES, memory.bytes());
+            memory.upload(from);
+            memory.upload(from.asSlice(1, 3));
+            MemorySegment to = arena.allocate(BYTES);
+            memory.download(to);
+            assertArrayEquals(from.asSlice(1, 3).toArray(JAVA_BYTE), to.asSlice(0, 3).toArray(JAVA_BYTE));
+            assertArrayEquals(from.asSlice(3).toArray(JAVA_BYTE), to.asSlice(3).toArray(JAVA_BYTE));
+            IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () -> memory.upload(bytes(BYTES + 1)));
+            assertEquals("from has 1001 bytes, but the device memory has 1000", e.getMessage());
+            assertThrows(IllegalArgumentException.class, () -> memory.download(bytes(BYTES + 1)));
+            assertThrows(IllegalArgumentException.class, () -> memory.download(to.asReadOnly()));
+            assertThrows(IllegalArgumentException.class, () -> memory.upload(MemorySegment.ofArray(new byte[1])));
+        }
+        try (DeviceMemory none = DeviceMemory.allocate(0, device)) {
+            none.upload(arena.allocate(0));
+        }
+        assertThrows(IllegalArgumentException.class, () -> DeviceMemory.allocate(-1, device));
+        assertEquals("cpu has no device memory: use an arena",
+                assertThrows(IllegalArgumentException.class, () -> DeviceMemory.allocate(1, cpu)).getMessage());
+    }
+
+    @Test
+    void javaCannotFollowTheAddress() {
+        try (DeviceMemory memory = DeviceMemory.allocate(BYTES, device)) {
+            assertEquals(0, memory.segment().byteSize());
+            assertThrows(IndexOutOfBoundsException.class, () -> memory.segment().get(JAVA_BYTE, 0));
+        }
+    }
+
+    @Test
+    void memoryThatDoesNotFitIsRefused() {
+        DeviceException e = assertThrows(DeviceException.class, () -> DeviceMemory.allocate(1L << 50, device));
+        assertEquals(DeviceException.MEMORY, e.status());
+        assertTrue(e.getMessage().startsWith("tp_cuda_allocate on cuda:0: too little device memory: "), e.getMessage());
+        assertTrue(e.in("w").getMessage().startsWith("w: tp_cuda_allocate") && e.in("w").status() == DeviceException.MEMORY);
+        DeviceMemory.allocate(BYTES, device).close();
+    }
+
+    @Test
+    void closedMemoryIsNotUsed() {
+        DeviceMemory memory = DeviceMemory.allocate(BYTES, device);
+        memory.close();
+        memory.close();
+        assertThrows(IllegalStateException.class, () -> memory.upload(bytes(1)));
+        assertThrows(IllegalStateException.class, () -> Native.input("in", memory.segment(), 1, device));
+    }
+
+    @Test
+    void memoryGoesWithTheExecutor() {
+        Executor own = Executor.on(Device.cuda(0), 1);
+        DeviceMemory memory = DeviceMemory.allocate(BYTES, own);
+        own.close();
+        own.close();
+        assertThrows(IllegalStateException.class, () -> memory.upload(bytes(1)));
+        assertThrows(IllegalStateException.class, () -> DeviceMemory.allocate(1, own));
+        assertThrows(IllegalStateException.class, () -> own.run(1, 1, 1, (begin, end, worker) -> {}));
+        memory.close();
+    }
+
+    @Test
+    void memoryIsTheExecutorsThatHasIt() {
+        try (Executor other = Executor.on(Device.cuda(0), 1); DeviceMemory memory = DeviceMemory.allocate(BYTES, device)) {
+            Native.input("in", memory.segment(), BYTES, device);
+            assertEquals("in needs 1001 bytes, but has 1000 on cuda:0", refusal(memory, BYTES + 1, device));
+            assertEquals("in is memory of cuda:0, which this call does not run on", refusal(memory, 1, cpu));
+            assertEquals("in is memory of cuda:0, which this call does not run on", refusal(memory, 1, Native.host(device)));
+            assertEquals("in is memory of cuda:0, which this call does not run on", refusal(memory, 1, null));
+            assertEquals("in is memory of cuda:0, which this call does not run on: it is another executor's", refusal(memory, 1, other));
+        }
+    }
+
+    private static String refusal(DeviceMemory memory, long bytes, Executor executor) {
+        return assertThrows(IllegalArgumentException.class, () -> Native.input("in", memory.segment(), bytes, executor)).getMessage();
+    }
+
+    @Test
+    void anInterruptEndsTheWaitForTheDevice() throws InterruptedException {
+        CudaExecutor cuda = (CudaExecutor) device;
+        CountDownLatch inside = new CountDownLatch(1);
+        CountDownLatch leave = new CountDownLatch(1);
+        Thread holder = new Thread(() -> cuda.call("holder", c -> {
+            inside.countDown();
+            await(leave);
+            return 0;
+        }));
+        holder.start();
+        await(inside);
+        AtomicReference<Throwable> met = new AtomicReference<>();
+        Thread waiter = new Thread(() -> {
+            try {
+                cuda.call("waiter", c -> 0);
+            } catch (UncheckedIOException e) {
+                met.set(Thread.currentThread().isInterrupted() ? e.getCause() : e);
+            }
+        });
+        waiter.start();
+        waiter.interrupt();
+        waiter.join();
+        assertSame(ClosedByInterruptException.class, met.get().getClass());
+        leave.countDown();
+        holder.join();
+        Thread.currentThread().interrupt();
+        assertThrows(UncheckedIOException.class, () -> cuda.call("late", c -> 0));
+        assertTrue(Thread.interrupted(), "whoever called has to know");
+        cuda.call("after", c -> 0);
+    }
+
+    private static void await(CountDownLatch latch) {
+        try {
+            latch.await();
+        } catch (InterruptedException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+}
