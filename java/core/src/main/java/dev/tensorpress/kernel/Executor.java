@@ -15,7 +15,11 @@ public interface Executor extends AutoCloseable {
     /** Elements that are worth a range of their own, some ten microseconds of a kernel that reads them once. */
     long WORTH = 1 << 16;
 
-    /** One of the threads of a {@link #run}. */
+    /**
+     * One of the threads of a {@link #run}.
+     *
+     * @param index from 0 to {@link #threads} - 1, another one for each
+     */
     record Worker(int index, MemorySegment scratch) {}
 
     /** Work on lines {@code [begin, end)}; {@code worker} is one thread's alone until the run is over. */

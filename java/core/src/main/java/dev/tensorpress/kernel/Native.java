@@ -69,6 +69,13 @@ final class Native {
         }
     }
 
+    /** What is written while the other one is read. */
+    static void apart(String name, MemorySegment segment, String otherName, MemorySegment other) {
+        if (segment.asOverlappingSlice(other).isPresent()) {
+            throw new IllegalArgumentException(name + " must not overlap " + otherName);
+        }
+    }
+
     /** Whatever is not said to start at any byte. */
     static void aligned(String name, MemorySegment segment, long bytes) {
         if (segment.address() % bytes != 0) {

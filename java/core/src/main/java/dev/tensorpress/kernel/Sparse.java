@@ -278,11 +278,12 @@ public final class Sparse {
     /**
      * Restores a matrix.
      *
-     * @param out [rows, cols], every element of which is written
+     * @param out [rows, cols], every element of which is written; must not overlap the arrays of {@code m}
      */
     public static void unpack(SparseMatrix m, MemorySegment out, Executor executor) {
         m.check(executor);
         Native.output("out", out, denseBytes(m.type(), m.rows(), m.cols()), executor);
+        m.apart("out", out);
         MemorySegment spec = spec(m.layout(), m.type(), m.rows(), m.cols(), m.block());
         // A line costs what its columns cost, which are all written, however many units it has: equal pieces are fair.
         Native.run("tp_sparse_unpack", executor, m.lines(), 1, Executor.worth(m.cols() * Math.max(1, m.block())), (begin, end, worker) ->

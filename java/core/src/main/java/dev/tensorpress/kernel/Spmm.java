@@ -43,7 +43,7 @@ public final class Spmm {
      * out[rows, n] = A[rows, cols] B[cols, n].
      *
      * @param a in any layout but {@link Layout#BITMASK}, values f32 or int8
-     * @param out overwritten; must not overlap {@code b}
+     * @param out overwritten; must overlap neither {@code b} nor the arrays of {@code a}
      */
     public static void multiply(SparseMatrix a, long n, MemorySegment b, MemorySegment out, Executor executor) {
         checkProduct(a, n, b, a.cols(), out, a.rows(), executor);
@@ -59,7 +59,7 @@ public final class Spmm {
         }
         long lines = a.lines();
         if (executor.threads() == 1) {
-            Native.check("tp_spmm", Kernels.tp_spmm(spec, 0, lines, offsets, a.indices(), a.values(), b, out));
+            executor.run(lines, lines, lines, (begin, end, worker) -> multiply(spec, a, b, out, begin, end));
             return;
         }
         long units = a.units();
@@ -195,7 +195,7 @@ public final class Spmm {
      * out[cols, n] = A^T B[rows, n], with A[rows, cols] stored by its rows.
      *
      * @param a {@link Layout#CSR16} or {@link Layout#CSR32}, values f32 or int8
-     * @param out overwritten; must not overlap {@code b}
+     * @param out overwritten; must overlap neither {@code b} nor the arrays of {@code a}
      */
     public static void multiplyTransposed(SparseMatrix a, long n, MemorySegment b, MemorySegment out, Executor executor) {
         if (a.layout() != Layout.CSR16 && a.layout() != Layout.CSR32) {
@@ -273,9 +273,8 @@ public final class Spmm {
         Native.operand("b", b, a.type(), rowsOfB, n, n, executor);
         Native.result("out", out, DType.F32, rowsOfOut, n, n, executor);
         a.check(executor);
-        if (b.asOverlappingSlice(out).isPresent()) {
-            throw new IllegalArgumentException("out must not overlap b");
-        }
+        Native.apart("out", out, "b", b);
+        a.apart("out", out);
     }
 
     private static MemorySegment spec(SparseMatrix a, long n) {
