@@ -37,6 +37,7 @@ final class CpuExecutor implements Executor {
     /** The block of the last run, for the next one; null while a run has it. */
     private final AtomicReference<Block> idle = new AtomicReference<>();
     private volatile boolean closed;
+    private volatile String subject = "";
 
     CpuExecutor(int threads) {
         Executor.checkThreads(threads);
@@ -68,6 +69,16 @@ final class CpuExecutor implements Executor {
     @Override
     public int threads() {
         return threads;
+    }
+
+    @Override
+    public void subject(String name) {
+        subject = name;
+    }
+
+    @Override
+    public String subject() {
+        return subject;
     }
 
     @Override

@@ -68,6 +68,18 @@ public interface Executor extends AutoCloseable {
         run(lines, granule, minimum, 0, task);
     }
 
+    /**
+     * What the work that follows is about, for profilers.
+     *
+     * @param name of a weight; empty for nothing in particular, as at the beginning
+     */
+    default void subject(String name) {}
+
+    /** What the work is about. */
+    default String subject() {
+        return "";
+    }
+
     /** A new arena with memory that tasks may use on any thread. Whoever asked closes it. */
     Arena arena();
 

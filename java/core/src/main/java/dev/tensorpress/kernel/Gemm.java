@@ -198,7 +198,8 @@ public final class Gemm implements AutoCloseable {
     private Gemm packed(MemorySegment b) {
         hasB = false;
         long worth = Math.max(PANELS_TOGETHER, (long) (WORTH / 8 / panelColumns / Math.max(1, spec.k)));
-        Native.run("tp_gemm_pack", executor, panels, PANELS_TOGETHER, worth, (first, last, worker) ->
+        Native.Cost cost = Native.Cost.of(spec.type.bytes(spec.n * spec.k), packed.byteSize());
+        Native.run("tp_gemm_pack", executor, panels, PANELS_TOGETHER, worth, cost, (first, last, worker) ->
                 Kernels.tp_gemm_pack(nativeSpec, first, last, b, packed));
         hasB = true;
         return this;
@@ -308,13 +309,18 @@ public final class Gemm implements AutoCloseable {
         long down = most > threads ? most - most % threads : most;
         long across = Math.clamp(spec.n / LEAST_COLUMNS, 1, wanted / down);
         long granules = Math.ceilDiv(rows, rowGranule);
-        executor.run(down * across, 1, 1, scratch, (from, to, worker) -> {
-            for (long piece = from; piece < to; piece++) {
+        long result = rows * spec.n * (spec.type == DType.F64 ? 8 : 4);
+        Native.Cost cost = new Native.Cost(spec.type.bytes(rows * spec.k) + packed.byteSize() + (spec.accumulate ? result : 0), result,
+                2 * rows * spec.n * spec.k);
+        Native.run(kernel, executor, down * across, 1, 1, scratch, cost, (from, to, worker) -> {
+            int status = 0;
+            for (long piece = from; piece < to && status == 0; piece++) {
                 long i = piece / across;
                 long j = piece % across;
-                Native.check(kernel, work.call(granules * i / down * rowGranule, Math.min(granules * (i + 1) / down * rowGranule, rows),
-                        panels * j / across, panels * (j + 1) / across, worker.scratch()));
+                status = work.call(granules * i / down * rowGranule, Math.min(granules * (i + 1) / down * rowGranule, rows),
+                        panels * j / across, panels * (j + 1) / across, worker.scratch());
             }
+            return status;
         });
     }
 

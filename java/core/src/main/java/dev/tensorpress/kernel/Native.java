@@ -9,6 +9,8 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
+import java.util.function.IntSupplier;
+import jdk.jfr.FlightRecorder;
 
 /**
  * Every native call goes through here: whether memory may be read or written, whether sizes can be, which number stands for a type,
@@ -20,6 +22,19 @@ final class Native {
     @FunctionalInterface
     interface Lines {
         int call(long begin, long end, Worker worker);
+    }
+
+    /**
+     * What a call does by its shape, for profilers: each operand is read or written once, however often the kernel looks at it.
+     *
+     * @param read bytes
+     * @param written bytes
+     * @param operations two for each multiplication of a product and its addition; 0 where memory is what limits
+     */
+    record Cost(long read, long written, long operations) {
+        static Cost of(long read, long written) {
+            return new Cost(read, written, 0);
+        }
     }
 
     /** A function that writes to {@code out}; returns its {@code tp_status}. */
@@ -161,13 +176,35 @@ final class Native {
     }
 
     /** Runs a kernel over {@code [0, lines)}: {@link Executor#run}. */
-    static void run(String kernel, Executor executor, long lines, long granule, long minimum, long scratch, Lines call) {
+    static void run(String kernel, Executor executor, long lines, long granule, long minimum, long scratch, Cost cost, Lines call) {
+        KernelEvent event = begin();
         executor.run(lines, granule, minimum, scratch, (begin, end, worker) -> check(kernel, call.call(begin, end, worker)));
+        if (event != null) {
+            event.record(kernel, executor, lines, cost);
+        }
     }
 
     /** The same without scratch. */
-    static void run(String kernel, Executor executor, long lines, long granule, long minimum, Lines call) {
-        run(kernel, executor, lines, granule, minimum, 0, call);
+    static void run(String kernel, Executor executor, long lines, long granule, long minimum, Cost cost, Lines call) {
+        run(kernel, executor, lines, granule, minimum, 0, cost, call);
+    }
+
+    /**
+     * Runs a kernel on the caller's thread alone.
+     *
+     * @param executor that knows what the call is about, or null
+     */
+    static void call(String kernel, Executor executor, long lines, Cost cost, IntSupplier call) {
+        KernelEvent event = begin();
+        check(kernel, call.getAsInt());
+        if (event != null) {
+            event.record(kernel, executor, lines, cost);
+        }
+    }
+
+    /** Null unless Flight Recorder runs: loading the event's class is what start-up would notice. */
+    private static KernelEvent begin() {
+        return FlightRecorder.isInitialized() ? KernelEvent.started() : null;
     }
 
     /** The {@code n} numbers of 64 bits that a function hands out. */

@@ -1,5 +1,7 @@
 package dev.tensorpress.kernel;
 
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
@@ -146,6 +148,16 @@ public final class SparseMatrix {
     /** Bytes of the three arrays. */
     public long bytes() {
         return (layout == Layout.NM24 ? 0 : offsets.byteSize()) + indices.byteSize() + values.byteSize();
+    }
+
+    /** Bytes of the arrays that belong to its lines: {@link #lines} leaves units of others beside them. */
+    long touched() {
+        if (layout == Layout.NM24 || units == 0) {
+            return bytes();
+        }
+        long own = offsets.getAtIndex(JAVA_LONG, lines()) - offsets.getAtIndex(JAVA_LONG, 0);
+        boolean mask = layout == Layout.BITMASK;
+        return offsets.byteSize() + (mask ? indices.byteSize() : own * layout.indexBytes()) + own * (values.byteSize() / units);
     }
 
     /** Lines {@code [begin, end)} for restoring: offsets count from the first line of all, so units stay where they are. */
