@@ -61,6 +61,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
             done = 0;
             sum = null;
             event = FlightRecorder.isInitialized() ? WeightEvent.started() : null;
+            executor.subject(weight.name());
         }
         boolean again = first < done || entries.containsKey(weight);
         if (!again) {

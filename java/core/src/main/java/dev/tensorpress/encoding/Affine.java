@@ -138,14 +138,16 @@ public record Affine(DType type, int bits, Scale scale, Offset offset, Rounding 
      * Bytes of {@code block} codes with their scale and minimum; if scales have two levels, of all blocks that share an outer one.
      *
      * @throws IllegalArgumentException if codes lie apart from their scales, or if these are no whole bytes
+     * @throws ArithmeticException if the number does not fit in an {@code int}
      */
     public int blockBytes(int block) {
         int numbers = offset == Offset.MINIMUM ? 2 : 1;
-        int n = scale.groups * (block * bits + numbers * scale.bits) + (scale.flat() ? 0 : numbers * scale.outer.bits());
-        if (layout != Layout.INTERLEAVED || n % 8 != 0) {
+        long group = (long) block * bits + numbers * scale.bits;
+        long n = Math.addExact(Math.multiplyExact(scale.groups, group), scale.flat() ? 0 : numbers * scale.outer.bits());
+        if (layout != Layout.INTERLEAVED || block < 1 || n % 8 != 0) {
             throw new IllegalArgumentException("blocks of " + block + " codes of " + bits + " bits are no whole bytes");
         }
-        return n / 8;
+        return Math.toIntExact(n / 8);
     }
 
     /**

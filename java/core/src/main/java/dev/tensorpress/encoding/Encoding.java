@@ -96,15 +96,15 @@ public sealed interface Encoding {
 
         @Override
         public void decode(MemorySegment out, Executor executor) {
-            try (Arena arena = Arena.ofShared()) {
+            try (Arena arena = executor.arena()) {
                 Quantize.dequantize(form.spec(DType.F32, shape), codes.data(), scalesAsF32(arena),
                         zeros == null ? MemorySegment.NULL : zeros.data(), out, executor);
             }
         }
 
-        /** The scales widened to f32, which is exact; a copy in {@code arena} unless they are f32 already. */
+        /** The scales widened to f32, which is exact, and aligned; a copy in {@code arena} unless they are so already. */
         public MemorySegment scalesAsF32(Arena arena) {
-            if (scales.dtype() == DType.F32) {
+            if (scales.dtype() == DType.F32 && scales.data().address() % 4 == 0) {
                 return scales.data();
             }
             long n = scales.shape().elements();
@@ -169,7 +169,7 @@ public sealed interface Encoding {
             boolean turned = form.transposed();
             Gemm.Spec spec = turned ? Gemm.Spec.of(DType.F32, Gemm.Form.ABT, cols, rows, rank)
                     : Gemm.Spec.of(DType.F32, Gemm.Form.AB, rows, cols, rank);
-            try (Arena arena = Arena.ofShared(); Gemm product = new Gemm(add ? spec.accumulating() : spec, executor)) {
+            try (Arena arena = executor.arena(); Gemm product = new Gemm(add ? spec.accumulating() : spec, executor)) {
                 MemorySegment l = arena.allocate(DType.F32.bytes(rows * rank), 64);
                 MemorySegment r = arena.allocate(DType.F32.bytes(rank * cols), 64);
                 left.decode(l, executor);

@@ -7,11 +7,15 @@ import java.util.Locale;
 
 /**
  * What an {@link Encoding} will be before its bytes exist: enough to predict its size and to ask a target whether it
- * can hold it. A pass proposes a form, the target adjusts the storage part of it, the pass then fills it.
+ * can hold it. A method proposes a form, the target adjusts the storage part of it, the method then fills it.
  */
 public sealed interface Form {
 
-    /** Bytes that a weight of this shape takes in this form, without what a file adds around it. */
+    /**
+     * Bytes that a weight of this shape takes in this form, without what a file adds around it.
+     *
+     * @throws ArithmeticException if the number does not fit in a {@code long}
+     */
     long bytes(Shape shape);
 
     /** A short name for tables, such as {@code f32} or {@code int8 block 64}. */
@@ -194,7 +198,7 @@ public sealed interface Form {
             Grid g = grid(shape);
             long n = transposed ? g.rows() : g.cols();
             long whole = affine.layout() == Affine.Layout.INTERLEAVED ? outerBlock() : padded ? block : 1;
-            return (n + whole - 1) / whole * whole;
+            return Math.multiplyExact(Math.ceilDiv(n, whole), whole);
         }
 
         /** Elements that share an outer scale, or a scale if there is but one level. */
@@ -325,9 +329,9 @@ public sealed interface Form {
             Shape matrix = matrix(shape);
             long rows = matrix.dim(0);
             long cols = matrix.dim(1);
-            long mask = rows * ((cols + 7) / 8);
-            long indices = nnz * (cols <= NARROW ? 2 : 4) + (rows + 1) * 8;
-            return Math.min(shape.elements() * size, nnz * size + Math.min(mask, indices));
+            long mask = rows * Math.ceilDiv(cols, 8L);
+            long indices = Math.addExact(Math.multiplyExact(nnz, cols <= NARROW ? 2 : 4), Math.multiplyExact(rows + 1, 8));
+            return Math.min(Math.multiplyExact(shape.elements(), size), Math.addExact(Math.multiplyExact(nnz, size), Math.min(mask, indices)));
         }
 
         @Override
@@ -336,7 +340,7 @@ public sealed interface Form {
             return values.describe() + " sparse " + pattern + how;
         }
 
-        /** This form with other values, as a target or a second pass makes it. */
+        /** This form with other values, as a target or a second method makes it. */
         public Sparse of(Form other) {
             return new Sparse(other, pattern, nnz, storage);
         }
@@ -450,7 +454,7 @@ public sealed interface Form {
                 long rows = cols == 0 ? 0 : shape.elements() / cols;
                 return new Grid(rows, cols, block, 1);
             }
-            if (block == 0 && axis == 0) {
+            if (block == 0 && axis == 0 && rank > 0) {
                 long rows = shape.dim(0);
                 long cols = rows == 0 ? 0 : shape.elements() / rows;
                 return new Grid(rows, cols, 1, Math.max(cols, 1));
@@ -461,12 +465,12 @@ public sealed interface Form {
 
         /** Groups from top to bottom. */
         public long groupsDown() {
-            return (rows + groupRows - 1) / groupRows;
+            return Math.ceilDiv(rows, groupRows);
         }
 
         /** Groups from left to right. */
         public long groupsAcross() {
-            return (cols + groupCols - 1) / groupCols;
+            return Math.ceilDiv(cols, groupCols);
         }
 
         /** Number of groups, hence of scales. */

@@ -111,7 +111,9 @@ final class Certifier {
         MemorySegment sums = la.buffer("difference sums", rows);
         MemorySegment norms = la.buffer("row sums", rows);
         MemorySegment largest = la.buffer("difference largest", rows);
-        la.executor.run(strips, 1, 1, LinearAlgebra.SCRATCH, (begin, end, worker) -> {
+        // Rows are copied, multiplied and summed while they are in the cache.
+        Native.Cost cost = new Native.Cost(type.bytes(rows * cols + rows * rank) + 8 * rank * cols, 24 * rows, 2 * rows * cols * rank);
+        Native.run("tp_multiply", la.executor, strips, 1, 1, LinearAlgebra.SCRATCH, cost, (begin, end, worker) -> {
             MemorySegment own = LinearAlgebra.at(differences, worker.index() * strip * cols);
             for (long k = begin; k < end; k++) {
                 long first = k * strip;
@@ -127,6 +129,7 @@ final class Certifier {
                 la.rowNormsOnOne(View.of(own, cols), count, cols, LinearAlgebra.at(sums, first),
                         LinearAlgebra.at(largest, first));
             }
+            return 0;
         });
         return new double[] {Math.scalb(Math.sqrt(LinearAlgebra.sum(norms, rows)), exponent), Math.scalb(Math.sqrt(LinearAlgebra.sum(sums, rows)), exponent)};
     }

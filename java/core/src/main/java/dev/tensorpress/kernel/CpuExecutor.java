@@ -37,6 +37,7 @@ final class CpuExecutor implements Executor {
     /** The block of the last run, for the next one; null while a run has it. */
     private final AtomicReference<Block> idle = new AtomicReference<>();
     private volatile boolean closed;
+    private volatile String subject = "";
 
     CpuExecutor(int threads) {
         Executor.checkThreads(threads);
@@ -68,6 +69,16 @@ final class CpuExecutor implements Executor {
     @Override
     public int threads() {
         return threads;
+    }
+
+    @Override
+    public void subject(String name) {
+        subject = name;
+    }
+
+    @Override
+    public String subject() {
+        return subject;
     }
 
     @Override
@@ -122,13 +133,14 @@ final class CpuExecutor implements Executor {
     }
 
     private void spread(long lines, long granule, long minimum, MemorySegment scratch, long share, Task task) {
-        long even = (lines + (long) threads * PIECES - 1) / ((long) threads * PIECES);
+        long even = Math.ceilDiv(lines, (long) threads * PIECES);
         long wanted = Math.max(Math.max(even, minimum), 1);
         long piece = wanted > Long.MAX_VALUE - granule ? lines : (wanted + granule - 1) / granule * granule;
         if (threads == 1 || piece >= lines) {
             task.run(0, lines, worker(0, scratch, share));
             return;
         }
+        long pieces = Math.ceilDiv(lines, piece);
         AtomicLong next = new AtomicLong();
         AtomicIntegerArray begun = new AtomicIntegerArray(threads);
         List<Future<?>> others = new ArrayList<>(threads - 1);
@@ -138,16 +150,16 @@ final class CpuExecutor implements Executor {
                 Worker worker = worker(w, scratch, share);
                 others.add(pool.submit(() -> {
                     if (begun.compareAndSet(worker.index(), 0, 1)) {
-                        drain(next, lines, piece, task, worker);
+                        drain(next, pieces, lines, piece, task, worker);
                     }
                 }));
             }
-            drain(next, lines, piece, task, worker(0, scratch, share));
+            drain(next, pieces, lines, piece, task, worker(0, scratch, share));
         } catch (RejectedExecutionException e) {
-            next.set(lines);
+            next.set(pieces);
             failed = new IllegalStateException("this executor was closed during the work", e);
         } catch (Throwable e) {
-            next.set(lines);
+            next.set(pieces);
             failed = e;
         } finally {
             // Also after an Error: nobody may touch the caller's memory once this method is left.
@@ -171,16 +183,17 @@ final class CpuExecutor implements Executor {
         return new Worker(index, share == 0 ? scratch : scratch.asSlice(index * share, share));
     }
 
-    private static void drain(AtomicLong next, long lines, long piece, Task task, Worker worker) {
+    private static void drain(AtomicLong next, long pieces, long lines, long piece, Task task, Worker worker) {
         try {
-            for (long begin; (begin = next.getAndAdd(piece)) < lines; ) {
+            for (long number; (number = next.getAndIncrement()) < pieces; ) {
+                long begin = number * piece;
                 if (worker.index() == 0) {
                     checkInterrupted();
                 }
-                task.run(begin, Math.min(begin + piece, lines), worker);
+                task.run(begin, begin + Math.min(piece, lines - begin), worker);
             }
         } catch (Throwable t) {
-            next.set(lines); // the others need not go on
+            next.set(pieces); // the others need not go on
             throw t;
         }
     }

@@ -3,6 +3,7 @@ package dev.tensorpress.kernel;
 import static java.lang.foreign.ValueLayout.ADDRESS;
 
 import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.bindings.tp_cuda_times;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
@@ -30,6 +31,8 @@ final class CudaExecutor implements Executor {
     private final ReentrantLock lock = new ReentrantLock();
     private final Set<DeviceMemory> memories = new HashSet<>();
     private boolean closed;
+    /** Whose range has begun, or null. */
+    private volatile Thread ranged;
 
     /** @param budget bytes of the device's memory at most; 0 for nine tenths of what is free */
     CudaExecutor(Device device, int threads, long budget) {
@@ -67,13 +70,20 @@ final class CudaExecutor implements Executor {
         return cpu;
     }
 
+    /** {@link #call(String, Call, boolean)} without a clock. */
+    void call(String kernel, Call call) {
+        call(kernel, call, false);
+    }
+
     /**
      * Runs a kernel, or another function, on the device, after those of other threads.
      *
+     * @param timed for a kernel
+     * @return nanoseconds in which the device computed, if they are timed
      * @throws DeviceException if the device failed
      * @throws KernelException if the function was not content with its arguments
      */
-    void call(String kernel, Call call) {
+    long call(String kernel, Call call, boolean timed) {
         try {
             lock.lockInterruptibly();
         } catch (InterruptedException e) {
@@ -84,13 +94,30 @@ final class CudaExecutor implements Executor {
             if (closed) {
                 throw new IllegalStateException("this executor is closed");
             }
-            int status = call.call(cuda);
-            if (DeviceException.is(status)) {
-                throw new DeviceException(kernel + " on " + device + ": " + what(status) + ": " + Cuda.message(cuda), status);
+            if (timed) {
+                Native.check("tp_cuda_timing", Kernels.tp_cuda_timing(cuda, 1));
             }
-            Native.check(kernel, status);
+            check(kernel, call.call(cuda));
+            return timed ? time() : 0;
         } finally {
             lock.unlock();
+        }
+    }
+
+    private void check(String kernel, int status) {
+        if (DeviceException.is(status)) {
+            throw new DeviceException(kernel + " on " + device + ": " + what(status) + ": " + Cuda.message(cuda), status);
+        }
+        Native.check(kernel, status);
+    }
+
+    /** Of the last call, and no more. */
+    private long time() {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment times = tp_cuda_times.allocate(arena);
+            Native.check("tp_cuda_last", Kernels.tp_cuda_last(cuda, times));
+            Native.check("tp_cuda_timing", Kernels.tp_cuda_timing(cuda, 0));
+            return (long) (tp_cuda_times.kernel_seconds(times) * 1e9);
         }
     }
 
@@ -135,6 +162,32 @@ final class CudaExecutor implements Executor {
         cpu.run(lines, granule, minimum, scratch, task);
     }
 
+    /** A profiler that reads NVTX is told as well. */
+    @Override
+    public void subject(String name) {
+        endRange();
+        cpu.subject(name);
+        if (!name.isEmpty()) {
+            try (Arena arena = Arena.ofConfined()) {
+                Kernels.tp_cuda_range(arena.allocateFrom(name));
+            }
+            ranged = Thread.currentThread();
+        }
+    }
+
+    /** Ranges are a thread's. */
+    private void endRange() {
+        if (ranged == Thread.currentThread()) {
+            Kernels.tp_cuda_range(MemorySegment.NULL);
+            ranged = null;
+        }
+    }
+
+    @Override
+    public String subject() {
+        return cpu.subject();
+    }
+
     @Override
     public Arena arena() {
         return cpu.arena();
@@ -142,6 +195,7 @@ final class CudaExecutor implements Executor {
 
     @Override
     public void close() {
+        endRange();
         alone(() -> {
             List.copyOf(memories).forEach(DeviceMemory::close);
             if (!closed) {

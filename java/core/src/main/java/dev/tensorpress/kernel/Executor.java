@@ -15,7 +15,11 @@ public interface Executor extends AutoCloseable {
     /** Elements that are worth a range of their own, some ten microseconds of a kernel that reads them once. */
     long WORTH = 1 << 16;
 
-    /** One of the threads of a {@link #run}. */
+    /**
+     * One of the threads of a {@link #run}.
+     *
+     * @param index from 0 to {@link #threads} - 1, another one for each
+     */
     record Worker(int index, MemorySegment scratch) {}
 
     /** Work on lines {@code [begin, end)}; {@code worker} is one thread's alone until the run is over. */
@@ -77,6 +81,18 @@ public interface Executor extends AutoCloseable {
     /** The same without scratch. */
     default void run(long lines, long granule, long minimum, Task task) {
         run(lines, granule, minimum, 0, task);
+    }
+
+    /**
+     * What the work that follows is about, for profilers.
+     *
+     * @param name of a weight; empty for nothing in particular, as at the beginning
+     */
+    default void subject(String name) {}
+
+    /** What the work is about. */
+    default String subject() {
+        return "";
     }
 
     /** A new arena with memory that tasks may use on any thread. Whoever asked closes it. */

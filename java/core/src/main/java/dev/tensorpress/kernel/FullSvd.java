@@ -168,7 +168,9 @@ final class FullSvd {
         tp_small.in_step(spec, step);
         tp_small.type(spec, a.id());
         tp_small.sweeps(spec, jacobi.limit);
-        la.spread("tp_svd_small", count, 1, 20.0 * count * rows * cols * Math.min(rows, cols), (begin, end, worker) ->
+        long least = Math.min(rows, cols);
+        Native.Cost cost = Native.Cost.of(a.type().bytes(count * rows * cols), a.type().bytes(count * least * (rows + 1 + cols)));
+        la.spread("tp_svd_small", count, 1, 20.0 * count * rows * cols * least, cost, (begin, end, worker) ->
                 Kernels.tp_svd_small(spec, begin, end, a.data(), u, s, vt));
     }
 }

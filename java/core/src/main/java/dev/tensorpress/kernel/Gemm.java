@@ -119,7 +119,7 @@ public final class Gemm implements AutoCloseable {
     private final long panels;
     private final long panelColumns;
     private final long rowGranule;
-    /** Copies of zero points and scales of the call at hand, by their place in {@link Affine}. */
+    /** Memory for copies of zero points and scales, by their place in {@link Affine}. */
     private final MemorySegment[] copies = new MemorySegment[4];
     private final OneThread oneThread = new OneThread("this product");
     private boolean hasB;
@@ -198,7 +198,8 @@ public final class Gemm implements AutoCloseable {
     private Gemm packed(MemorySegment b) {
         hasB = false;
         long worth = Math.max(PANELS_TOGETHER, (long) (WORTH / 8 / panelColumns / Math.max(1, spec.k)));
-        Native.run("tp_gemm_pack", executor, panels, PANELS_TOGETHER, worth, (first, last, worker) ->
+        Native.Cost cost = Native.Cost.of(spec.type.bytes(spec.n * spec.k), packed.byteSize());
+        Native.run("tp_gemm_pack", executor, panels, PANELS_TOGETHER, worth, cost, (first, last, worker) ->
                 Kernels.tp_gemm_pack(nativeSpec, first, last, b, packed));
         hasB = true;
         return this;
@@ -237,14 +238,19 @@ public final class Gemm implements AutoCloseable {
         }
         try (OneThread _ = oneThread.enter()) {
             checkOperands(rows, a, c);
-            tp_gemm_affine.a_zero_step(affine, take(0, "aZeros", values.aZeros, 1, rows));
-            tp_gemm_affine.b_zero_step(affine, take(1, "bZeros", values.bZeros, 1, spec.n));
-            tp_gemm_affine.a_scale_step(affine, take(2, "aScales", values.aScales, 4, rows));
-            tp_gemm_affine.b_scale_step(affine, take(3, "bScales", values.bScales, 4, spec.n));
-            tp_gemm_affine.a_zero(affine, copies[0]);
-            tp_gemm_affine.b_zero(affine, copies[1]);
-            tp_gemm_affine.a_scale(affine, copies[2]);
-            tp_gemm_affine.b_scale(affine, copies[3]);
+            MemorySegment aZeros = take(0, "aZeros", values.aZeros, 1, rows);
+            MemorySegment bZeros = take(1, "bZeros", values.bZeros, 1, spec.n);
+            MemorySegment aScales = take(2, "aScales", values.aScales, 4, rows);
+            MemorySegment bScales = take(3, "bScales", values.bScales, 4, spec.n);
+            tp_gemm_affine.a_zero(affine, aZeros);
+            tp_gemm_affine.b_zero(affine, bZeros);
+            tp_gemm_affine.a_scale(affine, aScales);
+            tp_gemm_affine.b_scale(affine, bScales);
+            // 0 for one value, or none; 1 for one to each line.
+            tp_gemm_affine.a_zero_step(affine, aZeros.byteSize() > 1 ? 1 : 0);
+            tp_gemm_affine.b_zero_step(affine, bZeros.byteSize() > 1 ? 1 : 0);
+            tp_gemm_affine.a_scale_step(affine, aScales.byteSize() > 4 ? 1 : 0);
+            tp_gemm_affine.b_scale_step(affine, bScales.byteSize() > 4 ? 1 : 0);
             tp_gemm_affine.scaled(affine, scaled ? 1 : 0);
             run("tp_gemm_int8", rows, (begin, end, first, last, own) ->
                     Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own));
@@ -255,24 +261,21 @@ public final class Gemm implements AutoCloseable {
      * Copies zero points or scales into memory of this product: the struct that the kernel reads holds addresses, and nothing but
      * this product could vouch for them until the last thread is done.
      *
-     * @return 0 for one value, 1 for one to each line
+     * @return {@code NULL}, one value, or one for each line
      */
-    private int take(int place, String name, MemorySegment values, int size, long lines) {
+    private MemorySegment take(int place, String name, MemorySegment values, int size, long lines) {
         Native.input(name, values, 0, null);
         if (values.equals(MemorySegment.NULL)) {
-            copies[place] = MemorySegment.NULL;
-            return 0;
+            return MemorySegment.NULL;
         }
-        boolean one = values.byteSize() == size;
-        long bytes = one ? size : lines * size;
+        long bytes = values.byteSize() == size ? size : lines * size;
         if (values.byteSize() < bytes) {
             throw new IllegalArgumentException(name + " must hold one value or " + lines + ", but is " + values);
         }
         if (copies[place] == null || copies[place].byteSize() < bytes) {
             copies[place] = arena.allocate(bytes, 16);
         }
-        MemorySegment.copy(values, 0, copies[place], 0, bytes);
-        return one ? 0 : 1;
+        return copies[place].asSlice(0, bytes).copyFrom(values.asSlice(0, bytes));
     }
 
     private void checkOperands(long rows, MemorySegment a, MemorySegment c) {
@@ -306,13 +309,18 @@ public final class Gemm implements AutoCloseable {
         long down = most > threads ? most - most % threads : most;
         long across = Math.clamp(spec.n / LEAST_COLUMNS, 1, wanted / down);
         long granules = Math.ceilDiv(rows, rowGranule);
-        executor.run(down * across, 1, 1, scratch, (from, to, worker) -> {
-            for (long piece = from; piece < to; piece++) {
+        long result = rows * spec.n * (spec.type == DType.F64 ? 8 : 4);
+        Native.Cost cost = new Native.Cost(spec.type.bytes(rows * spec.k) + packed.byteSize() + (spec.accumulate ? result : 0), result,
+                2 * rows * spec.n * spec.k);
+        Native.run(kernel, executor, down * across, 1, 1, scratch, cost, (from, to, worker) -> {
+            int status = 0;
+            for (long piece = from; piece < to && status == 0; piece++) {
                 long i = piece / across;
                 long j = piece % across;
-                Native.check(kernel, work.call(granules * i / down * rowGranule, Math.min(granules * (i + 1) / down * rowGranule, rows),
-                        panels * j / across, panels * (j + 1) / across, worker.scratch()));
+                status = work.call(granules * i / down * rowGranule, Math.min(granules * (i + 1) / down * rowGranule, rows),
+                        panels * j / across, panels * (j + 1) / across, worker.scratch());
             }
+            return status;
         });
     }
 

@@ -42,7 +42,7 @@ final class Jacobi {
         MemorySegment rotated = la.buffer("rotated", 8L * la.executor.threads());
         for (int sweep = 0;; sweep++) {
             la.gram(View.of(w, wCols), false, n, wCols, 1, g);
-            la.spread("tp_gram_blocks", blocks, 1, 0.5 * n * n, (begin, end, worker) ->
+            la.spread("tp_gram_blocks", blocks, 1, 0.5 * n * n, Native.Cost.of(4 * n * n, 4L * blocks * blocks), (begin, end, worker) ->
                     Kernels.tp_gram_blocks(spec, n, g, begin, end, cosines));
             boolean[][] active = active(blocks, cosines, tolerance);
             if (active == null) {
@@ -57,7 +57,10 @@ final class Jacobi {
                     pairs.setAtIndex(JAVA_INT, 2L * i, round.get(i)[0]);
                     pairs.setAtIndex(JAVA_INT, 2L * i + 1, round.get(i)[1]);
                 }
-                Native.run("tp_jacobi_pairs", la.executor, round.size(), 1, 1, LinearAlgebra.SCRATCH, (begin, end, worker) ->
+                long moved = 16 * block * round.size() * (wCols + zCols);
+                // A Gram matrix of 2 b rows, and their product with a rotation.
+                Native.Cost cost = new Native.Cost(moved, moved, 4 * block * block * round.size() * (3 * wCols + 2 * zCols));
+                Native.run("tp_jacobi_pairs", la.executor, round.size(), 1, 1, LinearAlgebra.SCRATCH, cost, (begin, end, worker) ->
                         Kernels.tp_jacobi_pairs(spec, pairs, begin, end, w, z, worker.scratch(), rotated.asSlice(64L * worker.index())));
             }
         }

@@ -167,14 +167,17 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** Runs lines over the threads if there is enough to do, {@code work} being multiplications. */
     void spread(long lines, long granule, double work, Task task) {
-        double pieces = Math.min(4.0 * executor.threads(), work / WORTH);
-        long minimum = pieces <= 1 ? lines : (long) Math.ceil(lines / pieces);
-        executor.run(lines, granule, minimum, SCRATCH, task);
+        executor.run(lines, granule, minimum(lines, work), SCRATCH, task);
     }
 
     /** The same of a kernel. */
-    void spread(String kernel, long lines, long granule, double work, Native.Lines call) {
-        spread(lines, granule, work, (begin, end, worker) -> Native.check(kernel, call.call(begin, end, worker)));
+    void spread(String kernel, long lines, long granule, double work, Native.Cost cost, Native.Lines call) {
+        Native.run(kernel, executor, lines, granule, minimum(lines, work), SCRATCH, cost, call);
+    }
+
+    private long minimum(long lines, double work) {
+        double pieces = Math.min(4.0 * executor.threads(), work / WORTH);
+        return pieces <= 1 ? lines : (long) Math.ceil(lines / pieces);
     }
 
     // ---- products ----
@@ -205,8 +208,16 @@ public final class LinearAlgebra implements AutoCloseable {
             return new Product(a, aTransposed, part, bTransposed, at(c, begin), cStride, m, end - begin, k, lower, alpha, beta);
         }
 
-        void run(MemorySegment spec, long begin, long end, MemorySegment scratch) {
-            Native.check("tp_multiply", Kernels.tp_multiply(spec, begin, end, a.data(), b.data(), c, scratch));
+        /** Its {@code tp_status}. */
+        int run(MemorySegment spec, long begin, long end, MemorySegment scratch) {
+            return Kernels.tp_multiply(spec, begin, end, a.data(), b.data(), c, scratch);
+        }
+
+        Native.Cost cost() {
+            long result = lower ? m * (m + 1) / 2 : m * n;
+            // Of a matrix times its transposed both are one operand.
+            long read = a.type().bytes(m * k) + (a.data().equals(b.data()) ? 0 : b.type().bytes(k * n)) + (beta == 0 ? 0 : 8 * result);
+            return new Native.Cost(read, 8 * result, 2 * result * k);
         }
     }
 
@@ -233,29 +244,29 @@ public final class LinearAlgebra implements AutoCloseable {
         if (p.m < p.n && !p.lower && work >= WORTH) {
             // Cut along the longer side, so that no two threads pack the same part of B.
             long least = (p.n + executor.threads() - 1) / executor.threads();
-            executor.run(p.n, 24, least, SCRATCH, (begin, end, worker) -> multiplyOnOne(p.columns(begin, end), worker));
+            Native.run("tp_multiply", executor, p.n, 24, least, SCRATCH, p.cost(), (begin, end, worker) ->
+                    multiplyOnOne(p.columns(begin, end), worker));
             return;
         }
         // Each range packs B anew, so there are no more of them than threads; but rows of a triangle differ in length.
         long minimum = work < WORTH ? p.m : p.lower ? 96 : (p.m + executor.threads() - 1) / executor.threads();
-        executor.run(p.m, 8, minimum, SCRATCH, (begin, end, worker) -> p.run(spec, begin, end, worker.scratch()));
+        Native.run("tp_multiply", executor, p.m, 8, minimum, SCRATCH, p.cost(), (begin, end, worker) ->
+                p.run(spec, begin, end, worker.scratch()));
     }
 
     /** On the thread that calls. */
     void multiply(Product p, Worker worker) {
-        if (worker.index() > 0) {
-            multiplyOnOne(p, worker);
-            return;
-        }
         long start = System.nanoTime();
-        multiplyOnOne(p, worker);
-        productSince(start);
+        Native.check("tp_multiply", multiplyOnOne(p, worker));
+        if (worker.index() == 0) {
+            productSince(start);
+        }
     }
 
-    private void multiplyOnOne(Product p, Worker worker) {
+    private int multiplyOnOne(Product p, Worker worker) {
         MemorySegment spec = lanes[worker.index()].multiplication;
         p.fill(spec);
-        p.run(spec, 0, p.m, worker.scratch());
+        return p.run(spec, 0, p.m, worker.scratch());
     }
 
     /** The same of matrices of one type. */
@@ -295,7 +306,8 @@ public final class LinearAlgebra implements AutoCloseable {
             MemorySegment factors) {
         MemorySegment spec = lanes[0].copying;
         fillCopy(spec, in, rows, cols, out, transposed, factor);
-        spread("tp_copy_rows", rows, 16, 2.0 * rows * cols, (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(in.type().bytes(rows * cols), out.type().bytes(rows * cols));
+        spread("tp_copy_rows", rows, 16, 2.0 * rows * cols, cost, (begin, end, worker) ->
                 Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data()));
     }
 
@@ -304,7 +316,8 @@ public final class LinearAlgebra implements AutoCloseable {
             MemorySegment factors) {
         MemorySegment spec = lanes[0].copying;
         fillCopy(spec, in, rows, cols, out, transposed, 1);
-        spread("tp_copy_rows", count, 16, 2.0 * count * cols, (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(in.type().bytes(count * cols), out.type().bytes(count * cols));
+        spread("tp_copy_rows", count, 16, 2.0 * count * cols, cost, (begin, end, worker) ->
                 Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data()));
     }
 
@@ -334,7 +347,8 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** Sums of squares of the rows to {@code sums}, largest magnitudes to {@code largest}. */
     void rowNorms(View a, long rows, long cols, MemorySegment sums, MemorySegment largest) {
-        spread("tp_row_norms", rows, 1, (double) rows * cols, (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(a.type().bytes(rows * cols), 16 * rows);
+        spread("tp_row_norms", rows, 1, (double) rows * cols, cost, (begin, end, worker) ->
                 Kernels.tp_row_norms(a.id(), rows, cols, a.stride(), begin, end, a.data(), sums, largest));
     }
 
@@ -373,7 +387,7 @@ public final class LinearAlgebra implements AutoCloseable {
         int id = new View(type, out, 0).id();
         Native.result("out", out, type, 1, n, n, executor);
         try (OneThread _ = oneThread.enter()) {
-            spread("tp_gaussian", n, 256, 16.0 * n, (begin, end, worker) ->
+            spread("tp_gaussian", n, 256, 16.0 * n, Native.Cost.of(0, type.bytes(n)), (begin, end, worker) ->
                     Kernels.tp_gaussian(seed, stream, begin, end, id, out.asSlice(type.bytes(begin))));
         }
     }
@@ -398,8 +412,10 @@ public final class LinearAlgebra implements AutoCloseable {
         Reflections all = new Reflections(count, n, v, t, false);
         for (long first = 0; first < count; first += PANEL) {
             long width = Math.min(PANEL, count - first);
-            Native.check("tp_reflect_panel",
-                    Kernels.tp_reflect_panel(rows, n, n, first, width, a, n, at(v, first * n), at(t, first * PANEL)));
+            long from = first;
+            long cols = n - first;
+            Native.call("tp_reflect_panel", executor, width, new Native.Cost(8 * width * cols, 16 * width * cols, 2 * width * width * cols), () ->
+                    Kernels.tp_reflect_panel(rows, n, n, from, width, a, n, at(v, from * n), at(t, from * PANEL)));
             long after = first + width;
             applyBlock(all, first, false, at(a, after * n), rows - after);
         }
@@ -418,7 +434,9 @@ public final class LinearAlgebra implements AutoCloseable {
         long cols = (r.leading ? Math.min(r.n, first + width) : r.n) - from;
         View v = View.of(at(r.v, first * r.n + from), r.n);
         View t = View.of(at(r.t, first * PANEL), width);
-        spread(rows, 8, 2.0 * rows * width * cols, (begin, end, worker) -> {
+        Native.Cost cost = new Native.Cost(8 * (rows * cols + width * cols), 8 * rows * cols, 2 * rows * width * (2 * cols + width));
+        // Three products of each range.
+        spread("tp_multiply", rows, 8, 2.0 * rows * width * cols, cost, (begin, end, worker) -> {
             long m = end - begin;
             MemorySegment own = at(x, begin * r.n + from);
             MemorySegment a = at(p, begin * PANEL);
@@ -426,6 +444,7 @@ public final class LinearAlgebra implements AutoCloseable {
             multiply(new Product(View.of(own, r.n), false, v, true, a, width, m, width, cols, false, 1, 0), worker);
             multiply(new Product(View.of(a, width), false, t, inverse, b, width, m, width, width, false, 1, 0), worker);
             multiply(new Product(View.of(b, width), false, v, false, own, r.n, m, cols, width, false, -1, 1), worker);
+            return 0;
         });
     }
 
@@ -508,8 +527,15 @@ public final class LinearAlgebra implements AutoCloseable {
         return inverse;
     }
 
-    private static boolean cholesky(long n, MemorySegment g) {
-        return Native.check("tp_cholesky", Kernels.tp_cholesky(n, n, g), Kernels.TP_ERR_INDEFINITE());
+    private boolean cholesky(long n, MemorySegment g) {
+        boolean[] definite = {true};
+        long triangle = 4 * n * (n + 1);
+        Native.call("tp_cholesky", executor, n, new Native.Cost(triangle, triangle, n * n * n / 3), () -> {
+            int status = Kernels.tp_cholesky(n, n, g);
+            definite[0] = status != Kernels.TP_ERR_INDEFINITE();
+            return definite[0] ? status : 0;
+        });
+        return definite[0];
     }
 
     /** Whether the diagonal of L shows a condition below about 1 / limit: with 1e-6, one pass leaves errors of at most 1e-2. */
@@ -528,7 +554,8 @@ public final class LinearAlgebra implements AutoCloseable {
         Native.operand("l", l, DType.F64, n, n, n, executor);
         room("x", rows, n, x);
         try (OneThread _ = oneThread.enter()) {
-            spread("tp_triangular_solve", rows, 4, 0.5 * rows * n * n, (begin, end, worker) ->
+            Native.Cost cost = new Native.Cost(4 * n * (n + 1) + 8 * rows * n, 8 * rows * n, rows * n * n);
+            spread("tp_triangular_solve", rows, 4, 0.5 * rows * n * n, cost, (begin, end, worker) ->
                     Kernels.tp_triangular_solve(n, n, l, 0, n, begin, end, x));
         }
     }
@@ -570,13 +597,15 @@ public final class LinearAlgebra implements AutoCloseable {
         conquer(n, d, e, values, z);
         MemorySegment t = buffer("eigen t", (n + PANEL) * PANEL);
         long blocks = (n + PANEL - 1) / PANEL;
-        executor.run(blocks, 1, 1, (begin, end, worker) -> {
-            for (long b = begin; b < end; b++) {
+        Native.Cost cost = new Native.Cost(4 * n * n, 8 * n * PANEL, n * n * PANEL);
+        Native.run("tp_reflect_factor", executor, blocks, 1, 1, cost, (begin, end, worker) -> {
+            int status = 0;
+            for (long b = begin; b < end && status == 0; b++) {
                 long first = b * PANEL;
                 long width = Math.min(PANEL, n - first);
-                Native.check("tp_reflect_factor", Kernels.tp_reflect_factor(width, first + width, n, at(q, first * n),
-                        at(tau, first), at(t, first * PANEL)));
+                status = Kernels.tp_reflect_factor(width, first + width, n, at(q, first * n), at(tau, first), at(t, first * PANEL));
             }
+            return status;
         });
         apply(new Reflections(n, n, q, t, true), false, z, n);
     }
@@ -602,7 +631,8 @@ public final class LinearAlgebra implements AutoCloseable {
         MemorySegment e = buffer("eigen e", n);
         MemorySegment d = buffer("eigen d", n);
         tridiagonalize(n, a, d, e, buffer("eigen q", n * n), buffer("eigen tau", n));
-        Native.check("tp_tridiagonal_ql", Kernels.tp_tridiagonal_ql(n, d, e, 0, 0, MemorySegment.NULL));
+        Native.call("tp_tridiagonal_ql", executor, n, Native.Cost.of(16 * n, 8 * n), () ->
+                Kernels.tp_tridiagonal_ql(n, d, e, 0, 0, MemorySegment.NULL));
         for (long i = 0; i < n; i++) {
             values.setAtIndex(JAVA_DOUBLE, i, get(d, n - 1 - i));
         }
@@ -615,8 +645,11 @@ public final class LinearAlgebra implements AutoCloseable {
         MemorySegment y = buffer("eigen y", 2 * n);
         for (long last = n; last > 1; ) {
             long count = Math.min(TRIDIAGONAL, last - 1);
-            Native.check("tp_tridiagonal_panel", Kernels.tp_tridiagonal_panel(n, n, last, count, a, d, e, n, q, tau,
-                    vw, wv, y));
+            long end = last;
+            // Its header says that it reads half of A for each row.
+            Native.Cost cost = new Native.Cost(4 * count * last * last, 48 * count * last, 2 * count * last * last);
+            Native.call("tp_tridiagonal_panel", executor, count, cost, () ->
+                    Kernels.tp_tridiagonal_panel(n, n, end, count, a, d, e, n, q, tau, vw, wv, y));
             last -= count;
             multiply(new Product(View.of(vw, n), true, View.of(wv, n), false, a, n, last, last, 2 * count, true, -1, 1));
         }
@@ -675,18 +708,20 @@ public final class LinearAlgebra implements AutoCloseable {
                     keptD.setAtIndex(JAVA_DOUBLE, i, get(dOwn, i));
                 }
             } else {
-                Native.check("tp_merge_deflate", Kernels.tp_merge_deflate(size, split, 2 * Math.abs(rho), dOwn, z, n,
-                        own, keptD, keptZ, order, slots, ints, counts, counts.asSlice(8), counts.asSlice(16)));
+                Native.call("tp_merge_deflate", executor, size, Native.Cost.of(16 * size, 32 * size), () ->
+                        Kernels.tp_merge_deflate(size, split, 2 * Math.abs(rho), dOwn, z, n, own, keptD, keptZ, order, slots, ints,
+                                counts, counts.asSlice(8), counts.asSlice(16)));
             }
             long count = counts.getAtIndex(JAVA_LONG, 0);
             long first = counts.getAtIndex(JAVA_LONG, 1);
             long second = counts.getAtIndex(JAVA_LONG, 2);
             double work = 8.0 * count * count;
-            spread("tp_merge_roots", count, 8, 10 * work, (begin, end, w) ->
+            long square = 8 * count * count;
+            spread("tp_merge_roots", count, 8, 10 * work, Native.Cost.of(16 * count, square + 8 * count), (begin, end, w) ->
                     Kernels.tp_merge_roots(count, 2 * Math.abs(rho), keptD, keptZ, begin, end, lambda, delta));
-            spread("tp_merge_weights", count, 8, work, (begin, end, w) ->
+            spread("tp_merge_weights", count, 8, work, Native.Cost.of(square + 16 * count, 8 * count), (begin, end, w) ->
                     Kernels.tp_merge_weights(count, keptD, keptZ, delta, begin, end, weights));
-            spread("tp_merge_vectors", count, 8, work, (begin, end, w) ->
+            spread("tp_merge_vectors", count, 8, work, Native.Cost.of(square + 16 * count, square), (begin, end, w) ->
                     Kernels.tp_merge_vectors(count, weights, delta, slots, begin, end, s));
             for (long i = 0; i < size; i++) {
                 bySlot.setAtIndex(JAVA_LONG, slots.getAtIndex(JAVA_LONG, i), order.getAtIndex(JAVA_LONG, i));
@@ -745,12 +780,18 @@ public final class LinearAlgebra implements AutoCloseable {
                 q.asSlice(begin * n * 8, (end - begin) * n * 8).fill((byte) 0));
         MemorySegment couplings = buffer("merge couplings", n);
         MemorySegment.copy(e, 0, couplings, 0, n * 8);
-        executor.run(finest.length - 1, 1, 1, SCRATCH, (begin, end, worker) -> {
-            for (int i = (int) begin; i < end; i++) {
+        long squares = 0;
+        for (int i = 0; i + 1 < finest.length; i++) {
+            squares += (finest[i + 1] - finest[i]) * (finest[i + 1] - finest[i]);
+        }
+        Native.run("tp_tridiagonal_conquer", executor, finest.length - 1, 1, 1, SCRATCH, Native.Cost.of(16 * n, 8 * squares), (begin, end, worker) -> {
+            int status = 0;
+            for (int i = (int) begin; i < end && status == 0; i++) {
                 long off = finest[i];
-                Native.check("tp_tridiagonal_conquer", Kernels.tp_tridiagonal_conquer(finest[i + 1] - off, at(d, off),
-                        at(e, off), n, at(q, off * n + off), worker.scratch()));
+                status = Kernels.tp_tridiagonal_conquer(finest[i + 1] - off, at(d, off), at(e, off), n, at(q, off * n + off),
+                        worker.scratch());
             }
+            return status;
         });
         for (int level = levels.length - 2; level >= 0; level--) {
             long[] bounds = levels[level];

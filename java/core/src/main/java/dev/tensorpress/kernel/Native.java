@@ -9,6 +9,8 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
+import java.util.function.IntSupplier;
+import jdk.jfr.FlightRecorder;
 
 /**
  * Every native call goes through here: whether memory may be read or written, whether sizes can be, which number stands for a type,
@@ -26,6 +28,19 @@ final class Native {
     @FunctionalInterface
     interface OnCuda {
         int call(MemorySegment cuda, long begin, long end);
+    }
+
+    /**
+     * What a call does by its shape, for profilers: each operand is read or written once, however often the kernel looks at it.
+     *
+     * @param read bytes
+     * @param written bytes
+     * @param operations two for each multiplication of a product and its addition; 0 where memory is what limits
+     */
+    record Cost(long read, long written, long operations) {
+        static Cost of(long read, long written) {
+            return new Cost(read, written, 0);
+        }
     }
 
     /** A function that writes to {@code out}; returns its {@code tp_status}. */
@@ -77,6 +92,13 @@ final class Native {
         input(name, segment, bytes, executor);
         if (segment.isReadOnly()) {
             throw new IllegalArgumentException(name + " is written, but is read-only");
+        }
+    }
+
+    /** What is written while the other one is read. */
+    static void apart(String name, MemorySegment segment, String otherName, MemorySegment other) {
+        if (segment.asOverlappingSlice(other).isPresent()) {
+            throw new IllegalArgumentException(name + " must not overlap " + otherName);
         }
     }
 
@@ -165,29 +187,58 @@ final class Native {
     }
 
     /** Runs a kernel over {@code [0, lines)}: {@link Executor#run}. */
-    static void run(String kernel, Executor executor, long lines, long granule, long minimum, long scratch, Lines call) {
-        executor.run(lines, granule, minimum, scratch, (begin, end, worker) -> check(kernel, call.call(begin, end, worker)));
+    static void run(String kernel, Executor executor, long lines, long granule, long minimum, long scratch, Cost cost, Lines call) {
+        run(kernel, executor, lines, granule, minimum, scratch, cost, call, null);
     }
 
     /** The same without scratch. */
-    static void run(String kernel, Executor executor, long lines, long granule, long minimum, Lines call) {
-        run(kernel, executor, lines, granule, minimum, 0, call);
+    static void run(String kernel, Executor executor, long lines, long granule, long minimum, Cost cost, Lines call) {
+        run(kernel, executor, lines, granule, minimum, 0, cost, call, null);
     }
 
-    /** Runs a kernel where the executor is: on its device, which needs no scratch, or as above. */
-    static void run(String kernel, Executor executor, long lines, long granule, long minimum, long scratch, Lines call, OnCuda onCuda) {
-        if (executor instanceof CudaExecutor device) {
-            if (lines > 0) {
-                device.call(kernel, cuda -> onCuda.call(cuda, 0, lines));
+    /** Without scratch, and on the executor's device. */
+    static void run(String kernel, Executor executor, long lines, long granule, long minimum, Cost cost, Lines call, OnCuda onCuda) {
+        run(kernel, executor, lines, granule, minimum, 0, cost, call, onCuda);
+    }
+
+    /**
+     * Runs a kernel where the executor is: on its threads, or if it has a device, on that.
+     *
+     * @param scratch that a thread needs; a device has its own
+     * @param onCuda null if there is none
+     */
+    static void run(String kernel, Executor executor, long lines, long granule, long minimum, long scratch, Cost cost, Lines call,
+            OnCuda onCuda) {
+        KernelEvent event = begin();
+        if (onCuda == null || !(executor instanceof CudaExecutor device)) {
+            executor.run(lines, granule, minimum, scratch, (begin, end, worker) -> check(kernel, call.call(begin, end, worker)));
+            if (event != null) {
+                event.record(kernel, executor, lines, cost);
             }
-        } else {
-            run(kernel, executor, lines, granule, minimum, scratch, call);
+            return;
+        }
+        long nanos = lines <= 0 ? 0 : device.call(kernel, cuda -> onCuda.call(cuda, 0, lines), event != null);
+        if (event != null) {
+            event.record(kernel, device, nanos, lines, cost);
         }
     }
 
-    /** The same without scratch. */
-    static void run(String kernel, Executor executor, long lines, long granule, long minimum, Lines call, OnCuda onCuda) {
-        run(kernel, executor, lines, granule, minimum, 0, call, onCuda);
+    /**
+     * Runs a kernel on the caller's thread alone.
+     *
+     * @param executor that knows what the call is about, or null
+     */
+    static void call(String kernel, Executor executor, long lines, Cost cost, IntSupplier call) {
+        KernelEvent event = begin();
+        check(kernel, call.getAsInt());
+        if (event != null) {
+            event.record(kernel, executor, lines, cost);
+        }
+    }
+
+    /** Null unless Flight Recorder runs: loading the event's class is what start-up would notice. */
+    private static KernelEvent begin() {
+        return FlightRecorder.isInitialized() ? KernelEvent.started() : null;
     }
 
     /** The threads of an executor, without its device. */

@@ -74,6 +74,16 @@ public final class Prune {
             return Native.bytes("in", type, rows, cols, stride);
         }
 
+        /** Bytes of the elements, without the gaps between rows. */
+        private long touched() {
+            return type.bytes(elements());
+        }
+
+        /** Of making a mask of this matrix. */
+        private Native.Cost masking() {
+            return Native.Cost.of(touched(), maskBytes());
+        }
+
         private long minimumRows() {
             return Executor.worth(cols);
         }
@@ -173,7 +183,7 @@ public final class Prune {
             }
             key |= last << SHIFT[digit];
         }
-        return ties(scores, in, key, counts, last, kept, limit);
+        return ties(scores, in, key, counts, last, kept, limit, executor);
     }
 
     /** Goes down from the largest digit, adding to {@code kept} what fits; the digit that does not, or -1. */
@@ -195,7 +205,7 @@ public final class Prune {
     }
 
     private static Cut ties(List<Scores> scores, List<MemorySegment> in, int key, long[][] counts, int digit,
-            long[] kept, Limit limit) {
+            long[] kept, Limit limit, Executor executor) {
         int n = kept.length;
         long all = 0;
         for (long[] c : counts) {
@@ -221,10 +231,13 @@ public final class Prune {
         if (before > 0) {
             Scores s = scores.get(matrix);
             MemorySegment data = in.get(matrix);
-            long[] at = Native.longs("tp_prune_find", 2, out ->
-                    Kernels.tp_prune_find(s.toNative(), 0, s.rows, data, key, before, out, out.asSlice(8)));
-            row = at[0];
-            col = at[1];
+            try (Arena arena = Arena.ofConfined()) {
+                MemorySegment at = arena.allocate(JAVA_LONG, 2);
+                Native.call("tp_prune_find", executor, s.rows, Native.Cost.of(s.touched(), 0), () ->
+                        Kernels.tp_prune_find(s.toNative(), 0, s.rows, data, key, before, at, at.asSlice(8)));
+                row = at.get(JAVA_LONG, 0);
+                col = at.get(JAVA_LONG, 8);
+            }
         }
         return new Cut(key, matrix, row, col, Arrays.stream(result).boxed().toList());
     }
@@ -247,7 +260,8 @@ public final class Prune {
         MemorySegment s = scores.toNative();
         try (Arena arena = executor.arena()) {
             MemorySegment all = arena.allocate(JAVA_LONG, (long) COUNTS * executor.threads());
-            Native.run("tp_prune_histogram", executor, scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
+            Native.Cost cost = Native.Cost.of(scores.touched(), COUNTS * 8L);
+            Native.run("tp_prune_histogram", executor, scores.rows, 1, scores.minimumRows(), cost, (begin, end, worker) -> {
                 long first = digit == 1 ? scores.rows - end : begin;
                 return Kernels.tp_prune_histogram(s, first, first + end - begin, in, digit, prefix,
                         all.asSlice(worker.index() * COUNTS * 8L, COUNTS * 8L));
@@ -265,13 +279,15 @@ public final class Prune {
         Native.input("in", in, scores.bytes(), executor);
         MemorySegment s = scores.toNative();
         long[] sums = new long[2];
-        executor.run(scores.rows, 1, scores.minimumRows(), (begin, end, worker) -> {
-            long[] counts = Native.longs("tp_prune_count", 2, out ->
-                    Kernels.tp_prune_count(s, begin, end, in, key, out, out.asSlice(8)));
+        Native.Cost cost = Native.Cost.of(scores.touched(), 0);
+        Native.run("tp_prune_count", executor, scores.rows, 1, scores.minimumRows(), 16, cost, (begin, end, worker) -> {
+            MemorySegment counts = worker.scratch();
+            int status = Kernels.tp_prune_count(s, begin, end, in, key, counts, counts.asSlice(8));
             synchronized (sums) {
-                sums[0] += counts[0];
-                sums[1] += counts[1];
+                sums[0] += counts.get(JAVA_LONG, 0);
+                sums[1] += counts.get(JAVA_LONG, 8);
             }
+            return status;
         });
         return new Count(sums[0], sums[1]);
     }
@@ -300,7 +316,7 @@ public final class Prune {
         Native.input("in", in, scores.bytes(), executor);
         Native.output("mask", mask, scores.maskBytes(), executor);
         MemorySegment s = scores.toNative();
-        Native.run("tp_prune_mask", executor, scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+        Native.run("tp_prune_mask", executor, scores.rows, 1, scores.minimumRows(), scores.masking(), (begin, end, worker) ->
                 Kernels.tp_prune_mask(s, begin, end, in, key, tieRow, tieCol, mask));
     }
 
@@ -316,7 +332,7 @@ public final class Prune {
         long length = axis == 1 ? scores.cols : scores.rows;
         long scratch = Native.size("tp_prune_lines_scratch", bytes -> Kernels.tp_prune_lines_scratch(s, axis, bytes));
         Native.run("tp_prune_lines", executor, axis == 1 ? scores.rows : scores.cols, axis == 1 ? 1 : BYTE, Executor.worth(length),
-                scratch, (begin, end, worker) -> Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, worker.scratch()));
+                scratch, scores.masking(), (begin, end, worker) -> Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, worker.scratch()));
     }
 
     /** Mask of the {@code n} largest of each group of {@code m} elements along a row (axis 1) or down a column (axis 0). */
@@ -331,7 +347,7 @@ public final class Prune {
         MemorySegment s = scores.toNative();
         long lines = axis == 1 ? scores.rows : (scores.rows + m - 1) / m;
         long size = Math.multiplyExact(scores.cols, axis == 1 ? 1 : m);
-        Native.run("tp_prune_nm", executor, lines, 1, Executor.worth(size), (begin, end, worker) ->
+        Native.run("tp_prune_nm", executor, lines, 1, Executor.worth(size), scores.masking(), (begin, end, worker) ->
                 Kernels.tp_prune_nm(s, axis, begin, end, in, n, m, mask));
     }
 
@@ -352,7 +368,8 @@ public final class Prune {
         Scores blocks = blocks(scores, blockRows, blockCols);
         Native.result("out", out, DType.F32, blocks.rows, blocks.cols, blocks.cols, executor);
         MemorySegment s = scores.toNative();
-        Native.run("tp_prune_blocks", executor, blocks.rows, 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(scores.touched(), blocks.touched());
+        Native.run("tp_prune_blocks", executor, blocks.rows, 1, minimumBlockRows(scores, blockRows), cost, (begin, end, worker) ->
                 Kernels.tp_prune_blocks(s, blockRows, blockCols, begin, end, in, out));
     }
 
@@ -363,7 +380,8 @@ public final class Prune {
         Native.input("blockMask", blockMask, blocks.maskBytes(), executor);
         Native.output("mask", mask, scores.maskBytes(), executor);
         MemorySegment s = scores.toNative();
-        Native.run("tp_prune_expand", executor, blocks.rows, 1, minimumBlockRows(scores, blockRows), (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(blocks.maskBytes(), scores.maskBytes());
+        Native.run("tp_prune_expand", executor, blocks.rows, 1, minimumBlockRows(scores, blockRows), cost, (begin, end, worker) ->
                 Kernels.tp_prune_expand(s, blockRows, blockCols, begin, end, blockMask, mask));
     }
 
@@ -395,7 +413,8 @@ public final class Prune {
         Native.input("mask", mask, scores.maskBytes(), executor);
         Native.output("out", out, scores.type.bytes(scores.elements()), executor);
         MemorySegment s = scores.toNative();
-        Native.run("tp_prune_apply", executor, scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(scores.touched() + scores.maskBytes(), scores.touched());
+        Native.run("tp_prune_apply", executor, scores.rows, 1, scores.minimumRows(), cost, (begin, end, worker) ->
                 Kernels.tp_prune_apply(s, begin, end, in, mask, out));
     }
 
@@ -417,7 +436,8 @@ public final class Prune {
         Native.output("rowErrors", rowErrors, errorBytes(scores), executor);
         Native.aligned("rowErrors", rowErrors, 8);
         MemorySegment s = scores.toNative();
-        Native.run("tp_prune_error", executor, scores.rows, 1, scores.minimumRows(), (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(2 * scores.touched(), errorBytes(scores));
+        Native.run("tp_prune_error", executor, scores.rows, 1, scores.minimumRows(), cost, (begin, end, worker) ->
                 Kernels.tp_prune_error(s, begin, end, in, out, Quantize.lines(rowErrors, begin, end)));
         return Quantize.sum(rowErrors, scores.rows);
     }

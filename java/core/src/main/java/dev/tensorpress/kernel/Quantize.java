@@ -147,6 +147,15 @@ public final class Quantize {
             return Native.bytes("in", type, rows, cols, inStride);
         }
 
+        private long elements() {
+            return rows * cols;
+        }
+
+        /** Bytes of scales, and of zero points if there are any. */
+        private long scaleBytes(MemorySegment zeros) {
+            return groups() * (zeros.equals(MemorySegment.NULL) ? 4 : 5);
+        }
+
         private long codeBytes() {
             if (empty()) {
                 return 0;
@@ -239,20 +248,25 @@ public final class Quantize {
         boolean wholeColumns = !spec.linesAreRows() && spec.groupRows == spec.rows;
         long wide = wholeColumns ? Math.min(WIDE, spec.lines() / executor.threads()) : 0;
         long scratch = Native.size("tp_quantize_scratch", bytes -> Kernels.tp_quantize_scratch(s, spec.lines(), bytes));
-        Native.run("tp_quantize", executor, spec.lines(), granule, Math.max(spec.minimumLines(), wide), scratch, (begin, end, worker) ->
+        long scaleBytes = spec.scaleBytes(zeros);
+        Native.Cost cost = Native.Cost.of(spec.in.bytes(spec.elements()) + (given ? scaleBytes : 0),
+                spec.codeBytes() + (given ? 0 : scaleBytes));
+        Native.run("tp_quantize", executor, spec.lines(), granule, Math.max(spec.minimumLines(), wide), scratch, cost, (begin, end, worker) ->
                 Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, worker.scratch()));
     }
 
     private static void scaleOfTensor(Spec spec, MemorySegment s, MemorySegment in, MemorySegment scales,
             MemorySegment zeros, Executor executor) {
         float[] extremes = {Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY};
-        executor.run(spec.rows, 1, spec.minimumLines(), 8, (begin, end, worker) -> {
+        Native.Cost cost = Native.Cost.of(spec.in.bytes(spec.elements()), 0);
+        Native.run("tp_minmax", executor, spec.rows, 1, spec.minimumLines(), 8, cost, (begin, end, worker) -> {
             MemorySegment out = worker.scratch();
-            Native.check("tp_minmax", Kernels.tp_minmax(s, begin, end, in, out, out.asSlice(4)));
+            int status = Kernels.tp_minmax(s, begin, end, in, out, out.asSlice(4));
             synchronized (extremes) {
                 extremes[0] = Math.min(extremes[0], out.get(JAVA_FLOAT, 0));
                 extremes[1] = Math.max(extremes[1], out.get(JAVA_FLOAT, 4));
             }
+            return status;
         });
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment zero = zeros.equals(MemorySegment.NULL) ? arena.allocate(1) : zeros;
@@ -275,7 +289,8 @@ public final class Quantize {
             return;
         }
         MemorySegment s = spec.toNative();
-        Native.run("tp_dequantize", executor, spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(spec.codeBytes() + spec.scaleBytes(zeros), DType.F32.bytes(spec.elements()));
+        Native.run("tp_dequantize", executor, spec.lines(), spec.granule(), spec.minimumLines(), cost, (begin, end, worker) ->
                 Kernels.tp_dequantize(s, begin, end, codes, scales, zeros, out));
     }
 
@@ -301,7 +316,8 @@ public final class Quantize {
             return new Error(0, 0, 0);
         }
         MemorySegment s = spec.toNative();
-        Native.run("tp_quantize_error", executor, spec.lines(), spec.granule(), spec.minimumLines(), (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(spec.in.bytes(spec.elements()) + spec.codeBytes() + spec.scaleBytes(zeros), errorBytes(spec));
+        Native.run("tp_quantize_error", executor, spec.lines(), spec.granule(), spec.minimumLines(), cost, (begin, end, worker) ->
                 Kernels.tp_quantize_error(s, begin, end, in, codes, scales, zeros, lines(lineErrors, begin, end)));
         return sum(lineErrors, spec.lines());
     }
@@ -344,12 +360,24 @@ public final class Quantize {
 
     /** Converts n elements between f32, f16 and bf16, to nearest, ties to even. */
     public static void convert(DType from, MemorySegment in, long n, DType to, MemorySegment out) {
+        checkConversion(from, in, n, to, out, null);
+        Native.call("tp_convert", null, 1, Native.Cost.of(from.bytes(n), to.bytes(n)), () ->
+                Kernels.tp_convert(Native.id(from), in, n, Native.id(to), out));
+    }
+
+    /** The same on all threads. */
+    public static void convert(DType from, MemorySegment in, long n, DType to, MemorySegment out, Executor executor) {
+        checkConversion(from, in, n, to, out, executor);
+        Native.run("tp_convert", executor, n, 1, Executor.WORTH, Native.Cost.of(from.bytes(n), to.bytes(n)), (begin, end, worker) ->
+                Kernels.tp_convert(Native.id(from), in.asSlice(from.bytes(begin)), end - begin, Native.id(to), out.asSlice(to.bytes(begin))));
+    }
+
+    private static void checkConversion(DType from, MemorySegment in, long n, DType to, MemorySegment out, Executor executor) {
         Native.oneOf("from", from, DType.F32, DType.F16, DType.BF16);
         Native.oneOf("to", to, DType.F32, DType.F16, DType.BF16);
         checkCount(n);
-        Native.input("in", in, from.bytes(n), null);
-        Native.output("out", out, to.bytes(n), null);
-        Native.check("tp_convert", Kernels.tp_convert(Native.id(from), in, n, Native.id(to), out));
+        Native.input("in", in, from.bytes(n), executor);
+        Native.output("out", out, to.bytes(n), executor);
     }
 
     /** Row-major index of the first NaN or infinity, or -1. */

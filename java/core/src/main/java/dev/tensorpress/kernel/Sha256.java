@@ -42,8 +42,8 @@ public final class Sha256 {
     public void update(Sha256 other, MemorySegment bytes) {
         Native.input("bytes", bytes, 0, null);
         try (OneThread _ = oneThread.enter(); OneThread _ = (other == null ? this : other).oneThread.enter()) {
-            Native.check("tp_sha256_update", Kernels.tp_sha256_update(state, other == null ? MemorySegment.NULL : other.state,
-                    bytes, bytes.byteSize()));
+            Native.call("tp_sha256_update", null, 1, Native.Cost.of(bytes.byteSize(), 0), () ->
+                    Kernels.tp_sha256_update(state, other == null ? MemorySegment.NULL : other.state, bytes, bytes.byteSize()));
         }
     }
 

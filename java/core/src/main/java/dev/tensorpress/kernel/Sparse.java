@@ -102,9 +102,10 @@ public final class Sparse {
         long[] sums = new long[5];
         if (rows > 0 && cols > 0) {
             MemorySegment spec = spec(null, type, rows, cols, 0);
-            executor.run(rows, SURVEY_ROWS, Executor.worth(cols), tp_survey.sizeof(), (begin, end, worker) -> {
+            Native.Cost cost = Native.Cost.of(denseBytes(type, rows, cols), 0);
+            Native.run("tp_sparse_survey", executor, rows, SURVEY_ROWS, Executor.worth(cols), tp_survey.sizeof(), cost, (begin, end, worker) -> {
                 MemorySegment s = worker.scratch();
-                Native.check("tp_sparse_survey", Kernels.tp_sparse_survey(spec, begin, end, in, s));
+                int status = Kernels.tp_sparse_survey(spec, begin, end, in, s);
                 synchronized (sums) {
                     sums[0] += tp_survey.entries(s);
                     sums[1] = Math.max(sums[1], tp_survey.widest(s));
@@ -112,6 +113,7 @@ public final class Sparse {
                     sums[3] += tp_survey.blocks4x4(s);
                     sums[4] += tp_survey.blocks8x8(s);
                 }
+                return status;
             });
         }
         return new Survey(sums[0], sums[1], sums[2], sums[3], sums[4]);
@@ -215,7 +217,7 @@ public final class Sparse {
             offsets = arena.allocate(Math.multiplyExact(lines + 1, 8L), 8);
             Native.output("what the arena gives", offsets, 0, executor);
             MemorySegment counts = offsets.asSlice(8);
-            Native.run("tp_sparse_count", executor, lines, 1, minimum, (begin, end, worker) ->
+            Native.run("tp_sparse_count", executor, lines, 1, minimum, Native.Cost.of(denseBytes(type, rows, cols), 8 * lines), (begin, end, worker) ->
                     Kernels.tp_sparse_count(spec, begin, end, in, counts.asSlice(begin * 8)));
             units = add(offsets, lines);
         }
@@ -225,7 +227,8 @@ public final class Sparse {
         Native.output("what the arena gives", values, 0, executor);
         MemorySegment from = offsets;
         // Backwards, since what was counted last is still in the caches.
-        Native.run("tp_sparse_pack", executor, lines, 1, minimum, (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(denseBytes(type, rows, cols) + sizes.offsets, sizes.indices + sizes.values);
+        Native.run("tp_sparse_pack", executor, lines, 1, minimum, cost, (begin, end, worker) ->
                 Kernels.tp_sparse_pack(spec, lines - end, lines - begin, in, from, indices, values));
         return new SparseMatrix(layout, type, rows, cols, block, units, offsets, indices, values);
     }
@@ -245,7 +248,8 @@ public final class Sparse {
         MemorySegment spec = spec(Layout.BITMASK, type, rows, cols, 0);
         MemorySegment counts = offsets.asSlice(8);
         offsets.set(JAVA_LONG, 0, 0);
-        Native.run("tp_sparse_count_mask", executor, rows, 1, Executor.worth(cols), (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(indices.byteSize(), 8 * rows);
+        Native.run("tp_sparse_count_mask", executor, rows, 1, Executor.worth(cols), cost, (begin, end, worker) ->
                 Kernels.tp_sparse_count_mask(spec, begin, end, indices, counts.asSlice(begin * 8)));
         return add(offsets, rows);
     }
@@ -256,14 +260,17 @@ public final class Sparse {
         long lines = m.lines();
         long[] first = {Long.MAX_VALUE};
         long minimum = Executor.worth(m.cols() / 8 + 1);
-        executor.run(lines, 1, minimum, 8, (begin, end, worker) -> {
+        Native.Cost cost = Native.Cost.of(m.offsets().byteSize() + m.indices().byteSize(), 0);
+        Native.run("tp_sparse_check", executor, lines, 1, minimum, 8, cost, (begin, end, worker) -> {
             MemorySegment bad = worker.scratch();
-            if (!Native.check("tp_sparse_check", Kernels.tp_sparse_check(spec, begin, end, m.units(), m.offsets(), m.indices(), bad),
-                    KernelException.FORMAT)) {
-                synchronized (first) {
-                    first[0] = Math.min(first[0], bad.get(JAVA_LONG, 0));
-                }
+            int status = Kernels.tp_sparse_check(spec, begin, end, m.units(), m.offsets(), m.indices(), bad);
+            if (status != KernelException.FORMAT) {
+                return status;
             }
+            synchronized (first) {
+                first[0] = Math.min(first[0], bad.get(JAVA_LONG, 0));
+            }
+            return 0;
         });
         if (lines == 0 && m.units() != 0) {
             throw new SparseFormatException(-1, m.units() + " units in a matrix without rows");
@@ -278,14 +285,16 @@ public final class Sparse {
     /**
      * Restores a matrix.
      *
-     * @param out [rows, cols], every element of which is written
+     * @param out [rows, cols], every element of which is written; must not overlap the arrays of {@code m}
      */
     public static void unpack(SparseMatrix m, MemorySegment out, Executor executor) {
         m.check(executor);
         Native.output("out", out, denseBytes(m.type(), m.rows(), m.cols()), executor);
+        m.apart("out", out);
         MemorySegment spec = spec(m.layout(), m.type(), m.rows(), m.cols(), m.block());
         // A line costs what its columns cost, which are all written, however many units it has: equal pieces are fair.
-        Native.run("tp_sparse_unpack", executor, m.lines(), 1, Executor.worth(m.cols() * Math.max(1, m.block())), (begin, end, worker) ->
+        Native.Cost cost = Native.Cost.of(m.touched(), denseBytes(m.type(), m.rows(), m.cols()));
+        Native.run("tp_sparse_unpack", executor, m.lines(), 1, Executor.worth(m.cols() * Math.max(1, m.block())), cost, (begin, end, worker) ->
                 Kernels.tp_sparse_unpack(spec, begin, end, m.offsets(), m.indices(), m.values(), out));
     }
 

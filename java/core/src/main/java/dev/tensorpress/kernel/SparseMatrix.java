@@ -1,5 +1,7 @@
 package dev.tensorpress.kernel;
 
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
@@ -57,6 +59,7 @@ public final class SparseMatrix {
         need("values", values, sizes.values(), executor);
         if (layout == Layout.BITMASK && offsets.equals(MemorySegment.NULL)) {
             own = arena.allocate(sizes.offsets(), 8);
+            Native.output("what the arena gives", own, 0, executor);
             long counted = Sparse.countMask(type, rows, cols, indices, own, executor);
             if (counted != units) {
                 throw new SparseFormatException(-1, "the masks have " + counted + " bits set, but there are " + units
@@ -87,6 +90,13 @@ public final class SparseMatrix {
         Native.input("the offsets", offsets, 0, executor);
         Native.input("the indices", indices, 0, executor);
         Native.input("the values", values, 0, executor);
+    }
+
+    /** That what a kernel writes leaves its arrays as they were checked: else it would read and write anywhere. */
+    void apart(String name, MemorySegment segment) {
+        Native.apart(name, segment, "the offsets", offsets);
+        Native.apart(name, segment, "the indices", indices);
+        Native.apart(name, segment, "the values", values);
     }
 
     /** How it is stored. */
@@ -140,10 +150,20 @@ public final class SparseMatrix {
         return (layout == Layout.NM24 ? 0 : offsets.byteSize()) + indices.byteSize() + values.byteSize();
     }
 
+    /** Bytes of the arrays that belong to its lines: {@link #lines} leaves units of others beside them. */
+    long touched() {
+        if (layout == Layout.NM24 || units == 0) {
+            return bytes();
+        }
+        long own = offsets.getAtIndex(JAVA_LONG, lines()) - offsets.getAtIndex(JAVA_LONG, 0);
+        boolean mask = layout == Layout.BITMASK;
+        return offsets.byteSize() + (mask ? indices.byteSize() : own * layout.indexBytes()) + own * (values.byteSize() / units);
+    }
+
     /** Lines {@code [begin, end)} for restoring: offsets count from the first line of all, so units stay where they are. */
     SparseMatrix lines(long begin, long end) {
         long side = Math.max(1, block);
-        long part = Math.min(rows, end * side) - begin * side;
+        long part = Math.min(rows, end * side) - Math.min(rows, begin * side);
         return switch (layout) {
             case CSR16, CSR32, BSR -> new SparseMatrix(layout, type, part, cols, block, units,
                     offsets.asSlice(begin * 8, (end - begin + 1) * 8), indices, values);

@@ -43,7 +43,7 @@ public final class Spmm {
      * out[rows, n] = A[rows, cols] B[cols, n].
      *
      * @param a in any layout but {@link Layout#BITMASK}, values f32 or int8
-     * @param out overwritten; must not overlap {@code b}
+     * @param out overwritten; must overlap neither {@code b} nor the arrays of {@code a}
      */
     public static void multiply(SparseMatrix a, long n, MemorySegment b, MemorySegment out, Executor executor) {
         checkProduct(a, n, b, a.cols(), out, a.rows(), executor);
@@ -52,14 +52,15 @@ public final class Spmm {
         }
         MemorySegment spec = spec(a, n);
         MemorySegment offsets = a.offsets();
+        Native.Cost cost = cost(a, n, a.cols(), a.rows());
         if (a.layout() == Layout.NM24) {
-            Native.run("tp_spmm", executor, a.rows(), 1, Executor.worth(a.cols() / 2 * n), (begin, end, worker) ->
+            Native.run("tp_spmm", executor, a.rows(), 1, Executor.worth(a.cols() / 2 * n), cost, (begin, end, worker) ->
                     Kernels.tp_spmm(spec, begin, end, offsets, a.indices(), a.values(), b, out));
             return;
         }
         long lines = a.lines();
         if (executor.threads() == 1) {
-            Native.check("tp_spmm", Kernels.tp_spmm(spec, 0, lines, offsets, a.indices(), a.values(), b, out));
+            Native.run("tp_spmm", executor, lines, lines, lines, cost, (begin, end, worker) -> multiply(spec, a, b, out, begin, end));
             return;
         }
         long units = a.units();
@@ -69,17 +70,21 @@ public final class Spmm {
         // A line is split if others would wait for it; that bounds the number of such lines, and the scratch.
         List<Heavy> heavy = heavyLines(a, Math.max(SEGMENT, units / pieces));
         if (heavy.isEmpty()) {
-            executor.run(pieces, 1, 1, (begin, end, worker) -> multiply(spec, a, b, out,
+            Native.run("tp_spmm", executor, pieces, 1, 1, cost, (begin, end, worker) -> multiply(spec, a, b, out,
                     cut(offsets, 0, lines, begin, pieces), cut(offsets, 0, lines, end, pieces)));
             return;
         }
-        split(spec, a, n, b, out, lines, pieces, heavy, executor);
+        split(spec, a, n, b, out, lines, pieces, heavy, cost, executor);
     }
 
-    private static void multiply(MemorySegment spec, SparseMatrix a, MemorySegment b, MemorySegment out, long begin, long end) {
-        if (begin < end) {
-            Native.check("tp_spmm", Kernels.tp_spmm(spec, begin, end, a.offsets(), a.indices(), a.values(), b, out));
-        }
+    /** Of a product with B[rowsOfB, n]. */
+    private static Native.Cost cost(SparseMatrix a, long n, long rowsOfB, long rowsOfOut) {
+        long unit = a.layout() == Layout.BSR ? (long) a.block() * a.block() : 1;
+        return new Native.Cost(a.bytes() + a.type().bytes(rowsOfB * n), 4 * rowsOfOut * n, 2 * a.units() * unit * n);
+    }
+
+    private static int multiply(MemorySegment spec, SparseMatrix a, MemorySegment b, MemorySegment out, long begin, long end) {
+        return begin < end ? Kernels.tp_spmm(spec, begin, end, a.offsets(), a.indices(), a.values(), b, out) : 0;
     }
 
     /** A line that several threads share. {@code first} is the number of segments of such lines before it. */
@@ -103,11 +108,11 @@ public final class Spmm {
 
     /** Work of any kind that one thread does: a range of lines, or a segment. */
     private interface Work {
-        void run();
+        int run();
     }
 
     private static void split(MemorySegment spec, SparseMatrix a, long n, MemorySegment b, MemorySegment out, long lines,
-            long pieces, List<Heavy> heavy, Executor executor) {
+            long pieces, List<Heavy> heavy, Native.Cost cost, Executor executor) {
         long sum = 4 * n * (a.layout() == Layout.BSR ? a.block() : 1);
         long segments = heavy.getLast().first + heavy.getLast().segments;
         try (Arena arena = executor.arena()) {
@@ -118,24 +123,28 @@ public final class Spmm {
                 MemorySegment column = columns(spec, a, h, arena);
                 for (long s = 0; s < h.segments; s++) {
                     long segment = s;
-                    work.add(() -> Native.check("tp_spmm_segment", Kernels.tp_spmm_segment(spec, h.line, segment,
-                            column.getAtIndex(JAVA_LONG, segment), a.offsets(), a.indices(), a.values(), b,
-                            partials.asSlice((h.first + segment) * sum, sum))));
+                    work.add(() -> Kernels.tp_spmm_segment(spec, h.line, segment, column.getAtIndex(JAVA_LONG, segment), a.offsets(),
+                            a.indices(), a.values(), b, partials.asSlice((h.first + segment) * sum, sum)));
                 }
                 ranges(work, spec, a, b, out, before, h.line, pieces);
                 before = h.line + 1;
             }
             ranges(work, spec, a, b, out, before, lines, pieces);
-            executor.run(work.size(), 1, 1, (begin, end, worker) -> {
-                for (long i = begin; i < end; i++) {
-                    work.get((int) i).run();
+            Native.run("tp_spmm", executor, work.size(), 1, 1, cost, (begin, end, worker) -> {
+                int status = 0;
+                for (long i = begin; i < end && status == 0; i++) {
+                    status = work.get((int) i).run();
                 }
+                return status;
             });
-            executor.run(heavy.size(), 1, 1, (begin, end, worker) -> {
-                for (Heavy h : heavy.subList((int) begin, (int) end)) {
-                    Native.check("tp_spmm_add", Kernels.tp_spmm_add(spec, h.line, h.segments,
-                            partials.asSlice(h.first * sum, h.segments * sum), out));
+            Native.Cost adding = Native.Cost.of(segments * sum, heavy.size() * sum);
+            Native.run("tp_spmm_add", executor, heavy.size(), 1, 1, adding, (begin, end, worker) -> {
+                int status = 0;
+                for (int i = (int) begin; i < end && status == 0; i++) {
+                    Heavy h = heavy.get(i);
+                    status = Kernels.tp_spmm_add(spec, h.line, h.segments, partials.asSlice(h.first * sum, h.segments * sum), out);
                 }
+                return status;
             });
         }
     }
@@ -195,7 +204,7 @@ public final class Spmm {
      * out[cols, n] = A^T B[rows, n], with A[rows, cols] stored by its rows.
      *
      * @param a {@link Layout#CSR16} or {@link Layout#CSR32}, values f32 or int8
-     * @param out overwritten; must not overlap {@code b}
+     * @param out overwritten; must overlap neither {@code b} nor the arrays of {@code a}
      */
     public static void multiplyTransposed(SparseMatrix a, long n, MemorySegment b, MemorySegment out, Executor executor) {
         if (a.layout() != Layout.CSR16 && a.layout() != Layout.CSR32) {
@@ -208,9 +217,11 @@ public final class Spmm {
         }
         MemorySegment spec = spec(a, n);
         MemorySegment result = out.asSlice(0, size);
+        Native.Cost cost = cost(a, n, a.rows(), a.cols());
         if (n >= WIDE) {
             result.fill((byte) 0);
-            executor.run(n, PANEL, PANEL, (first, last, worker) -> transposed(spec, a, b, out, 0, a.rows(), first, last));
+            Native.run("tp_spmm_transposed", executor, n, PANEL, PANEL, cost, (first, last, worker) ->
+                    transposed(spec, a, b, out, 0, a.rows(), first, last));
             return;
         }
         MemorySegment offsets = a.offsets();
@@ -221,12 +232,14 @@ public final class Spmm {
             for (int i = 1; i < chunks; i++) {
                 sums.add(arena.allocate(size, 64));
             }
-            executor.run(chunks, 1, 1, (begin, end, worker) -> {
-                for (int i = (int) begin; i < end; i++) {
+            Native.run("tp_spmm_transposed", executor, chunks, 1, 1, cost, (begin, end, worker) -> {
+                int status = 0;
+                for (int i = (int) begin; i < end && status == 0; i++) {
                     sums.get(i).fill((byte) 0);
-                    transposed(spec, a, b, sums.get(i), cut(offsets, 0, a.rows(), i, chunks),
+                    status = transposed(spec, a, b, sums.get(i), cut(offsets, 0, a.rows(), i, chunks),
                             cut(offsets, 0, a.rows(), i + 1, chunks), 0, n);
                 }
+                return status;
             });
             if (chunks > 1) {
                 boolean floats = a.type() == DType.F32;
@@ -235,10 +248,9 @@ public final class Spmm {
         }
     }
 
-    private static void transposed(MemorySegment spec, SparseMatrix a, MemorySegment b, MemorySegment out, long begin,
+    private static int transposed(MemorySegment spec, SparseMatrix a, MemorySegment b, MemorySegment out, long begin,
             long end, long first, long last) {
-        Native.check("tp_spmm_transposed", Kernels.tp_spmm_transposed(spec, begin, end, first, last, a.offsets(), a.indices(),
-                a.values(), b, out));
+        return Kernels.tp_spmm_transposed(spec, begin, end, first, last, a.offsets(), a.indices(), a.values(), b, out);
     }
 
     /** Adds elements [begin, end) of the sums, in order, to those of the first. */
@@ -273,9 +285,8 @@ public final class Spmm {
         Native.operand("b", b, a.type(), rowsOfB, n, n, executor);
         Native.result("out", out, DType.F32, rowsOfOut, n, n, executor);
         a.check(executor);
-        if (b.asOverlappingSlice(out).isPresent()) {
-            throw new IllegalArgumentException("out must not overlap b");
-        }
+        Native.apart("out", out, "b", b);
+        a.apart("out", out);
     }
 
     private static MemorySegment spec(SparseMatrix a, long n) {

@@ -62,7 +62,7 @@ final class Triplets {
         View zView = View.of(z, zCols);
         View left = wLeft ? unordered : zView;
         MemorySegment peaks = la.buffer("peaks", n);
-        la.spread("tp_row_peaks", n, 1, 2.0 * n * rows, (begin, end, worker) ->
+        la.spread("tp_row_peaks", n, 1, 2.0 * n * rows, Native.Cost.of(8 * n * rows, 8 * n), (begin, end, worker) ->
                 Kernels.tp_row_peaks(n, rows, left.stride(), begin, end, left.data(), peaks));
         for (long i = 0; i < n; i++) {
             if (peaks.getAtIndex(JAVA_DOUBLE, i) < 0) {

@@ -83,6 +83,7 @@ public final class Workspace implements AutoCloseable {
      * @throws UncheckedIOException if it cannot be read
      */
     Weight load(Weight weight) {
+        executor.subject(weight.name());
         return load(weight, bytes -> take(Slot.INPUT, bytes));
     }
 
@@ -93,6 +94,7 @@ public final class Workspace implements AutoCloseable {
      * @throws UncheckedIOException if one cannot be read
      */
     List<Weight> load(List<Weight> weights, Arena arena) {
+        executor.subject("");
         long[] sum = new long[1];
         List<Weight> all = new ArrayList<>();
         for (Weight weight : weights) {

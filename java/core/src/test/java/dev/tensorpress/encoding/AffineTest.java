@@ -103,6 +103,16 @@ class AffineTest {
     }
 
     @Test
+    void sizesOfBlocksDoNotOverflow() {
+        Affine wide = interleaved(DType.I8, 8, HALF, Offset.NONE, Rounding.DIVIDE);
+        assertEquals((1 << 30) + 2, wide.blockBytes(1 << 30));
+        assertThrows(ArithmeticException.class, () -> wide.blockBytes(Integer.MAX_VALUE));
+        assertThrows(ArithmeticException.class,
+                () -> interleaved(DType.U4, 4, of6(Integer.MAX_VALUE), Offset.MINIMUM, Rounding.DIVIDE).blockBytes(Integer.MAX_VALUE));
+        refused(() -> wide.blockBytes(-32));
+    }
+
+    @Test
     void whatKernelsMake() {
         assertTrue(Affine.integers(7, true, DType.U8, DType.F16).plain());
         assertTrue(Affine.integers(4, false, DType.I4, DType.BF16).plain());

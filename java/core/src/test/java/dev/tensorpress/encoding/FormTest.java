@@ -6,8 +6,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import dev.tensorpress.encoding.Form.Grid;
 import dev.tensorpress.encoding.Form.Quantized;
 import dev.tensorpress.encoding.Form.Storage;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -41,6 +46,40 @@ class FormTest {
         assertEquals(-8, flat.qmin());
         assertEquals(7, flat.qmax());
         assertEquals(8, q.middle());
+    }
+
+    /** Sizes that no memory has are right, or do not fit and say so. */
+    @Test
+    void sizesDoNotOverflow() {
+        long many = (1L << 62) + 1;
+        Quantized tensor = new Quantized(4, -1, 0, true, Form.Activations.FLOAT, DType.I4, DType.F32, false, false);
+        Quantized columns = new Quantized(4, 1, 0, true, Form.Activations.FLOAT, DType.I4, DType.F32, false, false);
+        Quantized padded = new Quantized(4, 1, 32, true, Form.Activations.FLOAT, DType.I4, DType.F32, false, true);
+        assertEquals(many / 2 + 1 + 4, tensor.bytes(Shape.of(many, 1)));
+        assertEquals(many / 2 + 1 + 4, columns.bytes(Shape.of(many, 1)));
+        assertThrows(ArithmeticException.class, () -> padded.bytes(Shape.of(1, Long.MAX_VALUE)));
+        for (long n : new long[] {many, Long.MAX_VALUE, Long.MAX_VALUE - 40, Long.MAX_VALUE / 2}) {
+            for (Form values : List.of(new Form.Dense(DType.F32), columns)) {
+                Form packed = new Form.Sparse(values, "50 %", n / 2, Storage.PACKED);
+                assertThrows(ArithmeticException.class, () -> packed.bytes(Shape.of(1, n)));
+            }
+        }
+        refused(() -> Grid.of(Shape.of(), 0, 0));
+    }
+
+    /** Tensors of files start at any byte. */
+    @Test
+    void scalesAreDecodedFromAnyByte() {
+        Quantized form = new Quantized(8, -1, 0, true, Form.Activations.FLOAT, DType.I8, DType.F32, false, false);
+        try (Arena arena = Arena.ofShared(); Executor executor = Executor.cpu(1)) {
+            MemorySegment codes = arena.allocate(2).fill((byte) 3);
+            MemorySegment scale = arena.allocate(5, 4).asSlice(1);
+            scale.set(ValueLayout.JAVA_FLOAT_UNALIGNED, 0, 0.5f);
+            MemorySegment out = arena.allocate(8, 4);
+            new Encoding.Quantized(form, Shape.of(1, 2), new Tensor(DType.I8, Shape.of(1, 2), codes),
+                    new Tensor(DType.F32, Shape.of(1), scale), null).decode(out, executor);
+            assertEquals(1.5f, out.getAtIndex(ValueLayout.JAVA_FLOAT, 1));
+        }
     }
 
     private static void refused(Runnable make) {

@@ -12,6 +12,7 @@ import java.time.Duration;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicIntegerArray;
+import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.Test;
 
 class CpuExecutorTest {
@@ -35,6 +36,20 @@ class CpuExecutorTest {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    @Test
+    void theLastRangeMayEndAtTheLargestLine() {
+        try (Executor executor = Executor.cpu(4)) {
+            for (long piece : new long[] {1L << 62, (1L << 62) - 1, Long.MAX_VALUE / 3}) {
+                AtomicLong lines = new AtomicLong();
+                assertTimeoutPreemptively(Duration.ofSeconds(20), () -> executor.run(Long.MAX_VALUE, 1, piece, (begin, end, worker) -> {
+                    assertTrue(begin >= 0 && begin < end, begin + " to " + end);
+                    lines.addAndGet(end - begin);
+                }));
+                assertEquals(Long.MAX_VALUE, lines.get());
             }
         }
     }

@@ -232,6 +232,66 @@ class GemmTest {
         }
     }
 
+    /** On this thread, counting what its arenas hand out. */
+    private static final class Counting implements Executor {
+        private final Executor one = Executor.cpu(1);
+        private int allocations;
+
+        @Override
+        public int threads() {
+            return 1;
+        }
+
+        @Override
+        public void run(long lines, long granule, long minimum, long scratch, Task task) {
+            one.run(lines, granule, minimum, scratch, task);
+        }
+
+        @Override
+        public Arena arena() {
+            Arena arena = Arena.ofShared();
+            return new Arena() {
+                @Override
+                public MemorySegment allocate(long bytes, long alignment) {
+                    allocations++;
+                    return arena.allocate(bytes, alignment);
+                }
+
+                @Override
+                public MemorySegment.Scope scope() {
+                    return arena.scope();
+                }
+
+                @Override
+                public void close() {
+                    arena.close();
+                }
+            };
+        }
+
+        @Override
+        public void close() {
+            one.close();
+        }
+    }
+
+    @Test
+    void memoryDoesNotGrowWithTheNumberOfProducts() {
+        try (Arena arena = Arena.ofShared(); Counting executor = new Counting();
+                Gemm gemm = new Gemm(Spec.of(DType.I8, Form.AB, 3, 3, 4), executor)) {
+            MemorySegment m = arena.allocate(64, 64);
+            MemorySegment c = arena.allocate(64, 64);
+            Affine scales = new Affine(MemorySegment.NULL, MemorySegment.NULL, m.asSlice(0, 12), m.asSlice(0, 4));
+            gemm.pack(m).multiplyToFloat(3, m, c, scales);
+            int before = executor.allocations;
+            for (int i = 0; i < 3; i++) {
+                gemm.multiplyToFloat(3, m, c, Affine.NONE);
+                gemm.multiplyToFloat(3, m, c, scales);
+            }
+            assertEquals(before, executor.allocations);
+        }
+    }
+
     @Test
     void memoryIsWhatItSays() {
         try (Executor one = Executor.cpu(1); Executor two = Executor.cpu(2)) {

@@ -389,6 +389,28 @@ final class SparseTest {
     }
 
     @Test
+    void noLinesAreRestoredToNothing() {
+        try (Arena arena = Arena.ofShared()) {
+            MemorySegment in = arena.allocate(5 * 8 * 4, 64);
+            for (Layout layout : Layout.values()) {
+                SparseMatrix m = Sparse.pack(DType.F32, 5, 8, in, layout, layout == Layout.BSR ? 4 : 0, arena, one);
+                for (long line = 0; line <= m.lines(); line++) {
+                    Sparse.unpack(m, line, line, MemorySegment.NULL, one);
+                }
+            }
+        }
+    }
+
+    @Test
+    void offsetsThatAreCountedAreOpenToAllThreads() {
+        try (Arena confined = Arena.ofConfined(); Arena arena = Arena.ofShared(); Executor two = Executor.cpu(2)) {
+            MemorySegment masks = arena.allocate(4);
+            assertThrows(IllegalArgumentException.class, () -> SparseMatrix.of(Layout.BITMASK, DType.F32, 4, 8, 0, 0, MemorySegment.NULL,
+                    masks, MemorySegment.NULL, confined, two));
+        }
+    }
+
+    @Test
     void segmentsAreCheckedBeforeAnyNativeCode() {
         try (Arena arena = Arena.ofShared()) {
             MemorySegment ok = arena.allocate(256, 64);

@@ -236,6 +236,40 @@ class SpmmTest {
         }
     }
 
+    @Test
+    void nothingIsWrittenOverTheArraysOfTheMatrix() {
+        try (Arena arena = Arena.ofShared()) {
+            MemorySegment offsets = arena.allocate(16, 8);
+            offsets.setAtIndex(JAVA_LONG, 1, 4);
+            MemorySegment columns = arena.allocate(16, 8);
+            for (int i = 0; i < 4; i++) {
+                columns.setAtIndex(JAVA_INT, i, i);
+            }
+            MemorySegment values = arena.allocate(16, 8);
+            SparseMatrix a = SparseMatrix.of(Layout.CSR32, DType.F32, 1, 4, 0, 4, offsets, columns, values, arena, executor[0]);
+            MemorySegment b = arena.allocate(16, 8);
+            for (MemorySegment array : new MemorySegment[] {offsets, columns, values}) {
+                assertThrows(IllegalArgumentException.class, () -> Spmm.multiply(a, 1, b, array, executor[0]));
+                assertThrows(IllegalArgumentException.class, () -> Spmm.multiplyTransposed(a, 1, b, array, executor[0]));
+                assertThrows(IllegalArgumentException.class, () -> Sparse.unpack(a, array, executor[0]));
+            }
+        }
+    }
+
+    @Test
+    void productsAreMadeByTheExecutor() {
+        for (Way way : Way.values()) {
+            try (Arena arena = Arena.ofShared()) {
+                SparseMatrix a = pack(dense(DType.F32, 8, 8, 0.3, true, arena), way.layout, way.block, arena);
+                MemorySegment b = arena.allocate(8 * 4, 4);
+                MemorySegment out = arena.allocate(8 * 4, 4);
+                Executor closed = Executor.cpu(1);
+                closed.close();
+                assertThrows(IllegalStateException.class, () -> Spmm.multiply(a, 1, b, out, closed));
+            }
+        }
+    }
+
     private static SparseMatrix pack(Dense d, Layout layout, int block, Arena arena) {
         return Sparse.pack(d.type, d.rows, d.cols, d.data, layout, block, arena, executor[0]);
     }

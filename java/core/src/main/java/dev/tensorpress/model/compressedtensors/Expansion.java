@@ -7,6 +7,7 @@ import dev.tensorpress.io.ReadAhead;
 import dev.tensorpress.io.ReadAhead.Range;
 import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -244,7 +245,7 @@ final class Expansion implements AutoCloseable {
             new Encoding.LowRank(form, shape, new Encoding.Dense(new Tensor(type, form.left(shape), l)),
                     new Encoding.Dense(new Tensor(type, form.right(shape), part))).decode(values, executor);
             MemorySegment rows = out.asSlice(0, type.bytes(n * cols));
-            PackedWeight.narrow(values, n * cols, type, rows, executor);
+            Quantize.convert(DType.F32, values, n * cols, type, rows, executor);
             span.end(r.name(), rows.byteSize());
             write(r, to, rows);
         }

@@ -273,16 +273,7 @@ final class PackedWeight {
         Quantize.Spec spec = blocks() ? spec(n, cols, stride, group, type) : spec(n * groups(), group, group, group, type);
         Quantize.dequantize(spec, bytes, wideScales(n, scratch), zeros == null ? MemorySegment.NULL : middles(n, scratch), values,
                 executor);
-        narrow(values, n * cols, dtype(), out, executor);
-    }
-
-    /** Rounds f32 values to a type. */
-    static void narrow(MemorySegment values, long n, DType type, MemorySegment out, Executor executor) {
-        long from = DType.F32.bytes(1);
-        long to = type.bytes(1);
-        executor.run(n, 1, Executor.WORTH, (begin, end, worker) -> Quantize.convert(DType.F32,
-                values.asSlice(begin * from, (end - begin) * from), end - begin, type,
-                out.asSlice(begin * to, (end - begin) * to)));
+        Quantize.convert(DType.F32, values, n * cols, dtype(), out, executor);
     }
 
     private static Quantize.Spec spec(long rows, long cols, long stride, long group, DType type) {

@@ -71,7 +71,7 @@ final class Blocks {
         String scales = tensors.scales(job, n * blocks);
         // Absent zero points mean the middle of the stored bits.
         long bytes = n * f.type().bytes(blocks);
-        return new BlockOperand(job, codes, scales, f.symmetric() ? "" : zeros(job, bytes, bytes));
+        return matrix(job, codes, scales, f.symmetric() ? "" : zeros(job, bytes, bytes));
     }
 
     /** The matrix of products that a table is as well. */
@@ -80,39 +80,29 @@ final class Blocks {
         String codes = tensors.name(t.job, "quantized.blocks");
         before.add(nodes.node("Reshape", codes, t.codes,
                 tensors.longs(t.job, "blocks", t.job.shape.dim(1 - t.job.in), blocks(t.job), f.type().bytes(f.block()))));
-        return new BlockOperand(t.job, codes, t.scales, t.zeros);
+        return matrix(t.job, codes, t.scales, t.zeros);
     }
 
     private static long blocks(Job job) {
         return (job.shape.dim(job.in) + job.form.block() - 1) / job.form.block();
     }
 
-    private final class BlockOperand implements Operand {
-        private final Job job;
-        private final String codes;
-        private final String scales;
-        private final String zeros;
-
-        BlockOperand(Job job, String codes, String scales, String zeros) {
-            this.job = job;
-            this.codes = codes;
-            this.scales = scales;
-            this.zeros = zeros;
-        }
-
-        @Override
-        public void multiply(Rope r, String x, String y, String product, String label, byte[] kept) {
-            Form.Quantized f = job.form;
-            Proto p = nodes.startMicrosoft("MatMulNBits", product, x, codes, scales, zeros).fields(kept);
-            Nodes.attribute(p, "K", job.shape.dim(job.in));
-            Nodes.attribute(p, "N", job.shape.dim(1 - job.in));
-            Nodes.attribute(p, "bits", f.type().bits());
-            Nodes.attribute(p, "block_size", f.block());
-            int level = accuracy >= 0 ? accuracy : f.activations() == Activations.BLOCKWISE ? INT8_ACTIVATIONS : 0;
-            if (level > 0) {
-                Nodes.attribute(p, "accuracy_level", level);
+    private Operand matrix(Job job, String codes, String scales, String zeros) {
+        return new Operand() {
+            @Override
+            public void multiply(Rope r, String x, String y, String product, String label, byte[] kept) {
+                Form.Quantized f = job.form;
+                Proto p = nodes.startMicrosoft("MatMulNBits", product, x, codes, scales, zeros).fields(kept);
+                Nodes.attribute(p, "K", job.shape.dim(job.in));
+                Nodes.attribute(p, "N", job.shape.dim(1 - job.in));
+                Nodes.attribute(p, "bits", f.type().bits());
+                Nodes.attribute(p, "block_size", f.block());
+                int level = accuracy >= 0 ? accuracy : f.activations() == Activations.BLOCKWISE ? INT8_ACTIVATIONS : 0;
+                if (level > 0) {
+                    Nodes.attribute(p, "accuracy_level", level);
+                }
+                r.add(Nodes.field(p));
             }
-            r.add(Nodes.field(p));
-        }
+        };
     }
 }

@@ -18,6 +18,7 @@ final class Edits {
     private final Map<Attribute, List<Edit>> inAttributes = new IdentityHashMap<>();
     private final Map<OnnxGraph, List<Node>> touched = new IdentityHashMap<>();
     private final Set<Node> seen = new HashSet<>();
+    private final Map<List<OnnxGraph.Described>, Set<String>> removed = new IdentityHashMap<>();
 
     Edits(OnnxModel model) {
         this.model = model;
@@ -48,10 +49,20 @@ final class Edits {
         list(inAttributes, a).add(new Edit(a.tensorField, a.tensorEnd, with));
     }
 
-    /** Removes descriptions of a name, if there are any. */
-    void remove(OnnxGraph g, List<OnnxGraph.Described> from, String name) {
-        for (OnnxGraph.Described d : from) {
-            if (d.name().equals(name)) {
+    /** Removes descriptions of a name, if there are any, from a list of a graph. */
+    void remove(List<OnnxGraph.Described> from, String name) {
+        Set<String> names = removed.get(from);
+        if (names == null) {
+            names = new HashSet<>();
+            removed.put(from, names);
+        }
+        names.add(name);
+    }
+
+    private void removeFrom(OnnxGraph g, List<OnnxGraph.Described> list) {
+        Set<String> names = removed.getOrDefault(list, Set.of());
+        for (OnnxGraph.Described d : list) {
+            if (names.contains(d.name())) {
                 replace(g, d.fieldStart(), d.end(), new Rope());
             }
         }
@@ -83,6 +94,8 @@ final class Edits {
                     replace(n, node(n));
                 }
             }
+            removeFrom(g, g.valueInfos);
+            removeFrom(g, g.inputs);
             List<Edit> own = inGraphs.get(g);
             if (own == null) {
                 continue;

@@ -41,45 +41,38 @@ final class Integers {
     private Operand matrix(Job job, String codes, String scales, String zeros, Rope before) {
         Form.Quantized f = job.form;
         String zero = f.symmetric() ? tensors.constant(job, "zero", f.type(), new byte[] {(byte) f.middle()}) : zeros;
-        if (job.in == 0) {
-            return new IntegerOperand(codes, scales, zero);
-        }
-        // Runtimes fold this when they load the model: both its input and its permutation are constant.
+        return job.in == 0 ? multiplying(codes, scales, zero) : multiplying(transposed(job, codes, before), scales, zero);
+    }
+
+    /** Runtimes fold this when they load the model: both its input and its permutation are constant. */
+    private String transposed(Job job, String codes, Rope before) {
         String turned = names.fresh(job.name + ".quantized.transposed");
         Proto p = Nodes.start("Transpose", turned, codes).string(3, names.fresh(job.name + "/transpose"));
         p.message(5, new Proto().string(1, "perm").integer(8, 1).integer(8, 0).integer(20, 7));
         before.add(Nodes.field(p));
-        return new IntegerOperand(turned, scales, zero);
+        return turned;
     }
 
-    private final class IntegerOperand implements Operand {
-        private final String codes;
-        private final String scales;
-        private final String zeros;
-
-        IntegerOperand(String codes, String scales, String zeros) {
-            this.codes = codes;
-            this.scales = scales;
-            this.zeros = zeros;
-        }
-
-        /**
-         * Each reader quantizes its activations by itself: ONNX Runtime fuses the five nodes into DynamicQuantizeMatMul only
-         * if nothing else reads what DynamicQuantizeLinear makes.
-         */
-        @Override
-        public void multiply(Rope r, String x, String y, String product, String label, byte[] kept) {
-            String aq = names.fresh(y + ".input.quantized");
-            String as = names.fresh(y + ".input.scale");
-            String az = names.fresh(y + ".input.zero");
-            String sums = names.fresh(y + ".sums");
-            String floats = names.fresh(y + ".floats");
-            String scale = names.fresh(y + ".scale");
-            Proto dql = Nodes.start("DynamicQuantizeLinear", aq, x).string(2, as).string(2, az)
-                    .string(3, names.fresh(label + "/quantize"));
-            Proto mm = Nodes.start("MatMulInteger", sums, aq, codes, az, zeros).fields(kept);
-            r.add(Nodes.field(dql)).add(Nodes.field(mm)).add(nodes.cast(floats, sums, DType.F32))
-                    .add(nodes.node("Mul", scale, as, scales)).add(nodes.node("Mul", product, floats, scale));
-        }
+    private Operand multiplying(String codes, String scales, String zeros) {
+        return new Operand() {
+            /**
+             * Each reader quantizes its activations by itself: ONNX Runtime fuses the five nodes into DynamicQuantizeMatMul only
+             * if nothing else reads what DynamicQuantizeLinear makes.
+             */
+            @Override
+            public void multiply(Rope r, String x, String y, String product, String label, byte[] kept) {
+                String aq = names.fresh(y + ".input.quantized");
+                String as = names.fresh(y + ".input.scale");
+                String az = names.fresh(y + ".input.zero");
+                String sums = names.fresh(y + ".sums");
+                String floats = names.fresh(y + ".floats");
+                String scale = names.fresh(y + ".scale");
+                Proto dql = Nodes.start("DynamicQuantizeLinear", aq, x).string(2, as).string(2, az)
+                        .string(3, names.fresh(label + "/quantize"));
+                Proto mm = Nodes.start("MatMulInteger", sums, aq, codes, az, zeros).fields(kept);
+                r.add(Nodes.field(dql)).add(Nodes.field(mm)).add(nodes.cast(floats, sums, DType.F32))
+                        .add(nodes.node("Mul", scale, as, scales)).add(nodes.node("Mul", product, floats, scale));
+            }
+        };
     }
 }

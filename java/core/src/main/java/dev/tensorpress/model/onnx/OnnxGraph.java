@@ -61,11 +61,15 @@ final class OnnxGraph {
      */
     String qualifier() {
         if (qualifier == null) {
-            String whole = parent == null ? "" : parent.qualifier() + owner.label() + "/" + attribute.name + "/";
-            qualifier = whole.length() <= LONGEST_QUALIFIER ? whole
-                    : whole.substring(0, LONGEST_QUALIFIER / 2) + "..." + whole.substring(whole.length() - LONGEST_QUALIFIER / 2);
+            // Parts first: an attribute can have many graphs, and each would copy a long name.
+            qualifier = parent == null ? "" : cut(parent.qualifier() + cut(owner.label()) + "/" + cut(attribute.name) + "/");
         }
         return qualifier;
+    }
+
+    private static String cut(String s) {
+        return s.length() <= LONGEST_QUALIFIER ? s
+                : s.substring(0, LONGEST_QUALIFIER / 2) + "..." + s.substring(s.length() - LONGEST_QUALIFIER / 2);
     }
 
     /** A ValueInfoProto. */
@@ -179,7 +183,7 @@ final class OnnxGraph {
 
         /** What an input means, null if it is left out or means nothing. */
         Value operand(int i) {
-            return i < inputs.size() && !inputs.get(i).isEmpty() ? graph.resolve(inputs.get(i)) : null;
+            return i >= 0 && i < inputs.size() && !inputs.get(i).isEmpty() ? graph.resolve(inputs.get(i)) : null;
         }
 
         /** The first result, null if that is left out. */

@@ -58,7 +58,7 @@ final class Products {
             } else if (n.is("Transpose")) {
                 Value turned = n.graph.values.get(n.outputs.getFirst());
                 edits.replace(n, new Rope());
-                edits.remove(n.graph, n.graph.valueInfos, turned.name);
+                edits.remove(n.graph.valueInfos, turned.name);
                 for (Use product : turned.uses) {
                     replace(product.node(), matrix);
                 }

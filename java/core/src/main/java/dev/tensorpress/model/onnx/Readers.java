@@ -80,10 +80,12 @@ final class Readers {
                 return vector(dims) ? Purpose.of(Role.BIAS, -1, -1, false) : Purpose.OTHER;
             case "Mul", "Div":
                 return vector(dims) ? Purpose.of(Role.NORM, -1, -1, false) : Purpose.OTHER;
-            case "Identity", "Cast", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze":
+            case "Identity", "Cast", "Transpose", "Slice", "Squeeze", "Unsqueeze":
+                return i == 0 && plain ? through(n, dims, depth) : Purpose.OTHER;
+            case "Split":
                 return i == 0 ? through(n, dims, depth) : Purpose.OTHER;
             case "Concat":
-                return through(n, dims, depth);
+                return plain ? through(n, dims, depth) : Purpose.OTHER;
             case "QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "QLinearConv":
                 return Purpose.blocked("it belongs to an operator that is quantized already (" + n.op + ")");
             case "Resize", "Upsample", "Range", "NonMaxSuppression", "RoiAlign", "BlackmanWindow", "MelWeightMatrix":

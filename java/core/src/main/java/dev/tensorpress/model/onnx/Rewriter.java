@@ -92,7 +92,7 @@ final class Rewriter {
         }
         replace(job, before);
         if (!named) {
-            edits.remove(job.graph, job.graph.valueInfos, job.name);
+            edits.remove(job.graph.valueInfos, job.name);
         }
     }
 
@@ -112,7 +112,7 @@ final class Rewriter {
         }
         if (parsed.irVersion < 4) {
             edits.insert(job.home, job.home.afterInputs, job.inputs);
-            edits.remove(job.graph, job.graph.inputs, job.name);
+            edits.remove(job.graph.inputs, job.name);
         }
     }
 

@@ -19,7 +19,6 @@ import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.safetensors.SmallFolder;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;

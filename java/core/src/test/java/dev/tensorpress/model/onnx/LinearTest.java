@@ -128,7 +128,7 @@ class LinearTest {
                 values[i] = 0x3f;
             }
             byte[] graph = join(2000 * k, i -> join(node("MatMul", "n", "y" + i, fields(1, "x", 1, "w" + i), new byte[0]),
-                    fields(5, fields(1, 64, 1, 16, 2, 1, 8, "w" + i, 9, values))));
+                    fields(5, fields(1, 64, 1, 16, 2, 1, 8, "w" + i, 9, values), 13, fields(1, "w" + i))));
             Path file = model(graph);
             try (Compressor c = Compressor.open(file)) {
                 long start = ManagementFactory.getThreadMXBean().getCurrentThreadCpuTime();
@@ -150,8 +150,12 @@ class LinearTest {
                 weight("w")));
         isLinear("joined", k -> join(node("Concat", "", "v", join(k, i -> fields(1, "w")), new byte[0]),
                 node("MatMul", "", "y", fields(1, "x", 1, "v"), new byte[0]), weight("w")));
+        isLinear("joined, with more results than there are", k -> join(fields(1, join(join(k, i -> fields(1, "w", 2, "j" + i)), fields(4, "Concat"))),
+                join(k, i -> node("MatMul", "n", "y" + i, fields(1, "x", 1, "j" + i), new byte[0])), weight("w")));
         isLinear("parts", k -> join(fields(1, join(join(k, i -> fields(1, "w", 2, "p" + i)), fields(4, "Split"))),
                 join(k, i -> node("MatMul", "n", "y" + i, fields(1, "x", 1, "p" + i), new byte[0])), weight("w")));
+        isLinear("graphs inside a node of a long name", k -> node("Scan", "n".repeat(15 * k), "y", fields(1, "c"),
+                fields(5, join(fields(1, "a"), join(k, i -> fields(11, join(weight("w"), fields(2, "g".repeat(40)))))))));
         isLinear("weights", k -> join(k, i -> weight("w" + i)));
     }
 

@@ -222,6 +222,15 @@ final class MalformedTest {
         }
     }
 
+    @Test
+    void otherNumbersOfOperandsAndResults() throws Exception {
+        TestModel m = TestModel.of(8, 18);
+        m.graph.init("w", DType.F32, TestModel.random(1, 256), 16, 16).init("s", DType.F32, TestModel.random(2, 16), 16).input("x", 1, -1, 16)
+                .node("Transpose", ",turned", "w").node("MatMul", "y", "x", "turned").node("RMSNormalization", "n", "x", "s")
+                .node("Concat", "shape").node("Reshape", "r", "n", "shape").node("MatMul", "z", "r", "w");
+        survive(m.write(folder, "m.onnx"));
+    }
+
     /** Opens, asks for the graph and compresses; whatever goes wrong has to be said in one of two ways. */
     private void survive(Path p) throws IOException {
         try (OnnxModel m = OnnxModel.open(p, false)) {

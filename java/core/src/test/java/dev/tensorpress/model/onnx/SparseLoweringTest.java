@@ -11,7 +11,6 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;
-import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.TestModel.GraphBuilder;
 import dev.tensorpress.model.onnx.TestModel.NodeBuilder;

@@ -35,8 +35,8 @@ import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Sparse files of models: what is rebuilt from one is what the ordinary target writes. */
-final class OnnxSparseTargetTest {
+/** Archives of models: what is put together again is what the ordinary target writes. */
+final class ArchivedModelTest {
     private static final int K = 96;
     private static final int KEEP = 40;
 
