@@ -61,10 +61,43 @@ void fill(char *at, const char *end) {
     for (; at < end; at += 8) memcpy(at, &NO_NUMBER, std::min<size_t>(8, (size_t)(end - at)));
 }
 
+/*
+ * Addresses of devices are a range of their own, so that one of the host is told apart from one that is before or behind an array, where
+ * kernels that count from the first line of the whole may begin. Memory lies in the middle half of the range.
+ */
+constexpr size_t DEVICE_ADDRESSES = (size_t)1 << 44;
+
+char *device_addresses() {
+    static char *const first = [] {
+        void *p = mmap(nullptr, DEVICE_ADDRESSES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p == MAP_FAILED) {
+            perror("emulator: no addresses");
+            abort();
+        }
+        return static_cast<char *>(p);
+    }();
+    return first;
+}
+
+bool is_device_address(const void *p) {
+    const uintptr_t from = reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(device_addresses());
+    return from < DEVICE_ADDRESSES;
+}
+
+/* Addresses are not used again for as long as possible. */
+char *next_addresses(size_t bytes) {
+    static size_t used = 0;
+    if (used + bytes > DEVICE_ADDRESSES / 2) used = 0;
+    char *p = device_addresses() + DEVICE_ADDRESSES / 4 + used;
+    used += bytes;
+    return p;
+}
+
 Memory map_memory(Kind kind, size_t bytes, size_t alignment, const char *name) {
     const size_t body = (bytes + alignment - 1) / alignment * alignment;
     const size_t map_bytes = (body + MARGIN + PAGE - 1) / PAGE * PAGE + 2 * PAGE;
-    char *map = static_cast<char *>(mmap(nullptr, map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    char *map = static_cast<char *>(mmap(kind == DEVICE ? next_addresses(map_bytes) : nullptr, map_bytes, PROT_NONE,
+                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (kind == DEVICE ? MAP_FIXED : 0), -1, 0));
     if (map == MAP_FAILED || mprotect(map + PAGE, map_bytes - 2 * PAGE, PROT_READ | PROT_WRITE)) {
         perror("emulator: no memory");
         abort();
@@ -564,7 +597,7 @@ bool run_launch(const Launch &launch) {
     block.current = block.threads.data();
     const std::string kernel = function_name(launch.kernel);
     for (const void *p : launch.pointers) {
-        if (!p || find_memory(p)) continue;
+        if (!p || is_device_address(p) || find_memory(p)) continue;
         set_fault(cudaErrorIllegalAddress, print("kernel %s: argument %p is no memory of a device", kernel.c_str(), p));
         return false;
     }
