@@ -107,6 +107,14 @@ Memory map_memory(Kind kind, size_t bytes, size_t alignment, const char *name) {
     return m;
 }
 
+/* Addresses of devices stay theirs. */
+void unmap(const Memory &m) {
+    if (m.kind != DEVICE)
+        munmap(m.map, m.map_bytes);
+    else if (mmap(m.map, m.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+        perror("emulator: no addresses");
+}
+
 /* Nothing wrote just before or behind it. */
 bool margins_hold(const Memory &m) {
     for (const char *p = m.start - MARGIN; p < m.start; p += 8)
@@ -1008,7 +1016,7 @@ cudaError_t release(Kind kind, void *memory) {
     mprotect(m.map, m.map_bytes, PROT_NONE);
     freed.push_back(m);
     if (freed.size() > 256) {
-        munmap(freed.front().map, freed.front().map_bytes);
+        unmap(freed.front());
         freed.pop_front();
     }
     return cudaSuccess;
