@@ -95,7 +95,7 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** @param executor must outlive this object */
     public LinearAlgebra(Executor executor) {
-        this.executor = executor;
+        this.executor = Native.host(executor);
         arena = executor.arena();
         lanes = new Lane[executor.threads()];
         for (int i = 0; i < lanes.length; i++) {

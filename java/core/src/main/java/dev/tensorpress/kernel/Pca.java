@@ -74,7 +74,7 @@ public final class Pca implements AutoCloseable {
         long all = Math.min(samples, features);
         long found = wanted == 0 ? all : wanted;
         try (Arena work = executor.arena(); LinearAlgebra la = new LinearAlgebra(executor); Svd svd = new Svd(executor)) {
-            data.check("data", samples, features, executor);
+            data.check("data", samples, features, Native.host(executor));
             mean = arena.allocate(features * 8, 64);
             MemorySegment centered = work.allocate(Math.multiplyExact(samples * 8, features), 64);
             la.sumOfSquares(data, samples, features); // refuses NaN and infinity
@@ -187,8 +187,8 @@ public final class Pca implements AutoCloseable {
      * @param scores receives f64 [rows, rank]
      */
     public void transform(View data, long rows, MemorySegment scores, Executor executor) {
-        data.check("data", rows, features, executor);
-        Native.result("scores", scores, DType.F64, rows, rank, rank, executor);
+        data.check("data", rows, features, Native.host(executor));
+        Native.result("scores", scores, DType.F64, rows, rank, rank, Native.host(executor));
         if (rows == 0) {
             return;
         }
@@ -208,8 +208,8 @@ public final class Pca implements AutoCloseable {
      * @param data receives f64 [rows, features]
      */
     public void inverse(MemorySegment scores, long rows, MemorySegment data, Executor executor) {
-        Native.operand("scores", scores, DType.F64, rows, rank, rank, executor);
-        Native.result("data", data, DType.F64, rows, features, features, executor);
+        Native.operand("scores", scores, DType.F64, rows, rank, rank, Native.host(executor));
+        Native.result("data", data, DType.F64, rows, features, features, Native.host(executor));
         if (rows == 0) {
             return;
         }

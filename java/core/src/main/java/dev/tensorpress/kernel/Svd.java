@@ -47,7 +47,7 @@ public final class Svd implements AutoCloseable {
 
     /** @param executor must outlive this object */
     public Svd(Executor executor) {
-        this.executor = executor;
+        this.executor = Native.host(executor);
         la = new LinearAlgebra(executor);
         jacobi = new Jacobi(la);
         Triplets triplets = new Triplets(la);

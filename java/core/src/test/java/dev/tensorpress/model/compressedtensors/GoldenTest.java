@@ -7,6 +7,7 @@ import dev.tensorpress.Recipe;
 import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.io.Manifest;
+import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.safetensors.SmallFolder;
@@ -45,9 +46,18 @@ final class GoldenTest {
 
     @Test
     void everyRecipe() throws IOException {
+        write(Device.CPU, DType.F32, DType.F16, DType.BF16).check();
+    }
+
+    @Test
+    void everyRecipeOnADevice() throws IOException {
+        write(Device.cuda(0), DType.F16).checkPart();
+    }
+
+    private Golden write(Device device, DType... types) throws IOException {
         Golden golden = new Golden("safetensors");
         Map<String, Path> models = new LinkedHashMap<>();
-        for (DType type : new DType[] {DType.F32, DType.F16, DType.BF16}) {
+        for (DType type : types) {
             models.put("llama-" + type.name().toLowerCase(), llama(type).write(folder.resolve("in-" + type), 2));
         }
         models.put("odd", odd().write(folder.resolve("in-odd"), 1));
@@ -57,7 +67,7 @@ final class GoldenTest {
                     String what = model.getKey() + " " + recipe + (force ? " forced" : "");
                     Path out = folder.resolve(what);
                     Collection<Form> forms;
-                    try (Compressor c = Compressor.open(model.getValue())) {
+                    try (Compressor c = Compressor.open(model.getValue(), Compressor.Options.DEFAULT.device(device))) {
                         Plan plan = c.plan(Recipe.named(recipe).set("min-size", "0").set("force-scheme", "" + force)
                                 .set("shard-size", "200000"));
                         c.compress(plan, out);
@@ -69,14 +79,14 @@ final class GoldenTest {
                         continue; // nothing to expand
                     }
                     Path expanded = folder.resolve(what + " expanded");
-                    try (Executor executor = Executor.cpu(1); CompressedModel m = CompressedModel.open(out, false)) {
+                    try (Executor executor = Executor.on(device, 1); CompressedModel m = CompressedModel.open(out, false)) {
                         m.expand(new Destination(expanded, false, false, 1 << 20, Map.of()), 200_000, executor, (tensor, bytes) -> {});
                     }
                     add(golden, what + " expanded", expanded, factors);
                 }
             }
         }
-        golden.check();
+        return golden;
     }
 
     /** All but the manifest, which names versions and times. */

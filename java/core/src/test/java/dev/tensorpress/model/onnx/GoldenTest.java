@@ -6,6 +6,7 @@ import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Device;
 import dev.tensorpress.model.onnx.TestModel.GraphBuilder;
 import dev.tensorpress.model.onnx.TestModel.NodeBuilder;
 import dev.tensorpress.tensor.DType;
@@ -110,8 +111,17 @@ final class GoldenTest {
 
     @Test
     void everyRecipeForEveryTarget() throws IOException {
+        write(Compressor.Options.DEFAULT, 11, 17, 21).check();
+    }
+
+    @Test
+    void everyRecipeForEveryTargetOnADevice() throws IOException {
+        write(Compressor.Options.DEFAULT.device(Device.cuda(0)), 17).checkPart();
+    }
+
+    private Golden write(Compressor.Options options, long... opsets) throws IOException {
         Golden golden = new Golden("onnx");
-        for (long opset : new long[] {11, 17, 21}) {
+        for (long opset : opsets) {
             Map<String, Path> models = new LinkedHashMap<>();
             models.put("convolutions", convolutions(opset).write(folder, "c.onnx"));
             models.put("transformer", transformer(opset).write(folder, "t.onnx"));
@@ -126,7 +136,7 @@ final class GoldenTest {
                         }
                         String what = String.join(" ", model.getKey(), recipe, target, "" + opset);
                         Path out = Files.createDirectories(folder.resolve(what));
-                        try (Compressor c = Compressor.open(model.getValue())) {
+                        try (Compressor c = Compressor.open(model.getValue(), options)) {
                             Plan plan = c.plan(Recipe.named(recipe).set("min-size", "1000").target(target));
                             c.compress(plan, out.resolve("out.onnx"));
                             golden.add(what, out, name -> true, Targets.forms(plan).values().stream().anyMatch(f -> f instanceof Form.LowRank
@@ -136,6 +146,6 @@ final class GoldenTest {
                 }
             }
         }
-        golden.check();
+        return golden;
     }
 }
