@@ -181,7 +181,7 @@ tp_status Call::transfer_through(char *const (&pinned)[2], int64_t part, char *d
 
 /* Buffers for as many lines as piece_bytes holds, or for fewer where memory is short. */
 tp_status Call::take_buffers(int64_t begin, int64_t end, int64_t granule, int64_t *lines) {
-    const int64_t all = align(end - begin, granule);
+    const int64_t all = align(end, granule) - begin / granule * granule; /* pieces begin at multiples of it */
     int64_t line_bytes = 0;
     bool staged = false;
     for (const Cut &cut : cuts_) {
