@@ -1,5 +1,6 @@
 /* The public functions: checks up front, so that kernels have none. */
 #include "core/dispatch.h"
+#include "svd/checks.h"
 #include "svd/kernels.h"
 
 const tp_svd_kernels tp_svd_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_SVD_KERNELS);
@@ -10,41 +11,25 @@ TP_FIND_KERNELS(svd)
     const tp_svd_kernels *kernels;                                                                                    \
     TRY(find_kernels(&kernels))
 
-/* Of rows, of a stride, and of all elements: workspaces are a multiple of these. */
-#define MOST_ELEMENTS (INT64_C(1) << 48)
-
-static bool is_float(tp_dtype type) { return type == TP_F32 || type == TP_F64; }
-
-static tp_status check_matrix(int64_t rows, int64_t cols, int64_t stride) {
-    TRY(tp_check_matrix(rows, cols, stride));
-    if (rows >= MOST_ELEMENTS || stride >= MOST_ELEMENTS) return TP_ERR_SHAPE;
-    return rows > 0 && stride >= MOST_ELEMENTS / rows ? TP_ERR_SHAPE : TP_OK;
-}
-
 tp_status tp_gaussian(uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out) {
     KERNELS;
-    if (!is_float(type)) return TP_ERR_TYPE;
-    if (begin < 0 || begin > end) return TP_ERR_RANGE;
+    TRY(tp_check_gaussian(begin, end, type, out));
     if (begin == end) return TP_OK;
-    if (!out) return TP_ERR_ARGUMENT;
     return kernels->gaussian(seed, stream, begin, end, type, out);
 }
 
 tp_status tp_row_norms(tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end,
                        const void *in, double *sums, double *largest) {
     KERNELS;
-    if (!is_float(type)) return TP_ERR_TYPE;
-    TRY(check_matrix(rows, cols, stride));
-    TRY(tp_check_range(begin, end, rows));
+    TRY(tp_check_row_norms(type, rows, cols, stride, begin, end, in, sums, largest));
     if (begin == end) return TP_OK;
-    if ((!in && cols) || !sums || !largest) return TP_ERR_ARGUMENT;
     return kernels->row_norms(type, cols, stride, begin, end, in, sums, largest);
 }
 
 tp_status tp_row_peaks(int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const double *in,
                        double *peaks) {
     KERNELS;
-    TRY(check_matrix(rows, cols, stride));
+    TRY(tp_svd_check_matrix(rows, cols, stride));
     TRY(tp_check_range(begin, end, rows));
     if (begin == end) return TP_OK;
     if ((!in && cols) || !peaks) return TP_ERR_ARGUMENT;
@@ -54,28 +39,11 @@ tp_status tp_row_peaks(int64_t rows, int64_t cols, int64_t stride, int64_t begin
 tp_status tp_copy_rows(const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors,
                        const void *in, void *out) {
     KERNELS;
-    if (!spec) return TP_ERR_ARGUMENT;
-    if (!is_float(spec->in_type) || !is_float(spec->out_type)) return TP_ERR_TYPE;
-    if (spec->transposed < 0 || spec->transposed > 1) return TP_ERR_ARGUMENT;
-    TRY(check_matrix(spec->rows, spec->cols, spec->in_stride));
-    TRY(spec->transposed ? check_matrix(spec->cols, spec->rows, spec->out_stride)
-                         : check_matrix(spec->rows, spec->cols, spec->out_stride));
-    TRY(tp_check_range(begin, end, spec->rows));
+    TRY(tp_check_copying(spec, begin, end, in, out));
     if (begin == end || spec->cols == 0) return TP_OK;
-    if (!in || !out) return TP_ERR_ARGUMENT;
     for (int64_t i = begin; order && i < end; i++)
         if (order[i] < 0 || order[i] >= spec->rows) return TP_ERR_RANGE;
     return kernels->copy_rows(spec, begin, end, order, factors, in, out);
-}
-
-static tp_status check_product(const tp_multiplication *s) {
-    if (!s) return TP_ERR_ARGUMENT;
-    if (!is_float(s->a_type) || !is_float(s->b_type)) return TP_ERR_TYPE;
-    if ((s->a_transposed | s->b_transposed | s->lower) & ~1) return TP_ERR_ARGUMENT;
-    if (s->m < 0 || s->n < 0 || s->k < 0) return TP_ERR_SHAPE;
-    TRY(s->a_transposed ? check_matrix(s->k, s->m, s->a_stride) : check_matrix(s->m, s->k, s->a_stride));
-    TRY(s->b_transposed ? check_matrix(s->n, s->k, s->b_stride) : check_matrix(s->k, s->n, s->b_stride));
-    return check_matrix(s->m, s->n, s->c_stride);
 }
 
 /* Doubles of scratch for a product with n columns. */
@@ -86,7 +54,7 @@ static int64_t product_scratch(int64_t n) {
 }
 
 tp_status tp_multiply_scratch(const tp_multiplication *spec, int64_t *bytes) {
-    TRY(check_product(spec));
+    TRY(tp_check_product(spec));
     if (!bytes) return TP_ERR_ARGUMENT;
     *bytes = product_scratch(spec->n) * (int64_t)sizeof(double);
     return TP_OK;
@@ -95,38 +63,32 @@ tp_status tp_multiply_scratch(const tp_multiplication *spec, int64_t *bytes) {
 tp_status tp_multiply(const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b,
                       double *c, void *scratch) {
     KERNELS;
-    TRY(check_product(spec));
-    TRY(tp_check_range(begin, end, spec->m));
+    TRY(tp_check_multiply(spec, begin, end, a, b, c));
     if (begin == end || spec->n == 0) return TP_OK;
-    if (!c || (spec->k && (!a || !b)) || !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
+    if (!tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     return kernels->multiply(spec, begin, end, a, b, c, scratch);
 }
 
 tp_status tp_cholesky(int64_t n, int64_t stride, double *g) {
     KERNELS;
-    TRY(check_matrix(n, n, stride));
+    TRY(tp_check_cholesky(n, stride, g));
     if (n == 0) return TP_OK;
-    if (!g) return TP_ERR_ARGUMENT;
     return kernels->cholesky(n, stride, g);
 }
 
 tp_status tp_triangular_solve(int64_t n, int64_t l_stride, const double *l, int32_t transposed, int64_t x_stride,
                               int64_t begin, int64_t end, double *x) {
     KERNELS;
-    TRY(check_matrix(n, n, l_stride));
-    TRY(check_matrix(end > 0 ? end : 0, n, x_stride));
-    TRY(tp_check_range(begin, end, end));
-    if (transposed & ~1) return TP_ERR_ARGUMENT;
+    TRY(tp_check_triangular_solve(n, l_stride, l, transposed, x_stride, begin, end, x));
     if (begin == end || n == 0) return TP_OK;
-    if (!l || !x) return TP_ERR_ARGUMENT;
     return kernels->triangular_solve(n, l_stride, l, transposed, x_stride, begin, end, x);
 }
 
 tp_status tp_reflect_panel(int64_t rows, int64_t cols, int64_t a_stride, int64_t first, int64_t count, double *a,
                            int64_t v_stride, double *v, double *t) {
     KERNELS;
-    TRY(check_matrix(rows, cols, a_stride));
-    TRY(check_matrix(count < 0 ? 0 : count, cols, v_stride));
+    TRY(tp_svd_check_matrix(rows, cols, a_stride));
+    TRY(tp_svd_check_matrix(count < 0 ? 0 : count, cols, v_stride));
     const int64_t least = rows < cols ? rows : cols;
     if (first < 0 || count < 0 || count > TP_PANEL_ROWS || first > least - count) return TP_ERR_RANGE;
     if (count == 0) return TP_OK;
@@ -137,7 +99,7 @@ tp_status tp_reflect_panel(int64_t rows, int64_t cols, int64_t a_stride, int64_t
 tp_status tp_reflect_factor(int64_t count, int64_t n, int64_t v_stride, const double *v, const double *tau, double *t) {
     KERNELS;
     if (count < 0 || count > TP_PANEL_ROWS) return TP_ERR_RANGE;
-    TRY(check_matrix(count, n, v_stride));
+    TRY(tp_svd_check_matrix(count, n, v_stride));
     if (count == 0) return TP_OK;
     if ((!v && n) || !tau || !t) return TP_ERR_ARGUMENT;
     return kernels->reflect_factor(count, n, v_stride, v, tau, t);
@@ -146,8 +108,8 @@ tp_status tp_reflect_factor(int64_t count, int64_t n, int64_t v_stride, const do
 tp_status tp_tridiagonal_panel(int64_t n, int64_t a_stride, int64_t last, int64_t count, double *a, double *d, double *e,
                                int64_t q_stride, double *q, double *tau, double *vw, double *wv, double *scratch) {
     KERNELS;
-    TRY(check_matrix(n, n, a_stride));
-    TRY(check_matrix(n, n, q_stride));
+    TRY(tp_svd_check_matrix(n, n, a_stride));
+    TRY(tp_svd_check_matrix(n, n, q_stride));
     if (count < 0 || count > TP_PANEL_ROWS || last > n || (count > 0 && count >= last)) return TP_ERR_RANGE;
     if (count == 0) return TP_OK;
     if (!a || !d || !e || !q || !tau || !vw || !wv || !scratch) return TP_ERR_ARGUMENT;
@@ -156,14 +118,14 @@ tp_status tp_tridiagonal_panel(int64_t n, int64_t a_stride, int64_t last, int64_
 
 tp_status tp_tridiagonal_ql(int64_t n, double *d, double *e, int64_t cols, int64_t z_stride, double *z) {
     KERNELS;
-    TRY(check_matrix(n, cols, z_stride));
+    TRY(tp_svd_check_matrix(n, cols, z_stride));
     if (n == 0) return TP_OK;
     if (!d || (!e && n > 1) || (!z && cols)) return TP_ERR_ARGUMENT;
     return kernels->tridiagonal_ql(n, d, e, cols, z_stride, z);
 }
 
 tp_status tp_tridiagonal_scratch(int64_t n, int64_t *bytes) {
-    TRY(check_matrix(n, n, n));
+    TRY(tp_svd_check_matrix(n, n, n));
     if (!bytes) return TP_ERR_ARGUMENT;
     *bytes = (product_scratch(n) + (3 * n + 9) * n) * (int64_t)sizeof(double);
     return TP_OK;
@@ -171,7 +133,7 @@ tp_status tp_tridiagonal_scratch(int64_t n, int64_t *bytes) {
 
 tp_status tp_tridiagonal_conquer(int64_t n, double *d, double *e, int64_t z_stride, double *z, void *scratch) {
     KERNELS;
-    TRY(check_matrix(n, n, z_stride));
+    TRY(tp_svd_check_matrix(n, n, z_stride));
     if (n == 0) return TP_OK;
     if (!d || (!e && n > 1) || !z || !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     return kernels->tridiagonal_conquer(n, d, e, z_stride, z, scratch, product_scratch(n));
@@ -181,7 +143,7 @@ tp_status tp_merge_deflate(int64_t n, int64_t split, double rho, double *d, doub
                            double *kept_d, double *kept_z, int64_t *order, int64_t *slots, int64_t *scratch,
                            int64_t *count, int64_t *first, int64_t *second) {
     KERNELS;
-    TRY(check_matrix(n, n, q_stride));
+    TRY(tp_svd_check_matrix(n, n, q_stride));
     if (split < 0 || split > n) return TP_ERR_RANGE;
     if (!(rho > 0) || !count || !first || !second) return TP_ERR_ARGUMENT;
     if (n && (!d || !z || !q || !kept_d || !kept_z || !order || !slots || !scratch)) return TP_ERR_ARGUMENT;
@@ -190,7 +152,7 @@ tp_status tp_merge_deflate(int64_t n, int64_t split, double rho, double *d, doub
 }
 
 static tp_status check_merge(int64_t count, int64_t begin, int64_t end) {
-    TRY(check_matrix(count, count, count));
+    TRY(tp_svd_check_matrix(count, count, count));
     return tp_check_range(begin, end, count);
 }
 
@@ -226,8 +188,8 @@ tp_status tp_merge_vectors(int64_t count, const double *weights, const double *d
 
 static tp_status check_jacobi(const tp_jacobi *s, int64_t *blocks) {
     if (!s) return TP_ERR_ARGUMENT;
-    TRY(check_matrix(s->n, s->w_cols, s->w_stride));
-    TRY(check_matrix(s->n, s->z_cols, s->z_stride));
+    TRY(tp_svd_check_matrix(s->n, s->w_cols, s->w_stride));
+    TRY(tp_svd_check_matrix(s->n, s->z_cols, s->z_stride));
     if (s->block < 1 || s->block > TP_PANEL_ROWS) return TP_ERR_SHAPE;
     if (!(s->tolerance > 0) || !(s->negligible >= 0)) return TP_ERR_ARGUMENT;
     *blocks = (s->n + s->block - 1) / s->block;
@@ -239,7 +201,7 @@ tp_status tp_gram_blocks(const tp_jacobi *spec, int64_t g_stride, const double *
     KERNELS;
     int64_t blocks;
     TRY(check_jacobi(spec, &blocks));
-    TRY(check_matrix(spec->n, spec->n, g_stride));
+    TRY(tp_svd_check_matrix(spec->n, spec->n, g_stride));
     TRY(tp_check_range(begin, end, blocks));
     if (begin == end) return TP_OK;
     if (!g || !cosines) return TP_ERR_ARGUMENT;
@@ -272,17 +234,7 @@ tp_status tp_jacobi_pairs(const tp_jacobi *spec, const int32_t *pairs, int64_t b
 
 tp_status tp_svd_small(const tp_small *spec, int64_t begin, int64_t end, const void *in, void *u, void *s, void *vt) {
     KERNELS;
-    if (!spec) return TP_ERR_ARGUMENT;
-    if (!is_float(spec->type)) return TP_ERR_TYPE;
-    const int64_t side = TP_PANEL_ROWS, limit = MOST_ELEMENTS;
-    if (spec->rows < 1 || spec->cols < 1 || spec->rows > side || spec->cols > side || spec->count < 0 ||
-        spec->in_step < 0)
-        return TP_ERR_SHAPE;
-    TRY(check_matrix(spec->rows, spec->cols, spec->in_stride));
-    if (spec->count > 0 && (spec->count >= limit / (side * side) || spec->in_step >= limit / spec->count)) return TP_ERR_SHAPE;
-    if (spec->sweeps < 1) return TP_ERR_ARGUMENT;
-    TRY(tp_check_range(begin, end, spec->count));
+    TRY(tp_check_small(spec, begin, end, in, u, s, vt));
     if (begin == end) return TP_OK;
-    if (!in || !u || !s || !vt) return TP_ERR_ARGUMENT;
     return kernels->svd_small(spec, begin, end, in, u, s, vt);
 }

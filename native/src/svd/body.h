@@ -7,10 +7,10 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "svd/scalar.h"
+
 enum { NR = NV * LANES };
 _Static_assert((int)MR <= (int)TP_TILE_ROWS && (int)NR <= (int)TP_TILE_COLS && TP_BLOCK_ROWS % MR == 0 && TP_BLOCK_COLS % NR == 0, "tiles");
-
-#define U 0x1p-53
 
 /* The library of mathematical functions is not linked. */
 INLINE double larger(double x, double y) { return x > y ? x : y; }
@@ -38,21 +38,6 @@ INLINE void put(tp_dtype type, void *p, int64_t i, double x) {
 
 INLINE const void *element(tp_dtype type, const void *p, int64_t i) {
     return (const char *)p + (type == TP_F64 ? 8 : 4) * i;
-}
-
-INLINE double power_of_two(int64_t e) {
-    const uint64_t bits = (uint64_t)(e + 1023) << 52;
-    double x;
-    memcpy(&x, &bits, 8);
-    return x;
-}
-
-/* e with 2^e <= x < 2^(e+1), within -1022 .. 1022; 0 for 0. */
-INLINE int64_t binary_exponent(double x) {
-    uint64_t bits;
-    memcpy(&bits, &x, 8);
-    const int64_t e = (int64_t)(bits >> 52 & 2047) - 1023;
-    return x == 0 ? 0 : e < -1022 ? -1022 : e > 1022 ? 1022 : e;
 }
 
 /* ---- vectors ---- */

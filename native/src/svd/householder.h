@@ -45,8 +45,8 @@ static double reflection(int64_t n, int64_t pivot, double *x, double *beta) {
     if (!(alpha * alpha + rest >= 0x1p-900 && alpha * alpha + rest <= 0x1p1000)) {
         double largest = fabs(alpha);
         for (int64_t i = 0; i < n; i++) largest = larger(largest, fabs(x[i]));
-        e = binary_exponent(largest);
-        const double down = power_of_two(-e);
+        e = tp_binary_exponent(largest);
+        const double down = tp_power_of_two(-e);
         alpha *= down;
         scale(n, down, x);
         rest = dot(n, x, x);
@@ -57,7 +57,7 @@ static double reflection(int64_t n, int64_t pivot, double *x, double *beta) {
         tau = (*beta - alpha) / *beta;
         scale(n, 1 / (alpha - *beta), x);
     }
-    *beta *= power_of_two(e);
+    *beta *= tp_power_of_two(e);
     x[pivot] = 1;
     return tau;
 }

@@ -85,24 +85,6 @@ static void gram_of_rows(int64_t n, int64_t cols, double *const *rows, double *g
         for (int64_t j = 0; j < i; j++) g[j * PAIR + i] = g[i * PAIR + j];
 }
 
-/* The rotation of rows p and q that makes them orthogonal, the larger one first; false if they are already. */
-INLINE bool rotation(double gp, double gq, double gpq, double tolerance, double negligible, double *c, double *s,
-                     double *change) {
-    if (gp <= negligible || gq <= negligible || !(fabs(gpq) > tolerance * (sqrt(gp) * sqrt(gq)))) return false;
-    const double zeta = (gq - gp) / (2 * gpq);
-    const double t = copysign(1 / (fabs(zeta) + sqrt(1 + zeta * zeta)), zeta);
-    *c = 1 / sqrt(1 + t * t);
-    *s = *c * t;
-    *change = t * gpq;
-    if (gp - *change < gq + *change) {
-        const double old = *c;
-        *c = *s;
-        *s = -old;
-        *change = gp - gq - *change; /* gp becomes gq + change of old, and the other way round */
-    }
-    return true;
-}
-
 /* Rotates K so that K G K^T has no pair above the tolerance, as far as `sweeps` go. Returns whether anything was rotated. */
 static bool diagonalize(int64_t n, double tolerance, double negligible, int sweeps, double *g, double *k) {
     for (int64_t i = 0; i < n; i++) {
@@ -115,7 +97,7 @@ static bool diagonalize(int64_t n, double tolerance, double negligible, int swee
         for (int64_t p = 0; p < n; p++) {
             for (int64_t r = p + 1; r < n; r++) {
                 double c, s, change, *gp = g + p * PAIR, *gr = g + r * PAIR;
-                if (!rotation(gp[p], gr[r], gp[r], tolerance, negligible, &c, &s, &change)) continue;
+                if (!tp_rotation(gp[p], gr[r], gp[r], tolerance, negligible, &c, &s, &change)) continue;
                 const double new_p = gp[p] - change, new_r = gr[r] + change;
                 more = true;
                 rotate(n, c, s, gp, gr);
@@ -165,7 +147,7 @@ static int64_t exponent_of_rows(int64_t n, int64_t cols, double *const *rows) {
     double largest = 0;
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < cols; j++) largest = larger(largest, fabs(rows[i][j]));
-    return binary_exponent(largest);
+    return tp_binary_exponent(largest);
 }
 
 static void scale_rows(int64_t n, int64_t cols, double factor, double *const *rows) {
@@ -195,9 +177,9 @@ tp_status TP_VARIANT(jacobi_pairs)(const tp_jacobi *spec, const int32_t *pairs, 
         if (!(most >= 0x1p-200 && most <= 0x1p800)) {
             /* Squares leave the range where f64 is accurate: the same with rows of norm about 1. */
             e = exponent_of_rows(n, spec->w_cols, w_rows);
-            scale_rows(n, spec->w_cols, power_of_two(-e), w_rows);
+            scale_rows(n, spec->w_cols, tp_power_of_two(-e), w_rows);
             gram_of_rows(n, spec->w_cols, w_rows, g);
-            negligible = negligible * power_of_two(-e) * power_of_two(-e);
+            negligible = negligible * tp_power_of_two(-e) * tp_power_of_two(-e);
         }
         const bool any = diagonalize(n, spec->tolerance, larger(negligible, 0x1p-960), SWEEPS, g, k);
         if (any) {
@@ -206,7 +188,7 @@ tp_status TP_VARIANT(jacobi_pairs)(const tp_jacobi *spec, const int32_t *pairs, 
             rotate_rows(n, spec->w_cols, w_rows, packed, strip);
             rotate_rows(n, spec->z_cols, z_rows, packed, strip);
         }
-        if (e) scale_rows(n, spec->w_cols, power_of_two(e), w_rows);
+        if (e) scale_rows(n, spec->w_cols, tp_power_of_two(e), w_rows);
     }
     return TP_OK;
 }

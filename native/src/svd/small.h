@@ -13,7 +13,7 @@ static bool small_jacobi(int64_t n, int64_t cols, double tolerance, int sweeps, 
                 double c, s, change, *xp = x + p * SIDE, *xr = x + r * SIDE;
                 if (norms[p] <= negligible || norms[r] <= negligible) continue;
                 const double product = dot(cols, xp, xr);
-                if (!rotation(norms[p], norms[r], product, tolerance, negligible, &c, &s, &change)) continue;
+                if (!tp_rotation(norms[p], norms[r], product, tolerance, negligible, &c, &s, &change)) continue;
                 if (sweep == sweeps) return false;
                 more = true;
                 rotate(cols, c, s, xp, xr);
@@ -86,8 +86,8 @@ tp_status TP_VARIANT(svd_small)(const tp_small *spec, int64_t begin, int64_t end
             }
         }
         if (!(odd == 0)) return TP_ERR_NONFINITE;
-        const int64_t e = binary_exponent(largest);
-        const double down = power_of_two(-e), up = power_of_two(e);
+        const int64_t e = tp_binary_exponent(largest);
+        const double down = tp_power_of_two(-e), up = tp_power_of_two(e);
         for (int64_t r = 0; r < n; r++) {
             for (int64_t c = 0; c < m; c++) x[r * SIDE + c] *= down;
             for (int64_t c = 0; c < n; c++) j[r * SIDE + c] = r == c;

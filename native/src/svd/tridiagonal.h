@@ -91,10 +91,10 @@ static double length(double x, double y) {
 static double take_magnitude(int64_t n, double *d, double *e) {
     double largest = 0;
     for (int64_t i = 0; i < n; i++) largest = larger(largest, larger(fabs(d[i]), i + 1 < n ? fabs(e[i]) : 0));
-    const int64_t exponent = binary_exponent(largest);
-    scale(n, power_of_two(-exponent), d);
-    if (n > 1) scale(n - 1, power_of_two(-exponent), e);
-    return power_of_two(exponent);
+    const int64_t exponent = tp_binary_exponent(largest);
+    scale(n, tp_power_of_two(-exponent), d);
+    if (n > 1) scale(n - 1, tp_power_of_two(-exponent), e);
+    return tp_power_of_two(exponent);
 }
 
 tp_status TP_VARIANT(tridiagonal_ql)(int64_t n, double *d, double *e, int64_t cols, int64_t z_stride, double *z) {
