@@ -1,16 +1,21 @@
 /*
  * The svd family: each kernel of each tier against what svd.h says, mostly by properties (residuals, orthogonality), which
- * need no second implementation, and results of different cuts against each other bit for bit.
+ * need no second implementation, and results of different cuts against each other bit for bit. What CUDA devices have of it
+ * goes through the same checks, as one more tier.
  */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "on_cuda.h"
 #include "support.h"
+#include "svd/checks.h"
 #include "svd/kernels.h"
+#include "svd_on_cuda.h"
 
 #define U 0x1p-53
+
 enum { BYTES = 1 << 22 };
 static guarded in_memory, other_memory, out_memory[2], scratch_memory;
 
@@ -57,6 +62,7 @@ enum { MAGNITUDES = sizeof magnitudes / sizeof *magnitudes };
 
 static const char *tier_name(void) {
     tp_tier tier;
+    if (on_cuda) return "cuda";
     return tp_active_tier(&tier) ? "?" : tp_tier_name(tier);
 }
 
@@ -89,8 +95,8 @@ static void check_gaussian(void) {
     for (int i = 0; i < 20; i++) {
         const uint64_t seed = seeds[i % 4], stream = i % 3 ? random_bits() : 0;
         const int64_t start = starts[i % 5];
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             double *out = guarded_take(&out_memory[0], sizeof all, true);
             CHECK(tp_gaussian(seed, stream, start, start + N, TP_F64, out) == TP_OK, "status");
             if (tier == 0)
@@ -120,9 +126,12 @@ static void check_gaussian(void) {
         }
         CHECK(fabs(mean) < 0.05 && fabs(square - 1) < 0.08 && fabs(fourth - 3) < 0.6, "moments %g %g %g", mean, square, fourth);
     }
-    CHECK(tp_gaussian(0, 0, 2, 1, TP_F32, narrow) == TP_ERR_RANGE, "range");
-    CHECK(tp_gaussian(0, 0, 0, 1, TP_I8, narrow) == TP_ERR_TYPE, "type");
-    CHECK(tp_gaussian(0, 0, 0, 1, TP_F32, NULL) == TP_ERR_ARGUMENT, "null");
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
+        CHECK(tp_gaussian(0, 0, 2, 1, TP_F32, narrow) == TP_ERR_RANGE, "range");
+        CHECK(tp_gaussian(0, 0, 0, 1, TP_I8, narrow) == TP_ERR_TYPE, "type");
+        CHECK(tp_gaussian(0, 0, 0, 1, TP_F32, NULL) == TP_ERR_ARGUMENT, "null");
+    }
 }
 
 static void store(tp_dtype type, void *p, int64_t i, double x) {
@@ -154,10 +163,11 @@ static void check_row_norms(void) {
         const tp_dtype type = n % 2 ? TP_F32 : TP_F64;
         const int64_t rows = 1 + random_below(6), cols = n % 71, stride = cols + 1 + random_below(3);
         void *in = floats(&in_memory, type, rows, cols, stride);
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        const int64_t begin = random_below(rows), end = begin + random_below(rows - begin) + 1;
+        double own[8]; /* of the processor */
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             double sums[8], largest[8];
-            const int64_t begin = random_below(rows), end = begin + random_below(rows - begin) + 1;
             CHECK(tp_row_norms(type, rows, cols, stride, begin, end, in, sums, largest) == TP_OK, "status");
             for (int64_t i = begin; i < end; i++) {
                 long double sum = 0;
@@ -168,23 +178,28 @@ static void check_row_norms(void) {
                     most = fmax(most, fabs(x));
                 }
                 CHECK(fabsl(sums[i] - sum) <= (cols + 4) * U * sum && largest[i] == most, "%s: row %lld", tier_name(), (long long)i);
+                if (!on_cuda) own[i] = sums[i];
+                CHECK(memcmp(own + i, sums + i, 8) == 0, "other bits than the processor's");
             }
         }
         if (cols == 0) continue;
         const int64_t row = random_below(rows), col = random_below(cols);
         store(type, in, row * stride + col, n % 3 == 0 ? NAN : n % 3 == 1 ? INFINITY : -INFINITY);
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             double sums[8], largest[8];
             CHECK(tp_row_norms(type, rows, cols, stride, row, row + 1, in, sums, largest) == TP_ERR_NONFINITE, "%s: not finite", tier_name());
             CHECK(tp_row_norms(type, rows, cols, stride, 0, row, in, sums, largest) == TP_OK, "rows before it");
         }
     }
     double x = 0;
-    CHECK(tp_row_norms(TP_F16, 1, 1, 1, 0, 1, &x, &x, &x) == TP_ERR_TYPE, "type");
-    CHECK(tp_row_norms(TP_F32, 1, 2, 1, 0, 1, &x, &x, &x) == TP_ERR_SHAPE, "stride");
-    CHECK(tp_row_norms(TP_F32, 1, 1, 1, 0, 2, &x, &x, &x) == TP_ERR_RANGE, "range");
-    CHECK(tp_row_norms(TP_F32, 1, 1, 1, 0, 1, NULL, &x, &x) == TP_ERR_ARGUMENT, "null");
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
+        CHECK(tp_row_norms(TP_F16, 1, 1, 1, 0, 1, &x, &x, &x) == TP_ERR_TYPE, "type");
+        CHECK(tp_row_norms(TP_F32, 1, 2, 1, 0, 1, &x, &x, &x) == TP_ERR_SHAPE, "stride");
+        CHECK(tp_row_norms(TP_F32, 1, 1, 1, 0, 2, &x, &x, &x) == TP_ERR_RANGE, "range");
+        CHECK(tp_row_norms(TP_F32, 1, 1, 1, 0, 1, NULL, &x, &x) == TP_ERR_ARGUMENT, "null");
+    }
 }
 
 static void check_row_peaks(void) {
@@ -228,8 +243,8 @@ static void check_copy_rows(void) {
             factors[i] = normal();
         }
         const bool ordered = n % 7 < 3, scaled = n % 11 < 5;
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             void *out = guarded_take(&out_memory[0], (size_t)((out_rows - 1) * s.out_stride + out_cols) * (s.out_type == TP_F64 ? 8 : 4), true);
             const int64_t cut = random_below(s.rows + 1);
             CHECK(!tp_copy_rows(&s, 0, cut, ordered ? order : NULL, scaled ? factors : NULL, in, out) &&
@@ -244,20 +259,23 @@ static void check_copy_rows(void) {
             }
         }
     }
-    double x[4] = {0};
-    const int64_t bad = 1;
-    tp_copying s = {1, 1, 1, 1, TP_F64, TP_F64, 0, 1};
-    const double small = 1e-300, large = 1e200;
-    s.factor = large;
-    x[0] = small;
-    CHECK(tp_copy_rows(&s, 0, 1, NULL, &large, x, x + 1) == TP_OK && x[1] == small * large * large, "factor by factor");
-    CHECK(tp_copy_rows(&s, 0, 1, &bad, NULL, x, x + 1) == TP_ERR_RANGE, "order");
-    CHECK(tp_copy_rows(NULL, 0, 1, NULL, NULL, x, x + 1) == TP_ERR_ARGUMENT, "null");
-    s.transposed = 2;
-    CHECK(tp_copy_rows(&s, 0, 1, NULL, NULL, x, x + 1) == TP_ERR_ARGUMENT, "transposed");
-    s.transposed = 0;
-    s.out_type = TP_F16;
-    CHECK(tp_copy_rows(&s, 0, 1, NULL, NULL, x, x + 1) == TP_ERR_TYPE, "type");
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
+        double x[4] = {0};
+        const int64_t bad = 1;
+        tp_copying s = {1, 1, 1, 1, TP_F64, TP_F64, 0, 1};
+        const double small = 1e-300, large = 1e200;
+        s.factor = large;
+        x[0] = small;
+        CHECK(tp_copy_rows(&s, 0, 1, NULL, &large, x, x + 1) == TP_OK && x[1] == small * large * large, "factor by factor");
+        CHECK(tp_copy_rows(&s, 0, 1, &bad, NULL, x, x + 1) == TP_ERR_RANGE, "order");
+        CHECK(tp_copy_rows(NULL, 0, 1, NULL, NULL, x, x + 1) == TP_ERR_ARGUMENT, "null");
+        s.transposed = 2;
+        CHECK(tp_copy_rows(&s, 0, 1, NULL, NULL, x, x + 1) == TP_ERR_ARGUMENT, "transposed");
+        s.transposed = 0;
+        s.out_type = TP_F16;
+        CHECK(tp_copy_rows(&s, 0, 1, NULL, NULL, x, x + 1) == TP_ERR_TYPE, "type");
+    }
 }
 
 /* ---- products ---- */
@@ -273,8 +291,8 @@ static void multiply_case(tp_multiplication s) {
     void *b = floats(&other_memory, s.b_type, s.b_transposed ? s.n : s.k, s.b_transposed ? s.k : s.n, s.b_stride);
     double *old = allocate(s.m * s.n);
     for (int64_t i = 0; i < s.m * s.n; i++) old[i] = s.beta == 0 ? NAN : normal();
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         double *whole = matrix(&out_memory[0], s.m, s.n, s.c_stride), *cut = matrix(&out_memory[1], s.m, s.n, s.c_stride);
         for (int64_t i = 0; i < s.m; i++)
             for (int64_t j = 0; j < s.n; j++) whole[i * s.c_stride + j] = cut[i * s.c_stride + j] = old[i * s.n + j];
@@ -321,22 +339,28 @@ static void check_multiply(void) {
         s.beta = betas[random_below(3)];
         multiply_case(s);
     }
-    /* More rows and columns than a block has. */
+    /* More terms than a sum takes at once on a device, in one block and in blocks of their own; and more rows and columns than a block has. */
+    multiply_case((tp_multiplication){5, 9, 2500, 2500, 2501, 9, TP_F32, TP_F64, 0, 1, 0, -0.5, 0.25});
+    multiply_case((tp_multiplication){9, 9, 1025, 9, 9, 10, TP_F64, TP_F64, 1, 0, 1, 1, 1});
+    multiply_case((tp_multiplication){150, 200, 1030, 150, 201, 200, TP_F64, TP_F32, 1, 0, 0, 1, 0.5});
     multiply_case((tp_multiplication){131, 1600, 7, 7, 1600, 1600, TP_F64, TP_F64, 0, 0, 0, 1, 0});
     multiply_case((tp_multiplication){230, 230, 3, 3, 3, 230, TP_F32, TP_F32, 0, 1, 1, 1, 0});
-    tp_multiplication s = {1, 1, 1, 1, 1, 1, TP_F64, TP_F64, 0, 0, 0, 1, 0};
-    double x = 2, y = 3, z, *scratch = scratch_for(&s);
-    CHECK(tp_multiply(&s, 0, 2, &x, &y, &z, scratch) == TP_ERR_RANGE, "range");
-    CHECK(tp_multiply(&s, 0, 1, &x, &y, &z, NULL) == TP_ERR_ARGUMENT, "null scratch");
-    CHECK(tp_multiply(&s, 0, 1, &x, &y, &z, (char *)scratch + 8) == TP_ERR_ARGUMENT, "scratch not aligned");
-    CHECK(tp_multiply(&s, 0, 1, NULL, &y, &z, scratch) == TP_ERR_ARGUMENT, "null");
-    CHECK(tp_multiply(NULL, 0, 1, &x, &y, &z, scratch) == TP_ERR_ARGUMENT, "null spec");
-    CHECK(tp_multiply_scratch(&s, NULL) == TP_ERR_ARGUMENT, "null bytes");
-    s.c_stride = 0;
-    CHECK(tp_multiply(&s, 0, 1, &x, &y, &z, scratch) == TP_ERR_SHAPE, "stride");
-    s.c_stride = 1;
-    s.a_type = TP_BF16;
-    CHECK(tp_multiply(&s, 0, 1, &x, &y, &z, scratch) == TP_ERR_TYPE, "type");
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
+        tp_multiplication s = {1, 1, 1, 1, 1, 1, TP_F64, TP_F64, 0, 0, 0, 1, 0};
+        double x = 2, y = 3, z, *scratch = scratch_for(&s);
+        CHECK(tp_multiply(&s, 0, 2, &x, &y, &z, scratch) == TP_ERR_RANGE, "range");
+        if (!on_cuda)
+            CHECK(tp_multiply(&s, 0, 1, &x, &y, &z, NULL) == TP_ERR_ARGUMENT && tp_multiply(&s, 0, 1, &x, &y, &z, (char *)scratch + 8) == TP_ERR_ARGUMENT, "scratch");
+        CHECK(tp_multiply(&s, 0, 1, NULL, &y, &z, scratch) == TP_ERR_ARGUMENT, "null");
+        CHECK(tp_multiply(NULL, 0, 1, &x, &y, &z, scratch) == TP_ERR_ARGUMENT, "null spec");
+        CHECK(tp_multiply_scratch(&s, NULL) == TP_ERR_ARGUMENT, "null bytes");
+        s.c_stride = 0;
+        CHECK(tp_multiply(&s, 0, 1, &x, &y, &z, scratch) == TP_ERR_SHAPE, "stride");
+        s.c_stride = 1;
+        s.a_type = TP_BF16;
+        CHECK(tp_multiply(&s, 0, 1, &x, &y, &z, scratch) == TP_ERR_TYPE, "type");
+    }
 }
 
 /* ---- triangular ---- */
@@ -345,8 +369,8 @@ static void check_cholesky(void) {
     for (int64_t n = 1; n < 80; n += 1 + n / 6) {
         double *x = allocate(n * n), *g = allocate(n * n);
         for (int64_t i = 0; i < n * n; i++) x[i] = normal() + (i % (n + 1) == 0) * 4;
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             const int64_t stride = n + random_below(3);
             double *l = matrix(&out_memory[0], n, n, stride);
             for (int64_t i = 0; i < n; i++) {
@@ -370,8 +394,8 @@ static void check_cholesky(void) {
         free(x);
         free(g);
     }
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         double singular[] = {1, 0, 1, 1}, negative[] = {-1}, odd[] = {NAN};
         /* The limit of pivots, n u times the largest diagonal element, and the next number; as an element, and as a difference. */
         for (int64_t n = 2; n < 40; n += 1 + n / 3) {
@@ -406,8 +430,8 @@ static void check_triangular_solve(void) {
         }
         double *b = matrix(&other_memory, rows, size, stride);
         const int transposed = n % 2;
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             double *x = guarded_take(&out_memory[0], (size_t)((rows - 1) * stride + size) * 8, true);
             memcpy(x, b, (size_t)((rows - 1) * stride + size) * 8);
             const int64_t cut = random_below(rows + 1);
@@ -427,8 +451,11 @@ static void check_triangular_solve(void) {
         }
     }
     double x = 1;
-    CHECK(tp_triangular_solve(1, 1, &x, 2, 1, 0, 1, &x) == TP_ERR_ARGUMENT, "transposed");
-    CHECK(tp_triangular_solve(1, 1, &x, 0, 1, 1, 0, &x) == TP_ERR_RANGE, "range");
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
+        CHECK(tp_triangular_solve(1, 1, &x, 2, 1, 0, 1, &x) == TP_ERR_ARGUMENT, "transposed");
+        CHECK(tp_triangular_solve(1, 1, &x, 0, 1, 1, 0, &x) == TP_ERR_RANGE, "range");
+    }
 }
 
 /* ---- Householder reflections ---- */
@@ -1083,8 +1110,8 @@ static void check_svd_small(void) {
                 }
             }
         }
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             void *u = guarded_take(&out_memory[0], (size_t)(3 * s.rows * r * size), true);
             void *vt = guarded_take(&out_memory[1], (size_t)(3 * s.cols * r * size), true);
             void *values = guarded_take(&other_memory, (size_t)(3 * r * size), true);
@@ -1136,27 +1163,30 @@ static void check_svd_small(void) {
         }
     }
     tp_small s = {.count = 1, .rows = 2, .cols = 2, .in_stride = 2, .in_step = 4, .type = TP_F64, .sweeps = 30};
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         double a[4] = {1, 2, NAN, 4}, b[4] = {1, 2, 3, INFINITY}, c[4] = {1, 2, 3, 4}, u[4], v[4], w[2];
         CHECK(tp_svd_small(&s, 0, 1, a, u, w, v) == TP_ERR_NONFINITE && tp_svd_small(&s, 0, 1, b, u, w, v) == TP_ERR_NONFINITE, "not finite");
         const double trace = 30, root = sqrt(trace * trace - 4 * 4);
         CHECK(tp_svd_small(&s, 0, 1, c, u, w, v) == TP_OK && fabs(w[0] - sqrt((trace + root) / 2)) < 1e-14 && fabs(w[0] * w[1] - 2) < 1e-14, "2 x 2");
     }
-    double a[65 * 2] = {0};
-    s.rows = 65;
-    CHECK(tp_svd_small(&s, 0, 1, a, a, a, a) == TP_ERR_SHAPE, "65 rows");
-    s.rows = 0;
-    CHECK(tp_svd_small(&s, 0, 1, a, a, a, a) == TP_ERR_SHAPE, "no rows");
-    s.rows = 2;
-    CHECK(tp_svd_small(&s, 0, 2, a, a, a, a) == TP_ERR_RANGE, "range");
-    CHECK(tp_svd_small(&s, 0, 1, NULL, a, a, a) == TP_ERR_ARGUMENT, "null");
-    s.type = TP_F16;
-    CHECK(tp_svd_small(&s, 0, 1, a, a, a, a) == TP_ERR_TYPE, "type");
-    /* One sweep is not enough, and that is said. */
-    tp_small one = {.count = 1, .rows = 20, .cols = 20, .in_stride = 20, .in_step = 400, .type = TP_F64, .sweeps = 1};
-    double *x = matrix(&in_memory, 20, 20, 20), u[400], w[20], v[400];
-    CHECK(tp_svd_small(&one, 0, 1, x, u, w, v) == TP_ERR_CONVERGENCE, "sweeps");
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
+        double a[65 * 2] = {0};
+        s = (tp_small){.count = 1, .rows = 65, .cols = 2, .in_stride = 2, .in_step = 4, .type = TP_F64, .sweeps = 30};
+        CHECK(tp_svd_small(&s, 0, 1, a, a, a, a) == TP_ERR_SHAPE, "65 rows");
+        s.rows = 0;
+        CHECK(tp_svd_small(&s, 0, 1, a, a, a, a) == TP_ERR_SHAPE, "no rows");
+        s.rows = 2;
+        CHECK(tp_svd_small(&s, 0, 2, a, a, a, a) == TP_ERR_RANGE, "range");
+        CHECK(tp_svd_small(&s, 0, 1, NULL, a, a, a) == TP_ERR_ARGUMENT, "null");
+        s.type = TP_F16;
+        CHECK(tp_svd_small(&s, 0, 1, a, a, a, a) == TP_ERR_TYPE, "type");
+        /* One sweep is not enough, and that is said. */
+        tp_small one = {.count = 1, .rows = 20, .cols = 20, .in_stride = 20, .in_step = 400, .type = TP_F64, .sweeps = 1};
+        double *x = matrix(&in_memory, 20, 20, 20), u[400], w[20], v[400];
+        CHECK(tp_svd_small(&one, 0, 1, x, u, w, v) == TP_ERR_CONVERGENCE, "sweeps");
+    }
 }
 
 int main(void) {
@@ -1171,8 +1201,11 @@ int main(void) {
         CHECK(tp_svd_tables[tier].name && (tier == 0 || tp_svd_tables[tier].name != tp_svd_tables[0].name),           \
               "%s of tier %s", #name, tp_tier_name(tier));                                                            \
     check_##name();
+    open_cuda(0);
     while (test_round()) {
         TP_SVD_KERNELS(VARIANTS)
     }
+    CHECK(most_pieces > 1, "no call had more than one piece");
+    tp_cuda_close(test_cuda);
     return test_end();
 }

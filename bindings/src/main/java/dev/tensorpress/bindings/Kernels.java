@@ -6049,5 +6049,471 @@ public class Kernels extends Kernels$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+
+    private static class tp_cuda_gaussian {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_INT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_gaussian");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gaussian(tp_cuda *cuda, uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_gaussian$descriptor() {
+        return tp_cuda_gaussian.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gaussian(tp_cuda *cuda, uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_gaussian$handle() {
+        return tp_cuda_gaussian.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gaussian(tp_cuda *cuda, uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_gaussian$address() {
+        return tp_cuda_gaussian.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gaussian(tp_cuda *cuda, uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out)
+     * }
+     */
+    public static int tp_cuda_gaussian(MemorySegment cuda, long seed, long stream, long begin, long end, int type, MemorySegment out) {
+        var mh$ = tp_cuda_gaussian.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_gaussian", cuda, seed, stream, begin, end, type, out);
+            }
+            return (int)mh$.invokeExact(cuda, seed, stream, begin, end, type, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_row_norms {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_row_norms");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_row_norms(tp_cuda *cuda, tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const void *in, double *sums, double *largest)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_row_norms$descriptor() {
+        return tp_cuda_row_norms.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_row_norms(tp_cuda *cuda, tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const void *in, double *sums, double *largest)
+     * }
+     */
+    public static MethodHandle tp_cuda_row_norms$handle() {
+        return tp_cuda_row_norms.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_row_norms(tp_cuda *cuda, tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const void *in, double *sums, double *largest)
+     * }
+     */
+    public static MemorySegment tp_cuda_row_norms$address() {
+        return tp_cuda_row_norms.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_row_norms(tp_cuda *cuda, tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end, const void *in, double *sums, double *largest)
+     * }
+     */
+    public static int tp_cuda_row_norms(MemorySegment cuda, int type, long rows, long cols, long stride, long begin, long end, MemorySegment in, MemorySegment sums, MemorySegment largest) {
+        var mh$ = tp_cuda_row_norms.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_row_norms", cuda, type, rows, cols, stride, begin, end, in, sums, largest);
+            }
+            return (int)mh$.invokeExact(cuda, type, rows, cols, stride, begin, end, in, sums, largest);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_copy_rows {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_copy_rows");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_copy_rows(tp_cuda *cuda, const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors, const void *in, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_copy_rows$descriptor() {
+        return tp_cuda_copy_rows.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_copy_rows(tp_cuda *cuda, const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors, const void *in, void *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_copy_rows$handle() {
+        return tp_cuda_copy_rows.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_copy_rows(tp_cuda *cuda, const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors, const void *in, void *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_copy_rows$address() {
+        return tp_cuda_copy_rows.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_copy_rows(tp_cuda *cuda, const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors, const void *in, void *out)
+     * }
+     */
+    public static int tp_cuda_copy_rows(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment order, MemorySegment factors, MemorySegment in, MemorySegment out) {
+        var mh$ = tp_cuda_copy_rows.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_copy_rows", cuda, spec, begin, end, order, factors, in, out);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, order, factors, in, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_multiply {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_multiply");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_multiply(tp_cuda *cuda, const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b, double *c)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_multiply$descriptor() {
+        return tp_cuda_multiply.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_multiply(tp_cuda *cuda, const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b, double *c)
+     * }
+     */
+    public static MethodHandle tp_cuda_multiply$handle() {
+        return tp_cuda_multiply.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_multiply(tp_cuda *cuda, const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b, double *c)
+     * }
+     */
+    public static MemorySegment tp_cuda_multiply$address() {
+        return tp_cuda_multiply.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_multiply(tp_cuda *cuda, const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b, double *c)
+     * }
+     */
+    public static int tp_cuda_multiply(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment a, MemorySegment b, MemorySegment c) {
+        var mh$ = tp_cuda_multiply.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_multiply", cuda, spec, begin, end, a, b, c);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, a, b, c);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_cholesky {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_cholesky");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_cholesky(tp_cuda *cuda, int64_t n, int64_t stride, double *g)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_cholesky$descriptor() {
+        return tp_cuda_cholesky.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_cholesky(tp_cuda *cuda, int64_t n, int64_t stride, double *g)
+     * }
+     */
+    public static MethodHandle tp_cuda_cholesky$handle() {
+        return tp_cuda_cholesky.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_cholesky(tp_cuda *cuda, int64_t n, int64_t stride, double *g)
+     * }
+     */
+    public static MemorySegment tp_cuda_cholesky$address() {
+        return tp_cuda_cholesky.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_cholesky(tp_cuda *cuda, int64_t n, int64_t stride, double *g)
+     * }
+     */
+    public static int tp_cuda_cholesky(MemorySegment cuda, long n, long stride, MemorySegment g) {
+        var mh$ = tp_cuda_cholesky.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_cholesky", cuda, n, stride, g);
+            }
+            return (int)mh$.invokeExact(cuda, n, stride, g);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_triangular_solve {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_triangular_solve");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_triangular_solve(tp_cuda *cuda, int64_t n, int64_t l_stride, const double *l, int32_t transposed, int64_t x_stride, int64_t begin, int64_t end, double *x)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_triangular_solve$descriptor() {
+        return tp_cuda_triangular_solve.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_triangular_solve(tp_cuda *cuda, int64_t n, int64_t l_stride, const double *l, int32_t transposed, int64_t x_stride, int64_t begin, int64_t end, double *x)
+     * }
+     */
+    public static MethodHandle tp_cuda_triangular_solve$handle() {
+        return tp_cuda_triangular_solve.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_triangular_solve(tp_cuda *cuda, int64_t n, int64_t l_stride, const double *l, int32_t transposed, int64_t x_stride, int64_t begin, int64_t end, double *x)
+     * }
+     */
+    public static MemorySegment tp_cuda_triangular_solve$address() {
+        return tp_cuda_triangular_solve.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_triangular_solve(tp_cuda *cuda, int64_t n, int64_t l_stride, const double *l, int32_t transposed, int64_t x_stride, int64_t begin, int64_t end, double *x)
+     * }
+     */
+    public static int tp_cuda_triangular_solve(MemorySegment cuda, long n, long l_stride, MemorySegment l, int transposed, long x_stride, long begin, long end, MemorySegment x) {
+        var mh$ = tp_cuda_triangular_solve.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_triangular_solve", cuda, n, l_stride, l, transposed, x_stride, begin, end, x);
+            }
+            return (int)mh$.invokeExact(cuda, n, l_stride, l, transposed, x_stride, begin, end, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_svd_small {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_svd_small");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_svd_small(tp_cuda *cuda, const tp_small *spec, int64_t begin, int64_t end, const void *in, void *u, void *s, void *vt)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_svd_small$descriptor() {
+        return tp_cuda_svd_small.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_svd_small(tp_cuda *cuda, const tp_small *spec, int64_t begin, int64_t end, const void *in, void *u, void *s, void *vt)
+     * }
+     */
+    public static MethodHandle tp_cuda_svd_small$handle() {
+        return tp_cuda_svd_small.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_svd_small(tp_cuda *cuda, const tp_small *spec, int64_t begin, int64_t end, const void *in, void *u, void *s, void *vt)
+     * }
+     */
+    public static MemorySegment tp_cuda_svd_small$address() {
+        return tp_cuda_svd_small.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_svd_small(tp_cuda *cuda, const tp_small *spec, int64_t begin, int64_t end, const void *in, void *u, void *s, void *vt)
+     * }
+     */
+    public static int tp_cuda_svd_small(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment u, MemorySegment s, MemorySegment vt) {
+        var mh$ = tp_cuda_svd_small.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_svd_small", cuda, spec, begin, end, in, u, s, vt);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, u, s, vt);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
 }
 

@@ -1,0 +1,59 @@
+/*
+ * Kernel family "svd" on CUDA devices: norms, copies, random numbers, products, triangular factors, and many small decompositions.
+ *
+ * Example:
+ *
+ *     tp_cuda *cuda;
+ *     if (tp_cuda_open(0, 0, &cuda) == TP_OK) {
+ *         const double a[4] = {3, 0, 0, -4};
+ *         const tp_small spec = {.count = 1, .rows = 2, .cols = 2, .in_stride = 2, .in_step = 4, .type = TP_F64, .sweeps = 30};
+ *         double u[4], s[2], vt[4];
+ *         assert(tp_cuda_svd_small(cuda, &spec, 0, 1, a, u, s, vt) == TP_OK);
+ *         assert(s[0] == 4 && s[1] == 3 && u[2] == 1 && vt[1] == -1);
+ *         tp_cuda_close(cuda);
+ *     }
+ *
+ * What tensorpress/svd.h says holds here: bounds of errors, and that results are the same bits however the work is cut, on any device.
+ * Its numbers, norms and copies are also the bits of the processor; of products and what stands on them the last bits differ, as they do between tiers.
+ */
+#ifndef TENSORPRESS_CUDA_SVD_H
+#define TENSORPRESS_CUDA_SVD_H
+
+#include "tensorpress/cuda/device.h"
+#include "tensorpress/svd.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* As tp_gaussian, the same bits. */
+TP_API tp_status tp_cuda_gaussian(tp_cuda *cuda, uint64_t seed, uint64_t stream, int64_t begin, int64_t end, tp_dtype type, void *out);
+
+/* As tp_row_norms, the same bits. */
+TP_API tp_status tp_cuda_row_norms(tp_cuda *cuda, tp_dtype type, int64_t rows, int64_t cols, int64_t stride, int64_t begin, int64_t end,
+                                   const void *in, double *sums, double *largest);
+
+/* As tp_copy_rows, the same bits. With an order `in` is taken whole; factors always are. */
+TP_API tp_status tp_cuda_copy_rows(tp_cuda *cuda, const tp_copying *spec, int64_t begin, int64_t end, const int64_t *order, const double *factors,
+                                   const void *in, void *out);
+
+/*
+ * As tp_multiply, with sums in order of k within segments of 1024, segment after segment, by fused operations of f64 tensor cores. With `lower`
+ * elements above the diagonal are left alone. B is taken whole.
+ */
+TP_API tp_status tp_cuda_multiply(tp_cuda *cuda, const tp_multiplication *spec, int64_t begin, int64_t end, const void *a, const void *b, double *c);
+
+/* As tp_cholesky. G is taken whole. */
+TP_API tp_status tp_cuda_cholesky(tp_cuda *cuda, int64_t n, int64_t stride, double *g);
+
+/* As tp_triangular_solve. L is taken whole. */
+TP_API tp_status tp_cuda_triangular_solve(tp_cuda *cuda, int64_t n, int64_t l_stride, const double *l, int32_t transposed, int64_t x_stride,
+                                          int64_t begin, int64_t end, double *x);
+
+/* As tp_svd_small. If one matrix of the range is not finite, that is the status, even if an earlier one does not converge. */
+TP_API tp_status tp_cuda_svd_small(tp_cuda *cuda, const tp_small *spec, int64_t begin, int64_t end, const void *in, void *u, void *s, void *vt);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
