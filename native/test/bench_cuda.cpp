@@ -415,3 +415,125 @@ void gemm(int64_t n) {
         DID(tp_cuda_gemm_tf32x3(cuda, &s, 0, n, a.slots[slot], b.slots[slot], c.slots[slot]));
     });
 }
+
+/* ---- decompositions ---- */
+
+/*
+ * The peer for many small ones, where it is installed: cuSOLVER's gesvdjBatched, by the symbols of its library. Only pointers and
+ * integers pass through its interface. Seconds by the clock, the device being idle before and after; 0 without it.
+ */
+double seconds_of_peer(const Memory &matrices, int64_t count, int side) {
+    void *library = nullptr;
+    for (const char *name : {"libcusolver.so", "libcusolver.so.12", "libcusolver.so.11"})
+        if (!library) library = dlopen(name, RTLD_NOW);
+    if (!library) return 0;
+    using Handle = void *;
+    auto create = reinterpret_cast<int (*)(Handle *)>(dlsym(library, "cusolverDnCreate"));
+    auto create_info = reinterpret_cast<int (*)(Handle *)>(dlsym(library, "cusolverDnCreateGesvdjInfo"));
+    auto size = reinterpret_cast<int (*)(Handle, int, int, int, const float *, int, const float *, const float *, int, const float *, int, int *, Handle, int)>(
+        dlsym(library, "cusolverDnSgesvdjBatched_bufferSize"));
+    auto run = reinterpret_cast<int (*)(Handle, int, int, int, float *, int, float *, float *, int, float *, int, float *, int, int *, Handle, int)>(
+        dlsym(library, "cusolverDnSgesvdjBatched"));
+    Handle handle, info;
+    if (!create || !create_info || !size || !run || create(&handle) || create_info(&info)) return 0;
+    Memory a(matrices.bytes()), u(matrices.bytes()), v(matrices.bytes()), s(count * side * 4), status(count * 4);
+    int work = 0;
+    enum { VECTORS = 1 };
+    if (size(handle, VECTORS, side, side, a.at<float>(0), side, s.at<float>(0), u.at<float>(0), side, v.at<float>(0), side, &work, info, (int)count)) return 0;
+    Memory buffer((int64_t)work * 4);
+    std::vector<double> times;
+    for (int round = -1; round < 5; round++) {
+        const int slot = (round + SLOTS) % SLOTS;
+        CHECK(tp_cuda_copy(cuda, a.slots[slot], matrices.slots[slot], a.bytes()));
+        timespec begin, end;
+        char wait;
+        clock_gettime(CLOCK_MONOTONIC, &begin);
+        if (run(handle, VECTORS, side, side, a.at<float>(slot), side, s.at<float>(slot), u.at<float>(slot), side, v.at<float>(slot), side, buffer.at<float>(0),
+                work, status.at<int>(0), info, (int)count))
+            return 0;
+        CHECK(tp_cuda_copy(cuda, &wait, status.slots[0], 1)); /* on the stream that all others wait for */
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        if (round >= 0) times.push_back((double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+}
+
+void svd(int64_t n, int64_t count) {
+    head("Decompositions", n, n);
+    {
+        Memory a(n * n * 4), c(n * n * 8);
+        fill(a.on_host<float>(), n * n, 0);
+        a.upload();
+        tp_multiplication m = {};
+        m.m = m.n = m.k = m.a_stride = m.b_stride = m.c_stride = n;
+        m.a_type = m.b_type = TP_F32;
+        m.alpha = 1;
+        row_operations("f64 product of f32 matrices", 2.0 * (double)n * (double)n * (double)n, 0, 0, [&](int slot) {
+            DID(tp_cuda_multiply(cuda, &m, 0, n, a.slots[slot], a.slots[slot], c.at<double>(slot)));
+        });
+        row_bytes("normal numbers, f32", (double)n * (double)n * 4, 0, [&](int slot) {
+            DID(tp_cuda_gaussian(cuda, 1, 0, 0, n * n, TP_F32, a.slots[slot]));
+        });
+        tp_qb q = {};
+        q.m = q.n = q.stride = n;
+        q.type = TP_F32;
+        q.rank = std::min<int64_t>(n / 4, 256);
+        q.powers = 1;
+        q.seed = 1;
+        Memory left(n * q.rank * 8), right(n * q.rank * 8);
+        double residual[2];
+        const double seconds = median_seconds([&](int slot) { DID(tp_cuda_qb(cuda, &q, a.slots[slot], left.slots[slot], right.slots[slot], residual)); });
+        print("| factors of rank %lld | %.3f | | | 15 ms at rank 256 of 8192 x 8192%s |\n", (long long)q.rank, seconds * 1e3,
+              n != 8192 ? "" : seconds < 15e-3 ? " met" : " missed");
+    }
+    enum { SIDE = 32 };
+    Memory matrices(count * SIDE * SIDE * 4), u(matrices.bytes()), v(matrices.bytes()), s(count * SIDE * 4);
+    fill(matrices.on_host<float>(), count * SIDE * SIDE, 0);
+    matrices.upload();
+    tp_small small_ones = {};
+    small_ones.count = count;
+    small_ones.rows = small_ones.cols = small_ones.in_stride = SIDE;
+    small_ones.in_step = SIDE * SIDE;
+    small_ones.type = TP_F32;
+    small_ones.sweeps = 30;
+    const double seconds = median_seconds([&](int slot) {
+        DID(tp_cuda_svd_small(cuda, &small_ones, 0, count, matrices.slots[slot], u.slots[slot], s.slots[slot], v.slots[slot]));
+    });
+    const double peer = small ? 0 : seconds_of_peer(matrices, count, SIDE);
+    char goal[80] = "no cuSOLVER here";
+    if (peer > 0) snprintf(goal, sizeof goal, "twice cuSOLVER's speed: %.2f%s", peer / seconds, peer >= 2 * seconds ? " met" : " missed");
+    print("| %lld matrices 32 x 32 | %.3f | %.0f a second | | %s |\n", (long long)count, seconds * 1e3, (double)count / seconds, goal);
+    if (peer > 0) print("| ... cuSOLVER's gesvdjBatched (f32) | %.3f | %.0f a second | | |\n", peer * 1e3, (double)count / peer);
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+    int at = 1;
+    if (at < argc && !strcmp(argv[at], "--small")) small = true, at++;
+    if (at < argc && !(table = fopen(argv[at], "w"))) {
+        perror(argv[at]);
+        return 2;
+    }
+    if (tp_cuda_open(0, 0, &cuda) != TP_OK) {
+        print("no CUDA device: %s\n", tp_cuda_message(nullptr));
+        return 1;
+    }
+    CHECK(tp_cuda_describe(0, &device));
+    CHECK(tp_cuda_timing(cuda, 1));
+    CHECK(tp_cuda_ceilings(cuda, &copy_ceiling, &int8_ceiling));
+    print("## %s\n\nCompute capability %d.%d, %d multiprocessors, %.0f GB, %.0f MB of L2, driver of CUDA %d.%d.\n\nCeilings: copies %.0f GB/s, read and written; "
+          "int8 products on tensor cores %.1f TOP/s.\n",
+          device.name, device.major, device.minor, device.multiprocessors, (double)device.memory_bytes * 1e-9, (double)device.l2_bytes * 0x1p-20, device.driver / 1000,
+          device.driver % 1000 / 10, copy_ceiling * 1e-9, int8_ceiling * 1e-12);
+    const int64_t n = small ? 128 : 8192;
+    quantize(n);
+    prune(n);
+    sparse(n);
+    gemm(n);
+    svd(small ? 64 : 8192, small ? 20 : 10000);
+    tp_cuda_close(cuda);
+    print("\n%s\n", failed ? "Some bytes differ from the processor's: see FAILED above." : "All bytes that have to be equal to the processor's are.");
+    return failed;
+}
