@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The CUDA library on the GPU of this machine: builds it for that GPU alone, runs the conformance list of every kernel on it, compares
 # its bytes with the processor's on large tensors, and times it, ceilings first. Needs nvcc, a C++ compiler, CMake, and no network.
-# Where a JDK 25 and a built command line are (./mvnw package -DskipTests), the whole pipeline follows.
+# Where there is a JDK 25, and ./mvnw package -DskipTests has been run, the whole pipeline and JMH follow.
 #
 #     OUT=FOLDER benchmarks/gpu.sh        everything that is left behind lies in FOLDER, else in benchmarks/target/gpu
 #     DEVICE=1 benchmarks/gpu.sh          another GPU than the first
@@ -21,20 +21,24 @@ step() {
 step "device"
 if [ -n "${EMULATED:-}" ]; then
     settings=(-DTENSORPRESS_TEST_CUDA=emulated -DTENSORPRESS_CUDA=OFF)
-    small=--small
+    small=--small layers=1 size=256
+    targets=(tensorpress_cuda_emulated_shared)
+    library=$build/emulated
     echo "the emulator" >"$out/device.txt"
 else
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit --format=csv | tee "$out/device.txt"
     capability=$(nvidia-smi --id="$CUDA_VISIBLE_DEVICES" --query-gpu=compute_cap --format=csv,noheader | tr -d .)
     settings=(-DTENSORPRESS_TEST_CUDA=device -DTENSORPRESS_CUDA_ARCHITECTURES="$capability")
-    small=
+    small='' layers=2 size=8192
+    targets=(tensorpress_cuda)
+    library=$build
 fi
 
 step "build"
 generator=()
 if type -P ninja >/dev/null; then generator=(-G Ninja); fi
 families="gemm prune quantize sparse spmm svd"
-targets=(bench_cuda)
+targets+=(bench_cuda)
 for family in $families; do targets+=("test_$family"); done
 cmake -S . -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release "${settings[@]}" >"$out/build.txt" 2>&1
 cmake --build "$build" --parallel "$(nproc)" --target "${targets[@]}" >>"$out/build.txt" 2>&1 || {
@@ -58,11 +62,37 @@ timeout 200 "$build/native/test/bench_cuda" $small "$out/kernels.md" >"$out/kern
     tail -5 "$out/kernels.txt"
 }
 
-if type -P java >/dev/null && [ -x java/cli/target/tensorpress ]; then
+# What was built before: the command line, and the benchmarks, if somebody ran ./mvnw package.
+. .mvn/jdk.sh
+if find_jdk && [ -f java/cli/target/dist/warmup.onnx ] && [ -f benchmarks/target/class-path.txt ]; then
     step "pipeline"
-    timeout 120 benchmarks/gpu-pipeline.sh "$out" || status=1
+    export TENSORPRESS_JAVA_OPTS="-Dtensorpress.cuda.library.path=$library"
+    java=("$jdk/bin/java" --enable-native-access=ALL-UNNAMED "-Dtensorpress.cuda.library.path=$library" -cp "benchmarks/target/classes:$(<benchmarks/target/class-path.txt)")
+    model=$build/model
+    [ -d "$model" ] || "${java[@]}" dev.tensorpress.benchmarks.MadeModel "$model" --layers "$layers" >"$out/model.txt"
+    {
+        ./tensorpress doctor
+        for recipe in int4 w8a16; do
+            for device in cpu cuda; do
+                rm -rf "$build/$recipe-$device"
+                echo "--- $recipe on $device"
+                ./tensorpress compress "$model" -o "$build/$recipe-$device" --recipe $recipe --device $device
+                ./tensorpress profile "$model" --recipe $recipe --device $device
+            done
+            diff -r --exclude='*.json' "$build/$recipe-cpu" "$build/$recipe-cuda" && echo "$recipe: the same bytes on both"
+        done
+    } >"$out/pipeline.txt" 2>&1 || {
+        status=1
+        tail -5 "$out/pipeline.txt"
+    }
+    step "JMH"
+    timeout 100 "${java[@]}" org.openjdk.jmh.Main QuantizeBenchmark -p work=ROW,COLUMN -p threads=0 -p device=cpu,cuda:0 -p size="$size" -wi 1 -i 3 \
+        -jvmArgsAppend "-Dtensorpress.cuda.library.path=$library" >"$out/jmh.txt" 2>&1 || {
+        status=1
+        tail -5 "$out/jmh.txt"
+    }
 else
-    echo "no built command line: the pipeline is left out"
+    echo "no JDK 25, or nothing was built with it: the second half, in Java, is left out"
 fi
 
 step "done, $([ $status = 0 ] && echo "everything passed" || echo "with failures")"

@@ -1,5 +1,6 @@
 package dev.tensorpress.benchmarks;
 
+import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -34,12 +35,16 @@ public class GemmBenchmark {
     @Param("0")
     public int threads;
 
+    /** Where kernels run: cpu, or cuda:0, to which operands are copied each time. */
+    @Param("cpu")
+    public String device;
+
     private Executor executor;
     private Work prepared;
 
     @Setup(Level.Trial)
     public void prepareAndCheck() {
-        executor = Executor.cpu(threads);
+        executor = Executor.on(Device.of(device), threads);
         prepared = work.prepare(shape.m, shape.n, shape.k, executor);
     }
 

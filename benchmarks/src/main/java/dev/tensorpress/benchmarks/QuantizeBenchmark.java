@@ -1,5 +1,6 @@
 package dev.tensorpress.benchmarks;
 
+import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -34,6 +35,10 @@ public class QuantizeBenchmark {
     @Param({"1", "0"})
     public int threads;
 
+    /** Where kernels run: cpu, or cuda:0, to which operands are copied each time. */
+    @Param("cpu")
+    public String device;
+
     /** Rows and columns. */
     @Param("8192")
     public int size;
@@ -45,7 +50,7 @@ public class QuantizeBenchmark {
     @Setup(Level.Trial)
     public void prepareAndCheck() {
         in = Matrix.random(size, size);
-        executor = Executor.cpu(threads);
+        executor = Executor.on(Device.of(device), threads);
         prepared = work.prepare(in, executor);
     }
 

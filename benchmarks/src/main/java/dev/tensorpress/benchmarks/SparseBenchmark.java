@@ -1,5 +1,6 @@
 package dev.tensorpress.benchmarks;
 
+import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -31,6 +32,10 @@ public class SparseBenchmark {
     @Param("0")
     public int threads;
 
+    /** Where kernels run: cpu, or cuda:0, to which operands are copied each time. */
+    @Param("cpu")
+    public String device;
+
     /** Rows and columns. */
     @Param("4096")
     public int size;
@@ -49,7 +54,7 @@ public class SparseBenchmark {
 
     @Setup(Level.Trial)
     public void prepareAndCheck() {
-        executor = Executor.cpu(threads);
+        executor = Executor.on(Device.of(device), threads);
         matrix = new Pruned(size, size, sparsity, executor);
         prepared = work.prepare(matrix, columns);
     }
