@@ -22,6 +22,20 @@ static inline void open_cuda(int64_t budget_bytes) {
     exit(1);
 }
 
+/* A copy on the device at an address that is aligned to `alignment`, and most often to no more. *memory is to be freed. */
+static inline void *on_device(void **memory, const void *from, size_t bytes, int alignment) {
+    const int64_t offset = random_below(4) * alignment;
+    if (!from) return NULL;
+    if (tp_cuda_allocate(test_cuda, (int64_t)bytes + offset, memory) != TP_OK
+        || tp_cuda_copy(test_cuda, (char *)*memory + offset, from, (int64_t)bytes) != TP_OK) {
+        printf("no memory on the device: %s\n", tp_cuda_message(test_cuda));
+        exit(1);
+    }
+    return (char *)*memory + offset;
+}
+
+static inline const char *tier_name(int tier) { return tier == test_tiers ? "cuda" : tp_tier_name((tp_tier)tier); }
+
 static inline void use_tier(int tier) {
     on_cuda = tier == test_tiers;
     test_use_tier(on_cuda ? tp_best_tier() : (tp_tier)tier);

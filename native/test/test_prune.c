@@ -1,15 +1,145 @@
 /*
  * The prune family against an oracle written from prune.h alone: values compared in f64, choices made by sorting, one
- * element at a time. Every buffer ends or starts at a page that cannot be touched, and ranges are cut at random.
+ * element at a time, on every tier and on a CUDA device. Every buffer ends or starts at a page that cannot be touched, and ranges are
+ * cut at random.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda_arrays.h"
 #include "prune/kernels.h"
 #include "support.h"
+#include "tensorpress/cuda/prune.h"
 
 static guarded in_memory, out_memory, mask_memory, scratch_memory, score_memory;
+
+/* ---- the same calls on the device ---- */
+
+static size_t element_bytes(const tp_scores *s) { return s->type == TP_F32 ? 4 : 2; }
+static size_t row_bytes_of(int64_t rows, int64_t stride, int64_t cols, size_t size) {
+    return rows > 0 && cols > 0 ? (size_t)((rows - 1) * stride + cols) * size : 0;
+}
+static const void *placed_in(const tp_scores *s, const void *in) {
+    return all_on_host ? in : placed(in, row_bytes_of(s->rows, s->stride, s->cols, element_bytes(s)), (int)element_bytes(s), false);
+}
+static uint8_t *placed_mask(const tp_scores *s, const uint8_t *mask, bool written) {
+    return placed(mask, all_on_host ? 0 : (size_t)(s->rows * ((s->cols + 7) / 8)), 1, written);
+}
+
+#define CUDA_CALL(call)                                                                                               \
+    do status = call;                                                                                                 \
+    while (short_of_memory(status));                                                                                  \
+    return end_call(status)
+
+static tp_status cuda_histogram(const tp_scores *s, int64_t begin, int64_t end, const void *in, int32_t digit, uint32_t prefix,
+                                int64_t *counts) {
+    tp_status status;
+    start_call();
+    in = placed_in(s, in);
+    counts = placed(counts, TP_PRUNE_COUNTS * sizeof *counts, 8, true);
+    CUDA_CALL(tp_cuda_prune_histogram(test_cuda, s, begin, end, in, digit, prefix, counts));
+}
+
+static tp_status cuda_count(const tp_scores *s, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t *larger, int64_t *equal) {
+    tp_status status;
+    start_call();
+    in = placed_in(s, in);
+    larger = placed(larger, sizeof *larger, 8, true);
+    equal = placed(equal, sizeof *equal, 8, true);
+    CUDA_CALL(tp_cuda_prune_count(test_cuda, s, begin, end, in, key, larger, equal));
+}
+
+static tp_status cuda_find(const tp_scores *s, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t skip, int64_t *row,
+                           int64_t *col) {
+    tp_status status;
+    start_call();
+    in = placed_in(s, in);
+    row = placed(row, sizeof *row, 8, true);
+    col = placed(col, sizeof *col, 8, true);
+    CUDA_CALL(tp_cuda_prune_find(test_cuda, s, begin, end, in, key, skip, row, col));
+}
+
+static tp_status cuda_mask(const tp_scores *s, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t tie_row, int64_t tie_col,
+                           uint8_t *mask) {
+    tp_status status;
+    start_call();
+    in = placed_in(s, in);
+    mask = placed_mask(s, mask, true);
+    CUDA_CALL(tp_cuda_prune_mask(test_cuda, s, begin, end, in, key, tie_row, tie_col, mask));
+}
+
+static tp_status cuda_lines(const tp_scores *s, int32_t axis, int64_t begin, int64_t end, const void *in, int64_t k, uint8_t *mask) {
+    tp_status status;
+    start_call();
+    in = placed_in(s, in);
+    mask = placed_mask(s, mask, true);
+    CUDA_CALL(tp_cuda_prune_lines(test_cuda, s, axis, begin, end, in, k, mask));
+}
+
+static tp_status cuda_nm(const tp_scores *s, int32_t axis, int64_t begin, int64_t end, const void *in, int32_t n, int32_t m, uint8_t *mask) {
+    tp_status status;
+    start_call();
+    in = placed_in(s, in);
+    mask = placed_mask(s, mask, true);
+    CUDA_CALL(tp_cuda_prune_nm(test_cuda, s, axis, begin, end, in, n, m, mask));
+}
+
+static size_t block_count(const tp_scores *s, int64_t block_rows, int64_t block_cols) {
+    return (size_t)(((s->rows + block_rows - 1) / block_rows) * ((s->cols + block_cols - 1) / block_cols));
+}
+
+static tp_status cuda_blocks(const tp_scores *s, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const void *in,
+                             float *scores) {
+    tp_status status;
+    start_call();
+    in = placed_in(s, in);
+    scores = placed(scores, all_on_host ? 0 : block_count(s, block_rows, block_cols) * sizeof *scores, 4, true);
+    CUDA_CALL(tp_cuda_prune_blocks(test_cuda, s, block_rows, block_cols, begin, end, in, scores));
+}
+
+static tp_status cuda_expand(const tp_scores *s, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const uint8_t *blocks,
+                             uint8_t *mask) {
+    tp_status status;
+    start_call();
+    if (!all_on_host) {
+        const tp_scores one = {.rows = (s->rows + block_rows - 1) / block_rows, .cols = (s->cols + block_cols - 1) / block_cols};
+        blocks = placed_mask(&one, blocks, false);
+        mask = placed_mask(s, mask, true);
+    }
+    CUDA_CALL(tp_cuda_prune_expand(test_cuda, s, block_rows, block_cols, begin, end, blocks, mask));
+}
+
+static tp_status cuda_apply(const tp_scores *s, int64_t begin, int64_t end, const void *in, const uint8_t *mask, void *out) {
+    tp_status status;
+    start_call();
+    const size_t bytes = all_on_host ? 0 : row_bytes_of(s->rows, s->cols, s->cols, element_bytes(s));
+    void *const to = placed(out, bytes, (int)element_bytes(s), true);
+    const void *const from = in == out ? to : placed_in(s, in);
+    mask = placed_mask(s, mask, false);
+    CUDA_CALL(tp_cuda_prune_apply(test_cuda, s, begin, end, from, mask, to));
+}
+
+static tp_status cuda_error(const tp_scores *s, int64_t begin, int64_t end, const void *in, const void *out, tp_error *errors) {
+    tp_status status;
+    start_call();
+    in = placed_in(s, in);
+    out = placed(out, all_on_host ? 0 : row_bytes_of(s->rows, s->cols, s->cols, element_bytes(s)), (int)element_bytes(s), false);
+    errors = placed(errors, (size_t)(end - begin) * sizeof *errors, 8, true);
+    CUDA_CALL(tp_cuda_prune_error(test_cuda, s, begin, end, in, out, errors));
+}
+
+#define tp_prune_histogram(...) (on_cuda ? cuda_histogram(__VA_ARGS__) : tp_prune_histogram(__VA_ARGS__))
+#define tp_prune_count(...) (on_cuda ? cuda_count(__VA_ARGS__) : tp_prune_count(__VA_ARGS__))
+#define tp_prune_find(...) (on_cuda ? cuda_find(__VA_ARGS__) : tp_prune_find(__VA_ARGS__))
+#define tp_prune_mask(...) (on_cuda ? cuda_mask(__VA_ARGS__) : tp_prune_mask(__VA_ARGS__))
+#define tp_prune_lines(s, axis, begin, end, in, k, mask, scratch)                                                     \
+    (on_cuda ? cuda_lines(s, axis, begin, end, in, k, mask) : tp_prune_lines(s, axis, begin, end, in, k, mask, scratch))
+#define tp_prune_nm(...) (on_cuda ? cuda_nm(__VA_ARGS__) : tp_prune_nm(__VA_ARGS__))
+#define tp_prune_blocks(...) (on_cuda ? cuda_blocks(__VA_ARGS__) : tp_prune_blocks(__VA_ARGS__))
+#define tp_prune_expand(...) (on_cuda ? cuda_expand(__VA_ARGS__) : tp_prune_expand(__VA_ARGS__))
+#define tp_prune_apply(...) (on_cuda ? cuda_apply(__VA_ARGS__) : tp_prune_apply(__VA_ARGS__))
+#define tp_prune_error(...) (on_cuda ? cuda_error(__VA_ARGS__) : tp_prune_error(__VA_ARGS__))
 
 /* ---- cases ---- */
 
@@ -126,7 +256,12 @@ static void case_of(test_case *t, int64_t rows, int64_t cols, tp_dtype type, int
 
 static void some_case(test_case *t) {
     const bool wide = random_below(8) == 0, tall = !wide && random_below(8) == 0;
-    case_of(t, wide ? some_size(4) : some_size(tall ? 700 : 60), wide ? some_size(6000) : some_size(tall ? 60 : 300),
+    /* Lines that are longer than the memory in which a GPU sorts them, or about as long. */
+    const bool very = random_below(100) == 0;
+    const int64_t rows = wide ? some_size(4) : some_size(tall ? 700 : 60), cols = wide ? some_size(6000) : some_size(tall ? 60 : 300);
+    const bool across = random_below(2);
+    case_of(t, !very ? rows : across ? 1 + random_below(2) : 2500 + random_below(600),
+            !very ? cols : across ? 24800 + random_below(2) * 25000 + random_below(600) : 1 + random_below(20),
             (tp_dtype)(TP_F32 + random_below(3)), (int32_t)(1 + random_below(2)), (int)random_below(FILLS));
 }
 
@@ -146,7 +281,7 @@ enum { CASES = 400 };
 
 static const char *shown(const test_case *t, int tier) {
     static char text[160];
-    snprintf(text, sizeof text, "%s: %lld x %lld stride %lld type %d order %d", tp_tier_name(tier), (long long)t->s.rows,
+    snprintf(text, sizeof text, "%s: %lld x %lld stride %lld type %d order %d", tier_name(tier), (long long)t->s.rows,
              (long long)t->s.cols, (long long)t->s.stride, t->s.type, t->s.order);
     return text;
 }
@@ -244,8 +379,8 @@ static void check_prune_histogram(void) {
     static test_case t;
     FOR_CASES(t) {
         if (t.s.rows > 0 && t.s.cols > 0 && random_below(8) == 0) put_nan(&t);
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             check_histogram_case(&t, tier);
         }
     }
@@ -253,8 +388,8 @@ static void check_prune_histogram(void) {
     for (int order = 1; order <= 2; order++) {
         for (int type = TP_F32; type <= TP_BF16; type++) {
             case_of(&t, 1, 600000 + random_below(1000), type, order, EQUAL);
-            for (int tier = 0; tier < test_tiers; tier++) {
-                test_use_tier(tier);
+            for (int tier = 0; tier <= test_tiers; tier++) {
+                use_tier(tier);
                 check_histogram_case(&t, tier);
             }
         }
@@ -280,8 +415,8 @@ static void check_prune_count(void) {
                 equal += oracle_key(&t, r, c) == key;
             }
         }
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             int64_t got_larger = -1, got_equal = -1;
             const tp_status status = tp_prune_count(&t.s, begin, end, t.in, key, &got_larger, &got_equal);
             CHECK(status == TP_OK && got_larger == larger && got_equal == equal, "%s: %lld and %lld, not %lld and %lld",
@@ -303,8 +438,8 @@ static void check_prune_find(void) {
         for (int64_t i = begin * t.s.cols; i < end * t.s.cols && row < 0; i++) {
             if (oracle_key(&t, i / t.s.cols, i % t.s.cols) == key && left-- == 0) row = i / t.s.cols, col = i % t.s.cols;
         }
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             int64_t got_row = -2, got_col = -2;
             const tp_status status = tp_prune_find(&t.s, begin, end, t.in, key, skip, &got_row, &got_col);
             CHECK(status == TP_OK && got_row == row && (row < 0 || got_col == col), "%s: (%lld, %lld), not (%lld, %lld)",
@@ -344,8 +479,8 @@ static void check_prune_mask(void) {
             }
         }
         const cuts k = some_cuts(t.s.rows, 1);
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             uint8_t *mask = take_mask(t.s.rows, t.s.cols);
             for (int i = 0; i < 3; i++) {
                 const tp_status status = tp_prune_mask(&t.s, k.at[turn[i]], k.at[turn[i] + 1], t.in, key, tie_row, tie_col, mask);
@@ -380,8 +515,8 @@ static void check_lines_case(const test_case *t, int32_t axis, int64_t k) {
     const cuts u = some_cuts(lines, axis == 1 ? 1 : 8);
     int64_t bytes = -1;
     CHECK(tp_prune_lines_scratch(&t->s, axis, &bytes) == TP_OK && bytes >= 0, "scratch");
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         uint8_t *mask = take_mask(t->s.rows, t->s.cols);
         tp_status status = TP_OK;
         for (int i = 0; i < 3; i++) {
@@ -424,8 +559,8 @@ static void check_nm_case(const test_case *t, int32_t axis, int32_t n, int32_t m
         }
     }
     const cuts k = some_cuts(axis == 1 ? t->s.rows : groups, 1);
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         uint8_t *mask = take_mask(t->s.rows, t->s.cols);
         tp_status status = TP_OK;
         for (int i = 0; i < 3; i++) {
@@ -532,8 +667,8 @@ static void check_prune_blocks(void) {
             nan |= isnan(sum);
         }
         const cuts k = some_cuts(down, 1);
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             float *scores = guarded_take(&score_memory, bytes, random_below(2));
             tp_status status = TP_OK;
             for (int i = 0; i < 3; i++) {
@@ -565,8 +700,8 @@ static void check_prune_expand(void) {
                 if (bit_at(blocks, block_stride, r / br, c / bc)) set_bit(expected, stride, r, c);
         const cuts k = some_cuts(down, 1);
         const tp_scores only = {.rows = t.s.rows, .cols = t.s.cols};
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             uint8_t *mask = take_mask(t.s.rows, t.s.cols);
             for (int i = 0; i < 3; i++) {
                 const tp_status status = tp_prune_expand(&only, br, bc, k.at[turn[i]], k.at[turn[i] + 1], blocks, mask);
@@ -606,8 +741,8 @@ static void check_prune_apply(void) {
         const cuts k = some_cuts(t.s.rows, 1);
         tp_scores s = t.s;
         s.order = 0;
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             char *out = guarded_take(&out_memory, (size_t)(t.s.rows * row_bytes), random_below(2));
             for (int i = 0; i < 3; i++) {
                 const tp_status status = tp_prune_apply(&s, k.at[turn[i]], k.at[turn[i] + 1], t.in, mask, out);
@@ -660,8 +795,8 @@ static void check_prune_error(void) {
         tp_scores s = t.s;
         s.order = 0;
         tp_error *first = calloc((size_t)t.s.rows + 1, sizeof *first);
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             tp_error *errors = guarded_take(&score_memory, (size_t)t.s.rows * sizeof *errors, true);
             for (int i = 0; i < 3; i++) {
                 const int64_t from = k.at[turn[i]];
@@ -685,8 +820,9 @@ static void check_prune_error(void) {
 
 /* ---- arguments ---- */
 
-static void check_arguments(void) {
-    test_use_tier(0);
+static void check_arguments(int tier) {
+    use_tier(tier);
+    all_on_host = true;
     static const float in[64];
     static int64_t counts[TP_PRUNE_COUNTS];
     uint8_t mask[8] = {0};
@@ -760,8 +896,10 @@ static void check_arguments(void) {
     CHECK(tp_prune_key(&good, 0, NULL) == TP_ERR_ARGUMENT, "null result");
     CHECK(tp_prune_lines(&good, 2, 0, 8, in, 1, mask, scratch) == TP_ERR_ARGUMENT, "axis");
     CHECK(tp_prune_lines(&good, 1, 0, 8, in, -1, mask, scratch) == TP_ERR_SHAPE, "negative k");
-    CHECK(tp_prune_lines(&good, 1, 0, 8, in, 1, mask, NULL) == TP_ERR_ARGUMENT, "null scratch");
-    CHECK(tp_prune_lines(&good, 1, 0, 8, in, 1, mask, scratch + 4) == TP_ERR_ARGUMENT, "misaligned scratch");
+    if (!on_cuda) {
+        CHECK(tp_prune_lines(&good, 1, 0, 8, in, 1, mask, NULL) == TP_ERR_ARGUMENT, "null scratch");
+        CHECK(tp_prune_lines(&good, 1, 0, 8, in, 1, mask, scratch + 4) == TP_ERR_ARGUMENT, "misaligned scratch");
+    }
     CHECK(tp_prune_lines(&good, 1, 0, 8, in, 1, NULL, scratch) == TP_ERR_ARGUMENT, "null mask");
     CHECK(tp_prune_lines_scratch(&good, -1, &a) == TP_ERR_ARGUMENT, "axis");
     CHECK(tp_prune_lines_scratch(&good, 1, NULL) == TP_ERR_ARGUMENT, "null result");
@@ -788,6 +926,7 @@ static void check_arguments(void) {
     CHECK(tp_prune_blocks(&flat, 2, 2, 0, INT64_MAX / 2 + 1, NULL, NULL) == TP_OK, "no columns");
     const tp_scores thin = {.rows = 0, .cols = INT64_MAX, .stride = INT64_MAX, .type = TP_F32, .order = 1};
     CHECK(tp_prune_lines(&thin, 0, 0, INT64_MAX, NULL, 1, NULL, NULL) == TP_OK, "no rows");
+    all_on_host = false;
 }
 
 /* Every kernel of the list has a check above and a variant of its own in every tier of this build. */
@@ -798,7 +937,7 @@ static void check_list(void) {
               "%s of tier %s", #name, tp_tier_name(tier));                                                            \
     printf("%-16s", #name);                                                                                           \
     for (int tier = 0; tier < TP_TIERS_BUILT; tier++) printf(" %s%s", tp_tier_name(tier), tier < test_tiers ? "" : "(skipped)"); \
-    printf("\n");                                                                                                     \
+    printf(" cuda\n");                                                                                                     \
     check_##name();
     TP_PRUNE_KERNELS(VARIANTS)
 }
@@ -811,9 +950,11 @@ int main(void) {
     scratch_memory = guarded_new(4u << 20);
     score_memory = guarded_new(4u << 20);
     while (test_round()) {
-        check_arguments();
+        check_arguments(0);
+        check_arguments(test_tiers);
         check_prune_key();
         check_list();
     }
+    check_calls();
     return test_end();
 }

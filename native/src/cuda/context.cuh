@@ -29,7 +29,7 @@ enum Role { READ, WRITE, READ_WRITE };
 
 /*
  * Where the elements of a line are: element i of line l is number l * stride + i, or i * stride + l if lines are columns. `bits` is
- * 4, 8, 16, 32 or 64. Gaps between lines are never written.
+ * 4, 8, 16, 32 or 64; or 1, where lines are columns and ranges and pieces begin at multiples of 8. Gaps between lines are never written.
  */
 struct Layout {
     int64_t stride, length;

@@ -6050,6 +6050,677 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_cuda_prune_histogram {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_prune_histogram");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_histogram(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, int32_t digit, uint32_t prefix, int64_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_prune_histogram$descriptor() {
+        return tp_cuda_prune_histogram.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_histogram(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, int32_t digit, uint32_t prefix, int64_t *counts)
+     * }
+     */
+    public static MethodHandle tp_cuda_prune_histogram$handle() {
+        return tp_cuda_prune_histogram.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_histogram(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, int32_t digit, uint32_t prefix, int64_t *counts)
+     * }
+     */
+    public static MemorySegment tp_cuda_prune_histogram$address() {
+        return tp_cuda_prune_histogram.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_histogram(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, int32_t digit, uint32_t prefix, int64_t *counts)
+     * }
+     */
+    public static int tp_cuda_prune_histogram(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, int digit, int prefix, MemorySegment counts) {
+        var mh$ = tp_cuda_prune_histogram.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_prune_histogram", cuda, spec, begin, end, in, digit, prefix, counts);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, digit, prefix, counts);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_prune_count {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_prune_count");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_count(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t *larger, int64_t *equal)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_prune_count$descriptor() {
+        return tp_cuda_prune_count.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_count(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t *larger, int64_t *equal)
+     * }
+     */
+    public static MethodHandle tp_cuda_prune_count$handle() {
+        return tp_cuda_prune_count.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_count(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t *larger, int64_t *equal)
+     * }
+     */
+    public static MemorySegment tp_cuda_prune_count$address() {
+        return tp_cuda_prune_count.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_count(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t *larger, int64_t *equal)
+     * }
+     */
+    public static int tp_cuda_prune_count(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, int key, MemorySegment larger, MemorySegment equal) {
+        var mh$ = tp_cuda_prune_count.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_prune_count", cuda, spec, begin, end, in, key, larger, equal);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, key, larger, equal);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_prune_find {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_prune_find");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_find(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t skip, int64_t *row, int64_t *col)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_prune_find$descriptor() {
+        return tp_cuda_prune_find.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_find(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t skip, int64_t *row, int64_t *col)
+     * }
+     */
+    public static MethodHandle tp_cuda_prune_find$handle() {
+        return tp_cuda_prune_find.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_find(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t skip, int64_t *row, int64_t *col)
+     * }
+     */
+    public static MemorySegment tp_cuda_prune_find$address() {
+        return tp_cuda_prune_find.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_find(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t skip, int64_t *row, int64_t *col)
+     * }
+     */
+    public static int tp_cuda_prune_find(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, int key, long skip, MemorySegment row, MemorySegment col) {
+        var mh$ = tp_cuda_prune_find.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_prune_find", cuda, spec, begin, end, in, key, skip, row, col);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, key, skip, row, col);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_prune_mask {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_prune_mask");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_mask(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t tie_row, int64_t tie_col, uint8_t *mask)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_prune_mask$descriptor() {
+        return tp_cuda_prune_mask.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_mask(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t tie_row, int64_t tie_col, uint8_t *mask)
+     * }
+     */
+    public static MethodHandle tp_cuda_prune_mask$handle() {
+        return tp_cuda_prune_mask.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_mask(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t tie_row, int64_t tie_col, uint8_t *mask)
+     * }
+     */
+    public static MemorySegment tp_cuda_prune_mask$address() {
+        return tp_cuda_prune_mask.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_mask(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, uint32_t key, int64_t tie_row, int64_t tie_col, uint8_t *mask)
+     * }
+     */
+    public static int tp_cuda_prune_mask(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, int key, long tie_row, long tie_col, MemorySegment mask) {
+        var mh$ = tp_cuda_prune_mask.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_prune_mask", cuda, spec, begin, end, in, key, tie_row, tie_col, mask);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, key, tie_row, tie_col, mask);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_prune_lines {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_prune_lines");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_lines(tp_cuda *cuda, const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int64_t k, uint8_t *mask)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_prune_lines$descriptor() {
+        return tp_cuda_prune_lines.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_lines(tp_cuda *cuda, const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int64_t k, uint8_t *mask)
+     * }
+     */
+    public static MethodHandle tp_cuda_prune_lines$handle() {
+        return tp_cuda_prune_lines.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_lines(tp_cuda *cuda, const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int64_t k, uint8_t *mask)
+     * }
+     */
+    public static MemorySegment tp_cuda_prune_lines$address() {
+        return tp_cuda_prune_lines.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_lines(tp_cuda *cuda, const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int64_t k, uint8_t *mask)
+     * }
+     */
+    public static int tp_cuda_prune_lines(MemorySegment cuda, MemorySegment spec, int axis, long begin, long end, MemorySegment in, long k, MemorySegment mask) {
+        var mh$ = tp_cuda_prune_lines.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_prune_lines", cuda, spec, axis, begin, end, in, k, mask);
+            }
+            return (int)mh$.invokeExact(cuda, spec, axis, begin, end, in, k, mask);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_prune_nm {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_prune_nm");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_nm(tp_cuda *cuda, const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int32_t n, int32_t m, uint8_t *mask)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_prune_nm$descriptor() {
+        return tp_cuda_prune_nm.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_nm(tp_cuda *cuda, const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int32_t n, int32_t m, uint8_t *mask)
+     * }
+     */
+    public static MethodHandle tp_cuda_prune_nm$handle() {
+        return tp_cuda_prune_nm.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_nm(tp_cuda *cuda, const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int32_t n, int32_t m, uint8_t *mask)
+     * }
+     */
+    public static MemorySegment tp_cuda_prune_nm$address() {
+        return tp_cuda_prune_nm.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_nm(tp_cuda *cuda, const tp_scores *spec, int32_t axis, int64_t begin, int64_t end, const void *in, int32_t n, int32_t m, uint8_t *mask)
+     * }
+     */
+    public static int tp_cuda_prune_nm(MemorySegment cuda, MemorySegment spec, int axis, long begin, long end, MemorySegment in, int n, int m, MemorySegment mask) {
+        var mh$ = tp_cuda_prune_nm.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_prune_nm", cuda, spec, axis, begin, end, in, n, m, mask);
+            }
+            return (int)mh$.invokeExact(cuda, spec, axis, begin, end, in, n, m, mask);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_prune_blocks {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_prune_blocks");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_blocks(tp_cuda *cuda, const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const void *in, float *scores)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_prune_blocks$descriptor() {
+        return tp_cuda_prune_blocks.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_blocks(tp_cuda *cuda, const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const void *in, float *scores)
+     * }
+     */
+    public static MethodHandle tp_cuda_prune_blocks$handle() {
+        return tp_cuda_prune_blocks.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_blocks(tp_cuda *cuda, const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const void *in, float *scores)
+     * }
+     */
+    public static MemorySegment tp_cuda_prune_blocks$address() {
+        return tp_cuda_prune_blocks.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_blocks(tp_cuda *cuda, const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const void *in, float *scores)
+     * }
+     */
+    public static int tp_cuda_prune_blocks(MemorySegment cuda, MemorySegment spec, long block_rows, long block_cols, long begin, long end, MemorySegment in, MemorySegment scores) {
+        var mh$ = tp_cuda_prune_blocks.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_prune_blocks", cuda, spec, block_rows, block_cols, begin, end, in, scores);
+            }
+            return (int)mh$.invokeExact(cuda, spec, block_rows, block_cols, begin, end, in, scores);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_prune_expand {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_prune_expand");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_expand(tp_cuda *cuda, const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const uint8_t *block_mask, uint8_t *mask)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_prune_expand$descriptor() {
+        return tp_cuda_prune_expand.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_expand(tp_cuda *cuda, const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const uint8_t *block_mask, uint8_t *mask)
+     * }
+     */
+    public static MethodHandle tp_cuda_prune_expand$handle() {
+        return tp_cuda_prune_expand.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_expand(tp_cuda *cuda, const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const uint8_t *block_mask, uint8_t *mask)
+     * }
+     */
+    public static MemorySegment tp_cuda_prune_expand$address() {
+        return tp_cuda_prune_expand.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_expand(tp_cuda *cuda, const tp_scores *spec, int64_t block_rows, int64_t block_cols, int64_t begin, int64_t end, const uint8_t *block_mask, uint8_t *mask)
+     * }
+     */
+    public static int tp_cuda_prune_expand(MemorySegment cuda, MemorySegment spec, long block_rows, long block_cols, long begin, long end, MemorySegment block_mask, MemorySegment mask) {
+        var mh$ = tp_cuda_prune_expand.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_prune_expand", cuda, spec, block_rows, block_cols, begin, end, block_mask, mask);
+            }
+            return (int)mh$.invokeExact(cuda, spec, block_rows, block_cols, begin, end, block_mask, mask);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_prune_apply {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_prune_apply");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_apply(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, const uint8_t *mask, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_prune_apply$descriptor() {
+        return tp_cuda_prune_apply.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_apply(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, const uint8_t *mask, void *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_prune_apply$handle() {
+        return tp_cuda_prune_apply.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_apply(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, const uint8_t *mask, void *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_prune_apply$address() {
+        return tp_cuda_prune_apply.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_apply(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, const uint8_t *mask, void *out)
+     * }
+     */
+    public static int tp_cuda_prune_apply(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment mask, MemorySegment out) {
+        var mh$ = tp_cuda_prune_apply.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_prune_apply", cuda, spec, begin, end, in, mask, out);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, mask, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_prune_error {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_prune_error");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_error(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, const void *out, tp_error *errors)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_prune_error$descriptor() {
+        return tp_cuda_prune_error.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_error(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, const void *out, tp_error *errors)
+     * }
+     */
+    public static MethodHandle tp_cuda_prune_error$handle() {
+        return tp_cuda_prune_error.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_error(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, const void *out, tp_error *errors)
+     * }
+     */
+    public static MemorySegment tp_cuda_prune_error$address() {
+        return tp_cuda_prune_error.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_prune_error(tp_cuda *cuda, const tp_scores *spec, int64_t begin, int64_t end, const void *in, const void *out, tp_error *errors)
+     * }
+     */
+    public static int tp_cuda_prune_error(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment out, MemorySegment errors) {
+        var mh$ = tp_cuda_prune_error.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_prune_error", cuda, spec, begin, end, in, out, errors);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, out, errors);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_cuda_gaussian {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,
