@@ -60,7 +60,7 @@ static double product_error(int64_t m, int64_t n, int64_t k, const double *x, co
 static const double magnitudes[] = {1, 0x1p-996, 0x1p996, 0x1p-560, 0x1p531, 0x1p-53, 0x1p53};
 enum { MAGNITUDES = sizeof magnitudes / sizeof *magnitudes };
 
-static const char *tier_name(void) {
+static const char *active_name(void) {
     tp_tier tier;
     if (on_cuda) return "cuda";
     return tp_active_tier(&tier) ? "?" : tp_tier_name(tier);
@@ -102,7 +102,7 @@ static void check_gaussian(void) {
             if (tier == 0)
                 memcpy(first, out, sizeof first);
             else
-                CHECK(memcmp(first, out, sizeof first) == 0, "%s: other numbers", tier_name());
+                CHECK(memcmp(first, out, sizeof first) == 0, "%s: other numbers", active_name());
             CHECK(tp_gaussian(seed, stream, start, start + N, TP_F32, narrow) == TP_OK, "status");
             for (int k = 0; k < N; k++) CHECK(narrow[k] == (float)out[k], "f32 is f64 rounded");
             for (int64_t at = 0, n; at < N; at += n) {
@@ -110,7 +110,7 @@ static void check_gaussian(void) {
                 if (n > N - at) n = N - at;
                 tp_gaussian(seed, stream, start + at, start + at + n, TP_F64, all + at);
             }
-            CHECK(memcmp(first, all, sizeof all) == 0, "%s: cuts", tier_name());
+            CHECK(memcmp(first, all, sizeof all) == 0, "%s: cuts", active_name());
         }
         double mean = 0, square = 0, fourth = 0;
         for (int k = 0; k < N; k++) {
@@ -177,7 +177,7 @@ static void check_row_norms(void) {
                     sum += (long double)x * x;
                     most = fmax(most, fabs(x));
                 }
-                CHECK(fabsl(sums[i] - sum) <= (cols + 4) * U * sum && largest[i] == most, "%s: row %lld", tier_name(), (long long)i);
+                CHECK(fabsl(sums[i] - sum) <= (cols + 4) * U * sum && largest[i] == most, "%s: row %lld", active_name(), (long long)i);
                 if (!on_cuda) own[i] = sums[i];
                 CHECK(memcmp(own + i, sums + i, 8) == 0, "other bits than the processor's");
             }
@@ -188,7 +188,7 @@ static void check_row_norms(void) {
         for (int tier = 0; tier <= test_tiers; tier++) {
             use_tier(tier);
             double sums[8], largest[8];
-            CHECK(tp_row_norms(type, rows, cols, stride, row, row + 1, in, sums, largest) == TP_ERR_NONFINITE, "%s: not finite", tier_name());
+            CHECK(tp_row_norms(type, rows, cols, stride, row, row + 1, in, sums, largest) == TP_ERR_NONFINITE, "%s: not finite", active_name());
             CHECK(tp_row_norms(type, rows, cols, stride, 0, row, in, sums, largest) == TP_OK, "rows before it");
         }
     }
@@ -218,7 +218,7 @@ static void check_row_peaks(void) {
                 double peak = 0;
                 for (int64_t j = cols - 1; j >= 0; j--)
                     if (fabs(in[i * stride + j]) >= fabs(peak)) peak = in[i * stride + j];
-                CHECK(memcmp(&peak, peaks + i, 8) == 0, "%s: peak %g, not %g", tier_name(), peaks[i], peak);
+                CHECK(memcmp(&peak, peaks + i, 8) == 0, "%s: peak %g, not %g", active_name(), peaks[i], peak);
             }
         }
     }
@@ -254,7 +254,7 @@ static void check_copy_rows(void) {
                     const int64_t from = ordered ? order[i] : i;
                     const double want = value(s.in_type, in, from * s.in_stride + j) * (scaled ? factors[from] : 1) * s.factor;
                     const double got = value(s.out_type, out, s.transposed ? j * s.out_stride + i : i * s.out_stride + j);
-                    CHECK(got == (s.out_type == TP_F64 ? want : (float)want), "%s: element %lld %lld", tier_name(), (long long)i, (long long)j);
+                    CHECK(got == (s.out_type == TP_F64 ? want : (float)want), "%s: element %lld %lld", active_name(), (long long)i, (long long)j);
                 }
             }
         }
@@ -313,9 +313,9 @@ static void multiply_case(tp_multiplication s) {
                 }
                 const double before = s.beta == 0 ? 0 : s.beta * old[i * s.n + j], got = whole[i * s.c_stride + j];
                 const double error = fabs((double)(got - (s.alpha * sum + before)));
-                CHECK(error <= (double)((s.k + 3) * U * (fabs(s.alpha) * size + fabs(before))), "%s: %lld %lld off by %g", tier_name(),
+                CHECK(error <= (double)((s.k + 3) * U * (fabs(s.alpha) * size + fabs(before))), "%s: %lld %lld off by %g", active_name(),
                       (long long)i, (long long)j, error);
-                CHECK(memcmp(&got, &cut[i * s.c_stride + j], 8) == 0, "%s: cuts differ", tier_name());
+                CHECK(memcmp(&got, &cut[i * s.c_stride + j], 8) == 0, "%s: cuts differ", active_name());
             }
             for (int64_t j = s.n; i + 1 < s.m && j < s.c_stride; j++) CHECK(isnan(whole[i * s.c_stride + j]), "gap written");
         }
@@ -381,12 +381,12 @@ static void check_cholesky(void) {
                     l[i * stride + j] = j <= i ? (double)sum : NAN;
                 }
             }
-            CHECK(tp_cholesky(n, stride, l) == TP_OK, "%s: status, n = %lld", tier_name(), (long long)n);
+            CHECK(tp_cholesky(n, stride, l) == TP_OK, "%s: status, n = %lld", active_name(), (long long)n);
             for (int64_t i = 0; i < n; i++) {
                 for (int64_t j = 0; j <= i; j++) {
                     long double sum = 0;
                     for (int64_t k = 0; k <= j; k++) sum += (long double)l[i * stride + k] * l[j * stride + k];
-                    CHECK(fabsl(sum - g[i * n + j]) <= (n + 2) * U * sqrt(g[i * n + i] * g[j * n + j]), "%s: L L^T", tier_name());
+                    CHECK(fabsl(sum - g[i * n + j]) <= (n + 2) * U * sqrt(g[i * n + i] * g[j * n + j]), "%s: L L^T", active_name());
                 }
                 for (int64_t j = i + 1; j < n; j++) CHECK(isnan(l[i * stride + j]), "upper triangle written");
             }
@@ -406,10 +406,10 @@ static void check_cholesky(void) {
                 double *l = identity(n), *x = identity(n);
                 for (int64_t i = 0; i < n; i++) l[i * n + i] = x[i * n + i] = largest;
                 l[row * n + row] = above ? nextafter(limit, largest) : limit;
-                CHECK(tp_cholesky(n, n, l) == want, "%s: pivot, n = %lld", tier_name(), (long long)n);
+                CHECK(tp_cholesky(n, n, l) == want, "%s: pivot, n = %lld", active_name(), (long long)n);
                 x[row * n + other] = largest;
                 x[row * n + row] = largest * (1 + (double)(above ? n : n / 2) * DBL_EPSILON);
-                CHECK(tp_cholesky(n, n, x) == want, "%s: difference, n = %lld", tier_name(), (long long)n);
+                CHECK(tp_cholesky(n, n, x) == want, "%s: difference, n = %lld", active_name(), (long long)n);
                 free(l);
                 free(x);
             }
@@ -445,7 +445,7 @@ static void check_triangular_solve(void) {
                         sum += term;
                         most += fabsl(term);
                     }
-                    CHECK(fabsl(sum - b[i * stride + j]) <= (size + 2) * U * (most + fabs(b[i * stride + j])), "%s: residual", tier_name());
+                    CHECK(fabsl(sum - b[i * stride + j]) <= (size + 2) * U * (most + fabs(b[i * stride + j])), "%s: residual", active_name());
                 }
             }
         }
@@ -504,14 +504,14 @@ static void check_reflect_panel(void) {
                 free(v);
                 free(t);
             }
-            CHECK(product_error(cols, cols, cols, q, q, NULL) <= 1e-14 * sqrt((double)cols), "%s: Q is not orthogonal", tier_name());
+            CHECK(product_error(cols, cols, cols, q, q, NULL) <= 1e-14 * sqrt((double)cols), "%s: Q is not orthogonal", active_name());
             /* L Q^T = A, L lower triangular. */
             for (int64_t i = 0; i < rows; i++) {
                 for (int64_t j = 0; j < cols; j++) {
-                    if (j > i && i < least) CHECK(a[i * stride + j] == 0, "%s: L is not lower", tier_name());
+                    if (j > i && i < least) CHECK(a[i * stride + j] == 0, "%s: L is not lower", active_name());
                     long double sum = -a0[i * stride + j];
                     for (int64_t k = 0; k < cols; k++) sum += (long double)a[i * stride + k] * q[j * cols + k];
-                    CHECK(fabsl(sum) < 1e-14 * (double)cols * unit, "%s: L Q^T off by %Lg", tier_name(), sum);
+                    CHECK(fabsl(sum) < 1e-14 * (double)cols * unit, "%s: L Q^T off by %Lg", active_name(), sum);
                 }
             }
             free(q);
@@ -541,7 +541,7 @@ static void check_reflect_factor(void) {
                 double single = tau[i];
                 apply(n, n, 1, v + i * n, &single, false, n, y);
             }
-            for (int64_t i = 0; i < n * n; i++) CHECK(fabs(x[i] - y[i]) < 1e-13, "%s: block of reflections", tier_name());
+            for (int64_t i = 0; i < n * n; i++) CHECK(fabs(x[i] - y[i]) < 1e-13, "%s: block of reflections", active_name());
             free(x);
             free(y);
         }
@@ -573,14 +573,14 @@ static void check_tridiagonal_panel(void) {
             /* Rows of I H_1 H_2 .. are those of Q^T: T = Q^T A Q. */
             rows = identity(n);
             for (int64_t i = 1; i < n; i++) apply(n, n, 1, q + i * n, tau + i, false, n, rows);
-            CHECK(product_error(n, n, n, rows, rows, NULL) < 1e-14 * (double)n, "%s: Q is not orthogonal", tier_name());
+            CHECK(product_error(n, n, n, rows, rows, NULL) < 1e-14 * (double)n, "%s: Q is not orthogonal", active_name());
             for (int64_t i = 0; i < n; i++) {
                 for (int64_t j = 0; j < n; j++) {
                     long double sum = 0;
                     for (int64_t k = 0; k < n; k++)
                         for (int64_t l = 0; l < n; l++) sum += (long double)rows[i * n + k] * x[k * n + l] * rows[j * n + l];
                     const double want = i == j ? d[i] : i == j + 1 ? e[j] : j == i + 1 ? e[i] : 0;
-                    CHECK(fabs((double)sum - want) < 2e-14 * (double)n * unit, "%s: T[%lld, %lld]", tier_name(), (long long)i, (long long)j);
+                    CHECK(fabs((double)sum - want) < 2e-14 * (double)n * unit, "%s: T[%lld, %lld]", active_name(), (long long)i, (long long)j);
                 }
             }
             free(rows);
@@ -597,7 +597,7 @@ static void check_eigenpairs(const char *what, int64_t n, const double *d0, cons
     double norm = 0;
     for (int64_t i = 0; i < n; i++) norm = fmax(norm, fabs(d0[i]) + (i + 1 < n ? fabs(e0[i]) : 0) + (i ? fabs(e0[i - 1]) : 0));
     const double limit = 4e-16 * (double)(n + 10);
-    CHECK(product_error(n, n, n, z, z, NULL) <= limit, "%s %s n = %lld: orthogonality %g", what, tier_name(), (long long)n,
+    CHECK(product_error(n, n, n, z, z, NULL) <= limit, "%s %s n = %lld: orthogonality %g", what, active_name(), (long long)n,
           product_error(n, n, n, z, z, NULL));
     double most = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -608,7 +608,7 @@ static void check_eigenpairs(const char *what, int64_t n, const double *d0, cons
             most = fmax(most, fabs(r));
         }
     }
-    CHECK(most <= limit * norm, "%s %s n = %lld: residual %g of %g", what, tier_name(), (long long)n, most, norm);
+    CHECK(most <= limit * norm, "%s %s n = %lld: residual %g of %g", what, active_name(), (long long)n, most, norm);
 }
 
 /* Matrices that are hard in one way or another. */
@@ -817,16 +817,16 @@ static void check_deflation(void) {
                 if (i >= count) kept_z[i] = 0;
                 if (i >= count) continue;
                 taken[slots[i]]++;
-                CHECK(rho * fabs(kept_z[i]) > tolerance, "%s: no coupling left at %lld", tier_name(), (long long)i);
+                CHECK(rho * fabs(kept_z[i]) > tolerance, "%s: no coupling left at %lld", active_name(), (long long)i);
                 if (i == 0) continue;
                 const double square = kept_z[i] * kept_z[i] + kept_z[i - 1] * kept_z[i - 1];
                 CHECK(kept_d[i] >= kept_d[i - 1] && (kept_d[i] - kept_d[i - 1]) * fabs(kept_z[i] * kept_z[i - 1]) / square > 0.99 * tolerance,
-                      "%s: %lld and the one before are one", tier_name(), (long long)i);
+                      "%s: %lld and the one before are one", active_name(), (long long)i);
             }
-            for (int64_t i = 0; i < size; i++) CHECK(seen[i] == 1 && taken[i] == (i < count), "%s: order and slots", tier_name());
+            for (int64_t i = 0; i < size; i++) CHECK(seen[i] == 1 && taken[i] == (i < count), "%s: order and slots", active_name());
             coupled(size, rho, kept_d, kept_z, order, q, after);
             for (int64_t i = 0; i < size * size; i++)
-                CHECK(fabs(after[i] - before[i]) <= (double)(size + 4) * 2 * (tolerance + 4 * U * rho), "%s: matrix changed by %g", tier_name(),
+                CHECK(fabs(after[i] - before[i]) <= (double)(size + 4) * 2 * (tolerance + 4 * U * rho), "%s: matrix changed by %g", active_name(),
                       after[i] - before[i]);
         }
         free(q0);
@@ -874,7 +874,7 @@ static void check_merge_roots(void) {
             double lambda[2], delta[4];
             CHECK(tp_merge_roots(2, rho, d, z, 0, 2, lambda, delta) == TP_OK, "status");
             const double high = 0.5 * (1 + rho + sqrt(1 + rho * rho)), low = 0.5 * rho / high;
-            CHECK(fabs(lambda[0] - low) < 1e-14 * low && fabs(lambda[1] - high) < 1e-14 * high, "%s: rho %g", tier_name(), rho);
+            CHECK(fabs(lambda[0] - low) < 1e-14 * low && fabs(lambda[1] - high) < 1e-14 * high, "%s: rho %g", active_name(), rho);
             CHECK(fabs(delta[0] + low) < 1e-14 * low && fabs(delta[3] - (1 - high)) <= 4e-15 * fabs(1 - high) + 4 * U, "differences");
         }
     }
@@ -895,7 +895,7 @@ static void check_merge_roots(void) {
             double *delta = guarded_take(&out_memory[0], (size_t)(size * size) * 8, true), lambda[96];
             const int64_t cut = random_below(size + 1);
             CHECK(!tp_merge_roots(size, rho, poles, weights, 0, cut, lambda, delta) && !tp_merge_roots(size, rho, poles, weights, cut, size, lambda, delta),
-                  "%s: status", tier_name());
+                  "%s: status", active_name());
             for (int64_t i = 0; i < size; i++) {
                 const double *row = delta + i * size;
                 long double sum = 1 / (long double)rho, most = sum;
@@ -903,10 +903,10 @@ static void check_merge_roots(void) {
                     const long double term = (long double)weights[j] * weights[j] / row[j];
                     sum += term;
                     most += fabsl(term);
-                    CHECK(j <= i ? row[j] < 0 : row[j] > 0, "%s: root %lld of %lld is not between its poles", tier_name(), (long long)i, (long long)size);
-                    CHECK(fabs(poles[j] - lambda[i] - row[j]) <= 4 * U * (fabs(poles[j]) + fabs(lambda[i])), "%s: difference", tier_name());
+                    CHECK(j <= i ? row[j] < 0 : row[j] > 0, "%s: root %lld of %lld is not between its poles", active_name(), (long long)i, (long long)size);
+                    CHECK(fabs(poles[j] - lambda[i] - row[j]) <= 4 * U * (fabs(poles[j]) + fabs(lambda[i])), "%s: difference", active_name());
                 }
-                CHECK(fabsl(sum) <= (long double)(64 + size) * U * most, "%s: root %lld of %lld leaves %Lg of %Lg", tier_name(), (long long)i,
+                CHECK(fabsl(sum) <= (long double)(64 + size) * U * most, "%s: root %lld of %lld leaves %Lg of %Lg", active_name(), (long long)i,
                       (long long)size, sum, most);
             }
         }
@@ -946,7 +946,7 @@ static void check_merge_weights(void) {
                 long double residue = -(long double)delta[j * n + j];
                 for (int64_t i = 0; i < n; i++)
                     if (i != j) residue *= (long double)delta[i * n + j] / ((long double)d[j] - d[i]);
-                CHECK(fabsl(weights[j] - copysignl(sqrtl(residue), z[j])) <= 4 * n * U * sqrtl(residue), "%s: weight %g, not %Lg", tier_name(),
+                CHECK(fabsl(weights[j] - copysignl(sqrtl(residue), z[j])) <= 4 * n * U * sqrtl(residue), "%s: weight %g, not %Lg", active_name(),
                       weights[j], sqrtl(residue));
             }
             for (int64_t i = 0; i < n; i++) {
@@ -954,11 +954,11 @@ static void check_merge_weights(void) {
                 for (int64_t j = 0; j < n; j++) square += powl(weights[j] / (long double)delta[i * n + j], 2);
                 for (int64_t j = 0; j < n; j++) {
                     const long double want = weights[j] / (long double)delta[i * n + j] / sqrtl(square);
-                    CHECK(fabsl(s[i * n + slots[j]] - want) <= (n + 8) * U * fabsl(want), "%s: vector %lld", tier_name(), (long long)i);
+                    CHECK(fabsl(s[i * n + slots[j]] - want) <= (n + 8) * U * fabsl(want), "%s: vector %lld", active_name(), (long long)i);
                 }
             }
-            CHECK(fabs(squares - sum) < 1e-12 * sum, "%s: trace %g, not %g", tier_name(), squares, sum);
-            CHECK(product_error(n, n, n, s, s, NULL) < 1e-11, "%s: orthogonality %g", tier_name(), product_error(n, n, n, s, s, NULL));
+            CHECK(fabs(squares - sum) < 1e-12 * sum, "%s: trace %g, not %g", active_name(), squares, sum);
+            CHECK(product_error(n, n, n, s, s, NULL) < 1e-11, "%s: orthogonality %g", active_name(), product_error(n, n, n, s, s, NULL));
         }
         free(delta);
         free(s);
@@ -996,7 +996,7 @@ static void check_gram_blocks(void) {
             CHECK(!tp_gram_blocks(&s, stride, g, 0, cut, cosines) && !tp_gram_blocks(&s, stride, g, cut, blocks, cosines), "status");
             for (int64_t i = 0; i < blocks; i++)
                 for (int64_t j = 0; j <= i; j++)
-                    CHECK(fabs(cosines[i * blocks + j] - want[i * blocks + j]) <= 1e-15 * want[i * blocks + j], "%s: cosine", tier_name());
+                    CHECK(fabs(cosines[i * blocks + j] - want[i * blocks + j]) <= 1e-15 * want[i * blocks + j], "%s: cosine", active_name());
         }
     }
     tp_jacobi s = {.n = 1, .block = 65, .tolerance = 1e-15};
@@ -1041,8 +1041,8 @@ static void check_jacobi_pairs(void) {
                     }
                 }
             }
-            CHECK(rotated == 0, "%s: no end after %d sweeps", tier_name(), sweep);
-            CHECK(product_error(s.n, s.n, s.n, z, z, NULL) < 1e-14 * (double)(s.n + 10), "%s: not a rotation", tier_name());
+            CHECK(rotated == 0, "%s: no end after %d sweeps", active_name(), sweep);
+            CHECK(product_error(s.n, s.n, s.n, z, z, NULL) < 1e-14 * (double)(s.n + 10), "%s: not a rotation", active_name());
             for (int64_t i = 0; i < s.n; i++) {
                 for (int64_t j = 0; j < i; j++) {
                     long double sum = 0, p = 0, r = 0;
@@ -1051,12 +1051,12 @@ static void check_jacobi_pairs(void) {
                         p += (long double)w[i * s.w_stride + k] * w[i * s.w_stride + k];
                         r += (long double)w[j * s.w_stride + k] * w[j * s.w_stride + k];
                     }
-                    CHECK(fabsl(sum) <= 1.1e-14 * sqrtl(p * r), "%s: rows %lld %lld", tier_name(), (long long)i, (long long)j);
+                    CHECK(fabsl(sum) <= 1.1e-14 * sqrtl(p * r), "%s: rows %lld %lld", active_name(), (long long)i, (long long)j);
                 }
                 for (int64_t k = 0; k < s.w_cols; k++) {
                     long double sum = -w[i * s.w_stride + k];
                     for (int64_t j = 0; j < s.n; j++) sum += (long double)z[i * s.n + j] * w0[j * s.w_stride + k];
-                    CHECK(fabsl(sum) < 1e-13 * (double)(s.n + 10) * unit, "%s: W and Z differ by %Lg", tier_name(), sum);
+                    CHECK(fabsl(sum) < 1e-13 * (double)(s.n + 10) * unit, "%s: W and Z differ by %Lg", active_name(), sum);
                 }
             }
             free(z);
@@ -1132,7 +1132,7 @@ static void check_svd_small(void) {
                 }
                 /* A denormal singular value has no more digits than a denormal entry. */
                 const double floor = kind == 8 ? 5e-324 / scale * (size == 8 ? 1 : 1e279) * (double)(s.rows + s.cols) : 0;
-                CHECK(sqrt(error) <= limit * sqrt(norm) + floor, "%s kind %d: residual %g of %g", tier_name(), kind, sqrt(error), sqrt(norm));
+                CHECK(sqrt(error) <= limit * sqrt(norm) + floor, "%s kind %d: residual %g of %g", active_name(), kind, sqrt(error), sqrt(norm));
                 for (int64_t p = 0; p < r; p++) {
                     for (int64_t q = 0; q <= p; q++) {
                         double a = -(double)(p == q), b = a;
@@ -1153,12 +1153,12 @@ static void check_svd_small(void) {
                     CHECK(peak > 0 || most - fabs(peak) < eps, "sign");
                     if (tier == 0) known[k][p] = sigma;
                     CHECK(fabs(sigma - known[k][p]) <= 100 * limit * (kind == 3 ? known[k][p] : known[k][0]) + floor * scale, "%s: tiers differ: %g %g",
-                          tier_name(), sigma, known[k][p]);
+                          active_name(), sigma, known[k][p]);
                     if (kind == 1) CHECK(sigma == 0, "zero matrix");
                     if (kind == 2 && p) CHECK(sigma <= limit * known[k][0], "rank one");
                     if (kind == 6) CHECK(sigma == 1, "unit matrix");
                 }
-                CHECK(uu <= limit && vv <= limit, "%s kind %d: orthogonality %g %g", tier_name(), kind, uu, vv);
+                CHECK(uu <= limit && vv <= limit, "%s kind %d: orthogonality %g %g", active_name(), kind, uu, vv);
             }
         }
     }

@@ -73,6 +73,18 @@ public final class DeviceMemory implements AutoCloseable {
         owner.call("tp_cuda_copy", cuda -> Kernels.tp_cuda_copy(cuda, segment, from, from.byteSize()));
     }
 
+    /** Copies as many bytes as this memory has, from memory that was found to be right, of the process or of this device. */
+    void copy(MemorySegment from) {
+        owner.call("tp_cuda_copy", cuda -> Kernels.tp_cuda_copy(cuda, segment, from, bytes));
+    }
+
+    /** Makes the first bytes zero. */
+    void clear(long count) {
+        try (Arena zeros = Arena.ofConfined()) {
+            upload(zeros.allocate(count));
+        }
+    }
+
     /** Copies from the beginning of this memory as many bytes as {@code to} has, which is off-heap and no longer than this. */
     public void download(MemorySegment to) {
         Native.output("to", to, 0, null);

@@ -31,6 +31,10 @@ public final class LinearAlgebra implements AutoCloseable {
     static final int PANEL = 48;
     /** Multiplications worth a thread of their own, some 100 microseconds: one that sleeps may take half of that to wake. */
     private static final double WORTH = 1 << 21;
+    /** And worth a call of a device, */
+    private static final double LARGE = 1 << 24;
+    /** if there are so many for each byte that is copied there or back. */
+    private static final double COPIED = 2;
     /** Columns beyond which a product needs no more scratch. */
     private static final long WIDE = 1 << 16;
     /** Bytes of scratch that any product, any pair of blocks, and a part of a tridiagonal matrix need. */
@@ -84,7 +88,10 @@ public final class LinearAlgebra implements AutoCloseable {
     /** What one thread has for itself. */
     private record Lane(MemorySegment multiplication, MemorySegment copying) {}
 
+    /** The threads, on which most of it runs. */
     final Executor executor;
+    /** What was given, for what is worth the way to a device. */
+    private final Executor given;
     final Arena arena;
     private final Lane[] lanes;
     private final Map<String, MemorySegment> buffers = new HashMap<>();
@@ -96,6 +103,7 @@ public final class LinearAlgebra implements AutoCloseable {
     /** @param executor must outlive this object */
     public LinearAlgebra(Executor executor) {
         this.executor = Native.host(executor);
+        given = executor;
         arena = executor.arena();
         lanes = new Lane[executor.threads()];
         for (int i = 0; i < lanes.length; i++) {
@@ -175,6 +183,16 @@ public final class LinearAlgebra implements AutoCloseable {
         Native.run(kernel, executor, lines, granule, minimum(lines, work), SCRATCH, cost, call);
     }
 
+    /** The same of a kernel that a device has. */
+    void spread(String kernel, long lines, long granule, double work, Native.Cost cost, Native.Lines call, Native.OnCuda onCuda) {
+        Native.run(kernel, worthCopies(work, cost) ? given : executor, lines, granule, minimum(lines, work), SCRATCH, cost, call, onCuda);
+    }
+
+    /** Whether a device is so much faster that operands and result may be copied there and back. */
+    private static boolean worthCopies(double work, Native.Cost cost) {
+        return work >= LARGE && work >= COPIED * (cost.read() + cost.written());
+    }
+
     private long minimum(long lines, double work) {
         double pieces = Math.min(4.0 * executor.threads(), work / WORTH);
         return pieces <= 1 ? lines : (long) Math.ceil(lines / pieces);
@@ -241,6 +259,11 @@ public final class LinearAlgebra implements AutoCloseable {
         MemorySegment spec = lanes[0].multiplication;
         p.fill(spec);
         double work = (double) p.m * p.n * p.k;
+        if (Native.onDevice(given) && worthCopies(work, p.cost())) {
+            spread("tp_multiply", p.m, 8, work, p.cost(), (begin, end, worker) -> p.run(spec, begin, end, worker.scratch()),
+                    (cuda, begin, end) -> Kernels.tp_cuda_multiply(cuda, spec, begin, end, p.a.data(), p.b.data(), p.c));
+            return;
+        }
         if (p.m < p.n && !p.lower && work >= WORTH) {
             // Cut along the longer side, so that no two threads pack the same part of B.
             long least = (p.n + executor.threads() - 1) / executor.threads();
@@ -388,7 +411,8 @@ public final class LinearAlgebra implements AutoCloseable {
         Native.result("out", out, type, 1, n, n, executor);
         try (OneThread _ = oneThread.enter()) {
             spread("tp_gaussian", n, 256, 16.0 * n, Native.Cost.of(0, type.bytes(n)), (begin, end, worker) ->
-                    Kernels.tp_gaussian(seed, stream, begin, end, id, out.asSlice(type.bytes(begin))));
+                    Kernels.tp_gaussian(seed, stream, begin, end, id, out.asSlice(type.bytes(begin))), (cuda, begin, end) ->
+                    Kernels.tp_cuda_gaussian(cuda, seed, stream, begin, end, id, out));
         }
     }
 

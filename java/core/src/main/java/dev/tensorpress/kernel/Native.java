@@ -95,9 +95,20 @@ final class Native {
         }
     }
 
+    /** Makes the first bytes zero, of memory that was found to be right. */
+    static void clear(MemorySegment segment, long bytes) {
+        DeviceMemory device = segment.byteSize() == 0 ? DeviceMemory.of(segment) : null;
+        if (device == null) {
+            segment.asSlice(0, bytes).fill((byte) 0);
+        } else {
+            device.clear(bytes);
+        }
+    }
+
     /** What is written while the other one is read. */
     static void apart(String name, MemorySegment segment, String otherName, MemorySegment other) {
-        if (segment.asOverlappingSlice(other).isPresent()) {
+        boolean same = segment.byteSize() == 0 && segment.address() == other.address() && DeviceMemory.of(segment) != null;
+        if (same || segment.asOverlappingSlice(other).isPresent()) {
             throw new IllegalArgumentException(name + " must not overlap " + otherName);
         }
     }
@@ -239,6 +250,11 @@ final class Native {
     /** Null unless Flight Recorder runs: loading the event's class is what start-up would notice. */
     private static KernelEvent begin() {
         return FlightRecorder.isInitialized() ? KernelEvent.started() : null;
+    }
+
+    /** Whether kernels that a device has run there. */
+    static boolean onDevice(Executor executor) {
+        return executor instanceof CudaExecutor;
     }
 
     /** The threads of an executor, without its device. */

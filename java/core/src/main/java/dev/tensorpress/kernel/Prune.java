@@ -16,9 +16,9 @@ import java.util.List;
  * Kernel family {@code prune}: which elements of a matrix to keep. Here arguments are checked and work is spread over
  * threads; keys, masks, ties and numerics are documented once, in {@code tensorpress/prune.h}.
  *
- * <p>Scores may be the weight itself or a second array of its shape; every choice takes either. Segments are off-heap.
- * Results do not depend on the number of threads or on the processor. Failures of a kernel are
- * {@link KernelException}s; NaN among scores is one with {@link KernelException#NONFINITE}.
+ * <p>Scores may be the weight itself or a second array of its shape; every choice takes either. Segments are off-heap or
+ * of a {@link DeviceMemory}. Results do not depend on the number of threads, on the processor, or on the device. Failures of a kernel
+ * are {@link KernelException}s; NaN among scores is one with {@link KernelException#NONFINITE}.
  */
 public final class Prune {
     private static final int DIGITS = 3;
@@ -233,8 +233,12 @@ public final class Prune {
             MemorySegment data = in.get(matrix);
             try (Arena arena = Arena.ofConfined()) {
                 MemorySegment at = arena.allocate(JAVA_LONG, 2);
-                Native.call("tp_prune_find", executor, s.rows, Native.Cost.of(s.touched(), 0), () ->
-                        Kernels.tp_prune_find(s.toNative(), 0, s.rows, data, key, before, at, at.asSlice(8)));
+                MemorySegment column = at.asSlice(8);
+                MemorySegment spec = s.toNative();
+                // One range: what precedes it has to be counted.
+                Native.run("tp_prune_find", executor, s.rows, s.rows, s.rows, Native.Cost.of(s.touched(), 0), (begin, end, worker) ->
+                        Kernels.tp_prune_find(spec, begin, end, data, key, before, at, column), (cuda, begin, end) ->
+                        Kernels.tp_cuda_prune_find(cuda, spec, begin, end, data, key, before, at, column));
                 row = at.get(JAVA_LONG, 0);
                 col = at.get(JAVA_LONG, 8);
             }
@@ -265,7 +269,7 @@ public final class Prune {
                 long first = digit == 1 ? scores.rows - end : begin;
                 return Kernels.tp_prune_histogram(s, first, first + end - begin, in, digit, prefix,
                         all.asSlice(worker.index() * COUNTS * 8L, COUNTS * 8L));
-            });
+            }, (cuda, begin, end) -> Kernels.tp_cuda_prune_histogram(cuda, s, begin, end, in, digit, prefix, all));
             for (int w = 0; w < executor.threads(); w++) {
                 for (int d = 0; d < COUNTS; d++) {
                     counts[d] += all.getAtIndex(JAVA_LONG, (long) w * COUNTS + d);
@@ -288,6 +292,14 @@ public final class Prune {
                 sums[1] += counts.get(JAVA_LONG, 8);
             }
             return status;
+        }, (cuda, begin, end) -> {
+            try (Arena arena = Arena.ofConfined()) {
+                MemorySegment counts = arena.allocate(JAVA_LONG, 2);
+                int status = Kernels.tp_cuda_prune_count(cuda, s, begin, end, in, key, counts, counts.asSlice(8));
+                sums[0] = counts.get(JAVA_LONG, 0);
+                sums[1] = counts.get(JAVA_LONG, 8);
+                return status;
+            }
         });
         return new Count(sums[0], sums[1]);
     }
@@ -317,7 +329,8 @@ public final class Prune {
         Native.output("mask", mask, scores.maskBytes(), executor);
         MemorySegment s = scores.toNative();
         Native.run("tp_prune_mask", executor, scores.rows, 1, scores.minimumRows(), scores.masking(), (begin, end, worker) ->
-                Kernels.tp_prune_mask(s, begin, end, in, key, tieRow, tieCol, mask));
+                Kernels.tp_prune_mask(s, begin, end, in, key, tieRow, tieCol, mask), (cuda, begin, end) ->
+                Kernels.tp_cuda_prune_mask(cuda, s, begin, end, in, key, tieRow, tieCol, mask));
     }
 
     /** Mask of the {@code k} largest elements of each row (axis 1) or column (axis 0). */
@@ -332,7 +345,8 @@ public final class Prune {
         long length = axis == 1 ? scores.cols : scores.rows;
         long scratch = Native.size("tp_prune_lines_scratch", bytes -> Kernels.tp_prune_lines_scratch(s, axis, bytes));
         Native.run("tp_prune_lines", executor, axis == 1 ? scores.rows : scores.cols, axis == 1 ? 1 : BYTE, Executor.worth(length),
-                scratch, scores.masking(), (begin, end, worker) -> Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, worker.scratch()));
+                scratch, scores.masking(), (begin, end, worker) -> Kernels.tp_prune_lines(s, axis, begin, end, in, k, mask, worker.scratch()),
+                (cuda, begin, end) -> Kernels.tp_cuda_prune_lines(cuda, s, axis, begin, end, in, k, mask));
     }
 
     /** Mask of the {@code n} largest of each group of {@code m} elements along a row (axis 1) or down a column (axis 0). */
@@ -348,7 +362,8 @@ public final class Prune {
         long lines = axis == 1 ? scores.rows : (scores.rows + m - 1) / m;
         long size = Math.multiplyExact(scores.cols, axis == 1 ? 1 : m);
         Native.run("tp_prune_nm", executor, lines, 1, Executor.worth(size), scores.masking(), (begin, end, worker) ->
-                Kernels.tp_prune_nm(s, axis, begin, end, in, n, m, mask));
+                Kernels.tp_prune_nm(s, axis, begin, end, in, n, m, mask), (cuda, begin, end) ->
+                Kernels.tp_cuda_prune_nm(cuda, s, axis, begin, end, in, n, m, mask));
     }
 
     /** What the scores of blocks are as a matrix: f32 without gaps, in the order of the elements. */
@@ -370,7 +385,8 @@ public final class Prune {
         MemorySegment s = scores.toNative();
         Native.Cost cost = Native.Cost.of(scores.touched(), blocks.touched());
         Native.run("tp_prune_blocks", executor, blocks.rows, 1, minimumBlockRows(scores, blockRows), cost, (begin, end, worker) ->
-                Kernels.tp_prune_blocks(s, blockRows, blockCols, begin, end, in, out));
+                Kernels.tp_prune_blocks(s, blockRows, blockCols, begin, end, in, out), (cuda, begin, end) ->
+                Kernels.tp_cuda_prune_blocks(cuda, s, blockRows, blockCols, begin, end, in, out));
     }
 
     /** From a mask of blocks to that of their elements. */
@@ -382,7 +398,8 @@ public final class Prune {
         MemorySegment s = scores.toNative();
         Native.Cost cost = Native.Cost.of(blocks.maskBytes(), scores.maskBytes());
         Native.run("tp_prune_expand", executor, blocks.rows, 1, minimumBlockRows(scores, blockRows), cost, (begin, end, worker) ->
-                Kernels.tp_prune_expand(s, blockRows, blockCols, begin, end, blockMask, mask));
+                Kernels.tp_prune_expand(s, blockRows, blockCols, begin, end, blockMask, mask), (cuda, begin, end) ->
+                Kernels.tp_cuda_prune_expand(cuda, s, blockRows, blockCols, begin, end, blockMask, mask));
     }
 
     private static long minimumBlockRows(Scores scores, long blockRows) {
@@ -415,7 +432,8 @@ public final class Prune {
         MemorySegment s = scores.toNative();
         Native.Cost cost = Native.Cost.of(scores.touched() + scores.maskBytes(), scores.touched());
         Native.run("tp_prune_apply", executor, scores.rows, 1, scores.minimumRows(), cost, (begin, end, worker) ->
-                Kernels.tp_prune_apply(s, begin, end, in, mask, out));
+                Kernels.tp_prune_apply(s, begin, end, in, mask, out), (cuda, begin, end) ->
+                Kernels.tp_cuda_prune_apply(cuda, s, begin, end, in, mask, out));
     }
 
     /** Bytes that {@link #error} needs for {@code rowErrors}. */
@@ -433,12 +451,13 @@ public final class Prune {
             Executor executor) {
         Native.input("in", in, scores.bytes(), executor);
         Native.input("out", out, scores.type.bytes(scores.elements()), executor);
-        Native.output("rowErrors", rowErrors, errorBytes(scores), executor);
+        Native.output("rowErrors", rowErrors, errorBytes(scores), Native.host(executor)); // they are read here
         Native.aligned("rowErrors", rowErrors, 8);
         MemorySegment s = scores.toNative();
         Native.Cost cost = Native.Cost.of(2 * scores.touched(), errorBytes(scores));
         Native.run("tp_prune_error", executor, scores.rows, 1, scores.minimumRows(), cost, (begin, end, worker) ->
-                Kernels.tp_prune_error(s, begin, end, in, out, Quantize.lines(rowErrors, begin, end)));
+                Kernels.tp_prune_error(s, begin, end, in, out, Quantize.lines(rowErrors, begin, end)), (cuda, begin, end) ->
+                Kernels.tp_cuda_prune_error(cuda, s, begin, end, in, out, rowErrors));
         return Quantize.sum(rowErrors, scores.rows);
     }
 

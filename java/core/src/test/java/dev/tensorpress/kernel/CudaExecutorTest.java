@@ -1,12 +1,14 @@
 package dev.tensorpress.kernel;
 
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.tensor.DType;
 import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -152,6 +154,33 @@ class CudaExecutorTest {
 
     private static String refusal(DeviceMemory memory, long bytes, Executor executor) {
         return assertThrows(IllegalArgumentException.class, () -> Native.input("in", memory.segment(), bytes, executor)).getMessage();
+    }
+
+    /** Products of a decomposition run on the device; what it certifies is measured on the processor. */
+    @Test
+    void decompositionsAreAsGood() {
+        int rows = 1100;
+        int cols = 1000;
+        int rank = 24;
+        MemorySegment a = arena.allocate(4L * rows * cols, 64);
+        try (LinearAlgebra algebra = new LinearAlgebra(cpu)) {
+            algebra.gaussian(3, 0, (long) rows * cols, DType.F32, a);
+        }
+        Svd.Certificate[] certificates = new Svd.Certificate[2];
+        MemorySegment[] values = new MemorySegment[2];
+        for (int i = 0; i < 2; i++) {
+            values[i] = arena.allocate(4 * rank, 64);
+            try (Svd svd = new Svd(i == 0 ? cpu : device)) {
+                certificates[i] = svd.truncated(new LinearAlgebra.View(DType.F32, a, cols), rows, cols, rank, Svd.Options.DEFAULT,
+                        arena.allocate(4L * rows * rank, 64), values[i], arena.allocate(4L * rank * cols, 64));
+            }
+        }
+        assertEquals(certificates[0].norm(), certificates[1].norm(), 1e-9 * certificates[0].norm());
+        assertEquals(certificates[0].error(), certificates[1].error(), 1e-5 * certificates[0].error());
+        assertEquals(certificates[0].bound(), certificates[1].bound(), 1e-5 * certificates[0].bound());
+        for (int i = 0; i < rank; i++) {
+            assertEquals(values[0].getAtIndex(JAVA_FLOAT, i), values[1].getAtIndex(JAVA_FLOAT, i), 1e-4f * values[0].getAtIndex(JAVA_FLOAT, 0));
+        }
     }
 
     @Test
