@@ -189,6 +189,9 @@ public final class Compressor implements AutoCloseable {
         provenance.put("kernels", Integer.toString(Machine.abi()));
         if (hasFactors(plan)) {
             provenance.put("instructionSet", Machine.tier());
+            if (options.device.kind() != Device.Kind.CPU) {
+                provenance.put("device", "cuda");
+            }
         }
         List<Report.Entry> entries;
         Set<Path> files;
@@ -210,7 +213,7 @@ public final class Compressor implements AutoCloseable {
                 Collections.unmodifiableMap(spent));
     }
 
-    /** Whether bytes depend on the instruction set: singular vectors do, in their last bits. */
+    /** Whether bytes depend on what computes them: singular vectors do, in their last bits. */
     private static boolean hasFactors(Plan plan) {
         for (Plan.Entry entry : plan.entries()) {
             if (entry.form().factors() != null) {

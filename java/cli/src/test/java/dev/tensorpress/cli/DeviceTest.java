@@ -123,6 +123,61 @@ class DeviceTest {
         assertTrue(r.out.startsWith("tensorpress: --device: a device is cpu, cuda, or cuda:0, cuda:1 and so on, not 'gpu'"), r.out);
     }
 
+    private Result prune(String emulator, Path model, Path out) throws IOException, InterruptedException {
+        return run(emulator, "compress", model, "-o", out, "--recipe", "prune50-int8", "--set", "min-size=0", "--device", "cuda");
+    }
+
+    @Test
+    void aDeviceThatIsLostEndsTheCommandAndNothingIsLeft() throws Exception {
+        Path model = SmallModel.write(folder.resolve("model.onnx"));
+        Path out = folder.resolve("out.onnx");
+        List<String> before = files();
+        int lost = 0;
+        for (int call : new int[] {30, 100, 300, 1000}) {
+            Result r = prune("lost=" + call, model, out);
+            if (r.code == 0) {
+                Files.delete(out); // it was over before
+            } else {
+                assertEquals(4, r.code, r.out);
+                lost += r.out.contains(" on cuda:0: the device is lost: cuda") ? 1 : 0;
+            }
+            assertEquals(before, files());
+        }
+        assertTrue(lost > 0);
+    }
+
+    @Test
+    void littleMemoryMakesSmallPiecesAndTooLittleIsAnError() throws Exception {
+        Path model = SmallModel.write(folder.resolve("model.onnx"), 300);
+        Path expected = folder.resolve("expected.onnx");
+        succeeds(here("compress", model, "-o", expected, "--recipe", "prune50-int8", "--set", "min-size=0"));
+        Path out = folder.resolve("out.onnx");
+        succeeds(prune("memory=120K", model, out)); // a third of the weight
+        assertArrayEquals(Files.readAllBytes(expected), Files.readAllBytes(out));
+        Files.delete(out);
+        List<String> before = files();
+        Result r = prune("memory=2K", model, out);
+        assertEquals(4, r.code, r.out);
+        assertTrue(r.out.contains(" on cuda:0: too little device memory: ") && r.out.lines().count() == 1, r.out);
+        assertEquals(before, files());
+    }
+
+    /** Singular vectors depend on what computes them in their last bits, so what is made of them says what it was. */
+    @Test
+    void aFolderWithFactorsNamesTheDevice() throws Exception {
+        Path model = SmallModel.writeSafetensors(folder.resolve("model.safetensors"));
+        for (String recipe : List.of("lowrank", "w8a16")) {
+            Path out = folder.resolve(recipe);
+            List<Object> args = new ArrayList<>(List.of("compress", model, "-o", out, "--recipe", recipe, "--device", "cuda", "--set", "min-size=0"));
+            if (recipe.equals("lowrank")) {
+                args.addAll(List.of("--set", "rank=4", "--force-scheme"));
+            }
+            succeeds(here(args.toArray()));
+            String manifest = Files.readString(out.resolve("tensorpress-manifest.json"));
+            assertEquals(recipe.equals("lowrank"), manifest.contains("\"device\" : \"cuda\""), manifest);
+        }
+    }
+
     /** What refuses a weight says so as it does on the processor. */
     @Test
     void aWeightThatIsNotFiniteIsRefusedAlike() throws Exception {

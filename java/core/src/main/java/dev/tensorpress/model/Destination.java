@@ -13,7 +13,7 @@ import java.util.TreeMap;
  * @param resume what an interrupted run left there is used; for targets that write in steps
  * @param memory bytes of buffers and working memory at most, as far as single weights allow; for targets that stream
  * @param provenance facts for the manifest, if the target writes one: {@code recipe} its canonical text, {@code tool} and
- *     {@code kernels} their versions, {@code instructionSet} where bytes depend on it; sorted
+ *     {@code kernels} their versions, {@code instructionSet} and {@code device} where bytes depend on them; sorted
  * @param phases told where the time goes
  */
 public record Destination(Path path, boolean overwrite, boolean resume, long memory, Map<String, String> provenance, Phases phases) {
