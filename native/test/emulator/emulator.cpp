@@ -3,6 +3,7 @@
 
 #include <cxxabi.h>
 #include <dlfcn.h>
+#include <elf.h>
 #include <nvtx3/nvToolsExt.h>
 #include <pthread.h>
 #include <signal.h>
@@ -55,6 +56,7 @@ struct Memory {
     int device;
     char *end() const { return start + bytes; }
     char *limit() const { return map + map_bytes - PAGE; }
+    void allow(int access) const { mprotect(map + PAGE, map_bytes - 2 * PAGE, access); }
 };
 
 void fill(char *at, const char *end) {
@@ -127,6 +129,15 @@ bool margins_hold(const Memory &m) {
 std::map<const char *, Memory> memories; /* by start */
 std::deque<Memory> freed;                /* the last ones, which cannot be touched */
 std::map<const void *, Memory> shared_arrays; /* by declaration, and by nothing that whose size the launch says; kept for all launches */
+
+/* The host cannot touch memory of the device: it is open while what is queued runs. */
+bool memory_open;
+void open_memory(bool open) {
+    if (open == memory_open) return;
+    memory_open = open;
+    for (auto &entry : memories)
+        if (entry.second.kind == DEVICE) entry.second.allow(open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
 
 const Memory *find_memory(const void *pointer) {
     const char *p = static_cast<const char *>(pointer);
@@ -270,7 +281,7 @@ struct Thread {
     uint3 index;
     Fiber *fiber; /* null before the first switch away from it, and at the end */
     bool waits, over;
-    Meeting at; /* if it waits */
+    Meeting at; /* if it waits; its name, site and mask */
     void *brought;
     emulator::Votes votes;
     std::vector<Copy> copies;
@@ -327,18 +338,37 @@ std::string print(const char *format, ...) {
     return text;
 }
 
-/* A function's name if the program exports it, else where it is in its file. */
+/* The name of the function with this address, by the symbols of its file; without them, where it is in that. */
 std::string function_name(const void *address) {
     Dl_info info;
     if (!dladdr(address, &info)) return print("%p", address);
-    if (!info.dli_sname) {
-        const char *slash = strrchr(info.dli_fname, '/');
-        return print("%s+%#lx", slash ? slash + 1 : info.dli_fname, (long)((const char *)address - (const char *)info.dli_fbase));
+    std::string name, file;
+    if (FILE *f = fopen(info.dli_fname, "rb")) {
+        fseek(f, 0, SEEK_END);
+        file.resize((size_t)ftell(f));
+        rewind(f);
+        file.resize(fread(&file[0], 1, file.size(), f));
+        fclose(f);
     }
+    const Elf64_Ehdr *elf = reinterpret_cast<const Elf64_Ehdr *>(file.data());
+    const uint64_t offset = (uint64_t)address - (file.size() > sizeof *elf && elf->e_type == ET_DYN ? (uint64_t)info.dli_fbase : 0);
+    if (file.size() > sizeof *elf && elf->e_ident[EI_CLASS] == ELFCLASS64) {
+        const Elf64_Shdr *sections = reinterpret_cast<const Elf64_Shdr *>(file.data() + elf->e_shoff);
+        for (int i = 0; i < elf->e_shnum; i++) {
+            if (sections[i].sh_type != SHT_SYMTAB) continue;
+            const Elf64_Sym *symbols = reinterpret_cast<const Elf64_Sym *>(file.data() + sections[i].sh_offset);
+            for (size_t s = 0; s < sections[i].sh_size / sizeof *symbols; s++)
+                if (ELF64_ST_TYPE(symbols[s].st_info) == STT_FUNC && offset - symbols[s].st_value < symbols[s].st_size)
+                    name = file.data() + sections[sections[i].sh_link].sh_offset + symbols[s].st_name;
+        }
+    }
+    if (name.empty()) return print("%s+%#llx", info.dli_fname, (unsigned long long)offset);
     int status;
-    char *plain = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
-    std::string name = plain ? plain : info.dli_sname;
+    char *plain = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status);
+    if (plain) name = plain;
     free(plain);
+    for (const char *noise : {"(anonymous namespace)::", "void "})
+        for (size_t at; (at = name.find(noise)) != std::string::npos;) name.erase(at, strlen(noise));
     return name.substr(0, name.find('('));
 }
 
@@ -373,7 +403,8 @@ int pick_bit(unsigned mask, uint64_t random) {
 
 /* Often of the same warp, so that some get far ahead of others. */
 Thread *pick() {
-    const uint64_t random = next_random(block.random);
+    block.random = block.random * 6364136223846793005u + 1442695040888963407u;
+    const uint64_t random = block.random >> 48;
     if (!block.ready[block.warp] || !(random & 7)) block.warp = pick_bit(block.ready_warps, random >> 3);
     const int lane = pick_bit(block.ready[block.warp], random >> 8);
     if (!(block.ready[block.warp] &= ~(1u << lane))) block.ready_warps &= ~(1u << block.warp);
@@ -544,9 +575,12 @@ struct sigaction before[NSIG];
 
 void on_signal(int signal, siginfo_t *info, void *context) {
     if (!block.running || !pthread_equal(block.host, pthread_self())) {
+        const Memory *m = signal == SIGSEGV ? find_memory(info->si_addr) : nullptr;
+        if (m && m->kind == DEVICE) fprintf(stderr, "emulator: the host touches %s\n", describe_address(static_cast<char *>(info->si_addr)).c_str());
         sigaction(signal, &before[signal], nullptr); /* it happens again there */
         return;
     }
+    block.running = false; /* a fault in here is none of the kernel's */
     std::string code;
 #ifdef __x86_64__
     const auto &registers = static_cast<ucontext_t *>(context)->uc_mcontext.gregs;
@@ -603,10 +637,9 @@ bool run_launch(const Launch &launch) {
     gridDim = launch.grid;
     blockIdx = {0, 0, 0};
     block.current = block.threads.data();
-    const std::string kernel = function_name(launch.kernel);
     for (const void *p : launch.pointers) {
         if (!p || is_device_address(p) || find_memory(p)) continue;
-        set_fault(cudaErrorIllegalAddress, print("kernel %s: argument %p is no memory of a device", kernel.c_str(), p));
+        set_fault(cudaErrorIllegalAddress, print("kernel %s: argument %p is no memory of a device", function_name(launch.kernel).c_str(), p));
         return false;
     }
     block.random = mix(settings.seed * 0x9e3779b97f4a7c15u + (uint64_t)++launch_count);
@@ -625,7 +658,7 @@ bool run_launch(const Launch &launch) {
     }
     for (auto &entry : memories) {
         if (margins_hold(entry.second)) continue;
-        set_fault(cudaErrorIllegalAddress, print("kernel %s: wrote outside of %s memory of %zu bytes", kernel.c_str(),
+        set_fault(cudaErrorIllegalAddress, print("kernel %s: wrote outside of %s memory of %zu bytes", function_name(launch.kernel).c_str(),
                                                  kind_names[entry.second.kind], entry.second.bytes));
         return false;
     }
@@ -677,20 +710,22 @@ void emulator::meet(const char *name, Site site, unsigned mask, void *brought, v
     if (i == meetings.size()) meetings.push_back({name, site, mask, 0, 0});
     meetings[i].here |= 1u << lane;
     me.waits = true;
-    me.at = {name, site, mask, 0, 0};
+    me.at.name = name;
+    me.at.site = site;
+    me.at.mask = mask;
     me.brought = brought;
     if (meetings[i].here == mask) {
         meetings[i] = meetings.back();
         meetings.pop_back();
         void *all[32] = {};
-        for (int l = 0; l < 32; l++)
-            if (mask >> l & 1) all[l] = block.threads[(size_t)(warp * 32 + l)].brought;
-        finish(mask, all);
-        for (int l = 0; l < 32; l++) {
-            if (!(mask >> l & 1)) continue;
-            block.threads[(size_t)(warp * 32 + l)].waits = false;
-            make_ready(warp * 32 + l);
+        for (unsigned rest = mask; rest; rest &= rest - 1) {
+            Thread &t = block.threads[(size_t)(warp * 32 + __builtin_ctz(rest))];
+            all[__builtin_ctz(rest)] = t.brought;
+            t.waits = false;
         }
+        finish(mask, all);
+        block.ready[warp] |= mask;
+        block.ready_warps |= 1u << warp;
     }
     park();
 }
@@ -822,6 +857,7 @@ struct Operation {
 struct CUstream_st {
     bool blocking; /* operations of the default stream wait for it, and it for them */
     bool destroyed;
+    uint64_t number;
     std::deque<Operation> queue;
 };
 
@@ -840,8 +876,8 @@ size_t used_memory;
 cudaError_t sticky = cudaSuccess;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int current_device;
-uint64_t operation_count, stream_random;
-CUstream_st default_stream = {true, false, {}};
+uint64_t operation_count, stream_count, wait_count, stream_random;
+CUstream_st default_stream = {true, false, 0, {}};
 std::vector<cudaStream_t> streams = {&default_stream};
 std::vector<cudaEvent_t> events;
 std::map<const void *, size_t> dynamic_limits; /* by kernel */
@@ -883,11 +919,13 @@ void apply(const std::string &text) {
     }
 }
 
-void begin() {
+void begin(const char *more = "") {
     if (started) return;
     started = true;
+    catch_signals();
     const char *text = getenv("TENSORPRESS_EMULATOR"), *visible = getenv("CUDA_VISIBLE_DEVICES");
-    if (text) apply(text);
+    apply(text ? text : "");
+    apply(more);
     /* The list ends at the first that is not there. */
     visible_devices = visible ? 0 : 1 << 20;
     for (const char *p = visible; p && *p;) {
@@ -903,7 +941,7 @@ void begin() {
 int device_count() { return std::min(settings.devices, visible_devices); }
 
 /* Every call of the runtime: f() carries it out. What gives something back does so whatever has failed. */
-enum Way { NEEDS_DEVICE, GIVES_BACK, ALWAYS };
+enum Way { NEEDS_DEVICE, GIVES_BACK, RESETS, ALWAYS };
 template <class F> cudaError_t call(Way way, F f) {
     std::lock_guard<std::recursive_mutex> guard(lock);
     begin();
@@ -913,12 +951,13 @@ template <class F> cudaError_t call(Way way, F f) {
     if (settings.fail && --settings.fail == 0) error = settings.fail_with;
     if (way != ALWAYS && settings.driver < 12000) error = cudaErrorInsufficientDriver;
     else if (way != ALWAYS && device_count() == 0) error = cudaErrorNoDevice;
-    else if (sticky) error = sticky;
+    else if (way != RESETS && sticky) error = sticky;
     if (!error || way == GIVES_BACK) {
         const cudaError_t own = f();
         if (!error) error = own;
         if (sticky) error = sticky;
     }
+    open_memory(false);
     if (error && error != cudaErrorNotReady) last_error = error;
     return error;
 }
@@ -954,7 +993,10 @@ bool step(const std::vector<CUstream_st *> *order) {
     CUstream_st *s = able[order ? 0 : random_below(stream_random, able.size())];
     Operation operation = std::move(s->queue.front());
     s->queue.pop_front();
-    if (!sticky && operation.run) operation.run();
+    if (!sticky && operation.run) {
+        open_memory(true);
+        operation.run();
+    }
     if (s->destroyed && s->queue.empty()) {
         streams.erase(std::find(streams.begin(), streams.end(), s));
         delete s;
@@ -964,15 +1006,14 @@ bool step(const std::vector<CUstream_st *> *order) {
 
 /* Runs what is queued until `done`: half the times evenly mixed, half the times with some streams far ahead of others. */
 template <class Done> void run_until(Done done) {
-    static long waits;
     if (done()) return;
-    stream_random = mix(settings.seed * 0x9e3779b97f4a7c15u + (uint64_t)++waits + ((uint64_t)1 << 40));
+    stream_random = mix(settings.seed * 0x9e3779b97f4a7c15u + ++wait_count + ((uint64_t)1 << 40));
     const bool ahead = next_random(stream_random) & 1;
     while (!done()) {
         std::vector<CUstream_st *> order = streams;
         if (ahead) {
-            const uint64_t key = mix(settings.seed + (uint64_t)waits);
-            std::sort(order.begin(), order.end(), [key](CUstream_st *a, CUstream_st *b) { return mix(key ^ (uintptr_t)a) < mix(key ^ (uintptr_t)b); });
+            const uint64_t key = mix(settings.seed + wait_count);
+            std::sort(order.begin(), order.end(), [key](CUstream_st *a, CUstream_st *b) { return mix(key ^ a->number) < mix(key ^ b->number); });
         }
         if (!step(ahead ? &order : nullptr)) {
             fprintf(stderr, "emulator: what is queued waits for ever\n");
@@ -997,7 +1038,10 @@ cudaError_t allocate(Kind kind, void **memory, size_t bytes) {
     if (kind == DEVICE && bytes > settings.memory - std::min(settings.memory, used_memory)) return cudaErrorMemoryAllocation;
     Memory m = map_memory(kind, bytes, 16, "");
     m.device = current_device;
-    if (kind == DEVICE) used_memory += bytes;
+    if (kind == DEVICE) {
+        used_memory += bytes;
+        m.allow(memory_open ? PROT_READ | PROT_WRITE : PROT_NONE);
+    }
     memories[m.start] = m;
     *memory = m.start;
     return cudaSuccess;
@@ -1009,7 +1053,8 @@ cudaError_t release(Kind kind, void *memory) {
     auto found = memories.find(static_cast<char *>(memory));
     if (found == memories.end() || found->second.kind != kind) return misuse(cudaErrorInvalidValue, print("%p is freed, but is no %s memory", memory, kind_names[kind]));
     const Memory m = found->second;
-    if (!margins_hold(m)) return misuse(cudaErrorInvalidValue, print("the host wrote outside of %s memory of %zu bytes", kind_names[kind], m.bytes));
+    m.allow(PROT_READ | PROT_WRITE);
+    const bool held = margins_hold(m);
     memories.erase(found);
     if (kind == DEVICE) used_memory -= m.bytes;
     madvise(m.map, m.map_bytes, MADV_DONTNEED);
@@ -1019,7 +1064,7 @@ cudaError_t release(Kind kind, void *memory) {
         unmap(freed.front());
         freed.pop_front();
     }
-    return cudaSuccess;
+    return held || sticky ? cudaSuccess : misuse(cudaErrorInvalidValue, print("the host wrote outside of %s memory of %zu bytes", kind_names[kind], m.bytes));
 }
 
 /* One side of a copy; whether it is of the device. */
@@ -1071,11 +1116,11 @@ void emulator::start(const char *text) {
     std::lock_guard<std::recursive_mutex> guard(lock);
     settings = Settings();
     started = false;
-    begin();
-    apply(text);
+    begin(text);
     sticky = last_error = cudaSuccess;
     last = {cudaSuccess, ""};
     call_count = launch_count = 0;
+    wait_count = 0;
     range_names.clear();
 }
 
@@ -1176,7 +1221,7 @@ cudaError_t cudaDeviceSynchronize() {
     return call(NEEDS_DEVICE, [] { return run_all(), cudaSuccess; });
 }
 cudaError_t cudaDeviceReset() {
-    return call(GIVES_BACK, [] {
+    return call(RESETS, [] {
         run_all();
         while (!memories.empty()) release(memories.begin()->second.kind, memories.begin()->second.start);
         for (cudaStream_t s : streams)
@@ -1245,7 +1290,7 @@ cudaError_t cudaMemset(void *memory, int byte, size_t bytes) { return cudaMemset
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     return call(NEEDS_DEVICE, [=] {
-        *stream = new CUstream_st{!(flags & cudaStreamNonBlocking), false, {}};
+        *stream = new CUstream_st{!(flags & cudaStreamNonBlocking), false, ++stream_count, {}};
         streams.push_back(*stream);
         return cudaSuccess;
     });

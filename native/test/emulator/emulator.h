@@ -5,7 +5,8 @@
  *   - shared memory: each array ends at a page that cannot be touched, and begins with contents that are no number;
  *   - lanes of a mask that do not meet in one line with one mask, a lane that is not in its own mask, a lane read that is not in the mask;
  *   - barriers that wait for ever, since others wait in another line;
- *   - pointer arguments that are no memory of a device;
+ *   - pointer arguments that are addresses of the host's own memory;
+ *   - what the host touches of the device's memory, which is a fault of the process;
  *   - writes just before or behind an allocation, found when the kernel ends.
  * Misaligned accesses trap if the code was compiled with -fsanitize=alignment -fsanitize-undefined-trap-on-error.
  */
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #include <string>
+#include <vector>
 
 namespace emulator {
 
