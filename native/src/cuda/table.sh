@@ -13,9 +13,11 @@ by registers, threads and static shared memory. No kernel spills registers: that
 
 END
 "$nvcc" --version | sed -n 's/^Cuda compilation tools, release \([^,]*\).*/CUDA \1\n/p'
-# "kernel threads dynamic file" of each TP_KERNEL, whose name may be on the next line.
+# "kernel threads file" of each TP_KERNEL, whose name may be on the next line; read twice, since a number may have its name in a later file.
 threads() {
-    find "$sources" -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort | xargs awk '
+    local all
+    all=$(find "$sources" -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort)
+    printf '%s\n' $all $all | xargs awk '
         function value(t) {
             while (t in known) t = known[t]
             return t

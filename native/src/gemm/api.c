@@ -1,5 +1,6 @@
 /* The public functions: checks up front, so that kernels have none. */
 #include "core/dispatch.h"
+#include "gemm/checks.h"
 #include "gemm/kernels.h"
 
 const tp_gemm_kernels tp_gemm_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_GEMM_KERNELS);
@@ -21,25 +22,12 @@ static tp_status find_kernels(tp_dtype type, const tp_gemm_kernels **kernels) {
     return TP_OK;
 }
 
-static tp_status check_spec(const tp_gemm_spec *s) {
-    if (!s) return TP_ERR_ARGUMENT;
-    if (s->type != TP_F32 && s->type != TP_F64 && s->type != TP_I8) return TP_ERR_TYPE;
-    if (s->form != TP_GEMM_AB && s->form != TP_GEMM_ATB && s->form != TP_GEMM_ABT) return TP_ERR_ARGUMENT;
-    if (s->accumulate != 0 && s->accumulate != 1) return TP_ERR_ARGUMENT;
-    TRY(s->form == TP_GEMM_ATB ? tp_check_matrix(s->k, s->m, s->a_stride) : tp_check_matrix(s->m, s->k, s->a_stride));
-    TRY(s->form == TP_GEMM_ABT ? tp_check_matrix(s->n, s->k, s->b_stride) : tp_check_matrix(s->k, s->n, s->b_stride));
-    TRY(tp_check_matrix(s->m, s->n, s->c_stride));
-    /* Packed sizes are those of B, with padding. */
-    const int64_t limit = INT64_C(1) << 56;
-    return s->n >= limit || s->k >= limit || (s->k && s->n > limit / s->k) ? TP_ERR_SHAPE : TP_OK;
-}
-
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 tp_status tp_gemm_layout_of(const tp_gemm_spec *spec, tp_gemm_layout *layout) {
     const tp_gemm_kernels *kernels;
     tp_gemm_tiling t;
-    TRY(check_spec(spec));
+    TRY(tp_gemm_check_spec(spec));
     if (!layout) return TP_ERR_ARGUMENT;
     TRY(find_kernels(spec->type, &kernels));
     TRY(kernels->gemm_tiling(spec->type, &t));
@@ -94,17 +82,11 @@ tp_status tp_gemm(const tp_gemm_spec *spec, int64_t begin, int64_t end, int64_t 
     return kernels->gemm(spec, begin, end, first, last, a, packed, c, scratch);
 }
 
-static int is_flag(int32_t x) { return x == 0 || x == 1; }
-
 tp_status tp_gemm_int8(const tp_gemm_spec *spec, const tp_gemm_affine *affine, int64_t begin, int64_t end,
                        int64_t first, int64_t last, const void *a, const void *packed, void *c, void *scratch) {
     const tp_gemm_kernels *kernels;
     int idle;
-    if (!spec || !affine) return TP_ERR_ARGUMENT;
-    if (spec->type != TP_I8) return TP_ERR_TYPE;
-    if (!is_flag(affine->a_zero_step) || !is_flag(affine->b_zero_step) || !is_flag(affine->a_scale_step)
-        || !is_flag(affine->b_scale_step) || !is_flag(affine->scaled) || (affine->scaled && spec->accumulate))
-        return TP_ERR_ARGUMENT;
+    TRY(tp_gemm_check_affine(spec, affine));
     TRY(check_product(spec, begin, end, first, last, a, packed, c, scratch, &idle));
     if (idle) return TP_OK;
     TRY(find_kernels(spec->type, &kernels));

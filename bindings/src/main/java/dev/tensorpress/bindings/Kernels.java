@@ -6050,6 +6050,205 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_cuda_gemm {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_gemm");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm(tp_cuda *cuda, const tp_gemm_spec *spec, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_gemm$descriptor() {
+        return tp_cuda_gemm.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm(tp_cuda *cuda, const tp_gemm_spec *spec, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static MethodHandle tp_cuda_gemm$handle() {
+        return tp_cuda_gemm.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm(tp_cuda *cuda, const tp_gemm_spec *spec, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static MemorySegment tp_cuda_gemm$address() {
+        return tp_cuda_gemm.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm(tp_cuda *cuda, const tp_gemm_spec *spec, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static int tp_cuda_gemm(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment a, MemorySegment b, MemorySegment c) {
+        var mh$ = tp_cuda_gemm.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_gemm", cuda, spec, begin, end, a, b, c);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, a, b, c);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_gemm_int8 {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_gemm_int8");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm_int8(tp_cuda *cuda, const tp_gemm_spec *spec, const tp_gemm_affine *affine, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_gemm_int8$descriptor() {
+        return tp_cuda_gemm_int8.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm_int8(tp_cuda *cuda, const tp_gemm_spec *spec, const tp_gemm_affine *affine, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static MethodHandle tp_cuda_gemm_int8$handle() {
+        return tp_cuda_gemm_int8.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm_int8(tp_cuda *cuda, const tp_gemm_spec *spec, const tp_gemm_affine *affine, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static MemorySegment tp_cuda_gemm_int8$address() {
+        return tp_cuda_gemm_int8.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm_int8(tp_cuda *cuda, const tp_gemm_spec *spec, const tp_gemm_affine *affine, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static int tp_cuda_gemm_int8(MemorySegment cuda, MemorySegment spec, MemorySegment affine, long begin, long end, MemorySegment a, MemorySegment b, MemorySegment c) {
+        var mh$ = tp_cuda_gemm_int8.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_gemm_int8", cuda, spec, affine, begin, end, a, b, c);
+            }
+            return (int)mh$.invokeExact(cuda, spec, affine, begin, end, a, b, c);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_gemm_tf32x3 {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_gemm_tf32x3");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm_tf32x3(tp_cuda *cuda, const tp_gemm_spec *spec, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_gemm_tf32x3$descriptor() {
+        return tp_cuda_gemm_tf32x3.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm_tf32x3(tp_cuda *cuda, const tp_gemm_spec *spec, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static MethodHandle tp_cuda_gemm_tf32x3$handle() {
+        return tp_cuda_gemm_tf32x3.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm_tf32x3(tp_cuda *cuda, const tp_gemm_spec *spec, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static MemorySegment tp_cuda_gemm_tf32x3$address() {
+        return tp_cuda_gemm_tf32x3.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_gemm_tf32x3(tp_cuda *cuda, const tp_gemm_spec *spec, int64_t begin, int64_t end, const void *a, const void *b, void *c)
+     * }
+     */
+    public static int tp_cuda_gemm_tf32x3(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment a, MemorySegment b, MemorySegment c) {
+        var mh$ = tp_cuda_gemm_tf32x3.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_gemm_tf32x3", cuda, spec, begin, end, a, b, c);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, a, b, c);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_cuda_prune_histogram {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,
