@@ -147,6 +147,21 @@ static tp_status cuda_svd_small(const tp_small *spec, int64_t begin, int64_t end
     return finish_call(s);
 }
 
+/* There is no such function for the processor. A call has many parts: `given` is the least memory to try. */
+static tp_status cuda_qb(int given_way, int64_t given, const tp_qb *q, const void *in, void *out_q, void *out_b, double *residual) {
+    tp_status s;
+    start_call(true);
+    if (given_way != way && way == SCARCE) open_cuda(0);
+    way = given_way;
+    budget = 0;
+    if (way == SCARCE) open_cuda(budget = given);
+    void *x = lend(in, matrix_bytes(q->type, q->m, q->n, q->stride), false), *y = lend(out_q, matrix_bytes(q->out_type, q->m, q->rank, q->rank), true);
+    void *z = lend(out_b, matrix_bytes(q->out_type, q->rank, q->n, q->n), true);
+    do s = tp_cuda_qb(test_cuda, q, x, y, z, residual);
+    while (once_more(s));
+    return finish_call(s);
+}
+
 #define tp_gaussian(...) (on_cuda ? cuda_gaussian(__VA_ARGS__) : tp_gaussian(__VA_ARGS__))
 #define tp_row_norms(...) (on_cuda ? cuda_row_norms(__VA_ARGS__) : tp_row_norms(__VA_ARGS__))
 #define tp_copy_rows(...) (on_cuda ? cuda_copy_rows(__VA_ARGS__) : tp_copy_rows(__VA_ARGS__))

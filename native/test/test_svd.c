@@ -1189,6 +1189,161 @@ static void check_svd_small(void) {
     }
 }
 
+/* ---- the range finder, which devices alone have ---- */
+
+/* What Q and B leave of A, squared, and whether Q and B are what they should be. */
+static long double check_factors(const tp_qb *s, const void *a, const void *q, const void *b) {
+    const long double unit = s->out_type == TP_F64 ? 1e-15L : 1.2e-7L;
+    long double rest = 0;
+    for (int64_t i = 0; i < s->rank; i++) {
+        for (int64_t j = 0; j <= i; j++) {
+            long double sum = -(long double)(i == j);
+            for (int64_t p = 0; p < s->m; p++) sum += (long double)value(s->out_type, q, p * s->rank + i) * value(s->out_type, q, p * s->rank + j);
+            CHECK(fabsl(sum) <= 20 * unit, "columns %lld %lld of Q: %Lg", (long long)i, (long long)j, sum);
+        }
+        for (int64_t j = 0; j < s->n; j++) {
+            const long double got = value(s->out_type, b, i * s->n + j);
+            long double sum = 0, size = 0;
+            for (int64_t p = 0; p < s->m; p++) {
+                const long double term = (long double)value(s->out_type, q, p * s->rank + i) * value(s->type, a, p * s->stride + j);
+                sum += term;
+                size += fabsl(term);
+            }
+            CHECK(fabsl(got - sum) <= (s->m + 3) * U * size + (s->out_type == TP_F64 ? 0 : fabsl(sum) * 0x1p-24L), "B[%lld, %lld]", (long long)i, (long long)j);
+        }
+    }
+    for (int64_t i = 0; i < s->m; i++) {
+        for (int64_t j = 0; j < s->n; j++) {
+            long double sum = value(s->type, a, i * s->stride + j);
+            for (int64_t p = 0; p < s->rank; p++) sum -= (long double)value(s->out_type, q, i * s->rank + p) * value(s->out_type, b, p * s->n + j);
+            rest += sum * sum;
+        }
+    }
+    return rest;
+}
+
+enum { QB_KINDS = 7 };
+
+static void check_qb(void) {
+    on_cuda = true;
+    int in_pieces = 0;
+    for (int n = 0; n < 3 * QB_KINDS; n++) {
+        const int kind = n % QB_KINDS, turn = n / QB_KINDS;
+        tp_qb s = {.m = 20 + random_below(80), .n = 20 + random_below(80), .type = turn == 1 ? TP_F32 : TP_F64, .out_type = turn ? TP_F32 : TP_F64,
+                   .powers = n % 3, .seed = random_bits()};
+        if (n == 4) s.m = 1100, s.n = 20; /* more terms than a sum takes at once */
+        if (n == 5) s.m = 20, s.n = 1100;
+        const int64_t least = s.m < s.n ? s.m : s.n, wanted = 1 + random_below(6);
+        s.rank = kind == 6 ? least : 10 + wanted;
+        s.stride = s.n + random_below(3);
+        /* A = U S V^T, with orthonormal U and V of `least` columns. */
+        double *u = allocate(s.m * least), *v = allocate(s.n * least), *sigma = allocate(least);
+        long double tail = 0;
+        for (int64_t k = 0; k < least; k++) {
+            const double decays[QB_KINDS] = {1 / (double)((k + 1) * (k + 1)), pow(10, -(double)k), k < 3, 0, 1, pow(10, -0.3 * (double)k), 1 / (double)(k + 1)};
+            sigma[k] = (kind == 1 && turn == 2 ? 1e20 : 1) * decays[kind];
+            if (k >= wanted) tail += (long double)sigma[k] * sigma[k];
+        }
+        for (int side = 0; side < 2; side++) {
+            const int64_t rows = side ? s.n : s.m;
+            double *x = side ? v : u;
+            for (int64_t k = 0; k < least; k++) {
+                for (int64_t i = 0; i < rows; i++) x[i * least + k] = normal();
+                for (int64_t other = 0; other < 2 * k; other++) {
+                    double along = 0;
+                    for (int64_t i = 0; i < rows; i++) along += x[i * least + k] * x[i * least + other % k];
+                    for (int64_t i = 0; i < rows; i++) x[i * least + k] -= along * x[i * least + other % k];
+                }
+                double square = 0;
+                for (int64_t i = 0; i < rows; i++) square += x[i * least + k] * x[i * least + k];
+                for (int64_t i = 0; i < rows; i++) x[i * least + k] /= sqrt(square);
+            }
+        }
+        void *a = guarded_input(&in_memory, (size_t)(((s.m - 1) * s.stride + s.n) * (s.type == TP_F64 ? 8 : 4)), true, n % 2 * 3);
+        long double norm = 0;
+        for (int64_t i = 0; i < s.m; i++) {
+            for (int64_t j = 0; j < s.stride && (i + 1 < s.m || j < s.n); j++) {
+                double x = j < s.n ? 0 : NAN;
+                for (int64_t k = 0; k < least && j < s.n; k++) x += sigma[k] * u[i * least + k] * v[j * least + k];
+                store(s.type, a, i * s.stride + j, x);
+                if (j < s.n) norm += (long double)value(s.type, a, i * s.stride + j) * value(s.type, a, i * s.stride + j);
+            }
+        }
+        const size_t size = s.out_type == TP_F64 ? 8 : 4, q_bytes = (size_t)(s.m * s.rank) * size, b_bytes = (size_t)(s.rank * s.n) * size;
+        void *q = guarded_take(&out_memory[0], q_bytes, true), *b = guarded_take(&out_memory[1], b_bytes, true);
+        double residual[4], again[4];
+        tp_cuda_times times;
+        const int64_t bytes = s.m * s.n * (s.type == TP_F64 ? 8 : 4);
+        CHECK(cuda_qb(PLENTY, 0, &s, a, q, b, residual) == TP_OK && tp_cuda_last(test_cuda, &times) == TP_OK, "kind %d: status", kind);
+        CHECK(times.in_bytes >= bytes && times.in_bytes < 2 * bytes, "%lld bytes copied", (long long)times.in_bytes);
+        const long double rest = check_factors(&s, a, q, b);
+        CHECK(fabsl(residual[1] - norm) <= 1e-13L * norm, "norm");
+        CHECK(residual[0] >= rest && residual[0] <= rest + 2 * residual[3], "kind %d: bound %g of %Lg, rounding %g", kind, residual[0], rest, residual[3]);
+        CHECK(residual[3] <= 1e-10 * residual[1], "kind %d: rounding %g of %g", kind, residual[3], residual[1]);
+        /* Expected is 1 + wanted / 9 (theorem 10.5 of Halko, Martinsson and Tropp), before A was rounded. */
+        const long double rounding = norm * (s.type == TP_F64 && s.out_type == TP_F64 ? 1e-28L : 1e-12L);
+        CHECK(rest <= 4 * (1 + (long double)wanted / 9) * tail + rounding, "kind %d: %Lg, best %Lg", kind, rest, tail);
+        if (kind == 3) CHECK(residual[0] == 0 && residual[2] == 0, "zero matrix");
+        if (s.powers == 0 && s.out_type == TP_F64 && kind != 3) {
+            /* The space is that of A times these numbers. */
+            double *omega = allocate(s.rank * s.n);
+            on_cuda = false;
+            CHECK(tp_gaussian(s.seed, 0, 0, s.rank * s.n, TP_F64, omega) == TP_OK, "status");
+            on_cuda = true;
+            long double y[1200], square = 0, left = 0;
+            for (int64_t i = 0; i < s.m; i++) {
+                y[i] = 0;
+                for (int64_t j = 0; j < s.n; j++) y[i] += (long double)value(s.type, a, i * s.stride + j) * omega[j];
+                square += y[i] * y[i];
+            }
+            for (int64_t p = 0; p < s.rank; p++) {
+                long double along = 0;
+                for (int64_t i = 0; i < s.m; i++) along += y[i] * value(s.out_type, q, i * s.rank + p);
+                for (int64_t i = 0; i < s.m; i++) y[i] -= along * value(s.out_type, q, i * s.rank + p);
+            }
+            for (int64_t i = 0; i < s.m; i++) left += y[i] * y[i];
+            CHECK(left <= 1e-24L * square, "another space: %Lg of %Lg", left, square);
+            free(omega);
+        }
+        /* The same bits wherever A lies, and if it goes through in pieces. */
+        void *first_q = allocate(s.m * s.rank), *first_b = allocate(s.rank * s.n);
+        memcpy(first_q, q, q_bytes);
+        memcpy(first_b, b, b_bytes);
+        for (int other = 0; other < 2; other++) {
+            CHECK(cuda_qb(other ? OWN : SCARCE, 1 << 14, &s, a, q, b, again) == TP_OK && tp_cuda_last(test_cuda, &times) == TP_OK, "kind %d: status", kind);
+            CHECK(other ? times.in_bytes < bytes : times.in_bytes >= bytes, "%lld bytes copied", (long long)times.in_bytes);
+            in_pieces += !other && times.in_bytes >= (2 * s.powers + 3) * bytes;
+            CHECK(!memcmp(q, first_q, q_bytes) && !memcmp(b, first_b, b_bytes) && !memcmp(residual, again, sizeof again), "kind %d: other bits", kind);
+        }
+        free(first_q), free(first_b), free(u), free(v), free(sigma);
+    }
+    CHECK(in_pieces > 0, "A never went through in pieces");
+    double a[4] = {1, 2, 3, 4}, q[4], b[4], r[4];
+    tp_qb s = {.m = 2, .n = 2, .rank = 2, .stride = 2, .type = TP_F64, .out_type = TP_F64};
+    CHECK(tp_cuda_qb(test_cuda, &s, a, q, b, r) == TP_OK && r[0] <= 2 * r[3] && fabs(r[1] - 30) < 1e-13 && fabs(r[2] - 30) < 1e-13, "2 x 2");
+    CHECK(tp_cuda_qb(NULL, &s, a, q, b, r) == TP_ERR_ARGUMENT && tp_cuda_qb(test_cuda, NULL, a, q, b, r) == TP_ERR_ARGUMENT &&
+              tp_cuda_qb(test_cuda, &s, a, q, b, NULL) == TP_ERR_ARGUMENT, "null");
+    for (int bad = 0; bad < 7; bad++) {
+        tp_qb t = s;
+        double x[4] = {1, 2, 3, 4};
+        tp_status want = TP_ERR_SHAPE;
+        switch (bad) {
+        case 0: t.rank = 0; break;
+        case 1: t.rank = 3; break;
+        case 2: t.stride = 1; break;
+        case 3: t.powers = -1, want = TP_ERR_ARGUMENT; break;
+        case 4: t.out_type = TP_F16, want = TP_ERR_TYPE; break;
+        case 5: x[3] = INFINITY, want = TP_ERR_NONFINITE; break;
+        default: x[3] = 1e150, want = TP_ERR_MAGNITUDE; break;
+        }
+        CHECK(tp_cuda_qb(test_cuda, &t, x, q, b, r) == want, "bad %d", bad);
+    }
+    int64_t now, most;
+    CHECK(tp_cuda_memory(test_cuda, &now, &most) == TP_OK, "memory");
+    CHECK(tp_cuda_qb(test_cuda, &s, a, q, b, r) == TP_OK && tp_cuda_memory(test_cuda, &most, &(int64_t){0}) == TP_OK && most == now, "memory is given back");
+    on_cuda = false;
+}
+
 int main(void) {
     test_start("test_svd");
     in_memory = guarded_new(BYTES);
@@ -1204,6 +1359,7 @@ int main(void) {
     open_cuda(0);
     while (test_round()) {
         TP_SVD_KERNELS(VARIANTS)
+        check_qb();
     }
     CHECK(most_pieces > 1, "no call had more than one piece");
     tp_cuda_close(test_cuda);

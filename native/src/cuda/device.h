@@ -1,4 +1,4 @@
-/* The inside of a tp_cuda: streams, memory, events. Only context.cu, device.cu and ceilings.cu see it. */
+/* The inside of a tp_cuda: streams, memory, events. Only context.cu, device.cu, ceilings.cu and svd/qb.cuh, which adds calls up, see it. */
 #ifndef TP_CUDA_DEVICE_H
 #define TP_CUDA_DEVICE_H
 

@@ -1,6 +1,7 @@
 /* The functions of the svd family on CUDA devices. */
 #include "tensorpress/cuda/svd.h"
 
+#include "cuda/svd/qb.cuh"
 #include "cuda/svd/random.cuh"
 #include "cuda/svd/rows.cuh"
 #include "cuda/svd/small.cuh"
@@ -147,5 +148,15 @@ tp_status tp_cuda_svd_small(tp_cuda *cuda, const tp_small *spec, int64_t begin, 
             });
         }));
         return (tp_status)(call.found() & FOUND_ODD ? TP_ERR_NONFINITE : call.found() & FOUND_NO_END ? TP_ERR_CONVERGENCE : TP_OK);
+    });
+}
+
+tp_status tp_cuda_qb(tp_cuda *cuda, const tp_qb *spec, const void *in, void *q, void *b, double *residual) {
+    TRY(check_qb(spec, in, q, b, residual));
+    if (!cuda) return TP_ERR_ARGUMENT;
+    if (cuda->lost) return TP_ERR_DEVICE_LOST;
+    return guarded([&] {
+        TRY_CUDA(cuda, cudaSetDevice(cuda->index));
+        return RangeFinder(cuda, *spec).run(in, q, b, residual);
     });
 }

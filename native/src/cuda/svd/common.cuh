@@ -3,6 +3,7 @@
 #define TP_CUDA_SVD_COMMON_CUH
 
 #include <algorithm>
+#include <cmath>
 
 #include "cuda/context.cuh"
 #include "svd/checks.h"

@@ -7385,5 +7385,70 @@ public class Kernels extends Kernels$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+
+    private static class tp_cuda_qb {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_qb");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_qb(tp_cuda *cuda, const tp_qb *spec, const void *in, void *q, void *b, double *residual)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_qb$descriptor() {
+        return tp_cuda_qb.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_qb(tp_cuda *cuda, const tp_qb *spec, const void *in, void *q, void *b, double *residual)
+     * }
+     */
+    public static MethodHandle tp_cuda_qb$handle() {
+        return tp_cuda_qb.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_qb(tp_cuda *cuda, const tp_qb *spec, const void *in, void *q, void *b, double *residual)
+     * }
+     */
+    public static MemorySegment tp_cuda_qb$address() {
+        return tp_cuda_qb.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_qb(tp_cuda *cuda, const tp_qb *spec, const void *in, void *q, void *b, double *residual)
+     * }
+     */
+    public static int tp_cuda_qb(MemorySegment cuda, MemorySegment spec, MemorySegment in, MemorySegment q, MemorySegment b, MemorySegment residual) {
+        var mh$ = tp_cuda_qb.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_qb", cuda, spec, in, q, b, residual);
+            }
+            return (int)mh$.invokeExact(cuda, spec, in, q, b, residual);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
 }
 
