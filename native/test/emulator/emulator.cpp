@@ -23,8 +23,11 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-#ifndef __x86_64__
 #include <ucontext.h>
+#ifdef __x86_64__
+#define TP_OWN_SWITCH 1 /* a tenth of the time of swapcontext */
+#else
+#define TP_OWN_SWITCH 0
 #endif
 
 using emulator::fault;
@@ -152,7 +155,7 @@ const Memory *find_memory(const void *pointer) {
 constexpr size_t STACK = 256 << 10;
 
 struct Fiber {
-#ifdef __x86_64__
+#if TP_OWN_SWITCH
     void *top; /* of the stack, while it does not run */
 #else
     ucontext_t context;
@@ -170,7 +173,7 @@ bool from_main;
 
 void run_threads();
 
-#ifdef __x86_64__
+#if TP_OWN_SWITCH
 extern "C" void emulator_switch(void **from, void *to);
 asm(R"(
     .text
@@ -213,7 +216,7 @@ void switch_fiber(Fiber *from, Fiber *to) {
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_start_switch_fiber(&from->fake, to->bottom, to->size);
 #endif
-#ifdef __x86_64__
+#if TP_OWN_SWITCH
     emulator_switch(&from->top, to->top);
 #else
     swapcontext(&from->context, &to->context);
@@ -230,7 +233,7 @@ void renew(Fiber *f, size_t number) {
 #ifdef __SANITIZE_ADDRESS__
     __asan_unpoison_memory_region(bottom, STACK);
 #endif
-#ifdef __x86_64__
+#if TP_OWN_SWITCH
     void **at = reinterpret_cast<void **>(top) - 1;
     *at = nullptr; /* whom run_threads would return to */
     *--at = reinterpret_cast<void *>(run_threads);
@@ -377,16 +380,19 @@ void set_fault(cudaError_t error, const std::string &text) {
     if (settings.print) fprintf(stderr, "emulator: %s\n", text.c_str());
 }
 
-/* Ends the block: back to main, whatever the fibers do. */
-[[noreturn]] void leave_block(cudaError_t error, const std::string &what) {
+void fail_block(cudaError_t error, const std::string &what) {
     const std::string kernel = function_name(block.launch->kernel);
     const uint3 t = block.current->index, b = blockIdx;
     block.failed = true;
     set_fault(error, print("kernel %s, block (%u, %u, %u), thread (%u, %u, %u): %s", kernel.c_str(), b.x, b.y, b.z, t.x, t.y, t.z, what.c_str()));
+}
+
+/* Back to main, whatever the fibers do: nothing on their stacks is ever destroyed. */
+[[noreturn]] void leave_block() {
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_start_switch_fiber(nullptr, main_fiber.bottom, main_fiber.size);
 #endif
-#ifdef __x86_64__
+#if TP_OWN_SWITCH
     void *unused;
     emulator_switch(&unused, main_fiber.top);
 #else
@@ -424,8 +430,8 @@ std::string describe(const Thread &t) {
     return print("waits in %s (%s:%d, mask %08x)", t.at.name, t.at.site.function, t.at.site.line, t.at.mask);
 }
 
-/* Nothing can run, and not all have ended. */
-[[noreturn]] void deadlock() {
+/* Why a thread waits for ever; it becomes the current one. */
+std::string describe_deadlock() {
     Thread *barrier = nullptr;
     for (int i = 0; i < block.count; i++) {
         Thread &t = block.threads[(size_t)i];
@@ -433,8 +439,7 @@ std::string describe(const Thread &t) {
         block.current = &t;
         if (!t.at.mask) {
             if (barrier && !barrier->at.is(t.at.name, t.at.site, 0))
-                leave_block(cudaErrorLaunchFailure, print("%s, while thread %d %s: the barrier diverges", describe(t).c_str(), number(barrier),
-                                                          describe(*barrier).c_str()));
+                return print("%s, while thread %d %s: the barrier diverges", describe(t).c_str(), number(barrier), describe(*barrier).c_str());
             barrier = &t;
             continue;
         }
@@ -442,12 +447,18 @@ std::string describe(const Thread &t) {
             const int other = i / 32 * 32 + lane;
             if (!(t.at.mask >> lane & 1)) continue;
             const std::string who = print("%s for lane %d, which ", describe(t).c_str(), lane);
-            if (other >= block.count) leave_block(cudaErrorLaunchFailure, who + "is not there");
+            if (other >= block.count) return who + "is not there";
             const Thread &o = block.threads[(size_t)other];
-            if (!o.waits || !o.at.is(t.at.name, t.at.site, t.at.mask)) leave_block(cudaErrorLaunchFailure, who + describe(o));
+            if (!o.waits || !o.at.is(t.at.name, t.at.site, t.at.mask)) return who + describe(o);
         }
     }
-    leave_block(cudaErrorLaunchFailure, "threads wait for ever");
+    return "threads wait for ever";
+}
+
+/* Nothing can run, and not all have ended. */
+[[noreturn]] void deadlock() {
+    fail_block(cudaErrorLaunchFailure, describe_deadlock());
+    leave_block();
 }
 
 void resume(Thread *t, Fiber *from) {
@@ -509,6 +520,25 @@ void run_threads() {
     }
 }
 
+/* Where a thread of the host handles signals, since the stack that runs may have ended. */
+struct SignalStack {
+    static constexpr size_t SIZE = 64 << 10;
+    std::unique_ptr<char[]> memory;
+    stack_t before = {};
+    void use() {
+        if (memory) return;
+        memory.reset(new char[SIZE]);
+        stack_t stack = {};
+        stack.ss_sp = memory.get();
+        stack.ss_size = SIZE;
+        sigaltstack(&stack, &before);
+    }
+    ~SignalStack() {
+        if (memory) sigaltstack(&before, nullptr);
+    }
+};
+thread_local SignalStack signal_stack;
+
 void start_array(Memory &m) { fill(m.start - MARGIN, m.limit()); }
 
 void run_block() {
@@ -533,6 +563,9 @@ void run_block() {
     resume(first, &main_fiber);
     block.running = false;
     if (block.failed) {
+#ifdef __SANITIZE_ADDRESS__
+        __asan_unpoison_memory_region(signal_stack.memory.get(), SignalStack::SIZE);
+#endif
         free_fibers.clear();
         for (auto &f : fibers) {
             renew(f.get(), free_fibers.size());
@@ -573,6 +606,24 @@ std::string describe_address(const char *p) {
 
 struct sigaction before[NSIG];
 
+void fail_with_signal(int signal, siginfo_t *info, void *context) {
+    const char *way = "touches ";
+    std::string code;
+#ifdef __x86_64__
+    const auto &registers = static_cast<ucontext_t *>(context)->uc_mcontext.gregs;
+    code = " at " + function_name(reinterpret_cast<void *>(registers[REG_RIP]));
+    way = registers[REG_ERR] & 2 ? "writes " : "reads ";
+#else
+    (void)context;
+#endif
+    if (signal == SIGFPE)
+        fail_block(cudaErrorLaunchFailure, "integer division" + code);
+    else if (signal != SIGSEGV || info->si_code == SI_KERNEL)
+        fail_block(cudaErrorMisalignedAddress, "misaligned access, or other undefined behaviour" + code);
+    else
+        fail_block(cudaErrorIllegalAddress, way + describe_address(static_cast<char *>(info->si_addr)) + code);
+}
+
 void on_signal(int signal, siginfo_t *info, void *context) {
     if (!block.running || !pthread_equal(block.host, pthread_self())) {
         const Memory *m = signal == SIGSEGV ? find_memory(info->si_addr) : nullptr;
@@ -581,19 +632,8 @@ void on_signal(int signal, siginfo_t *info, void *context) {
         return;
     }
     block.running = false; /* a fault in here is none of the kernel's */
-    std::string code;
-#ifdef __x86_64__
-    const auto &registers = static_cast<ucontext_t *>(context)->uc_mcontext.gregs;
-    code = " at " + function_name(reinterpret_cast<void *>(registers[REG_RIP]));
-    const char *way = registers[REG_ERR] & 2 ? "writes " : "reads ";
-#else
-    (void)context;
-    const char *way = "touches ";
-#endif
-    if (signal == SIGILL || signal == SIGTRAP || signal == SIGBUS) leave_block(cudaErrorMisalignedAddress, "misaligned access, or other undefined behaviour" + code);
-    if (signal == SIGFPE) leave_block(cudaErrorLaunchFailure, "integer division" + code);
-    if (info->si_code == SI_KERNEL) leave_block(cudaErrorMisalignedAddress, "misaligned access" + code);
-    leave_block(cudaErrorIllegalAddress, way + describe_address(static_cast<char *>(info->si_addr)) + code);
+    fail_with_signal(signal, info, context);
+    leave_block();
 }
 
 void catch_signals() {
@@ -604,19 +644,7 @@ void catch_signals() {
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
         for (int s : {SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE}) sigaction(s, &action, &before[s]);
     });
-    /* Each thread of the host needs a stack for them. The page at its end stays with it until the thread ends. */
-    struct Stack {
-        std::unique_ptr<char[]> memory{new char[64 << 10]};
-        stack_t old = {};
-        Stack() {
-            stack_t stack = {};
-            stack.ss_sp = memory.get();
-            stack.ss_size = 64 << 10;
-            sigaltstack(&stack, &old);
-        }
-        ~Stack() { sigaltstack(&old, nullptr); }
-    };
-    thread_local Stack stack;
+    signal_stack.use();
 }
 
 /* ---- launches ---- */
@@ -672,9 +700,9 @@ bool run_launch(const Launch &launch) {
 void emulator::fault(cudaError_t error, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    const std::string what = print(format, arguments);
+    fail_block(error, print(format, arguments));
     va_end(arguments);
-    leave_block(error, what);
+    leave_block();
 }
 
 void emulator::yield() {
