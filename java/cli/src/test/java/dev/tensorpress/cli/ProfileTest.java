@@ -141,6 +141,10 @@ class ProfileTest {
         assertEquals(9.0 * N * N + scales, weight.get("bytesRead"));
         assertEquals(2, list(weight.get("kernels")).size());
         assertEquals(quantize, named("kernel", "tp_quantize", weight.get("kernels")));
+        String docs = Files.readString(Path.of("../../docs/profiling.md"));
+        for (Map<String, Object> fields : List.of(p, quantize, weight)) {
+            fields.keySet().forEach(field -> assertTrue(docs.contains('`' + field + '`'), field));
+        }
     }
 
     @Test
