@@ -48,7 +48,7 @@ final class Measure {
         Tensor wide = original;
         if (original.dtype() != DType.F32) {
             MemorySegment copy = workspace.take(Workspace.Slot.MATRIX, decoded.bytes());
-            Quantize.convert(original.dtype(), original.data(), original.shape().elements(), DType.F32, copy);
+            Quantize.convert(original.dtype(), original.data(), original.shape().elements(), DType.F32, copy, workspace.executor());
             wide = new Tensor(DType.F32, original.shape(), copy);
         }
         return ofDense(wide, decoded, workspace);

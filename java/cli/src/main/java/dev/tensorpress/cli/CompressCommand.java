@@ -97,7 +97,7 @@ final class CompressCommand implements Command {
     }
 
     /** How far the bytes of a model's weights are. */
-    private static final class Progress implements ProgressListener {
+    static final class Progress implements ProgressListener {
         private final Console console;
         /** Bytes of the weights before. */
         private final Map<Weight, Long> before = new HashMap<>();

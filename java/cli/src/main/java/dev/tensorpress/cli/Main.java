@@ -29,7 +29,7 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "expand", "recipe", "evaluate", "doctor",
+    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "expand", "recipe", "evaluate", "doctor",
             "demo");
     private static final long PATIENCE_MILLIS = 5000;
 
@@ -160,6 +160,7 @@ public final class Main {
             case "inspect" -> new InspectCommand();
             case "plan" -> new PlanCommand();
             case "compress" -> new CompressCommand();
+            case "profile" -> new ProfileCommand();
             case "expand" -> new ExpandCommand();
             case "recipe" -> new RecipeCommand();
             case "evaluate" -> new EvaluateCommand();

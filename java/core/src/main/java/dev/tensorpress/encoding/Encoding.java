@@ -63,7 +63,7 @@ public sealed interface Encoding {
         /** @throws IllegalArgumentException if the tensor is not f32, f16 or bf16 */
         @Override
         public void decode(MemorySegment out, Executor executor) {
-            Quantize.convert(tensor.dtype(), tensor.data(), tensor.shape().elements(), DType.F32, out);
+            Quantize.convert(tensor.dtype(), tensor.data(), tensor.shape().elements(), DType.F32, out, executor);
         }
     }
 

@@ -169,7 +169,8 @@ final class FullSvd {
         tp_small.type(spec, a.id());
         tp_small.sweeps(spec, jacobi.limit);
         long least = Math.min(rows, cols);
-        Native.Cost cost = Native.Cost.of(a.type().bytes(count * rows * cols), a.type().bytes(count * least * (rows + 1 + cols)));
+        Native.Cost cost = new Native.Cost(a.type().bytes(count * rows * cols), a.type().bytes(count * least * (rows + 1 + cols)),
+                40 * count * rows * cols * least);
         la.spread("tp_svd_small", count, 1, 20.0 * count * rows * cols * least, cost, (begin, end, worker) ->
                 Kernels.tp_svd_small(spec, begin, end, a.data(), u, s, vt), (cuda, begin, end) ->
                 Kernels.tp_cuda_svd_small(cuda, spec, begin, end, a.data(), u, s, vt));

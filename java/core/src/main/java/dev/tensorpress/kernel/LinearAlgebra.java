@@ -655,7 +655,8 @@ public final class LinearAlgebra implements AutoCloseable {
         MemorySegment e = buffer("eigen e", n);
         MemorySegment d = buffer("eigen d", n);
         tridiagonalize(n, a, d, e, buffer("eigen q", n * n), buffer("eigen tau", n));
-        Native.call("tp_tridiagonal_ql", executor, n, Native.Cost.of(16 * n, 8 * n), () ->
+        // 30 n^2 and 6 n^3 operations without and with vectors: Golub and Van Loan, Matrix Computations, 8.3.
+        Native.call("tp_tridiagonal_ql", executor, n, new Native.Cost(16 * n, 8 * n, 30 * n * n), () ->
                 Kernels.tp_tridiagonal_ql(n, d, e, 0, 0, MemorySegment.NULL));
         for (long i = 0; i < n; i++) {
             values.setAtIndex(JAVA_DOUBLE, i, get(d, n - 1 - i));
@@ -741,7 +742,9 @@ public final class LinearAlgebra implements AutoCloseable {
             long second = counts.getAtIndex(JAVA_LONG, 2);
             double work = 8.0 * count * count;
             long square = 8 * count * count;
-            spread("tp_merge_roots", count, 8, 10 * work, Native.Cost.of(16 * count, square + 8 * count), (begin, end, w) ->
+            // Some five steps for each root, of two divisions and four more operations for each term.
+            Native.Cost roots = new Native.Cost(16 * count, square + 8 * count, 30 * count * count);
+            spread("tp_merge_roots", count, 8, 10 * work, roots, (begin, end, w) ->
                     Kernels.tp_merge_roots(count, 2 * Math.abs(rho), keptD, keptZ, begin, end, lambda, delta));
             spread("tp_merge_weights", count, 8, work, Native.Cost.of(square + 16 * count, 8 * count), (begin, end, w) ->
                     Kernels.tp_merge_weights(count, keptD, keptZ, delta, begin, end, weights));
@@ -805,10 +808,14 @@ public final class LinearAlgebra implements AutoCloseable {
         MemorySegment couplings = buffer("merge couplings", n);
         MemorySegment.copy(e, 0, couplings, 0, n * 8);
         long squares = 0;
+        long cubes = 0;
         for (int i = 0; i + 1 < finest.length; i++) {
-            squares += (finest[i + 1] - finest[i]) * (finest[i + 1] - finest[i]);
+            long part = finest[i + 1] - finest[i];
+            squares += part * part;
+            cubes += part * part * part;
         }
-        Native.run("tp_tridiagonal_conquer", executor, finest.length - 1, 1, 1, SCRATCH, Native.Cost.of(16 * n, 8 * squares), (begin, end, worker) -> {
+        Native.Cost cost = new Native.Cost(16 * n, 8 * squares, 6 * cubes);
+        Native.run("tp_tridiagonal_conquer", executor, finest.length - 1, 1, 1, SCRATCH, cost, (begin, end, worker) -> {
             int status = 0;
             for (int i = (int) begin; i < end && status == 0; i++) {
                 long off = finest[i];

@@ -35,7 +35,8 @@ final class Native {
      *
      * @param read bytes
      * @param written bytes
-     * @param operations two for each multiplication of a product and its addition; 0 where memory is what limits
+     * @param operations two for each multiplication of a product and its addition, or as many as the literature counts; 0 where memory is
+     *     what limits
      */
     record Cost(long read, long written, long operations) {
         static Cost of(long read, long written) {

@@ -358,14 +358,14 @@ public final class Quantize {
         Native.check("tp_unpack4", Kernels.tp_unpack4(Native.id(type), packed, n, codes));
     }
 
-    /** Converts n elements between f32, f16 and bf16, to nearest, ties to even. */
+    /** Converts n elements between f32, f16 and bf16, to nearest, ties to even, on the thread that calls. */
     public static void convert(DType from, MemorySegment in, long n, DType to, MemorySegment out) {
         checkConversion(from, in, n, to, out, null);
         Native.call("tp_convert", null, 1, Native.Cost.of(from.bytes(n), to.bytes(n)), () ->
                 Kernels.tp_convert(Native.id(from), in, n, Native.id(to), out));
     }
 
-    /** The same on all threads. */
+    /** The same on all threads of the executor. */
     public static void convert(DType from, MemorySegment in, long n, DType to, MemorySegment out, Executor executor) {
         checkConversion(from, in, n, to, out, executor);
         Native.run("tp_convert", executor, n, 1, Executor.WORTH, Native.Cost.of(from.bytes(n), to.bytes(n)), (begin, end, worker) ->

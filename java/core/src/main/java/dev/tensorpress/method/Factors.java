@@ -80,7 +80,7 @@ final class Factors {
         if (t.dtype() == DType.F32) {
             copy.copyFrom(t.data());
         } else {
-            Quantize.convert(t.dtype(), t.data(), t.shape().elements(), DType.F32, copy);
+            Quantize.convert(t.dtype(), t.data(), t.shape().elements(), DType.F32, copy, workspace.executor());
         }
         return copy;
     }
@@ -207,7 +207,7 @@ final class Factors {
             }
         }
         MemorySegment narrow = workspace.take(slot, type.bytes(shape.elements()));
-        Quantize.convert(DType.F32, factor, shape.elements(), type, narrow);
+        Quantize.convert(DType.F32, factor, shape.elements(), type, narrow, workspace.executor());
         return new Encoding.Dense(new Tensor(type, shape, narrow));
     }
 }

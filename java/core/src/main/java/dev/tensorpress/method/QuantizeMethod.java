@@ -369,7 +369,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
         MemorySegment stored = scales;
         if (q.scaleType() != DType.F32) {
             stored = workspace.take(Workspace.Slot.STORED_SCALES, q.scaleType().bytes(groups));
-            Quantize.convert(DType.F32, scales, groups, q.scaleType(), stored);
+            Quantize.convert(DType.F32, scales, groups, q.scaleType(), stored, workspace.executor());
         }
         Shape across = Shape.of(groups);
         return new Encoding.Quantized(q, shape, new Tensor(q.type(), q.codes(shape), codes),

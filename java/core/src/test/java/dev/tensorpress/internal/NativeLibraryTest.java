@@ -72,6 +72,13 @@ class NativeLibraryTest {
         }
     }
 
+    /** Profilers name functions by it, also those that the library does not export. */
+    @Test
+    void packedLibraryKeepsItsSymbols() throws Exception {
+        String bytes = Files.readString(library(), StandardCharsets.ISO_8859_1);
+        assertTrue(bytes.contains("\0tp_quantize__ref\0") && bytes.contains("\0tp_multiply__avx2\0"), "the symbol table was stripped");
+    }
+
     @Test
     void propertyNamesFileOrFolder() throws Exception {
         String file = library().toString();

@@ -82,6 +82,8 @@ class NativeBoundaryTest {
         calls.put("pack4 packed*", s -> Quantize.pack4(floats, 2 * N, s));
         calls.put("unpack4 codes*", s -> Quantize.unpack4(DType.U4, floats, N, s));
         calls.put("convert out*", s -> Quantize.convert(DType.F32, floats, N, DType.BF16, s));
+        calls.put("convert on threads in", s -> Quantize.convert(DType.F32, s, N, DType.BF16, third, executor));
+        calls.put("convert on threads out*", s -> Quantize.convert(DType.F32, floats, N, DType.BF16, s, executor));
         calls.put("prune apply in", s -> Prune.apply(scores, s, mask, third, executor));
         calls.put("prune apply mask", s -> Prune.apply(scores, floats, s, third, executor));
         calls.put("prune apply out*", s -> Prune.apply(scores, floats, mask, s, executor));
