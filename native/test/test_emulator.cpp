@@ -565,6 +565,11 @@ void check_errors() {
           "copies the wrong way");
     CHECK(tp_launch(nullptr, add_kernel, dim3(0), 32, 0, in, 1) == cudaErrorInvalidConfiguration && tp_launch(nullptr, add_kernel, dim3(1), 1025, 0, in, 1) == cudaErrorInvalidConfiguration &&
               tp_launch(nullptr, add_kernel, dim3(1, 65536), 32, 0, in, 1) == cudaErrorInvalidConfiguration, "sizes of launches");
+#ifdef __x86_64__
+    cudaFuncAttributes attributes;
+    CHECK(tp_launch(nullptr, wrong_kernel, dim3(1), 65, 0, TRAP, in, 0) == cudaErrorInvalidValue && cudaFuncGetAttributes(&attributes, sum_kernel<1>) == cudaSuccess &&
+              attributes.maxThreadsPerBlock == 128, "more threads than a kernel is made for");
+#endif
     const size_t most = 227 << 10;
     CHECK(tp_launch(nullptr, add_kernel, dim3(1), 8, most, in, 1) == cudaErrorInvalidValue, "shared memory that was not asked for");
     CHECK(cudaFuncSetAttribute(add_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)most + 1) == cudaErrorInvalidValue, "too much shared memory");

@@ -24,7 +24,12 @@
 #define __constant__
 #define __shared__ static_assert(false, "shared memory is declared through TP_SHARED and TP_DYNAMIC_SHARED");
 #define __forceinline__ inline __attribute__((always_inline))
+/* The number of threads, in units of 32, is that of the instructions at the beginning of the kernel that do nothing. */
+#ifdef __x86_64__
+#define __launch_bounds__(threads, ...) __attribute__((patchable_function_entry(((threads) + 31) / 32)))
+#else
 #define __launch_bounds__(...)
+#endif
 #define __align__(n) __attribute__((aligned(n)))
 
 /* ---- vector types ---- */

@@ -1405,6 +1405,15 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEve
     });
 }
 
+/* As __launch_bounds__ says; 1024 without. */
+static int most_threads(const void *kernel) {
+    const unsigned char *p = static_cast<const unsigned char *>(kernel);
+    if (!memcmp(p, "\xf3\x0f\x1e\xfa", 4)) p += 4; /* endbr64 */
+    int units = 0;
+    while (p[units] == 0x90) units++; /* nop */
+    return units ? units * 32 : 1024;
+}
+
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value) {
     return call(NEEDS_DEVICE, [=] {
         if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
@@ -1417,7 +1426,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *ke
     return call(NEEDS_DEVICE, [=] {
         auto limit = dynamic_limits.find(kernel);
         *attributes = {};
-        attributes->maxThreadsPerBlock = 1024;
+        attributes->maxThreadsPerBlock = most_threads(kernel);
         attributes->numRegs = 32;
         attributes->ptxVersion = attributes->binaryVersion = settings.major * 10 + settings.minor;
         attributes->maxDynamicSharedSizeBytes = limit == dynamic_limits.end() ? 48 << 10 : (int)limit->second;
@@ -1438,6 +1447,8 @@ cudaError_t emulator::launch(const cudaLaunchConfig_t &config, const void *kerne
         const dim3 g = config.gridDim, b = config.blockDim;
         if (!g.x || !g.y || !g.z || g.x > 0x7fffffff || g.y > 65535 || g.z > 65535) return cudaErrorInvalidConfiguration;
         if (!b.x || !b.y || !b.z || b.x > 1024 || b.y > 1024 || b.z > 64 || (uint64_t)b.x * b.y * b.z > 1024) return cudaErrorInvalidConfiguration;
+        if (b.x * b.y * b.z > (unsigned)most_threads(kernel))
+            return misuse(cudaErrorInvalidValue, print("kernel %s: %u threads, but it is made for %d", function_name(kernel).c_str(), b.x * b.y * b.z, most_threads(kernel)));
         auto limit = dynamic_limits.find(kernel);
         if (config.dynamicSmemBytes > (limit == dynamic_limits.end() ? (size_t)48 << 10 : limit->second)) return cudaErrorInvalidValue;
         auto launch = std::make_shared<Launch>(Launch{kernel, g, b, config.dynamicSmemBytes, std::move(pointers), std::move(thread)});
