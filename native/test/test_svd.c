@@ -1282,7 +1282,7 @@ static void check_qb(void) {
         CHECK(residual[0] >= rest && residual[0] <= rest + 2 * residual[3], "kind %d: bound %g of %Lg, rounding %g", kind, residual[0], rest, residual[3]);
         CHECK(residual[3] <= 1e-10 * residual[1], "kind %d: rounding %g of %g", kind, residual[3], residual[1]);
         /* Expected is 1 + wanted / 9 (theorem 10.5 of Halko, Martinsson and Tropp), before A was rounded. */
-        const long double rounding = norm * (s.type == TP_F64 && s.out_type == TP_F64 ? 1e-28L : 1e-12L);
+        const long double rounding = norm * (s.type == TP_F64 && s.out_type == TP_F64 ? 1e-28L : s.type == TP_F64 ? 1e-12L : 1e-10L);
         CHECK(rest <= 4 * (1 + (long double)wanted / 9) * tail + rounding, "kind %d: %Lg, best %Lg", kind, rest, tail);
         if (kind == 3) CHECK(residual[0] == 0 && residual[2] == 0, "zero matrix");
         if (s.powers == 0 && s.out_type == TP_F64 && kind != 3) {

@@ -67,19 +67,22 @@ typedef struct tp_qb {
  * The randomised range finder (Halko, Martinsson and Tropp 2011, algorithms 4.3 and 4.4): Q is an orthonormal basis of A (A^T A)^powers times
  * Gaussian vectors, whose transposed are the first rank * n numbers of stream 0 of the seed (tp_gaussian), and B = Q^T A. Bases are orthonormal to a modest
  * multiple of u, or of f32's precision, after each product; for A of lower rank the rest of Q is any orthonormal completion, of which the numbers come from stream 3.
- * Everything is f64 before Q and B are rounded. The bits do not depend on the device, nor on where A lies.
+ * Everything is f64 before Q and B are rounded, and the bits do not depend on the device, nor on where A lies. But if A and Q are both TP_F32, products
+ * that only look for the space are made by tp_cuda_gemm_tf32x3, whose bits do depend on the kind of device; what is below 1e-5 of ||A|| may not be found then. B and
+ * the residual are f64 all the same.
  *
- * residual [4], of Q and B as they are handed out:
- *   0  a bound: ||A - Q B||_F^2 is no larger, as far as it goes over by no more than twice residual[3], and never less than the truth
+ * residual [4], memory of the host, of Q and B as they are handed out:
+ *   0  an upper bound of ||A - Q B||_F^2: never less than the truth, and at most twice residual[3] more
  *   1  ||A||_F^2
  *   2  ||B||_F^2. For the best approximation of a lower rank from these factors, subtract squares of singular values of B from [1]
- *   3  what roundings can do to the bound, included in it: a multiple of u ||A||_F^2. What is much smaller than that is better measured, as
- *      ||A - Q B||_F with products in f64
- * The certificate of a decomposition made from Q and B (dev.tensorpress.kernel.Svd) measures it likewise, and bounds the best error by streams 1 and 2, which nothing here depends on.
+ *   3  what roundings can do to the bound, included in it: a multiple of u ||A||_F^2. What is much smaller is better measured, as ||A - Q B||_F
+ *      with products in f64
+ * The certificate of a decomposition made from Q and B (dev.tensorpress.kernel.Svd) measures it so, and bounds the best error by streams 1
+ * and 2 of the seed, on which nothing here depends.
  *
- * A that fits beside Q and B is copied to the device once; otherwise it goes through in pieces, 2 * powers + 3 times, of rows and of columns by turns. f64 of Q's, and twice of
- * B's shape have to fit. residual is memory of the host. TP_ERR_NONFINITE; TP_ERR_MAGNITUDE if the largest |a| of a f64 matrix is not 0 and outside
- * 2^-400 .. 2^400; TP_ERR_CONVERGENCE if no basis is orthonormal after 20 passes, which random numbers that are random exclude.
+ * A that fits beside Q and B is copied to the device once; otherwise it goes through in pieces, 2 * powers + 3 times, of rows and of columns by
+ * turns. Four times what Q and B take in f64 has to fit. TP_ERR_NONFINITE; TP_ERR_MAGNITUDE if the largest |a| of a f64 matrix is not 0 and
+ * outside 2^-400 .. 2^400; TP_ERR_CONVERGENCE if no basis is orthonormal after 20 passes, which random numbers exclude.
  */
 TP_API tp_status tp_cuda_qb(tp_cuda *cuda, const tp_qb *spec, const void *in, void *q, void *b, double *residual);
 

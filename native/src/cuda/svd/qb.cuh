@@ -6,6 +6,7 @@
 
 #include "cuda/device.h"
 #include "cuda/svd/product.cuh"
+#include "tensorpress/cuda/gemm.h"
 #include "tensorpress/cuda/svd.h"
 
 namespace tp {
@@ -46,6 +47,8 @@ class RangeFinder {
         TRY(fetch(in));
         double norm;
         TRY(measure(&norm));
+        if (s_.type == TP_F32 && s_.out_type == TP_F32 && largest_ >= 0x1p-60 && largest_ <= 0x1p100)
+            for (float *&narrow : narrow_) TRY(take(&narrow, std::max(m_, n_) * l_));
         TRY(sketch());
         return finish(q, b, norm, residual);
     }
@@ -86,7 +89,7 @@ class RangeFinder {
         const int64_t products[4][3] = {{m_, l_, n_}, {n_, l_, m_}, {l_, l_, m_}, {l_, l_, n_}};
         for (const auto &p : products)
             parts = std::max(parts, parts_size(p[0], p[1], segments_apart(p[0], p[1], p[2], cuda_->multiprocessors)));
-        const int64_t others = m_ * 16 + (m_ * l_ + 2 * l_ * l_) * 8 + n_ * l_ * 4 + (1 << 20);
+        const int64_t others = m_ * 16 + (m_ + n_ + 2 * l_) * l_ * 8 + (s_.type == TP_F32 ? std::max(m_, n_) * l_ * 8 : 0) + (1 << 20);
         const int64_t bytes = span_bytes(s_.type, m_, n_, s_.stride);
         void *own = nullptr, *spare = nullptr;
         tp_status status = tp_cuda_allocate(cuda_, parts * 8 + others, &spare);
@@ -107,7 +110,7 @@ class RangeFinder {
         TRY(done(tp_cuda_row_norms(cuda_, s_.type, m_, n_, s_.stride, 0, m_, a_, sums, largest)));
         std::vector<double> rows((size_t)m_);
         TRY(tp_cuda_copy(cuda_, rows.data(), largest, m_ * 8));
-        const double most = *std::max_element(rows.begin(), rows.end());
+        const double most = largest_ = *std::max_element(rows.begin(), rows.end());
         /* Squares of f32 do not leave f64. */
         if (s_.type == TP_F64 && most != 0 && !(most >= 0x1p-400 && most <= 0x1p400)) return TP_ERR_MAGNITUDE;
         TRY(tp_cuda_copy(cuda_, rows.data(), sums, m_ * 8));
@@ -158,9 +161,10 @@ class RangeFinder {
 
     /*
      * The columns of X [rows, l] become orthonormal and span the same space: X = X L^-T, L L^T = X^T X, until X^T X was nearly the unit
-     * matrix before. That takes two passes (CholeskyQR2). Where X^T X is not definite to working precision it is shifted by what rounding can have done to it, which
-     * makes the condition of the result the root of what it was (Fukaya, Kannan, Nakatsukasa, Yamamoto and Yanagisawa 2020). Columns that depend on
-     * others altogether, as those of matrices of low rank, have no direction of their own: noise of the size of rounding gives them one.
+     * matrix before. That takes two passes (CholeskyQR2). Where X^T X is not definite to working precision it is shifted by what rounding can
+     * have done to it, and the result has a better condition (Fukaya, Kannan, Nakatsukasa, Yamamoto and Yanagisawa 2020). Columns
+     * that depend on others altogether, as those of matrices of low rank, have no direction of their own: noise of the size of
+     * rounding gives them one.
      */
     tp_status orthonormalize(int64_t rows, double *x) {
         bool noisy = false;
@@ -191,17 +195,43 @@ class RangeFinder {
         return multiply(s, a_, q, right_);
     }
 
+    /*
+     * y = A x, or A^T x, for what only looks for the space: Q and B of f32 tell no more of it than products of TF32 find. Where f32 might
+     * overflow, or the lower parts of numbers underflow, all is f64.
+     */
+    tp_status look(bool transposed, const double *x, double *y) {
+        const int64_t from = transposed ? m_ : n_, to = transposed ? n_ : m_;
+        if (!narrow_[0]) {
+            const tp_multiplication s = {to, l_, from, s_.stride, l_, l_, s_.type, TP_F64, transposed, 0, 0, 1, 0};
+            return multiply(s, a_, x, y);
+        }
+        const tp_copying rounding = {from, l_, l_, l_, TP_F64, TP_F32, 0, 1};
+        TRY(done(tp_cuda_copy_rows(cuda_, &rounding, 0, from, nullptr, nullptr, x, narrow_[0])));
+        return look_narrow({to, l_, from, s_.stride, l_, l_, TP_F32, transposed ? TP_GEMM_ATB : TP_GEMM_AB, 0}, y);
+    }
+
+    /* y = the product of A and narrow_[0]. */
+    tp_status look_narrow(const tp_gemm_spec &s, double *y) {
+        TRY(done(tp_cuda_gemm_tf32x3(cuda_, &s, 0, s.m, a_, narrow_[0], narrow_[1])));
+        const tp_copying widening = {s.m, l_, l_, l_, TP_F32, TP_F64, 0, 1};
+        return done(tp_cuda_copy_rows(cuda_, &widening, 0, s.m, nullptr, nullptr, narrow_[1], y));
+    }
+
     /* left_: an orthonormal basis of what A and its powers make of Gaussian vectors. */
     tp_status sketch() {
-        TRY(done(tp_cuda_gaussian(cuda_, s_.seed, SKETCH_STREAM, 0, l_ * n_, TP_F64, right_)));
-        const tp_multiplication first = {m_, l_, n_, s_.stride, n_, l_, s_.type, TP_F64, 0, 1, 0, 1, 0};
-        TRY(multiply(first, a_, right_, left_));
+        if (narrow_[0]) {
+            TRY(done(tp_cuda_gaussian(cuda_, s_.seed, SKETCH_STREAM, 0, l_ * n_, TP_F32, narrow_[0])));
+            TRY(look_narrow({m_, l_, n_, s_.stride, n_, l_, TP_F32, TP_GEMM_ABT, 0}, left_));
+        } else {
+            TRY(done(tp_cuda_gaussian(cuda_, s_.seed, SKETCH_STREAM, 0, l_ * n_, TP_F64, right_)));
+            const tp_multiplication s = {m_, l_, n_, s_.stride, n_, l_, s_.type, TP_F64, 0, 1, 0, 1, 0};
+            TRY(multiply(s, a_, right_, left_));
+        }
         TRY(orthonormalize(m_, left_));
         for (int32_t power = 0; power < s_.powers; power++) {
-            TRY(backward(TP_F64, left_));
+            TRY(look(true, left_, right_));
             TRY(orthonormalize(n_, right_));
-            const tp_multiplication forward = {m_, l_, n_, s_.stride, l_, l_, s_.type, TP_F64, 0, 0, 0, 1, 0};
-            TRY(multiply(forward, a_, right_, left_));
+            TRY(look(false, right_, left_));
             TRY(orthonormalize(m_, left_));
         }
         return TP_OK;
@@ -210,9 +240,9 @@ class RangeFinder {
     /*
      * Q and B as they are handed out, rounded, and what they leave. With Z = A^T Q as it was computed
      *     ||A - Q B||^2 = ||A||^2 - 2 <Z^T, B> + <Q^T Q, B B^T>
-     * holds for any Q and B, whether Q is quite orthonormal or not and B rounded or not. So nothing but the roundings of these three numbers stands between the sum and the
-     * truth. With u times the number of roundings that a term can go through, and Cauchy and Schwarz on the terms,
-     * they are at most what is added here: N for ||A||^2, w for the sum of |q_i| |b_i|, <= sqrt(l) ||B|| for orthonormal Q.
+     * holds for any Q and B, whether Q is quite orthonormal or not, and B rounded or not. So nothing but the roundings of these three numbers
+     * stands between the sum and the truth. A term of a sum goes through so many of them, u each, and by Cauchy and Schwarz terms add up to
+     * ||A||^2, to w ||A|| and to w^2, w the sum of |q_i| |b_i|, which is at most sqrt(l) ||B|| for orthonormal Q.
      */
     tp_status finish(void *q, void *b, double norm, double *residual) {
         const int64_t size = s_.out_type == TP_F64 ? 8 : 4;
@@ -267,6 +297,8 @@ class RangeFinder {
     const tp_qb &s_;
     const int64_t m_, n_, l_;
     const void *a_ = nullptr;
+    double largest_ = 0;
+    float *narrow_[2] = {}; /* an operand and a product in f32, [max(m, n), l] each; null if all is f64 */
     double *left_ = nullptr, *right_ = nullptr, *gram_ = nullptr, *noise_ = nullptr;
     std::vector<double> host_; /* [l, l] */
     std::vector<void *> taken_;
