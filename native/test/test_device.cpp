@@ -268,6 +268,12 @@ void check_ceilings() {
     tp_cuda_close(cuda);
 }
 
+void check_ranges() {
+    emulator::start("");
+    for (const char *name : {"a", "b", (const char *)nullptr, (const char *)nullptr}) tp_cuda_range(name);
+    CHECK(emulator::ranges() == (std::vector<std::string>{"a", "b", "/", "/"}), "ranges");
+}
+
 }  // namespace
 
 int main() {
@@ -292,5 +298,6 @@ int main() {
     check_failures("lost");
     check_states();
     check_ceilings();
+    check_ranges();
     return test_end();
 }

@@ -4,6 +4,8 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Report;
+import dev.tensorpress.kernel.Cuda;
+import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.model.Phases;
@@ -26,17 +28,18 @@ final class ProfileCommand implements Command {
     private static final double GIGA = 1e9;
 
     /** What was found. */
-    private record Result(Report report, Profile profile, int threads, Machine.Bandwidth ceiling, long openNanos, long nanos) {
-        /** Bytes per second that this kernel cannot exceed where its operands are in memory; NaN for products. */
-        double ceiling(Profile.Sum sum) {
-            if (sum.operations > 0) {
+    private record Result(Report report, Profile profile, Device device, int threads, Machine.Bandwidth memory, double copy, long openNanos,
+            long nanos) {
+        /** Of bytes per second that this kernel cannot exceed where its operands are in memory; NaN for products. */
+        double memoryShare(Profile.Line line) {
+            Profile.Sum s = line.sum();
+            if (s.operations > 0) {
                 return Double.NaN;
             }
-            return sum.written * WRITES >= sum.read + sum.written ? ceiling.narrow() : ceiling.read();
-        }
-
-        double ceilingShare(Profile.Sum sum) {
-            return sum.bytesPerSecond() / ceiling(sum);
+            if (!line.device().equals(Device.CPU.toString())) {
+                return s.bytesPerSecond() / copy;
+            }
+            return s.bytesPerSecond() / (s.written * WRITES >= s.read + s.written ? memory.narrow() : memory.read());
         }
 
         double runShare(Profile.Sum sum) {
@@ -48,6 +51,7 @@ final class ProfileCommand implements Command {
     public Syntax syntax() {
         return RecipeOptions.declare(new Syntax("profile", "Compresses a model, tells where the time went, kernel by kernel, and removes"
                         + " what it wrote.", "MODEL"))
+                .option("device", "D", RecipeOptions.DEVICE)
                 .option("threads", "N", "that kernels use; all processors if left out")
                 .option("memory", "SIZE", RecipeOptions.MEMORY)
                 .option("shard-size", "SIZE", RecipeOptions.SHARD_SIZE)
@@ -84,7 +88,7 @@ final class ProfileCommand implements Command {
 
     private static Result measure(Arguments arguments, Path folder, Console console) throws IOException {
         CompressCommand.Progress progress = new CompressCommand.Progress(console);
-        Compressor.Options options = RecipeOptions.model(arguments).threads(arguments.threads()).memory(RecipeOptions.memory(arguments))
+        Compressor.Options options = RecipeOptions.model(arguments).device(arguments.device()).threads(arguments.threads()).memory(RecipeOptions.memory(arguments))
                 .progress(progress);
         Path recorded = folder.resolve("events.jfr");
         try (Recording recording = start()) {
@@ -98,8 +102,10 @@ final class ProfileCommand implements Command {
                 recording.stop();
                 console.clearProgress();
                 recording.dump(recorded);
-                try (Executor executor = Executor.cpu(arguments.threads())) {
-                    return new Result(report, Profile.read(recorded), executor.threads(), Machine.bandwidth(executor), opened - start, nanos);
+                try (Executor executor = Executor.on(arguments.device(), arguments.threads())) {
+                    double copy = executor.device().equals(Device.CPU) ? Double.NaN : Cuda.ceilings(executor).copy();
+                    return new Result(report, Profile.read(recorded), executor.device(), executor.threads(), Machine.bandwidth(executor), copy,
+                            opened - start, nanos);
                 }
             }
         }
@@ -140,19 +146,22 @@ final class ProfileCommand implements Command {
         out.println("recipe " + report.plan().recipe().name() + " for " + report.plan().target().name() + ", " + result.threads
                 + (result.threads == 1 ? " thread" : " threads") + "; " + Text.count(report.bytesBefore()) + " -> "
                 + Text.count(report.bytesAfter()) + " bytes in " + Text.time(result.nanos) + ", written in " + folder + " and removed");
-        out.println("memory: " + rate(result.ceiling.read()) + " GB/s reading, " + rate(result.ceiling.narrow()) + " GB/s from f32 to int8");
+        boolean device = !result.device.equals(Device.CPU);
+        out.println("memory: " + rate(result.memory.read()) + " GB/s reading, " + rate(result.memory.narrow()) + " GB/s from f32 to int8"
+                + (device ? "; of " + result.device + " " + rate(result.copy) + " GB/s copying" : ""));
         out.println();
         List<Profile.Line> kernels = result.profile.kernels();
-        Table table = new Table("KERNEL", "DEVICE", ">CALLS", ">TIME", ">OF RUN", ">READ", ">WRITTEN", ">GB/S", ">OF MEMORY", ">GFLOP/S");
+        Table table = new Table("KERNEL", "DEVICE", ">CALLS", ">TIME", ">OF RUN", ">COMPUTED", ">READ", ">WRITTEN", ">GB/S", ">OF MEMORY",
+                ">GFLOP/S");
         for (Profile.Line line : kernels) {
             Profile.Sum s = line.sum();
             table.row(line.name(), line.device(), Text.count(s.calls), Text.time(s.nanos), Text.percent(result.runShare(s)),
-                    Text.size(s.read), Text.size(s.written), rate(s.bytesPerSecond()),
-                    s.operations > 0 ? "" : Text.percent(result.ceilingShare(s)), rate(s.operationsPerSecond()));
+                    Text.time(s.deviceNanos), Text.size(s.read), Text.size(s.written), rate(s.bytesPerSecond()),
+                    s.operations > 0 ? "" : Text.percent(result.memoryShare(line)), rate(s.operationsPerSecond()));
         }
         Profile.Sum all = result.profile.total();
-        table.row("total", "", Text.count(all.calls), Text.time(all.nanos), Text.percent(result.runShare(all)), Text.size(all.read),
-                Text.size(all.written), "", "", "");
+        table.row("total", "", Text.count(all.calls), Text.time(all.nanos), Text.percent(result.runShare(all)), Text.time(all.deviceNanos),
+                Text.size(all.read), Text.size(all.written), "", "", "");
         out.print(table);
         out.println();
         List<Profile.Line> weights = result.profile.weights();
@@ -192,14 +201,16 @@ final class ProfileCommand implements Command {
             json.writeStartObject();
             json.writeStringField("recipe", report.plan().recipe().name());
             json.writeStringField("target", report.plan().target().name());
+            json.writeStringField("device", result.device.toString());
             json.writeNumberField("threads", result.threads);
             json.writeStringField("tier", Machine.tier());
             json.writeNumberField("seconds", result.nanos * 1e-9);
             json.writeNumberField("bytesBefore", report.bytesBefore());
             json.writeNumberField("bytesAfter", report.bytesAfter());
             json.writeObjectFieldStart("memory");
-            json.writeNumberField("read", result.ceiling.read());
-            json.writeNumberField("narrow", result.ceiling.narrow());
+            json.writeNumberField("read", result.memory.read());
+            json.writeNumberField("narrow", result.memory.narrow());
+            number(json, "copy", result.copy);
             json.writeEndObject();
             json.writeObjectFieldStart("phases");
             phase(json, "open", result.openNanos, 0, Double.NaN);
@@ -234,7 +245,7 @@ final class ProfileCommand implements Command {
             json.writeNumberField("lines", s.lines);
             json.writeNumberField("deviceSeconds", s.deviceSeconds());
             number(json, "bytesPerSecond", s.bytesPerSecond());
-            number(json, "memoryShare", result.ceilingShare(s));
+            number(json, "memoryShare", result.memoryShare(line));
             json.writeNumberField("operations", s.operations);
             number(json, "operationsPerSecond", s.operationsPerSecond());
             json.writeEndObject();

@@ -86,7 +86,11 @@ class ProfileTest {
         Result r = MainTest.run(command.toArray());
         assertEquals(0, r.code(), r.err());
         assertEquals(Set.of(), names(temp));
-        try (JsonParser json = new JsonFactory().createParser(r.out())) {
+        return parse(r.out());
+    }
+
+    private static Map<String, Object> parse(String text) throws IOException {
+        try (JsonParser json = new JsonFactory().createParser(text)) {
             json.nextToken();
             return object(tree(json));
         }
@@ -100,11 +104,14 @@ class ProfileTest {
     @Test
     void callsAndBytesOfAKnownModel() throws IOException {
         Map<String, Object> p = profile(model, "--recipe", "int8", "--threads", "1");
-        assertEquals(Set.of("recipe", "target", "threads", "tier", "seconds", "bytesBefore", "bytesAfter", "memory", "phases", "kernels",
+        assertEquals(Set.of("recipe", "target", "device", "threads", "tier", "seconds", "bytesBefore", "bytesAfter", "memory", "phases", "kernels",
                 "weights"), p.keySet());
         assertEquals("int8", p.get("recipe"));
         assertEquals("onnxruntime", p.get("target"));
+        assertEquals("cpu", p.get("device"));
         assertEquals(1.0, p.get("threads"));
+        assertTrue(object(p.get("memory")).containsKey("copy"));
+        assertNull(object(p.get("memory")).get("copy"));
         assertEquals((double) Files.size(model), p.get("bytesBefore"));
         assertTrue((double) p.get("bytesAfter") < N * N * 1.3, p.toString());
         assertTrue((double) object(p.get("memory")).get("read") > 1e8 && (double) object(p.get("memory")).get("narrow") > 1e8, p.toString());
@@ -186,9 +193,9 @@ class ProfileTest {
         assertTrue(lines.getFirst().matches("recipe int8 for onnxruntime, 2 threads; [\\d,]+ -> [\\d,]+ bytes in .*s, written in \\Q" + temp
                 + "\\E and removed"), r.out());
         assertTrue(lines.get(1).matches("memory: \\d+\\.\\d GB/s reading, \\d+\\.\\d GB/s from f32 to int8"), r.out());
-        assertTrue(lines.stream().anyMatch(l -> l.matches("KERNEL +DEVICE +CALLS +TIME +OF RUN +READ +WRITTEN +GB/S +OF MEMORY +GFLOP/S")),
+        assertTrue(lines.stream().anyMatch(l -> l.matches("KERNEL +DEVICE +CALLS +TIME +OF RUN +COMPUTED +READ +WRITTEN +GB/S +OF MEMORY +GFLOP/S")),
                 r.out());
-        assertTrue(lines.stream().anyMatch(l -> l.matches("tp_quantize +cpu +1 .*s +\\d+\\.\\d % +64\\.0 KiB +17\\.0 KiB +\\d+\\.\\d +\\d+\\.\\d %")),
+        assertTrue(lines.stream().anyMatch(l -> l.matches("tp_quantize +cpu +1 .*s +\\d+\\.\\d % +\\S+ m?s +64\\.0 KiB +17\\.0 KiB +\\d+\\.\\d +\\d+\\.\\d %")),
                 r.out());
         assertTrue(lines.stream().anyMatch(l -> l.matches("total +2 .*")), r.out());
         assertTrue(lines.stream().anyMatch(l -> l.matches("weight +2 .* tp_quantize(_error)? \\d+\\.\\d %")), r.out());
@@ -219,10 +226,19 @@ class ProfileTest {
     }
 
     private Process start(String... command) throws IOException {
+        return start("", command);
+    }
+
+    /** @param emulator what the device does, as the emulator's variable says it */
+    private Process start(String emulator, String[] command) throws IOException {
         List<String> all = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path")));
         all.addAll(List.of(command));
-        return new ProcessBuilder(all).redirectErrorStream(true).redirectOutput(folder.resolve("log").toFile()).start();
+        ProcessBuilder builder = new ProcessBuilder(all).redirectOutput(folder.resolve("out").toFile())
+                .redirectError(folder.resolve("err").toFile());
+        builder.environment().remove("CUDA_VISIBLE_DEVICES");
+        builder.environment().put("TENSORPRESS_EMULATOR", emulator);
+        return builder.start();
     }
 
     /** Flight Recorder's own files have another place than the result. */
@@ -230,7 +246,7 @@ class ProfileTest {
     void flightRecorderNeedsItsFolder() throws Exception {
         Process p = start("-Djava.io.tmpdir=/proc", "dev.tensorpress.cli.Main", "profile", model.toString(), "--temp", temp.toString());
         assertEquals(Main.IO, p.waitFor());
-        String log = Files.readString(folder.resolve("log"));
+        String log = Files.readString(folder.resolve("err"));
         assertTrue(log.contains("tensorpress: Flight Recorder does not start: "), log);
         assertEquals(Set.of(), names(temp));
     }
@@ -259,5 +275,31 @@ class ProfileTest {
         assertTrue(p.waitFor(60, TimeUnit.SECONDS));
         assertFalse(p.exitValue() == 0);
         assertTrue(names(temp).stream().noneMatch(n -> n.startsWith("tensorpress-profile-")), () -> temp + " holds what was written");
+    }
+
+    /** On the emulated device, which is small so that its ceilings are measured soon. */
+    @Test
+    void aDeviceIsMeasuredByItsOwnTimeAndMemory() throws Exception {
+        String[] command = {"-Dtensorpress.cuda.library.path=" + System.getProperty("tensorpress.cuda.library.path"), "dev.tensorpress.cli.Main",
+            "profile", model.toString(), "--recipe", "prune50-int8", "--temp", temp.toString(), "--json", "--device", "cuda"};
+        assertEquals(0, start("memory=4M", command).waitFor());
+        Map<String, Object> p = parse(Files.readString(folder.resolve("out")));
+        assertEquals("cuda:0", p.get("device"));
+        double copy = (double) object(p.get("memory")).get("copy");
+        assertTrue(copy > 0, p.toString());
+        Map<String, Object> apply = named("kernel", "tp_prune_apply", p.get("kernels"));
+        assertEquals("cuda:0", apply.get("device"));
+        long calls = (long) (double) apply.get("calls");
+        assertEquals(calls * (4.0 * N * N + N * N / 8.0), apply.get("bytesRead"));
+        assertEquals(calls * 4.0 * N * N, apply.get("bytesWritten"));
+        double seconds = (double) apply.get("deviceSeconds");
+        assertTrue(seconds > 0 && seconds < (double) apply.get("seconds"), apply.toString());
+        assertEquals((double) apply.get("bytesPerSecond") / copy, (double) apply.get("memoryShare"), 1e-6 * (double) apply.get("memoryShare"));
+        // What decodes for the report runs on the processor, for the same weight.
+        assertTrue(list(p.get("kernels")).stream().anyMatch(k -> object(k).get("device").equals("cpu")), p.toString());
+        assertEquals(1, list(p.get("weights")).size(), p.toString());
+        assertEquals(Main.UNSUPPORTED, start("driver=0", command).waitFor());
+        assertEquals("tensorpress: cuda:0 cannot be used: there is no NVIDIA driver\n", Files.readString(folder.resolve("err")));
+        assertEquals(Set.of(), names(temp));
     }
 }

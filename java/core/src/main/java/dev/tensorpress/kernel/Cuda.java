@@ -1,5 +1,6 @@
 package dev.tensorpress.kernel;
 
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 
 import dev.tensorpress.bindings.Kernels;
@@ -63,6 +64,31 @@ public final class Cuda {
     static String unusable(int index) {
         String none = none();
         return none.isEmpty() ? facts(index).unusable : none;
+    }
+
+    /**
+     * What no kernel of a device can pass.
+     *
+     * @param copy bytes per second, read and written, of a copy within its memory
+     * @param int8 operations per second of int8 products on its tensor cores, two for each multiplication and its addition
+     */
+    public record Ceilings(double copy, double int8) {}
+
+    /**
+     * Measures them on the executor's device, in some tenths of a second.
+     *
+     * @throws IllegalArgumentException if it has none
+     * @throws DeviceException if the device fails
+     */
+    public static Ceilings ceilings(Executor executor) {
+        if (!(executor instanceof CudaExecutor device)) {
+            throw new IllegalArgumentException("an executor on " + executor.device() + " has no CUDA device");
+        }
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment out = arena.allocate(JAVA_DOUBLE, 2);
+            device.call("tp_cuda_ceilings", cuda -> Kernels.tp_cuda_ceilings(cuda, out, out.asSlice(8)));
+            return new Ceilings(out.get(JAVA_DOUBLE, 0), out.get(JAVA_DOUBLE, 8));
+        }
     }
 
     /** Number of devices, and what is wrong if there are none. */

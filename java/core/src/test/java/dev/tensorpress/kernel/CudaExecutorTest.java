@@ -69,6 +69,12 @@ class CudaExecutorTest {
         assertTrue(first.driver().matches("\\d+\\.\\d") && first.runtime().matches("\\d+\\.\\d"), first.toString());
     }
 
+    /** The command {@code profile} measures those of a device. */
+    @Test
+    void theProcessorHasNoCeilingsOfADevice() {
+        assertThrows(IllegalArgumentException.class, () -> Cuda.ceilings(cpu));
+    }
+
     @Test
     void thereIsNoDeviceBehindTheLast() {
         DeviceException e = assertThrows(DeviceException.class, () -> Executor.on(Device.cuda(77), 1));
