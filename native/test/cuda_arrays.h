@@ -59,7 +59,7 @@ static inline void *placed(const void *host, size_t bytes, int alignment, bool w
 /* Whether the call is to be made again, with more memory. */
 static inline bool short_of_memory(tp_status status) {
     if (status != TP_ERR_MEMORY || !cuda_budget) return false;
-    open_with(cuda_budget + cuda_budget / 4);
+    open_with(cuda_budget + cuda_budget / 2);
     return true;
 }
 

@@ -433,7 +433,12 @@ static void check_prune_find(void) {
         const int64_t begin = random_below(t.s.rows + 1), end = begin + random_below(t.s.rows - begin + 1);
         int64_t total = 0, row = -1, col = -1;
         for (int64_t i = begin * t.s.cols; i < end * t.s.cols; i++) total += oracle_key(&t, i / t.s.cols, i % t.s.cols) == key;
-        const int64_t skip = random_below(total + 2);
+        int64_t skip = random_below(total + 2);
+        if (random_below(2)) { /* the first one of a row, or behind the last one */
+            skip = 0;
+            for (int64_t i = begin * t.s.cols, n = (begin + random_below(end - begin + 1)) * t.s.cols; i < n; i++)
+                skip += oracle_key(&t, i / t.s.cols, i % t.s.cols) == key;
+        }
         int64_t left = skip;
         for (int64_t i = begin * t.s.cols; i < end * t.s.cols && row < 0; i++) {
             if (oracle_key(&t, i / t.s.cols, i % t.s.cols) == key && left-- == 0) row = i / t.s.cols, col = i % t.s.cols;

@@ -1,14 +1,117 @@
 /*
- * The sparse family against an oracle written from sparse.h alone, one element at a time, and every tier bit for bit.
+ * The sparse family against an oracle written from sparse.h alone, one element at a time, and every tier and a CUDA device bit for bit.
  * Every array ends or starts at a page that cannot be touched.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda_arrays.h"
 #include "sparse/kernels.h"
 #include "support.h"
+#include "tensorpress/cuda/sparse.h"
 
 static guarded dense_memory, offset_memory, index_memory, value_memory, out_memory, count_memory;
+
+/* ---- the same calls on the device ---- */
+
+/* Of the array of a case whose size the call does not say; set by those who make one. Zero keeps arrays on the host. */
+static size_t placed_indices, placed_values;
+
+static size_t type_bytes(tp_dtype type) { return type == TP_F32 ? 4 : type == TP_F16 || type == TP_BF16 ? 2 : 1; }
+static int64_t lines_of(const tp_sparse *s) {
+    return s->layout == TP_SPARSE_BSR ? (s->rows + s->block_rows - 1) / s->block_rows : s->rows;
+}
+static void *placed_dense(const tp_sparse *s, const void *dense, bool written) {
+    const size_t size = type_bytes(s->type);
+    return placed(dense, s->rows && s->cols && !all_on_host ? (size_t)((s->rows - 1) * s->stride + s->cols) * size : 0, (int)size, written);
+}
+static const int64_t *placed_offsets(const tp_sparse *s, const int64_t *offsets) {
+    return placed(offsets, all_on_host ? 0 : (size_t)(lines_of(s) + 1) * 8, 8, false);
+}
+static void *placed_units(const void *units, size_t bytes, int alignment, bool written) {
+    return bytes ? placed(units, bytes, alignment, written) : (void *)(uintptr_t)units;
+}
+static int index_alignment(const tp_sparse *s) {
+    return s->layout == TP_SPARSE_CSR16 ? 2 : s->layout == TP_SPARSE_CSR32 || s->layout == TP_SPARSE_BSR ? 4 : 1;
+}
+
+#define CUDA_CALL(call)                                                                                               \
+    do status = call;                                                                                                 \
+    while (short_of_memory(status));                                                                                  \
+    return end_call(status)
+
+static tp_status cuda_survey(const tp_sparse *s, int64_t begin, int64_t end, const void *in, tp_survey *survey) {
+    tp_status status;
+    start_call();
+    if (s) in = placed_dense(s, in, false);
+    survey = placed(survey, sizeof *survey, 8, true);
+    CUDA_CALL(tp_cuda_sparse_survey(test_cuda, s, begin, end, in, survey));
+}
+
+static tp_status cuda_count(const tp_sparse *s, int64_t begin, int64_t end, const void *in, int64_t *counts) {
+    tp_status status;
+    start_call();
+    if (!all_on_host) {
+        in = placed_dense(s, in, false);
+        counts = placed(counts, (size_t)(end - begin) * 8, 8, true);
+    }
+    CUDA_CALL(tp_cuda_sparse_count(test_cuda, s, begin, end, in, counts));
+}
+
+static tp_status cuda_count_mask(const tp_sparse *s, int64_t begin, int64_t end, const uint8_t *indices, int64_t *counts) {
+    tp_status status;
+    start_call();
+    if (!all_on_host) {
+        indices = placed(indices, (size_t)(s->rows * ((s->cols + 7) / 8)), 1, false);
+        counts = placed(counts, (size_t)(end - begin) * 8, 8, true);
+    }
+    CUDA_CALL(tp_cuda_sparse_count_mask(test_cuda, s, begin, end, indices, counts));
+}
+
+static tp_status cuda_pack(const tp_sparse *s, int64_t begin, int64_t end, const void *in, const int64_t *offsets, void *indices,
+                           void *values) {
+    tp_status status;
+    start_call();
+    if (!all_on_host) {
+        in = placed_dense(s, in, false);
+        offsets = placed_offsets(s, offsets);
+        indices = placed_units(indices, placed_indices, index_alignment(s), true);
+        values = placed_units(values, placed_values, (int)type_bytes(s->type), true);
+    }
+    CUDA_CALL(tp_cuda_sparse_pack(test_cuda, s, begin, end, in, offsets, indices, values));
+}
+
+static tp_status cuda_check(const tp_sparse *s, int64_t begin, int64_t end, int64_t units, const int64_t *offsets, const void *indices,
+                            int64_t *bad_line) {
+    tp_status status;
+    start_call();
+    if (!all_on_host) {
+        offsets = placed_offsets(s, offsets);
+        indices = placed_units(indices, placed_indices, index_alignment(s), false);
+        bad_line = placed(bad_line, 8, 8, true);
+    }
+    CUDA_CALL(tp_cuda_sparse_check(test_cuda, s, begin, end, units, offsets, indices, bad_line));
+}
+
+static tp_status cuda_unpack(const tp_sparse *s, int64_t begin, int64_t end, const int64_t *offsets, const void *indices,
+                             const void *values, void *out) {
+    tp_status status;
+    start_call();
+    if (!all_on_host) {
+        offsets = placed_offsets(s, offsets);
+        indices = placed_units(indices, placed_indices, index_alignment(s), false);
+        values = placed_units(values, placed_values, (int)type_bytes(s->type), false);
+        out = placed_dense(s, out, true);
+    }
+    CUDA_CALL(tp_cuda_sparse_unpack(test_cuda, s, begin, end, offsets, indices, values, out));
+}
+
+#define tp_sparse_survey(...) (on_cuda ? cuda_survey(__VA_ARGS__) : tp_sparse_survey(__VA_ARGS__))
+#define tp_sparse_count(...) (on_cuda ? cuda_count(__VA_ARGS__) : tp_sparse_count(__VA_ARGS__))
+#define tp_sparse_count_mask(...) (on_cuda ? cuda_count_mask(__VA_ARGS__) : tp_sparse_count_mask(__VA_ARGS__))
+#define tp_sparse_pack(...) (on_cuda ? cuda_pack(__VA_ARGS__) : tp_sparse_pack(__VA_ARGS__))
+#define tp_sparse_check(...) (on_cuda ? cuda_check(__VA_ARGS__) : tp_sparse_check(__VA_ARGS__))
+#define tp_sparse_unpack(...) (on_cuda ? cuda_unpack(__VA_ARGS__) : tp_sparse_unpack(__VA_ARGS__))
 
 /* ---- the oracle ---- */
 
@@ -332,7 +435,7 @@ static int cut(int64_t lines, int64_t step, int64_t *bounds) {
 }
 
 static void describe(char *text, size_t size, const tp_sparse *s, int tier) {
-    snprintf(text, size, "%s %s type %d, %lld x %lld, stride %lld, blocks %lld x %lld", tp_tier_name(tier),
+    snprintf(text, size, "%s %s type %d, %lld x %lld, stride %lld, blocks %lld x %lld", tier_name(tier),
              layout_names[s->layout], s->type, (long long)s->rows, (long long)s->cols, (long long)s->stride,
              (long long)s->block_rows, (long long)s->block_cols);
 }
@@ -414,6 +517,9 @@ static void try_unpack(const matrix *m, const packed *stored, int tier) {
     }
 }
 
+/* What is emulated takes long: of the larger matrices a device gets few. */
+static int last_tier;
+
 /* Random bytes in offsets and indices: found, or harmless. */
 static void try_mutations(const matrix *m, const packed *good) {
     char text[200];
@@ -434,8 +540,9 @@ static void try_mutations(const matrix *m, const packed *good) {
         int64_t bounds[5];
         const int n = cut(good->lines, 1, bounds);
         bool valid = true;
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        const int last = round < 2 ? last_tier : test_tiers - 1;
+        for (int tier = 0; tier <= last; tier++) {
+            use_tier(tier);
             describe(text, sizeof text, &m->s, tier);
             for (int i = 0; i < n; i++) {
                 int64_t bad;
@@ -447,8 +554,8 @@ static void try_mutations(const matrix *m, const packed *good) {
                 valid &= status == TP_OK;
             }
         }
-        for (int tier = 0; tier < test_tiers && valid; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= last && valid; tier++) {
+            use_tier(tier);
             describe(text, sizeof text, &m->s, tier);
             uint8_t *out = taken(&out_memory, m->bytes);
             CHECK(tp_sparse_unpack(&m->s, 0, good->lines, offsets, indices, values, out) == TP_OK, "%s: unpack", text);
@@ -487,18 +594,22 @@ static void check_bytes(const matrix *m, const packed *p) {
 
 /* Returns whether the matrix fits its layout. */
 static bool try_matrix(const matrix *m) {
+    last_tier = m->s.rows * m->s.cols < 30000 || random_below(12) == 0 ? test_tiers : test_tiers - 1;
     packed p = oracle_pack(m);
     bool fits = true;
     for (int64_t l = 0; l < p.lines; l++) fits &= p.fits[l];
     check_bytes(m, &p);
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    placed_indices = p.indices_size;
+    placed_values = p.values_size;
+    for (int tier = 0; tier <= last_tier; tier++) {
+        use_tier(tier);
         try_survey(m, tier);
         try_count(m, &p, tier);
         try_pack(m, &p, tier);
         if (fits) try_unpack(m, &p, tier);
     }
     if (fits) try_mutations(m, &p);
+    placed_indices = placed_values = 0;
     packed_free(&p);
     return fits;
 }
@@ -659,11 +770,11 @@ static void check_sparse_pack(void) {
 
 static void bad(const tp_sparse *s, int64_t units, const int64_t *offsets, const void *indices, int64_t line,
                 const char *what) {
-    for (int tier = 0; tier < test_tiers; tier++) {
+    for (int tier = 0; tier <= test_tiers; tier++) {
         int64_t got;
-        test_use_tier(tier);
+        use_tier(tier);
         const tp_status status = tp_sparse_check(s, 0, s->layout == TP_SPARSE_BSR ? 2 : s->rows, units, offsets, indices, &got);
-        CHECK(status == (line < 0 ? TP_OK : TP_ERR_FORMAT) && got == line, "%s: %s: %s, line %lld", tp_tier_name(tier),
+        CHECK(status == (line < 0 ? TP_OK : TP_ERR_FORMAT) && got == line, "%s: %s: %s, line %lld", tier_name(tier),
               what, tp_status_name(status), (long long)got);
     }
 }
@@ -749,10 +860,12 @@ static void check_list(void) {
               "%s of tier %s", #name, tp_tier_name(tier));                                                            \
     printf("%-18s", #name);                                                                                           \
     for (int tier = 0; tier < TP_TIERS_BUILT; tier++) printf(" %s%s", tp_tier_name(tier), tier < test_tiers ? "" : "(skipped)"); \
-    printf("\n");                                                                                                     \
-    for (int tier = 0; tier < test_tiers; tier++) {                                                                   \
-        test_use_tier(tier);                                                                                          \
+    printf(" cuda\n");                                                                                                \
+    for (int tier = 0; tier <= test_tiers; tier++) {                                                                   \
+        use_tier(tier);                                                                                               \
+        all_on_host = true;                                                                                           \
         check_##name();                                                                                               \
+        all_on_host = false;                                                                                          \
     }
     TP_SPARSE_KERNELS(VARIANTS)
 }
@@ -771,5 +884,6 @@ int main(void) {
         random_cases();
         large_cases();
     }
+    check_calls();
     return test_end();
 }

@@ -5,12 +5,21 @@
 #ifndef TP_CUDA_ROWS_CUH
 #define TP_CUDA_ROWS_CUH
 
-#include "cuda/kernel.cuh"
+#include "cuda/context.cuh"
 
 namespace tp {
 
 enum { ROW_THREADS = 256 };
 constexpr int EIGHT = 8;
+
+/* Rows of elements; row 0 is the first of all. */
+template <class T> struct Rows {
+    T *base;
+    int64_t stride, cols;
+    __device__ __forceinline__ T *at(int64_t row, int64_t col) const { return base + row * stride + col; }
+};
+
+template <class T> Rows<T> rows_of(const Array &a, int64_t cols) { return {a.as<T>(), a.stride, cols}; }
 
 /*
  * Rows [begin, end) of `units` each, a unit to a thread. 2^across threads of a block lie along a row, so that short rows do not

@@ -18,6 +18,9 @@ tp_status nan_status(const Call &call, tp_status status) { return status == TP_O
 
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* Blocks for so many pieces of work that are alike; twice as many as run at a time, so that few wait at the end. */
+dim3 grid_of_lines(const Call &call, int64_t lines) { return dim3((unsigned)least(lines, (int64_t)call.multiprocessors() * 16)); }
+
 /* Rows [begin, end) with columns in groups of eight, as a walk. If they may be taken as one row, they are, and cols is that of it. */
 Walk walk_eights(int64_t begin, int64_t end, bool as_one, int64_t *cols) {
     if (as_one) {
@@ -109,7 +112,7 @@ tp_status tp_cuda_prune_find(tp_cuda *cuda, const tp_scores *spec, int64_t begin
                 const Walk w = walk_eights(p.begin, p.end, rows.stride == rows.cols, &rows.cols);
                 const int64_t across = tp_groups(rows.cols, TILE), tiles = (w.end - w.begin) * across;
                 const bool first = p.begin == begin;
-                const dim3 grid((unsigned)least(tiles, (int64_t)call.multiprocessors() * 8));
+                const dim3 grid = grid_of_lines(call, tiles);
                 cudaError_t error =
                     tp_launch(p.stream, count_in_tiles<K>, grid, ROW_THREADS, 0, rows, p.begin, across, tiles, key, first, search, counts);
                 if (error == cudaSuccess)
@@ -185,7 +188,7 @@ tp_status tp_cuda_prune_lines(tp_cuda *cuda, const tp_scores *spec, int32_t axis
                         const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
                         if (error != cudaSuccess) return error;
                     }
-                    const dim3 grid((unsigned)least(tp_groups(p.end - p.begin, P::WIDTH), INT32_MAX));
+                    const dim3 grid = grid_of_lines(call, tp_groups(p.end - p.begin, P::WIDTH));
                     return tp_launch(p.stream, kernel, grid, LINE_THREADS, cached ? (size_t)bytes : 0, rows, p.begin, p.end, length,
                                      (unsigned)least(k, length), tp_infinity_key(spec->type), to, call.flags());
                 };
@@ -324,7 +327,7 @@ tp_status tp_cuda_prune_error(tp_cuda *cuda, const tp_scores *spec, int64_t begi
         return call.run(begin, end, 1, [&](const Piece &p) {
             return for_type(spec->type, [&](auto type, auto bits) {
                 using T = decltype(bits);
-                const dim3 grid((unsigned)least(tp_groups(p.end - p.begin, ERROR_ROWS), INT32_MAX));
+                const dim3 grid = grid_of_lines(call, tp_groups(p.end - p.begin, ERROR_ROWS));
                 return tp_launch(p.stream, add_errors<decltype(type)::value, T>, grid, ROW_THREADS, 0, rows_of<const T>(p[x], spec->cols),
                                  rows_of<const T>(p[y], spec->cols), p.begin, p.end, begin, sums);
             });

@@ -2,7 +2,6 @@
 #ifndef TP_CUDA_PRUNE_SCORES_CUH
 #define TP_CUDA_PRUNE_SCORES_CUH
 
-#include "cuda/context.cuh"
 #include "cuda/rows.cuh"
 #include "cuda/scan.cuh"
 #include "prune/scalar.h"
@@ -27,15 +26,6 @@ template <class F> cudaError_t for_kind(const tp_scores &s, F f) {
     if (s.type == TP_F32) return s.order == TP_ORDER_MAGNITUDE ? f(Kind<uint32_t, TP_ORDER_MAGNITUDE>()) : f(Kind<uint32_t, TP_ORDER_VALUE>());
     return s.order == TP_ORDER_MAGNITUDE ? f(Kind<uint16_t, TP_ORDER_MAGNITUDE>()) : f(Kind<uint16_t, TP_ORDER_VALUE>());
 }
-
-/* Rows of elements; row 0 is the first of all. */
-template <class T> struct Rows {
-    T *base;
-    int64_t stride, cols;
-    __device__ __forceinline__ T *at(int64_t row, int64_t col) const { return base + row * stride + col; }
-};
-
-template <class T> Rows<T> rows_of(const Array &a, int64_t cols) { return {a.as<T>(), a.stride, cols}; }
 
 }  // namespace tp
 

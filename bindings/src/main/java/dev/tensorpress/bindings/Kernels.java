@@ -6920,6 +6920,402 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_cuda_sparse_survey {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_sparse_survey");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_survey(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, tp_survey *survey)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_sparse_survey$descriptor() {
+        return tp_cuda_sparse_survey.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_survey(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, tp_survey *survey)
+     * }
+     */
+    public static MethodHandle tp_cuda_sparse_survey$handle() {
+        return tp_cuda_sparse_survey.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_survey(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, tp_survey *survey)
+     * }
+     */
+    public static MemorySegment tp_cuda_sparse_survey$address() {
+        return tp_cuda_sparse_survey.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_survey(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, tp_survey *survey)
+     * }
+     */
+    public static int tp_cuda_sparse_survey(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment survey) {
+        var mh$ = tp_cuda_sparse_survey.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_sparse_survey", cuda, spec, begin, end, in, survey);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, survey);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_sparse_count {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_sparse_count");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_count(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, int64_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_sparse_count$descriptor() {
+        return tp_cuda_sparse_count.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_count(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, int64_t *counts)
+     * }
+     */
+    public static MethodHandle tp_cuda_sparse_count$handle() {
+        return tp_cuda_sparse_count.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_count(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, int64_t *counts)
+     * }
+     */
+    public static MemorySegment tp_cuda_sparse_count$address() {
+        return tp_cuda_sparse_count.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_count(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, int64_t *counts)
+     * }
+     */
+    public static int tp_cuda_sparse_count(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment counts) {
+        var mh$ = tp_cuda_sparse_count.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_sparse_count", cuda, spec, begin, end, in, counts);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, counts);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_sparse_count_mask {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_sparse_count_mask");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_count_mask(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const uint8_t *indices, int64_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_sparse_count_mask$descriptor() {
+        return tp_cuda_sparse_count_mask.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_count_mask(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const uint8_t *indices, int64_t *counts)
+     * }
+     */
+    public static MethodHandle tp_cuda_sparse_count_mask$handle() {
+        return tp_cuda_sparse_count_mask.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_count_mask(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const uint8_t *indices, int64_t *counts)
+     * }
+     */
+    public static MemorySegment tp_cuda_sparse_count_mask$address() {
+        return tp_cuda_sparse_count_mask.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_count_mask(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const uint8_t *indices, int64_t *counts)
+     * }
+     */
+    public static int tp_cuda_sparse_count_mask(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment indices, MemorySegment counts) {
+        var mh$ = tp_cuda_sparse_count_mask.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_sparse_count_mask", cuda, spec, begin, end, indices, counts);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, indices, counts);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_sparse_pack {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_sparse_pack");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_pack(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, const int64_t *offsets, void *indices, void *values)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_sparse_pack$descriptor() {
+        return tp_cuda_sparse_pack.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_pack(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, const int64_t *offsets, void *indices, void *values)
+     * }
+     */
+    public static MethodHandle tp_cuda_sparse_pack$handle() {
+        return tp_cuda_sparse_pack.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_pack(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, const int64_t *offsets, void *indices, void *values)
+     * }
+     */
+    public static MemorySegment tp_cuda_sparse_pack$address() {
+        return tp_cuda_sparse_pack.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_pack(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const void *in, const int64_t *offsets, void *indices, void *values)
+     * }
+     */
+    public static int tp_cuda_sparse_pack(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment offsets, MemorySegment indices, MemorySegment values) {
+        var mh$ = tp_cuda_sparse_pack.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_sparse_pack", cuda, spec, begin, end, in, offsets, indices, values);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, offsets, indices, values);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_sparse_check {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_sparse_check");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_check(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, int64_t units, const int64_t *offsets, const void *indices, int64_t *bad_line)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_sparse_check$descriptor() {
+        return tp_cuda_sparse_check.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_check(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, int64_t units, const int64_t *offsets, const void *indices, int64_t *bad_line)
+     * }
+     */
+    public static MethodHandle tp_cuda_sparse_check$handle() {
+        return tp_cuda_sparse_check.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_check(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, int64_t units, const int64_t *offsets, const void *indices, int64_t *bad_line)
+     * }
+     */
+    public static MemorySegment tp_cuda_sparse_check$address() {
+        return tp_cuda_sparse_check.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_check(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, int64_t units, const int64_t *offsets, const void *indices, int64_t *bad_line)
+     * }
+     */
+    public static int tp_cuda_sparse_check(MemorySegment cuda, MemorySegment spec, long begin, long end, long units, MemorySegment offsets, MemorySegment indices, MemorySegment bad_line) {
+        var mh$ = tp_cuda_sparse_check.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_sparse_check", cuda, spec, begin, end, units, offsets, indices, bad_line);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, units, offsets, indices, bad_line);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_sparse_unpack {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_sparse_unpack");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_unpack(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_sparse_unpack$descriptor() {
+        return tp_cuda_sparse_unpack.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_unpack(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, void *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_sparse_unpack$handle() {
+        return tp_cuda_sparse_unpack.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_unpack(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, void *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_sparse_unpack$address() {
+        return tp_cuda_sparse_unpack.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_sparse_unpack(tp_cuda *cuda, const tp_sparse *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, void *out)
+     * }
+     */
+    public static int tp_cuda_sparse_unpack(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment offsets, MemorySegment indices, MemorySegment values, MemorySegment out) {
+        var mh$ = tp_cuda_sparse_unpack.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_sparse_unpack", cuda, spec, begin, end, offsets, indices, values, out);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, offsets, indices, values, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_cuda_gaussian {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,
