@@ -15,8 +15,8 @@ import java.util.Objects;
  *
  * <p>A product is prepared for its sizes, is given B, which it packs and keeps, and then multiplies any number of A's. Its
  * memory is allocated once, when it is prepared. Segments are off-heap and open to the
- * threads of the executor; A and B at any address, C at a multiple of its element's size; zero points and scales may be the calling
- * thread's own, they are copied. None is kept. Results are the same for any number of threads and every processor. One thread at a
+ * threads of the executor, or of a {@link DeviceMemory} of it; A and B at any address, C at a multiple of its element's size; zero points and scales may be the calling
+ * thread's own, they are copied. None is kept. Results are the same for any number of threads, every processor and every device. One thread at a
  * time may use a product: another one gets an {@link IllegalStateException}. Close it when done.
  * Failures of a kernel are {@link KernelException}s.
  *
@@ -115,6 +115,8 @@ public final class Gemm implements AutoCloseable {
     private final MemorySegment nativeSpec;
     private final MemorySegment affine;
     private final MemorySegment packed;
+    /** B on a device, where it is not packed; else null. */
+    private final DeviceMemory onDevice;
     private final long scratch;
     private final long panels;
     private final long panelColumns;
@@ -154,7 +156,8 @@ public final class Gemm implements AutoCloseable {
             panelColumns = sizes.panelColumns;
             rowGranule = sizes.rowGranule;
             scratch = sizes.scratch;
-            packed = arena.allocate(sizes.packed, 64);
+            packed = arena.allocate(Native.onDevice(executor) ? 0 : sizes.packed, 64);
+            onDevice = Native.onDevice(executor) ? DeviceMemory.allocate(spec.bBytes(), executor) : null;
         } catch (RuntimeException | Error e) {
             arena.close();
             throw e;
@@ -187,7 +190,7 @@ public final class Gemm implements AutoCloseable {
         return spec;
     }
 
-    /** Packs B, for all products that follow until the next B. It may be changed or freed afterwards. */
+    /** Packs B, or on a device keeps a copy of it there, for all products that follow until the next B. It may be changed or freed afterwards. */
     public Gemm pack(MemorySegment b) {
         Native.input("B", b, spec.bBytes(), executor);
         try (OneThread _ = oneThread.enter()) {
@@ -197,6 +200,11 @@ public final class Gemm implements AutoCloseable {
 
     private Gemm packed(MemorySegment b) {
         hasB = false;
+        if (onDevice != null) {
+            onDevice.copy(b);
+            hasB = true;
+            return this;
+        }
         long worth = Math.max(PANELS_TOGETHER, (long) (WORTH / 8 / panelColumns / Math.max(1, spec.k)));
         Native.Cost cost = Native.Cost.of(spec.type.bytes(spec.n * spec.k), packed.byteSize());
         Native.run("tp_gemm_pack", executor, panels, PANELS_TOGETHER, worth, cost, (first, last, worker) ->
@@ -215,7 +223,8 @@ public final class Gemm implements AutoCloseable {
         try (OneThread _ = oneThread.enter()) {
             checkOperands(rows, a, c);
             run("tp_gemm", rows, (begin, end, first, last, own) ->
-                    Kernels.tp_gemm(nativeSpec, begin, end, first, last, a, packed, c, own));
+                    Kernels.tp_gemm(nativeSpec, begin, end, first, last, a, packed, c, own), cuda ->
+                    Kernels.tp_cuda_gemm(cuda, nativeSpec, 0, rows, a, onDevice.segment(), c));
         }
     }
 
@@ -253,7 +262,8 @@ public final class Gemm implements AutoCloseable {
             tp_gemm_affine.b_scale_step(affine, bScales.byteSize() > 4 ? 1 : 0);
             tp_gemm_affine.scaled(affine, scaled ? 1 : 0);
             run("tp_gemm_int8", rows, (begin, end, first, last, own) ->
-                    Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own));
+                    Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own), cuda ->
+                    Kernels.tp_cuda_gemm_int8(cuda, nativeSpec, affine, 0, rows, a, onDevice.segment(), c));
         }
     }
 
@@ -298,7 +308,7 @@ public final class Gemm implements AutoCloseable {
      * Cuts C into rectangles: into rows as far as that goes, since columns have to pack the same rows of A again. They are as
      * even as granules allow, and as many rows of them as threads, or a multiple, so that no thread waits for a last one.
      */
-    private void run(String kernel, long rows, Rectangle work) {
+    private void run(String kernel, long rows, Rectangle work, CudaExecutor.Call whole) {
         if (rows == 0 || panels == 0) {
             return;
         }
@@ -310,7 +320,8 @@ public final class Gemm implements AutoCloseable {
         long across = Math.clamp(spec.n / LEAST_COLUMNS, 1, wanted / down);
         long granules = Math.ceilDiv(rows, rowGranule);
         long result = rows * spec.n * (spec.type == DType.F64 ? 8 : 4);
-        Native.Cost cost = new Native.Cost(spec.type.bytes(rows * spec.k) + packed.byteSize() + (spec.accumulate ? result : 0), result,
+        Native.Cost cost = new Native.Cost(spec.type.bytes(rows * spec.k)
+                + (onDevice == null ? packed.byteSize() : spec.type.bytes(spec.n * spec.k)) + (spec.accumulate ? result : 0), result,
                 2 * rows * spec.n * spec.k);
         Native.run(kernel, executor, down * across, 1, 1, scratch, cost, (from, to, worker) -> {
             int status = 0;
@@ -321,7 +332,7 @@ public final class Gemm implements AutoCloseable {
                         panels * j / across, panels * (j + 1) / across, worker.scratch());
             }
             return status;
-        });
+        }, (cuda, from, to) -> whole.call(cuda));
     }
 
     @Override
@@ -329,6 +340,9 @@ public final class Gemm implements AutoCloseable {
         try (OneThread _ = oneThread.enter()) {
             if (arena.scope().isAlive()) {
                 arena.close();
+            }
+            if (onDevice != null) {
+                onDevice.close();
             }
         }
     }

@@ -74,6 +74,14 @@ final class Krylov {
         append(block, block);
     }
 
+    /** All of it at once, on the device. */
+    void range(long size, int powers) {
+        MemorySegment basis = la.buffer("krylov product", size * rows);
+        la.range(a, rows, cols, size, powers, seed, basis, z);
+        la.copy(new View(type, basis, size), rows, size, new View(type, q, rows), true, 1, MemorySegment.NULL, MemorySegment.NULL);
+        append(size, 0);
+    }
+
     private void orthonormalize(MemorySegment y, long count) {
         MemorySegment exact = la.buffer("krylov left", count * rows);
         View own = new View(type, y, rows);
@@ -86,7 +94,9 @@ final class Krylov {
     void append(long count, long unknown) {
         long size = gram.size;
         MemorySegment own = row(z, size, cols);
-        backward(row(q, size, rows), own, unknown);
+        if (unknown > 0) {
+            backward(row(q, size, rows), own, unknown);
+        }
         la.multiply(new Product(new View(type, own, cols), false, new View(type, z, cols), true,
                 gram.from(size, 0), gram.stride(), count, size + count, cols, false, 1, 0));
         gram.grow(count);

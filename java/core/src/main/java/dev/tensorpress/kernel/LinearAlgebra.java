@@ -8,6 +8,7 @@ import dev.tensorpress.bindings.Kernels;
 import dev.tensorpress.bindings.tp_copying;
 import dev.tensorpress.bindings.tp_jacobi;
 import dev.tensorpress.bindings.tp_multiplication;
+import dev.tensorpress.bindings.tp_qb;
 import dev.tensorpress.kernel.Executor.Task;
 import dev.tensorpress.kernel.Executor.Worker;
 import dev.tensorpress.tensor.DType;
@@ -275,6 +276,34 @@ public final class LinearAlgebra implements AutoCloseable {
         long minimum = work < WORTH ? p.m : p.lower ? 96 : (p.m + executor.threads() - 1) / executor.threads();
         Native.run("tp_multiply", executor, p.m, 8, minimum, SCRATCH, p.cost(), (begin, end, worker) ->
                 p.run(spec, begin, end, worker.scratch()));
+    }
+
+    /** Whether a device is there, and so much to multiply that it should do it. */
+    boolean onDevice(double work) {
+        return Native.onDevice(given) && work >= LARGE;
+    }
+
+    /**
+     * An orthonormal basis Q [rows, rank] of about what A's largest singular vectors span, and B = Q<sup>T</sup> A [rank, cols], without gaps and of
+     * A's type: {@code tp_cuda_qb}, on the device.
+     */
+    void range(View a, long rows, long cols, long rank, int powers, long seed, MemorySegment q, MemorySegment b) {
+        MemorySegment spec = Native.struct(tp_qb.layout());
+        tp_qb.m(spec, rows);
+        tp_qb.n(spec, cols);
+        tp_qb.rank(spec, rank);
+        tp_qb.stride(spec, a.stride());
+        tp_qb.type(spec, a.id());
+        tp_qb.out_type(spec, a.id());
+        tp_qb.powers(spec, powers);
+        tp_qb.seed(spec, seed);
+        MemorySegment residual = buffer("residual", 4);
+        Native.Cost cost = new Native.Cost(a.type().bytes(rows * cols), a.type().bytes((rows + cols) * rank),
+                4 * (powers + 1) * rows * cols * rank);
+        long start = System.nanoTime();
+        Native.run("tp_qb", given, rows, 1, 1, cost, null, (cuda, begin, end) ->
+                Kernels.tp_cuda_qb(cuda, spec, a.data(), q, b, residual));
+        productSince(start);
     }
 
     /** On the thread that calls. */

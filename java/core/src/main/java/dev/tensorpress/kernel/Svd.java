@@ -210,7 +210,8 @@ public final class Svd implements AutoCloseable {
     }
 
     /**
-     * The best rank that can be had for this much, approximately: A ~ U diag(s) V<sup>T</sup> with {@code rank} columns.
+     * The best rank that can be had for this much, approximately: A ~ U diag(s) V<sup>T</sup> with {@code rank} columns. On a device A is
+     * searched there, in as many iterations as are allowed, of a quarter more vectors than the rank; the certificate has no optimum then.
      *
      * @param rank 1 .. min(rows, cols)
      * @param u [rows, rank], without gaps and of A's type, as are s [rank] and vt [rank, cols]

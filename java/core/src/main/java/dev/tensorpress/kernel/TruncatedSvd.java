@@ -79,6 +79,8 @@ final class TruncatedSvd implements AutoCloseable {
                 }
                 k.step();
             }
+        } else if (la.onDevice(2.0 * (options.iterations() + 1) * rows * cols * (rank + block))) {
+            k.range(rank + block, options.iterations());
         } else {
             Approach approach = new Approach(squares, resolved, options.tolerance());
             if (!rounded(k, rank, most, approach, options)) {

@@ -162,12 +162,12 @@ class CudaExecutorTest {
         return assertThrows(IllegalArgumentException.class, () -> Native.input("in", memory.segment(), bytes, executor)).getMessage();
     }
 
-    /** Products of a decomposition run on the device; what it certifies is measured on the processor. */
+    /** The space is searched on the device, further than on the processor, which measures what it certifies. */
     @Test
     void decompositionsAreAsGood() {
-        int rows = 1100;
-        int cols = 1000;
-        int rank = 24;
+        int rows = 400;
+        int cols = 300;
+        int rank = 8;
         MemorySegment a = arena.allocate(4L * rows * cols, 64);
         try (LinearAlgebra algebra = new LinearAlgebra(cpu)) {
             algebra.gaussian(3, 0, (long) rows * cols, DType.F32, a);
@@ -181,11 +181,21 @@ class CudaExecutorTest {
                         arena.allocate(4L * rows * rank, 64), values[i], arena.allocate(4L * rank * cols, 64));
             }
         }
-        assertEquals(certificates[0].norm(), certificates[1].norm(), 1e-9 * certificates[0].norm());
-        assertEquals(certificates[0].error(), certificates[1].error(), 1e-5 * certificates[0].error());
-        assertEquals(certificates[0].bound(), certificates[1].bound(), 1e-5 * certificates[0].bound());
+        MemorySegment full = arena.allocate(4L * cols, 64);
+        try (Svd svd = new Svd(cpu)) {
+            svd.full(new LinearAlgebra.View(DType.F32, a, cols), rows, cols, arena.allocate(4L * rows * cols, 64), full,
+                    arena.allocate(4L * cols * cols, 64));
+        }
+        Svd.Certificate expected = certificates[0];
+        Svd.Certificate found = certificates[1];
+        assertEquals(expected.norm(), found.norm(), 1e-9 * expected.norm());
+        assertTrue(found.error() <= expected.error() * 1.0001 && found.bound() <= found.error(), found.toString());
+        assertEquals(expected.bound(), found.bound(), 0.02 * expected.bound());
+        assertTrue(found.left() < 1e-5 && found.right() < 1e-5, found.toString());
         for (int i = 0; i < rank; i++) {
-            assertEquals(values[0].getAtIndex(JAVA_FLOAT, i), values[1].getAtIndex(JAVA_FLOAT, i), 1e-4f * values[0].getAtIndex(JAVA_FLOAT, 0));
+            // Of what was searched further they are larger, and never larger than they are.
+            float value = values[1].getAtIndex(JAVA_FLOAT, i);
+            assertTrue(value >= values[0].getAtIndex(JAVA_FLOAT, i) * 0.9999f && value <= full.getAtIndex(JAVA_FLOAT, i) * 1.0001f, "" + value);
         }
     }
 

@@ -221,10 +221,12 @@ class ExecutorTest {
                     memory.result(4 * 20 * 260)));
             svd.batch(new View(DType.F32, in, 16), 100, 256, 16, 16, memory.result(4 * 100 * 256), memory.result(4 * 100 * 16),
                     memory.result(4 * 100 * 256));
-            // Large enough to be rounded.
-            MemorySegment large = memory.f32(1100 * 1000, 0);
-            memory.values.add(svd.truncated(new View(DType.F32, large, 1000), 1100, 1000, 8, Svd.Options.DEFAULT,
-                    memory.result(4 * 1100 * 8), memory.result(4 * 8), memory.result(4 * 8 * 1000)));
+            // Large enough to be rounded; on a device, to be searched there.
+            int cols = executor.device().equals(Device.CPU) ? 1000 : 300;
+            int rows = cols + 100;
+            View large = new View(DType.F32, memory.f32(rows * cols, 0), cols);
+            memory.values.add(svd.truncated(large, rows, cols, 8, Svd.Options.DEFAULT, memory.result(4 * rows * 8), memory.result(4 * 8),
+                    memory.result(4 * 8 * cols)));
         }
         try (LinearAlgebra algebra = new LinearAlgebra(executor)) {
             memory.values.add(algebra.sumOfSquares(view, 300, 260));
@@ -264,7 +266,7 @@ class ExecutorTest {
         boolean floats = List.of("spmm f32", "svd", "pca").contains(family.name);
         // Memory for pieces of the matrices, where none is taken whole.
         try (Executor one = Executor.cpu(1); Executor device = Executor.on(Device.cuda(0), 1);
-                Executor small = new CudaExecutor(Device.cuda(0), 3, floats ? 16 << 20 : 500_000)) {
+                Executor small = new CudaExecutor(Device.cuda(0), 3, floats ? 16 << 20 : family.name.startsWith("gemm") ? 1 << 20 : 500_000)) {
             assertAlike(family, floats ? small : one, device, small);
         }
     }

@@ -74,6 +74,29 @@ class KernelEventTest {
         }
     }
 
+    /** On a device too, with the time that it computed; what runs on the processor of such an executor says so. */
+    @Test
+    void aCallOnADeviceIsOneEvent() throws Exception {
+        try (Executor executor = Executor.on(Device.cuda(0), 2); Arena arena = Arena.ofShared()) {
+            MemorySegment in = arena.allocate(4 * ROWS * COLS, 64);
+            List<RecordedEvent> events = record(() -> {
+                executor.subject("w");
+                Prune.count(Prune.Scores.of(ROWS, COLS, DType.F32), in, 0, executor);
+                Quantize.convert(DType.F32, in, 5, DType.F16, arena.allocate(10));
+            });
+            assertEquals(2, events.size());
+            RecordedEvent e = events.getFirst();
+            assertEquals("tp_prune_count", e.getString("kernel"));
+            assertEquals("cuda:0", e.getString("device"));
+            assertEquals("w", e.getString("weight"));
+            assertEquals(ROWS, e.getLong("lines"));
+            assertEquals(4 * ROWS * COLS, e.getLong("bytesRead"));
+            long device = e.getDuration("deviceTime").toNanos();
+            assertTrue(device > 0 && device <= e.getDuration().toNanos(), e.toString());
+            assertEquals("cpu", events.getLast().getString("device"));
+        }
+    }
+
     @Test
     void productsCountOperations() throws Exception {
         try (Executor executor = Executor.cpu(2); Arena arena = Arena.ofShared()) {
