@@ -48,8 +48,13 @@ cmake --build "$build" --parallel "$(nproc)" --target "${targets[@]}" >>"$out/bu
 
 step "conformance"
 status=0
+declare -A running
 for family in $families; do
-    TENSORPRESS_CUDA_ONLY=1 timeout 150 "$build/native/test/test_$family" >"$out/test_$family.txt" 2>&1 || {
+    timeout 150 "$build/native/test/test_$family" >"$out/test_$family.txt" 2>&1 &
+    running[$family]=$!
+done
+for family in $families; do
+    wait "${running[$family]}" || {
         status=1
         echo "FAILED: $family"
         tail -12 "$out/test_$family.txt"

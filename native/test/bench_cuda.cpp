@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdarg>
 #include <cstdint>
@@ -445,15 +446,14 @@ double seconds_of_peer(const Memory &matrices, int64_t count, int side) {
     for (int round = -1; round < 5; round++) {
         const int slot = (round + SLOTS) % SLOTS;
         CHECK(tp_cuda_copy(cuda, a.slots[slot], matrices.slots[slot], a.bytes()));
-        timespec begin, end;
         char wait;
-        clock_gettime(CLOCK_MONOTONIC, &begin);
+        const auto begin = std::chrono::steady_clock::now();
         if (run(handle, VECTORS, side, side, a.at<float>(slot), side, s.at<float>(slot), u.at<float>(slot), side, v.at<float>(slot), side, buffer.at<float>(0),
                 work, status.at<int>(0), info, (int)count))
             return 0;
         CHECK(tp_cuda_copy(cuda, &wait, status.slots[0], 1)); /* on the stream that all others wait for */
-        clock_gettime(CLOCK_MONOTONIC, &end);
-        if (round >= 0) times.push_back((double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+        if (round >= 0) times.push_back(seconds.count());
     }
     std::sort(times.begin(), times.end());
     return times[times.size() / 2];
@@ -477,12 +477,12 @@ void svd(int64_t n, int64_t count) {
         });
         tp_qb q = {};
         q.m = q.n = q.stride = n;
-        q.type = TP_F32;
+        q.type = q.out_type = TP_F32;
         q.rank = std::min<int64_t>(n / 4, 256);
         q.powers = 1;
         q.seed = 1;
-        Memory left(n * q.rank * 8), right(n * q.rank * 8);
-        double residual[2];
+        Memory left(n * q.rank * 4), right(n * q.rank * 4);
+        double residual[4];
         const double seconds = median_seconds([&](int slot) { DID(tp_cuda_qb(cuda, &q, a.slots[slot], left.slots[slot], right.slots[slot], residual)); });
         print("| factors of rank %lld | %.3f | | | 15 ms at rank 256 of 8192 x 8192%s |\n", (long long)q.rank, seconds * 1e3,
               n != 8192 ? "" : seconds < 15e-3 ? " met" : " missed");
