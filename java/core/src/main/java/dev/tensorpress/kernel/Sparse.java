@@ -17,8 +17,8 @@ import java.util.Locale;
  * element counts as zero if no bit of it is set: -0 and NaN are stored. Here arguments are checked and work is spread
  * over threads; layouts are documented once, in {@code tensorpress/sparse.h}.
  *
- * <p>Dense matrices are contiguous, f32, f16, bf16, i8 or u8. Segments are off-heap. Results do not depend on the number
- * of threads or on the processor. Failures of a kernel are {@link KernelException}s.
+ * <p>Dense matrices are contiguous, f32, f16, bf16, i8 or u8, and off-heap or of a {@link DeviceMemory}. Results do not depend on the number
+ * of threads, on the processor, or on the device. Failures of a kernel are {@link KernelException}s.
  */
 public final class Sparse {
     /** The survey looks at blocks of up to this many rows. */
@@ -106,17 +106,28 @@ public final class Sparse {
             Native.run("tp_sparse_survey", executor, rows, SURVEY_ROWS, Executor.worth(cols), tp_survey.sizeof(), cost, (begin, end, worker) -> {
                 MemorySegment s = worker.scratch();
                 int status = Kernels.tp_sparse_survey(spec, begin, end, in, s);
-                synchronized (sums) {
-                    sums[0] += tp_survey.entries(s);
-                    sums[1] = Math.max(sums[1], tp_survey.widest(s));
-                    sums[2] += tp_survey.overfull(s);
-                    sums[3] += tp_survey.blocks4x4(s);
-                    sums[4] += tp_survey.blocks8x8(s);
-                }
+                add(s, sums);
                 return status;
+            }, (cuda, begin, end) -> {
+                try (Arena arena = Arena.ofConfined()) {
+                    MemorySegment s = tp_survey.allocate(arena);
+                    int status = Kernels.tp_cuda_sparse_survey(cuda, spec, begin, end, in, s);
+                    add(s, sums);
+                    return status;
+                }
             });
         }
         return new Survey(sums[0], sums[1], sums[2], sums[3], sums[4]);
+    }
+
+    private static void add(MemorySegment part, long[] sums) {
+        synchronized (sums) {
+            sums[0] += tp_survey.entries(part);
+            sums[1] = Math.max(sums[1], tp_survey.widest(part));
+            sums[2] += tp_survey.overfull(part);
+            sums[3] += tp_survey.blocks4x4(part);
+            sums[4] += tp_survey.blocks8x8(part);
+        }
     }
 
     /**
@@ -218,7 +229,8 @@ public final class Sparse {
             Native.output("what the arena gives", offsets, 0, executor);
             MemorySegment counts = offsets.asSlice(8);
             Native.run("tp_sparse_count", executor, lines, 1, minimum, Native.Cost.of(denseBytes(type, rows, cols), 8 * lines), (begin, end, worker) ->
-                    Kernels.tp_sparse_count(spec, begin, end, in, counts.asSlice(begin * 8)));
+                    Kernels.tp_sparse_count(spec, begin, end, in, counts.asSlice(begin * 8)), (cuda, begin, end) ->
+                    Kernels.tp_cuda_sparse_count(cuda, spec, begin, end, in, counts));
             units = add(offsets, lines);
         }
         Sizes sizes = sizes(layout, type, rows, cols, block, units);
@@ -229,7 +241,8 @@ public final class Sparse {
         // Backwards, since what was counted last is still in the caches.
         Native.Cost cost = Native.Cost.of(denseBytes(type, rows, cols) + sizes.offsets, sizes.indices + sizes.values);
         Native.run("tp_sparse_pack", executor, lines, 1, minimum, cost, (begin, end, worker) ->
-                Kernels.tp_sparse_pack(spec, lines - end, lines - begin, in, from, indices, values));
+                Kernels.tp_sparse_pack(spec, lines - end, lines - begin, in, from, indices, values), (cuda, begin, end) ->
+                Kernels.tp_cuda_sparse_pack(cuda, spec, begin, end, in, from, indices, values));
         return new SparseMatrix(layout, type, rows, cols, block, units, offsets, indices, values);
     }
 
@@ -250,7 +263,8 @@ public final class Sparse {
         offsets.set(JAVA_LONG, 0, 0);
         Native.Cost cost = Native.Cost.of(indices.byteSize(), 8 * rows);
         Native.run("tp_sparse_count_mask", executor, rows, 1, Executor.worth(cols), cost, (begin, end, worker) ->
-                Kernels.tp_sparse_count_mask(spec, begin, end, indices, counts.asSlice(begin * 8)));
+                Kernels.tp_sparse_count_mask(spec, begin, end, indices, counts.asSlice(begin * 8)), (cuda, begin, end) ->
+                Kernels.tp_cuda_sparse_count_mask(cuda, spec, begin, end, indices, counts));
         return add(offsets, rows);
     }
 
@@ -263,14 +277,12 @@ public final class Sparse {
         Native.Cost cost = Native.Cost.of(m.offsets().byteSize() + m.indices().byteSize(), 0);
         Native.run("tp_sparse_check", executor, lines, 1, minimum, 8, cost, (begin, end, worker) -> {
             MemorySegment bad = worker.scratch();
-            int status = Kernels.tp_sparse_check(spec, begin, end, m.units(), m.offsets(), m.indices(), bad);
-            if (status != KernelException.FORMAT) {
-                return status;
+            return found(Kernels.tp_sparse_check(spec, begin, end, m.units(), m.offsets(), m.indices(), bad), bad, first);
+        }, (cuda, begin, end) -> {
+            try (Arena arena = Arena.ofConfined()) {
+                MemorySegment bad = arena.allocate(JAVA_LONG);
+                return found(Kernels.tp_cuda_sparse_check(cuda, spec, begin, end, m.units(), m.offsets(), m.indices(), bad), bad, first);
             }
-            synchronized (first) {
-                first[0] = Math.min(first[0], bad.get(JAVA_LONG, 0));
-            }
-            return 0;
         });
         if (lines == 0 && m.units() != 0) {
             throw new SparseFormatException(-1, m.units() + " units in a matrix without rows");
@@ -280,6 +292,17 @@ public final class Sparse {
                     + name(m.layout(), m.block()) + " matrix of " + m.rows() + " x " + m.cols() + " with " + m.units()
                     + " units");
         }
+    }
+
+    /** A line that is not well formed is for the caller to tell of, if it is the first. */
+    private static int found(int status, MemorySegment bad, long[] first) {
+        if (status != KernelException.FORMAT) {
+            return status;
+        }
+        synchronized (first) {
+            first[0] = Math.min(first[0], bad.get(JAVA_LONG, 0));
+        }
+        return 0;
     }
 
     /**
@@ -295,7 +318,8 @@ public final class Sparse {
         // A line costs what its columns cost, which are all written, however many units it has: equal pieces are fair.
         Native.Cost cost = Native.Cost.of(m.touched(), denseBytes(m.type(), m.rows(), m.cols()));
         Native.run("tp_sparse_unpack", executor, m.lines(), 1, Executor.worth(m.cols() * Math.max(1, m.block())), cost, (begin, end, worker) ->
-                Kernels.tp_sparse_unpack(spec, begin, end, m.offsets(), m.indices(), m.values(), out));
+                Kernels.tp_sparse_unpack(spec, begin, end, m.offsets(), m.indices(), m.values(), out), (cuda, begin, end) ->
+                Kernels.tp_cuda_sparse_unpack(cuda, spec, begin, end, m.offsets(), m.indices(), m.values(), out));
     }
 
     /**
