@@ -1224,6 +1224,38 @@ static long double check_factors(const tp_qb *s, const void *a, const void *q, c
 
 enum { QB_KINDS = 7 };
 
+/* So much that blocks of a device have more than one part each: copies, norms, systems and small decompositions against the processor's. */
+static void check_many_parts(void) {
+    enum { SIDE = 420, ROWS = 4400, COUNT = 140 };
+    double *in = matrix(&in_memory, SIDE, SIDE, SIDE), *out = guarded_take(&out_memory[0], SIDE * SIDE * 8, true);
+    const tp_copying turning = {SIDE, SIDE, SIDE, SIDE, TP_F64, TP_F64, 1, 1};
+    on_cuda = true;
+    CHECK(tp_copy_rows(&turning, 0, SIDE, NULL, NULL, in, out) == TP_OK, "status");
+    for (int64_t i = 0; i < SIDE * SIDE; i++) CHECK(out[i] == in[i % SIDE * SIDE + i / SIDE], "element %lld", (long long)i);
+    double *sums = allocate(2 * ROWS), *largest = allocate(2 * ROWS);
+    for (int cuda = 0; cuda < 2; cuda++) {
+        on_cuda = cuda;
+        CHECK(tp_row_norms(TP_F64, ROWS, 3, 3, 0, ROWS, in, sums + cuda * ROWS, largest + cuda * ROWS) == TP_OK, "status");
+    }
+    CHECK(!memcmp(sums, sums + ROWS, ROWS * 8) && !memcmp(largest, largest + ROWS, ROWS * 8), "norms");
+    const double l[4] = {2, NAN, 0.5, 4};
+    double *x = guarded_take(&out_memory[1], ROWS * 2 * 8, true);
+    memcpy(x, in, ROWS * 2 * 8);
+    CHECK(tp_triangular_solve(2, 2, l, 0, 2, 0, ROWS, x) == TP_OK, "status");
+    for (int64_t i = 0; i < ROWS; i++)
+        CHECK(x[2 * i] == in[2 * i] / 2 && fabs(x[2 * i + 1] - (in[2 * i + 1] - in[2 * i] / 4) / 4) < 1e-15, "row %lld", (long long)i);
+    const tp_small small = {.count = COUNT, .rows = 3, .cols = 2, .in_stride = 2, .in_step = 6, .type = TP_F64, .sweeps = 30};
+    double u[2][COUNT * 6], s[2][COUNT * 2], v[2][COUNT * 4];
+    for (int cuda = 0; cuda < 2; cuda++) {
+        on_cuda = cuda;
+        CHECK(tp_svd_small(&small, 0, COUNT, in, u[cuda], s[cuda], v[cuda]) == TP_OK, "status");
+    }
+    for (int i = 0; i < COUNT * 2; i++) CHECK(fabs(s[0][i] - s[1][i]) < 1e-14, "value %d", i);
+    for (int i = 0; i < COUNT * 6; i++) CHECK(fabs(u[0][i] - u[1][i]) < 1e-10, "left %d", i);
+    on_cuda = false;
+    free(sums), free(largest);
+}
+
 static void check_qb(void) {
     on_cuda = true;
     open_with(0);
@@ -1359,6 +1391,7 @@ int main(void) {
     check_##name();
     while (test_round()) {
         TP_SVD_KERNELS(VARIANTS)
+        check_many_parts();
         check_qb();
     }
     check_calls();
