@@ -1,5 +1,6 @@
 /* The public functions: checks up front, so that kernels have none. */
 #include "core/dispatch.h"
+#include "quantize/checks.h"
 #include "quantize/kernels.h"
 #include "quantize/scalar.h"
 
@@ -34,31 +35,17 @@ tp_status tp_quantize_scratch(const tp_quant *spec, int64_t lines, int64_t *byte
     return scratch_bytes(&plan, lines, bytes);
 }
 
-static bool valid_scale(const tp_plan *p, const float *scales, const uint8_t *zeros, int64_t i) {
-    const float zero = tp_zero_at(p, zeros, i);
-    return scales[i] > 0 && tp_is_finite(scales[i]) && zero >= p->qmin && zero <= p->qmax;
-}
-
 static tp_status check_given(const tp_plan *p, int64_t begin, int64_t end, const float *scales, const uint8_t *zeros) {
     bool valid = true;
     if (p->per_tensor) {
-        valid = valid_scale(p, scales, zeros, 0);
+        valid = tp_valid_scale(p, scales[0], tp_zero_at(p, zeros, 0));
     } else if (p->code_lines) {
-        for (int64_t i = begin * p->groups; i < end * p->groups; i++) valid &= valid_scale(p, scales, zeros, i);
+        for (int64_t i = begin * p->groups; i < end * p->groups; i++) valid &= tp_valid_scale(p, scales[i], tp_zero_at(p, zeros, i));
     } else {
         for (int64_t g = 0; g < p->groups; g++)
-            for (int64_t c = begin; c < end; c++) valid &= valid_scale(p, scales, zeros, g * p->cols + c);
+            for (int64_t c = begin; c < end; c++) valid &= tp_valid_scale(p, scales[g * p->cols + c], tp_zero_at(p, zeros, g * p->cols + c));
     }
     return valid ? TP_OK : TP_ERR_SCALE;
-}
-
-/* Pointers to nothing may be null. */
-static tp_status check_pointers(const tp_plan *p, int64_t begin, int64_t end, const void *in, const void *codes,
-                                const float *scales) {
-    const bool any_line = begin < end;
-    if (any_line && p->length && (!in || !codes)) return TP_ERR_ARGUMENT;
-    if ((any_line || p->per_tensor) && p->groups && !scales) return TP_ERR_ARGUMENT;
-    return TP_OK;
 }
 
 tp_status tp_quantize(const tp_quant *spec, int64_t begin, int64_t end, const void *in, void *codes, float *scales,
@@ -67,13 +54,7 @@ tp_status tp_quantize(const tp_quant *spec, int64_t begin, int64_t end, const vo
     tp_plan plan;
     int64_t bytes;
     TRY(find_kernels(&kernels));
-    TRY(tp_plan_matrix(spec, &plan));
-    TRY(tp_plan_groups(spec, &plan));
-    TRY(tp_plan_scales(spec, &plan));
-    TRY(tp_plan_range(&plan, begin, end));
-    if (plan.per_tensor && plan.range != TP_SCALES_GIVEN && (begin != 0 || end != plan.lines)) return TP_ERR_RANGE;
-    TRY(check_pointers(&plan, begin, end, in, codes, scales));
-    if (!zeros && plan.range == TP_RANGE_MINMAX) return TP_ERR_ARGUMENT;
+    TRY(tp_check_quantize(spec, begin, end, in, codes, scales, zeros, &plan));
     TRY(scratch_bytes(&plan, end - begin, &bytes));
     if (bytes && !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     if (plan.range == TP_SCALES_GIVEN) TRY(check_given(&plan, begin, end, scales, zeros));
@@ -84,12 +65,9 @@ tp_status tp_minmax(const tp_quant *spec, int64_t begin, int64_t end, const void
     const tp_quantize_kernels *kernels;
     tp_plan plan;
     TRY(find_kernels(&kernels));
-    TRY(tp_plan_matrix(spec, &plan));
-    TRY(tp_check_range(begin, end, plan.rows));
-    if (!min || !max) return TP_ERR_ARGUMENT;
+    TRY(tp_check_minmax(spec, begin, end, in, min, max, &plan));
     *min = *max = 0;
     if (begin == end || plan.cols == 0) return TP_OK;
-    if (!in) return TP_ERR_ARGUMENT;
     return kernels->minmax(&plan, begin, end, in, min, max);
 }
 
@@ -113,9 +91,7 @@ tp_status tp_dequantize(const tp_quant *spec, int64_t begin, int64_t end, const 
     const tp_quantize_kernels *kernels;
     tp_plan plan;
     TRY(find_kernels(&kernels));
-    TRY(tp_plan_groups(spec, &plan));
-    TRY(tp_plan_range(&plan, begin, end));
-    TRY(check_pointers(&plan, begin, end, out, codes, scales));
+    TRY(tp_check_dequantize(spec, begin, end, codes, scales, out, &plan));
     if (begin == end || plan.length == 0) return TP_OK;
     return kernels->dequantize(&plan, begin, end, codes, scales, zeros, out);
 }
@@ -125,41 +101,32 @@ tp_status tp_quantize_error(const tp_quant *spec, int64_t begin, int64_t end, co
     const tp_quantize_kernels *kernels;
     tp_plan plan;
     TRY(find_kernels(&kernels));
-    TRY(tp_plan_matrix(spec, &plan));
-    TRY(tp_plan_groups(spec, &plan));
-    TRY(tp_plan_range(&plan, begin, end));
-    TRY(check_pointers(&plan, begin, end, in, codes, scales));
+    TRY(tp_check_quantize_error(spec, begin, end, in, codes, scales, errors, &plan));
     if (begin == end) return TP_OK;
-    if (!errors) return TP_ERR_ARGUMENT;
     return kernels->quantize_error(&plan, begin, end, in, codes, scales, zeros, errors);
 }
 
 tp_status tp_pack4(const uint8_t *codes, int64_t n, uint8_t *packed) {
     const tp_quantize_kernels *kernels;
     TRY(find_kernels(&kernels));
-    if (n < 0) return TP_ERR_SHAPE;
+    TRY(tp_check_pack4(codes, n, packed));
     if (n == 0) return TP_OK;
-    if (!codes || !packed) return TP_ERR_ARGUMENT;
     return kernels->pack4(codes, n, packed);
 }
 
 tp_status tp_unpack4(tp_dtype type, const uint8_t *packed, int64_t n, uint8_t *codes) {
     const tp_quantize_kernels *kernels;
     TRY(find_kernels(&kernels));
-    if (type != TP_I4 && type != TP_U4) return TP_ERR_TYPE;
-    if (n < 0) return TP_ERR_SHAPE;
+    TRY(tp_check_unpack4(type, packed, n, codes));
     if (n == 0) return TP_OK;
-    if (!codes || !packed) return TP_ERR_ARGUMENT;
     return kernels->unpack4(type, packed, n, codes);
 }
 
 tp_status tp_convert(tp_dtype from, const void *in, int64_t n, tp_dtype to, void *out) {
     const tp_quantize_kernels *kernels;
     TRY(find_kernels(&kernels));
-    if (!tp_is_float(from) || !tp_is_float(to)) return TP_ERR_TYPE;
-    if (n < 0 || n >= TP_MOST_ELEMENTS) return TP_ERR_SHAPE;
+    TRY(tp_check_convert(from, in, n, to, out));
     if (n == 0) return TP_OK;
-    if (!in || !out) return TP_ERR_ARGUMENT;
     if (from == to) {
         memcpy(out, in, (size_t)(n * tp_size_of(from)));
         return TP_OK;
@@ -171,10 +138,8 @@ tp_status tp_find_nonfinite(const tp_quant *spec, const void *in, int64_t *row, 
     const tp_quantize_kernels *kernels;
     tp_plan plan;
     TRY(find_kernels(&kernels));
-    TRY(tp_plan_matrix(spec, &plan));
-    if (!row || !col) return TP_ERR_ARGUMENT;
+    TRY(tp_check_find_nonfinite(spec, in, row, col, &plan));
     *row = *col = -1;
     if (plan.rows == 0 || plan.cols == 0) return TP_OK;
-    if (!in) return TP_ERR_ARGUMENT;
     return kernels->find_nonfinite(&plan, in, row, col);
 }

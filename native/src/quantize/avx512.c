@@ -2,6 +2,7 @@
 #include "core/convert.h"
 #include "quantize/kernels.h"
 #include "quantize/scalar.h"
+#include "quantize/shared_nibble.h"
 
 #define TP_VARIANT(name) tp_##name##__avx512
 #define INLINE static inline __attribute__((always_inline))

@@ -6,8 +6,7 @@
 #ifndef TP_QUANTIZE_PLAN_H
 #define TP_QUANTIZE_PLAN_H
 
-#include <stdbool.h>
-
+#include "core/scalar.h"
 #include "tensorpress/quantize.h"
 
 typedef struct tp_plan {
@@ -29,6 +28,10 @@ typedef struct tp_plan {
     float divisor;       /* s = range of the values / divisor */
 } tp_plan;
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Each checks the fields that its callers use, and fills the part of the plan that goes with them. */
 tp_status tp_plan_matrix(const tp_quant *spec, tp_plan *plan);   /* rows, cols, in_stride, in_type */
 tp_status tp_plan_groups(const tp_quant *spec, tp_plan *plan);   /* shape and layout of codes and scales */
@@ -37,15 +40,19 @@ tp_status tp_plan_scales(const tp_quant *spec, tp_plan *plan);   /* how scales f
 /* Checks [begin, end), where lines are cut for several threads. */
 tp_status tp_plan_range(const tp_plan *plan, int64_t begin, int64_t end);
 
-static inline int64_t tp_in_index(const tp_plan *p, int64_t line, int64_t i) {
+#ifdef __cplusplus
+}
+#endif
+
+TP_SCALAR int64_t tp_in_index(const tp_plan *p, int64_t line, int64_t i) {
     return p->by_column ? i * p->in_stride + line : line * p->in_stride + i;
 }
 
-static inline int64_t tp_code_index(const tp_plan *p, int64_t line, int64_t i) {
+TP_SCALAR int64_t tp_code_index(const tp_plan *p, int64_t line, int64_t i) {
     return p->code_lines ? line * p->out_stride + i : i * p->out_stride + line;
 }
 
-static inline int64_t tp_scale_index(const tp_plan *p, int64_t line, int64_t group) {
+TP_SCALAR int64_t tp_scale_index(const tp_plan *p, int64_t line, int64_t group) {
     if (p->per_tensor) return 0;
     return p->code_lines ? line * p->groups + group : group * p->cols + line;
 }

@@ -3,6 +3,7 @@
 
 #include "quantize/kernels.h"
 #include "quantize/scalar.h"
+#include "quantize/shared_nibble.h"
 
 /* The elements of one group: [i0, i1) of lines [line0, line1). Only per tensor has more than one line. */
 typedef struct group {

@@ -1,23 +1,22 @@
-/* One element at a time, in portable C: what ref.c is made of, and what the other tiers use for odd ends. */
+/* One element at a time, in portable C: what ref.c is made of, what the other tiers use for odd ends, and what kernels on CUDA devices call. */
 #ifndef TP_QUANTIZE_SCALAR_H
 #define TP_QUANTIZE_SCALAR_H
 
 #include <float.h>
-#include <stdatomic.h>
 
 #include "core/scalar.h"
 #include "quantize/plan.h"
 
 /* To the nearest integer, ties to even, for |x| < 2^22: the sum has no room for a fraction. */
-static inline float tp_round(float x) { return x + 12582912.0f - 12582912.0f; }
+TP_SCALAR float tp_round(float x) { return x + 12582912.0f - 12582912.0f; }
 
-static inline float tp_clamp(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
+TP_SCALAR float tp_clamp(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
 
 /*
  * Scale and zero point of a group, its range [min, max] multiplied by ratio. The scale is infinite if scale_type
  * cannot hold it.
  */
-static inline void tp_scale(const tp_plan *p, float min, float max, float ratio, float *scale, float *zero) {
+TP_SCALAR void tp_scale(const tp_plan *p, float min, float max, float ratio, float *scale, float *zero) {
     min = min < 0 ? min : 0;
     max = max > 0 ? max : 0;
     const float amax = -min > max ? -min : max;
@@ -36,55 +35,47 @@ static inline void tp_scale(const tp_plan *p, float min, float max, float ratio,
 }
 
 /* Ratio number i of the clip search. */
-static inline float tp_ratio(const tp_plan *p, int i) {
+TP_SCALAR float tp_ratio(const tp_plan *p, int i) {
     return p->clip_steps ? 1.0f - (float)i * (1.0f - p->clip_min) / (float)(p->clip_steps - 1) : 1.0f;
 }
 
 /* A zero point as it is stored: codes are kept modulo 256. */
-static inline uint8_t tp_zero_byte(float zero) { return (uint8_t)(int32_t)zero; }
+TP_SCALAR uint8_t tp_zero_byte(float zero) { return (uint8_t)(int32_t)zero; }
 
 /* The value of a code or zero point stored in one byte. */
-static inline int32_t tp_code_value(tp_dtype type, uint8_t byte) {
+TP_SCALAR int32_t tp_code_value(tp_dtype type, uint8_t byte) {
     return type == TP_I8 || type == TP_I4 ? (int8_t)byte : byte;
 }
 
-static inline float tp_zero_at(const tp_plan *p, const uint8_t *zeros, int64_t i) {
+TP_SCALAR float tp_zero_at(const tp_plan *p, const uint8_t *zeros, int64_t i) {
     return zeros ? (float)tp_code_value(p->out_type, zeros[i]) : p->zero;
 }
 
+/* Whether a scale and zero point that are given can be used. */
+TP_SCALAR bool tp_valid_scale(const tp_plan *p, float scale, float zero) {
+    return scale > 0 && tp_is_finite(scale) && zero >= p->qmin && zero <= p->qmax;
+}
+
 /* Nibble i of packed codes, as a whole byte. */
-static inline uint8_t tp_nibble(tp_dtype type, const uint8_t *packed, int64_t i) {
+TP_SCALAR uint8_t tp_nibble(tp_dtype type, const uint8_t *packed, int64_t i) {
     const int32_t v = packed[i / 2] >> (i % 2 * 4) & 15;
     return (uint8_t)(type == TP_I4 ? (v ^ 8) - 8 : v);
 }
 
 /* Writes nibble i and leaves its neighbour as it is. */
-static inline void tp_put_nibble(uint8_t *packed, int64_t i, uint8_t code) {
+TP_SCALAR void tp_put_nibble(uint8_t *packed, int64_t i, uint8_t code) {
     const int shift = i % 2 * 4;
     packed[i / 2] = (uint8_t)((packed[i / 2] & 0xf0 >> shift) | (code & 15) << shift);
 }
 
-/*
- * The same where the neighbour may be written by another thread at this moment: with an odd out_stride, ranges of
- * columns meet within a byte in every other row.
- */
-static inline void tp_put_shared_nibble(uint8_t *packed, int64_t i, uint8_t code) {
-    _Atomic uint8_t *byte = (_Atomic uint8_t *)(packed + i / 2);
-    const int shift = i % 2 * 4;
-    uint8_t old = atomic_load_explicit(byte, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(byte, &old,
-                                                  (uint8_t)((old & 0xf0 >> shift) | (code & 15) << shift),
-                                                  memory_order_relaxed, memory_order_relaxed)) {
-    }
-}
-
 /* The nibble behind an odd number of codes belongs to nobody and is zero. Called for the range with the last line. */
-static inline void tp_end_nibbles(const tp_plan *p, int64_t end, void *codes) {
-    if (p->four_bits && end == p->lines && p->code_count % 2) tp_put_nibble(codes, p->code_count, 0);
+TP_SCALAR void tp_end_nibbles(const tp_plan *p, int64_t end, void *codes) {
+    if (p->four_bits && end == p->lines && p->code_count % 2) tp_put_nibble((uint8_t *)codes, p->code_count, 0);
 }
 
-static inline uint8_t tp_code_at(const tp_plan *p, const void *codes, int64_t i) {
-    return p->four_bits ? tp_nibble(p->out_type, codes, i) : ((const uint8_t *)codes)[i];
+TP_SCALAR uint8_t tp_code_at(const tp_plan *p, const void *codes, int64_t i) {
+    const uint8_t *bytes = (const uint8_t *)codes;
+    return p->four_bits ? tp_nibble(p->out_type, bytes, i) : bytes[i];
 }
 
 #endif
