@@ -7,12 +7,123 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda_arrays.h"
 #include "quantize/kernels.h"
 #include "support.h"
+#include "tensorpress/cuda/quantize.h"
 
 typedef enum kind { PER_TENSOR, PER_ROW, PER_COLUMN, BLOCKS_OF_ROW, BLOCKS_OF_COLUMN, KINDS } kind;
 
 static guarded in_memory, code_memory[2], scale_memory[2], zero_memory[2], scratch_memory, float_memory, error_memory;
+
+/* ---- the same calls on the device ---- */
+
+static size_t matrix_bytes(const tp_quant *q, size_t size) {
+    return !all_on_host && q->rows > 0 && q->cols > 0 ? (size_t)((q->rows - 1) * q->in_stride + q->cols) * size : 0;
+}
+static const void *placed_in(const tp_quant *q, const void *in) {
+    const size_t size = q->in_type == TP_F32 ? 4 : 2;
+    return placed(in, matrix_bytes(q, size), (int)size, false);
+}
+
+/* Codes, scales and zeros, whose sizes follow from the spec. */
+static void place_codes(const tp_quant *q, const void **codes, const float **scales, const uint8_t **zeros, bool codes_written,
+                        bool scales_written) {
+    int64_t lines, groups = 0, bytes = 0;
+    if (all_on_host) return;
+    CHECK(tp_quantize_sizes(q, &lines, &groups, &bytes) == TP_OK, "sizes");
+    *codes = placed(*codes, (size_t)bytes, 1, codes_written);
+    *scales = placed(*scales, (size_t)groups * 4, 4, scales_written);
+    *zeros = placed(*zeros, (size_t)groups, 1, scales_written);
+}
+
+#define CUDA_CALL(call)                                                                                               \
+    do status = call;                                                                                                 \
+    while (short_of_memory(status));                                                                                  \
+    return end_call(status)
+
+static tp_status cuda_quantize(const tp_quant *q, int64_t begin, int64_t end, const void *in, const void *codes, const float *scales,
+                               const uint8_t *zeros) {
+    tp_status status;
+    start_call();
+    if (q && !all_on_host) {
+        in = placed_in(q, in);
+        place_codes(q, &codes, &scales, &zeros, true, q->range != TP_SCALES_GIVEN);
+    }
+    CUDA_CALL(tp_cuda_quantize(test_cuda, q, begin, end, in, (void *)(uintptr_t)codes, (float *)(uintptr_t)scales, (uint8_t *)(uintptr_t)zeros));
+}
+
+static tp_status cuda_minmax(const tp_quant *q, int64_t begin, int64_t end, const void *in, float *min, float *max) {
+    tp_status status;
+    start_call();
+    in = placed_in(q, in);
+    min = placed(min, sizeof *min, 4, true);
+    max = placed(max, sizeof *max, 4, true);
+    CUDA_CALL(tp_cuda_minmax(test_cuda, q, begin, end, in, min, max));
+}
+
+static tp_status cuda_dequantize(const tp_quant *q, int64_t begin, int64_t end, const void *codes, const float *scales, const uint8_t *zeros,
+                                 float *out) {
+    tp_status status;
+    start_call();
+    place_codes(q, &codes, &scales, &zeros, false, false);
+    out = placed(out, matrix_bytes(q, sizeof *out), 4, true);
+    CUDA_CALL(tp_cuda_dequantize(test_cuda, q, begin, end, codes, scales, zeros, out));
+}
+
+static tp_status cuda_error(const tp_quant *q, int64_t begin, int64_t end, const void *in, const void *codes, const float *scales,
+                            const uint8_t *zeros, tp_error *errors) {
+    tp_status status;
+    start_call();
+    in = placed_in(q, in);
+    place_codes(q, &codes, &scales, &zeros, false, false);
+    errors = placed(errors, begin < end ? (size_t)(end - begin) * sizeof *errors : 0, 8, true);
+    CUDA_CALL(tp_cuda_quantize_error(test_cuda, q, begin, end, in, codes, scales, zeros, errors));
+}
+
+static tp_status cuda_pack4(const uint8_t *codes, int64_t n, uint8_t *packed) {
+    tp_status status;
+    start_call();
+    codes = placed(codes, n > 0 ? (size_t)n : 0, 1, false);
+    packed = placed(packed, n > 0 ? (size_t)(n + 1) / 2 : 0, 1, true);
+    CUDA_CALL(tp_cuda_pack4(test_cuda, codes, n, packed));
+}
+
+static tp_status cuda_unpack4(tp_dtype type, const uint8_t *packed, int64_t n, uint8_t *codes) {
+    tp_status status;
+    start_call();
+    packed = placed(packed, n > 0 ? (size_t)(n + 1) / 2 : 0, 1, false);
+    codes = placed(codes, n > 0 ? (size_t)n : 0, 1, true);
+    CUDA_CALL(tp_cuda_unpack4(test_cuda, type, packed, n, codes));
+}
+
+static tp_status cuda_convert(tp_dtype from, const void *in, int64_t n, tp_dtype to, void *out) {
+    tp_status status;
+    const size_t in_size = from == TP_F32 ? 4 : 2, out_size = to == TP_F32 ? 4 : 2;
+    start_call();
+    in = placed(in, n > 0 ? (size_t)n * in_size : 0, (int)in_size, false);
+    out = placed(out, n > 0 ? (size_t)n * out_size : 0, (int)out_size, true);
+    CUDA_CALL(tp_cuda_convert(test_cuda, from, in, n, to, out));
+}
+
+static tp_status cuda_find_nonfinite(const tp_quant *q, const void *in, int64_t *row, int64_t *col) {
+    tp_status status;
+    start_call();
+    in = placed_in(q, in);
+    row = placed(row, sizeof *row, 8, true);
+    col = placed(col, sizeof *col, 8, true);
+    CUDA_CALL(tp_cuda_find_nonfinite(test_cuda, q, in, row, col));
+}
+
+#define tp_quantize(q, begin, end, in, codes, scales, zeros, scratch)                                                 \
+    (on_cuda ? cuda_quantize(q, begin, end, in, codes, scales, zeros) : tp_quantize(q, begin, end, in, codes, scales, zeros, scratch))
+#define tp_minmax(...) (on_cuda ? cuda_minmax(__VA_ARGS__) : tp_minmax(__VA_ARGS__))
+#define tp_dequantize(...) (on_cuda ? cuda_dequantize(__VA_ARGS__) : tp_dequantize(__VA_ARGS__))
+#define tp_quantize_error(...) (on_cuda ? cuda_error(__VA_ARGS__) : tp_quantize_error(__VA_ARGS__))
+#define tp_pack4(...) (on_cuda ? cuda_pack4(__VA_ARGS__) : tp_pack4(__VA_ARGS__))
+#define tp_unpack4(...) (on_cuda ? cuda_unpack4(__VA_ARGS__) : tp_unpack4(__VA_ARGS__))
+#define tp_convert(...) (on_cuda ? cuda_convert(__VA_ARGS__) : tp_convert(__VA_ARGS__))
+#define tp_find_nonfinite(...) (on_cuda ? cuda_find_nonfinite(__VA_ARGS__) : tp_find_nonfinite(__VA_ARGS__))
 
 /* ---- the oracle ---- */
 
@@ -230,6 +341,8 @@ static oracle random_case(void) {
         switch (random_below(40)) {
         case 0: q->rows = 1 + random_below(4), q->cols = 4000 + random_below(5000); break;
         case 1: q->cols = 1 + random_below(20), q->rows = 200 + random_below(800); break;
+        case 2: q->rows = 1 + random_below(2), q->cols = 15000 + random_below(5000); break;
+        case 3: q->cols = 1 + random_below(12), q->rows = 1000 + random_below(2200); break;
         }
     } while (q->rows * q->cols > 40000);
     o.kind = (kind)random_below(KINDS);
@@ -323,7 +436,7 @@ static bool same_bits(const void *a, const void *b, int64_t n) { return n == 0 |
 
 static bool same_double(double a, double b) { return (isnan(a) && isnan(b)) || same_bits(&a, &b, sizeof a); }
 
-static void run_case(const oracle *o, int mode, bool nonfinite) {
+static void run_case(const oracle *o, int mode, bool nonfinite, int last_tier) {
     const tp_quant *q = &o->q;
     char text[400];
     describe(o, text, sizeof text);
@@ -369,8 +482,8 @@ static void run_case(const oracle *o, int mode, bool nonfinite) {
     }
     const tp_status expected = oracle_quantize(o, in, codes0, scales0, zeros0, have_zeros);
 
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= last_tier; tier++) {
+        use_tier(tier);
         uint8_t *codes = guarded_take(&code_memory[1], (size_t)code_bytes, at_end);
         float *scales = guarded_take(&scale_memory[1], (size_t)o->scale_count * 4, true);
         uint8_t *zeros = guarded_take(&zero_memory[1], (size_t)o->scale_count, true);
@@ -391,17 +504,17 @@ static void run_case(const oracle *o, int mode, bool nonfinite) {
             ok &= status == TP_OK;
             begin = end;
         } while (begin < o->lines);
-        CHECK(seen_expected && (expected != TP_OK || ok), "%s: %s, expected %s: %s", tp_tier_name(tier),
+        CHECK(seen_expected && (expected != TP_OK || ok), "%s: %s, expected %s: %s", tier_name(tier),
               tp_status_name(status), tp_status_name(expected), text);
         if (expected != TP_OK || !ok) continue;
         for (int64_t i = 0; i < o->scale_count; i++) {
-            CHECK(same_bits(scales + i, scales0 + i, 4), "%s: scale %lld is %a, not %a: %s", tp_tier_name(tier),
+            CHECK(same_bits(scales + i, scales0 + i, 4), "%s: scale %lld is %a, not %a: %s", tier_name(tier),
                   (long long)i, (double)scales[i], (double)scales0[i], text);
-            CHECK(zeros[i] == zeros0[i], "%s: zero %lld is %d, not %d: %s", tp_tier_name(tier), (long long)i, zeros[i],
+            CHECK(zeros[i] == zeros0[i], "%s: zero %lld is %d, not %d: %s", tier_name(tier), (long long)i, zeros[i],
                   zeros0[i], text);
         }
         for (int64_t i = 0; i < code_bytes; i++)
-            CHECK(codes[i] == codes0[i], "%s: byte %lld of the codes is %02x, not %02x: %s", tp_tier_name(tier),
+            CHECK(codes[i] == codes0[i], "%s: byte %lld of the codes is %02x, not %02x: %s", tier_name(tier),
                   (long long)i, codes[i], codes0[i], text);
     }
     if (expected == TP_ERR_SCALE) return;
@@ -411,17 +524,17 @@ static void run_case(const oracle *o, int mode, bool nonfinite) {
         for (int64_t i = 0; i < o->scale_count; i++) scales0[i] = (float)random_unit(), zeros0[i] = (uint8_t)symmetric_zero(o);
         for (int64_t i = 0; i < code_bytes; i++) codes0[i] = (uint8_t)random_bits();
     }
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= last_tier; tier++) {
+        use_tier(tier);
         float *out = guarded_take(&float_memory, (size_t)in_count * 4, at_end);
         tp_error *errors = guarded_take(&error_memory, (size_t)o->lines * sizeof *errors, true);
         int64_t begin = 0;
         do {
             const int64_t end = begin < o->lines ? (o->kind == PER_TENSOR ? o->lines : random_cut(o, begin)) : begin;
             status = tp_dequantize(q, begin, end, codes0, scales0, have_zeros ? zeros0 : NULL, out);
-            CHECK(status == TP_OK, "%s: dequantize: %s: %s", tp_tier_name(tier), tp_status_name(status), text);
+            CHECK(status == TP_OK, "%s: dequantize: %s: %s", tier_name(tier), tp_status_name(status), text);
             status = tp_quantize_error(q, begin, end, in, codes0, scales0, have_zeros ? zeros0 : NULL, errors + begin);
-            CHECK(status == TP_OK, "%s: error: %s: %s", tp_tier_name(tier), tp_status_name(status), text);
+            CHECK(status == TP_OK, "%s: error: %s: %s", tier_name(tier), tp_status_name(status), text);
             begin = end;
         } while (begin < o->lines);
         int64_t untouched = 0;
@@ -429,24 +542,24 @@ static void run_case(const oracle *o, int mode, bool nonfinite) {
             for (int64_t i = 0; i < o->length; i++) {
                 const float x = oracle_decode(o, codes0, scales0, zeros0, have_zeros, line, i);
                 float *y = out + in_at(o, line, i);
-                CHECK(same_bits(y, &x, 4), "%s: element %lld of line %lld decodes to %a, not %a: %s", tp_tier_name(tier),
+                CHECK(same_bits(y, &x, 4), "%s: element %lld of line %lld decodes to %a, not %a: %s", tier_name(tier),
                       (long long)i, (long long)line, (double)*y, (double)x, text);
                 memset(y, GUARD_FILL, 4);
             }
             const tp_error e = oracle_error(o, in, codes0, scales0, zeros0, have_zeros, line), *f = errors + line;
             CHECK(same_double(e.sum_squared_error, f->sum_squared_error) && same_double(e.sum_squares, f->sum_squares) &&
                       same_double(e.max_error, f->max_error),
-                  "%s: errors of line %lld are %a %a %a, not %a %a %a: %s", tp_tier_name(tier), (long long)line,
+                  "%s: errors of line %lld are %a %a %a, not %a %a %a: %s", tier_name(tier), (long long)line,
                   f->sum_squared_error, f->sum_squares, f->max_error, e.sum_squared_error, e.sum_squares, e.max_error,
                   text);
         }
         for (int64_t i = 0; i < in_count * 4; i++) untouched += ((uint8_t *)out)[i] == GUARD_FILL;
-        CHECK(untouched == in_count * 4, "%s: dequantize wrote between rows: %s", tp_tier_name(tier), text);
+        CHECK(untouched == in_count * 4, "%s: dequantize wrote between rows: %s", tier_name(tier), text);
 
         int64_t row, col;
         status = tp_find_nonfinite(q, in, &row, &col);
         CHECK(status == TP_OK && row == bad_row && col == bad_col, "%s: found (%lld, %lld), not (%lld, %lld): %s",
-              tp_tier_name(tier), (long long)row, (long long)col, (long long)bad_row, (long long)bad_col, text);
+              tier_name(tier), (long long)row, (long long)col, (long long)bad_row, (long long)bad_col, text);
 
         const int64_t first = random_below(q->rows + 1), last = first + random_below(q->rows + 1 - first);
         float min = first < last && q->cols ? INFINITY : 0, max = -min, low, high;
@@ -462,17 +575,18 @@ static void run_case(const oracle *o, int mode, bool nonfinite) {
         min = min == 0 ? 0 : min;
         max = max == 0 ? 0 : max;
         status = tp_minmax(q, first, last, in, &low, &high);
-        CHECK(status == (finite ? TP_OK : TP_ERR_NONFINITE), "%s: minmax: %s: %s", tp_tier_name(tier),
+        CHECK(status == (finite ? TP_OK : TP_ERR_NONFINITE), "%s: minmax: %s: %s", tier_name(tier),
               tp_status_name(status), text);
         CHECK(!finite || (same_bits(&min, &low, 4) && same_bits(&max, &high, 4)), "%s: %a .. %a, not %a .. %a: %s",
-              tp_tier_name(tier), (double)low, (double)high, (double)min, (double)max, text);
+              tier_name(tier), (double)low, (double)high, (double)min, (double)max, text);
     }
 }
 
 static void run_cases(int count) {
     for (int i = 0; i < count; i++) {
         const oracle o = random_case();
-        run_case(&o, i % 8, random_below(8) == 0);
+        /* The emulated device takes as long for one as the others for a hundred. */
+        run_case(&o, i % 8, random_below(8) == 0, i % 11 ? test_tiers - 1 : test_tiers);
     }
 }
 
@@ -524,15 +638,15 @@ static void check_ties(void) {
         }
         uint8_t *want = guarded_take(&code_memory[0], (size_t)(is_4bit(&o) ? (o.code_count + 1) / 2 : o.code_count), true);
         oracle_quantize(&o, in, want, scales, zeros, true);
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             const size_t bytes = (size_t)(is_4bit(&o) ? (o.code_count + 1) / 2 : o.code_count);
             uint8_t *codes = guarded_take(&code_memory[1], bytes, true);
             void *scratch = guarded_take(&scratch_memory, LENGTH * 64 * 4, true);
             const tp_status status = tp_quantize(q, 0, o.lines, in, codes, scales, zeros, scratch);
-            CHECK(status == TP_OK, "%s: %s", tp_tier_name(tier), tp_status_name(status));
+            CHECK(status == TP_OK, "%s: %s", tier_name(tier), tp_status_name(status));
             for (size_t k = 0; k < bytes; k++)
-                CHECK(codes[k] == want[k], "%s: byte %lld near ties is %02x, not %02x (case %d)", tp_tier_name(tier),
+                CHECK(codes[k] == want[k], "%s: byte %lld near ties is %02x, not %02x (case %d)", tier_name(tier),
                       (long long)k, codes[k], want[k], i);
         }
     }
@@ -561,7 +675,7 @@ static void check_quantize(void) {
                 o.block = 32;
                 o.q.out_stride = 0;
                 finish_case(&o);
-                run_case(&o, (int)random_below(8), false);
+                run_case(&o, (int)random_below(8), false, type == (int)(TP_I8 + i % 4) ? test_tiers : test_tiers - 1);
             }
         }
     }
@@ -577,8 +691,8 @@ static tp_quant small_spec(void) {
 static void check_minmax(void) {
     tp_quant q = small_spec();
     float x[8 * 64] = {0}, min, max;
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         CHECK(tp_minmax(&q, 0, 8, NULL, &min, &max) == TP_ERR_ARGUMENT, "null input");
         CHECK(tp_minmax(&q, 0, 8, x, NULL, &max) == TP_ERR_ARGUMENT, "null result");
         CHECK(tp_minmax(&q, 0, 9, x, &min, &max) == TP_ERR_RANGE, "range");
@@ -632,8 +746,8 @@ static void check_dequantize(void) {
     uint8_t codes[8 * 64] = {0};
     float scales[8] = {0}, out[8 * 64];
     q.in_type = q.scale_type = q.range = q.rounding = q.clip_steps = -1; /* not used */
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         CHECK(tp_dequantize(&q, 0, 8, codes, scales, NULL, out) == TP_OK, "unused fields");
         CHECK(tp_dequantize(&q, 0, 9, codes, scales, NULL, out) == TP_ERR_RANGE, "range");
         CHECK(tp_dequantize(&q, 0, 8, NULL, scales, NULL, out) == TP_ERR_ARGUMENT, "null codes");
@@ -649,8 +763,8 @@ static void check_quantize_error(void) {
     float scales[8] = {0}, in[8 * 64] = {0};
     tp_error errors[8];
     q.scale_type = q.range = q.rounding = q.clip_steps = -1; /* not used */
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         CHECK(tp_quantize_error(&q, 0, 8, in, codes, scales, NULL, errors) == TP_OK, "unused fields");
         CHECK(tp_quantize_error(&q, 5, 4, in, codes, scales, NULL, errors) == TP_ERR_RANGE, "range");
         CHECK(tp_quantize_error(&q, 0, 8, NULL, codes, scales, NULL, errors) == TP_ERR_ARGUMENT, "null input");
@@ -673,13 +787,13 @@ static void check_pack4(void) {
         const int64_t n = some_count(i);
         uint8_t *codes = guarded_take(&in_memory, (size_t)n, true);
         for (int64_t k = 0; k < n; k++) codes[k] = (uint8_t)random_bits();
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             uint8_t *packed = guarded_take(&code_memory[0], (size_t)(n + 1) / 2, i % 2);
             CHECK(tp_pack4(codes, n, packed) == TP_OK, "pack4");
             for (int64_t k = 0; k < n + n % 2; k++) {
                 const int nibble = packed[k / 2] >> k % 2 * 4 & 15, want = k < n ? codes[k] & 15 : 0;
-                CHECK(nibble == want, "%s: nibble %lld of %lld", tp_tier_name(tier), (long long)k, (long long)n);
+                CHECK(nibble == want, "%s: nibble %lld of %lld", tier_name(tier), (long long)k, (long long)n);
             }
         }
     }
@@ -695,15 +809,15 @@ static void check_unpack4(void) {
         const int64_t n = some_count(i);
         uint8_t *packed = guarded_take(&in_memory, (size_t)(n + 1) / 2, true);
         for (int64_t k = 0; k < (n + 1) / 2; k++) packed[k] = (uint8_t)random_bits();
-        for (int tier = 0; tier < test_tiers; tier++) {
-            test_use_tier(tier);
+        for (int tier = 0; tier <= test_tiers; tier++) {
+            use_tier(tier);
             for (tp_dtype type = TP_I4; type <= TP_U4; type++) {
                 uint8_t *codes = guarded_take(&code_memory[0], (size_t)n, i % 2);
                 CHECK(tp_unpack4(type, packed, n, codes) == TP_OK, "unpack4");
                 for (int64_t k = 0; k < n; k++) {
                     int want = packed[k / 2] >> k % 2 * 4 & 15;
                     if (type == TP_I4 && want > 7) want -= 16;
-                    CHECK(codes[k] == (uint8_t)want, "%s: code %lld of %lld", tp_tier_name(tier), (long long)k,
+                    CHECK(codes[k] == (uint8_t)want, "%s: code %lld of %lld", tier_name(tier), (long long)k,
                           (long long)n);
                 }
             }
@@ -717,8 +831,8 @@ static void check_unpack4(void) {
 
 static void check_conversion(tp_dtype from, tp_dtype to, const void *in, int64_t n) {
     const int64_t size = to == TP_F32 ? 4 : 2;
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         char *out = guarded_take(&float_memory, (size_t)(n * size), true);
         CHECK(tp_convert(from, in, n, to, out) == TP_OK, "convert");
         for (int64_t i = 0; i < n; i++) {
@@ -748,7 +862,7 @@ static void check_conversion(tp_dtype from, tp_dtype to, const void *in, int64_t
             } else {
                 same = ((const uint16_t *)out)[i] == oracle_round(to, x);
             }
-            CHECK(same, "%s: %a of type %d converted to type %d (element %lld of %lld)", tp_tier_name(tier), x, from,
+            CHECK(same, "%s: %a of type %d converted to type %d (element %lld of %lld)", tier_name(tier), x, from,
                   to, (long long)i, (long long)n);
         }
     }
@@ -790,6 +904,7 @@ static void check_convert(void) {
 static void check_find_nonfinite(void) {
     tp_quant q = small_spec();
     int64_t row, col;
+    use_tier(0);
     CHECK(tp_find_nonfinite(&q, NULL, &row, &col) == TP_ERR_ARGUMENT, "null input");
     CHECK(tp_find_nonfinite(&q, &row, NULL, &col) == TP_ERR_ARGUMENT, "null result");
     q.in_type = TP_U8;
@@ -799,8 +914,8 @@ static void check_find_nonfinite(void) {
     q.cols = 63;
     float x[8 * 64];
     for (int i = 0; i < 8 * 64; i++) x[i] = i % 64 == 63 ? NAN : 1;
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         CHECK(tp_find_nonfinite(&q, x, &row, &col) == TP_OK && row == -1 && col == -1, "between rows");
     }
 }
@@ -823,8 +938,9 @@ static void expect(tp_status expected, const char *what, const tp_quant *q, int6
         expect(expected, #__VA_ARGS__, &q, 0, q.rows);                                                                \
     } while (0)
 
-static void check_arguments(void) {
-    test_use_tier(tp_best_tier());
+static void check_arguments(int tier) {
+    use_tier(tier);
+    all_on_host = true;
     EXPECT(TP_OK, (void)q);
     EXPECT(TP_ERR_TYPE, q.in_type = TP_I8);
     EXPECT(TP_ERR_TYPE, q.in_type = 0);
@@ -916,14 +1032,17 @@ static void check_arguments(void) {
     q.range = TP_RANGE_ABSMAX;
     q.group_rows = 8;
     q.group_cols = 1;
-    CHECK(tp_quantize(&q, 0, 64, in, codes, scales, zeros, NULL) == TP_ERR_ARGUMENT, "null scratch");
-    CHECK(tp_quantize(&q, 0, 64, in, codes, scales, zeros, scratch + 4) == TP_ERR_ARGUMENT, "misaligned scratch");
+    if (!on_cuda) {
+        CHECK(tp_quantize(&q, 0, 64, in, codes, scales, zeros, NULL) == TP_ERR_ARGUMENT, "null scratch");
+        CHECK(tp_quantize(&q, 0, 64, in, codes, scales, zeros, scratch + 4) == TP_ERR_ARGUMENT, "misaligned scratch");
+    }
 
     int64_t a, b, c;
     CHECK(tp_quantize_sizes(NULL, &a, &b, &c) == TP_ERR_ARGUMENT, "null spec");
     CHECK(tp_quantize_sizes(&q, &a, NULL, &c) == TP_ERR_ARGUMENT, "null result");
     CHECK(tp_quantize_scratch(&q, 65, &a) == TP_ERR_RANGE, "more lines than there are");
     CHECK(tp_quantize_scratch(&q, 64, NULL) == TP_ERR_ARGUMENT, "null result");
+    all_on_host = false;
 }
 
 /* Every kernel of the list has a check above and a variant of its own in every tier of this build. */
@@ -934,14 +1053,14 @@ static void check_list(void) {
               "%s of tier %s", #name, tp_tier_name(tier));                                                            \
     printf("%-16s", #name);                                                                                           \
     for (int tier = 0; tier < TP_TIERS_BUILT; tier++) printf(" %s%s", tp_tier_name(tier), tier < test_tiers ? "" : "(skipped)"); \
-    printf("\n");                                                                                                     \
+    printf(" cuda\n");                                                                                                \
     check_##name();
     TP_QUANTIZE_KERNELS(VARIANTS)
 }
 
 int main(void) {
     test_start("test_quantize");
-    const size_t large = 4u << 20;
+    const size_t large = 8u << 20;
     in_memory = guarded_new(large);
     for (int i = 0; i < 2; i++) {
         code_memory[i] = guarded_new(large);
@@ -952,9 +1071,11 @@ int main(void) {
     float_memory = guarded_new(large);
     error_memory = guarded_new(large);
     while (test_round()) {
-        check_arguments();
+        check_arguments(test_tiers - 1);
+        check_arguments(test_tiers);
         check_ties();
         check_list();
     }
+    check_calls();
     return test_end();
 }

@@ -97,7 +97,7 @@ int Call::lines(const void *memory, Role role, const Layout &layout) {
 /* Bytes that a buffer needs for so many lines. */
 int64_t Call::buffer_bytes(const Cut &cut, int64_t lines) const {
     const Layout &l = cut.layout;
-    if (cut.mode == Cut::SPAN) return lines ? bytes_of((lines - 1) * l.stride + l.length, l.bits) : 0;
+    if (cut.mode == Cut::SPAN) return lines && l.length ? bytes_of((lines - 1) * l.stride + l.length, l.bits) : 0;
     if (cut.mode != Cut::BLOCK) return 0;
     return l.columns ? l.length * align(bytes_of(lines, l.bits), ROW_ALIGNMENT) : lines * align(bytes_of(l.length, l.bits), ROW_ALIGNMENT);
 }

@@ -11,6 +11,8 @@
 
 #include <utility>
 
+#include "core/scalar.h"
+
 enum { TP_WARP = 32 };
 constexpr unsigned TP_ALL_LANES = 0xffffffffu;
 
@@ -74,6 +76,26 @@ __device__ __forceinline__ void tp_mma_f64(double (&d)[2], double a, double b) {
 }
 
 #endif
+
+/* An f16 as f32 in one instruction; which NaN a NaN becomes is its choice. */
+__device__ __forceinline__ float tp_widen_f16(uint16_t h) {
+#ifdef TP_CUDA_EMULATED
+    return tp_f32_of_f16(h);
+#else
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
+    return x;
+#endif
+}
+
+/* From here on the compiler knows nothing of x: what it has made of it is made again and not held in registers. */
+__device__ __forceinline__ void tp_forget(uint32_t &x) {
+#ifdef TP_CUDA_EMULATED
+    (void)x;
+#else
+    asm volatile("" : "+r"(x));
+#endif
+}
 
 /* Queues a kernel; what is wrong with the launch itself is the result. */
 template <class... Parameters, class... Arguments>

@@ -6920,6 +6920,530 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_cuda_quantize {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_quantize");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_quantize(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, void *codes, float *scales, uint8_t *zeros)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_quantize$descriptor() {
+        return tp_cuda_quantize.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_quantize(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, void *codes, float *scales, uint8_t *zeros)
+     * }
+     */
+    public static MethodHandle tp_cuda_quantize$handle() {
+        return tp_cuda_quantize.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_quantize(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, void *codes, float *scales, uint8_t *zeros)
+     * }
+     */
+    public static MemorySegment tp_cuda_quantize$address() {
+        return tp_cuda_quantize.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_quantize(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, void *codes, float *scales, uint8_t *zeros)
+     * }
+     */
+    public static int tp_cuda_quantize(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment codes, MemorySegment scales, MemorySegment zeros) {
+        var mh$ = tp_cuda_quantize.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_quantize", cuda, spec, begin, end, in, codes, scales, zeros);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, codes, scales, zeros);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_minmax {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_minmax");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_minmax(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, float *min, float *max)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_minmax$descriptor() {
+        return tp_cuda_minmax.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_minmax(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, float *min, float *max)
+     * }
+     */
+    public static MethodHandle tp_cuda_minmax$handle() {
+        return tp_cuda_minmax.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_minmax(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, float *min, float *max)
+     * }
+     */
+    public static MemorySegment tp_cuda_minmax$address() {
+        return tp_cuda_minmax.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_minmax(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, float *min, float *max)
+     * }
+     */
+    public static int tp_cuda_minmax(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment min, MemorySegment max) {
+        var mh$ = tp_cuda_minmax.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_minmax", cuda, spec, begin, end, in, min, max);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, min, max);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_dequantize {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_dequantize");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_dequantize(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *codes, const float *scales, const uint8_t *zeros, float *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_dequantize$descriptor() {
+        return tp_cuda_dequantize.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_dequantize(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *codes, const float *scales, const uint8_t *zeros, float *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_dequantize$handle() {
+        return tp_cuda_dequantize.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_dequantize(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *codes, const float *scales, const uint8_t *zeros, float *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_dequantize$address() {
+        return tp_cuda_dequantize.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_dequantize(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *codes, const float *scales, const uint8_t *zeros, float *out)
+     * }
+     */
+    public static int tp_cuda_dequantize(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment codes, MemorySegment scales, MemorySegment zeros, MemorySegment out) {
+        var mh$ = tp_cuda_dequantize.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_dequantize", cuda, spec, begin, end, codes, scales, zeros, out);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, codes, scales, zeros, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_quantize_error {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_quantize_error");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_quantize_error(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, const void *codes, const float *scales, const uint8_t *zeros, tp_error *errors)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_quantize_error$descriptor() {
+        return tp_cuda_quantize_error.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_quantize_error(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, const void *codes, const float *scales, const uint8_t *zeros, tp_error *errors)
+     * }
+     */
+    public static MethodHandle tp_cuda_quantize_error$handle() {
+        return tp_cuda_quantize_error.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_quantize_error(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, const void *codes, const float *scales, const uint8_t *zeros, tp_error *errors)
+     * }
+     */
+    public static MemorySegment tp_cuda_quantize_error$address() {
+        return tp_cuda_quantize_error.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_quantize_error(tp_cuda *cuda, const tp_quant *spec, int64_t begin, int64_t end, const void *in, const void *codes, const float *scales, const uint8_t *zeros, tp_error *errors)
+     * }
+     */
+    public static int tp_cuda_quantize_error(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment codes, MemorySegment scales, MemorySegment zeros, MemorySegment errors) {
+        var mh$ = tp_cuda_quantize_error.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_quantize_error", cuda, spec, begin, end, in, codes, scales, zeros, errors);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, codes, scales, zeros, errors);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_pack4 {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_pack4");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_pack4(tp_cuda *cuda, const uint8_t *codes, int64_t n, uint8_t *packed)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_pack4$descriptor() {
+        return tp_cuda_pack4.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_pack4(tp_cuda *cuda, const uint8_t *codes, int64_t n, uint8_t *packed)
+     * }
+     */
+    public static MethodHandle tp_cuda_pack4$handle() {
+        return tp_cuda_pack4.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_pack4(tp_cuda *cuda, const uint8_t *codes, int64_t n, uint8_t *packed)
+     * }
+     */
+    public static MemorySegment tp_cuda_pack4$address() {
+        return tp_cuda_pack4.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_pack4(tp_cuda *cuda, const uint8_t *codes, int64_t n, uint8_t *packed)
+     * }
+     */
+    public static int tp_cuda_pack4(MemorySegment cuda, MemorySegment codes, long n, MemorySegment packed) {
+        var mh$ = tp_cuda_pack4.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_pack4", cuda, codes, n, packed);
+            }
+            return (int)mh$.invokeExact(cuda, codes, n, packed);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_unpack4 {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_unpack4");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_unpack4(tp_cuda *cuda, tp_dtype type, const uint8_t *packed, int64_t n, uint8_t *codes)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_unpack4$descriptor() {
+        return tp_cuda_unpack4.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_unpack4(tp_cuda *cuda, tp_dtype type, const uint8_t *packed, int64_t n, uint8_t *codes)
+     * }
+     */
+    public static MethodHandle tp_cuda_unpack4$handle() {
+        return tp_cuda_unpack4.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_unpack4(tp_cuda *cuda, tp_dtype type, const uint8_t *packed, int64_t n, uint8_t *codes)
+     * }
+     */
+    public static MemorySegment tp_cuda_unpack4$address() {
+        return tp_cuda_unpack4.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_unpack4(tp_cuda *cuda, tp_dtype type, const uint8_t *packed, int64_t n, uint8_t *codes)
+     * }
+     */
+    public static int tp_cuda_unpack4(MemorySegment cuda, int type, MemorySegment packed, long n, MemorySegment codes) {
+        var mh$ = tp_cuda_unpack4.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_unpack4", cuda, type, packed, n, codes);
+            }
+            return (int)mh$.invokeExact(cuda, type, packed, n, codes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_convert {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_INT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_convert");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_convert(tp_cuda *cuda, tp_dtype from, const void *in, int64_t n, tp_dtype to, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_convert$descriptor() {
+        return tp_cuda_convert.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_convert(tp_cuda *cuda, tp_dtype from, const void *in, int64_t n, tp_dtype to, void *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_convert$handle() {
+        return tp_cuda_convert.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_convert(tp_cuda *cuda, tp_dtype from, const void *in, int64_t n, tp_dtype to, void *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_convert$address() {
+        return tp_cuda_convert.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_convert(tp_cuda *cuda, tp_dtype from, const void *in, int64_t n, tp_dtype to, void *out)
+     * }
+     */
+    public static int tp_cuda_convert(MemorySegment cuda, int from, MemorySegment in, long n, int to, MemorySegment out) {
+        var mh$ = tp_cuda_convert.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_convert", cuda, from, in, n, to, out);
+            }
+            return (int)mh$.invokeExact(cuda, from, in, n, to, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_find_nonfinite {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_find_nonfinite");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_find_nonfinite(tp_cuda *cuda, const tp_quant *spec, const void *in, int64_t *row, int64_t *col)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_find_nonfinite$descriptor() {
+        return tp_cuda_find_nonfinite.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_find_nonfinite(tp_cuda *cuda, const tp_quant *spec, const void *in, int64_t *row, int64_t *col)
+     * }
+     */
+    public static MethodHandle tp_cuda_find_nonfinite$handle() {
+        return tp_cuda_find_nonfinite.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_find_nonfinite(tp_cuda *cuda, const tp_quant *spec, const void *in, int64_t *row, int64_t *col)
+     * }
+     */
+    public static MemorySegment tp_cuda_find_nonfinite$address() {
+        return tp_cuda_find_nonfinite.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_find_nonfinite(tp_cuda *cuda, const tp_quant *spec, const void *in, int64_t *row, int64_t *col)
+     * }
+     */
+    public static int tp_cuda_find_nonfinite(MemorySegment cuda, MemorySegment spec, MemorySegment in, MemorySegment row, MemorySegment col) {
+        var mh$ = tp_cuda_find_nonfinite.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_find_nonfinite", cuda, spec, in, row, col);
+            }
+            return (int)mh$.invokeExact(cuda, spec, in, row, col);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_cuda_sparse_survey {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,
