@@ -1,15 +1,17 @@
 /*
  * The spmm family against sums over the dense matrices, in f64 or int64, one element at a time, and cuts into ranges,
  * columns and segments against one call, bit for bit. The layouts are packed here. Every buffer ends or starts at a page
- * that cannot be touched.
+ * that cannot be touched. Products run on a CUDA device too.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/dispatch.h"
+#include "on_cuda.h"
 #include "spmm/kernels.h"
 #include "support.h"
+#include "tensorpress/cuda/spmm.h"
 
 typedef struct matrix {
     tp_product p;
@@ -273,8 +275,57 @@ static void check_out(const matrix *m, bool transposed, const void *out, const c
     free(integers);
 }
 
+/* ---- on the device ---- */
+
+/* Lists are shorter there, since the emulated one is slow. Slabs of B are a matter of the processor. */
+
+static long with_pieces;
+
+static void open_timed(int64_t budget) {
+    open_cuda(budget);
+    CHECK(tp_cuda_timing(test_cuda, 1) == TP_OK, "timing");
+}
+
+/* Lines [begin, end) of the product, or what rows [begin, end) of A add to columns [first, last) of the transposed one.
+   Each array is on the host or on the device; or all are on the host, and the device has hardly any memory. */
+static tp_status on_cuda_multiply(const matrix *m, bool transposed, int64_t begin, int64_t end, int64_t first, int64_t last, void *out) {
+    const bool short_of_memory = random_below(8) == 0;
+    const uint64_t where = short_of_memory ? 0 : random_bits();
+    const tp_sparse *a = &m->p.a;
+    const int64_t groups = (a->cols + 3) / 4, b_rows = transposed ? a->rows : a->cols;
+    const int64_t block = a->layout == TP_SPARSE_BSR ? a->block_rows * a->block_cols : 1;
+    const int index_size = a->layout == TP_SPARSE_CSR16 ? 2 : a->layout == TP_SPARSE_NM24 ? 1 : 4, size = (int)size_of(m);
+    const int64_t index_bytes = a->layout == TP_SPARSE_NM24 ? a->rows * ((groups + 1) / 2) : m->units * index_size;
+    const int64_t b_bytes = b_rows && m->p.n ? ((b_rows - 1) * m->p.b_stride + m->p.n) * size : 0;
+    const int64_t bytes = out_bytes(m, transposed ? a->cols : a->rows);
+    void *memory[5] = {NULL};
+    const int64_t *offsets = where & 1 ? on_device(&memory[0], m->offsets, (size_t)(8 * (m->lines + 1)), 8) : m->offsets;
+    const void *indices = where & 2 ? on_device(&memory[1], m->indices, (size_t)index_bytes, index_size) : m->indices;
+    const void *values = where & 4 ? on_device(&memory[2], m->values, (size_t)(m->units * block * size), size) : m->values;
+    const void *b = where & 8 ? on_device(&memory[3], m->b, (size_t)b_bytes, size) : m->b;
+    void *to = where & 16 ? on_device(&memory[4], out, (size_t)bytes, 4) : out;
+    int64_t budget = 2048;
+    if (short_of_memory) open_timed(budget);
+    tp_status status;
+    while (true) {
+        status = transposed ? tp_cuda_spmm_transposed(test_cuda, &m->p, begin, end, first, last, offsets, indices, values, b, to)
+                            : tp_cuda_spmm(test_cuda, &m->p, begin, end, offsets, indices, values, b, to);
+        if (status != TP_ERR_MEMORY || !short_of_memory) break;
+        open_timed(budget += budget / 4);
+    }
+    if (status != TP_OK) printf("%s\n", tp_cuda_message(test_cuda));
+    tp_cuda_times times;
+    CHECK(tp_cuda_last(test_cuda, &times) == TP_OK, "times");
+    with_pieces += times.pieces > 1;
+    if (to != out) CHECK(tp_cuda_copy(test_cuda, out, to, bytes) == TP_OK, "copy");
+    for (int i = 0; i < 5; i++) CHECK(tp_cuda_free(test_cuda, memory[i]) == TP_OK, "free");
+    if (short_of_memory) open_timed(0);
+    return status;
+}
+
 static tp_status multiply(const matrix *m, int64_t begin, int64_t end, void *out) {
-    return tp_spmm(&m->p, begin, end, m->offsets, m->indices, m->values, m->b, out);
+    return on_cuda ? on_cuda_multiply(m, false, begin, end, 0, m->p.n, out)
+                   : tp_spmm(&m->p, begin, end, m->offsets, m->indices, m->values, m->b, out);
 }
 
 /* One call, then the same in ranges from the last to the first. A single column is also fetched in the other way. */
@@ -291,7 +342,7 @@ static void check_product(const matrix *m) {
         end = begin;
     }
     CHECK(!memcmp(out, cut, (size_t)bytes), "cut into ranges: layout %d, n %lld", m->p.a.layout, (long long)m->p.n);
-    if (m->p.n != 1) return;
+    if (m->p.n != 1 || on_cuda) return;
     atomic_store(&tp_gathers_state, !tp_use_gathers());
     memset(cut, FILL, (size_t)bytes);
     CHECK(multiply(m, 0, m->lines, cut) == TP_OK, "status");
@@ -300,7 +351,8 @@ static void check_product(const matrix *m) {
 }
 
 static tp_status multiply_transposed(const matrix *m, int64_t begin, int64_t end, int64_t first, int64_t last, void *out) {
-    return tp_spmm_transposed(&m->p, begin, end, first, last, m->offsets, m->indices, m->values, m->b, out);
+    return on_cuda ? on_cuda_multiply(m, true, begin, end, first, last, out)
+                   : tp_spmm_transposed(&m->p, begin, end, first, last, m->offsets, m->indices, m->values, m->b, out);
 }
 
 static void *zeros(const matrix *m, const guarded *g) {
@@ -345,11 +397,12 @@ static void random_case(shape s, tp_dtype type, int64_t n, bool transposed) {
 }
 
 static void check_spmm(void) {
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         for (int s = 0; s < SHAPES; s++)
             for (int w = 0; w < WIDTHS; w++)
-                for (int k = 0; k < 6; k++) random_case(shapes[s], k % 2 ? TP_I8 : TP_F32, widths[w], false);
+                for (int k = on_cuda ? 5 : 0; k < 6; k++) random_case(shapes[s], (k + w * on_cuda) % 2 ? TP_I8 : TP_F32, widths[w], false);
+        if (on_cuda) break;
         /* Enough columns and lines for slabs of B, whose rows are close to each other, or far apart and copied. */
         for (int s = 0; s < SHAPES; s++) {
             for (int k = 0; k < 3; k++) {
@@ -366,11 +419,20 @@ static void check_spmm(void) {
 }
 
 static void check_spmm_transposed(void) {
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         for (int s = 0; s < 2; s++)
             for (int w = 0; w < WIDTHS; w++)
-                for (int k = 0; k < 12; k++) random_case(shapes[s], k % 2 ? TP_I8 : TP_F32, widths[w], true);
+                for (int k = 0; k < (on_cuda ? 2 : 12); k++) random_case(shapes[s], k % 2 ? TP_I8 : TP_F32, widths[w], true);
+        /* More rows than a device sorts at once. */
+        for (int s = 0; s < 2; s++) {
+            matrix m = new_matrix(shapes[s], s ? TP_I8 : TP_F32, 70000, 5);
+            fill(&m, 0.1);
+            pack(&m);
+            make_b(&m, 70000, 3);
+            check_transposed_product(&m);
+            free_matrix(&m);
+        }
     }
 }
 
@@ -396,6 +458,10 @@ static void heavy_case(shape s, tp_dtype type, int64_t n, int64_t blocks, double
     if (lowest)
         for (int64_t i = 0; i < (cols - 1) * m.p.b_stride + n; i++) put(type, m.b, i, -128);
     check_product(&m);
+    if (on_cuda) { /* it has no function for a segment */
+        free_matrix(&m);
+        return;
+    }
 
     const int64_t bytes = out_bytes(&m, m.p.a.rows), partial = block_rows * n;
     char *out = place(&out_memory[0], bytes, 4), *cut = place(&out_memory[1], bytes, 4);
@@ -427,29 +493,30 @@ static void check_spmm_segment(void) {
     static const shape heavy[] = {{TP_SPARSE_CSR16, 0, 0}, {TP_SPARSE_CSR32, 0, 0}, {TP_SPARSE_BSR, 1, 1}, {TP_SPARSE_BSR, 3, 2},
                                   {TP_SPARSE_BSR, 4, 1}};
     static const int64_t n[] = {1, 3, 17, 33, 70, 130};
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         for (int s = 0; s < 5; s++) {
-            for (int w = 0; w < 6; w++) {
+            for (int w = 0; w < (on_cuda ? 3 : 6); w++) {
                 const tp_dtype type = random_below(2) ? TP_F32 : TP_I8;
-                heavy_case(heavy[s], type, n[w], 36000 + random_below(2000), s == 3 ? 0.9 : 0.95, false);
+                heavy_case(heavy[s], type, n[w], (on_cuda && w ? 20000 : 36000) + random_below(2000), s == 3 ? 0.9 : 0.95, false);
             }
         }
         for (int s = 0; s < 3; s++) { /* to a segment's edge, and beyond int32 */
             heavy_case(heavy[s], TP_F32, 5, 2 * TP_SPMM_SEGMENT, 1, false);
             heavy_case(heavy[s], TP_F32, 1, TP_SPMM_SEGMENT, 1, false);
-            heavy_case(heavy[s], TP_I8, 18, 140000, 1, true);
+            heavy_case(heavy[s], TP_I8, 18, on_cuda ? 2 * TP_SPMM_SEGMENT + 5 : 140000, 1, true);
             heavy_case(heavy[s], TP_I8, 1, 140000, 1, true);
         }
         for (int k = 0; k < 4; k++) /* blocks with sums of their own for n = 1 */
             heavy_case(shapes[3 + k / 2], k % 2 ? TP_I8 : TP_F32, k ? 1 : 3, 2 * TP_SPMM_SEGMENT + 5, 0.5, false);
         /* A heavy line among light ones, in slabs. */
-        for (int s = 0; s < 4; s++) {
-            matrix m = new_matrix(shapes[s % 2], TP_F32, 64, 20000);
-            for (int64_t i = 0; i < 64 * 20000; i++)
+        for (int s = 0; s < (on_cuda ? 2 : 4); s++) {
+            const int64_t rows = on_cuda ? 11 : 64;
+            matrix m = new_matrix(shapes[s % 2], TP_F32, rows, 20000);
+            for (int64_t i = 0; i < rows * 20000; i++)
                 if (i / 20000 == 9 || random_unit() < 0.4) m.dense[i] = random_entry(TP_F32);
             pack(&m);
-            make_b_apart(&m, 20000, 129, s < 2 ? 512 - 129 : 0);
+            make_b_apart(&m, 20000, on_cuda ? 65 : 129, s < 2 ? 512 - 129 : 0);
             check_product(&m);
             free_matrix(&m);
         }
@@ -458,8 +525,8 @@ static void check_spmm_segment(void) {
 
 static void check_spmm_column(void) {
     /* Columns beyond 65535, and distances of 65535. */
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         for (int w = 0; w < WIDTHS; w += 4) {
             for (int k = 0; k < 2; k++) {
                 matrix m = new_matrix(shapes[0], k ? TP_I8 : TP_F32, 2, 200000);
@@ -517,8 +584,8 @@ static void check_spmm_add(void) {
 
 /* NaN and infinity in B reach only the rows that store an element for them. */
 static void check_nonfinite(void) {
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         for (int s = 0; s < SHAPES; s++) {
             for (int w = 1; w < WIDTHS; w++) {
                 matrix m = new_matrix(shapes[s], TP_F32, 1 + random_below(40), 1 + random_below(90));
@@ -610,12 +677,38 @@ static void check_arguments(void) {
     }
     CHECK(tp_spmm(&p, 1, 1, NULL, NULL, NULL, NULL, NULL) == TP_OK, "nothing to do");
     CHECK(tp_spmm_transposed(&p, 1, 1, 0, 2, NULL, NULL, NULL, NULL, NULL) == TP_OK, "nothing to do");
+    /* The same on the device. */
+    for (int i = 0; i < 5; i++) {
+        const void *q[5];
+        memcpy(q, pointers, sizeof q);
+        q[i] = NULL;
+        CHECK(tp_cuda_spmm(test_cuda, &p, 0, 3, q[0], q[1], q[2], q[3], (void *)q[4]) == TP_ERR_ARGUMENT, "null pointer %d", i);
+        CHECK(tp_cuda_spmm_transposed(test_cuda, &p, 0, 3, 0, 2, q[0], q[1], q[2], q[3], (void *)q[4]) == TP_ERR_ARGUMENT, "null pointer %d", i);
+    }
+    CHECK(tp_cuda_spmm(NULL, &p, 0, 3, offsets, indices, values, b, out) == TP_ERR_ARGUMENT, "no device");
+    CHECK(tp_cuda_spmm_transposed(NULL, &p, 0, 3, 0, 2, offsets, indices, values, b, out) == TP_ERR_ARGUMENT, "no device");
+    CHECK(tp_cuda_spmm(test_cuda, NULL, 0, 3, offsets, indices, values, b, out) == TP_ERR_ARGUMENT, "null spec");
+    CHECK(tp_cuda_spmm_transposed(test_cuda, NULL, 0, 3, 0, 2, offsets, indices, values, b, out) == TP_ERR_ARGUMENT, "null spec");
+    CHECK(tp_cuda_spmm(test_cuda, &p, 0, 4, offsets, indices, values, b, out) == TP_ERR_RANGE, "lines");
+    CHECK(tp_cuda_spmm_transposed(test_cuda, &p, 0, 4, 0, 2, offsets, indices, values, b, out) == TP_ERR_RANGE, "rows");
+    CHECK(tp_cuda_spmm_transposed(test_cuda, &p, 0, 3, 0, 3, offsets, indices, values, b, out) == TP_ERR_RANGE, "columns");
+    CHECK(tp_cuda_spmm(test_cuda, &p, 1, 1, NULL, NULL, NULL, NULL, NULL) == TP_OK, "nothing to do");
+    CHECK(tp_cuda_spmm_transposed(test_cuda, &p, 1, 1, 0, 2, NULL, NULL, NULL, NULL, NULL) == TP_OK, "nothing to do");
+    p.a.type = TP_F16;
+    CHECK(tp_cuda_spmm(test_cuda, &p, 0, 3, offsets, indices, values, b, out) == TP_ERR_TYPE, "type");
+    CHECK(tp_cuda_spmm_transposed(test_cuda, &p, 0, 3, 0, 2, offsets, indices, values, b, out) == TP_ERR_TYPE, "type");
+    p = good;
+    p.a.layout = TP_SPARSE_NM24;
+    CHECK(tp_cuda_spmm_transposed(test_cuda, &p, 0, 3, 0, 2, offsets, indices, values, b, out) == TP_ERR_ARGUMENT, "layout");
+    p = good;
     p.n = 0;
     CHECK(tp_spmm(&p, 0, 3, NULL, NULL, NULL, NULL, NULL) == TP_OK, "no columns");
     p = good;
     const int64_t empty[4] = {0};
     out[0] = 5;
     CHECK(tp_spmm(&p, 0, 3, empty, NULL, NULL, NULL, out) == TP_OK && out[0] == 0, "empty lines");
+    out[0] = 5;
+    CHECK(tp_cuda_spmm(test_cuda, &p, 0, 3, empty, NULL, NULL, NULL, out) == TP_OK && out[0] == 0, "empty lines");
 
     CHECK(tp_spmm_segment(&p, 0, 1, 0, offsets, indices, values, b, partial) == TP_ERR_RANGE, "segment");
     CHECK(tp_spmm_segment(&p, 0, -1, 0, offsets, indices, values, b, partial) == TP_ERR_RANGE, "segment");
@@ -662,10 +755,13 @@ int main(void) {
     b_memory = guarded_new(64u << 20);
     for (int i = 0; i < 2; i++) out_memory[i] = guarded_new(4u << 20);
     partial_memory = guarded_new(1u << 20);
+    open_timed(0);
     while (test_round()) {
         check_arguments();
         check_nonfinite();
         check_list();
     }
+    CHECK(with_pieces > 0, "no product went through the device in pieces");
+    tp_cuda_close(test_cuda);
     return test_end();
 }

@@ -1,59 +1,25 @@
 /* The public functions: checks up front, so that kernels have none. */
 #include "core/dispatch.h"
+#include "spmm/checks.h"
 #include "spmm/kernels.h"
 
 const tp_spmm_kernels tp_spmm_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_SPMM_KERNELS);
 
 TP_FIND_KERNELS(spmm)
 
-/* The rows of B and of out differ between A and its transpose. */
-static tp_status check_product(const tp_product *p, bool transposed) {
-    if (!p) return TP_ERR_ARGUMENT;
-    const tp_sparse *a = &p->a;
-    switch (a->layout) {
-    case TP_SPARSE_CSR16:
-    case TP_SPARSE_CSR32: break;
-    case TP_SPARSE_BSR:
-    case TP_SPARSE_NM24:
-        if (!transposed) break;
-        return TP_ERR_ARGUMENT;
-    default: return TP_ERR_ARGUMENT;
-    }
-    if (a->type != TP_F32 && a->type != TP_I8) return TP_ERR_TYPE;
-    TRY(tp_check_matrix(a->rows, a->cols, a->cols));
-    if (a->cols >= INT64_C(1) << 32) return TP_ERR_SHAPE;
-    if (a->layout == TP_SPARSE_BSR) {
-        if (a->block_rows < 1 || a->block_rows > 64 || a->block_cols < 1 || a->block_cols > 64) return TP_ERR_SHAPE;
-    } else if (a->block_rows || a->block_cols) {
-        return TP_ERR_SHAPE;
-    }
-    TRY(tp_check_matrix(transposed ? a->rows : a->cols, p->n, p->b_stride));
-    return tp_check_matrix(transposed ? a->cols : a->rows, p->n, p->out_stride);
-}
-
-static int64_t count_lines(const tp_product *p) {
-    const int64_t rows = tp_line_rows(p);
-    return p->a.rows / rows + (p->a.rows % rows != 0);
-}
-
-/* Pointers to nothing may be null. */
 static tp_status check_pointers(const tp_product *p, int64_t begin, int64_t end, const int64_t *offsets,
                                 const void *indices, const void *values, const void *b, const void *out) {
-    if (!out) return TP_ERR_ARGUMENT;
-    int64_t units = tp_nm24_units(p);
-    if (p->a.layout != TP_SPARSE_NM24) {
-        if (!offsets) return TP_ERR_ARGUMENT;
-        units = offsets[end] - offsets[begin];
-    }
-    return units && (!indices || !values || !b) ? TP_ERR_ARGUMENT : TP_OK;
+    TRY(tp_spmm_check_offsets(p, offsets, out));
+    const bool nm24 = p->a.layout == TP_SPARSE_NM24;
+    return tp_spmm_check_units(nm24 ? tp_nm24_units(p) : offsets[end] - offsets[begin], indices, values, b);
 }
 
 tp_status tp_spmm(const tp_product *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices,
                   const void *values, const void *b, void *out) {
     const tp_spmm_kernels *kernels;
     TRY(find_kernels(&kernels));
-    TRY(check_product(spec, false));
-    TRY(tp_check_range(begin, end, count_lines(spec)));
+    TRY(tp_spmm_check_product(spec, false));
+    TRY(tp_check_range(begin, end, tp_spmm_lines(spec)));
     if (begin == end || spec->n == 0) return TP_OK;
     TRY(check_pointers(spec, begin, end, offsets, indices, values, b, out));
     return kernels->spmm(spec, begin, end, offsets, indices, values, b, out);
@@ -62,7 +28,7 @@ tp_status tp_spmm(const tp_product *spec, int64_t begin, int64_t end, const int6
 /* Whether the line has this segment. */
 static tp_status check_segment(const tp_product *p, int64_t line, int64_t segment, const int64_t *offsets) {
     if (p->a.layout == TP_SPARSE_NM24) return TP_ERR_ARGUMENT;
-    if (line < 0 || line >= count_lines(p) || segment < 0) return TP_ERR_RANGE;
+    if (line < 0 || line >= tp_spmm_lines(p) || segment < 0) return TP_ERR_RANGE;
     if (!offsets) return TP_ERR_ARGUMENT;
     const int64_t units = offsets[line + 1] - offsets[line];
     return segment >= units / TP_SPMM_SEGMENT + (units % TP_SPMM_SEGMENT != 0) ? TP_ERR_RANGE : TP_OK;
@@ -73,7 +39,7 @@ tp_status tp_spmm_segment(const tp_product *spec, int64_t line, int64_t segment,
                           void *partial) {
     const tp_spmm_kernels *kernels;
     TRY(find_kernels(&kernels));
-    TRY(check_product(spec, false));
+    TRY(tp_spmm_check_product(spec, false));
     TRY(check_segment(spec, line, segment, offsets));
     if (spec->a.layout == TP_SPARSE_CSR16 && (column < 0 || column >= spec->a.cols)) return TP_ERR_RANGE;
     if (spec->n == 0) return TP_OK;
@@ -85,7 +51,7 @@ tp_status tp_spmm_column(const tp_product *spec, int64_t line, int64_t segment, 
                          const void *indices, int64_t *column) {
     const tp_spmm_kernels *kernels;
     TRY(find_kernels(&kernels));
-    TRY(check_product(spec, false));
+    TRY(tp_spmm_check_product(spec, false));
     TRY(check_segment(spec, line, segment, offsets));
     if (!indices || !column) return TP_ERR_ARGUMENT;
     *column = 0;
@@ -96,9 +62,9 @@ tp_status tp_spmm_column(const tp_product *spec, int64_t line, int64_t segment, 
 tp_status tp_spmm_add(const tp_product *spec, int64_t line, int64_t segments, const void *partials, void *out) {
     const tp_spmm_kernels *kernels;
     TRY(find_kernels(&kernels));
-    TRY(check_product(spec, false));
+    TRY(tp_spmm_check_product(spec, false));
     if (spec->a.layout == TP_SPARSE_NM24) return TP_ERR_ARGUMENT;
-    if (line < 0 || line >= count_lines(spec) || segments < 0) return TP_ERR_RANGE;
+    if (line < 0 || line >= tp_spmm_lines(spec) || segments < 0) return TP_ERR_RANGE;
     if (spec->n == 0) return TP_OK;
     TRY(tp_check_matrix(segments, tp_line_rows(spec) * spec->n, tp_line_rows(spec) * spec->n));
     if (!out || (segments && !partials)) return TP_ERR_ARGUMENT;
@@ -110,7 +76,7 @@ tp_status tp_spmm_transposed(const tp_product *spec, int64_t begin, int64_t end,
                              void *out) {
     const tp_spmm_kernels *kernels;
     TRY(find_kernels(&kernels));
-    TRY(check_product(spec, true));
+    TRY(tp_spmm_check_product(spec, true));
     TRY(tp_check_range(begin, end, spec->a.rows));
     TRY(tp_check_range(first, last, spec->n));
     if (begin == end || first == last || spec->a.cols == 0) return TP_OK;

@@ -7840,6 +7840,144 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_cuda_spmm {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_spmm");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_spmm(tp_cuda *cuda, const tp_product *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_spmm$descriptor() {
+        return tp_cuda_spmm.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_spmm(tp_cuda *cuda, const tp_product *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_spmm$handle() {
+        return tp_cuda_spmm.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_spmm(tp_cuda *cuda, const tp_product *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_spmm$address() {
+        return tp_cuda_spmm.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_spmm(tp_cuda *cuda, const tp_product *spec, int64_t begin, int64_t end, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static int tp_cuda_spmm(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment offsets, MemorySegment indices, MemorySegment values, MemorySegment b, MemorySegment out) {
+        var mh$ = tp_cuda_spmm.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_spmm", cuda, spec, begin, end, offsets, indices, values, b, out);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, offsets, indices, values, b, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_spmm_transposed {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_spmm_transposed");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_spmm_transposed(tp_cuda *cuda, const tp_product *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_spmm_transposed$descriptor() {
+        return tp_cuda_spmm_transposed.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_spmm_transposed(tp_cuda *cuda, const tp_product *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_spmm_transposed$handle() {
+        return tp_cuda_spmm_transposed.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_spmm_transposed(tp_cuda *cuda, const tp_product *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_spmm_transposed$address() {
+        return tp_cuda_spmm_transposed.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_spmm_transposed(tp_cuda *cuda, const tp_product *spec, int64_t begin, int64_t end, int64_t first, int64_t last, const int64_t *offsets, const void *indices, const void *values, const void *b, void *out)
+     * }
+     */
+    public static int tp_cuda_spmm_transposed(MemorySegment cuda, MemorySegment spec, long begin, long end, long first, long last, MemorySegment offsets, MemorySegment indices, MemorySegment values, MemorySegment b, MemorySegment out) {
+        var mh$ = tp_cuda_spmm_transposed.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_spmm_transposed", cuda, spec, begin, end, first, last, offsets, indices, values, b, out);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, first, last, offsets, indices, values, b, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_cuda_gaussian {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,
