@@ -223,7 +223,7 @@ public final class Gemm implements AutoCloseable {
         try (OneThread _ = oneThread.enter()) {
             checkOperands(rows, a, c);
             run("tp_gemm", rows, (begin, end, first, last, own) ->
-                    Kernels.tp_gemm(nativeSpec, begin, end, first, last, a, packed, c, own), cuda ->
+                    Kernels.tp_gemm(nativeSpec, begin, end, first, last, a, packed, c, own), (cuda, from, to) ->
                     Kernels.tp_cuda_gemm(cuda, nativeSpec, 0, rows, a, onDevice.segment(), c));
         }
     }
@@ -262,7 +262,7 @@ public final class Gemm implements AutoCloseable {
             tp_gemm_affine.b_scale_step(affine, bScales.byteSize() > 4 ? 1 : 0);
             tp_gemm_affine.scaled(affine, scaled ? 1 : 0);
             run("tp_gemm_int8", rows, (begin, end, first, last, own) ->
-                    Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own), cuda ->
+                    Kernels.tp_gemm_int8(nativeSpec, affine, begin, end, first, last, a, packed, c, own), (cuda, from, to) ->
                     Kernels.tp_cuda_gemm_int8(cuda, nativeSpec, affine, 0, rows, a, onDevice.segment(), c));
         }
     }
@@ -308,7 +308,7 @@ public final class Gemm implements AutoCloseable {
      * Cuts C into rectangles: into rows as far as that goes, since columns have to pack the same rows of A again. They are as
      * even as granules allow, and as many rows of them as threads, or a multiple, so that no thread waits for a last one.
      */
-    private void run(String kernel, long rows, Rectangle work, CudaExecutor.Call whole) {
+    private void run(String kernel, long rows, Rectangle work, Native.OnCuda onCuda) {
         if (rows == 0 || panels == 0) {
             return;
         }
@@ -332,7 +332,7 @@ public final class Gemm implements AutoCloseable {
                         panels * j / across, panels * (j + 1) / across, worker.scratch());
             }
             return status;
-        }, (cuda, from, to) -> whole.call(cuda));
+        }, onCuda);
     }
 
     @Override

@@ -222,13 +222,14 @@ final class Native {
     static void run(String kernel, Executor executor, long lines, long granule, long minimum, long scratch, Cost cost, Lines call,
             OnCuda onCuda) {
         KernelEvent event = begin();
-        if (onCuda == null || !(executor instanceof CudaExecutor device)) {
+        if (onCuda == null || !onDevice(executor)) {
             executor.run(lines, granule, minimum, scratch, (begin, end, worker) -> check(kernel, call.call(begin, end, worker)));
             if (event != null) {
                 event.record(kernel, executor, lines, cost);
             }
             return;
         }
+        CudaExecutor device = (CudaExecutor) executor;
         long nanos = lines <= 0 ? 0 : device.call(kernel, cuda -> onCuda.call(cuda, 0, lines), event != null);
         if (event != null) {
             event.record(kernel, device, nanos, lines, cost);
@@ -253,14 +254,14 @@ final class Native {
         return FlightRecorder.isInitialized() ? KernelEvent.started() : null;
     }
 
-    /** Whether kernels that a device has run there. */
+    /** Whether kernels that a device has run there. To ask for its class would load that. */
     static boolean onDevice(Executor executor) {
-        return executor instanceof CudaExecutor;
+        return executor.device().kind() == Device.Kind.CUDA;
     }
 
     /** The threads of an executor, without its device. */
     static Executor host(Executor executor) {
-        return executor instanceof CudaExecutor device ? device.cpu() : executor;
+        return onDevice(executor) ? ((CudaExecutor) executor).cpu() : executor;
     }
 
     /** The {@code n} numbers of 64 bits that a function hands out. */

@@ -17,8 +17,8 @@ import java.lang.foreign.MemorySegment;
  * Kernel family {@code quantize}: floats to 8- and 4-bit codes and back. Here arguments are checked and work is spread
  * over threads; formulas, layouts and numerics are documented once, in {@code tensorpress/quantize.h}.
  *
- * <p>Segments are off-heap, or {@link MemorySegment#NULL} where a method says so. Results do not depend on the number of
- * threads or on the processor. Failures of a kernel are {@link KernelException}s.
+ * <p>Segments are off-heap or of a {@link DeviceMemory}, or {@link MemorySegment#NULL} where a method says so. Results do not depend
+ * on the number of threads, on the processor, or on the device. Failures of a kernel are {@link KernelException}s.
  */
 public final class Quantize {
     /** Columns of a panel: column kernels are fastest on whole ones. */
@@ -210,7 +210,7 @@ public final class Quantize {
     /**
      * Quantizes a matrix.
      *
-     * @param in any alignment
+     * @param in any alignment, but on a device that of its elements
      * @param scales f32, one per group; read if the range is {@link Range#GIVEN}, else written
      * @param zeros a byte per group; {@code NULL} allowed unless the range is {@link Range#MINMAX}
      * @throws KernelException with {@code TP_ERR_NONFINITE} if the input holds NaN or infinity and scales are not given
@@ -237,7 +237,7 @@ public final class Quantize {
         }
         MemorySegment s = spec.toNative();
         long granule = spec.granule();
-        if (spec.perTensor() && spec.range != Range.GIVEN) {
+        if (spec.perTensor() && !given && !Native.onDevice(executor)) {
             if (spec.clipSteps > 1 || executor.threads() == 1) {
                 granule = spec.rows; // one group: its clip search cannot be cut
             } else {
@@ -252,7 +252,8 @@ public final class Quantize {
         Native.Cost cost = Native.Cost.of(spec.in.bytes(spec.elements()) + (given ? scaleBytes : 0),
                 spec.codeBytes() + (given ? 0 : scaleBytes));
         Native.run("tp_quantize", executor, spec.lines(), granule, Math.max(spec.minimumLines(), wide), scratch, cost, (begin, end, worker) ->
-                Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, worker.scratch()));
+                Kernels.tp_quantize(s, begin, end, in, codes, scales, zeros, worker.scratch()), (cuda, begin, end) ->
+                Kernels.tp_cuda_quantize(cuda, s, begin, end, in, codes, scales, zeros));
     }
 
     private static void scaleOfTensor(Spec spec, MemorySegment s, MemorySegment in, MemorySegment scales,
@@ -291,7 +292,8 @@ public final class Quantize {
         MemorySegment s = spec.toNative();
         Native.Cost cost = Native.Cost.of(spec.codeBytes() + spec.scaleBytes(zeros), DType.F32.bytes(spec.elements()));
         Native.run("tp_dequantize", executor, spec.lines(), spec.granule(), spec.minimumLines(), cost, (begin, end, worker) ->
-                Kernels.tp_dequantize(s, begin, end, codes, scales, zeros, out));
+                Kernels.tp_dequantize(s, begin, end, codes, scales, zeros, out), (cuda, begin, end) ->
+                Kernels.tp_cuda_dequantize(cuda, s, begin, end, codes, scales, zeros, out));
     }
 
     /** Bytes that {@link #error} needs for {@code lineErrors}. */
@@ -308,7 +310,7 @@ public final class Quantize {
             MemorySegment zeros, MemorySegment lineErrors, Executor executor) {
         spec.check();
         Native.input("in", in, spec.inBytes(spec.in), executor);
-        Native.output("lineErrors", lineErrors, errorBytes(spec), executor);
+        Native.output("lineErrors", lineErrors, errorBytes(spec), Native.host(executor)); // they are read here
         Native.aligned("lineErrors", lineErrors, 8);
         Native.input("codes", codes, spec.codeBytes(), executor);
         checkScales(spec, scales, zeros, executor);
@@ -318,7 +320,8 @@ public final class Quantize {
         MemorySegment s = spec.toNative();
         Native.Cost cost = Native.Cost.of(spec.in.bytes(spec.elements()) + spec.codeBytes() + spec.scaleBytes(zeros), errorBytes(spec));
         Native.run("tp_quantize_error", executor, spec.lines(), spec.granule(), spec.minimumLines(), cost, (begin, end, worker) ->
-                Kernels.tp_quantize_error(s, begin, end, in, codes, scales, zeros, lines(lineErrors, begin, end)));
+                Kernels.tp_quantize_error(s, begin, end, in, codes, scales, zeros, lines(lineErrors, begin, end)), (cuda, begin, end) ->
+                Kernels.tp_cuda_quantize_error(cuda, s, begin, end, in, codes, scales, zeros, lineErrors));
         return sum(lineErrors, spec.lines());
     }
 
@@ -365,11 +368,12 @@ public final class Quantize {
                 Kernels.tp_convert(Native.id(from), in, n, Native.id(to), out));
     }
 
-    /** The same on all threads of the executor. */
+    /** The same on all threads of the executor, or on its device. */
     public static void convert(DType from, MemorySegment in, long n, DType to, MemorySegment out, Executor executor) {
         checkConversion(from, in, n, to, out, executor);
         Native.run("tp_convert", executor, n, 1, Executor.WORTH, Native.Cost.of(from.bytes(n), to.bytes(n)), (begin, end, worker) ->
-                Kernels.tp_convert(Native.id(from), in.asSlice(from.bytes(begin)), end - begin, Native.id(to), out.asSlice(to.bytes(begin))));
+                Kernels.tp_convert(Native.id(from), in.asSlice(from.bytes(begin)), end - begin, Native.id(to), out.asSlice(to.bytes(begin))),
+                (cuda, begin, end) -> Kernels.tp_cuda_convert(cuda, Native.id(from), in, end, Native.id(to), out));
     }
 
     private static void checkConversion(DType from, MemorySegment in, long n, DType to, MemorySegment out, Executor executor) {

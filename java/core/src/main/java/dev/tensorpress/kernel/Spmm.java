@@ -17,9 +17,9 @@ import java.util.List;
  * Kernel family {@code spmm}: a sparse matrix times a dense one. Here arguments are checked and work is spread over
  * threads; layouts and numerics are documented once, in {@code tensorpress/sparse.h} and {@code tensorpress/spmm.h}.
  *
- * <p>Dense matrices are off-heap, row-major, without gaps and aligned to their elements. They are f32 if the values are;
- * for int8 values the factor is int8 and the result int32. Results do not depend on the number of threads; integers
- * neither on the processor. Failures of a kernel are {@link KernelException}s.
+ * <p>Dense matrices are off-heap or of a {@link DeviceMemory}, row-major, without gaps and aligned to their elements. They are f32 if
+ * the values are; for int8 values the factor is int8 and the result int32. Results do not depend on the number of threads; integers
+ * neither on the processor or the device. Failures of a kernel are {@link KernelException}s.
  */
 public final class Spmm {
     /** {@code TP_SPMM_SEGMENT}: units of a line that are summed by themselves. */
@@ -53,14 +53,16 @@ public final class Spmm {
         MemorySegment spec = spec(a, n);
         MemorySegment offsets = a.offsets();
         Native.Cost cost = cost(a, n, a.cols(), a.rows());
+        Native.OnCuda onCuda = (cuda, begin, end) ->
+                Kernels.tp_cuda_spmm(cuda, spec, begin, end, offsets, a.indices(), a.values(), b, out);
         if (a.layout() == Layout.NM24) {
             Native.run("tp_spmm", executor, a.rows(), 1, Executor.worth(a.cols() / 2 * n), cost, (begin, end, worker) ->
-                    Kernels.tp_spmm(spec, begin, end, offsets, a.indices(), a.values(), b, out));
+                    Kernels.tp_spmm(spec, begin, end, offsets, a.indices(), a.values(), b, out), onCuda);
             return;
         }
         long lines = a.lines();
-        if (executor.threads() == 1) {
-            Native.run("tp_spmm", executor, lines, lines, lines, cost, (begin, end, worker) -> multiply(spec, a, b, out, begin, end));
+        if (executor.threads() == 1 || Native.onDevice(executor)) {
+            Native.run("tp_spmm", executor, lines, lines, lines, cost, (begin, end, worker) -> multiply(spec, a, b, out, begin, end), onCuda);
             return;
         }
         long units = a.units();
@@ -216,15 +218,16 @@ public final class Spmm {
             return;
         }
         MemorySegment spec = spec(a, n);
-        MemorySegment result = out.asSlice(0, size);
+        MemorySegment offsets = a.offsets();
         Native.Cost cost = cost(a, n, a.rows(), a.cols());
-        if (n >= WIDE) {
-            result.fill((byte) 0);
+        if (n >= WIDE || Native.onDevice(executor)) {
+            Native.clear(out, size);
             Native.run("tp_spmm_transposed", executor, n, PANEL, PANEL, cost, (first, last, worker) ->
-                    transposed(spec, a, b, out, 0, a.rows(), first, last));
+                    transposed(spec, a, b, out, 0, a.rows(), first, last), (cuda, first, last) ->
+                    Kernels.tp_cuda_spmm_transposed(cuda, spec, 0, a.rows(), first, last, offsets, a.indices(), a.values(), b, out));
             return;
         }
-        MemorySegment offsets = a.offsets();
+        MemorySegment result = out.asSlice(0, size);
         int chunks = Math.clamp(a.units() * n / Executor.WORTH, 1, CHUNKS);
         try (Arena arena = executor.arena()) {
             List<MemorySegment> sums = new ArrayList<>();

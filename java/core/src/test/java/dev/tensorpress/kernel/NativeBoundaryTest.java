@@ -22,6 +22,8 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.BrokenBarrierException;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.CyclicBarrier;
@@ -168,6 +170,40 @@ class NativeBoundaryTest {
                 assertThrows(IllegalStateException.class, () -> call.accept(closed), name + ", closed");
                 assertThrows(IllegalArgumentException.class, () -> call.accept(null), name + ", null");
             });
+        }
+    }
+
+    /** Memory of the process is as wrong for a device; its own is taken by what runs there, and refused by everything else. */
+    @Test
+    void memoryOfADeviceIsForWhatRunsThere() {
+        Arena gone = Arena.ofShared();
+        MemorySegment closed = gone.allocate(8L * N * N, 64);
+        gone.close();
+        try (Arena arena = Arena.ofShared(); Executor device = Executor.on(Device.cuda(0), 2);
+                DeviceMemory memory = DeviceMemory.allocate(8L * N * N, device); DeviceMemory small = DeviceMemory.allocate(4, device)) {
+            DeviceMemory stale = DeviceMemory.allocate(8L * N * N, device);
+            stale.close();
+            Set<String> taken = new TreeSet<>();
+            calls(arena, device).forEach((name, call) -> {
+                assertThrows(IllegalArgumentException.class, () -> call.accept(arena.allocate(8, 64).asSlice(0, 1)), name + ", short");
+                assertThrows(IllegalStateException.class, () -> call.accept(closed), name + ", closed");
+                assertThrows(IllegalStateException.class, () -> call.accept(stale.segment()), name + ", freed");
+                assertThrows(IllegalArgumentException.class, () -> call.accept(small.segment()), name + ", short on the device");
+                call.accept(identity(arena));
+                memory.upload(identity(arena));
+                try {
+                    call.accept(memory.segment());
+                    taken.add(name);
+                } catch (IllegalArgumentException e) {
+                    assertTrue(e.getMessage().endsWith(" is memory of cuda:0, which this call does not run on"), name + ": " + e.getMessage());
+                }
+            });
+            assertEquals(new TreeSet<>(List.of("quantize in", "quantize codes*", "quantize scales*", "quantize zeros*", "dequantize codes",
+                    "dequantize out*", "prune apply in", "prune apply mask", "prune apply out*", "prune mask*", "prune nm mask*",
+                    "prune blocks out*", "prune expand mask*", "sparse survey in", "sparse unpack out*", "spmm b", "spmm out*",
+                    "spmm transposed out*", "convert on threads in", "convert on threads out*", "gemm b", "gemm a", "gemm c*")), taken);
+            calls(arena, one).forEach((name, call) ->
+                    assertThrows(IllegalArgumentException.class, () -> call.accept(memory.segment()), name + ", on the processor"));
         }
     }
 
