@@ -516,7 +516,7 @@ int main(int argc, char **argv) {
         perror(argv[at]);
         return 2;
     }
-    if (tp_cuda_open(0, 0, &cuda) != TP_OK) {
+    if (tp_cuda_open(0, small ? 32 << 20 : 0, &cuda) != TP_OK) {
         print("no CUDA device: %s\n", tp_cuda_message(nullptr));
         return 1;
     }

@@ -59,7 +59,7 @@ tp_status measure(tp_cuda *cuda, char *in, char *out, int64_t bytes, cudaEvent_t
                          bytes / 16);
     }, &seconds));
     *copy_bytes = 2.0 * (double)bytes / seconds;
-    const int steps = (int)std::min<int64_t>(STEPS, bytes >> 16);
+    const int steps = (int)std::clamp<int64_t>(bytes >> 18, 1, STEPS);
     TRY(median(cuda, events, [&](cudaStream_t stream, int) {
         return tp_launch(stream, multiply_in_registers, dim3(blocks), THREADS, 0, steps, reinterpret_cast<int32_t *>(out));
     }, &seconds));
