@@ -314,6 +314,7 @@ public final class SparseFile implements AutoCloseable {
             return;
         }
         try (Arena arena = Arena.ofShared()) {
+            executor.subject(p.name);
             SparseMatrix m = matrix(p, arena, executor);
             long side = Math.max(1, p.block);
             long line = p.dtype.bytes(p.cols) * side;

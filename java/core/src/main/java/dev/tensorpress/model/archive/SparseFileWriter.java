@@ -159,6 +159,7 @@ public final class SparseFileWriter implements AutoCloseable {
         }
         Packed p = Packed.of(name, elements.dtype(), elements.shape());
         weights.add(p);
+        executor.subject(name);
         try (Arena arena = Arena.ofShared()) {
             MemorySegment from = elements.data();
             Sparse.Pick pick = null;

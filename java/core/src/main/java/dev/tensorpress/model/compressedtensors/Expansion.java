@@ -154,6 +154,7 @@ final class Expansion implements AutoCloseable {
     /** Writes one tensor, from what {@link #ranges} asked for. */
     void write(Restored r, StreamFile to, ReadAhead from) throws IOException {
         to.tensor(r.name());
+        executor.subject(r.name());
         if (r.kept() != null) {
             for (long at = 0; at < r.bytes(); at += Buffers.CHUNK) {
                 write(r, to, from.next());
@@ -165,7 +166,7 @@ final class Expansion implements AutoCloseable {
             long step = atOnce(r);
             for (long first = 0; first < w.rows && step > 0; first += step) {
                 long n = Math.min(step, w.rows - first);
-                w.takeScales(n, next(w.range(w.scales, first, n)[1], from), scratch);
+                w.takeScales(n, next(w.range(w.scales, first, n)[1], from), scratch, executor);
                 if (w.zeros != null) {
                     w.takeZeros(n, next(w.range(w.zeros, first, n)[1], from), scratch);
                 }

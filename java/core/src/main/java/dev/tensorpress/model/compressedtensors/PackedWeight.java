@@ -222,7 +222,7 @@ final class PackedWeight {
     }
 
     /** Takes the scales of {@code n} rows, that is their {@link #range}, into {@code scratch}. */
-    void takeScales(long n, MemorySegment bytes, MemorySegment scratch) {
+    void takeScales(long n, MemorySegment bytes, MemorySegment scratch, Executor executor) {
         MemorySegment wide = wideScales(n, scratch);
         if (scheme.strategy() == Scheme.Strategy.TENSOR) {
             float one = Quantize.element(new Tensor(dtype(), Shape.of(1), bytes), 0);
@@ -230,7 +230,7 @@ final class PackedWeight {
                 wide.setAtIndex(ValueLayout.JAVA_FLOAT, i, one);
             }
         } else {
-            Quantize.convert(dtype(), bytes, n * groups(), DType.F32, wide);
+            Quantize.convert(dtype(), bytes, n * groups(), DType.F32, wide, executor);
         }
     }
 

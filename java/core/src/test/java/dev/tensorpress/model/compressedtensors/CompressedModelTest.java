@@ -60,7 +60,7 @@ class CompressedModelTest {
         try (Arena arena = Arena.ofShared()) {
             MemorySegment out = arena.allocate(w.dtype().bytes(n * w.cols));
             MemorySegment scratch = arena.allocate(w.scratch(n), 64);
-            w.takeScales(n, part(arena, w, w.scales, at, n), scratch);
+            w.takeScales(n, part(arena, w, w.scales, at, n), scratch, executor);
             if (w.zeros != null) {
                 w.takeZeros(n, part(arena, w, w.zeros, at, n), scratch);
             }
