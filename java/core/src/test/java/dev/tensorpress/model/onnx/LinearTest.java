@@ -2,6 +2,7 @@ package dev.tensorpress.model.onnx;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assertions.fail;
 
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
@@ -85,15 +86,22 @@ class LinearTest {
     private void isLinear(String what, IntFunction<byte[]> graph) throws Exception {
         int parts = (int) (50_000_000_000L / graph.apply(50_000).length); // later parts have longer names
         time(graph.apply(parts)); // warm
-        long[] times = new long[5];
-        for (int megabytes : new int[] {1, 2, 4}) {
-            byte[] bytes = graph.apply(megabytes * parts);
-            assertEquals(megabytes, bytes.length / 1e6, 0.2 * megabytes, what);
-            times[megabytes] = Math.min(time(bytes), time(bytes));
+        String measured = "";
+        // What is not linear never looks so; what is may, once, where the machine has other work.
+        for (int attempt = 0; attempt < 3; attempt++) {
+            long[] times = new long[5];
+            for (int megabytes : new int[] {1, 2, 4}) {
+                byte[] bytes = graph.apply(megabytes * parts);
+                assertEquals(megabytes, bytes.length / 1e6, 0.2 * megabytes, what);
+                times[megabytes] = Math.min(time(bytes), time(bytes));
+            }
+            // A byte of the larger ones may take twice as long, and some milliseconds that depend on other things.
+            if (times[2] < 4 * times[1] + 100_000_000 && times[4] < 8 * times[1] + 100_000_000) {
+                return;
+            }
+            measured += " " + times[1] / 1000 + ", " + times[2] / 1000 + ", " + times[4] / 1000 + ";";
         }
-        // A byte of the larger ones may take twice as long, and some milliseconds that depend on other things.
-        assertTrue(times[2] < 4 * times[1] + 100_000_000 && times[4] < 8 * times[1] + 100_000_000,
-                what + ": microseconds for 1, 2, 4 MB: " + times[1] / 1000 + ", " + times[2] / 1000 + ", " + times[4] / 1000);
+        fail(what + ": microseconds for 1, 2, 4 MB:" + measured);
     }
 
     @Test
