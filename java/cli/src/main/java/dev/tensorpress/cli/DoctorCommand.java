@@ -1,7 +1,7 @@
 package dev.tensorpress.cli;
 
 import com.fasterxml.jackson.core.JsonGenerator;
-import dev.tensorpress.evaluate.Evaluation;
+import dev.tensorpress.runtime.Evaluation;
 import dev.tensorpress.io.DiskSpeed;
 import dev.tensorpress.kernel.Cuda;
 import dev.tensorpress.kernel.Executor;

@@ -1,8 +1,8 @@
 package dev.tensorpress.cli;
 
-import dev.tensorpress.evaluate.Comparison;
-import dev.tensorpress.evaluate.Evaluation;
-import dev.tensorpress.evaluate.InputException;
+import dev.tensorpress.runtime.Comparison;
+import dev.tensorpress.runtime.Evaluation;
+import dev.tensorpress.runtime.InputException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.tensor.Shape;
 import java.io.IOException;

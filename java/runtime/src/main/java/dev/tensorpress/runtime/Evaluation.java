@@ -1,0 +1,305 @@
+package dev.tensorpress.runtime;
+
+import ai.onnxruntime.OnnxTensor;
+import dev.tensorpress.Compressor;
+import dev.tensorpress.model.Role;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.Shape;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Compares a model with a compressed one: same inputs, one after the other, in ONNX Runtime.
+ *
+ * <pre>{@code
+ * Comparison c = Evaluation.texts(original, compressed, sentences, Path.of("tokenizer.json"), Options.DEFAULT);
+ * }</pre>
+ */
+public final class Evaluation {
+    private static final int NEIGHBOURS = 10;
+    /** All pairs of texts are compared; beyond this many that would take longer than the models. */
+    private static final int NEIGHBOUR_TEXTS = 2048;
+    private static final long REPEAT_NANOS = 10_000_000_000L;
+
+    private Evaluation() {}
+
+    /** Version of ONNX Runtime, which is loaded for it. */
+    public static String runtime() {
+        return Session.version();
+    }
+
+    /**
+     * @param threads inside an operator; 0 for all processors
+     * @param warmup runs of a model before any is timed
+     * @param runs timed runs of a model, at least; with fewer inputs than this they are repeated, for ten seconds at most
+     * @param seed of random inputs
+     * @param shapes of random inputs by name, for all or some whose dimensions the model leaves open
+     * @param allowLinks external data may lie behind links
+     * @param progress told about each run, or null
+     */
+    public record Options(int threads, int warmup, int runs, long seed, Map<String, Shape> shapes, boolean allowLinks,
+            Progress progress) {
+        public static final Options DEFAULT = new Options(0, 5, 50, 1, Map.of(), false, null);
+
+        public Options {
+            if (threads < 0 || warmup < 0 || runs < 1) {
+                throw new IllegalArgumentException("threads and warmup must not be negative, runs must be positive");
+            }
+            shapes = Map.copyOf(shapes);
+        }
+
+        public Options threads(int threads) {
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+        }
+
+        public Options warmup(int warmup) {
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+        }
+
+        public Options runs(int runs) {
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+        }
+
+        public Options seed(long seed) {
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+        }
+
+        public Options shapes(Map<String, Shape> shapes) {
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+        }
+
+        public Options allowLinks(boolean allowLinks) {
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+        }
+
+        public Options progress(Progress progress) {
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+        }
+    }
+
+    /** Told how an evaluation goes on, by the thread that runs it. */
+    @FunctionalInterface
+    public interface Progress {
+        /** {@code done} of {@code total} inputs have run through the model. */
+        void progress(Path model, int done, int total);
+    }
+
+    /**
+     * Compares sentence embeddings. One text at a time and unpadded; the embedding is the model's first output of rank 3
+     * averaged over the tokens, else its first of rank 2.
+     *
+     * @param tokenizer a {@code tokenizer.json} of Hugging Face
+     * @throws IllegalArgumentException if there is no text
+     * @throws InputException if the tokenizer is none
+     * @throws UnsupportedRequestException if a model does not take tokens, or ONNX Runtime refuses it
+     * @throws dev.tensorpress.model.MalformedModelException if a file is not a model
+     * @throws IOException if a file cannot be read
+     */
+    public static Comparison texts(Path reference, Path candidate, List<String> texts, Path tokenizer, Options options)
+            throws IOException {
+        if (texts.isEmpty()) {
+            throw new IllegalArgumentException("no texts to evaluate on");
+        }
+        check(tokenizer);
+        long before = bytes(reference, options);
+        long after = bytes(candidate, options);
+        Source source = TextSource.of(texts, tokenizer);
+        List<float[]> wanted = new ArrayList<>();
+        List<float[]> got = new ArrayList<>();
+        String[] name = new String[1];
+        double[] beforeTimes = run(reference, source, options, (i, outputs) -> {
+            if (name[0] == null) {
+                name[0] = Embeddings.output(reference, outputs);
+            }
+            wanted.add(Embeddings.of(reference, outputs, name[0]));
+        });
+        double[] afterTimes = run(candidate, source, options,
+                (i, outputs) -> got.add(Embeddings.of(candidate, outputs, name[0])));
+        Fidelity fidelity = new Fidelity(name[0]);
+        for (int i = 0; i < wanted.size(); i++) {
+            fidelity.add(wanted.get(i), got.get(i), 0);
+        }
+        int n = Math.min(wanted.size(), NEIGHBOUR_TEXTS);
+        double neighbours = Embeddings.sameNeighbours(wanted.subList(0, n), got.subList(0, n), NEIGHBOURS);
+        return new Comparison(side(reference, before, beforeTimes), side(candidate, after, afterTimes), Session.version(),
+                threads(options), source.size(), "texts", List.of(), List.of(fidelity.result()), neighbours);
+    }
+
+    /**
+     * Compares every output of floating-point type on random inputs. Dimensions that the model leaves open, and
+     * for which the options give no shape, are 1 where they come first. Elsewhere all have the first length of 8, 32, 64, 224
+     * and 256 that the reference runs with.
+     *
+     * @param count number of inputs
+     * @throws IllegalArgumentException if {@code count} is not positive
+     * @throws InputException if a shape does not fit the model, or there is no input of its name
+     * @throws UnsupportedRequestException if an input is no tensor of numbers, or ONNX Runtime refuses a model or input, as it
+     *     does where the model takes none of these lengths
+     * @throws dev.tensorpress.model.MalformedModelException if a file is not a model
+     * @throws IOException if a file cannot be read
+     */
+    public static Comparison random(Path reference, Path candidate, int count, Options options) throws IOException {
+        if (count < 1) {
+            throw new IllegalArgumentException("the number of random inputs must be positive, but is " + count);
+        }
+        List<Long> tables = new ArrayList<>();
+        long before;
+        try (Compressor opened = open(reference, options)) {
+            before = opened.model().bytes();
+            for (Weight weight : opened.model().weights()) {
+                if (isTable(weight)) {
+                    tables.add(weight.tensor().shape().dim(0));
+                }
+            }
+        }
+        long after = bytes(candidate, options);
+        RandomSource source = new RandomSource(count, options.seed, tables, options.shapes);
+        return outputs(reference, before, candidate, after, source, "random", options).shapes(source.inputs());
+    }
+
+    /**
+     * Compares every output of floating-point type on inputs out of files. A file {@code .npz} of NumPy is one input of the
+     * models, its arrays named as theirs; a file {@code .npy} is one of models that have a single one; a folder with files
+     * {@code input_0.pb} and so on, a TensorProto each, likewise, its tensors named as the models' inputs or in their order. Of
+     * any other folder, all that it holds of these: files {@code .npz} and {@code .npy}, and folders {@code test_data_set_0}
+     * and so on, as ONNX's tests have them.
+     *
+     * @throws InputException if a path is none of these, or holds nothing of them, or does not fit the inputs of a model in
+     *     number, names, types or shapes
+     * @throws UnsupportedRequestException if the data are of a type that is not read, or ONNX Runtime refuses a model or input
+     * @throws dev.tensorpress.model.MalformedModelException if a file is not a model, or does not follow the format of inputs
+     * @throws IOException if a file cannot be read
+     */
+    public static Comparison inputs(Path reference, Path candidate, List<Path> inputs, Options options) throws IOException {
+        if (inputs.isEmpty()) {
+            throw new IllegalArgumentException("no inputs to evaluate on");
+        }
+        long before = bytes(reference, options);
+        long after = bytes(candidate, options);
+        return outputs(reference, before, candidate, after, new FileSource(inputs), "files", options);
+    }
+
+    private static Comparison outputs(Path reference, long before, Path candidate, long after, Source source, String inputs,
+            Options options) throws IOException {
+        List<Map<String, float[]>> wanted = new ArrayList<>();
+        double[] beforeTimes = run(reference, source, options, (i, outputs) -> {
+            Map<String, float[]> values = new LinkedHashMap<>();
+            for (Map.Entry<String, OnnxTensor> output : outputs.entrySet()) {
+                values.put(output.getKey(), Embeddings.floats(output.getValue()));
+            }
+            if (values.isEmpty()) {
+                throw new UnsupportedRequestException(reference + " has no floating-point output to compare");
+            }
+            wanted.add(values);
+        });
+        Map<String, Fidelity> compared = new LinkedHashMap<>();
+        double[] afterTimes = run(candidate, source, options, (i, outputs) -> {
+            for (Map.Entry<String, float[]> want : wanted.get(i).entrySet()) {
+                OnnxTensor output = outputs.get(want.getKey());
+                if (output == null) {
+                    throw new UnsupportedRequestException(candidate + " has no output " + want.getKey());
+                }
+                long[] shape = output.getInfo().getShape();
+                compared.computeIfAbsent(want.getKey(), Fidelity::new).add(want.getValue(), Embeddings.floats(output),
+                        shape.length == 0 ? 1 : shape[shape.length - 1]);
+            }
+        });
+        List<Comparison.Output> results = new ArrayList<>();
+        for (Fidelity fidelity : compared.values()) {
+            results.add(fidelity.result());
+        }
+        return new Comparison(side(reference, before, beforeTimes), side(candidate, after, afterTimes), Session.version(),
+                threads(options), source.size(), inputs, List.of(), List.copyOf(results), Double.NaN);
+    }
+
+    /** What a model's inputs come from. The same for every model and every call. */
+    interface Source {
+        int size();
+
+        /** Values of input {@code i}, to be closed by the caller. */
+        Map<String, OnnxTensor> feed(Session session, int i) throws IOException;
+    }
+
+    /** Sees the floating-point outputs of each input once; they are gone when it returns. */
+    private interface Sink {
+        void accept(int i, Map<String, OnnxTensor> outputs);
+    }
+
+    /**
+     * Runs all inputs through one model.
+     *
+     * <p>Sessions are opened one at a time: threads of ONNX Runtime spin while they wait for work, and those of a second
+     * session would take processors from the first.
+     *
+     * @return milliseconds of each timed run, ascending
+     */
+    private static double[] run(Path model, Source source, Options options, Sink sink) throws IOException {
+        try (Session session = Session.open(model, threads(options))) {
+            int n = source.size();
+            for (int i = 0; i < options.warmup; i++) {
+                session.run(source.feed(session, i % n), outputs -> { });
+            }
+            List<Double> times = new ArrayList<>();
+            for (int i = 0; i < n; i++) {
+                int item = i;
+                times.add(session.run(source.feed(session, i), outputs -> sink.accept(item, outputs)));
+                if (options.progress != null) {
+                    options.progress.progress(model, i + 1, n);
+                }
+            }
+            long end = System.nanoTime() + REPEAT_NANOS;
+            for (int i = 0; times.size() < options.runs && System.nanoTime() < end; i++) {
+                times.add(session.run(source.feed(session, i % n), outputs -> { }));
+            }
+            double[] sorted = new double[times.size()];
+            for (int i = 0; i < sorted.length; i++) {
+                sorted[i] = times.get(i);
+            }
+            Arrays.sort(sorted);
+            return sorted;
+        }
+    }
+
+    /** One that is the matrix of a product as well has the role of that. */
+    private static boolean isTable(Weight weight) {
+        boolean gathered = weight.role() == Role.EMBEDDING;
+        for (String use : weight.uses()) {
+            gathered |= weight.role().isProduct() && use.startsWith("Gather ");
+        }
+        return gathered;
+    }
+
+    private static int threads(Options options) {
+        return options.threads == 0 ? Runtime.getRuntime().availableProcessors() : options.threads;
+    }
+
+    private static Comparison.Side side(Path path, long bytes, double[] times) {
+        double median = (times[(times.length - 1) / 2] + times[times.length / 2]) / 2;
+        return new Comparison.Side(path, bytes, median, times[(int) Math.ceil(0.95 * times.length) - 1]);
+    }
+
+    private static long bytes(Path model, Options options) throws IOException {
+        try (Compressor opened = open(model, options)) {
+            return opened.model().bytes();
+        }
+    }
+
+    private static Compressor open(Path model, Options options) throws IOException {
+        check(model);
+        return Compressor.open(model, Compressor.Options.DEFAULT.allowLinks(options.allowLinks));
+    }
+
+    private static void check(Path file) throws IOException {
+        if (!Files.exists(file)) {
+            throw new NoSuchFileException(file.toString());
+        }
+    }
+}
