@@ -14,5 +14,6 @@ module dev.tensorpress {
     exports dev.tensorpress.model.onnx;
     exports dev.tensorpress.model.safetensors;
     exports dev.tensorpress.method;
+    exports dev.tensorpress.statistics;
     exports dev.tensorpress.tensor;
 }

@@ -78,8 +78,60 @@ public record Graph(List<Operator> operators, List<Feed> feeds) {
      * A product, convolution or recurrent operator with a weight, or with a matrix that operators make by moving or joining weights.
      *
      * @param input what it reads beside the weight
+     * @param window of a convolution along one or two axes whose padding does not depend on its input; empty of all others
      */
-    public record Product(Operator operator, Weight weight, Value input) {}
+    public record Product(Operator operator, Weight weight, Value input, Optional<Window> window) {}
+
+    /**
+     * Where a convolution looks, along the last two axes of its input [n, channels, height, width], or [n, channels, width], which is one
+     * of height 1. A position of the result is one patch of the input: of each group of channels, channels / groups times height times
+     * width elements, in that order, as a line of the weight has them.
+     *
+     * @param height of the kernel
+     * @param width of the kernel
+     * @param strides along height and width, as all that follows
+     * @param dilations steps within the kernel
+     * @param before rows and columns of zeros before the input
+     * @param after rows and columns of zeros behind it
+     */
+    public record Window(int height, int width, Pair strides, Pair dilations, Pair before, Pair after, int groups) {
+        /** Of height and width. */
+        public record Pair(int height, int width) {
+            @Override
+            public String toString() {
+                return height + "x" + width;
+            }
+        }
+
+        /** What 1 by 1 kernels see: each position by itself. */
+        public static final Window POINT =
+                new Window(1, 1, new Pair(1, 1), new Pair(1, 1), new Pair(0, 0), new Pair(0, 0), 1);
+
+        public Window {
+            if (height < 1 || width < 1 || groups < 1 || least(strides) < 1 || least(dilations) < 1 || least(before) < 0 || least(after) < 0) {
+                throw new IllegalArgumentException("a window of " + height + "x" + width + ", strides " + strides + ", dilations " + dilations
+                        + ", padded by " + before + " and " + after + ", " + groups + " groups");
+            }
+        }
+
+        private static int least(Pair pair) {
+            return Math.min(pair.height, pair.width);
+        }
+
+        /** Positions along the height; 0 if the input has none. */
+        public long rows(long inputHeight) {
+            return positions(inputHeight + before.height + after.height, (height - 1L) * dilations.height + 1, strides.height);
+        }
+
+        /** Positions along the width. */
+        public long columns(long inputWidth) {
+            return positions(inputWidth + before.width + after.width, (width - 1L) * dilations.width + 1, strides.width);
+        }
+
+        private static long positions(long padded, long seen, int stride) {
+            return padded < seen ? 0 : (padded - seen) / stride + 1;
+        }
+    }
 
     /**
      * One operator that normalizes, or several that together do.

@@ -174,7 +174,7 @@ final class GraphFinder {
         }
         for (Weight w : matrices.getOrDefault(matrix, Set.of())) {
             if (w.role().isProduct() || w.role() == Role.CONV || w.role() == Role.RECURRENT) {
-                add(new Product(n, w, input), n, input, axis(n, at), gemm);
+                add(new Product(n, w, input, Windows.of(n, w)), n, input, axis(n, at), gemm);
             }
         }
     }

@@ -250,6 +250,7 @@ final class OnnxGraph {
         String name = "";
         long integer;
         float real;
+        String text = "";
         /** At most eight, all that is asked for here (permutations of axes); null if there are more. */
         long[] integers = {};
         /** The t field. */

@@ -15,6 +15,8 @@ import java.util.Map;
  * the place of the data are read. What is not understood is skipped here and copied by the writer.
  */
 final class Parser {
+    /** Longer texts mean nothing here. */
+    private static final int LONGEST_WORD = 16;
     /** Protobuf readers stop at 100 nested messages, of which a graph inside a graph takes three. */
     private static final int DEEPEST_GRAPH = 32;
     private static final int HIGHEST_RANK = 64;
@@ -245,6 +247,7 @@ final class Parser {
                 case 1 -> a.name = name("AttributeProto.name");
                 case 2 -> a.real = w.real("AttributeProto.f");
                 case 3 -> a.integer = w.integer("AttributeProto.i");
+                case 4 -> a.text = w.type == Wire.BYTES && w.length <= LONGEST_WORD ? w.string("AttributeProto.s") : "";
                 case 5 -> {
                     w.expect(Wire.BYTES, "AttributeProto.t");
                     if (a.tensorField >= 0) {

@@ -194,7 +194,7 @@ public final class Safetensors implements AutoCloseable {
      * @param to of the same length
      * @throws IOException if the file cannot be read, or does not have them any more
      */
-    void read(Entry e, MemorySegment to) throws IOException {
+    public void read(Entry e, MemorySegment to) throws IOException {
         try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ); PageCache cache = new PageCache(path)) {
             for (long at = 0; at < e.length; ) {
                 ByteBuffer b = to.asSlice(at, Math.min(READ_AT_ONCE, e.length - at)).asByteBuffer();

@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.model.Graph;
+import dev.tensorpress.model.Graph.Window;
+import dev.tensorpress.model.Graph.Window.Pair;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.TestModel.GraphBuilder;
 import dev.tensorpress.model.onnx.TestModel.NodeBuilder;
@@ -15,6 +17,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.BeforeEach;
@@ -312,5 +315,38 @@ final class GraphTest {
             m.graph().orElseThrow().feeds().forEach(f -> f.products().forEach(p -> found.add(p.weight())));
             assertEquals(List.of(m.weights().getFirst(), m.weights().getFirst()), found);
         }
+    }
+
+    private static NodeBuilder conv() {
+        return new NodeBuilder("Conv", "y", "x", "k");
+    }
+
+    private Optional<Window> window(NodeBuilder node, long... kernel) throws IOException {
+        start();
+        weights(kernel, "k");
+        g.node(node);
+        try (OnnxModel m = OnnxModel.open(model.write(folder, "m.onnx"), false)) {
+            return m.graph().orElseThrow().feeds().getFirst().products().getFirst().window();
+        }
+    }
+
+    @Test
+    void convolutionsSayWhereTheyLook() throws IOException {
+        Pair one = new Pair(1, 1);
+        Pair none = new Pair(0, 0);
+        assertEquals(Optional.of(new Window(3, 2, one, one, none, none, 1)), window(conv(), 4, 8, 3, 2));
+        assertEquals(Optional.of(new Window(1, 3, one, one, none, none, 1)), window(conv(), 4, 8, 3));
+        assertEquals(Optional.of(new Window(3, 2, new Pair(2, 1), new Pair(1, 3), new Pair(1, 2), new Pair(3, 4), 2)),
+                window(conv().ints("strides", 2, 1).ints("dilations", 1, 3).ints("pads", 1, 2, 3, 4).set("group", 2L), 4, 4, 3, 2));
+        assertEquals(Optional.of(new Window(1, 3, new Pair(1, 2), one, new Pair(0, 1), new Pair(0, 2), 1)),
+                window(conv().ints("strides", 2).ints("pads", 1, 2).text("auto_pad", "NOTSET"), 4, 8, 3));
+        assertEquals(Optional.of(new Window(3, 3, one, one, none, none, 1)),
+                window(conv().text("auto_pad", "VALID").ints("pads", 1, 1, 1, 1), 4, 8, 3, 3));
+        for (NodeBuilder node : List.of(conv().text("auto_pad", "SAME_UPPER"), conv().ints("pads", 1, 1), conv().ints("strides", 0, 1),
+                conv().ints("pads", 0, 0, -1, 0), conv().set("group", 0L), conv().ints("dilations", 1L << 40, 1))) {
+            assertEquals(Optional.empty(), window(node, 4, 8, 3, 3));
+        }
+        assertEquals(Optional.empty(), window(conv(), 4, 8, 3, 3, 3));
+        assertEquals(Optional.empty(), window(new NodeBuilder("ConvTranspose", "y", "x", "k"), 8, 4, 3, 3));
     }
 }

@@ -1,0 +1,359 @@
+package dev.tensorpress.statistics;
+
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE_UNALIGNED;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
+import static java.lang.foreign.ValueLayout.JAVA_LONG_UNALIGNED;
+
+import dev.tensorpress.io.DurableFile;
+import dev.tensorpress.kernel.Sha256;
+import dev.tensorpress.model.Graph;
+import dev.tensorpress.model.Graph.Window;
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.safetensors.Safetensors;
+import dev.tensorpress.model.safetensors.SafetensorsWriter;
+import dev.tensorpress.model.safetensors.SafetensorsWriter.Item;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.OptionalInt;
+
+/**
+ * What a model's values are like. It is made by a {@link Gatherer}, and kept in files of safetensors, which {@code docs/calibration.md}
+ * describes. Closing it frees Gram matrices.
+ */
+public final class Statistics implements AutoCloseable {
+    private static final String FORMAT = "tensorpress.statistics";
+    private static final String VERSION = "1";
+    private static final int READ_AT_ONCE = 4 << 20;
+
+    private final String model;
+    private final Arena arena;
+    private long samples;
+    private String source;
+    private final Map<Key, ValueStatistics> values = new LinkedHashMap<>();
+
+    /** What statistics are told apart by. */
+    private record Key(String path, String name, OptionalInt axis, Optional<Window> window) {
+        static Key of(ValueStatistics v) {
+            return new Key(v.path(), v.name(), v.axis(), v.window());
+        }
+    }
+
+    /** @param arena that Gram matrices are in */
+    Statistics(String model, long samples, String source, List<ValueStatistics> values, Arena arena) {
+        this.model = model;
+        this.samples = samples;
+        this.source = source;
+        this.arena = arena;
+        values.forEach(v -> this.values.put(Key.of(v), v));
+    }
+
+    /** SHA-256 of the files of a model, one after the other. */
+    public static String hash(Model model) throws IOException {
+        try (Arena arena = Arena.ofConfined()) {
+            Sha256 hash = new Sha256(arena);
+            MemorySegment piece = arena.allocate(READ_AT_ONCE);
+            ByteBuffer buffer = piece.asByteBuffer();
+            for (Path file : model.files()) {
+                try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
+                    while (channel.read(buffer.clear()) >= 0) {
+                        hash.update(piece.asSlice(0, buffer.position()));
+                    }
+                }
+            }
+            return hash.finish();
+        }
+    }
+
+    /** {@link #hash} of the model. */
+    public String model() {
+        return model;
+    }
+
+    /** How often the model ran. */
+    public long samples() {
+        return samples;
+    }
+
+    /** What it ran on, in words. */
+    public String source() {
+        return source;
+    }
+
+    /** All, in the order of the requests. */
+    public List<ValueStatistics> values() {
+        return List.copyOf(values.values());
+    }
+
+    /** What a request asked for, if the value was shown, and was finite. It may hold less or more than is requested. */
+    public Optional<ValueStatistics> of(Request request) {
+        return Optional.ofNullable(values.get(new Key(request.value().path(), request.value().name(), request.axis(), request.window())));
+    }
+
+    /** The first of a value without a window. */
+    public Optional<ValueStatistics> of(Graph.Value value) {
+        return of(value.path(), value.name());
+    }
+
+    /** The first of a value without a window. */
+    public Optional<ValueStatistics> of(String path, String name) {
+        return values.values().stream().filter(v -> v.path().equals(path) && v.name().equals(name) && v.window().isEmpty()).findFirst();
+    }
+
+    /** @throws UnsupportedRequestException if they are of another model, or of another state of it */
+    public void check(Model of) throws IOException {
+        String hash = hash(of);
+        if (!hash.equals(model)) {
+            throw new UnsupportedRequestException("the statistics are not of " + of.path() + " as it is now: they are of a model with SHA-256 "
+                    + model + ", its own is " + hash);
+        }
+    }
+
+    /**
+     * Adds what is known from other samples. Counts, least and largest elements and histograms come out as if all samples had been gathered
+     * together; sums up to the rounding of f64; Gram matrices up to that of f32 over 256 rows, since rows come together in other blocks.
+     *
+     * @throws UnsupportedRequestException if these are of another model, or other things were asked for
+     */
+    public void add(Statistics other) {
+        if (!model.equals(other.model)) {
+            throw new UnsupportedRequestException("statistics of two models cannot be added: their SHA-256 are " + model + " and " + other.model);
+        }
+        for (ValueStatistics b : other.values.values()) {
+            ValueStatistics a = values.get(Key.of(b));
+            if (a == null || !alike(a, b)) {
+                throw different(b);
+            }
+        }
+        for (Map.Entry<Key, ValueStatistics> e : values.entrySet()) {
+            ValueStatistics b = other.values.get(e.getKey());
+            if (b == null) {
+                throw different(e.getValue());
+            }
+        }
+        values.replaceAll((key, a) -> sum(a, other.values.get(key)));
+        samples += other.samples;
+        source = source.equals(other.source) ? source : source + ", " + other.source;
+    }
+
+    private static UnsupportedRequestException different(ValueStatistics v) {
+        return new UnsupportedRequestException("statistics can be added if they are of the same values, but those of " + v.name()
+                + " differ or are missing in one of them");
+    }
+
+    private static boolean alike(ValueStatistics a, ValueStatistics b) {
+        return a.channels() == b.channels() && a.histogram().isPresent() == b.histogram().isPresent()
+                && a.gram().isPresent() == b.gram().isPresent();
+    }
+
+    private static ValueStatistics sum(ValueStatistics a, ValueStatistics b) {
+        int n = a.channels();
+        float[] min = new float[n];
+        float[] max = new float[n];
+        double[] sum = new double[n];
+        double[] squares = new double[n];
+        for (int c = 0; c < n; c++) {
+            min[c] = Math.min(a.min()[c], b.min()[c]);
+            max[c] = Math.max(a.max()[c], b.max()[c]);
+            sum[c] = a.sum()[c] + b.sum()[c];
+            squares[c] = a.squares()[c] + b.squares()[c];
+        }
+        a.gram().ifPresent(g -> {
+            MemorySegment h = b.gram().orElseThrow();
+            for (long i = 0; i < g.byteSize() / 8; i++) {
+                g.setAtIndex(JAVA_DOUBLE, i, g.getAtIndex(JAVA_DOUBLE, i) + h.getAtIndex(JAVA_DOUBLE, i));
+            }
+        });
+        return new ValueStatistics(a.path(), a.name(), a.axis(), a.window(), a.rows() + b.rows(), min, max, sum, squares,
+                a.histogram().map(h -> h.plus(b.histogram().orElseThrow())), a.gram());
+    }
+
+    // Files
+
+    /**
+     * Writes a file, whole or not at all.
+     *
+     * @param replace what has the name; else that is an error
+     */
+    public void save(Path file, boolean replace) throws IOException {
+        Map<String, String> metadata = new LinkedHashMap<>();
+        metadata.put("format", FORMAT);
+        metadata.put("version", VERSION);
+        metadata.put("model", model);
+        metadata.put("samples", Long.toString(samples));
+        metadata.put("source", source);
+        List<Item> items = new ArrayList<>();
+        int i = 0;
+        for (ValueStatistics v : values.values()) {
+            String key = Integer.toString(i++);
+            metadata.put(key + ".name", v.name());
+            if (!v.path().isEmpty()) {
+                metadata.put(key + ".path", v.path());
+            }
+            v.axis().ifPresent(axis -> metadata.put(key + ".axis", Integer.toString(axis)));
+            v.window().ifPresent(w -> metadata.put(key + ".window", WindowText.write(w)));
+            metadata.put(key + ".rows", Long.toString(v.rows()));
+            Shape channels = Shape.of(v.channels());
+            items.add(item(key + ".min", DType.F32, channels, MemorySegment.ofArray(v.min())));
+            items.add(item(key + ".max", DType.F32, channels, MemorySegment.ofArray(v.max())));
+            items.add(item(key + ".sum", DType.F64, channels, MemorySegment.ofArray(v.sum())));
+            items.add(item(key + ".squares", DType.F64, channels, MemorySegment.ofArray(v.squares())));
+            v.histogram().ifPresent(h -> {
+                items.add(item(key + ".width", DType.F32, Shape.of(), MemorySegment.ofArray(new float[] {h.width()})));
+                items.add(item(key + ".counts", DType.I64, Shape.of(Histogram.BINS), MemorySegment.ofArray(h.counts())));
+            });
+            v.gram().ifPresent(g -> items.add(item(key + ".gram", DType.F64, gram(v.window(), v.channels()), g)));
+        }
+        Path folder = file.toAbsolutePath().getParent();
+        try (DurableFile out = new DurableFile(folder, file.getFileName().toString())) {
+            new SafetensorsWriter(items, metadata).write(out.channel());
+            out.commit(file, replace);
+        }
+    }
+
+    private static Item item(String name, DType type, Shape shape, MemorySegment data) {
+        MemorySegment bytes = data.isNative() ? data : Arena.ofAuto().allocate(data.byteSize(), 8).copyFrom(data);
+        return new Item(name, type, shape, SafetensorsWriter.Data.of(bytes));
+    }
+
+    private static Shape gram(Optional<Window> window, long channels) {
+        long groups = window.map(Window::groups).orElse(1);
+        return Shape.of(groups, channels / groups, channels / groups);
+    }
+
+    /**
+     * Reads a file.
+     *
+     * @throws dev.tensorpress.model.MalformedModelException if it is none of statistics, or not a consistent one
+     * @throws UnsupportedRequestException if it is of a version of the format that is not known here
+     * @throws IOException if it cannot be read
+     */
+    public static Statistics load(Path file) throws IOException {
+        Arena arena = Arena.ofShared();
+        try (Safetensors in = Safetensors.open(file)) {
+            return new Reader(in, arena).read();
+        } catch (IOException | RuntimeException | Error e) {
+            arena.close();
+            throw e;
+        }
+    }
+
+    /** Takes a file apart; whatever is not as {@link #save} writes it is refused. */
+    private static final class Reader {
+        private final Safetensors in;
+        private final Arena arena;
+        private int seen;
+
+        Reader(Safetensors in, Arena arena) {
+            this.in = in;
+            this.arena = arena;
+        }
+
+        Statistics read() throws IOException {
+            if (!FORMAT.equals(in.metadata().get("format"))) {
+                throw in.bad(in.metadataAt("format"), "expected a file of statistics, whose metadata have the format '" + FORMAT + "'");
+            }
+            if (!VERSION.equals(in.metadata().get("version"))) {
+                throw new UnsupportedRequestException(in.path() + " has version " + in.metadata().get("version")
+                        + " of the format of statistics; known here is " + VERSION);
+            }
+            List<ValueStatistics> values = new ArrayList<>();
+            for (int i = 0; in.metadata().containsKey(i + ".name"); i++) {
+                values.add(value(Integer.toString(i)));
+            }
+            if (seen != in.tensors().size()) {
+                throw in.bad(0, "expected " + seen + " tensors of " + values.size() + " values, found " + in.tensors().size());
+            }
+            Statistics all = new Statistics(text("model"), number("samples"), text("source"), values, arena);
+            if (all.values.size() != values.size()) {
+                throw in.bad(0, "a value is there twice");
+            }
+            return all;
+        }
+
+        private ValueStatistics value(String key) throws IOException {
+            OptionalInt axis = in.metadata().containsKey(key + ".axis") ? OptionalInt.of(axis(key + ".axis")) : OptionalInt.empty();
+            String text = in.metadata().get(key + ".window");
+            Optional<Window> window = text == null ? Optional.empty() : WindowText.read(text);
+            if (text != null && window.isEmpty()) {
+                throw in.bad(in.metadataAt(key + ".window"), "expected a window, found '" + text + "'");
+            }
+            Shape shape = in.entry(key + ".min").shape();
+            int channels = shape.rank() == 1 && shape.dim(0) > 0 && shape.dim(0) <= Integer.MAX_VALUE / 8 ? (int) shape.dim(0) : 0;
+            if (channels == 0 || channels % window.map(Window::groups).orElse(1) != 0) {
+                throw in.bad(in.entry(key + ".min").described(), "expected a tensor with an element for each channel, found the shape " + shape);
+            }
+            Optional<Histogram> histogram = Optional.empty();
+            if (in.tensors().containsKey(key + ".width")) {
+                float width = data(key + ".width", DType.F32, Shape.of()).get(JAVA_FLOAT_UNALIGNED, 0);
+                long[] counts = data(key + ".counts", DType.I64, Shape.of(Histogram.BINS)).toArray(JAVA_LONG_UNALIGNED);
+                try {
+                    histogram = Optional.of(new Histogram(width, counts));
+                } catch (IllegalArgumentException e) {
+                    throw in.bad(in.entry(key + ".width").start(), e.getMessage());
+                }
+            }
+            Optional<MemorySegment> gram = Optional.empty();
+            if (in.tensors().containsKey(key + ".gram")) {
+                gram = Optional.of(data(key + ".gram", DType.F64, gram(window, channels)));
+            }
+            return new ValueStatistics(in.metadata().getOrDefault(key + ".path", ""), text(key + ".name"), axis, window, number(key + ".rows"),
+                    data(key + ".min", DType.F32, shape).toArray(JAVA_FLOAT_UNALIGNED), data(key + ".max", DType.F32, shape).toArray(JAVA_FLOAT_UNALIGNED),
+                    data(key + ".sum", DType.F64, shape).toArray(JAVA_DOUBLE_UNALIGNED),
+                    data(key + ".squares", DType.F64, shape).toArray(JAVA_DOUBLE_UNALIGNED), histogram, gram);
+        }
+
+        /** Read through the file: should that have become shorter, it is an error and not a fault. */
+        private MemorySegment data(String name, DType type, Shape shape) throws IOException {
+            Safetensors.Entry e = in.entry(name);
+            if (e.dtype() != type || !e.shape().equals(shape)) {
+                throw in.bad(e.described(), "expected '" + name + "' to be " + type + " " + shape + ", found " + e.dtype() + " " + e.shape());
+            }
+            seen++;
+            MemorySegment data = name.endsWith(".gram") ? arena.allocate(e.length(), 64) : Arena.ofAuto().allocate(e.length(), 8);
+            in.read(e, data);
+            return data;
+        }
+
+        private String text(String key) {
+            String text = in.metadata().get(key);
+            if (text == null) {
+                throw in.bad(in.metadataAt(key), "expected '" + key + "' in the metadata");
+            }
+            return text;
+        }
+
+        private long number(String key) {
+            if (!text(key).matches("\\d{1,18}")) {
+                throw in.bad(in.metadataAt(key), "expected a number as '" + key + "', found '" + text(key) + "'");
+            }
+            return Long.parseLong(text(key));
+        }
+
+        private int axis(String key) {
+            if (!text(key).matches("-?\\d{1,3}")) {
+                throw in.bad(in.metadataAt(key), "expected a number as '" + key + "', found '" + text(key) + "'");
+            }
+            return Integer.parseInt(text(key));
+        }
+    }
+
+    @Override
+    public void close() {
+        arena.close();
+    }
+}

@@ -1,0 +1,31 @@
+package dev.tensorpress.statistics;
+
+import dev.tensorpress.model.Graph.Window;
+import java.lang.foreign.MemorySegment;
+import java.util.Optional;
+import java.util.OptionalInt;
+
+/**
+ * What is known of one value. All of its elements were finite. Arrays have an element for each channel and must not be changed, nor
+ * must the Gram matrix.
+ *
+ * @param path of the value, as {@link dev.tensorpress.model.Graph.Value#path}; empty outside of subgraphs
+ * @param name of the value
+ * @param axis of the channels; there is one channel if it is empty
+ * @param window if channels are elements of patches, as {@link Request#window}
+ * @param rows how many elements each channel has had
+ * @param min the least element
+ * @param max the largest element; a channel is constant where it equals the least one, and dead if both are 0
+ * @param sum of the elements
+ * @param squares sum of their squares
+ * @param gram f64 [groups, channels / groups, channels / groups], the groups being those of the window, or else one: X<sup>T</sup> X of
+ *     the columns of X [rows, channels] that are those of a group, symmetric; products of elements are summed in f32 over up
+ *     to 256 rows, and these sums in f64. Not scaled, and not damped: its rank is at most that of X, so it can be singular
+ */
+public record ValueStatistics(String path, String name, OptionalInt axis, Optional<Window> window, long rows, float[] min, float[] max,
+        double[] sum, double[] squares, Optional<Histogram> histogram, Optional<MemorySegment> gram) {
+
+    public int channels() {
+        return min.length;
+    }
+}
