@@ -26,7 +26,7 @@ final class EvaluateCommand implements Command {
                 "REFERENCE", "CANDIDATE")
                 .option("texts", "FILE", "compare sentence embeddings of the lines of this file")
                 .option("tokenizer", "FILE", "the tokenizer.json for --texts")
-                .option("inputs", "FILE", "compare all outputs on inputs out of a file .npz, or .npy for a single one, or a folder of"
+                .option("inputs", "FILE", "compare all outputs on inputs out of a file .npz or .safetensors, or .npy for a single one, or a folder of"
                         + " these, of input_0.pb, or of test_data_set_0 (may be repeated)")
                 .option("random", "N", "compare all outputs on this many random inputs, which does not measure quality")
                 .option("shape", "NAME=1x3x32x320", "of a random input; what the model leaves open is chosen if left out (may be"

@@ -420,7 +420,7 @@ class MainTest {
         "evaluate MODEL MODEL --random 0               | --random must be a number of at least 1",
         "evaluate MODEL MODEL --texts T --tokenizer T --shape x=1x2 | --shape goes with --random",
         "evaluate MODEL MODEL --inputs MODEL --random 1 | either --texts",
-        "evaluate MODEL MODEL --inputs MODEL           | is neither a file .npz or .npy",
+        "evaluate MODEL MODEL --inputs MODEL           | is neither a file .npz, .npy or .safetensors",
         "evaluate MODEL MODEL --inputs MODEL --shape x=1x2 | --shape goes with --random",
         "evaluate MODEL MODEL --random 1 --shape x=1,2 | --shape takes NAME=1x3x32x320",
         "evaluate MODEL MODEL --random 1 --shape x=999999999x999999999x999999999 | has too many elements",

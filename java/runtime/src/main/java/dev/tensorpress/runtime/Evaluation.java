@@ -2,9 +2,7 @@ package dev.tensorpress.runtime;
 
 import ai.onnxruntime.OnnxTensor;
 import dev.tensorpress.Compressor;
-import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
-import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -111,7 +109,7 @@ public final class Evaluation {
         check(tokenizer);
         long before = bytes(reference, options);
         long after = bytes(candidate, options);
-        Source source = TextSource.of(texts, tokenizer);
+        Samples source = TextSource.of(texts, tokenizer);
         List<float[]> wanted = new ArrayList<>();
         List<float[]> got = new ArrayList<>();
         String[] name = new String[1];
@@ -150,18 +148,13 @@ public final class Evaluation {
         if (count < 1) {
             throw new IllegalArgumentException("the number of random inputs must be positive, but is " + count);
         }
-        List<Long> tables = new ArrayList<>();
+        RandomSource source;
         long before;
         try (Compressor opened = open(reference, options)) {
             before = opened.model().bytes();
-            for (Weight weight : opened.model().weights()) {
-                if (isTable(weight)) {
-                    tables.add(weight.tensor().shape().dim(0));
-                }
-            }
+            source = new RandomSource(opened.model(), count, options.seed, options.shapes);
         }
         long after = bytes(candidate, options);
-        RandomSource source = new RandomSource(count, options.seed, tables, options.shapes);
         return outputs(reference, before, candidate, after, source, "random", options).shapes(source.inputs());
     }
 
@@ -187,7 +180,7 @@ public final class Evaluation {
         return outputs(reference, before, candidate, after, new FileSource(inputs), "files", options);
     }
 
-    private static Comparison outputs(Path reference, long before, Path candidate, long after, Source source, String inputs,
+    private static Comparison outputs(Path reference, long before, Path candidate, long after, Samples source, String inputs,
             Options options) throws IOException {
         List<Map<String, float[]>> wanted = new ArrayList<>();
         double[] beforeTimes = run(reference, source, options, (i, outputs) -> {
@@ -220,14 +213,6 @@ public final class Evaluation {
                 threads(options), source.size(), inputs, List.of(), List.copyOf(results), Double.NaN);
     }
 
-    /** What a model's inputs come from. The same for every model and every call. */
-    interface Source {
-        int size();
-
-        /** Values of input {@code i}, to be closed by the caller. */
-        Map<String, OnnxTensor> feed(Session session, int i) throws IOException;
-    }
-
     /** Sees the floating-point outputs of each input once; they are gone when it returns. */
     private interface Sink {
         void accept(int i, Map<String, OnnxTensor> outputs);
@@ -241,7 +226,7 @@ public final class Evaluation {
      *
      * @return milliseconds of each timed run, ascending
      */
-    private static double[] run(Path model, Source source, Options options, Sink sink) throws IOException {
+    private static double[] run(Path model, Samples source, Options options, Sink sink) throws IOException {
         try (Session session = Session.open(model, threads(options))) {
             int n = source.size();
             for (int i = 0; i < options.warmup; i++) {
@@ -266,15 +251,6 @@ public final class Evaluation {
             Arrays.sort(sorted);
             return sorted;
         }
-    }
-
-    /** One that is the matrix of a product as well has the role of that. */
-    private static boolean isTable(Weight weight) {
-        boolean gathered = weight.role() == Role.EMBEDDING;
-        for (String use : weight.uses()) {
-            gathered |= weight.role().isProduct() && use.startsWith("Gather ");
-        }
-        return gathered;
     }
 
     private static int threads(Options options) {

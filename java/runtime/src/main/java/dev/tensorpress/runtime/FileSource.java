@@ -5,10 +5,14 @@ import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.TensorInfo;
 import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.TensorFile;
+import dev.tensorpress.model.safetensors.Safetensors;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.nio.file.Files;
@@ -24,15 +28,16 @@ import java.util.Set;
 import java.util.stream.Stream;
 
 /** Inputs out of files. Each is read when it is its turn: only one lies in memory. */
-final class FileSource implements Evaluation.Source {
+final class FileSource extends Samples {
     private static final String TENSOR = "input_\\d+\\.pb";
-    private static final String ARRAYS = ".*\\.np[yz]";
+    private static final String ARRAYS = ".*\\.(np[yz]|safetensors)";
+    private static final String SAFETENSORS = ".safetensors";
     private static final String TENSORS = "test_data_set_\\d+";
 
     /** Of each input, the files that it lies in. */
     private final List<List<Path>> inputs = new ArrayList<>();
 
-    /** @param paths as {@link Evaluation#inputs} takes them */
+    /** @param paths as {@link Samples#files} takes them */
     FileSource(List<Path> paths) throws IOException {
         for (Path path : paths) {
             if (!Files.exists(path)) {
@@ -43,7 +48,7 @@ final class FileSource implements Evaluation.Source {
             } else if (path.getFileName().toString().matches(ARRAYS)) {
                 inputs.add(List.of(path));
             } else {
-                throw new InputException(path + " is neither a file .npz or .npy, nor a folder");
+                throw new InputException(path + " is neither a file .npz, .npy or .safetensors, nor a folder");
             }
         }
     }
@@ -63,7 +68,7 @@ final class FileSource implements Evaluation.Source {
             inputs.add(input);
         }
         if (found.isEmpty()) {
-            throw new InputException(folder + " holds no inputs: neither files .npz or .npy, nor input_0.pb, nor test_data_set_0");
+            throw new InputException(folder + " holds no inputs: neither files .npz, .npy or .safetensors, nor input_0.pb, nor test_data_set_0");
         }
     }
 
@@ -76,12 +81,17 @@ final class FileSource implements Evaluation.Source {
     }
 
     @Override
-    public int size() {
+    public String source() {
+        return "files";
+    }
+
+    @Override
+    int size() {
         return inputs.size();
     }
 
     @Override
-    public Map<String, OnnxTensor> feed(Session session, int i) throws IOException {
+    Map<String, OnnxTensor> feed(Session session, int i) throws IOException {
         Path file = inputs.get(i).getFirst();
         Map<String, Tensor> arrays = arrays(session, inputs.get(i));
         for (Map.Entry<String, Tensor> array : arrays.entrySet()) {
@@ -104,9 +114,15 @@ final class FileSource implements Evaluation.Source {
     private static Map<String, Tensor> arrays(Session session, List<Path> files) throws IOException {
         Path first = files.getFirst();
         Map<String, TensorInfo> wanted = session.inputs();
-        boolean archive = first.toString().endsWith(".npz");
+        boolean archive = first.toString().endsWith(".npz") || first.toString().endsWith(SAFETENSORS);
         List<TensorFile> found = new ArrayList<>();
-        if (archive) {
+        if (first.toString().endsWith(SAFETENSORS)) {
+            try (Safetensors file = Safetensors.open(first)) {
+                for (Safetensors.Entry e : file.tensors().values()) {
+                    found.add(new TensorFile(e.name(), read(file, e)));
+                }
+            }
+        } else if (archive) {
             Npy.archive(first).forEach((name, array) -> found.add(new TensorFile(name, array)));
         } else if (first.toString().endsWith(".npy")) {
             found.add(new TensorFile("", Npy.read(first)));
@@ -131,7 +147,20 @@ final class FileSource implements Evaluation.Source {
         return arrays;
     }
 
+    private static Tensor read(Safetensors file, Safetensors.Entry e) throws IOException {
+        if (e.length() > Integer.MAX_VALUE - 8) {
+            throw new UnsupportedRequestException(file.path() + ": " + e.name() + " is an array of 2 GiB or more; at most that is read");
+        }
+        MemorySegment data = Arena.ofAuto().allocate(e.length(), Long.BYTES);
+        file.read(e, data);
+        return new Tensor(e.dtype(), e.shape(), data);
+    }
+
     private static void check(Session session, Path file, String input, Tensor array) {
+        if (type(array.dtype()) == OnnxJavaType.UNKNOWN) {
+            throw new UnsupportedRequestException(file + ": " + input + " is an array of type " + array.dtype()
+                    + ", which inputs of models are not");
+        }
         OnnxJavaType declared = session.inputs().get(input).type;
         if (declared != type(array.dtype())) {
             throw new InputException("the input " + input + " of " + session.model() + " is of type " + declared + ", but "
@@ -159,7 +188,7 @@ final class FileSource implements Evaluation.Source {
             case I8 -> OnnxJavaType.INT8;
             case U8 -> OnnxJavaType.UINT8;
             case BOOL -> OnnxJavaType.BOOL;
-            default -> throw new IllegalStateException("not read from files: " + type);
+            default -> OnnxJavaType.UNKNOWN;
         };
     }
 }

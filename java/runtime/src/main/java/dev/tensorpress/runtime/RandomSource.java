@@ -4,10 +4,14 @@ import ai.onnxruntime.OnnxJavaType;
 import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.TensorInfo;
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.Shape;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.HashMap;
@@ -20,27 +24,41 @@ import java.util.Set;
 import java.util.SplittableRandom;
 
 /** Random values in the shapes and types that a model declares. */
-final class RandomSource implements Evaluation.Source {
+final class RandomSource extends Samples {
     /** Of the dimensions that a model leaves open, the first one excepted. Many graphs of images halve them up to five times. */
     private static final long[] LENGTHS = {8, 32, 64, 224, 256};
     private static final long LARGEST = 1L << 28;
 
     private final int count;
     private final long seed;
-    private final List<Long> tables;
+    /** Rows of embedding tables. */
+    private final List<Long> tables = new ArrayList<>();
     private final Map<String, Shape> given;
     /** Of all inputs; chosen when the first session, that of the reference, is fed. */
     private Map<String, Comparison.Input> inputs;
 
     /**
-     * @param tables rows of the model's embedding tables
+     * @param model whose embedding tables are looked up
      * @param given shapes of inputs by name, all or some
      */
-    RandomSource(int count, long seed, List<Long> tables, Map<String, Shape> given) {
+    RandomSource(Model model, int count, long seed, Map<String, Shape> given) {
         this.count = count;
         this.seed = seed;
-        this.tables = tables;
         this.given = given;
+        for (Weight weight : model.weights()) {
+            if (isTable(weight)) {
+                tables.add(weight.tensor().shape().dim(0));
+            }
+        }
+    }
+
+    /** One that is the matrix of a product as well has the role of that. */
+    private static boolean isTable(Weight weight) {
+        boolean gathered = weight.role() == Role.EMBEDDING;
+        for (String use : weight.uses()) {
+            gathered |= weight.role().isProduct() && use.startsWith("Gather ");
+        }
+        return gathered;
     }
 
     /** What a model was fed with. */
@@ -49,12 +67,17 @@ final class RandomSource implements Evaluation.Source {
     }
 
     @Override
-    public int size() {
+    public String source() {
+        return "random inputs";
+    }
+
+    @Override
+    int size() {
         return count;
     }
 
     @Override
-    public Map<String, OnnxTensor> feed(Session session, int i) {
+    Map<String, OnnxTensor> feed(Session session, int i) {
         if (inputs == null) {
             choose(session);
         }

@@ -11,9 +11,19 @@ import ai.onnxruntime.TensorInfo;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.tensor.Shape;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.Collection;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.StringJoiner;
 import java.util.function.Consumer;
 
@@ -39,12 +49,23 @@ final class Session implements AutoCloseable {
         return environment().getVersion();
     }
 
-    static Session open(Path model, int threads) {
+    static Session open(Path model, int threads) throws IOException {
+        return open(model, threads, List.of());
+    }
+
+    /** @param shown names of values that are outputs as well */
+    static Session open(Path model, int threads, Collection<String> shown) throws IOException {
         OrtSession session = null;
-        try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+        try (OrtSession.SessionOptions options = new OrtSession.SessionOptions(); Arena arena = Arena.ofConfined()) {
             options.setIntraOpNumThreads(threads);
             options.setInterOpNumThreads(1);
-            session = environment().createSession(model.toString(), options);
+            if (shown.isEmpty()) {
+                session = environment().createSession(model.toString(), options);
+            } else {
+                Path folder = model.toAbsolutePath().getParent();
+                options.addConfigEntry("session.model_external_initializers_file_folder_path", folder.toString());
+                session = environment().createSession(showing(model, shown, arena), options);
+            }
             Map<String, TensorInfo> inputs = new LinkedHashMap<>();
             for (Map.Entry<String, NodeInfo> input : session.getInputInfo().entrySet()) {
                 if (!(input.getValue().getInfo() instanceof TensorInfo tensor)) {
@@ -61,6 +82,46 @@ final class Session implements AutoCloseable {
         } finally {
             close(session);
         }
+    }
+
+    /**
+     * A model with further outputs. Messages of protobuf may come in pieces, which readers put together: behind the file stands another
+     * field {@code ModelProto.graph} with nothing but {@code GraphProto.output}, a {@code ValueInfoProto} with a name each. ONNX Runtime
+     * finds their types.
+     */
+    private static ByteBuffer showing(Path model, Collection<String> shown, Arena arena) throws IOException {
+        ByteArrayOutputStream outputs = new ByteArrayOutputStream();
+        for (String name : shown) {
+            ByteArrayOutputStream info = new ByteArrayOutputStream();
+            field(info, 1, name.getBytes(StandardCharsets.UTF_8));
+            field(outputs, 12, info.toByteArray());
+        }
+        ByteArrayOutputStream graph = new ByteArrayOutputStream();
+        field(graph, 7, outputs.toByteArray());
+        try (FileChannel file = FileChannel.open(model, StandardOpenOption.READ)) {
+            long size = file.size() + graph.size();
+            if (size > Integer.MAX_VALUE) {
+                throw new UnsupportedRequestException(model + " has 2 GiB or more, which no message of protobuf may have");
+            }
+            ByteBuffer all = arena.allocate(size, Long.BYTES).asByteBuffer();
+            all.limit((int) file.size());
+            while (all.hasRemaining()) {
+                if (file.read(all) < 0) {
+                    throw new IOException(model + " became shorter while it was read");
+                }
+            }
+            return all.limit((int) size).put(graph.toByteArray()).rewind();
+        }
+    }
+
+    private static void field(ByteArrayOutputStream out, int number, byte[] content) {
+        out.write(number << 3 | 2);
+        int length = content.length;
+        for (; length > 127; length >>>= 7) {
+            out.write(length | 128);
+        }
+        out.write(length);
+        out.writeBytes(content);
     }
 
     private static RuntimeException failure(Path model, String what, OrtException e) {
@@ -117,17 +178,23 @@ final class Session implements AutoCloseable {
      * @return milliseconds, of the run alone
      */
     double run(Map<String, OnnxTensor> feed, Consumer<Map<String, OnnxTensor>> reader) {
+        return run(feed, session.getOutputNames(), reader);
+    }
+
+    /** {@link #run(Map, Consumer)} as far as these outputs need it; none need no run. */
+    double run(Map<String, OnnxTensor> feed, Set<String> outputs, Consumer<Map<String, OnnxTensor>> reader) {
         try {
+            if (outputs.isEmpty()) {
+                reader.accept(Map.of());
+                return 0;
+            }
             long start = System.nanoTime();
-            try (OrtSession.Result result = session.run(feed)) {
+            try (OrtSession.Result result = session.run(feed, outputs)) {
                 double millis = (System.nanoTime() - start) * 1e-6;
                 Map<String, OnnxTensor> floats = new LinkedHashMap<>();
                 for (Map.Entry<String, OnnxValue> output : result) {
-                    if (output.getValue() instanceof OnnxTensor tensor) {
-                        switch (tensor.getInfo().type) {
-                            case FLOAT, DOUBLE, FLOAT16, BFLOAT16 -> floats.put(output.getKey(), tensor);
-                            default -> { }
-                        }
+                    if (output.getValue() instanceof OnnxTensor tensor && isReal(tensor)) {
+                        floats.put(output.getKey(), tensor);
                     }
                 }
                 reader.accept(floats);
@@ -138,6 +205,14 @@ final class Session implements AutoCloseable {
         } finally {
             feed.values().forEach(OnnxTensor::close);
         }
+    }
+
+    /** Whether it is of floating-point type. */
+    static boolean isReal(OnnxTensor tensor) {
+        return switch (tensor.getInfo().type) {
+            case FLOAT, DOUBLE, FLOAT16, BFLOAT16 -> true;
+            default -> false;
+        };
     }
 
     @Override

@@ -18,7 +18,7 @@ import java.util.List;
 import java.util.Map;
 
 /** Token ids of texts. */
-final class TextSource implements Evaluation.Source {
+final class TextSource extends Samples {
     private record Tokens(long[] ids, long[] mask, long[] types) {}
 
     private final List<Tokens> texts;
@@ -61,12 +61,17 @@ final class TextSource implements Evaluation.Source {
     }
 
     @Override
-    public int size() {
+    public String source() {
+        return "texts";
+    }
+
+    @Override
+    int size() {
         return texts.size();
     }
 
     @Override
-    public Map<String, OnnxTensor> feed(Session session, int i) {
+    Map<String, OnnxTensor> feed(Session session, int i) {
         Tokens tokens = texts.get(i);
         if (!session.inputs().containsKey("input_ids")) {
             throw new UnsupportedRequestException(session.model() + " has no input 'input_ids' for texts, but "

@@ -8,13 +8,23 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.safetensors.SafetensorsWriter;
+import dev.tensorpress.model.safetensors.SafetensorsWriter.Data;
+import dev.tensorpress.model.safetensors.SafetensorsWriter.Item;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -48,6 +58,16 @@ class FileSourceTest {
     private Path good(String name) throws IOException {
         return npz(folder.resolve(name), "b", npy("<f4", "(1, 3)", B), "mask", npy("|b1", "(1, 3)", MASK),
                 "a", npy("<f4", "(1, 3)", A));
+    }
+
+    private Path safetensors(String name, DType type) throws IOException {
+        Shape shape = Shape.of(1, 3);
+        try (FileChannel out = FileChannel.open(folder.resolve(name), StandardOpenOption.CREATE, StandardOpenOption.WRITE)) {
+            new SafetensorsWriter(List.of(new Item("a", type, shape, Data.of(MemorySegment.ofArray(A))),
+                    new Item("b", DType.F32, shape, Data.of(MemorySegment.ofArray(B))),
+                    new Item("mask", DType.BOOL, shape, Data.of(MemorySegment.ofArray(MASK)))), Map.of()).write(out);
+        }
+        return folder.resolve(name);
     }
 
     /** A TensorProto of 1 x 3. */
@@ -89,6 +109,7 @@ class FileSourceTest {
         check(1, good("one.npz"));
         check(2, good("one.npz"), tensors("pb", true));
         check(1, tensors("plain", false));
+        check(1, safetensors("one.safetensors", DType.F32));
         Path many = Files.createDirectory(folder.resolve("many"));
         good("many/1.npz");
         good("many/2.npz");
@@ -141,6 +162,10 @@ class FileSourceTest {
         Path file = folder.resolve("x.npz");
         refused("has the inputs mask ?x3, a ?x3, b ?x3", npz(file, "mask", mask, "a", a));
         refused("has the inputs", npz(file, "mask", mask, "a", a, "c", a));
+        refused("a of " + where + " is of type FLOAT, but INT32", safetensors("i32.safetensors", DType.I32));
+        UnsupportedRequestException type = assertThrows(UnsupportedRequestException.class,
+                () -> Evaluation.inputs(where, constant, List.of(safetensors("u32.safetensors", DType.U32)), QUICK));
+        assertTrue(type.getMessage().contains("a is an array of type U32"), type.getMessage());
         refused("has the inputs", npz(file, "mask", mask, "a", a, "b", a, "c", a));
         refused("the input b of " + where + " is of type FLOAT, but DOUBLE in",
                 npz(file, "mask", mask, "a", a, "b", npy("<f8", "(1, 3)", new byte[24])));
@@ -150,7 +175,7 @@ class FileSourceTest {
         tensor(pb, 0, "", 9, MASK);
         tensor(pb, 1, "", 1, A);
         refused("one of 2 arrays", pb);
-        refused("neither a file .npz or .npy, nor a folder", where);
+        refused("neither a file .npz, .npy or .safetensors, nor a folder", where);
         refused("holds no inputs", Files.createDirectory(folder.resolve("empty")));
         Path data = Files.createDirectories(folder.resolve("data/test_data_set_0")).getParent();
         refused("test_data_set_0 holds no input_0.pb", data);

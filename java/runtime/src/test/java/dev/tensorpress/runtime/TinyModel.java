@@ -15,6 +15,7 @@ final class TinyModel {
     static final int INT64 = 7;
     static final int STRING = 8;
     static final int BOOL = 9;
+    static final int FLOAT16 = 10;
 
     private final Message graph = new Message().add(2, "tiny");
 
@@ -43,6 +44,24 @@ final class TinyModel {
             tensor.add(1, dim);
         }
         graph.add(5, tensor.add(2, FLOAT).add(8, name).add(9, data.array()));
+        return this;
+    }
+
+    /** A weight whose data are the file of that name. */
+    TinyModel external(String name, String file, int... dims) {
+        Message tensor = new Message();
+        for (int dim : dims) {
+            tensor.add(1, dim);
+        }
+        graph.add(5, tensor.add(2, FLOAT).add(8, name).add(13, new Message().add(1, "location").add(2, file)).add(14, 1));
+        return this;
+    }
+
+    /** @param to a type of the result */
+    TinyModel cast(String names, int to) {
+        String[] two = names.split(" -> ");
+        graph.add(1, new Message().add(1, two[0]).add(2, two[1]).add(4, "Cast")
+                .add(5, new Message().add(1, "to").add(3, to).add(20, 2)));
         return this;
     }
 
