@@ -52,12 +52,14 @@ public final class Compressor implements AutoCloseable {
      * @param memory bytes of buffers and working memory at most, as far as single weights allow; only for formats that stream
      * @param roles by glob over names of weights, in order: the first that fits counts, before what the reader finds; only
      *     for formats without a graph
+     * @param distributions the report tells how the elements and codes of the {@value Encoder#MOST_DISTRIBUTIONS} largest weights are
+     *     distributed, which takes one thread a few nanoseconds for each element
      * @param progress told about each weight, or null
      */
     public record Options(int threads, Device device, boolean allowLinks, boolean overwrite, boolean resume, long memory,
-            Map<String, Role> roles, ProgressListener progress) {
+            Map<String, Role> roles, boolean distributions, ProgressListener progress) {
         public static final Options DEFAULT = new Options(0, Device.CPU, false, false, false, Destination.DEFAULT_MEMORY,
-                Map.of(), null);
+                Map.of(), false, null);
 
         public Options {
             roles = Collections.unmodifiableMap(new LinkedHashMap<>(roles));
@@ -66,35 +68,39 @@ public final class Compressor implements AutoCloseable {
         }
 
         public Options threads(int threads) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
         }
 
         public Options device(Device device) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
         }
 
         public Options allowLinks(boolean allowLinks) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
         }
 
         public Options overwrite(boolean overwrite) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
         }
 
         public Options resume(boolean resume) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
         }
 
         public Options memory(long memory) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
         }
 
         public Options roles(Map<String, Role> roles) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
+        }
+
+        public Options distributions(boolean distributions) {
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
         }
 
         public Options progress(ProgressListener progress) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
         }
     }
 

@@ -11,23 +11,32 @@ import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
+import java.util.Comparator;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import jdk.jfr.FlightRecorder;
 
 /** Makes the encodings that a plan says, and measures them. */
 final class Encoder implements Target.Encoder, AutoCloseable {
+    /** Weights whose distributions are kept at most: each takes kilobytes, and there may be hundreds of thousands. */
+    static final int MOST_DISTRIBUTIONS = 256;
+
     private final Map<Weight, Plan.Entry> planned = new LinkedHashMap<>();
     private final Map<Weight, Report.Entry> entries = new LinkedHashMap<>();
+    /** Whose distributions are told. */
+    private final Set<Weight> distributed = new HashSet<>();
     private final Phases phases;
     private final ProgressListener progress;
     private final Executor executor;
     private final Workspace workspace;
-    /** The weight at hand, how many of its rows are encoded, and what is to be reported of these; null if there are none. */
+    /** The weight at hand, how many of its rows are encoded, and what is to be reported of these; null if nothing is. */
     private Weight current;
     private long done;
     private Report.Entry sum;
+    private DistributionBuilder distribution;
     /** Of this weight; null unless Flight Recorder runs: loading the event's class is what start-up would notice. */
     private WeightEvent event;
 
@@ -37,6 +46,10 @@ final class Encoder implements Target.Encoder, AutoCloseable {
             if (e.compressed()) {
                 planned.put(e.weight(), e);
             }
+        }
+        if (options.distributions()) {
+            planned.keySet().stream().sorted(Comparator.comparing(weight -> -weight.tensor().bytes())).limit(MOST_DISTRIBUTIONS)
+                    .forEach(distributed::add);
         }
         this.progress = options.progress();
         this.executor = Executor.on(options.device(), options.threads());
@@ -60,6 +73,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
             current = weight;
             done = 0;
             sum = null;
+            distribution = distributed.contains(weight) ? new DistributionBuilder() : null;
             event = FlightRecorder.isInitialized() ? WeightEvent.started() : null;
             executor.subject(weight.name());
         }
@@ -80,6 +94,9 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         Report.Entry measured = again ? null : Measure.error(entry, part, encoding, workspace);
         long nanos = span.end(weight.name(), rows.bytes());
         if (!again) {
+            if (distribution != null) {
+                distribution.add(rows, encoding);
+            }
             add(measured.after(nanos), weight, first, rows.shape());
         }
         return encoding;
@@ -91,7 +108,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         if (done < rowsOf(weight)) {
             return;
         }
-        entries.put(weight, sum);
+        entries.put(weight, distribution == null ? sum : sum.with(distribution.result()));
         if (event != null) {
             event.record(sum);
         }

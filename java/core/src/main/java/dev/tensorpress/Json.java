@@ -9,15 +9,20 @@ import java.io.IOException;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.nio.file.Path;
+import java.util.Comparator;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
+import java.util.stream.Collectors;
 
 /** Reports as JSON; {@code docs/report.md} lists the fields. */
 final class Json {
     private Json() {}
 
-    static String report(Report report) {
+    static String report(Report report, int most) {
+        Set<Weight> told = largest(report, most);
         StringWriter text = new StringWriter();
         try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
             json.useDefaultPrettyPrinter();
@@ -55,6 +60,9 @@ final class Json {
             sparsity(json, report.sparsity());
             json.writeArrayFieldStart("weights");
             for (Report.Entry entry : report.entries()) {
+                if (!told.contains(entry.planned().weight())) {
+                    continue;
+                }
                 json.writeStartObject();
                 weight(json, entry.planned().weight());
                 json.writeStringField("form", entry.planned().form().describe());
@@ -72,12 +80,13 @@ final class Json {
                 number(json, "seconds", entry.nanos() * 1e-9);
                 sparsity(json, entry.sparsity());
                 lowRank(json, entry.lowRank());
+                distribution(json, entry.distribution());
                 json.writeEndObject();
             }
             json.writeEndArray();
             json.writeArrayFieldStart("kept");
             for (Plan.Entry entry : report.plan().entries()) {
-                if (!entry.compressed()) {
+                if (!entry.compressed() && told.contains(entry.weight())) {
                     json.writeStartObject();
                     weight(json, entry.weight());
                     json.writeNumberField("bytes", entry.bytesBefore());
@@ -86,11 +95,64 @@ final class Json {
                 }
             }
             json.writeEndArray();
+            omitted(json, report.plan(), told);
             json.writeEndObject();
         } catch (IOException e) {
             throw new UncheckedIOException(e); // a StringWriter throws none
         }
         return text.toString();
+    }
+
+    private static Set<Weight> largest(Report report, int most) {
+        return report.plan().entries().stream().sorted(Comparator.comparing(entry -> -entry.bytesBefore())).limit(most)
+                .map(Plan.Entry::weight).collect(Collectors.toSet());
+    }
+
+    private static void omitted(JsonGenerator json, Plan plan, Set<Weight> told) throws IOException {
+        if (told.size() == plan.entries().size()) {
+            return;
+        }
+        long before = 0;
+        long after = 0;
+        for (Plan.Entry entry : plan.entries()) {
+            if (!told.contains(entry.weight())) {
+                before += entry.bytesBefore();
+                after += entry.after().bytes();
+            }
+        }
+        json.writeObjectFieldStart("omitted");
+        json.writeNumberField("weights", plan.entries().size() - told.size());
+        json.writeNumberField("bytesBefore", before);
+        json.writeNumberField("bytesAfter", after);
+        json.writeEndObject();
+    }
+
+    private static void distribution(JsonGenerator json, Report.Distribution distribution) throws IOException {
+        if (distribution == null) {
+            return;
+        }
+        json.writeObjectFieldStart("distribution");
+        json.writeNumberField("elements", distribution.elements());
+        json.writeNumberField("least", distribution.least());
+        json.writeNumberField("largest", distribution.largest());
+        json.writeNumberField("from", distribution.from());
+        json.writeNumberField("width", distribution.width());
+        json.writeNumberField("below", distribution.below());
+        counts(json, "counts", distribution.counts());
+        json.writeNumberField("above", distribution.above());
+        if (!distribution.codes().isEmpty()) {
+            json.writeNumberField("firstCode", distribution.firstCode());
+            counts(json, "codes", distribution.codes());
+        }
+        json.writeEndObject();
+    }
+
+    private static void counts(JsonGenerator json, String name, List<Long> counts) throws IOException {
+        json.writeArrayFieldStart(name);
+        for (long count : counts) {
+            json.writeNumber(count);
+        }
+        json.writeEndArray();
     }
 
     private static void sparsity(JsonGenerator json, Report.Sparsity sparsity) throws IOException {

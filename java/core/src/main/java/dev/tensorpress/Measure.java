@@ -20,7 +20,7 @@ final class Measure {
 
     /**
      * @param weight the planned one, or rows of it
-     * @return without its time
+     * @return without its time and its distribution
      */
     static Report.Entry error(Plan.Entry planned, Weight weight, Encoding encoding, Workspace workspace) {
         Tensor original = weight.tensor();
@@ -33,7 +33,7 @@ final class Measure {
             case SPARSE, LOW_RANK, SUM -> ofDecoded(original, values, workspace);
         };
         return new Report.Entry(planned, error.sumSquaredError(), error.sumSquares(), error.maxError(), sparsity,
-                lowRank(values), 0);
+                lowRank(values), null, 0);
     }
 
     private static Tensor decoded(Encoding encoding, Workspace workspace) {

@@ -26,19 +26,24 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
      * @param maxError largest difference
      * @param sparsity what became of its zeros, null if it was not pruned
      * @param lowRank its factors, null if it has none
+     * @param distribution of its elements and codes, null unless {@link Compressor.Options#distributions} asked for it
      * @param nanos wall time of encoding and measuring
      */
     public record Entry(Plan.Entry planned, double sumSquaredError, double sumSquares, double maxError,
-            Sparsity sparsity, LowRank lowRank, long nanos) {
+            Sparsity sparsity, LowRank lowRank, Distribution distribution, long nanos) {
         /** The same after this time. */
         Entry after(long time) {
-            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, time);
+            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, distribution, time);
+        }
+
+        Entry with(Distribution all) {
+            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, all, nanos);
         }
 
         /** This and what was measured of other rows of the same weight, which is neither pruned nor factorized. */
         Entry plus(Entry more) {
             return new Entry(planned, sumSquaredError + more.sumSquaredError, sumSquares + more.sumSquares,
-                    Math.max(maxError, more.maxError), null, null, nanos + more.nanos);
+                    Math.max(maxError, more.maxError), null, null, null, nanos + more.nanos);
         }
 
         /** Frobenius norm of the difference over that of the original; 0 for a zero weight. */
@@ -51,6 +56,24 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
             return sumSquaredError == 0 ? Double.POSITIVE_INFINITY : 10 * Math.log10(sumSquares / sumSquaredError);
         }
     }
+
+    /**
+     * How often which elements and codes occur. Lists are empty if there is nothing to count.
+     *
+     * @param elements that are finite; others are not counted
+     * @param least of these, 0 if there are none
+     * @param largest of these, 0 if there are none
+     * @param from where the first bin begins
+     * @param width of a bin, a power of two; 0 without elements
+     * @param below elements below the first bin, a two-thousandth at most, {@code above} above the last one
+     * @param counts elements of each bin, which has its lower end, but not its upper one, unless that is the largest magnitude of
+     *     all; at most 64
+     * @param firstCode the smallest code that occurs
+     * @param codes how often each code occurs, from {@code firstCode} on, padding included; of a corrected weight those of what is
+     *     corrected. Empty if the weight has no codes
+     */
+    public record Distribution(long elements, float least, float largest, double from, double width, long below, long above,
+            List<Long> counts, int firstCode, List<Long> codes) {}
 
     /**
      * Factors of a weight, or of what quantization took off one.
@@ -135,6 +158,11 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
 
     /** The report as one JSON object; {@code docs/report.md} lists the fields. */
     public String toJson() {
-        return Json.report(this);
+        return toJson(Integer.MAX_VALUE);
+    }
+
+    /** {@link #toJson()} with the largest {@code most} weights only, and the sums over the others in the place of these. */
+    public String toJson(int most) {
+        return Json.report(this, most);
     }
 }

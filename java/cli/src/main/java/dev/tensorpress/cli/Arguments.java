@@ -12,10 +12,22 @@ import org.apache.commons.cli.CommandLine;
 final class Arguments {
     private final Syntax syntax;
     private final CommandLine line;
+    private final List<String> words;
 
-    Arguments(Syntax syntax, CommandLine line) {
+    /** @param words all that was given, the command's name included */
+    Arguments(Syntax syntax, CommandLine line, List<String> words) {
         this.syntax = syntax;
         this.line = line;
+        this.words = words;
+    }
+
+    /** The line that a POSIX shell takes for the same. */
+    String commandLine() {
+        StringBuilder all = new StringBuilder("tensorpress");
+        for (String word : words) {
+            all.append(' ').append(word.matches("[\\w%+,./:=@-]+") ? word : "'" + word.replace("'", "'\\''") + "'");
+        }
+        return all.toString();
     }
 
     /** How many parameters there are. */

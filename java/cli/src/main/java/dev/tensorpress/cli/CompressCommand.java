@@ -26,7 +26,8 @@ final class CompressCommand implements Command {
                         .option("o", "output", "OUT", "the file to write, or the folder where the target writes one; must be given")))
                 .option("device", "D", RecipeOptions.DEVICE)
                 .option("threads", "N", "that kernels use; all processors if left out")
-                .option("report", "FILE.json", "writes sizes, errors and times of every weight")
+                .option("report", "FILE", "writes sizes, errors and times of every weight: as a page to look at if FILE ends with .html, else"
+                        + " as JSON")
                 .flag("all-steps", "writes the model at every step of the recipe's schedule: OUT is the last, the others"
                         + " have .step1, .step2, ... before their extension")
                 .flag("force", "replaces OUT, and the report, if they exist");
@@ -39,6 +40,7 @@ final class CompressCommand implements Command {
             throw arguments.wrong("missing -o OUT");
         }
         boolean force = arguments.flag("force");
+        Path reportFile = arguments.path("report");
         Progress progress = new Progress(console);
         Compressor.Options options = RecipeOptions.model(arguments)
                 .device(arguments.device())
@@ -46,8 +48,8 @@ final class CompressCommand implements Command {
                 .overwrite(force)
                 .resume(arguments.flag("resume"))
                 .memory(RecipeOptions.memory(arguments))
+                .distributions(HtmlReport.named(reportFile))
                 .progress(progress);
-        Path reportFile = arguments.path("report");
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
             Recipe recipe = RecipeOptions.recipe(arguments, compressor);
             boolean folder = compressor.target(recipe).writesFolder();
@@ -89,11 +91,25 @@ final class CompressCommand implements Command {
                 console.advise(() -> null);
                 console.clearProgress();
                 if (i == outs.size() - 1 && reportFile != null) {
-                    OutputFile.writeJson(reportFile, report.toJson());
+                    write(reportFile, report, arguments);
                 }
                 print(report, console.out());
             }
         }
+    }
+
+    private static void write(Path file, Report report, Arguments arguments) throws IOException {
+        if (!HtmlReport.named(file)) {
+            OutputFile.writeJson(file, report.toJson());
+            return;
+        }
+        Recipe recipe = report.plan().recipe();
+        new HtmlReport("Compressed with recipe " + recipe.name() + " for " + report.plan().target().name(),
+                report.output().getFileName().toString())
+                .data("compression", report::toJson)
+                .text("Recipe", recipe.yaml())
+                .text("Command", arguments.commandLine())
+                .write(file);
     }
 
     /** How far the bytes of a model's weights are. */

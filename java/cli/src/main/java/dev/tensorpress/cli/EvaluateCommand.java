@@ -32,7 +32,7 @@ final class EvaluateCommand implements Command {
                 .option("shape", "NAME=1x3x32x320", "of a random input; what the model leaves open is chosen if left out (may be"
                         + " repeated)")
                 .option("threads", "N", "inside an operator; all processors if left out")
-                .option("report", "FILE.json", "writes the figures")
+                .option("report", "FILE", "writes the figures: as a page to look at if FILE ends with .html, else as JSON")
                 .flag("force", "replaces the report if it exists")
                 .flag("allow-links", RecipeOptions.LINKS);
     }
@@ -89,9 +89,21 @@ final class EvaluateCommand implements Command {
         }
         console.clearProgress();
         if (report != null) {
-            OutputFile.writeJson(report, comparison.toJson());
+            write(report, comparison, arguments);
         }
         print(comparison, console.out());
+    }
+
+    private static void write(Path file, Comparison comparison, Arguments arguments) throws IOException {
+        if (!HtmlReport.named(file)) {
+            OutputFile.writeJson(file, comparison.toJson());
+            return;
+        }
+        new HtmlReport("Compared with " + comparison.reference().path().getFileName(),
+                comparison.candidate().path().getFileName().toString())
+                .data("evaluation", most -> comparison.toJson())
+                .text("Command", arguments.commandLine())
+                .write(file);
     }
 
     static Evaluation.Options options(Console console) {

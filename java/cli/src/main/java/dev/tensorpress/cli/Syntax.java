@@ -86,7 +86,7 @@ final class Syntax {
         if (given > parameters.length) {
             throw wrong("unexpected argument '" + line.getArgList().get(parameters.length) + "'");
         }
-        return new Arguments(this, line);
+        return new Arguments(this, line, List.of(args));
     }
 
     private UsageException unknown(String given) {

@@ -1,19 +1,18 @@
 package dev.tensorpress.cli;
 
+import static dev.tensorpress.cli.JsonTree.list;
+import static dev.tensorpress.cli.JsonTree.object;
+import static dev.tensorpress.cli.JsonTree.parse;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import com.fasterxml.jackson.core.JsonFactory;
-import com.fasterxml.jackson.core.JsonParser;
-import com.fasterxml.jackson.core.JsonToken;
 import dev.tensorpress.cli.MainTest.Result;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -45,41 +44,6 @@ class ProfileTest {
         }
     }
 
-    /** Objects as maps, arrays as lists, numbers as doubles. */
-    private static Object tree(JsonParser json) throws IOException {
-        return switch (json.currentToken()) {
-            case START_OBJECT -> {
-                Map<String, Object> object = new LinkedHashMap<>();
-                while (json.nextToken() != JsonToken.END_OBJECT) {
-                    String name = json.currentName();
-                    json.nextToken();
-                    object.put(name, tree(json));
-                }
-                yield object;
-            }
-            case START_ARRAY -> {
-                List<Object> array = new ArrayList<>();
-                while (json.nextToken() != JsonToken.END_ARRAY) {
-                    array.add(tree(json));
-                }
-                yield array;
-            }
-            case VALUE_STRING -> json.getText();
-            case VALUE_NULL -> null;
-            default -> json.getDoubleValue();
-        };
-    }
-
-    @SuppressWarnings("unchecked")
-    private static Map<String, Object> object(Object value) {
-        return (Map<String, Object>) value;
-    }
-
-    @SuppressWarnings("unchecked")
-    private static List<Object> list(Object value) {
-        return (List<Object>) value;
-    }
-
     private Map<String, Object> profile(Object... more) throws IOException {
         List<Object> command = new ArrayList<>(List.of("profile", "--json", "--temp", temp));
         command.addAll(List.of(more));
@@ -89,15 +53,8 @@ class ProfileTest {
         return parse(r.out());
     }
 
-    private static Map<String, Object> parse(String text) throws IOException {
-        try (JsonParser json = new JsonFactory().createParser(text)) {
-            json.nextToken();
-            return object(tree(json));
-        }
-    }
-
     private static Map<String, Object> named(String field, String name, Object all) {
-        return list(all).stream().map(ProfileTest::object).filter(o -> o.get(field).equals(name)).findFirst().orElseThrow();
+        return list(all).stream().map(JsonTree::object).filter(o -> o.get(field).equals(name)).findFirst().orElseThrow();
     }
 
     /** What one weight's calls are, by its shape alone. */

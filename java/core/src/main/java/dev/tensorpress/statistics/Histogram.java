@@ -19,14 +19,14 @@ public record Histogram(float width, long[] counts) {
     }
 
     /** The width for elements of this magnitude at most. */
-    static float width(float magnitude) {
+    public static float width(float magnitude) {
         float least = magnitude / (BINS / 2);
         float width = Float.intBitsToFloat(Float.floatToIntBits(least) & 0x7f800000);
         return Math.max(LEAST, width < least ? 2 * width : width);
     }
 
     /** The same with bins that are as wide as that, or as they are if they are wider. */
-    Histogram widened(float wanted) {
+    public Histogram widened(float wanted) {
         Histogram h = this;
         while (h.width < wanted) {
             long[] merged = new long[BINS];
