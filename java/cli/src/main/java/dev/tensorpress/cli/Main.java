@@ -6,6 +6,7 @@ import dev.tensorpress.method.NonFiniteWeightException;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.statistics.NonFiniteValueException;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;
@@ -29,8 +30,8 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "expand", "recipe", "evaluate", "doctor",
-            "demo");
+    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "expand", "recipe", "calibrate", "evaluate",
+            "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
 
     private Main() {}
@@ -163,6 +164,7 @@ public final class Main {
             case "profile" -> new ProfileCommand();
             case "expand" -> new ExpandCommand();
             case "recipe" -> new RecipeCommand();
+            case "calibrate" -> new CalibrateCommand();
             case "evaluate" -> new EvaluateCommand();
             case "doctor" -> new DoctorCommand();
             case "demo" -> new DemoCommand();
@@ -188,6 +190,7 @@ public final class Main {
             case MalformedModelException m -> MALFORMED;
             case UnsupportedRequestException r -> UNSUPPORTED;
             case NonFiniteWeightException n -> UNSUPPORTED;
+            case NonFiniteValueException n -> UNSUPPORTED;
             case ExceptionInInitializerError i when i.getCause() instanceof NoSuchElementException -> UNSUPPORTED;
             case UnsatisfiedLinkError l -> UNSUPPORTED; // there is no native library for this machine
             case KernelException k -> UNSUPPORTED;

@@ -14,6 +14,7 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.Methods;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.archive.SparseFile;
+import dev.tensorpress.statistics.Statistics;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -288,6 +289,38 @@ class MainTest {
     }
 
     @Test
+    void calibrateKeepsWhatValuesAreLike() throws IOException {
+        Path one = folder.resolve("one.safetensors");
+        Path both = folder.resolve("both.safetensors");
+        Result r = run("calibrate", model, "-o", one, "--random", 3, "--shape", "x=50x128", "--samples", 2);
+        assertEquals(0, r.code, r.err);
+        assertEquals("", r.err);
+        assertTrue(r.out.lines().anyMatch(line -> line.matches("x +128 +100 +-[0-9.]+ +[0-9.]+  fewer rows than channels")), r.out);
+        assertTrue(r.out.contains("one.safetensors: 1 value, over 2 samples, random inputs"), r.out);
+        assertTrue(r.out.contains("random inputs are unlike real ones"), r.out);
+        r = run("calibrate", "--merge", one, "--merge", one, "-o", both);
+        assertEquals(0, r.code, r.err);
+        assertTrue(r.out.contains("both.safetensors: 1 value, over 4 samples, random inputs"), r.out);
+        try (Statistics sum = Statistics.load(both)) {
+            assertEquals(200, sum.of("", "x").orElseThrow().rows());
+        }
+        r = run("calibrate", model, "-o", both, "--random", 1);
+        assertEquals(Main.IO, r.code, r.err);
+        r = run("calibrate", model, "-o", both, "--random", 1, "--all", "--no-gram", "--force");
+        assertEquals(0, r.code, r.err);
+        assertFalse(r.out.contains("fewer rows"), r.out);
+        try (Statistics all = Statistics.load(both)) {
+            assertEquals(3, all.values().size());
+            assertTrue(all.values().stream().allMatch(v -> v.gram().isEmpty()));
+        }
+        r = run("calibrate", "--merge", one, "--merge", both, "-o", out);
+        assertEquals(Main.UNSUPPORTED, r.code, r.err);
+        assertTrue(r.line().contains("those of x differ"), r.err);
+        r = run("calibrate", "--merge", one, "--merge", model, "-o", out);
+        assertEquals(Main.MALFORMED, r.code, r.err);
+    }
+
+    @Test
     void doctorTellsWhatItFound() throws IOException {
         Result r = run("doctor", "--threads", 1);
         assertEquals(0, r.code, r.err);
@@ -415,6 +448,14 @@ class MainTest {
         "compress MODEL -o MODEL --force               | is read, or written, by this command",
         "compress MODEL -o OUT --report OUT            | is read, or written, by this command",
         "compress MODEL -o OUT --recipe BAD.yaml       | BAD.yaml:1: ",
+        "calibrate MODEL --random 1                    | missing -o",
+        "calibrate -o OUT                              | give either MODEL, or --merge FILE",
+        "calibrate MODEL -o OUT --merge T              | give either MODEL, or --merge FILE",
+        "calibrate MODEL -o OUT                        | either --texts",
+        "calibrate MODEL -o MODEL --random 1 --force   | is read, or written, by this command",
+        "calibrate --merge MODEL -o MODEL --force      | is read, or written, by this command",
+        "calibrate MODEL -o OUT --random 1 --samples 0 | --samples must be a number of at least 1",
+        "calibrate MODEL -o OUT --inputs MODEL         | is neither a file .npz, .npy or .safetensors",
         "evaluate MODEL MODEL                          | either --texts",
         "evaluate MODEL MODEL --texts T                | --texts and --tokenizer go together",
         "evaluate MODEL MODEL --random 0               | --random must be a number of at least 1",

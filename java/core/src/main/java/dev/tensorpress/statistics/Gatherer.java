@@ -12,7 +12,6 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.function.IntConsumer;
 
 /**
  * Adds values up. What it keeps does not depend on how many samples there are: for each request a few numbers per channel, and a Gram
@@ -25,6 +24,13 @@ public final class Gatherer implements AutoCloseable {
     private final Arena own;
     /** Null once it is handed over. */
     private Arena results;
+
+    /** Told how it goes on, by the thread that runs. */
+    @FunctionalInterface
+    public interface Progress {
+        /** {@code done} of {@code total} samples have been run. */
+        void progress(int done, int total);
+    }
 
     /** @param executor must outlive this object */
     public Gatherer(List<Request> requests, Executor executor) {
@@ -41,18 +47,17 @@ public final class Gatherer implements AutoCloseable {
      * Runs a model on all samples of a runner, and gathers what is asked for.
      *
      * @param hash of the model whose values they are
-     * @param progress told the number of samples that have been run
      * @throws NonFiniteValueException if a value holds NaN, or one whose Gram matrix is wanted infinity
      * @throws dev.tensorpress.model.UnsupportedRequestException if the runtime or a value does not allow it
      * @throws IOException if a file cannot be read
      */
     public static Statistics gather(Path model, String hash, List<Request> requests, Runner.Factory runners, Executor executor,
-            IntConsumer progress) throws IOException {
+            Progress progress) throws IOException {
         try (Gatherer gatherer = new Gatherer(requests, executor); Runner runner = runners.open(model, gatherer.values())) {
             for (int i = 0; i < runner.samples(); i++) {
                 int sample = i;
                 runner.run(i, (value, tensor) -> gatherer.accept(sample, value, tensor));
-                progress.accept(i + 1);
+                progress.progress(i + 1, runner.samples());
             }
             return gatherer.finish(hash, runner.samples(), runners.source());
         }

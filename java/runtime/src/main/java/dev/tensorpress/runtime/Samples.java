@@ -52,6 +52,27 @@ public abstract class Samples {
         return new RandomSource(model, count, seed, shapes);
     }
 
+    /** The first of these, or all if they are not so many. */
+    public final Samples first(int most) {
+        Samples all = this;
+        return new Samples() {
+            @Override
+            public String source() {
+                return all.source();
+            }
+
+            @Override
+            int size() {
+                return Math.min(most, all.size());
+            }
+
+            @Override
+            Map<String, OnnxTensor> feed(Session session, int i) throws IOException {
+                return all.feed(session, i);
+            }
+        };
+    }
+
     /** What they are, in words, such as "texts" or "random inputs". */
     public abstract String source();
 

@@ -134,7 +134,8 @@ class OnnxRunnerTest {
     private static Statistics gather(Path model, Samples samples) throws IOException {
         try (Compressor opened = Compressor.open(model); Executor executor = Executor.cpu(1)) {
             List<Request> requests = Request.feeds(opened.model().graph().orElseThrow(), true);
-            return Gatherer.gather(model, Statistics.hash(opened.model()), requests, OnnxRunner.of(samples, 1), executor, done -> { });
+            return Gatherer.gather(model, Statistics.hash(opened.model()), requests, OnnxRunner.of(samples, 1), executor,
+                    (done, total) -> { });
         }
     }
 

@@ -1,0 +1,120 @@
+package dev.tensorpress.cli;
+
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.runtime.InputException;
+import dev.tensorpress.runtime.Samples;
+import dev.tensorpress.tensor.Shape;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
+
+/**
+ * The options that say what models are run on.
+ *
+ * @param texts a file of lines, or null
+ * @param tokenizer beside texts, or null
+ * @param random how many, or 0
+ * @param shapes of random inputs
+ */
+record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, int random, Map<String, Shape> shapes) {
+    /** Work on models that are run. */
+    @FunctionalInterface
+    interface Run<T> {
+        T run() throws IOException;
+    }
+
+    static Syntax add(Syntax syntax) {
+        return syntax
+                .option("texts", "FILE", "runs on the lines of this file, which `evaluate` compares as embeddings of sentences")
+                .option("tokenizer", "FILE", "the tokenizer.json for --texts")
+                .option("inputs", "FILE", "runs on inputs out of a file .npz or .safetensors, or .npy for a single one, or a folder of"
+                        + " these, of input_0.pb, or of test_data_set_0 (may be repeated)")
+                .option("random", "N", "runs on this many random inputs, which are unlike real ones")
+                .option("shape", "NAME=1x3x32x320", "of a random input; what the model leaves open is chosen if left out (may be"
+                        + " repeated)");
+    }
+
+    /** @throws UsageException unless they say one kind of samples, and all of it */
+    static SampleOptions of(Arguments arguments) {
+        SampleOptions given = new SampleOptions(arguments.path("texts"), arguments.path("tokenizer"), arguments.paths("inputs"),
+                arguments.number("random", 1, 0), shapes(arguments));
+        if ((given.texts == null ? 0 : 1) + (given.inputs.isEmpty() ? 0 : 1) + (given.random == 0 ? 0 : 1) != 1) {
+            throw arguments.wrong("give either --texts FILE and --tokenizer FILE, or --inputs FILE, or --random N");
+        }
+        if ((given.texts == null) != (given.tokenizer == null)) {
+            throw arguments.wrong("--texts and --tokenizer go together");
+        }
+        if (given.random == 0 && !given.shapes.isEmpty()) {
+            throw arguments.wrong("--shape goes with --random");
+        }
+        return given;
+    }
+
+    /** Files that are read. */
+    List<Path> files() {
+        List<Path> read = new ArrayList<>(inputs);
+        if (texts != null) {
+            read.addAll(List.of(texts, tokenizer));
+        }
+        return read;
+    }
+
+    /** @throws UsageException if there are none */
+    List<String> lines(Arguments arguments) throws IOException {
+        List<String> lines = new ArrayList<>();
+        for (String line : Files.readAllLines(texts)) {
+            if (!line.isBlank()) {
+                lines.add(line);
+            }
+        }
+        if (lines.isEmpty()) {
+            throw arguments.wrong("--texts " + texts + " holds no text");
+        }
+        return lines;
+    }
+
+    /** @param model that is run */
+    Samples samples(Model model, Arguments arguments) throws IOException {
+        return texts != null ? Samples.texts(lines(arguments), tokenizer)
+                : !inputs.isEmpty() ? Samples.files(inputs) : Samples.random(model, random, 1, shapes);
+    }
+
+    /** What fails because of the samples is the fault of whoever gave them. */
+    static <T> T run(Run<T> run) throws IOException {
+        try {
+            return run.run();
+        } catch (InputException e) {
+            throw new UsageException(e.getMessage(), e);
+        } catch (OutOfMemoryError e) {
+            // Nothing of the run is reached any more, so there is memory again.
+            throw new UnsupportedRequestException("inputs and outputs of the models take more memory than Java may use, "
+                    + Text.size(Runtime.getRuntime().maxMemory()) + " of heap (" + e.getMessage()
+                    + "); TENSORPRESS_JAVA_OPTS=-Xmx8g allows more");
+        }
+    }
+
+    private static Map<String, Shape> shapes(Arguments arguments) {
+        Map<String, Shape> shapes = new LinkedHashMap<>();
+        for (String value : arguments.values("shape")) {
+            int equals = value.lastIndexOf('='); // names of inputs may hold one
+            if (equals < 1 || !value.substring(equals + 1).matches("\\d{1,9}(x\\d{1,9}){0,7}")) {
+                throw arguments.wrong("--shape takes NAME=1x3x32x320, but got '" + value + "'");
+            }
+            long[] dims = Stream.of(value.substring(equals + 1).split("x")).mapToLong(Long::parseLong).toArray();
+            try {
+                if (shapes.put(value.substring(0, equals), Shape.of(dims)) != null) {
+                    throw arguments.wrong("--shape " + value.substring(0, equals) + " is given twice");
+                }
+            } catch (ArithmeticException e) {
+                throw arguments.wrong("--shape " + value + " has too many elements");
+            }
+        }
+        return shapes;
+    }
+}
