@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -21,6 +22,7 @@ import java.util.Map;
 public final class Gatherer implements AutoCloseable {
     private final Map<Graph.Value, List<Accumulator>> wanted = new LinkedHashMap<>();
     private final List<Accumulator> all = new ArrayList<>();
+    private final Map<Integer, Gram.Products> products = new HashMap<>();
     private final Arena own;
     /** Null once it is handed over. */
     private Arena results;
@@ -37,7 +39,7 @@ public final class Gatherer implements AutoCloseable {
         own = executor.arena();
         results = Arena.ofShared();
         for (Request r : requests) {
-            Accumulator a = new Accumulator(r, executor, results, own);
+            Accumulator a = new Accumulator(r, executor, channels -> products.computeIfAbsent(channels, n -> new Gram.Products(n, executor)), results, own);
             all.add(a);
             wanted.computeIfAbsent(r.value(), v -> new ArrayList<>(1)).add(a);
         }
@@ -73,8 +75,8 @@ public final class Gatherer implements AutoCloseable {
      *
      * @param sample for messages
      * @param tensor f32, off-heap; not kept
-     * @throws NonFiniteValueException if it holds NaN, or infinity where a Gram matrix is wanted. Of other values with infinities there
-     *     will be no statistics
+     * @throws NonFiniteValueException if it holds NaN, or infinity where a Gram matrix is wanted; thrown now, or later, when there are
+     *     enough rows to be looked at. Of other values with infinities there will be no statistics
      * @throws dev.tensorpress.model.UnsupportedRequestException if it has not the axis of a request, or another number of channels than
      *     before
      */
@@ -93,6 +95,7 @@ public final class Gatherer implements AutoCloseable {
      * @param hash of the model
      * @param samples that were run
      * @param source what they were, in words
+     * @throws NonFiniteValueException as {@link #accept}
      */
     public Statistics finish(String hash, long samples, String source) {
         List<ValueStatistics> found = new ArrayList<>();
@@ -106,7 +109,7 @@ public final class Gatherer implements AutoCloseable {
 
     @Override
     public void close() {
-        all.forEach(Accumulator::close);
+        products.values().forEach(Gram.Products::close);
         own.close();
         if (results != null) {
             results.close();

@@ -25,6 +25,17 @@ public record Histogram(float width, long[] counts) {
         return Math.max(LEAST, width < least ? 2 * width : width);
     }
 
+    /** Counts elements [begin, end), all of which have a bin, by the bins of this histogram. */
+    void count(float[] x, int begin, int end, long[] counts) {
+        float inverse = 1 / width;
+        for (int i = begin; i < end; i++) {
+            float scaled = x[i] * inverse;
+            int bin = (int) scaled;
+            bin = (scaled < bin ? bin - 1 : bin) + BINS / 2;
+            counts[bin < BINS ? bin : BINS - 1]++;
+        }
+    }
+
     /** The same with bins that are as wide as that, or as they are if they are wider. */
     public Histogram widened(float wanted) {
         Histogram h = this;

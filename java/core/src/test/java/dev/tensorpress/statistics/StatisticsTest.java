@@ -308,8 +308,9 @@ class StatisticsTest {
         for (float bad : new float[] {Float.NaN, Float.NEGATIVE_INFINITY}) {
             try (Gatherer g = new Gatherer(List.of(ROWS), executor)) {
                 g.accept(0, X, tensor(Shape.of(3, 2), 1, 2, 3, 4, 5, 6));
-                NonFiniteValueException e = assertThrows(NonFiniteValueException.class,
-                        () -> g.accept(7, X, tensor(Shape.of(2, 2), 1, 2, 3, bad)));
+                g.accept(7, X, tensor(Shape.of(2, 2), 1, 2, 3, bad));
+                g.accept(8, X, tensor(Shape.of(2, 2), Float.NaN, 2, 3, Float.NaN));
+                NonFiniteValueException e = assertThrows(NonFiniteValueException.class, () -> g.finish("hash", 3, "files"));
                 assertEquals("x", e.value());
                 assertEquals(7, e.sample());
                 assertTrue(e.getMessage().contains("x holds " + bad + " in row 4, channel 1"), e.getMessage());

@@ -178,22 +178,14 @@ final class Session implements AutoCloseable {
      * @return milliseconds, of the run alone
      */
     double run(Map<String, OnnxTensor> feed, Consumer<Map<String, OnnxTensor>> reader) {
-        return run(feed, session.getOutputNames(), reader);
-    }
-
-    /** {@link #run(Map, Consumer)} as far as these outputs need it; none need no run. */
-    double run(Map<String, OnnxTensor> feed, Set<String> outputs, Consumer<Map<String, OnnxTensor>> reader) {
         try {
-            if (outputs.isEmpty()) {
-                reader.accept(Map.of());
-                return 0;
-            }
             long start = System.nanoTime();
-            try (OrtSession.Result result = session.run(feed, outputs)) {
+            try (OrtSession.Result result = session.run(feed)) {
                 double millis = (System.nanoTime() - start) * 1e-6;
                 Map<String, OnnxTensor> floats = new LinkedHashMap<>();
                 for (Map.Entry<String, OnnxValue> output : result) {
-                    if (output.getValue() instanceof OnnxTensor tensor && isReal(tensor)) {
+                    OnnxTensor tensor = real(output.getValue());
+                    if (tensor != null) {
                         floats.put(output.getKey(), tensor);
                     }
                 }
@@ -207,12 +199,52 @@ final class Session implements AutoCloseable {
         }
     }
 
-    /** Whether it is of floating-point type. */
-    static boolean isReal(OnnxTensor tensor) {
-        return switch (tensor.getInfo().type) {
-            case FLOAT, DOUBLE, FLOAT16, BFLOAT16 -> true;
-            default -> false;
-        };
+    /**
+     * What a model was fed and what it made of it.
+     *
+     * @param result null if nothing had to be computed
+     */
+    record Run(Map<String, OnnxTensor> feed, OrtSession.Result result) implements AutoCloseable {
+        /** Null if there is none of that name, or if it is not of floating-point type. */
+        OnnxTensor tensor(String name) {
+            OnnxValue value = feed.containsKey(name) ? feed.get(name) : result == null ? null : result.get(name).orElse(null);
+            return real(value);
+        }
+
+        @Override
+        public void close() {
+            if (result != null) {
+                result.close();
+            }
+            feed.values().forEach(OnnxTensor::close);
+        }
+    }
+
+    /** Runs the model once, as far as these outputs need it; on any thread. Takes {@code feed} over. */
+    Run run(Map<String, OnnxTensor> feed, Set<String> outputs) {
+        Run none = new Run(feed, null);
+        if (outputs.isEmpty()) {
+            return none;
+        }
+        try {
+            Run run = new Run(feed, session.run(feed, outputs));
+            none = null;
+            return run;
+        } catch (OrtException e) {
+            throw failure(model, "cannot run", e);
+        } finally {
+            if (none != null) {
+                none.close();
+            }
+        }
+    }
+
+    /** The tensor if it is one of floating-point type, else null. */
+    private static OnnxTensor real(OnnxValue value) {
+        return value instanceof OnnxTensor tensor ? switch (tensor.getInfo().type) {
+            case FLOAT, DOUBLE, FLOAT16, BFLOAT16 -> tensor;
+            default -> null;
+        } : null;
     }
 
     @Override
