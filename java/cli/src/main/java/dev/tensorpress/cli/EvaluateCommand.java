@@ -38,6 +38,7 @@ final class EvaluateCommand implements Command {
                 .allowLinks(arguments.flag("allow-links"));
         Comparison comparison = SampleOptions.run(() -> !given.inputs().isEmpty()
                 ? Evaluation.inputs(arguments.path(0), arguments.path(1), given.inputs(), options)
+                : given.folder() != null ? Evaluation.images(arguments.path(0), arguments.path(1), given.folder(), given.images(), options)
                 : given.texts() == null ? Evaluation.random(arguments.path(0), arguments.path(1), given.random(), options)
                 : Evaluation.texts(arguments.path(0), arguments.path(1), given.lines(arguments), given.tokenizer(), options));
         console.clearProgress();
@@ -98,6 +99,7 @@ final class EvaluateCommand implements Command {
         }
         String item = switch (c.inputs()) {
             case "texts" -> "text";
+            case "images" -> "image";
             case "random" -> "random input";
             default -> "input";
         };

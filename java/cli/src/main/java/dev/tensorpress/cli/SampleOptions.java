@@ -2,6 +2,7 @@ package dev.tensorpress.cli;
 
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.runtime.Images;
 import dev.tensorpress.runtime.InputException;
 import dev.tensorpress.runtime.Samples;
 import dev.tensorpress.tensor.Shape;
@@ -19,10 +20,13 @@ import java.util.stream.Stream;
  *
  * @param texts a file of lines, or null
  * @param tokenizer beside texts, or null
+ * @param folder of images, or null
+ * @param images what becomes of them
  * @param random how many, or 0
  * @param shapes of random inputs
  */
-record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, int random, Map<String, Shape> shapes) {
+record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, Path folder, Images images, int random,
+        Map<String, Shape> shapes) {
     /** Work on models that are run. */
     @FunctionalInterface
     interface Run<T> {
@@ -35,20 +39,27 @@ record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, int random, 
                 .option("tokenizer", "FILE", "the tokenizer.json for --texts")
                 .option("inputs", "FILE", "runs on inputs out of a file .npz or .safetensors, or .npy for a single one, or a folder of"
                         + " these, of input_0.pb, or of test_data_set_0 (may be repeated)")
+                .option("images", "FOLDER", "runs on the images in PNG or JPEG of this folder, by their names")
+                .option("preprocessor", "FILE", "a preprocessor_config.json, which says what becomes of images before")
+                .option("image", "KEY=VALUE", "says it too: size=256 or 256x320, crop=224, layout=nchw or nhwc, order=bgr, rescale=0.5,"
+                        + " mean=0.1,0.2,0.3, std=0.5 (may be repeated)")
                 .option("random", "N", "runs on this many random inputs, which are unlike real ones")
                 .option("shape", "NAME=1x3x32x320", "of a random input; what the model leaves open is chosen if left out (may be"
                         + " repeated)");
     }
 
     /** @throws UsageException unless they say one kind of samples, and all of it */
-    static SampleOptions of(Arguments arguments) {
+    static SampleOptions of(Arguments arguments) throws IOException {
         SampleOptions given = new SampleOptions(arguments.path("texts"), arguments.path("tokenizer"), arguments.paths("inputs"),
-                arguments.number("random", 1, 0), shapes(arguments));
-        if ((given.texts == null ? 0 : 1) + (given.inputs.isEmpty() ? 0 : 1) + (given.random == 0 ? 0 : 1) != 1) {
-            throw arguments.wrong("give either --texts FILE and --tokenizer FILE, or --inputs FILE, or --random N");
+                arguments.path("images"), images(arguments), arguments.number("random", 1, 0), shapes(arguments));
+        if ((given.texts == null ? 0 : 1) + (given.inputs.isEmpty() ? 0 : 1) + (given.folder == null ? 0 : 1) + (given.random == 0 ? 0 : 1) != 1) {
+            throw arguments.wrong("give either --texts FILE and --tokenizer FILE, or --images FOLDER, or --inputs FILE, or --random N");
         }
         if ((given.texts == null) != (given.tokenizer == null)) {
             throw arguments.wrong("--texts and --tokenizer go together");
+        }
+        if (given.folder == null && !given.images.equals(Images.DEFAULT)) {
+            throw arguments.wrong("--preprocessor and --image go with --images");
         }
         if (given.random == 0 && !given.shapes.isEmpty()) {
             throw arguments.wrong("--shape goes with --random");
@@ -61,6 +72,9 @@ record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, int random, 
         List<Path> read = new ArrayList<>(inputs);
         if (texts != null) {
             read.addAll(List.of(texts, tokenizer));
+        }
+        if (folder != null) {
+            read.add(folder);
         }
         return read;
     }
@@ -82,6 +96,7 @@ record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, int random, 
     /** @param model that is run */
     Samples samples(Model model, Arguments arguments) throws IOException {
         return texts != null ? Samples.texts(lines(arguments), tokenizer)
+                : folder != null ? Samples.images(folder, images)
                 : !inputs.isEmpty() ? Samples.files(inputs) : Samples.random(model, random, 1, shapes);
     }
 
@@ -96,6 +111,23 @@ record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, int random, 
             throw new UnsupportedRequestException("inputs and outputs of the models take more memory than Java may use, "
                     + Text.size(Runtime.getRuntime().maxMemory()) + " of heap (" + e.getMessage()
                     + "); TENSORPRESS_JAVA_OPTS=-Xmx8g allows more");
+        }
+    }
+
+    private static Images images(Arguments arguments) throws IOException {
+        Path file = arguments.path("preprocessor");
+        try {
+            Images images = file == null ? Images.DEFAULT : Images.read(file);
+            for (String value : arguments.values("image")) {
+                int equals = value.indexOf('=');
+                if (equals < 1) {
+                    throw arguments.wrong("--image takes KEY=VALUE, but got '" + value + "'");
+                }
+                images = images.set(value.substring(0, equals), value.substring(equals + 1));
+            }
+            return images;
+        } catch (InputException e) {
+            throw new UsageException(e.getMessage(), e);
         }
     }
 

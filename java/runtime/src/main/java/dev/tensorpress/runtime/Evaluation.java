@@ -180,6 +180,20 @@ public final class Evaluation {
         return outputs(reference, before, candidate, after, new FileSource(inputs), "files", options);
     }
 
+    /**
+     * Compares every output of floating-point type on images, as {@link Samples#images} has them.
+     *
+     * @throws InputException if there is none, or one cannot be read, or does not fit the inputs of a model
+     * @throws UnsupportedRequestException if a model does not take a single image, or ONNX Runtime refuses it
+     * @throws dev.tensorpress.model.MalformedModelException if a file is not a model
+     * @throws IOException if a file cannot be read
+     */
+    public static Comparison images(Path reference, Path candidate, Path folder, Images images, Options options) throws IOException {
+        long before = bytes(reference, options);
+        long after = bytes(candidate, options);
+        return outputs(reference, before, candidate, after, Samples.images(folder, images), "images", options);
+    }
+
     private static Comparison outputs(Path reference, long before, Path candidate, long after, Samples source, String inputs,
             Options options) throws IOException {
         List<Map<String, float[]>> wanted = new ArrayList<>();

@@ -38,6 +38,17 @@ public abstract class Samples {
     }
 
     /**
+     * Images in PNG or JPEG, all of a folder, by their names, for models with a single input of four dimensions. Their orientation is that of
+     * the file. What their numbers become is of no concern to models that take bytes.
+     *
+     * @throws InputException if there is none; one that cannot be read, or does not fit a model, is found when that is run
+     * @throws IOException if the folder cannot be read
+     */
+    public static Samples images(Path folder, Images images) throws IOException {
+        return new ImageSource(folder, images);
+    }
+
+    /**
      * Random numbers in the types and shapes that a model declares. Dimensions that it leaves open, and of which nothing is given, are 1
      * where they come first. Elsewhere all have the first length of 8, 32, 64, 224 and 256 that the model runs with.
      *

@@ -11,6 +11,7 @@ import java.nio.file.Path;
 /** Writes ONNX models of a few nodes, as protobuf by hand. */
 final class TinyModel {
     static final int FLOAT = 1;
+    static final int UINT8 = 2;
     static final int INT32 = 6;
     static final int INT64 = 7;
     static final int STRING = 8;
