@@ -56,7 +56,7 @@ final class CalibrateCommand implements Command {
             }
             return;
         }
-        SampleOptions given = SampleOptions.of(arguments);
+        SampleOptions given = SampleOptions.of(arguments, null);
         int most = arguments.number("samples", 1, Integer.MAX_VALUE);
         Compressor.Options options = Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links"));
         try (Compressor compressor = Compressor.open(arguments.path(0), options); Executor executor = Executor.cpu(arguments.threads())) {

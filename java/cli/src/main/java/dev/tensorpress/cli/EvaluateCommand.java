@@ -15,8 +15,8 @@ final class EvaluateCommand implements Command {
 
     @Override
     public Syntax syntax() {
-        return SampleOptions.add(new Syntax("evaluate", "Runs two models in ONNX Runtime on the same inputs, and compares them.",
-                "REFERENCE", "CANDIDATE"))
+        return TaskOptions.add(SampleOptions.add(new Syntax("evaluate", "Runs two models in ONNX Runtime on the same inputs, and compares"
+                + " them.", "REFERENCE", "CANDIDATE")))
                 .option("threads", "N", "inside an operator; all processors if left out")
                 .option("report", "FILE", "writes the figures: as a page to look at if FILE ends with .html, else as JSON")
                 .flag("force", "replaces the report if it exists")
@@ -25,21 +25,24 @@ final class EvaluateCommand implements Command {
 
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
-        SampleOptions given = SampleOptions.of(arguments);
+        SampleOptions given = SampleOptions.of(arguments, "pairs");
+        TaskOptions tasks = TaskOptions.of(arguments);
         Path report = arguments.path("report");
         if (report != null) {
             List<Path> read = new ArrayList<>(List.of(arguments.path(0), arguments.path(1)));
             read.addAll(given.files());
+            read.addAll(tasks.files());
             OutputFile.check(arguments, "--report", report, arguments.flag("force"), read);
         }
         Evaluation.Options options = options(console)
                 .threads(arguments.threads())
                 .shapes(given.shapes())
+                .tasks(tasks.read(arguments))
                 .allowLinks(arguments.flag("allow-links"));
         Comparison comparison = SampleOptions.run(() -> !given.inputs().isEmpty()
                 ? Evaluation.inputs(arguments.path(0), arguments.path(1), given.inputs(), options)
                 : given.folder() != null ? Evaluation.images(arguments.path(0), arguments.path(1), given.folder(), given.images(), options)
-                : given.texts() == null ? Evaluation.random(arguments.path(0), arguments.path(1), given.random(), options)
+                : given.random() > 0 ? Evaluation.random(arguments.path(0), arguments.path(1), given.random(), options)
                 : Evaluation.texts(arguments.path(0), arguments.path(1), given.lines(arguments), given.tokenizer(), options));
         console.clearProgress();
         if (report != null) {
@@ -96,6 +99,15 @@ final class EvaluateCommand implements Command {
         out.print(outputs);
         if (!Double.isNaN(c.neighbours())) {
             out.println("the nearest texts of a text are the same for " + Text.percent(c.neighbours()));
+        }
+        if (!c.tasks().isEmpty()) {
+            Table tasks = new Table("TASK", ">REFERENCE", ">CANDIDATE", ">SAMPLES");
+            for (Comparison.Task task : c.tasks()) {
+                tasks.row(task.name(), Text.fixed(task.reference(), 4), Text.fixed(task.candidate(), 4), Text.count(task.samples()));
+            }
+            out.println();
+            out.print(tasks);
+            out.println();
         }
         String item = switch (c.inputs()) {
             case "texts" -> "text";

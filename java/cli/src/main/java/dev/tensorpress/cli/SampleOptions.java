@@ -9,10 +9,10 @@ import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.stream.Stream;
 
 /**
@@ -48,15 +48,20 @@ record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, Path folder,
                         + " repeated)");
     }
 
-    /** @throws UsageException unless they say one kind of samples, and all of it */
-    static SampleOptions of(Arguments arguments) throws IOException {
+    /**
+     * @param more option of other texts, which may be beside these or in their place, or null
+     * @throws UsageException unless they say one kind of samples, and all of it
+     */
+    static SampleOptions of(Arguments arguments, String more) throws IOException {
         SampleOptions given = new SampleOptions(arguments.path("texts"), arguments.path("tokenizer"), arguments.paths("inputs"),
                 arguments.path("images"), images(arguments), arguments.number("random", 1, 0), shapes(arguments));
-        if ((given.texts == null ? 0 : 1) + (given.inputs.isEmpty() ? 0 : 1) + (given.folder == null ? 0 : 1) + (given.random == 0 ? 0 : 1) != 1) {
+        String of = given.texts == null && more != null && arguments.value(more) != null ? more : "texts";
+        if ((arguments.value(of) == null ? 0 : 1) + (given.inputs.isEmpty() ? 0 : 1) + (given.folder == null ? 0 : 1) + (given.random == 0 ? 0 : 1)
+                != 1) {
             throw arguments.wrong("give either --texts FILE and --tokenizer FILE, or --images FOLDER, or --inputs FILE, or --random N");
         }
-        if ((given.texts == null) != (given.tokenizer == null)) {
-            throw arguments.wrong("--texts and --tokenizer go together");
+        if ((arguments.value(of) == null) != (given.tokenizer == null)) {
+            throw arguments.wrong("--" + of + " and --tokenizer go together");
         }
         if (given.folder == null && !given.images.equals(Images.DEFAULT)) {
             throw arguments.wrong("--preprocessor and --image go with --images");
@@ -69,26 +74,27 @@ record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, Path folder,
 
     /** Files that are read. */
     List<Path> files() {
-        List<Path> read = new ArrayList<>(inputs);
-        if (texts != null) {
-            read.addAll(List.of(texts, tokenizer));
-        }
-        if (folder != null) {
-            read.add(folder);
-        }
-        return read;
+        return Stream.concat(inputs.stream(), Stream.of(texts, tokenizer, folder).filter(Objects::nonNull)).toList();
     }
 
-    /** @throws UsageException if there are none */
+    /** @throws UsageException if there are none, though a file of them was given */
     List<String> lines(Arguments arguments) throws IOException {
-        List<String> lines = new ArrayList<>();
-        for (String line : Files.readAllLines(texts)) {
-            if (!line.isBlank()) {
-                lines.add(line);
-            }
+        return lines(arguments, "texts", texts);
+    }
+
+    /**
+     * Those lines of a file that are not blank.
+     *
+     * @param file of this option, or null
+     * @throws UsageException if there are none in it
+     */
+    static List<String> lines(Arguments arguments, String option, Path file) throws IOException {
+        if (file == null) {
+            return List.of();
         }
+        List<String> lines = Files.readAllLines(file).stream().filter(line -> !line.isBlank()).toList();
         if (lines.isEmpty()) {
-            throw arguments.wrong("--texts " + texts + " holds no text");
+            throw arguments.wrong("--" + option + " " + file + " holds no text");
         }
         return lines;
     }

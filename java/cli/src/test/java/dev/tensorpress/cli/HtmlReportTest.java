@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.tensorpress.cli.MainTest.Result;
+import dev.tensorpress.runtime.Comparison;
 import java.awt.image.BufferedImage;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
@@ -319,6 +320,22 @@ class HtmlReportTest {
         List<Object> millis = list(shown("[...document.querySelectorAll('svg')[0].querySelectorAll('text')].map(e => e.textContent)"));
         assertTrue(((String) millis.get(3)).startsWith("%.2f ms".formatted((double) object(e.get("candidate")).get("medianMillis"))), millis::toString);
         assertEquals(true, shown("document.getElementById('facts').hidden"));
+    }
+
+    @Test
+    void tasks() throws Exception {
+        Path page = folder.resolve("t.html");
+        new HtmlReport("Compared", "model").data("evaluation", most -> new Comparison(new Comparison.Side(Path.of("a"), 100, 2, 3),
+                new Comparison.Side(Path.of("b"), 40, 1, 2), "1.28.0", 2, 4, "texts", List.of(),
+                List.of(new Comparison.Output("y", 0.9, 0.8, 0.7, 0.1, 0.2, Double.NaN)), 0.5,
+                List.of(new Comparison.Task("spearman", 3, 0.75, 0.5), new Comparison.Task("recall@10", 2, Double.NaN, 1))).toJson())
+                .write(page);
+        show(page, "");
+        List<Object> cells = list(shown("[...[...document.querySelectorAll('table')].at(-1).querySelectorAll('td')].map(e => e.textContent)"));
+        assertEquals(List.of("spearman", "3", "0.7500", "0.5000", "recall@10", "2", "none", "1.0000"), cells);
+        List<Object> dots = list(shown("[...document.querySelectorAll('section:last-of-type svg circle')].map(e => +e.getAttribute('cx'))"));
+        assertEquals(2, dots.size());
+        assertEquals(0.25 * 400, (double) dots.get(0) - (double) dots.get(1), 1e-6);
     }
 
     /** What a search has to give. */

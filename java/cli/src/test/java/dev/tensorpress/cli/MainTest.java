@@ -23,6 +23,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Random;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -279,6 +280,26 @@ class MainTest {
         assertEquals(0, r.code, r.err);
         assertTrue(r.out.contains("over 3 inputs;"), r.out);
         assertFalse(r.out.contains("do not measure"), r.out);
+        // The answer to zeros is the bias.
+        Random bias = new Random(2);
+        double[] answer = Stream.generate(bias::nextGaussian).limit(SmallModel.N).mapToDouble(x -> x).toArray();
+        int largest = 0;
+        for (int i = 0; i < SmallModel.N; i++) {
+            largest = answer[i] > answer[largest] ? i : largest;
+        }
+        Path labels = Files.writeString(folder.resolve("labels"), largest + "\n\n " + (largest + 1) % SmallModel.N + "\n");
+        Path report = folder.resolve("report.json");
+        r = run("evaluate", model, model, "--inputs", inputs, "--labels", labels, "--report", report);
+        assertEquals(0, r.code, r.err);
+        assertTrue(r.out.lines().anyMatch(line -> line.matches("accuracy +0\\.5000 +0\\.5000 +2")), r.out);
+        // Of two classes one has F1 2/3, the other one 0.
+        assertTrue(r.out.lines().anyMatch(line -> line.matches("macroF1 +0\\.3333 +0\\.3333 +2")), r.out);
+        assertTrue(Files.readString(report).contains("\"name\" : \"accuracy\""));
+        r = run("evaluate", model, model, "--inputs", inputs.resolve("a.npy"), "--labels", labels);
+        assertEquals(Main.USAGE, r.code, r.err);
+        assertTrue(r.line().contains("2 labels for 1 answers"), r.err);
+        r = run("evaluate", model, model, "--inputs", inputs, "--labels", labels, "--report", labels, "--force");
+        assertEquals(Main.USAGE, r.code, r.err);
         Files.write(inputs.resolve("b.npy"), java.util.Arrays.copyOf(array, array.length - 1));
         r = run("evaluate", model, model, "--inputs", inputs);
         assertEquals(Main.MALFORMED, r.code, r.err);
@@ -464,6 +485,17 @@ class MainTest {
         "calibrate MODEL -o OUT --inputs MODEL         | is neither a file .npz, .npy or .safetensors",
         "evaluate MODEL MODEL                          | either --texts",
         "evaluate MODEL MODEL --texts T                | --texts and --tokenizer go together",
+        "evaluate MODEL MODEL --pairs T                | --pairs and --tokenizer go together",
+        "evaluate MODEL MODEL --pairs T --random 1     | either --texts",
+        "evaluate MODEL MODEL --random 1 --labels T    | --labels goes with --texts or --images or --inputs",
+        "evaluate MODEL MODEL --pairs T --tokenizer T --queries T | --queries goes with --texts",
+        "evaluate MODEL MODEL --texts T --tokenizer T --k 3 | --k goes with --queries",
+        "evaluate MODEL MODEL --texts T --tokenizer T --relevant T | --relevant goes with --queries",
+        "evaluate MODEL MODEL --texts T --tokenizer T --queries T --k 0 | --k must be a number of at least 1",
+        "evaluate MODEL MODEL --pairs BAD.yaml --tokenizer T | lines of text, text and score, with tabs between, and not 'steps: 1'",
+        "evaluate MODEL MODEL --texts T --tokenizer T --labels BAD.yaml | has numbers from 0 on, and not 'steps: 1'",
+        "evaluate MODEL MODEL --texts T --tokenizer T --queries BAD.yaml --relevant BAD.yaml | has numbers from 1 on, and not 'steps:'",
+        "evaluate MODEL MODEL --texts T --tokenizer T --queries NONE | NONE holds no text",
         "evaluate MODEL MODEL --random 0               | --random must be a number of at least 1",
         "evaluate MODEL MODEL --texts T --tokenizer T --shape x=1x2 | --shape goes with --random",
         "evaluate MODEL MODEL --inputs MODEL --random 1 | either --texts",

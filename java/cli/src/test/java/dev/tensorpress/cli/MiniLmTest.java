@@ -101,4 +101,47 @@ class MiniLmTest {
             assertTrue(e.getMessage().contains(folder == null ? "./tensorpress demo" : "mvnw"), e.getMessage());
         }
     }
+
+    /** Pairs and queries as they are given to the command, on embeddings that mean something. */
+    @Test
+    void tasks(@TempDir Path folder) throws IOException {
+        Path pairs = Files.writeString(folder.resolve("pairs.tsv"), """
+                A man is playing a guitar.\tSomeone plays the guitar.\t4.8
+                A man is playing a guitar.\tA man plays an instrument.\t4
+
+                The cat sleeps on the sofa.\tA dog runs in the park.\t1
+                Stocks fell sharply on Monday.\tA man is playing a guitar.\t0
+                Stocks fell sharply on Monday.\tShare prices dropped at the start of the week.\t4.2
+                """);
+        Path texts = Files.writeString(folder.resolve("texts"), """
+                Preheat the oven and mix flour with sugar.
+                The striker scored twice in the second half.
+                The central bank raised interest rates.
+                The goalkeeper saved a penalty.
+                Let the dough rest for an hour.
+                """);
+        Path queries = Files.writeString(folder.resolve("queries"), "football match\nbaking a cake\n");
+        Path relevant = Files.writeString(folder.resolve("relevant"), "2 4\n1 5\n");
+        Path report = folder.resolve("report.json");
+        Path out = folder.resolve("out.onnx");
+        assertEquals(0, MainTest.run("compress", model, "-o", out).code());
+        MainTest.Result r = MainTest.run("evaluate", model, out, "--tokenizer", tokenizer, "--pairs", pairs, "--texts", texts, "--queries",
+                queries, "--relevant", relevant, "--k", 2, "--report", report);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().lines().anyMatch(line -> line.matches("recall@2 +1\\.0000 +1\\.0000 +2")), r.out());
+        assertTrue(r.out().contains("over 17 texts"), r.out());
+        List<Object> tasks = JsonTree.list(JsonTree.parse(Files.readString(report)).get("tasks"));
+        assertEquals("spearman", JsonTree.object(tasks.getFirst()).get("name"));
+        assertEquals(5.0, JsonTree.object(tasks.getFirst()).get("samples"));
+        for (String side : List.of("reference", "candidate")) {
+            assertTrue((double) JsonTree.object(tasks.getFirst()).get(side) > 0.7, r.out());
+        }
+        r = MainTest.run("evaluate", model, out, "--tokenizer", tokenizer, "--pairs", pairs);
+        assertTrue(r.out().contains("over 10 texts"), r.out() + r.err());
+        Files.writeString(relevant, "2 4\n1 6\n");
+        r = MainTest.run("evaluate", model, out, "--tokenizer", tokenizer, "--texts", texts, "--queries", queries, "--relevant", relevant,
+                "--k", 2);
+        assertEquals(Main.USAGE, r.code(), r.err());
+        assertTrue(r.line().contains("text 6 ought to be found, but there are 5"), r.err());
+    }
 }

@@ -20,9 +20,10 @@ import java.util.List;
  * @param outputs what was compared
  * @param neighbours mean part of the ten nearest other texts (of the nearer half, where there are fewer than 21 texts)
  *     that are the same for both models; NaN without texts, or with fewer than three
+ * @param tasks how well each model does what it is for, if that was asked for
  */
 public record Comparison(Side reference, Side candidate, String runtime, int threads, int items, String inputs,
-        List<Input> shapes, List<Output> outputs, double neighbours) {
+        List<Input> shapes, List<Output> outputs, double neighbours, List<Task> tasks) {
 
     /**
      * One of the two models.
@@ -55,8 +56,18 @@ public record Comparison(Side reference, Side candidate, String runtime, int thr
     public record Output(String name, double cosineMean, double cosineP5, double cosineMin, double relativeError,
             double maxError, double sameArgmax) {}
 
+    /**
+     * A measure of which more is better, at most 1.
+     *
+     * @param name {@code accuracy}, {@code macroF1}, {@code spearman}, {@code recall@10} or {@code recall@10 of the reference's}, with
+     *     another number if so asked
+     * @param samples labels, pairs or queries
+     * @param reference of that model; NaN, as of the candidate, if there is no rank correlation since all values are equal
+     */
+    public record Task(String name, int samples, double reference, double candidate) {}
+
     Comparison shapes(List<Input> shapes) {
-        return new Comparison(reference, candidate, runtime, threads, items, inputs, shapes, outputs, neighbours);
+        return new Comparison(reference, candidate, runtime, threads, items, inputs, shapes, outputs, neighbours, tasks);
     }
 
     /** Size of the candidate as a part of the reference's. */
@@ -113,6 +124,16 @@ public record Comparison(Side reference, Side candidate, String runtime, int thr
             }
             json.writeEndArray();
             number(json, "neighbours", neighbours);
+            json.writeArrayFieldStart("tasks");
+            for (Task task : tasks) {
+                json.writeStartObject();
+                json.writeStringField("name", task.name);
+                json.writeNumberField("samples", task.samples);
+                number(json, "reference", task.reference);
+                number(json, "candidate", task.candidate);
+                json.writeEndObject();
+            }
+            json.writeEndArray();
             json.writeEndObject();
         } catch (IOException e) {
             throw new UncheckedIOException(e); // a StringWriter throws none

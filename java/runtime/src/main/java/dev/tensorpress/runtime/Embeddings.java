@@ -79,22 +79,23 @@ final class Embeddings {
         float[][] right = normalised(b);
         long same = 0;
         for (int i = 0; i < n; i++) {
-            BitSet both = nearest(left, i, near);
-            both.and(nearest(right, i, near));
+            BitSet both = nearest(left, left[i], i, near);
+            both.and(nearest(right, right[i], i, near));
             same += both.cardinality();
         }
         return (double) same / ((long) n * near);
     }
 
-    private static BitSet nearest(float[][] vectors, int of, int k) {
+    /** @param self index of one that does not count, or -1 */
+    static BitSet nearest(float[][] vectors, float[] of, int self, int k) {
         int[] best = new int[k];
         float[] cosines = new float[k];
         int found = 0;
         for (int i = 0; i < vectors.length; i++) {
-            if (i == of) {
+            if (i == self) {
                 continue;
             }
-            float cosine = dot(vectors[of], vectors[i]);
+            float cosine = dot(of, vectors[i]);
             // Insertion into a short sorted list; of equals the first stays first.
             int at = found;
             while (at > 0 && cosine > cosines[at - 1]) {
@@ -117,7 +118,25 @@ final class Embeddings {
         return set;
     }
 
-    private static float[][] normalised(List<float[]> vectors) {
+    /** Two zero vectors agree; one alone is nowhere near. */
+    static double cosine(float[] x, float[] y) {
+        double dot = 0;
+        double a = 0;
+        double b = 0;
+        for (int i = 0; i < x.length; i++) {
+            dot += (double) x[i] * y[i];
+            a += (double) x[i] * x[i];
+            b += (double) y[i] * y[i];
+        }
+        return cosine(dot, a, b);
+    }
+
+    /** Of their product and their squared norms. Rounding may lead past 1, which it never is. */
+    static double cosine(double dot, double a, double b) {
+        return a == 0 || b == 0 ? (a == b ? 1 : 0) : Math.min(1, dot / Math.sqrt(a * b));
+    }
+
+    static float[][] normalised(List<float[]> vectors) {
         float[][] result = new float[vectors.size()][];
         for (int i = 0; i < result.length; i++) {
             float[] v = vectors.get(i).clone();

@@ -10,6 +10,7 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -41,11 +42,12 @@ public final class Evaluation {
      * @param seed of random inputs
      * @param shapes of random inputs by name, for all or some whose dimensions the model leaves open
      * @param allowLinks external data may lie behind links
+     * @param tasks by which both models are measured, not for random inputs; of images and inputs out of files labels only
      * @param progress told about each run, or null
      */
     public record Options(int threads, int warmup, int runs, long seed, Map<String, Shape> shapes, boolean allowLinks,
-            Progress progress) {
-        public static final Options DEFAULT = new Options(0, 5, 50, 1, Map.of(), false, null);
+            Tasks tasks, Progress progress) {
+        public static final Options DEFAULT = new Options(0, 5, 50, 1, Map.of(), false, Tasks.NONE, null);
 
         public Options {
             if (threads < 0 || warmup < 0 || runs < 1) {
@@ -55,31 +57,35 @@ public final class Evaluation {
         }
 
         public Options threads(int threads) {
-            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, tasks, progress);
         }
 
         public Options warmup(int warmup) {
-            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, tasks, progress);
         }
 
         public Options runs(int runs) {
-            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, tasks, progress);
         }
 
         public Options seed(long seed) {
-            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, tasks, progress);
         }
 
         public Options shapes(Map<String, Shape> shapes) {
-            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, tasks, progress);
         }
 
         public Options allowLinks(boolean allowLinks) {
-            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, tasks, progress);
+        }
+
+        public Options tasks(Tasks tasks) {
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, tasks, progress);
         }
 
         public Options progress(Progress progress) {
-            return new Options(threads, warmup, runs, seed, shapes, allowLinks, progress);
+            return new Options(threads, warmup, runs, seed, shapes, allowLinks, tasks, progress);
         }
     }
 
@@ -92,35 +98,56 @@ public final class Evaluation {
 
     /**
      * Compares sentence embeddings. One text at a time and unpadded; the embedding is the model's first output of rank 3
-     * averaged over the tokens, else its first of rank 2.
+     * averaged over the tokens, else its first of rank 2. Texts of tasks are compared as well, after the others: the two of each pair,
+     * then the queries.
      *
      * @param tokenizer a {@code tokenizer.json} of Hugging Face
      * @throws IllegalArgumentException if there is no text
-     * @throws InputException if the tokenizer is none
+     * @throws InputException if the tokenizer is none, or the tasks do not fit the texts or the model's classes
      * @throws UnsupportedRequestException if a model does not take tokens, or ONNX Runtime refuses it
      * @throws dev.tensorpress.model.MalformedModelException if a file is not a model
      * @throws IOException if a file cannot be read
      */
     public static Comparison texts(Path reference, Path candidate, List<String> texts, Path tokenizer, Options options)
             throws IOException {
-        if (texts.isEmpty()) {
+        Tasks tasks = options.tasks;
+        List<String> all = new ArrayList<>(texts);
+        tasks.pairs().forEach(pair -> all.addAll(List.of(pair.left(), pair.right())));
+        all.addAll(tasks.queries());
+        if (all.isEmpty()) {
             throw new IllegalArgumentException("no texts to evaluate on");
+        }
+        if (!tasks.queries().isEmpty() && tasks.k() >= texts.size()) {
+            throw new InputException("the nearest " + tasks.k() + " of " + texts.size() + " texts are no choice: look for fewer, or in more");
+        }
+        for (List<Integer> relevant : tasks.relevant()) {
+            if (Collections.max(relevant) >= texts.size()) {
+                throw new InputException("text " + (Collections.max(relevant) + 1) + " ought to be found, but there are " + texts.size());
+            }
         }
         check(tokenizer);
         long before = bytes(reference, options);
         long after = bytes(candidate, options);
-        Samples source = TextSource.of(texts, tokenizer);
+        Samples source = TextSource.of(all, tokenizer);
         List<float[]> wanted = new ArrayList<>();
         List<float[]> got = new ArrayList<>();
+        Answers answers = new Answers(tasks);
         String[] name = new String[1];
         double[] beforeTimes = run(reference, source, options, (i, outputs) -> {
             if (name[0] == null) {
                 name[0] = Embeddings.output(reference, outputs);
             }
             wanted.add(Embeddings.of(reference, outputs, name[0]));
+            if (i < texts.size()) {
+                answers.reference(outputs);
+            }
         });
-        double[] afterTimes = run(candidate, source, options,
-                (i, outputs) -> got.add(Embeddings.of(candidate, outputs, name[0])));
+        double[] afterTimes = run(candidate, source, options, (i, outputs) -> {
+            got.add(Embeddings.of(candidate, outputs, name[0]));
+            if (i < texts.size()) {
+                answers.candidate(outputs);
+            }
+        });
         Fidelity fidelity = new Fidelity(name[0]);
         for (int i = 0; i < wanted.size(); i++) {
             fidelity.add(wanted.get(i), got.get(i), 0);
@@ -128,7 +155,8 @@ public final class Evaluation {
         int n = Math.min(wanted.size(), NEIGHBOUR_TEXTS);
         double neighbours = Embeddings.sameNeighbours(wanted.subList(0, n), got.subList(0, n), NEIGHBOURS);
         return new Comparison(side(reference, before, beforeTimes), side(candidate, after, afterTimes), Session.version(),
-                threads(options), source.size(), "texts", List.of(), List.of(fidelity.result()), neighbours);
+                threads(options), source.size(), "texts", List.of(), List.of(fidelity.result()), neighbours,
+                answers.embeddings(texts.size(), wanted, got));
     }
 
     /**
@@ -137,7 +165,7 @@ public final class Evaluation {
      * and 256 that the reference runs with.
      *
      * @param count number of inputs
-     * @throws IllegalArgumentException if {@code count} is not positive
+     * @throws IllegalArgumentException if {@code count} is not positive, or if there are tasks
      * @throws InputException if a shape does not fit the model, or there is no input of its name
      * @throws UnsupportedRequestException if an input is no tensor of numbers, or ONNX Runtime refuses a model or input, as it
      *     does where the model takes none of these lengths
@@ -147,6 +175,9 @@ public final class Evaluation {
     public static Comparison random(Path reference, Path candidate, int count, Options options) throws IOException {
         if (count < 1) {
             throw new IllegalArgumentException("the number of random inputs must be positive, but is " + count);
+        }
+        if (!options.tasks.equals(Tasks.NONE)) {
+            throw new IllegalArgumentException("nobody knows what is right for random inputs");
         }
         RandomSource source;
         long before;
@@ -166,7 +197,7 @@ public final class Evaluation {
      * and so on, as ONNX's tests have them.
      *
      * @throws InputException if a path is none of these, or holds nothing of them, or does not fit the inputs of a model in
-     *     number, names, types or shapes
+     *     number, names, types or shapes, or the labels do not fit the outputs
      * @throws UnsupportedRequestException if the data are of a type that is not read, or ONNX Runtime refuses a model or input
      * @throws dev.tensorpress.model.MalformedModelException if a file is not a model, or does not follow the format of inputs
      * @throws IOException if a file cannot be read
@@ -196,7 +227,11 @@ public final class Evaluation {
 
     private static Comparison outputs(Path reference, long before, Path candidate, long after, Samples source, String inputs,
             Options options) throws IOException {
+        if (!options.tasks.equals(Tasks.NONE.labels(options.tasks.labels()))) {
+            throw new IllegalArgumentException("pairs and queries are texts, and these inputs are not");
+        }
         List<Map<String, float[]>> wanted = new ArrayList<>();
+        Answers answers = new Answers(options.tasks);
         double[] beforeTimes = run(reference, source, options, (i, outputs) -> {
             Map<String, float[]> values = new LinkedHashMap<>();
             for (Map.Entry<String, OnnxTensor> output : outputs.entrySet()) {
@@ -206,6 +241,7 @@ public final class Evaluation {
                 throw new UnsupportedRequestException(reference + " has no floating-point output to compare");
             }
             wanted.add(values);
+            answers.reference(outputs);
         });
         Map<String, Fidelity> compared = new LinkedHashMap<>();
         double[] afterTimes = run(candidate, source, options, (i, outputs) -> {
@@ -218,13 +254,14 @@ public final class Evaluation {
                 compared.computeIfAbsent(want.getKey(), Fidelity::new).add(want.getValue(), Embeddings.floats(output),
                         shape.length == 0 ? 1 : shape[shape.length - 1]);
             }
+            answers.candidate(outputs);
         });
         List<Comparison.Output> results = new ArrayList<>();
         for (Fidelity fidelity : compared.values()) {
             results.add(fidelity.result());
         }
         return new Comparison(side(reference, before, beforeTimes), side(candidate, after, afterTimes), Session.version(),
-                threads(options), source.size(), inputs, List.of(), List.copyOf(results), Double.NaN);
+                threads(options), source.size(), inputs, List.of(), List.copyOf(results), Double.NaN, answers.classes());
     }
 
     /** Sees the floating-point outputs of each input once; they are gone when it returns. */

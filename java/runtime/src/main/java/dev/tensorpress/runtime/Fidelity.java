@@ -37,9 +37,7 @@ final class Fidelity {
             largest = Math.max(largest, Math.abs(difference));
         }
         squares += a;
-        // Rounding may lead past 1. Two zero vectors agree; one alone is nowhere near.
-        double cosine = a == 0 || b == 0 ? (a == b ? 1 : 0) : Math.min(1, dot / Math.sqrt(a * b));
-        cosines.add(cosine);
+        cosines.add(Embeddings.cosine(dot, a, b));
         for (int from = 0; last > 1 && from < wanted.length; from += (int) last) {
             int best = argmax(wanted, from, (int) last);
             positions++;
@@ -48,7 +46,7 @@ final class Fidelity {
     }
 
     /** The first of equals, or -1 if one is NaN. */
-    private static int argmax(float[] values, int from, int n) {
+    static int argmax(float[] values, int from, int n) {
         int best = 0;
         for (int i = 0; i < n; i++) {
             if (Float.isNaN(values[from + i])) {

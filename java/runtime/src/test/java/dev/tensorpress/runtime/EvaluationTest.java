@@ -1,6 +1,7 @@
 package dev.tensorpress.runtime;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -11,9 +12,15 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.Set;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -243,6 +250,104 @@ class EvaluationTest {
         return Evaluation.random(reference, candidate, 3, rows).outputs().getFirst().sameArgmax();
     }
 
+    private static double cosine(float[] table, int x, int y) {
+        return Embeddings.cosine(row(table, x), row(table, y));
+    }
+
+    private static float[] row(float[] table, int at) {
+        return Arrays.copyOfRange(table, at * HIDDEN, (at + 1) * HIDDEN);
+    }
+
+    private static int largest(float[] table, int at) {
+        float[] row = row(table, at);
+        return IntStream.range(0, HIDDEN).boxed().max(Comparator.comparing(i -> row[i])).orElseThrow();
+    }
+
+    private Comparison tasks(Tasks tasks, String... texts) throws IOException {
+        return Evaluation.texts(embedding("a.onnx", 0, TinyModel.INT64), embedding("b.onnx", 0.5, TinyModel.INT64), List.of(texts),
+                tokenizer, QUICK.tasks(tasks));
+    }
+
+    /** A class for each token; texts of pairs have none. */
+    @Test
+    void labelsAreComparedWithTheLargest() throws IOException {
+        int[] words = {2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+        List<Integer> labels = new ArrayList<>();
+        int right = 0;
+        for (int word : words) {
+            labels.add(largest(table(0), word));
+            right += largest(table(0), word) == largest(table(0.5), word) ? 1 : 0;
+        }
+        assertTrue(right > 1 && right < 10, right + " right");
+        Tasks tasks = Tasks.NONE.labels(labels);
+        Comparison c = tasks(tasks.pairs(List.of(new Tasks.Pair("w2", "w3", 0))), "w2 w3 w4", "w5", "w6 w7 w8 w9 w10", "w11");
+        assertEquals(new Comparison.Task("accuracy", 10, 1, right / 10.0), c.tasks().get(0));
+        assertEquals("macroF1", c.tasks().get(1).name());
+        assertEquals(1, c.tasks().get(1).reference());
+        assertEquals(6, c.items());
+        for (List<Integer> wrong : List.of(labels.subList(0, 9), List.of(HIDDEN))) {
+            assertThrows(InputException.class, () -> tasks(Tasks.NONE.labels(wrong), "w2 w3 w4", "w5", "w6 w7 w8 w9 w10", "w11"));
+        }
+        Path model = linear("one.onnx", 1, 2, 3, 4);
+        assertThrows(IllegalArgumentException.class, () -> Evaluation.random(model, model, 1, QUICK.tasks(tasks)));
+    }
+
+    @Test
+    void pairsAreRankedByTheirCosines() throws IOException {
+        List<Tasks.Pair> pairs = new ArrayList<>();
+        double[] scores = new double[8];
+        double[] before = new double[8];
+        double[] after = new double[8];
+        for (int i = 0; i < 8; i++) {
+            scores[i] = i * 7 % 5;
+            before[i] = cosine(table(0), 2 + i, 3 + i);
+            after[i] = cosine(table(0.5), 2 + i, 3 + i);
+            pairs.add(new Tasks.Pair("w" + (2 + i), "w" + (3 + i), scores[i]));
+        }
+        for (String[] texts : new String[][] {{}, {"w4 w2", "w7"}}) {
+            Comparison.Task task = tasks(Tasks.NONE.pairs(pairs), texts).tasks().getFirst();
+            assertEquals(new Comparison.Task("spearman", 8, Scores.spearman(before, scores), Scores.spearman(after, scores)), task);
+            assertNotEquals(task.reference(), task.candidate());
+        }
+        String json = tasks(Tasks.NONE.pairs(pairs.subList(0, 1))).toJson().replaceAll("\\s", "");
+        assertTrue(json.contains("\"tasks\":[{\"name\":\"spearman\",\"samples\":1,\"reference\":null,\"candidate\":null}]"), json);
+    }
+
+    /** Texts are words 4 to 11, queries words 2 and 3; the nearest three by sorting. */
+    @Test
+    void queriesFindTexts() throws IOException {
+        String[] texts = {"w4", "w5", "w6", "w7", "w8", "w9", "w10", "w11"};
+        List<String> queries = List.of("w2", "w3");
+        List<List<Integer>> relevant = List.of(List.of(0, 7), List.of(3));
+        double[] recall = new double[2];
+        double same = 0;
+        for (int q = 0; q < 2; q++) {
+            int word = 2 + q;
+            List<Set<Integer>> found = new ArrayList<>();
+            for (double noise : new double[] {0, 0.5}) {
+                float[] table = table(noise);
+                found.add(new HashSet<>(IntStream.range(0, 8).boxed().sorted(Comparator.comparing(i -> -cosine(table, word, 4 + i)))
+                        .limit(3).toList()));
+            }
+            for (int side = 0; side < 2; side++) {
+                recall[side] += relevant.get(q).stream().filter(found.get(side)::contains).count() / (2.0 * relevant.get(q).size());
+            }
+            same += found.get(0).stream().filter(found.get(1)::contains).count() / 6.0;
+        }
+        assertTrue(same > 0 && same < 1, same + " the same");
+        Comparison.Task own = tasks(Tasks.NONE.retrieval(queries, List.of(), 3), texts).tasks().getFirst();
+        assertEquals(new Comparison.Task("recall@3 of the reference's", 2, 1, own.candidate()), own);
+        assertEquals(same, own.candidate(), 1e-12);
+        Comparison.Task given = tasks(Tasks.NONE.retrieval(queries, relevant, 3).pairs(List.of(new Tasks.Pair("w2", "w3", 1))), texts)
+                .tasks().getLast();
+        assertEquals("recall@3", given.name());
+        assertEquals(recall[0], given.reference(), 1e-12);
+        assertEquals(recall[1], given.candidate(), 1e-12);
+        assertThrows(InputException.class, () -> tasks(Tasks.NONE.retrieval(queries, List.of(), 8), texts));
+        assertThrows(InputException.class, () -> tasks(Tasks.NONE.retrieval(queries, List.of(List.of(8), List.of(1)), 3), texts));
+        assertThrows(IllegalArgumentException.class, () -> Tasks.NONE.retrieval(queries, List.of(List.of(1)), 3));
+    }
+
     @Test
     void modelsThatDoNotFitAreRefused() throws IOException {
         Path model = linear("a.onnx", 1, 2, 3, 4);
@@ -284,7 +389,7 @@ class EvaluationTest {
         String json = Evaluation.texts(model, model, List.of("w2 w3", "w4", "w5"), tokenizer, QUICK).toJson();
         for (String field : List.of("reference", "candidate", "path", "bytes", "medianMillis", "p95Millis", "ratio",
                 "speedup", "runtime", "threads", "items", "inputs", "measuresQuality", "shapes", "outputs", "name",
-                "cosineMean", "cosineP5", "cosineMin", "relativeError", "maxError", "sameArgmax", "neighbours")) {
+                "cosineMean", "cosineP5", "cosineMin", "relativeError", "maxError", "sameArgmax", "neighbours", "tasks")) {
             assertTrue(json.contains("\"" + field + "\" : "), field + " in " + json);
         }
         assertTrue(json.contains("\"measuresQuality\" : true"), json);
