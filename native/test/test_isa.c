@@ -10,6 +10,7 @@
 #include "tensorpress/prune.h"
 #include "tensorpress/sparse.h"
 #include "tensorpress/spmm.h"
+#include "tensorpress/statistics.h"
 
 int main(int argc, char **argv) {
     test_start("test_isa");
@@ -88,6 +89,12 @@ int main(int argc, char **argv) {
     EXPECT(tp_gemm_pack(&g, 0, 1, &byte, packed));
     EXPECT(tp_gemm(&g, 0, 1, 0, 1, &byte, packed, &sum, block));
     EXPECT(tp_gemm_int8(&g, &affine, 0, 1, 0, 1, &byte, packed, &out, block));
+    double total = 0, square = 0;
+    const tp_window window = {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0};
+    EXPECT(tp_observe_channels(1, 1, 1, 0, 1, &x, &min, &max, &total, &square, &col));
+    EXPECT(tp_observe_histogram(1, 1, 1, 0, 1, &x, 1, counts));
+    EXPECT(tp_accumulate(1, 1, 1, 1, 0, 1, &x, &total));
+    EXPECT(tp_patches(&window, 0, 1, &x, &out));
     EXPECT(tp_stream_narrow(&x, 1, &byte));
     EXPECT(tp_stream_read(&x, 4, &sum));
     EXPECT(tp_sha256_update(&hash, NULL, &x, 4));

@@ -23,10 +23,10 @@ public class Kernels extends Kernels$shared {
     static final SymbolLookup SYMBOL_LOOKUP = SymbolLookup.loaderLookup()
             .or(Linker.nativeLinker().defaultLookup());
 
-    private static final int TP_ABI_VERSION = (int)2L;
+    private static final int TP_ABI_VERSION = (int)3L;
     /**
      * {@snippet lang=c :
-     * #define TP_ABI_VERSION 2
+     * #define TP_ABI_VERSION 3
      * }
      */
     public static int TP_ABI_VERSION() {
@@ -3688,6 +3688,344 @@ public class Kernels extends Kernels$shared {
                 traceDowncall("tp_spmm_transposed", spec, begin, end, first, last, offsets, indices, values, b, out);
             }
             return (int)mh$.invokeExact(spec, begin, end, first, last, offsets, indices, values, b, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int TP_STATISTICS_BINS = (int)2048L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_STATISTICS_BINS = 2048
+     * }
+     */
+    public static int TP_STATISTICS_BINS() {
+        return TP_STATISTICS_BINS;
+    }
+
+    private static class tp_observe_channels {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_observe_channels");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_observe_channels(int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float *min, float *max, double *sum, double *squares, int64_t *nonfinite)
+     * }
+     */
+    public static FunctionDescriptor tp_observe_channels$descriptor() {
+        return tp_observe_channels.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_observe_channels(int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float *min, float *max, double *sum, double *squares, int64_t *nonfinite)
+     * }
+     */
+    public static MethodHandle tp_observe_channels$handle() {
+        return tp_observe_channels.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_observe_channels(int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float *min, float *max, double *sum, double *squares, int64_t *nonfinite)
+     * }
+     */
+    public static MemorySegment tp_observe_channels$address() {
+        return tp_observe_channels.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_observe_channels(int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float *min, float *max, double *sum, double *squares, int64_t *nonfinite)
+     * }
+     */
+    public static int tp_observe_channels(long rows, long channels, long stride, long begin, long end, MemorySegment x, MemorySegment min, MemorySegment max, MemorySegment sum, MemorySegment squares, MemorySegment nonfinite) {
+        var mh$ = tp_observe_channels.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_observe_channels", rows, channels, stride, begin, end, x, min, max, sum, squares, nonfinite);
+            }
+            return (int)mh$.invokeExact(rows, channels, stride, begin, end, x, min, max, sum, squares, nonfinite);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_observe_histogram {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_FLOAT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_observe_histogram");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_observe_histogram(int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float width, int64_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_observe_histogram$descriptor() {
+        return tp_observe_histogram.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_observe_histogram(int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float width, int64_t *counts)
+     * }
+     */
+    public static MethodHandle tp_observe_histogram$handle() {
+        return tp_observe_histogram.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_observe_histogram(int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float width, int64_t *counts)
+     * }
+     */
+    public static MemorySegment tp_observe_histogram$address() {
+        return tp_observe_histogram.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_observe_histogram(int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float width, int64_t *counts)
+     * }
+     */
+    public static int tp_observe_histogram(long rows, long channels, long stride, long begin, long end, MemorySegment x, float width, MemorySegment counts) {
+        var mh$ = tp_observe_histogram.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_observe_histogram", rows, channels, stride, begin, end, x, width, counts);
+            }
+            return (int)mh$.invokeExact(rows, channels, stride, begin, end, x, width, counts);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_accumulate {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_accumulate");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_accumulate(int64_t rows, int64_t cols, int64_t in_stride, int64_t out_stride, int64_t begin, int64_t end, const float *in, double *out)
+     * }
+     */
+    public static FunctionDescriptor tp_accumulate$descriptor() {
+        return tp_accumulate.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_accumulate(int64_t rows, int64_t cols, int64_t in_stride, int64_t out_stride, int64_t begin, int64_t end, const float *in, double *out)
+     * }
+     */
+    public static MethodHandle tp_accumulate$handle() {
+        return tp_accumulate.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_accumulate(int64_t rows, int64_t cols, int64_t in_stride, int64_t out_stride, int64_t begin, int64_t end, const float *in, double *out)
+     * }
+     */
+    public static MemorySegment tp_accumulate$address() {
+        return tp_accumulate.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_accumulate(int64_t rows, int64_t cols, int64_t in_stride, int64_t out_stride, int64_t begin, int64_t end, const float *in, double *out)
+     * }
+     */
+    public static int tp_accumulate(long rows, long cols, long in_stride, long out_stride, long begin, long end, MemorySegment in, MemorySegment out) {
+        var mh$ = tp_accumulate.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_accumulate", rows, cols, in_stride, out_stride, begin, end, in, out);
+            }
+            return (int)mh$.invokeExact(rows, cols, in_stride, out_stride, begin, end, in, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_patches_count {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_patches_count");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_patches_count(const tp_window *window, int64_t *positions)
+     * }
+     */
+    public static FunctionDescriptor tp_patches_count$descriptor() {
+        return tp_patches_count.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_patches_count(const tp_window *window, int64_t *positions)
+     * }
+     */
+    public static MethodHandle tp_patches_count$handle() {
+        return tp_patches_count.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_patches_count(const tp_window *window, int64_t *positions)
+     * }
+     */
+    public static MemorySegment tp_patches_count$address() {
+        return tp_patches_count.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_patches_count(const tp_window *window, int64_t *positions)
+     * }
+     */
+    public static int tp_patches_count(MemorySegment window, MemorySegment positions) {
+        var mh$ = tp_patches_count.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_patches_count", window, positions);
+            }
+            return (int)mh$.invokeExact(window, positions);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_patches {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_patches");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_patches(const tp_window *window, int64_t begin, int64_t end, const void *image, float *out)
+     * }
+     */
+    public static FunctionDescriptor tp_patches$descriptor() {
+        return tp_patches.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_patches(const tp_window *window, int64_t begin, int64_t end, const void *image, float *out)
+     * }
+     */
+    public static MethodHandle tp_patches$handle() {
+        return tp_patches.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_patches(const tp_window *window, int64_t begin, int64_t end, const void *image, float *out)
+     * }
+     */
+    public static MemorySegment tp_patches$address() {
+        return tp_patches.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_patches(const tp_window *window, int64_t begin, int64_t end, const void *image, float *out)
+     * }
+     */
+    public static int tp_patches(MemorySegment window, long begin, long end, MemorySegment image, MemorySegment out) {
+        var mh$ = tp_patches.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_patches", window, begin, end, image, out);
+            }
+            return (int)mh$.invokeExact(window, begin, end, image, out);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

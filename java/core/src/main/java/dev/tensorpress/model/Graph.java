@@ -117,20 +117,6 @@ public record Graph(List<Operator> operators, List<Feed> feeds) {
         private static int least(Pair pair) {
             return Math.min(pair.height, pair.width);
         }
-
-        /** Positions along the height; 0 if the input has none. */
-        public long rows(long inputHeight) {
-            return positions(inputHeight + before.height + after.height, (height - 1L) * dilations.height + 1, strides.height);
-        }
-
-        /** Positions along the width. */
-        public long columns(long inputWidth) {
-            return positions(inputWidth + before.width + after.width, (width - 1L) * dilations.width + 1, strides.width);
-        }
-
-        private static long positions(long padded, long seen, int stride) {
-            return padded < seen ? 0 : (padded - seen) / stride + 1;
-        }
     }
 
     /**

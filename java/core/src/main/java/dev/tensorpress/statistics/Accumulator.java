@@ -1,58 +1,55 @@
 package dev.tensorpress.statistics;
 
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
-import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.kernel.Gram;
+import dev.tensorpress.kernel.Observe;
+import dev.tensorpress.kernel.Patches;
 import dev.tensorpress.model.Graph.Window;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.List;
 import java.util.Optional;
-import java.util.function.IntFunction;
 
 /** What one request has come to so far. Rows wait until there is a block of them: what is done with each is too little by itself. */
 final class Accumulator {
     /** Elements of a block without Gram matrix, about. */
     private static final int PIECE = 1 << 14;
-    /** Channels of a range: two threads that write to the same cache lines are slower than one. */
-    private static final int GRANULE = 16;
+    /** Rows of a block with one: as many as its products are summed over, so that they read them here. */
+    private static final int ROWS = 256;
 
     private final Request request;
     private final Executor executor;
-    private final IntFunction<Gram.Products> products;
     /** Of what is handed over in the end. */
     private final Arena results;
     private int channels;
     private long rows;
-    private float[] min;
-    private float[] max;
-    private double[] sum;
-    private double[] squares;
-    private Histogram histogram;
+    private MemorySegment min;
+    private MemorySegment max;
+    private MemorySegment sum;
+    private MemorySegment squares;
+    private MemorySegment counts;
+    private float width = Histogram.LEAST;
     private MemorySegment gram;
-    private final List<Gram> grams = new ArrayList<>();
-    /** Of blocks, one for each Gram matrix, which their products read; NULL without. */
+    private Gram products;
     private final Arena own;
-    private MemorySegment copy = MemorySegment.NULL;
-    private float[] block;
+    private MemorySegment block;
     private int blockRows;
     private int waiting;
     /** Of each row that waits, which sample it is of. */
     private int[] samples;
-    private float[] image = {};
     /** Holds infinities where nothing is lost but its statistics. */
     private boolean unbounded;
 
-    Accumulator(Request request, Executor executor, IntFunction<Gram.Products> products, Arena results, Arena own) {
+    Accumulator(Request request, Executor executor, Arena results, Arena own) {
         this.request = request;
         this.executor = executor;
-        this.products = products;
         this.results = results;
         this.own = own;
     }
@@ -76,7 +73,7 @@ final class Accumulator {
             long all = shape.elements() / size;
             for (long at = 0; at < all; ) {
                 int n = (int) Math.min(blockRows - waiting, all - at);
-                MemorySegment.copy(tensor.data(), JAVA_FLOAT_UNALIGNED, 4 * at * size, block, waiting * size, n * size);
+                MemorySegment.copy(tensor.data(), 4 * at * size, block, 4L * waiting * size, 4L * n * size);
                 at += n;
                 wait(sample, n);
             }
@@ -84,20 +81,23 @@ final class Accumulator {
         }
         // Without a window the axes behind that of the channels are as good as one.
         boolean plane = request.window().isPresent() && shape.rank() == 4;
-        int height = plane ? Math.toIntExact(shape.dim(2)) : 1;
-        int width = Math.toIntExact(inner / height);
-        channels(Math.multiplyExact(size, Math.multiplyExact(window.height(), window.width())));
-        image = image.length < size * inner ? new float[Math.toIntExact(size * inner)] : image;
-        long positions = window.rows(height) * window.columns(width);
+        long height = plane ? shape.dim(2) : 1;
+        Patches patches = new Patches(size, height, inner / height, new Patches.Pair(window.height(), window.width()), pair(window.strides()),
+                pair(window.dilations()), pair(window.before()), pair(window.after()));
+        channels(Math.toIntExact(patches.length()));
         for (long i = 0; i < lines; i++) {
-            MemorySegment.copy(tensor.data(), JAVA_FLOAT_UNALIGNED, 4 * i * size * inner, image, 0, size * (int) inner);
-            for (long at = 0; at < positions; ) {
-                int n = (int) Math.min(blockRows - waiting, positions - at);
-                Patches.fill(window, image, size, height, width, at, n, block, waiting * channels);
+            MemorySegment image = tensor.data().asSlice(4 * i * size * inner, 4 * size * inner);
+            for (long at = 0; at < patches.positions(); ) {
+                int n = (int) Math.min(blockRows - waiting, patches.positions() - at);
+                patches.take(image, at, n, block.asSlice(4L * waiting * channels), executor);
                 at += n;
                 wait(sample, n);
             }
         }
+    }
+
+    private static Patches.Pair pair(Window.Pair pair) {
+        return new Patches.Pair(pair.height(), pair.width());
     }
 
     private int axis(Shape shape) {
@@ -118,26 +118,25 @@ final class Accumulator {
     private void channels(int n) {
         if (min == null) {
             channels = n;
-            min = new float[n];
-            max = new float[n];
-            sum = new double[n];
-            squares = new double[n];
-            Arrays.fill(min, Float.POSITIVE_INFINITY);
-            Arrays.fill(max, Float.NEGATIVE_INFINITY);
-            if (request.histogram()) {
-                histogram = new Histogram(Histogram.LEAST, new long[Histogram.BINS]);
+            min = own.allocate(JAVA_FLOAT, n);
+            max = own.allocate(JAVA_FLOAT, n);
+            sum = own.allocate(JAVA_DOUBLE, n);
+            squares = own.allocate(JAVA_DOUBLE, n);
+            for (int c = 0; c < n; c++) {
+                min.setAtIndex(JAVA_FLOAT, c, Float.POSITIVE_INFINITY);
+                max.setAtIndex(JAVA_FLOAT, c, Float.NEGATIVE_INFINITY);
             }
-            blockRows = request.gram() ? Gram.BLOCK : Math.max(1, PIECE / n);
-            block = new float[Math.multiplyExact(blockRows, n)];
+            if (request.histogram()) {
+                counts = own.allocate(JAVA_LONG, Histogram.BINS);
+            }
+            blockRows = request.gram() ? ROWS : Math.max(1, PIECE / n);
+            block = own.allocate(4L * blockRows * n, 64);
             samples = new int[blockRows];
             if (request.gram()) {
                 int groups = request.window().map(Window::groups).orElse(1);
                 int of = n / groups;
                 gram = results.allocate(8L * groups * of * of, 64);
-                copy = own.allocate(4L * blockRows * of, 64);
-                for (int g = 0; g < groups; g++) {
-                    grams.add(new Gram(products.apply(of), gram.asSlice(8L * g * of * of, 8L * of * of)));
-                }
+                products = new Gram(groups, of, gram, executor);
             }
         } else if (channels != n) {
             throw new UnsupportedRequestException("value " + request.value().name() + " has " + n + " channels along axis "
@@ -160,86 +159,39 @@ final class Accumulator {
         if (unbounded || n == 0) {
             return;
         }
-        float[] magnitudes = new float[executor.threads()];
-        long[] wrong = new long[executor.threads()];
-        Arrays.fill(wrong, Long.MAX_VALUE);
-        executor.run(channels, GRANULE, Executor.worth(n), (begin, end, worker) -> {
-            int w = worker.index();
-            float magnitude = magnitudes[w];
-            for (int r = 0; r < n && magnitude < Float.POSITIVE_INFINITY; r++) {
-                magnitude = Math.max(magnitude, observe(r, (int) begin, (int) end));
-                if (magnitude == Float.POSITIVE_INFINITY) {
-                    wrong[w] = Math.min(wrong[w], r);
-                }
+        long wrong = Observe.channels(block, n, channels, channels, min, max, sum, squares, executor);
+        if (wrong >= 0) {
+            float element = block.getAtIndex(JAVA_FLOAT, wrong);
+            unbounded = Float.isInfinite(element) && !request.gram();
+            if (!unbounded) {
+                int row = (int) (wrong / channels);
+                throw new NonFiniteValueException(request.value(), samples[row], element, rows + row, wrong % channels);
             }
-            magnitudes[w] = magnitude == Float.POSITIVE_INFINITY ? magnitudes[w] : magnitude;
-        });
-        long row = Arrays.stream(wrong).min().orElseThrow();
-        if (row < Long.MAX_VALUE) {
-            notFinite((int) row);
             return;
         }
         rows += n;
-        if (histogram != null) {
+        if (counts != null) {
             float magnitude = 0;
-            for (float m : magnitudes) {
-                magnitude = Math.max(magnitude, m);
+            for (int c = 0; c < channels; c++) {
+                magnitude = Math.max(magnitude, Math.max(-min.getAtIndex(JAVA_FLOAT, c), max.getAtIndex(JAVA_FLOAT, c)));
             }
-            histogram = histogram.widened(Histogram.width(magnitude));
-            count(n * channels);
+            widen(Histogram.width(magnitude));
+            Observe.histogram(block, n, channels, channels, width, counts, executor);
         }
-        int of = grams.isEmpty() ? 0 : channels / grams.size();
-        Arrays.fill(block, n * channels, block.length, 0);
-        for (int g = 0; g < grams.size(); g++) {
-            for (int r = 0; r < blockRows; r++) {
-                MemorySegment.copy(block, r * channels + g * of, copy, JAVA_FLOAT, 4L * r * of, of);
-            }
-            grams.get(g).add(copy);
+        if (products != null) {
+            products.add(block, n, channels);
         }
     }
 
-    /** The largest magnitude; infinity if an element is not finite. */
-    private float observe(int row, int begin, int end) {
-        float magnitude = 0;
-        for (int c = begin, i = row * channels + begin; c < end; c++, i++) {
-            float x = block[i];
-            float size = Math.abs(x);
-            if (!(size <= Float.MAX_VALUE)) {
-                return Float.POSITIVE_INFINITY;
-            }
-            magnitude = size > magnitude ? size : magnitude;
-            min[c] = x < min[c] ? x : min[c];
-            max[c] = x > max[c] ? x : max[c];
-            sum[c] += x;
-            squares[c] += (double) x * x;
-        }
-        return magnitude;
-    }
-
-    private void count(int elements) {
-        long[][] counts = new long[executor.threads()][];
-        executor.run(elements, 1, Executor.WORTH, (begin, end, worker) -> {
-            int w = worker.index();
-            counts[w] = counts[w] == null ? new long[Histogram.BINS] : counts[w];
-            histogram.count(block, (int) begin, (int) end, counts[w]);
-        });
-        for (long[] part : counts) {
-            for (int i = 0; part != null && i < part.length; i++) {
-                histogram.counts()[i] += part[i];
-            }
+    private void widen(float wanted) {
+        if (wanted > width) {
+            counts.copyFrom(MemorySegment.ofArray(histogram().widened(wanted).counts()));
+            width = wanted;
         }
     }
 
-    /** Of a row that has such an element. */
-    private void notFinite(int row) {
-        int at = row * channels;
-        while (Float.isFinite(block[at])) {
-            at++;
-        }
-        unbounded = Float.isInfinite(block[at]) && !request.gram();
-        if (!unbounded) {
-            throw new NonFiniteValueException(request.value(), samples[row], block[at], rows + row, at % channels);
-        }
+    private Histogram histogram() {
+        return new Histogram(width, counts.toArray(JAVA_LONG));
     }
 
     /** Empty if the value was never shown, or held infinities. */
@@ -248,8 +200,17 @@ final class Accumulator {
         if (rows == 0 || unbounded) {
             return Optional.empty();
         }
-        grams.forEach(Gram::finish);
+        if (products != null) {
+            products.finish();
+        }
         return Optional.of(new ValueStatistics(request.value().path(), request.value().name(), request.axis(), request.window(), rows,
-                min, max, sum, squares, Optional.ofNullable(histogram), Optional.ofNullable(gram)));
+                min.toArray(JAVA_FLOAT), max.toArray(JAVA_FLOAT), sum.toArray(JAVA_DOUBLE), squares.toArray(JAVA_DOUBLE),
+                Optional.ofNullable(counts == null ? null : histogram()), Optional.ofNullable(gram)));
+    }
+
+    void close() {
+        if (products != null) {
+            products.close();
+        }
     }
 }

@@ -9,7 +9,6 @@ import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -22,7 +21,6 @@ import java.util.Map;
 public final class Gatherer implements AutoCloseable {
     private final Map<Graph.Value, List<Accumulator>> wanted = new LinkedHashMap<>();
     private final List<Accumulator> all = new ArrayList<>();
-    private final Map<Integer, Gram.Products> products = new HashMap<>();
     private final Arena own;
     /** Null once it is handed over. */
     private Arena results;
@@ -39,7 +37,7 @@ public final class Gatherer implements AutoCloseable {
         own = executor.arena();
         results = Arena.ofShared();
         for (Request r : requests) {
-            Accumulator a = new Accumulator(r, executor, channels -> products.computeIfAbsent(channels, n -> new Gram.Products(n, executor)), results, own);
+            Accumulator a = new Accumulator(r, executor, results, own);
             all.add(a);
             wanted.computeIfAbsent(r.value(), v -> new ArrayList<>(1)).add(a);
         }
@@ -109,7 +107,7 @@ public final class Gatherer implements AutoCloseable {
 
     @Override
     public void close() {
-        products.values().forEach(Gram.Products::close);
+        all.forEach(Accumulator::close);
         own.close();
         if (results != null) {
             results.close();

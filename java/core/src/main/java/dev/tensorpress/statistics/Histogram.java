@@ -7,7 +7,7 @@ package dev.tensorpress.statistics;
  * @param counts of {@link #BINS} bins; not to be changed
  */
 public record Histogram(float width, long[] counts) {
-    public static final int BINS = 2048;
+    public static final int BINS = dev.tensorpress.kernel.Observe.BINS;
     /** Below this elements are as good as zero. */
     public static final float LEAST = 0x1p-126f;
 
@@ -23,17 +23,6 @@ public record Histogram(float width, long[] counts) {
         float least = magnitude / (BINS / 2);
         float width = Float.intBitsToFloat(Float.floatToIntBits(least) & 0x7f800000);
         return Math.max(LEAST, width < least ? 2 * width : width);
-    }
-
-    /** Counts elements [begin, end), all of which have a bin, by the bins of this histogram. */
-    void count(float[] x, int begin, int end, long[] counts) {
-        float inverse = 1 / width;
-        for (int i = begin; i < end; i++) {
-            float scaled = x[i] * inverse;
-            int bin = (int) scaled;
-            bin = (scaled < bin ? bin - 1 : bin) + BINS / 2;
-            counts[bin < BINS ? bin : BINS - 1]++;
-        }
     }
 
     /** The same with bins that are as wide as that, or as they are if they are wider. */

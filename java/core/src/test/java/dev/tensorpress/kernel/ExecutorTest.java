@@ -124,6 +124,7 @@ class ExecutorTest {
                 new Family("spmm int8", (e, m) -> spmm(e, m, DType.I8)),
                 new Family("gemm f32", (e, m) -> gemm(e, m, DType.F32)),
                 new Family("gemm int8", (e, m) -> gemm(e, m, DType.I8)),
+                new Family("statistics", ExecutorTest::statistics),
                 new Family("svd", ExecutorTest::svd),
                 new Family("pca", ExecutorTest::pca));
     }
@@ -210,6 +211,29 @@ class ExecutorTest {
                         memory.f32(ROWS, 0), memory.f32(400, 0)));
             }
         }
+    }
+
+    private static void statistics(Executor executor, Memory memory) {
+        MemorySegment x = memory.f32(ROWS * COLS, 0);
+        MemorySegment counts = memory.result(8L * Observe.BINS);
+        Observe.histogram(x, ROWS, COLS - 1, COLS, 0x1p-8f, counts, executor);
+        Observe.histogram(x, ROWS, COLS, COLS, 0x1p-8f, counts, executor);
+        for (int channels : new int[] {1, COLS}) {
+            memory.values.add(Observe.channels(x, ROWS * COLS / channels, channels, channels, memory.result(4L * channels),
+                    memory.result(4L * channels), memory.result(8L * channels), memory.result(8L * channels), executor));
+        }
+        for (int groups : new int[] {1, 2}) {
+            int channels = COLS / groups;
+            try (Gram gram = new Gram(groups, channels, memory.result(8L * groups * channels * channels), executor)) {
+                for (int i = 0; i < 3; i++) {
+                    gram.add(x, ROWS, COLS);
+                }
+                gram.finish();
+            }
+        }
+        Patches.Pair two = new Patches.Pair(2, 2);
+        Patches patches = new Patches(7, 29, COLS, new Patches.Pair(3, 3), two, two, two, two);
+        patches.take(x, 1, patches.positions() - 1, memory.result(4 * (patches.positions() - 1) * patches.length()), executor);
     }
 
     private static void svd(Executor executor, Memory memory) {

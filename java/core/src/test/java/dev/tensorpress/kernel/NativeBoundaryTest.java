@@ -99,6 +99,16 @@ class NativeBoundaryTest {
         calls.put("spmm b", s -> Spmm.multiply(sparse, 2, s, third, executor));
         calls.put("spmm out*", s -> Spmm.multiply(sparse, 2, floats, s, executor));
         calls.put("spmm transposed out*", s -> Spmm.multiplyTransposed(sparse, 2, floats, s, executor));
+        calls.put("observe channels x", s -> Observe.channels(s, N, N, N, third, other, scratch, scratch, executor));
+        calls.put("observe channels min*", s -> Observe.channels(floats, N, N, N, s, other, scratch, scratch, executor));
+        calls.put("observe channels squares*", s -> Observe.channels(floats, N, N, N, third, other, scratch, s, executor));
+        calls.put("observe histogram x", s -> Observe.histogram(s, N, N, N, 1, scratch, executor));
+        calls.put("gram matrix sums*", s -> gramMatrix(s, floats, executor));
+        calls.put("gram matrix x", s -> gramMatrix(third, s, executor));
+        Patches.Pair point = new Patches.Pair(1, 1);
+        Patches.Pair no = new Patches.Pair(0, 0);
+        calls.put("patches image", s -> new Patches(1, N, N, point, point, point, no, no).take(s, 0, N * N, third, executor));
+        calls.put("patches out*", s -> new Patches(1, N, N, point, point, point, no, no).take(floats, 0, N * N, s, executor));
         calls.put("gemm b", s -> gemm(executor, g -> g.pack(s)));
         calls.put("gemm a", s -> gemm(executor, g -> g.pack(floats).multiply(s, third)));
         calls.put("gemm c*", s -> gemm(executor, g -> g.pack(floats).multiply(floats, s)));
@@ -134,6 +144,13 @@ class NativeBoundaryTest {
     private static void gemm(Executor executor, Consumer<Gemm> work) {
         try (Gemm g = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, N, N, N), executor)) {
             work.accept(g);
+        }
+    }
+
+    private static void gramMatrix(MemorySegment sums, MemorySegment x, Executor executor) {
+        try (Gram gram = new Gram(1, N, sums, executor)) {
+            gram.add(x, N, N);
+            gram.finish();
         }
     }
 

@@ -1,0 +1,196 @@
+package dev.tensorpress.kernel;
+
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+
+import dev.tensorpress.bindings.Kernels;
+import dev.tensorpress.bindings.tp_gemm_layout;
+import dev.tensorpress.bindings.tp_gemm_spec;
+import dev.tensorpress.tensor.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+
+/**
+ * Gram matrices X<sup>T</sup> X of values X [rows, groups * channels] in f32: one [channels, channels] for each group of channels, without
+ * products between groups. Products are summed in f32 over blocks of 256 rows, counted from the first one ever given, and these sums in f64.
+ * So how rows are cut into calls makes no difference, nor does the number of threads or the processor.
+ *
+ * <p>Memory is the matrices', a block of rows, and up to 600 KB of scratch for each thread of the executor, on which it runs. One thread at a time
+ * may use it: another one gets an {@link IllegalStateException}. Close it when done.
+ */
+public final class Gram implements AutoCloseable {
+    /** Rows whose products are summed in f32: {@code TP_GEMM_BLOCK}. */
+    private static final int BLOCK = 256;
+    /** Rows and columns of a tile of the result: with its operands it stays in the second cache. */
+    private static final int TILE = 128;
+    /** Multiplications that are worth a thread. */
+    private static final long WORTH = 1 << 20;
+
+    static {
+        dev.tensorpress.internal.NativeLibrary.load();
+    }
+
+    private final int groups;
+    private final int channels;
+    /** f64 [groups, channels, channels], of which the upper triangles are added to. */
+    private final MemorySegment sums;
+    private final Executor executor;
+    private final Arena arena;
+    /** Rows of a block that is not full; null before there are any. */
+    private MemorySegment pending;
+    private final MemorySegment[] specs;
+    private final OneThread oneThread = new OneThread("this Gram matrix");
+    private int waiting;
+    private boolean finished;
+
+    /**
+     * @param sums f64 [groups, channels, channels], zeros; its own until it is finished
+     * @param executor must outlive this object
+     */
+    public Gram(int groups, int channels, MemorySegment sums, Executor executor) {
+        if (groups < 1 || channels < 0) {
+            throw new IllegalArgumentException("no " + groups + " groups of " + channels + " channels");
+        }
+        this.groups = groups;
+        this.channels = channels;
+        this.sums = sums;
+        this.executor = Native.host(executor);
+        Native.result("sums", sums, DType.F64, Math.multiplyExact(groups, (long) channels), channels, channels, this.executor);
+        arena = this.executor.arena();
+        specs = new MemorySegment[this.executor.threads()];
+        for (int i = 0; i < specs.length; i++) {
+            specs[i] = tp_gemm_spec.allocate(arena);
+        }
+    }
+
+    /**
+     * Adds rows.
+     *
+     * @param x f32 [rows, groups * channels], at any byte, finite; not kept
+     * @param stride elements from row to row
+     * @throws IllegalStateException if it is finished
+     */
+    public void add(MemorySegment x, long rows, long stride) {
+        long width = (long) groups * channels;
+        Native.input("x", x, Native.bytes("x", DType.F32, rows, width, stride), executor);
+        try (OneThread _ = oneThread.enter()) {
+            if (finished) {
+                throw new IllegalStateException("this Gram matrix is finished");
+            }
+            for (long done = 0; done < rows && width > 0;) {
+                long take = Math.min(BLOCK - waiting, rows - done);
+                if (take == BLOCK) {
+                    multiply(x.asSlice(4 * done * stride), BLOCK, stride);
+                } else {
+                    pending = pending == null ? arena.allocate(DType.F32.bytes(BLOCK * width), 64) : pending;
+                    for (long r = done; r < done + take; r++) {
+                        MemorySegment.copy(x, 4 * r * stride, pending, 4 * waiting++ * width, 4 * width);
+                    }
+                    if (waiting == BLOCK) {
+                        flush();
+                    }
+                }
+                done += take;
+            }
+        }
+    }
+
+    private void flush() {
+        multiply(pending, waiting, (long) groups * channels);
+        waiting = 0;
+    }
+
+    /** Makes the matrices whole: the rows of the last block, and what is below the diagonals. No rows can be added then. */
+    public void finish() {
+        try (OneThread _ = oneThread.enter()) {
+            if (finished) {
+                return;
+            }
+            finished = true;
+            if (waiting > 0) {
+                flush();
+            }
+            executor.run((long) groups * channels, 1, Executor.worth(channels), (begin, end, worker) -> {
+                for (long row = begin; row < end; row++) {
+                    long first = row - row % channels;
+                    for (long c = 0; c < row % channels; c++) {
+                        sums.setAtIndex(JAVA_DOUBLE, row * channels + c, sums.getAtIndex(JAVA_DOUBLE, (first + c) * channels + row % channels));
+                    }
+                }
+            });
+        }
+    }
+
+    /** A block of rows: each task has a strip of columns of one group, from the first row to the diagonal; the longest strips come first. */
+    private void multiply(MemorySegment x, int rows, long stride) {
+        int strips = Math.ceilDiv(channels, TILE);
+        long most = Math.min(TILE, channels);
+        fill(specs[0], most, most, rows, stride);
+        long packed;
+        long product = DType.F32.bytes(TILE * TILE);
+        long scratch;
+        try (Arena own = Arena.ofConfined()) {
+            MemorySegment layout = tp_gemm_layout.allocate(own);
+            Native.check("tp_gemm_layout_of", Kernels.tp_gemm_layout_of(specs[0], layout));
+            packed = Math.ceilDiv(tp_gemm_layout.packed_bytes(layout), 64) * 64;
+            scratch = packed + product + tp_gemm_layout.scratch_bytes(layout);
+        }
+        long triangle = (long) groups * channels * (channels + 1) / 2;
+        Native.Cost cost = new Native.Cost(DType.F32.bytes((long) rows * groups * channels) + 8 * triangle, 8 * triangle, 2 * triangle * rows);
+        long work = Math.max(1, triangle * rows / Math.multiplyExact(strips, (long) groups));
+        Native.run("tp_gram", executor, (long) strips * groups, 1, Math.max(1, WORTH / work), scratch, cost, (begin, end, worker) -> {
+            int status = 0;
+            for (long task = begin; task < end && status == 0; task++) {
+                status = strip(x, rows, stride, task % groups, strips - 1 - task / groups, specs[worker.index()],
+                        worker.scratch().asSlice(0, packed), worker.scratch().asSlice(packed, product), worker.scratch().asSlice(packed + product));
+            }
+            return status;
+        });
+    }
+
+    private int strip(MemorySegment x, int rows, long stride, long group, long strip, MemorySegment spec, MemorySegment packed,
+            MemorySegment product, MemorySegment scratch) {
+        long column = strip * TILE;
+        long width = Math.min(TILE, channels - column);
+        MemorySegment from = x.asSlice(4 * group * channels);
+        fill(spec, width, width, rows, stride);
+        long panels;
+        try (Arena own = Arena.ofConfined()) {
+            MemorySegment layout = tp_gemm_layout.allocate(own);
+            Native.check("tp_gemm_layout_of", Kernels.tp_gemm_layout_of(spec, layout));
+            panels = tp_gemm_layout.panels(layout);
+        }
+        int status = Kernels.tp_gemm_pack(spec, 0, panels, from.asSlice(4 * column), packed);
+        for (long row = 0; row <= column && status == 0; row += TILE) {
+            long height = Math.min(TILE, channels - row);
+            fill(spec, height, width, rows, stride);
+            status = Kernels.tp_gemm(spec, 0, height, 0, panels, from.asSlice(4 * row), packed, product, scratch);
+            if (status == 0) {
+                status = Kernels.tp_accumulate(height, width, width, channels, 0, height, product,
+                        sums.asSlice(8 * ((group * channels + row) * channels + column)));
+            }
+        }
+        return status;
+    }
+
+    /** The product of some columns of X, transposed, with `width` others. */
+    private static void fill(MemorySegment spec, long height, long width, int rows, long stride) {
+        tp_gemm_spec.m(spec, height);
+        tp_gemm_spec.n(spec, width);
+        tp_gemm_spec.k(spec, rows);
+        tp_gemm_spec.a_stride(spec, stride);
+        tp_gemm_spec.b_stride(spec, stride);
+        tp_gemm_spec.c_stride(spec, width);
+        tp_gemm_spec.type(spec, Kernels.TP_F32());
+        tp_gemm_spec.form(spec, Kernels.TP_GEMM_ATB());
+        tp_gemm_spec.accumulate(spec, 0);
+    }
+
+    @Override
+    public void close() {
+        try (OneThread _ = oneThread.enter()) {
+            if (arena.scope().isAlive()) {
+                arena.close();
+            }
+        }
+    }
+}
