@@ -5,6 +5,7 @@ import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -875,5 +876,54 @@ class SvdTest {
             assertEquals(-1, numbers.mismatch(again));
             assertEquals(100000, la.sumOfSquares(View.of(numbers, 1000), 100, 1000), 3000);
         }
+    }
+
+    /** The same for any number of threads; rows that depend on others are found in any of the blocks. */
+    @Test
+    void largeMatricesAreFactoredInBlocks() {
+        int n = 600;
+        try (Arena arena = Arena.ofShared(); LinearAlgebra la = new LinearAlgebra(three); LinearAlgebra alone = new LinearAlgebra(one)) {
+            double[][] x = new double[n][n + 50];
+            Random random = Effort.random();
+            for (double[] row : x) {
+                Arrays.setAll(row, _ -> random.nextGaussian());
+            }
+            MemorySegment g = gram(x, arena);
+            MemorySegment l = arena.allocate(8L * n * n, 64).copyFrom(g);
+            assertTrue(la.cholesky(n, l));
+            MemorySegment again = arena.allocate(8L * n * n, 64).copyFrom(g);
+            assertTrue(alone.cholesky(n, again));
+            for (int i = 0; i < n; i++) {
+                for (int j = 0; j <= i; j++) {
+                    double sum = 0;
+                    for (int k = 0; k <= j; k++) {
+                        sum += l.getAtIndex(JAVA_DOUBLE, i * n + k) * l.getAtIndex(JAVA_DOUBLE, j * n + k);
+                    }
+                    assertEquals(g.getAtIndex(JAVA_DOUBLE, i * n + j), sum, 1e-10 * n);
+                    assertEquals(l.getAtIndex(JAVA_DOUBLE, i * n + j), again.getAtIndex(JAVA_DOUBLE, i * n + j));
+                }
+            }
+            for (int at : new int[] {100, 590}) {
+                double[][] dependent = x.clone();
+                dependent[at] = x[3];
+                assertFalse(la.cholesky(n, gram(dependent, arena)), "row " + at);
+            }
+        }
+    }
+
+    private static MemorySegment gram(double[][] x, Arena arena) {
+        int n = x.length;
+        MemorySegment g = arena.allocate(8L * n * n, 64);
+        for (int i = 0; i < n; i++) {
+            for (int j = 0; j <= i; j++) {
+                double sum = 0;
+                for (int k = 0; k < x[i].length; k++) {
+                    sum += x[i][k] * x[j][k];
+                }
+                g.setAtIndex(JAVA_DOUBLE, i * n + j, sum);
+                g.setAtIndex(JAVA_DOUBLE, j * n + i, sum);
+            }
+        }
+        return g;
     }
 }
