@@ -10,6 +10,7 @@ import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
 import dev.tensorpress.runtime.Comparison;
 import dev.tensorpress.runtime.Evaluation;
+import dev.tensorpress.statistics.Statistics;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
@@ -76,6 +77,25 @@ class MiniLmTest {
                 Evaluation.Options.DEFAULT.warmup(1).runs(1));
         assertTrue(c.outputs().getFirst().cosineMean() >= cosine, () -> "cosine " + c.outputs().getFirst());
         assertEquals(texts, c.items());
+    }
+
+    /** Every product's input, with the same bits for any number of threads. */
+    @Test
+    void calibrated(@TempDir Path folder) throws IOException {
+        Path texts = Files.write(folder.resolve("texts"), DemoCommand.sentences().subList(0, 12));
+        Path[] kept = {folder.resolve("1.safetensors"), folder.resolve("3.safetensors")};
+        for (Path file : kept) {
+            ByteArrayOutputStream out = new ByteArrayOutputStream();
+            PrintStream stream = new PrintStream(out, true, StandardCharsets.UTF_8);
+            assertEquals(Main.OK, Main.run(new String[] {"calibrate", model.toString(), "-o", file.toString(), "--texts", texts.toString(), "--tokenizer",
+                tokenizer.toString(), "--threads", file.getFileName().toString().substring(0, 1)}, stream, stream), out.toString(StandardCharsets.UTF_8));
+        }
+        assertEquals(-1, Files.mismatch(kept[0], kept[1]));
+        try (Statistics s = Statistics.load(kept[0]); Compressor compressor = Compressor.open(model)) {
+            s.check(compressor.model());
+            assertEquals(25, s.values().size());
+            assertTrue(s.values().stream().allMatch(v -> v.gram().isPresent() && v.rows() >= 12));
+        }
     }
 
     @Test

@@ -63,6 +63,8 @@ final class Session implements AutoCloseable {
                 session = environment().createSession(model.toString(), options);
             } else {
                 Path folder = model.toAbsolutePath().getParent();
+                // Threads that spin while they wait take processors from whoever looks at the values.
+                options.addConfigEntry("session.intra_op.allow_spinning", "0");
                 options.addConfigEntry("session.model_external_initializers_file_folder_path", folder.toString());
                 session = environment().createSession(showing(model, shown, arena), options);
             }

@@ -124,6 +124,43 @@ class OnnxRunnerTest {
     }
 
     @Test
+    void samplesRunInAnyOrder() throws IOException {
+        Path model = model("m.onnx", false);
+        float[] x = new float[40];
+        for (int i = 0; i < x.length; i++) {
+            x[i] = i;
+        }
+        try (Runner runner = OnnxRunner.of(samples(x), 3).open(model, values(model))) {
+            for (int sample : new int[] {0, 1, 2, 7, 6, 6, 19, 0, 18, 19}) {
+                List<Shown> shown = new ArrayList<>();
+                runner.run(sample, (value, tensor) -> shown.add(Shown.of(value, tensor)));
+                float a = 2 * sample;
+                assertEquals(new Shown("h", Shape.of(1, 2), List.of(a + 3 * (a + 1), 2 * a + 4 * (a + 1))), shown.get(1), "sample " + sample);
+            }
+        }
+    }
+
+    /** Those before it are shown; the runner can be closed while others run ahead. */
+    @Test
+    void whatCannotBeRunIsAnError() throws IOException {
+        Path model = new TinyModel().input("i", TinyModel.INT64, "n").output("y", TinyModel.FLOAT, "n 2").node("Gather", "w i -> h")
+                .node("Relu", "h -> y").weight("w", new float[] {1, 2}, 1, 2).write(folder.resolve("gather.onnx"));
+        Path inputs = Files.createDirectories(folder.resolve("indices"));
+        for (int i = 0; i < 5; i++) {
+            Files.write(inputs.resolve(i + ".npy"), NpyTest.npy("<i8", "(1,)", new byte[] {(byte) (i == 1 ? 9 : 0), 0, 0, 0, 0, 0, 0, 0}));
+        }
+        try (Runner runner = OnnxRunner.of(Samples.files(List.of(inputs)), 2).open(model, values(model))) {
+            List<String> shown = new ArrayList<>();
+            runner.run(0, (value, tensor) -> shown.add(value.name()));
+            assertEquals(List.of("h", "y"), shown);
+            assertTrue(assertThrows(UnsupportedRequestException.class, () -> runner.run(1, (value, tensor) -> shown.add(value.name())))
+                    .getMessage().contains("cannot run " + model));
+            runner.run(2, (value, tensor) -> shown.add(value.name()));
+            assertEquals(4, shown.size());
+        }
+    }
+
+    @Test
     void valuesOfSubgraphsAreRefused() throws IOException {
         Path model = model("m.onnx", false);
         Runner.Factory factory = OnnxRunner.of(samples(1, 2), 1);
