@@ -53,7 +53,7 @@ public final class Compressor implements AutoCloseable {
      * @param roles by glob over names of weights, in order: the first that fits counts, before what the reader finds; only
      *     for formats without a graph
      * @param distributions the report tells how the elements and codes of the {@value Encoder#MOST_DISTRIBUTIONS} largest weights are
-     *     distributed, which takes one thread a few nanoseconds for each element
+     *     distributed, which takes a few nanoseconds for each element
      * @param progress told about each weight, or null
      */
     public record Options(int threads, Device device, boolean allowLinks, boolean overwrite, boolean resume, long memory,

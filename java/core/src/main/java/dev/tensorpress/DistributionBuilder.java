@@ -1,6 +1,8 @@
 package dev.tensorpress;
 
 import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.kernel.Observe;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.statistics.Histogram;
 import dev.tensorpress.tensor.DType;
@@ -8,7 +10,6 @@ import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -17,8 +18,8 @@ final class DistributionBuilder {
     private static final int MOST_BINS = 64;
     private static final int OUTLIERS = 2000;
     private static final int ZERO = 128;
-    private static final int CHUNK = 1 << 14;
-    private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final int CHUNK = 1 << 18;
+    private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT;
 
     /** Null as long as there are no elements. */
     private Histogram bins;
@@ -33,22 +34,61 @@ final class DistributionBuilder {
      *
      * @param encoding what became of them
      */
-    void add(Tensor rows, Encoding encoding) {
+    void add(Tensor rows, Encoding encoding, Executor executor) {
         long n = rows.shape().elements();
-        float[] values = new float[(int) Math.min(n, CHUNK)];
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment wide = arena.allocate(DType.F32.bytes(values.length), 64);
+        try (Arena arena = executor.arena()) {
+            MemorySegment wide = arena.allocate(DType.F32.bytes(Math.min(n, CHUNK)), 64);
+            MemorySegment bounds = arena.allocate(8, 8);
+            MemorySegment sums = arena.allocate(16, 8);
+            MemorySegment found = arena.allocate(8 * Histogram.BINS, 8);
             for (long at = 0; at < n; at += CHUNK) {
-                int length = (int) Math.min(n - at, CHUNK);
+                long length = Math.min(n - at, CHUNK);
                 MemorySegment part = rows.data().asSlice(rows.dtype().bytes(at), rows.dtype().bytes(length));
-                Quantize.convert(rows.dtype(), part, length, DType.F32, wide.asSlice(0, DType.F32.bytes(length)));
-                MemorySegment.copy(wide, FLOAT, 0, values, 0, length);
-                add(values, length);
+                Quantize.convert(rows.dtype(), part, length, DType.F32, wide.asSlice(0, DType.F32.bytes(length)), executor);
+                if (observe(wide, length, bounds, sums, executor) >= 0) {
+                    length = finite(wide, length);
+                    observe(wide, length, bounds, sums, executor);
+                }
+                if (length > 0) {
+                    add(wide, length, bounds.get(FLOAT, 0), bounds.get(FLOAT, 4), found, executor);
+                }
             }
         }
         Encoding.Quantized quantized = quantized(encoding);
         if (quantized != null) {
             count(quantized);
+        }
+    }
+
+    private static long observe(MemorySegment x, long n, MemorySegment bounds, MemorySegment sums, Executor executor) {
+        bounds.set(FLOAT, 0, Float.POSITIVE_INFINITY);
+        bounds.set(FLOAT, 4, Float.NEGATIVE_INFINITY);
+        return Observe.channels(x.asSlice(0, DType.F32.bytes(n)), n, 1, 1, bounds.asSlice(0, 4), bounds.asSlice(4, 4), sums.asSlice(0, 8),
+                sums.asSlice(8, 8), executor);
+    }
+
+    /** Moves those that are finite to the front, and says how many they are. */
+    private static long finite(MemorySegment x, long n) {
+        long kept = 0;
+        for (long i = 0; i < n; i++) {
+            float value = x.getAtIndex(FLOAT, i);
+            if (Float.isFinite(value)) {
+                x.setAtIndex(FLOAT, kept++, value);
+            }
+        }
+        return kept;
+    }
+
+    private void add(MemorySegment x, long n, float low, float high, MemorySegment found, Executor executor) {
+        elements += n;
+        least = Math.min(least, low);
+        largest = Math.max(largest, high);
+        float width = Histogram.width(Math.max(-low, high));
+        bins = bins == null ? new Histogram(width, new long[Histogram.BINS]) : bins.widened(width);
+        found.fill((byte) 0);
+        Observe.histogram(x.asSlice(0, DType.F32.bytes(n)), n, 1, 1, bins.width(), found, executor);
+        for (int i = 0; i < Histogram.BINS; i++) {
+            bins.counts()[i] += found.getAtIndex(ValueLayout.JAVA_LONG, i);
         }
     }
 
@@ -59,34 +99,6 @@ final class DistributionBuilder {
             case SUM -> quantized(((Encoding.Sum) encoding).base());
             case DENSE, LOW_RANK -> null;
         };
-    }
-
-    private void add(float[] values, int length) {
-        float low = Float.POSITIVE_INFINITY;
-        float high = Float.NEGATIVE_INFINITY;
-        for (int i = 0; i < length; i++) {
-            float x = values[i];
-            if (Math.abs(x) <= Float.MAX_VALUE) {
-                low = Math.min(low, x);
-                high = Math.max(high, x);
-            }
-        }
-        if (low > high) {
-            return;
-        }
-        least = Math.min(least, low);
-        largest = Math.max(largest, high);
-        float width = Histogram.width(Math.max(-low, high));
-        bins = bins == null ? new Histogram(width, new long[Histogram.BINS]) : bins.widened(width);
-        long[] counts = bins.counts();
-        double scale = 1.0 / bins.width();
-        for (int i = 0; i < length; i++) {
-            float x = values[i];
-            if (Math.abs(x) <= Float.MAX_VALUE) {
-                counts[Math.min(Histogram.BINS - 1, Histogram.BINS / 2 + (int) Math.floor(x * scale))]++;
-                elements++;
-            }
-        }
     }
 
     private void count(Encoding.Quantized q) {

@@ -95,7 +95,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         long nanos = span.end(weight.name(), rows.bytes());
         if (!again) {
             if (distribution != null) {
-                distribution.add(rows, encoding);
+                distribution.add(rows, encoding, executor);
             }
             add(measured.after(nanos), weight, first, rows.shape());
         }

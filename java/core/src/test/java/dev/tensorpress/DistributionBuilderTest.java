@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -27,9 +28,11 @@ class DistributionBuilderTest {
 
     private static Report.Distribution of(float[]... parts) {
         DistributionBuilder all = new DistributionBuilder();
-        for (float[] part : parts) {
-            Tensor rows = tensor(part);
-            all.add(rows, new Encoding.Dense(rows));
+        try (Executor executor = Executor.cpu(2)) {
+            for (float[] part : parts) {
+                Tensor rows = tensor(part);
+                all.add(rows, new Encoding.Dense(rows), executor);
+            }
         }
         return all.result();
     }
@@ -125,8 +128,10 @@ class DistributionBuilderTest {
             Form.Quantized form = new Form.Quantized(4, -1, 0, true, Form.Activations.FLOAT, type, DType.F32, false, false);
             Tensor rows = tensor(new float[9]);
             DistributionBuilder all = new DistributionBuilder();
-            all.add(rows, new Encoding.Quantized(form, rows.shape(), new Tensor(type, rows.shape(), segment(MemorySegment.ofArray(codes))),
-                    tensor(1), null));
+            try (Executor executor = Executor.cpu(1)) {
+                all.add(rows, new Encoding.Quantized(form, rows.shape(), new Tensor(type, rows.shape(),
+                        segment(MemorySegment.ofArray(codes))), tensor(1), null), executor);
+            }
             Report.Distribution d = all.result();
             assertEquals(signed ? -8 : 0, d.firstCode(), type::name);
             assertEquals(wanted, d.codes(), type::name);
