@@ -39,7 +39,7 @@ extern "C" {
 #endif
 
 /* Raised whenever functions are added, or a signature, a struct or the meaning of a value changes. */
-#define TP_ABI_VERSION 3
+#define TP_ABI_VERSION 4
 
 /* Status codes. The values are pinned: new ones are appended. */
 typedef int32_t tp_status;

@@ -23,10 +23,10 @@ public class Kernels extends Kernels$shared {
     static final SymbolLookup SYMBOL_LOOKUP = SymbolLookup.loaderLookup()
             .or(Linker.nativeLinker().defaultLookup());
 
-    private static final int TP_ABI_VERSION = (int)3L;
+    private static final int TP_ABI_VERSION = (int)4L;
     /**
      * {@snippet lang=c :
-     * #define TP_ABI_VERSION 3
+     * #define TP_ABI_VERSION 4
      * }
      */
     public static int TP_ABI_VERSION() {
@@ -949,6 +949,86 @@ public class Kernels extends Kernels$shared {
                 traceDowncall("tp_stream_read", in, n_bytes, out);
             }
             return (int)mh$.invokeExact(in, n_bytes, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int TP_FEEDBACK_BLOCK = (int)64L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_FEEDBACK_BLOCK = 64
+     * }
+     */
+    public static int TP_FEEDBACK_BLOCK() {
+        return TP_FEEDBACK_BLOCK;
+    }
+
+    private static class tp_feedback_round {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_feedback_round");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int64_t *moved)
+     * }
+     */
+    public static FunctionDescriptor tp_feedback_round$descriptor() {
+        return tp_feedback_round.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int64_t *moved)
+     * }
+     */
+    public static MethodHandle tp_feedback_round$handle() {
+        return tp_feedback_round.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int64_t *moved)
+     * }
+     */
+    public static MemorySegment tp_feedback_round$address() {
+        return tp_feedback_round.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int64_t *moved)
+     * }
+     */
+    public static int tp_feedback_round(MemorySegment spec, long begin, long end, MemorySegment m, MemorySegment w, MemorySegment outside, MemorySegment groups, MemorySegment scales, MemorySegment zeros, MemorySegment e, MemorySegment change, MemorySegment moved) {
+        var mh$ = tp_feedback_round.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_feedback_round", spec, begin, end, m, w, outside, groups, scales, zeros, e, change, moved);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, m, w, outside, groups, scales, zeros, e, change, moved);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

@@ -1,0 +1,59 @@
+/*
+ * The loops of the vector tiers. A tier's file defines vectors of LANES floats, `vf`, and masks of them, `vm`. Columns are taken some
+ * vectors at a time, so that what their elements have changed by stays in the nearest cache while the block is gone through.
+ */
+enum { VECTORS = 8 };
+
+#define UNROLL _Pragma("GCC unroll 8")
+
+/* vectors whole ones, or one of which the first `lanes` count. */
+INLINE int64_t columns(const tp_feedback *spec, const int vectors, const bool some, vm lanes, int64_t j, const float *m, const float *w,
+                       const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change) {
+    const vf qmin = v_set((float)spec->qmin), qmax = v_set((float)spec->qmax), none = v_set(0);
+    int64_t moved = 0;
+    for (int64_t i = 0; i < spec->inputs; i++) {
+        const float *const row = m + i * spec->m_stride;
+        const int64_t at = i * spec->stride + j, group = groups[i] * spec->scale_stride + j;
+        vf sum[VECTORS];
+        UNROLL for (int v = 0; v < vectors; v++) sum[v] = none;
+        for (int64_t l = 0; l < i; l++) {
+            const vf factor = v_set(row[l]);
+            const float *const from = change + l * spec->stride + j;
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[v] = v_fma(factor, some ? v_load_some(from, lanes) : v_load(from + v * LANES), sum[v]);
+        }
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const int64_t o = at + v * LANES, g = group + v * LANES;
+#define LOAD(p) (some ? v_load_some(p, lanes) : v_load(p))
+            const vf x = LOAD(w + o), before = LOAD(e + o), z = zeros ? LOAD(zeros + g) : none;
+            const vf s = some ? v_or_one(LOAD(scales + g), lanes) : v_load(scales + g);
+            vf t = v_add(x, v_add(LOAD(outside + o), sum[v]));
+            if (spec->keep_zeros) t = v_zero_where_zero(x, t);
+            vf q = v_add(v_round(v_div(t, s)), z);
+            q = v_min(v_max(q, qmin), qmax);
+            const vf after = v_sub(x, v_mul(v_sub(q, z), s));
+            moved += some ? v_differ_some(before, after, lanes) : v_differ(before, after);
+            if (some) {
+                v_store_some(e + o, lanes, after);
+                v_store_some(change + o, lanes, v_sub(after, before));
+            } else {
+                v_store(e + o, after);
+                v_store(change + o, v_sub(after, before));
+            }
+#undef LOAD
+        }
+    }
+    return moved;
+}
+
+tp_status TP_VARIANT(feedback_round)(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w,
+                                     const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e,
+                                     float *change, int64_t *moved) {
+    int64_t j = begin;
+    for (; end - j >= VECTORS * LANES; j += VECTORS * LANES)
+        *moved += columns(spec, VECTORS, false, v_first(0), j, m, w, outside, groups, scales, zeros, e, change);
+    for (; end - j >= LANES; j += LANES)
+        *moved += columns(spec, 1, false, v_first(0), j, m, w, outside, groups, scales, zeros, e, change);
+    if (j < end) *moved += columns(spec, 1, true, v_first(end - j), j, m, w, outside, groups, scales, zeros, e, change);
+    return TP_OK;
+}

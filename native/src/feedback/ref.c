@@ -1,0 +1,27 @@
+#include <math.h>
+
+#include "feedback/kernels.h"
+
+tp_status tp_feedback_round__ref(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside,
+                                 const int32_t *groups, const float *scales, const float *zeros, float *e, float *change,
+                                 int64_t *moved) {
+    const float qmin = (float)spec->qmin, qmax = (float)spec->qmax;
+    for (int64_t i = 0; i < spec->inputs; i++) {
+        for (int64_t j = begin; j < end; j++) {
+            const int64_t at = i * spec->stride + j, group = groups[i] * spec->scale_stride + j;
+            const float s = scales[group], z = zeros ? zeros[group] : 0;
+            float sum = 0;
+            for (int64_t l = 0; l < i; l++) sum = fmaf(m[i * spec->m_stride + l], change[l * spec->stride + j], sum);
+            float t = w[at] + (outside[at] + sum);
+            if (spec->keep_zeros && w[at] == 0) t = 0;
+            float q = rintf(t / s) + z;
+            q = q > qmin ? q : qmin;
+            q = q < qmax ? q : qmax;
+            const float error = w[at] - (q - z) * s;
+            change[at] = error - e[at];
+            *moved += error != e[at];
+            e[at] = error;
+        }
+    }
+    return TP_OK;
+}

@@ -1,0 +1,199 @@
+/*
+ * The feedback family against a loop written from feedback.h alone, on every tier. Every array ends or starts at a page that cannot be
+ * touched, and ranges are cut at random. Whole matrices, a block at a time: GPTQ's loss is no more than that of rounding, and descent's never rises.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support.h"
+#include "tensorpress/feedback.h"
+
+static guarded m_memory, w_memory, outside_memory, scale_memory, zero_memory, error_memory, change_memory;
+
+static float normal(void) { return (float)(random_unit() + random_unit() + random_unit() - 1.5); }
+
+static float *floats(const guarded *g, int64_t rows, int64_t cols, int64_t stride, bool at_end) {
+    float *p = guarded_take(g, rows > 0 && cols > 0 ? (size_t)((rows - 1) * stride + cols) * 4 : 0, at_end);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) p[i * stride + j] = normal();
+    return p;
+}
+
+static void check_round(int64_t inputs, int64_t outputs) {
+    const bool at_end = random_below(2);
+    const tp_feedback s = {.inputs = inputs, .outputs = outputs, .m_stride = inputs + random_below(3), .stride = outputs + random_below(3),
+                           .scale_stride = outputs + random_below(2), .qmin = (int32_t)-random_below(9), .qmax = 1 + (int32_t)random_below(15),
+                           .keep_zeros = (int32_t)random_below(2)};
+    const int64_t rows = 1 + random_below(4);
+    const float *m = floats(&m_memory, inputs, inputs, s.m_stride, at_end);
+    float *w = floats(&w_memory, inputs, outputs, s.stride, at_end);
+    float *outside = floats(&outside_memory, inputs, outputs, s.stride, at_end);
+    float *scales = floats(&scale_memory, rows, outputs, s.scale_stride, at_end);
+    float *zeros = random_below(2) ? floats(&zero_memory, rows, outputs, s.scale_stride, at_end) : NULL;
+    int32_t groups[TP_FEEDBACK_BLOCK];
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < outputs; j++) {
+            scales[r * s.scale_stride + j] = 0.05f + fabsf(scales[r * s.scale_stride + j]);
+            if (zeros) zeros[r * s.scale_stride + j] = (float)(s.qmin + random_below(s.qmax - s.qmin + 1));
+        }
+    for (int64_t i = 0; i < inputs; i++) {
+        groups[i] = (int32_t)random_below(rows);
+        for (int64_t j = 0; j < outputs; j++) {
+            const int64_t kind = random_below(40), at = i * s.stride + j;
+            if (kind < 6) w[at] = kind % 2 ? 0.0f : -0.0f;
+            if (kind == 7) outside[at] = NAN;
+            if (kind == 8) outside[at] = 1e30f;
+            if (kind == 9) outside[at] = -INFINITY;
+        }
+    }
+    const size_t size = inputs > 0 && outputs > 0 ? (size_t)((inputs - 1) * s.stride + outputs) : 0;
+    float *start = malloc(size * 4 + 1), *want = malloc(size * 4 + 1), *wanted = malloc(size * 4 + 1);
+    for (size_t i = 0; i < size; i++) start[i] = random_below(2) ? 0 : normal();
+    memcpy(want, start, size * 4);
+    int64_t moving = 0;
+    for (int64_t j = 0; j < outputs; j++)
+        for (int64_t i = 0; i < inputs; i++) {
+            const int64_t at = i * s.stride + j, g = groups[i] * s.scale_stride + j;
+            float sum = 0;
+            for (int64_t l = 0; l < i; l++) sum = fmaf(m[i * s.m_stride + l], wanted[l * s.stride + j], sum);
+            const float inner = outside[at] + sum, t = s.keep_zeros && w[at] == 0 ? 0 : w[at] + inner, z = zeros ? zeros[g] : 0;
+            const float code = nearbyintf(t / scales[g]) + z;
+            const float q = !(code > (float)s.qmin) ? (float)s.qmin : code < (float)s.qmax ? code : (float)s.qmax;
+            const float meant = (q - z) * scales[g], error = w[at] - meant;
+            wanted[at] = error - start[at];
+            moving += memcmp(&error, &start[at], 4) != 0 && error != start[at];
+            want[at] = error;
+        }
+    for (int tier = 0; tier < test_tiers; tier++) {
+        test_use_tier(tier);
+        float *e = guarded_take(&error_memory, size * 4, at_end), *change = guarded_take(&change_memory, size * 4, at_end);
+        memcpy(e, start, size * 4);
+        memset(change, 0xff, size * 4);
+        const int64_t cut = random_below(outputs + 1);
+        int64_t moved[2] = {-1, -1};
+        CHECK(tp_feedback_round(&s, 0, cut, m, w, outside, groups, scales, zeros, e, change, moved) == TP_OK, "status");
+        CHECK(tp_feedback_round(&s, cut, outputs, m, w, outside, groups, scales, zeros, e, change, moved + 1) == TP_OK, "status");
+        CHECK(moved[0] + moved[1] == moving, "tier %d: %lld moved, not %lld", tier, (long long)(moved[0] + moved[1]), (long long)moving);
+        for (int64_t i = 0; i < inputs; i++)
+            for (int64_t j = 0; j < outputs; j++) {
+                const int64_t at = i * s.stride + j;
+                CHECK(!memcmp(e + at, want + at, 4) && !memcmp(change + at, wanted + at, 4),
+                      "tier %d, input %lld of %lld, output %lld of %lld: %g changed by %g, not %g by %g", tier, (long long)i, (long long)inputs,
+                      (long long)j, (long long)outputs, e[at], change[at], want[at], wanted[at]);
+            }
+        for (int64_t i = 0; outputs > 0 && i + 1 < inputs; i++)
+            for (int64_t j = outputs; j < s.stride; j++)
+                CHECK(!memcmp(e + i * s.stride + j, start + i * s.stride + j, 4), "tier %d writes between rows", tier);
+    }
+    free(start);
+    free(want);
+    free(wanted);
+}
+
+enum { K = 24, N = 5 };
+
+static double loss(double h[K][K], float e[K][N]) {
+    double sum = 0;
+    for (int j = 0; j < N; j++)
+        for (int i = 0; i < K; i++)
+            for (int l = 0; l < K; l++) sum += (double)e[i][j] * h[i][l] * (double)e[l][j];
+    return sum;
+}
+
+/* What the header says of the two methods, on inputs that are much alike. */
+static void check_methods(void) {
+    double h[K][K] = {{0}}, u[K][K] = {{0}};
+    float x[64][K], w[K][N], m[K][K] = {{0}}, e[K][N] = {{0}}, change[K][N], outside[K][N] = {{0}}, scales[N], plain[K][N];
+    int32_t groups[K] = {0};
+    for (int r = 0; r < 64; r++) {
+        const float common = 2 * normal();
+        for (int i = 0; i < K; i++) x[r][i] = normal() + common;
+    }
+    for (int i = 0; i < K; i++)
+        for (int l = 0; l < K; l++)
+            for (int r = 0; r < 64; r++) h[i][l] += (double)x[r][i] * (double)x[r][l];
+    for (int j = 0; j < N; j++) {
+        scales[j] = 0.3f;
+        for (int i = 0; i < K; i++) {
+            w[i][j] = normal();
+            plain[i][j] = w[i][j] - 0.3f * fmaxf(-7, fminf(7, rintf(w[i][j] / 0.3f)));
+        }
+    }
+    for (int i = K - 1; i >= 0; i--) { /* U from its last column on */
+        double d = h[i][i];
+        for (int r = i + 1; r < K; r++) d -= u[i][r] * u[i][r];
+        u[i][i] = sqrt(d);
+        for (int l = 0; l < i; l++) {
+            double sum = h[l][i];
+            for (int r = i + 1; r < K; r++) sum -= u[l][r] * u[i][r];
+            u[l][i] = sum / u[i][i];
+        }
+    }
+    for (int i = 0; i < K; i++)
+        for (int l = 0; l < i; l++) m[i][l] = (float)(u[l][i] / u[i][i]);
+    const tp_feedback s = {.inputs = K, .outputs = N, .m_stride = K, .stride = N, .scale_stride = N, .qmin = -7, .qmax = 7};
+    int64_t moved;
+    CHECK(!tp_feedback_round(&s, 0, N, m[0], w[0], outside[0], groups, scales, NULL, e[0], change[0], &moved), "status");
+    double last = loss(h, e);
+    CHECK(last < 0.8 * loss(h, plain), "GPTQ loses %g, rounding %g", last, loss(h, plain));
+    for (int i = 0; i < K; i++)
+        for (int l = 0; l < K; l++) m[i][l] = i == l ? 0 : (float)(h[i][l] / h[i][i]);
+    for (int sweep = 0; sweep < 50; sweep++) {
+        for (int i = 0; i < K; i++)
+            for (int j = 0; j < N; j++) {
+                outside[i][j] = 0;
+                for (int l = 0; l < K; l++) outside[i][j] += m[i][l] * e[l][j];
+            }
+        CHECK(!tp_feedback_round(&s, 0, N, m[0], w[0], outside[0], groups, scales, NULL, e[0], change[0], &moved), "status");
+        const double now = loss(h, e);
+        CHECK(now <= last * (1 + 1e-5), "descent from %g to %g", last, now);
+        CHECK(moved == 0 || sweep < 49, "%lld still move", (long long)moved);
+        last = now;
+        if (moved == 0) break;
+    }
+}
+
+static void check_arguments(void) {
+    const tp_feedback good = {.inputs = 1, .outputs = 1, .m_stride = 1, .stride = 1, .scale_stride = 1, .qmin = 0, .qmax = 15};
+    float x = 0, y = 0, one = 1;
+    int32_t group = 0;
+    int64_t moved;
+#define ROUND(s, begin, end) tp_feedback_round(s, begin, end, &x, &x, &x, &group, &one, NULL, &x, &y, &moved)
+    tp_feedback s = good;
+    CHECK(ROUND(&s, 0, 1) == TP_OK, "good");
+    CHECK(ROUND(NULL, 0, 1) == TP_ERR_ARGUMENT, "null");
+    CHECK(ROUND(&s, 0, 2) == TP_ERR_RANGE && ROUND(&s, -1, 1) == TP_ERR_RANGE, "range");
+    CHECK(tp_feedback_round(&s, 0, 1, &x, &x, NULL, &group, &one, NULL, &x, &y, &moved) == TP_ERR_ARGUMENT, "null");
+    CHECK(tp_feedback_round(&s, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, &moved) == TP_OK && moved == 0, "empty");
+    group = -1;
+    CHECK(ROUND(&s, 0, 1) == TP_ERR_ARGUMENT, "group");
+    group = 0;
+    s.inputs = s.m_stride = TP_FEEDBACK_BLOCK + 1;
+    CHECK(ROUND(&s, 0, 1) == TP_ERR_SHAPE, "block");
+    s = good;
+    s.stride = 0;
+    CHECK(ROUND(&s, 0, 1) == TP_ERR_SHAPE, "stride");
+    s = good;
+    s.qmin = 15;
+    CHECK(ROUND(&s, 0, 1) == TP_ERR_ARGUMENT, "codes");
+    s = good;
+    s.keep_zeros = 2;
+    CHECK(ROUND(&s, 0, 1) == TP_ERR_ARGUMENT, "flag");
+}
+
+int main(void) {
+    test_start("feedback");
+    guarded *const all[] = {&m_memory, &w_memory, &outside_memory, &scale_memory, &zero_memory, &error_memory, &change_memory};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i] = guarded_new(1 << 18);
+    check_arguments();
+    while (test_round()) {
+        check_methods();
+        static const int64_t some[] = {0, 1, 2, 7, 8, 9, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200, 300};
+        for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+            check_round(some[i] < 64 ? some[i] : 64, 1 + random_below(300));
+            check_round(random_below(65), some[i]);
+        }
+    }
+    return test_end();
+}
