@@ -4,9 +4,11 @@ import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
+import dev.tensorpress.method.Method.Requirement;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Format;
+import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
@@ -14,6 +16,8 @@ import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.statistics.InputStatistics;
+import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
@@ -42,6 +46,9 @@ public final class Compressor implements AutoCloseable {
     private final Options options;
     /** Of weights that a plan decomposed: the next plan needs them as well. */
     private final Spectra spectra = new Spectra();
+    /** Null if there are none, as are the inputs. */
+    private Statistics statistics;
+    private InputStatistics inputs;
 
     /**
      * @param threads that kernels spread over; 0 for all processors
@@ -172,7 +179,28 @@ public final class Compressor implements AutoCloseable {
      * @throws java.io.UncheckedIOException if a weight that has to be seen cannot be read
      */
     public Plan plan(Recipe recipe) {
-        return new Planner(model, options, spectra).plan(recipe, target(recipe));
+        return new Planner(model, options, spectra, inputs).plan(recipe, target(recipe));
+    }
+
+    /**
+     * What the model's values are like, for methods that go by it, in plans that are made after this.
+     *
+     * @param statistics of this model; to be closed by the caller, after the last compression by such a plan; null for none
+     * @throws UnsupportedRequestException if they are of another model, or if the format has no graph, so that nobody knows which value
+     *     a weight is multiplied with
+     * @throws IOException if the model cannot be read
+     */
+    public void use(Statistics statistics) throws IOException {
+        if (statistics == null) {
+            inputs = null;
+            this.statistics = null;
+            return;
+        }
+        statistics.check(model);
+        Graph graph = model.graph().orElseThrow(() -> new UnsupportedRequestException(
+                "a model of this format does not say what its weights are multiplied with"));
+        inputs = InputStatistics.of(statistics, graph);
+        this.statistics = statistics;
     }
 
     /**
@@ -193,7 +221,10 @@ public final class Compressor implements AutoCloseable {
         provenance.put("recipe", RecipeYaml.write(plan.recipe()));
         provenance.put("tool", Machine.version());
         provenance.put("kernels", Integer.toString(Machine.abi()));
-        if (hasFactors(plan)) {
+        if (plan.recipe().requires(Requirement.STATISTICS)) {
+            provenance.put("calibration", statistics.samples() + " samples of " + statistics.source());
+        }
+        if (hasFactors(plan) || plan.recipe().requires(Requirement.STATISTICS)) {
             provenance.put("instructionSet", Machine.tier());
             if (options.device.kind() != Device.Kind.CPU) {
                 provenance.put("device", "cuda");
@@ -219,7 +250,7 @@ public final class Compressor implements AutoCloseable {
                 Collections.unmodifiableMap(spent));
     }
 
-    /** Whether bytes depend on what computes them: singular vectors do, in their last bits. */
+    /** Whether bytes depend on what computes them: singular vectors do in their last bits, and so do codes that are chosen by sums in f64. */
     private static boolean hasFactors(Plan plan) {
         for (Plan.Entry entry : plan.entries()) {
             if (entry.form().factors() != null) {

@@ -13,6 +13,8 @@ import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.util.Comparator;
 import java.util.HashSet;
+import java.lang.foreign.Arena;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -37,6 +39,10 @@ final class Encoder implements Target.Encoder, AutoCloseable {
     private long done;
     private Report.Entry sum;
     private DistributionBuilder distribution;
+    /** What was encoded for the sake of a companion, until it is asked for. */
+    private final Map<Weight, Kept> early = new HashMap<>();
+    /** One of them that was handed out last, or null. */
+    private Kept handedOut;
     /** Of this weight; null unless Flight Recorder runs: loading the event's class is what start-up would notice. */
     private WeightEvent event;
 
@@ -66,9 +72,28 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         return planned.get(weight).byRows();
     }
 
+    private record Kept(Encoding encoding, Arena arena) {}
+
     @Override
     public Encoding encode(Weight weight, Form form, Tensor rows, long first) {
+        if (handedOut != null) {
+            handedOut.arena.close();
+        }
+        handedOut = early.remove(weight);
+        if (handedOut != null) {
+            return handedOut.encoding;
+        }
         Plan.Entry entry = planned.get(weight);
+        Weight before = entry.follows().orElse(null);
+        if (before != null && !entries.containsKey(before)) {
+            Arena arena = executor.arena();
+            early.put(before, new Kept(encode(planned.get(before), before.tensor(), 0).copy(arena), arena));
+        }
+        return encode(entry, rows, first);
+    }
+
+    private Encoding encode(Plan.Entry entry, Tensor rows, long first) {
+        Weight weight = entry.weight();
         if (weight != current) {
             current = weight;
             done = 0;
@@ -130,6 +155,10 @@ final class Encoder implements Target.Encoder, AutoCloseable {
 
     @Override
     public void close() {
+        if (handedOut != null) {
+            handedOut.arena.close();
+        }
+        early.values().forEach(kept -> kept.arena.close());
         workspace.close();
         executor.close();
     }

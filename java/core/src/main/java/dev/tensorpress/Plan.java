@@ -37,10 +37,11 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
      * @param forms one per step: what that step makes
      * @param lowering what the last form becomes in the file; empty if the weight stays as it is
      * @param note why it stays as it is, or which other form was wanted; empty if there is nothing to say
+     * @param follows a weight that has to be encoded before this one, of which it is a companion
      */
-    public record Entry(Weight weight, List<Step> steps, List<Form> forms, Optional<Lowering> lowering, String note) {
+    public record Entry(Weight weight, List<Step> steps, List<Form> forms, Optional<Lowering> lowering, String note, Optional<Weight> follows) {
         static Entry kept(Weight weight, String reason) {
-            return new Entry(weight, List.of(), List.of(), Optional.empty(), reason);
+            return new Entry(weight, List.of(), List.of(), Optional.empty(), reason, Optional.empty());
         }
 
         /** Of its data in the model. */

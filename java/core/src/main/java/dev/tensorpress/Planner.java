@@ -16,8 +16,10 @@ import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.statistics.InputStatistics;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.IdentityHashMap;
 import java.util.List;
@@ -33,12 +35,17 @@ final class Planner {
     private final Model model;
     private final Compressor.Options options;
     private final Spectra spectra;
+    private final InputStatistics statistics;
 
-    /** @param spectra of weights that a plan decomposed: what is known already, and will be added to */
-    Planner(Model model, Compressor.Options options, Spectra spectra) {
+    /**
+     * @param spectra of weights that a plan decomposed: what is known already, and will be added to
+     * @param statistics of what weights are multiplied with; null if there are none
+     */
+    Planner(Model model, Compressor.Options options, Spectra spectra, InputStatistics statistics) {
         this.model = model;
         this.options = options;
         this.spectra = spectra;
+        this.statistics = statistics;
     }
 
     Plan plan(Recipe recipe, Target target) {
@@ -49,10 +56,10 @@ final class Planner {
         Map<Recipe.Step, Prepared> prepared = new IdentityHashMap<>();
         List<Recipe.Step> unprepared = new ArrayList<>();
         for (Recipe.Step step : recipe.steps()) {
-            if (step.method().requires() == Requirement.NOTHING) {
-                prepared.put(step, step.method().prepare(Evidence.NOTHING));
-            } else {
-                unprepared.add(step);
+            switch (step.method().requires()) {
+                case NOTHING -> prepared.put(step, step.method().prepare(Evidence.NOTHING));
+                case STATISTICS -> { }
+                case WEIGHTS -> unprepared.add(step);
             }
         }
         List<Candidate> candidates = new ArrayList<>();
@@ -63,6 +70,11 @@ final class Planner {
             Candidate candidate = new Candidate(weight, steps, reason, barred);
             probe(target, candidate);
             candidates.add(candidate);
+        }
+        for (Recipe.Step step : recipe.steps()) {
+            if (step.method().requires() == Requirement.STATISTICS) {
+                prepared.put(step, step.method().prepare(new Evidence(List.of(), null, statistics(step, candidates, target))));
+            }
         }
         do {
             looked += prepare(unprepared, candidates, prepared);
@@ -76,6 +88,7 @@ final class Planner {
             // What was compared with weights that do not become what it was compared for is compared again without them.
             unprepared = new ArrayList<>(lost);
         } while (!unprepared.isEmpty());
+        accompany(target, candidates, prepared);
         List<Plan.Entry> entries = new ArrayList<>();
         for (Candidate candidate : candidates) {
             entries.add(candidate.entry);
@@ -83,6 +96,44 @@ final class Planner {
         Size after = target.size(Plan.lowerings(entries));
         span.end(model.path(), looked);
         return new Plan(recipe, target, List.copyOf(entries), model.bytes(), after, phases.of(Phases.Phase.PLAN));
+    }
+
+    /** With biases that nothing else is to be made of, and that may be changed. */
+    private InputStatistics statistics(Recipe.Step step, List<Candidate> candidates, Target target) {
+        if (statistics == null) {
+            throw new UnsupportedRequestException("method " + step.method().name() + " goes by what the weights are multiplied with: it"
+                    + " needs statistics, which calibrate makes of texts, images or other inputs of the model");
+        }
+        Set<String> free = new HashSet<>();
+        for (Candidate c : candidates) {
+            if (!c.barred && c.steps.isEmpty() && c.weight.tensor().dtype().compressible()) {
+                try {
+                    target.lower(c.weight, new Form.Dense(c.weight.tensor().dtype()));
+                    free.add(c.weight.name());
+                } catch (UnsupportedRequestException e) {
+                    continue; // then its product does without it
+                }
+            }
+        }
+        return statistics.withBiases(w -> free.contains(w.name()));
+    }
+
+    /** What changes with weights gets an entry of its own. */
+    private void accompany(Target target, List<Candidate> candidates, Map<Recipe.Step, Prepared> prepared) {
+        Map<String, Candidate> all = new HashMap<>();
+        candidates.forEach(c -> all.put(c.weight.name(), c));
+        for (Candidate c : candidates) {
+            for (Recipe.Step step : c.entry.compressed() ? c.steps : List.<Recipe.Step>of()) {
+                Optional<Weight> companion = prepared.get(step).companion(c.weight);
+                if (companion.isPresent()) {
+                    Candidate other = all.get(companion.get().name());
+                    other.steps = List.of(step);
+                    other.follows = c.weight;
+                    other.remark = "makes up for what " + c.weight.name() + " does to the mean";
+                    other.entry = plan(target, other, prepared, new HashSet<>());
+                }
+            }
+        }
     }
 
     /** Drops steps whose forms the target would not take, where it is costly to find the right form. */
@@ -116,6 +167,8 @@ final class Planner {
         /** Whether a step that compares weights would take this one, but for what comes after it: then the entry is final. */
         boolean refused;
         Plan.Entry entry;
+        /** What it is a companion of, or null. */
+        Weight follows;
 
         Candidate(Weight weight, List<Recipe.Step> steps, String reason, boolean barred) {
             this.weight = weight;
@@ -293,7 +346,7 @@ final class Planner {
                         dropped.add(note);
                     }
                     return new Plan.Entry(weight, List.copyOf(taken), List.copyOf(forms), Optional.of(lowering),
-                            String.join("; ", dropped));
+                            String.join("; ", dropped), Optional.ofNullable(candidate.follows));
                 }
                 throw new NoGainException("would take " + after + " bytes as " + form.describe());
             } catch (UnsupportedRequestException e) {

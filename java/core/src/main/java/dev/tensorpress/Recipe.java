@@ -211,6 +211,11 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         return RecipeSchema.write();
     }
 
+    /** Whether one of its methods has to be shown this. */
+    public boolean requires(Method.Requirement requirement) {
+        return steps.stream().anyMatch(s -> s.method().requires() == requirement);
+    }
+
     /** The longest schedule of its methods: how often a model is pruned, and trained in between; 1 if there is none. */
     public int scheduled() {
         int most = 1;

@@ -9,6 +9,7 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Path;
@@ -50,7 +51,9 @@ final class CompressCommand implements Command {
                 .memory(RecipeOptions.memory(arguments))
                 .distributions(HtmlReport.named(reportFile))
                 .progress(progress);
-        try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+        try (Statistics statistics = RecipeOptions.statistics(arguments).orElse(null);
+                Compressor compressor = Compressor.open(arguments.path(0), options)) {
+            compressor.use(statistics);
             Recipe recipe = RecipeOptions.recipe(arguments, compressor);
             boolean folder = compressor.target(recipe).writesFolder();
             if (!folder) {
@@ -70,6 +73,9 @@ final class CompressCommand implements Command {
             List<Path> models = new ArrayList<>(compressor.model().files());
             models.addAll(compressor.model().auxiliaryFiles());
             RecipeOptions.recipeFile(arguments).ifPresent(models::add);
+            if (statistics != null) {
+                models.add(arguments.path("statistics"));
+            }
             for (Path file : outs) {
                 if (folder) {
                     OutputFile.checkFolder(arguments, "-o", file, force, models);

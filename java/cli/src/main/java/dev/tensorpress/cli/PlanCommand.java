@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.util.Map;
@@ -27,7 +28,9 @@ final class PlanCommand implements Command {
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
         Compressor.Options options = RecipeOptions.model(arguments).device(arguments.device()).memory(RecipeOptions.memory(arguments));
-        try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+        try (Statistics statistics = RecipeOptions.statistics(arguments).orElse(null);
+                Compressor compressor = Compressor.open(arguments.path(0), options)) {
+            compressor.use(statistics);
             Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
             Map<String, Long> files = plan.files();
             if (arguments.flag("json")) {

@@ -9,6 +9,7 @@ import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.model.Phases;
+import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.FileVisitResult;
@@ -93,7 +94,9 @@ final class ProfileCommand implements Command {
         Path recorded = folder.resolve("events.jfr");
         try (Recording recording = start()) {
             long start = System.nanoTime();
-            try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+            try (Statistics statistics = RecipeOptions.statistics(arguments).orElse(null);
+                    Compressor compressor = Compressor.open(arguments.path(0), options)) {
+                compressor.use(statistics);
                 long opened = System.nanoTime();
                 progress.begin(compressor.model());
                 Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));

@@ -10,6 +10,7 @@ import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
@@ -37,6 +38,7 @@ final class RecipeOptions {
                 .option("target", "T", "the runtime that the result is for: " + targets())
                 .option("exclude", "GLOB",
                         "leaves weights of this name, or of nodes of this name, as they are (may be repeated)")
+                .option("statistics", "FILE", "of what weights are multiplied with, which calibrate writes; for methods such as gptq")
                 .flag("force-scheme", "the same as --set force-scheme=true: writes what the recipe says even if no loader reads it");
         return declareModel(syntax);
     }
@@ -93,6 +95,12 @@ final class RecipeOptions {
             }
         }
         throw arguments.wrong("--exclude '" + glob + "' fits no weight, and no node that uses one (inspect lists them)");
+    }
+
+    /** What calibration found, which has to be closed after the compressor; empty if no file of it is given. */
+    static Optional<Statistics> statistics(Arguments arguments) throws IOException {
+        Path file = arguments.path("statistics");
+        return file == null ? Optional.empty() : Optional.of(Statistics.load(file));
     }
 
     /** The options that say how a folder is written. */

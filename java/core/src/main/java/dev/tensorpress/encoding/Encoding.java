@@ -41,6 +41,13 @@ public sealed interface Encoding {
         };
     }
 
+    /** The same in memory of its own. */
+    Encoding copy(Arena arena);
+
+    private static Tensor copy(Tensor tensor, Arena arena) {
+        return new Tensor(tensor.dtype(), tensor.shape(), arena.allocate(tensor.data().byteSize(), 64).copyFrom(tensor.data()));
+    }
+
     /**
      * The values that a runtime will compute with.
      *
@@ -58,6 +65,11 @@ public sealed interface Encoding {
         @Override
         public Form form() {
             return new Form.Dense(tensor.dtype());
+        }
+
+        @Override
+        public Dense copy(Arena arena) {
+            return new Dense(Encoding.copy(tensor, arena));
         }
 
         /** @throws IllegalArgumentException if the tensor is not f32, f16 or bf16 */
@@ -102,6 +114,12 @@ public sealed interface Encoding {
             }
         }
 
+        @Override
+        public Quantized copy(Arena arena) {
+            return new Quantized(form, shape, Encoding.copy(codes, arena), Encoding.copy(scales, arena),
+                    zeros == null ? null : Encoding.copy(zeros, arena));
+        }
+
         /** The scales widened to f32, which is exact, and aligned; a copy in {@code arena} unless they are so already. */
         public MemorySegment scalesAsF32(Arena arena) {
             if (scales.dtype() == DType.F32 && scales.data().address() % 4 == 0) {
@@ -132,6 +150,11 @@ public sealed interface Encoding {
         }
 
         @Override
+        public Sparse copy(Arena arena) {
+            return new Sparse(form, values.copy(arena));
+        }
+
+        @Override
         public void decode(MemorySegment out, Executor executor) {
             values.decode(out, executor);
         }
@@ -154,6 +177,11 @@ public sealed interface Encoding {
 
         public LowRank(Form.LowRank form, Shape shape, Encoding left, Encoding right) {
             this(form, shape, left, right, null);
+        }
+
+        @Override
+        public LowRank copy(Arena arena) {
+            return new LowRank(form, shape, left.copy(arena), right.copy(arena), certificate);
         }
 
         @Override
@@ -206,6 +234,11 @@ public sealed interface Encoding {
         @Override
         public Shape shape() {
             return base.shape();
+        }
+
+        @Override
+        public Sum copy(Arena arena) {
+            return new Sum(form, base.copy(arena), correction.copy(arena));
         }
 
         @Override

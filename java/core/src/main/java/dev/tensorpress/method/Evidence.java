@@ -1,6 +1,7 @@
 package dev.tensorpress.method;
 
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.statistics.InputStatistics;
 import java.util.List;
 
 /**
@@ -8,8 +9,14 @@ import java.util.List;
  *
  * @param weights those that the method was selected for, in file order; none if it requires nothing
  * @param workspace for a look at them, one after another; null if there are none
+ * @param statistics of what weights are multiplied with; null unless they are required
  */
-public record Evidence(List<Weight> weights, Workspace workspace) {
+public record Evidence(List<Weight> weights, Workspace workspace, InputStatistics statistics) {
+    /** For methods that require no statistics. */
+    public Evidence(List<Weight> weights, Workspace workspace) {
+        this(weights, workspace, null);
+    }
+
     /** For methods that require nothing. */
     public static final Evidence NOTHING = new Evidence(List.of(), null);
 }

@@ -13,7 +13,9 @@ public interface Method {
         /** Nothing: shapes and roles are enough. */
         NOTHING,
         /** The elements of all weights that the method takes. */
-        WEIGHTS
+        WEIGHTS,
+        /** What these weights are multiplied with, as calibration has seen it. */
+        STATISTICS
     }
 
     /** As in recipes: {@code quantize}. */

@@ -9,7 +9,7 @@ import java.util.Map;
 /** The methods that a recipe can name. */
 public final class Methods {
     /** In the order in which they may follow each other. */
-    public static final List<String> NAMES = List.of("prune", "factorize", "quantize", "correct");
+    public static final List<String> NAMES = List.of("prune", "factorize", "quantize", "gptq", "correct");
 
     private Methods() {}
 
@@ -23,6 +23,7 @@ public final class Methods {
             case "prune" -> PruneMethod.OPTIONS;
             case "factorize" -> FactorizeMethod.OPTIONS;
             case "quantize" -> QuantizeMethod.OPTIONS;
+            case "gptq" -> GptqMethod.OPTIONS;
             case "correct" -> CorrectMethod.OPTIONS;
             default -> throw new UnknownNameException("there is no method '" + name + "'", name, NAMES);
         };
@@ -39,6 +40,7 @@ public final class Methods {
             case "prune" -> PruneMethod.of(given);
             case "factorize" -> FactorizeMethod.of(given);
             case "quantize" -> QuantizeMethod.of(given);
+            case "gptq" -> GptqMethod.of(given);
             case "correct" -> CorrectMethod.of(given);
             default -> throw new UnknownNameException("there is no method '" + name + "'", name, NAMES);
         };

@@ -17,6 +17,14 @@ public interface Prepared {
      */
     Form plan(Weight weight, Form current);
 
+    /**
+     * Another weight that has to be given to {@link #apply} as well where this one is, after {@link #plan} has been asked of both: a bias
+     * that makes up for part of the error. Empty if there is none.
+     */
+    default Optional<Weight> companion(Weight weight) {
+        return Optional.empty();
+    }
+
     /** What the weight will lose, as far as the evidence shows it; empty if nothing is known before {@link #apply}. */
     default Optional<Loss> loss(Weight weight) {
         return Optional.empty();

@@ -232,14 +232,18 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     }
 
     static Method of(Map<String, String> given) {
-        if (given.containsKey("block") && given.containsKey("per")) {
-            throw new OptionException("per", "'block' and 'per' exclude each other");
-        }
+        exclusive(given);
         Method method = int8();
         for (Map.Entry<String, String> option : given.entrySet()) {
             method = Methods.with(method, option.getKey(), option.getValue());
         }
         return method;
+    }
+
+    static void exclusive(Map<String, String> given) {
+        if (given.containsKey("block") && given.containsKey("per")) {
+            throw new OptionException("per", "'block' and 'per' exclude each other");
+        }
     }
 
     @Override
@@ -353,9 +357,16 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     }
 
     private Encoding apply(Weight weight, Tensor in, Form.Quantized q, Workspace workspace) {
+        return encode(weight, in, q, q.spec(in.dtype(), in.shape()).range(kernelRange(q.symmetric())).clip(clipSteps, clipMin), workspace);
+    }
+
+    /** Codes of elements that are all multiples of the scales which {@link #apply} has left in the workspace. */
+    static Encoding.Quantized encodeExact(Weight weight, Tensor in, Form.Quantized q, Workspace workspace) {
+        return encode(weight, in, q, q.spec(in.dtype(), in.shape()).range(Quantize.Range.GIVEN), workspace);
+    }
+
+    private static Encoding.Quantized encode(Weight weight, Tensor in, Form.Quantized q, Quantize.Spec spec, Workspace workspace) {
         Shape shape = in.shape();
-        Quantize.Spec spec = q.spec(in.dtype(), shape)
-                .range(kernelRange(q.symmetric())).clip(clipSteps, clipMin);
         long groups = q.grid(shape).groups();
         DType zeroType = q.type().signed() ? DType.I8 : DType.U8;
         MemorySegment codes = workspace.take(Workspace.Slot.CODES, q.codeBytes(shape));

@@ -32,7 +32,9 @@ public final class Workspace implements AutoCloseable {
         /** What a decomposition is made of. */
         VECTORS_LEFT, VALUES, VECTORS_RIGHT,
         /** Factors in f32, and as they are stored. */
-        LEFT, RIGHT, STORED_LEFT, STORED_RIGHT
+        LEFT, RIGHT, STORED_LEFT, STORED_RIGHT,
+        /** Of rounding with feedback: the weight as [inputs, outputs], the same in another order, what it lost, and the inputs' Gram matrix. */
+        INPUTS_FIRST, ORDERED, LOST, GRAM
     }
 
     private record Buffer(Arena arena, MemorySegment memory) {}

@@ -79,8 +79,9 @@ public record Graph(List<Operator> operators, List<Feed> feeds) {
      *
      * @param input what it reads beside the weight
      * @param window of a convolution along one or two axes whose padding does not depend on its input; empty of all others
+     * @param bias what is added to its result, an element for each output, and has no other use
      */
-    public record Product(Operator operator, Weight weight, Value input, Optional<Window> window) {}
+    public record Product(Operator operator, Weight weight, Value input, Optional<Window> window, Optional<Weight> bias) {}
 
     /**
      * Where a convolution looks, along the last two axes of its input [n, channels, height, width], or [n, channels, width], which is one

@@ -145,7 +145,7 @@ public final class Statistics implements AutoCloseable {
                 throw different(e.getValue());
             }
         }
-        values.replaceAll((key, a) -> sum(a, other.values.get(key)));
+        values.replaceAll((key, a) -> a.plus(other.values.get(key)));
         samples += other.samples;
         source = source.equals(other.source) ? source : source + ", " + other.source;
     }
@@ -158,28 +158,6 @@ public final class Statistics implements AutoCloseable {
     private static boolean alike(ValueStatistics a, ValueStatistics b) {
         return a.channels() == b.channels() && a.histogram().isPresent() == b.histogram().isPresent()
                 && a.gram().isPresent() == b.gram().isPresent();
-    }
-
-    private static ValueStatistics sum(ValueStatistics a, ValueStatistics b) {
-        int n = a.channels();
-        float[] min = new float[n];
-        float[] max = new float[n];
-        double[] sum = new double[n];
-        double[] squares = new double[n];
-        for (int c = 0; c < n; c++) {
-            min[c] = Math.min(a.min()[c], b.min()[c]);
-            max[c] = Math.max(a.max()[c], b.max()[c]);
-            sum[c] = a.sum()[c] + b.sum()[c];
-            squares[c] = a.squares()[c] + b.squares()[c];
-        }
-        a.gram().ifPresent(g -> {
-            MemorySegment h = b.gram().orElseThrow();
-            for (long i = 0; i < g.byteSize() / 8; i++) {
-                g.setAtIndex(JAVA_DOUBLE, i, g.getAtIndex(JAVA_DOUBLE, i) + h.getAtIndex(JAVA_DOUBLE, i));
-            }
-        });
-        return new ValueStatistics(a.path(), a.name(), a.axis(), a.window(), a.rows() + b.rows(), min, max, sum, squares,
-                a.histogram().map(h -> h.plus(b.histogram().orElseThrow())), a.gram());
     }
 
     // Files

@@ -1,6 +1,9 @@
 package dev.tensorpress.statistics;
 
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+
 import dev.tensorpress.model.Graph.Window;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Optional;
 import java.util.OptionalInt;
@@ -27,5 +30,30 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
 
     public int channels() {
         return min.length;
+    }
+
+    /** Of all rows of both, which are of the same channels. The Gram matrix is new. */
+    ValueStatistics plus(ValueStatistics other) {
+        int n = channels();
+        float[] least = new float[n];
+        float[] most = new float[n];
+        double[] sums = new double[n];
+        double[] ofSquares = new double[n];
+        for (int c = 0; c < n; c++) {
+            least[c] = Math.min(min[c], other.min[c]);
+            most[c] = Math.max(max[c], other.max[c]);
+            sums[c] = sum[c] + other.sum[c];
+            ofSquares[c] = squares[c] + other.squares[c];
+        }
+        Optional<MemorySegment> both = gram.map(g -> {
+            MemorySegment h = other.gram.orElseThrow();
+            MemorySegment of = Arena.ofAuto().allocate(g.byteSize(), 64);
+            for (long i = 0; i < g.byteSize() / 8; i++) {
+                of.setAtIndex(JAVA_DOUBLE, i, g.getAtIndex(JAVA_DOUBLE, i) + h.getAtIndex(JAVA_DOUBLE, i));
+            }
+            return of;
+        });
+        return new ValueStatistics(path, name, axis, window, rows + other.rows, least, most, sums, ofSquares,
+                histogram.flatMap(h -> other.histogram.map(h::plus)), both);
     }
 }

@@ -125,6 +125,7 @@ class ExecutorTest {
                 new Family("gemm f32", (e, m) -> gemm(e, m, DType.F32)),
                 new Family("gemm int8", (e, m) -> gemm(e, m, DType.I8)),
                 new Family("statistics", ExecutorTest::statistics),
+                new Family("feedback", ExecutorTest::feedback),
                 new Family("svd", ExecutorTest::svd),
                 new Family("pca", ExecutorTest::pca));
     }
@@ -179,6 +180,33 @@ class ExecutorTest {
                     memory.arena, executor);
             Sparse.unpack(checked, memory.result(4L * ROWS * COLS), executor);
         }
+    }
+
+    private static void feedback(Executor executor, Memory memory) {
+        MemorySegment x = memory.f32(2L * ROWS * ROWS, 0);
+        MemorySegment w = memory.f32((long) ROWS * COLS, 0);
+        MemorySegment scales = memory.f32(COLS, 0);
+        for (long j = 0; j < COLS; j++) {
+            scales.setAtIndex(ValueLayout.JAVA_FLOAT, j, 0.1f + Math.abs(scales.getAtIndex(ValueLayout.JAVA_FLOAT, j)));
+        }
+        MemorySegment h = memory.result(8L * ROWS * ROWS);
+        for (int i = 0; i < ROWS; i++) {
+            for (int l = 0; l <= i; l++) {
+                double sum = 0;
+                for (int s = 0; s < 2 * ROWS; s++) {
+                    sum += (double) x.getAtIndex(ValueLayout.JAVA_FLOAT, (long) s * ROWS + i) * x.getAtIndex(ValueLayout.JAVA_FLOAT, (long) s * ROWS + l);
+                }
+                h.setAtIndex(ValueLayout.JAVA_DOUBLE, (long) i * ROWS + l, sum);
+                h.setAtIndex(ValueLayout.JAVA_DOUBLE, (long) l * ROWS + i, sum);
+            }
+        }
+        MemorySegment factor = memory.arena.allocate(h.byteSize(), 64).copyFrom(h);
+        MemorySegment lost = memory.result(4L * ROWS * COLS);
+        Feedback.Codes codes = new Feedback.Codes(-7, 7, memory.arena.allocate(4L * ROWS, 4), scales, MemorySegment.NULL, 1, false);
+        try (LinearAlgebra algebra = new LinearAlgebra(executor)) {
+            memory.values.add(Feedback.gptq(ROWS, COLS, factor, w, codes, lost, algebra, executor));
+        }
+        memory.values.add(Feedback.descend(ROWS, COLS, h, w, codes, lost, 4, executor));
     }
 
     /** One row is long enough to be split. */

@@ -12,6 +12,7 @@ import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.OnnxGraph.Use;
 import dev.tensorpress.model.onnx.OnnxGraph.Value;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
+import dev.tensorpress.tensor.Shape;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.IdentityHashMap;
@@ -32,6 +33,7 @@ final class GraphFinder {
     private final Normalizations normalizations;
     /** Weights, and what is made of them alone by moving, cutting, converting and joining. */
     private final Map<Value, Set<Weight>> matrices = new IdentityHashMap<>();
+    private final Map<Value, Weight> weights = new IdentityHashMap<>();
     /** Of values that are others, converted or moved: those. Every axis stays where it is, or what lies along the last one does. */
     private final Map<Value, Value> same = new IdentityHashMap<>();
     private final Map<Value, Value> sameLast = new IdentityHashMap<>();
@@ -57,7 +59,6 @@ final class GraphFinder {
     GraphFinder(Parser model, Collection<Info> infos, Constants constants) {
         this.model = model;
         this.constants = constants;
-        Map<Value, Weight> weights = new IdentityHashMap<>();
         for (Info i : infos) {
             weights.put(i.value, i.weight);
             matrices.put(i.value, Set.of(i.weight));
@@ -174,9 +175,27 @@ final class GraphFinder {
         }
         for (Weight w : matrices.getOrDefault(matrix, Set.of())) {
             if (w.role().isProduct() || w.role() == Role.CONV || w.role() == Role.RECURRENT) {
-                add(new Product(n, w, input, Windows.of(n, w)), n, input, axis(n, at), gemm);
+                add(new Product(n, w, input, Windows.of(n, w), bias(n, w)), n, input, axis(n, at), gemm);
             }
         }
+    }
+
+    /** What is added to the results of a product, where its index is that of an output, and nothing else reads it. */
+    private Optional<Weight> bias(Node n, Weight matrix) {
+        Value added = null;
+        if (n.is("Conv") || n.is("Gemm") && n.real("alpha", 1) == 1 && n.real("beta", 1) == 1) {
+            added = n.operand(2);
+        } else if (n.is("MatMul") && n.result() != null && !n.result().output && n.result().uses.size() == 1) {
+            Use use = n.result().uses.get(0);
+            added = use.node().is("Add") && use.node().graph == n.graph ? use.node().operand(1 - use.input()) : null;
+        }
+        Weight bias = added == null || added.uses.size() != 1 || added.output ? null : weights.get(added);
+        if (bias == null || matrix.outputAxis() < 0) {
+            return Optional.empty();
+        }
+        Shape shape = bias.tensor().shape();
+        long outputs = matrix.tensor().shape().dim(matrix.outputAxis());
+        return Optional.of(bias).filter(b -> shape.rank() > 0 && shape.elements() == outputs && shape.dim(-1) == outputs);
     }
 
     private static boolean takesOneWeight(Node n) {

@@ -53,6 +53,22 @@ final class Ort {
         }
     }
 
+    /** Each output of a model with one input, which is a matrix. */
+    static float[][] run(Path model, float[] x, long rows, long cols) throws OrtException {
+        OrtEnvironment environment = OrtEnvironment.getEnvironment();
+        try (OrtSession.SessionOptions o = options(); OrtSession s = environment.createSession(model.toString(), o);
+                OnnxTensor input = OnnxTensor.createTensor(environment, FloatBuffer.wrap(x), new long[] {rows, cols});
+                OrtSession.Result result = s.run(Map.of(s.getInputNames().iterator().next(), input))) {
+            float[][] all = new float[result.size()][];
+            for (int i = 0; i < all.length; i++) {
+                FloatBuffer values = ((OnnxTensor) result.get(i)).getFloatBuffer();
+                all[i] = new float[values.remaining()];
+                values.get(all[i]);
+            }
+            return all;
+        }
+    }
+
     /** The shape that ONNX Runtime infers for an output: sizes, and -1 with the names of those that are not known. */
     static String shape(Path model, String output) throws OrtException {
         try (OrtSession.SessionOptions o = options();

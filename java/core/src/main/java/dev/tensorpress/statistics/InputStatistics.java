@@ -1,0 +1,68 @@
+package dev.tensorpress.statistics;
+
+import dev.tensorpress.model.Graph;
+import dev.tensorpress.model.Weight;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashSet;
+import java.util.Map;
+import java.util.Optional;
+import java.util.OptionalInt;
+import java.util.Set;
+import java.util.function.Predicate;
+
+/** What is known of the values that weights are multiplied with: statistics, seen from the weights. */
+public final class InputStatistics {
+    private final Map<String, Set<ValueStatistics>> inputs = new HashMap<>();
+    /** By name of the matrix. */
+    private final Map<String, Weight> biases = new HashMap<>();
+
+    private InputStatistics() {}
+
+    /** By the products of a model's graph. Weights that several products read have the statistics of all of their inputs. */
+    public static InputStatistics of(Statistics statistics, Graph graph) {
+        InputStatistics all = new InputStatistics();
+        Set<String> seen = new HashSet<>();
+        for (Graph.Feed feed : graph.feeds()) {
+            for (Graph.Product product : feed.products()) {
+                OptionalInt axis = OptionalInt.of(product.window().isPresent() ? 1 : feed.axis());
+                Request request = new Request(feed.value(), axis, product.window(), true, false);
+                Set<ValueStatistics> of = all.inputs.computeIfAbsent(product.weight().name(), w -> new LinkedHashSet<>());
+                statistics.of(request).filter(v -> v.gram().isPresent()).ifPresent(of::add);
+                if (!seen.add(product.weight().name())) {
+                    all.biases.remove(product.weight().name()); // each of the products has a mean of its own
+                } else {
+                    product.bias().ifPresent(bias -> all.biases.put(product.weight().name(), bias));
+                }
+            }
+        }
+        return all;
+    }
+
+    /** The same, where these biases alone may be changed. */
+    public InputStatistics withBiases(Predicate<Weight> free) {
+        InputStatistics all = new InputStatistics();
+        all.inputs.putAll(inputs);
+        biases.forEach((matrix, bias) -> {
+            if (free.test(bias)) {
+                all.biases.put(matrix, bias);
+            }
+        });
+        return all;
+    }
+
+    /** What is added to the results of the one product that the weight is in, and may be changed; empty if there is none. */
+    public Optional<Weight> bias(Weight weight) {
+        return Optional.ofNullable(biases.get(weight.name()));
+    }
+
+    /**
+     * Of the value that is multiplied with this weight, with its Gram matrix: an input of the weight is a channel of it, of a
+     * convolution an element of a patch.
+     *
+     * @return empty if the weight is in no product, or nothing was gathered of what it is multiplied with
+     */
+    public Optional<ValueStatistics> of(Weight weight) {
+        return inputs.getOrDefault(weight.name(), Set.of()).stream().reduce(ValueStatistics::plus);
+    }
+}
