@@ -22,6 +22,8 @@ public final class Gram implements AutoCloseable {
     private static final int BLOCK = 256;
     /** Rows and columns of a tile of the result: with its operands it stays in the second cache. */
     private static final int TILE = 128;
+    /** Rows and columns of a tile that is copied. */
+    private static final int MIRROR = 64;
     /** Multiplications that are worth a thread. */
     private static final long WORTH = 1 << 20;
 
@@ -109,14 +111,34 @@ public final class Gram implements AutoCloseable {
             if (waiting > 0) {
                 flush();
             }
-            executor.run((long) groups * channels, 1, Executor.worth(channels), (begin, end, worker) -> {
-                for (long row = begin; row < end; row++) {
-                    long first = row - row % channels;
-                    for (long c = 0; c < row % channels; c++) {
-                        sums.setAtIndex(JAVA_DOUBLE, row * channels + c, sums.getAtIndex(JAVA_DOUBLE, (first + c) * channels + row % channels));
+            int strips = Math.ceilDiv(channels, MIRROR);
+            executor.run((long) groups * strips, 1, Executor.worth((long) MIRROR * channels), (begin, end, worker) -> {
+                double[] above = new double[MIRROR * MIRROR];
+                double[] below = new double[MIRROR];
+                for (long strip = begin; strip < end; strip++) {
+                    long first = strip / strips * channels * channels;
+                    int row = (int) (strip % strips) * MIRROR;
+                    for (int column = row; column < channels; column += MIRROR) {
+                        mirror(first, row, column, above, below);
                     }
                 }
             });
+        }
+    }
+
+    /** Copies a tile on or above the diagonal to where it is below, in pieces that loops without the second compiler are fast on. */
+    private void mirror(long first, int row, int column, double[] above, double[] below) {
+        int height = Math.min(MIRROR, channels - row);
+        int width = Math.min(MIRROR, channels - column);
+        for (int i = 0; i < height; i++) {
+            MemorySegment.copy(sums, JAVA_DOUBLE, 8 * (first + (long) (row + i) * channels + column), above, i * MIRROR, width);
+        }
+        for (int j = 0; j < width; j++) {
+            int count = row == column ? j : height;
+            for (int i = 0; i < count; i++) {
+                below[i] = above[i * MIRROR + j];
+            }
+            MemorySegment.copy(below, 0, sums, JAVA_DOUBLE, 8 * (first + (long) (column + j) * channels + row), count);
         }
     }
 
