@@ -8,7 +8,7 @@
  *     const int32_t groups[2] = {0, 0};
  *     const tp_feedback spec = {.inputs = 2, .outputs = 1, .m_stride = 2, .stride = 1, .scale_stride = 1, .qmin = -7, .qmax = 7};
  *     float e[2] = {0, 0}, change[2];
- *     int64_t moved;
+ *     int32_t moved = 0;
  *     assert(tp_feedback_round(&spec, 0, 1, m, w, outside, groups, &scale, NULL, e, change, &moved) == TP_OK);
  *     assert(e[0] == 1.4f - 1 && e[1] == 0); // 2 + 0.5 * 0.4 is rounded to 2
  *
@@ -68,14 +68,15 @@ typedef struct tp_feedback {
  *   zeros    f32 [groups, outputs], whole numbers; null for 0
  *   e        [inputs, outputs], in and out
  *   change   [inputs, outputs], out; overlaps nothing
- *   moved    out: how many elements of the range have changed
+ *   moved    for each output, in and out: raised by how many of its elements have changed. Outputs do not depend on each other: in
+ *            descent, one that a sweep leaves as it was has come to its end
  *
  * Arrays of floats are aligned to 4 bytes. TP_ERR_RANGE for a range outside of the outputs, TP_ERR_SHAPE for strides, TP_ERR_ARGUMENT
  * for other fields, null arrays, and groups that are negative.
  */
 TP_API tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w,
                                    const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e,
-                                   float *change, int64_t *moved);
+                                   float *change, int32_t *moved);
 
 #ifdef __cplusplus
 }

@@ -8,11 +8,10 @@ const tp_feedback_kernels tp_feedback_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(
 TP_FIND_KERNELS(feedback)
 
 tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside,
-                            const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int64_t *moved) {
+                            const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int32_t *moved) {
     const tp_feedback_kernels *kernels;
     bool any;
     TRY(find_kernels(&kernels));
     TRY(tp_check_feedback_round(spec, begin, end, m, w, outside, groups, scales, e, change, moved, &any));
-    *moved = 0;
     return any ? kernels->feedback_round(spec, begin, end, m, w, outside, groups, scales, zeros, e, change, moved) : TP_OK;
 }

@@ -8,6 +8,7 @@
 
 enum { LANES = 8 };
 typedef __m256 vf;
+typedef __m256i vi;
 typedef __m256i vm;
 
 /* Lanes below n. */
@@ -28,9 +29,12 @@ INLINE vf v_max(vf x, vf y) { return _mm256_max_ps(x, y); }
 INLINE vf v_min(vf x, vf y) { return _mm256_min_ps(x, y); }
 INLINE vf v_round(vf x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE vf v_zero_where_zero(vf x, vf y) { return _mm256_and_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NEQ_UQ), y); }
-INLINE int v_differ(vf x, vf y) { return __builtin_popcount((unsigned)_mm256_movemask_ps(_mm256_cmp_ps(x, y, _CMP_NEQ_UQ))); }
-INLINE int v_differ_some(vf x, vf y, vm lanes) {
-    return __builtin_popcount((unsigned)_mm256_movemask_ps(_mm256_and_ps(_mm256_cmp_ps(x, y, _CMP_NEQ_UQ), _mm256_castsi256_ps(lanes))));
-}
+
+INLINE vi vi_zero(void) { return _mm256_setzero_si256(); }
+INLINE vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+INLINE void vi_store(int32_t *p, vi x) { _mm256_storeu_si256((__m256i *)p, x); }
+INLINE vi vi_add(vi x, vi y) { return _mm256_add_epi32(x, y); }
+/* One more where x and y differ. */
+INLINE vi vi_count(vi count, vf x, vf y) { return _mm256_sub_epi32(count, _mm256_castps_si256(_mm256_cmp_ps(x, y, _CMP_NEQ_UQ))); }
 
 #include "feedback/body.h"

@@ -8,6 +8,7 @@
 
 enum { LANES = 16 };
 typedef __m512 vf;
+typedef __m512i vi;
 typedef __mmask16 vm;
 
 /* Lanes below n, at most all but one. */
@@ -30,7 +31,14 @@ INLINE vf v_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_I
 INLINE vf v_zero_where_zero(vf x, vf y) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NEQ_UQ), y);
 }
-INLINE int v_differ_some(vf x, vf y, vm lanes) { return __builtin_popcount(_mm512_mask_cmp_ps_mask(lanes, x, y, _CMP_NEQ_UQ)); }
-INLINE int v_differ(vf x, vf y) { return v_differ_some(x, y, 0xffff); }
+
+INLINE vi vi_zero(void) { return _mm512_setzero_si512(); }
+INLINE vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
+INLINE void vi_store(int32_t *p, vi x) { _mm512_storeu_si512(p, x); }
+INLINE vi vi_add(vi x, vi y) { return _mm512_add_epi32(x, y); }
+/* One more where x and y differ. */
+INLINE vi vi_count(vi count, vf x, vf y) {
+    return _mm512_mask_add_epi32(count, _mm512_cmp_ps_mask(x, y, _CMP_NEQ_UQ), count, _mm512_set1_epi32(1));
+}
 
 #include "feedback/body.h"

@@ -6,11 +6,14 @@ enum { VECTORS = 8 };
 
 #define UNROLL _Pragma("GCC unroll 8")
 
-/* vectors whole ones, or one of which the first `lanes` count. */
-INLINE int64_t columns(const tp_feedback *spec, const int vectors, const bool some, vm lanes, int64_t j, const float *m, const float *w,
-                       const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change) {
+/* vectors whole ones, or one of which the first n lanes count. */
+INLINE void columns(const tp_feedback *spec, const int vectors, const bool some, int64_t n, int64_t j, const float *m, const float *w,
+                    const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change,
+                    int32_t *moved) {
+    const vm lanes = v_first(some ? n : 0);
     const vf qmin = v_set((float)spec->qmin), qmax = v_set((float)spec->qmax), none = v_set(0);
-    int64_t moved = 0;
+    vi count[VECTORS];
+    UNROLL for (int v = 0; v < vectors; v++) count[v] = vi_zero();
     for (int64_t i = 0; i < spec->inputs; i++) {
         const float *const row = m + i * spec->m_stride;
         const int64_t at = i * spec->stride + j, group = groups[i] * spec->scale_stride + j;
@@ -32,7 +35,7 @@ INLINE int64_t columns(const tp_feedback *spec, const int vectors, const bool so
             vf q = v_add(v_round(v_div(t, s)), z);
             q = v_min(v_max(q, qmin), qmax);
             const vf after = v_sub(x, v_mul(v_sub(q, z), s));
-            moved += some ? v_differ_some(before, after, lanes) : v_differ(before, after);
+            count[v] = vi_count(count[v], before, after);
             if (some) {
                 v_store_some(e + o, lanes, after);
                 v_store_some(change + o, lanes, v_sub(after, before));
@@ -43,17 +46,23 @@ INLINE int64_t columns(const tp_feedback *spec, const int vectors, const bool so
 #undef LOAD
         }
     }
-    return moved;
+    if (some) {
+        int32_t counts[LANES];
+        vi_store(counts, count[0]);
+        for (int64_t l = 0; l < n; l++) moved[j + l] += counts[l];
+        return;
+    }
+    UNROLL for (int v = 0; v < vectors; v++) vi_store(moved + j + v * LANES, vi_add(vi_load(moved + j + v * LANES), count[v]));
 }
 
 tp_status TP_VARIANT(feedback_round)(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w,
                                      const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e,
-                                     float *change, int64_t *moved) {
+                                     float *change, int32_t *moved) {
     int64_t j = begin;
     for (; end - j >= VECTORS * LANES; j += VECTORS * LANES)
-        *moved += columns(spec, VECTORS, false, v_first(0), j, m, w, outside, groups, scales, zeros, e, change);
+        columns(spec, VECTORS, false, LANES, j, m, w, outside, groups, scales, zeros, e, change, moved);
     for (; end - j >= LANES; j += LANES)
-        *moved += columns(spec, 1, false, v_first(0), j, m, w, outside, groups, scales, zeros, e, change);
-    if (j < end) *moved += columns(spec, 1, true, v_first(end - j), j, m, w, outside, groups, scales, zeros, e, change);
+        columns(spec, 1, false, LANES, j, m, w, outside, groups, scales, zeros, e, change, moved);
+    if (j < end) columns(spec, 1, true, end - j, j, m, w, outside, groups, scales, zeros, e, change, moved);
     return TP_OK;
 }

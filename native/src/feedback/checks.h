@@ -8,7 +8,7 @@
 /* *any: whether there is something to do. */
 static inline tp_status tp_check_feedback_round(const tp_feedback *s, int64_t begin, int64_t end, const float *m, const float *w,
                                                 const float *outside, const int32_t *groups, const float *scales, const float *e,
-                                                const float *change, const int64_t *moved, bool *any) {
+                                                const float *change, const int32_t *moved, bool *any) {
     if (!s || !moved) return TP_ERR_ARGUMENT;
     if (s->qmin < -128 || s->qmax > 255 || s->qmin >= s->qmax || (s->keep_zeros != 0 && s->keep_zeros != 1)) return TP_ERR_ARGUMENT;
     if (s->inputs > TP_FEEDBACK_BLOCK) return TP_ERR_SHAPE;

@@ -4,7 +4,7 @@
 
 tp_status tp_feedback_round__ref(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside,
                                  const int32_t *groups, const float *scales, const float *zeros, float *e, float *change,
-                                 int64_t *moved) {
+                                 int32_t *moved) {
     const float qmin = (float)spec->qmin, qmax = (float)spec->qmax;
     for (int64_t i = 0; i < spec->inputs; i++) {
         for (int64_t j = begin; j < end; j++) {
@@ -19,7 +19,7 @@ tp_status tp_feedback_round__ref(const tp_feedback *spec, int64_t begin, int64_t
             q = q < qmax ? q : qmax;
             const float error = w[at] - (q - z) * s;
             change[at] = error - e[at];
-            *moved += error != e[at];
+            moved[j] += error != e[at];
             e[at] = error;
         }
     }

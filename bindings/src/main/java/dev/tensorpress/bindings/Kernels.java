@@ -990,7 +990,7 @@ public class Kernels extends Kernels$shared {
     /**
      * Function descriptor for:
      * {@snippet lang=c :
-     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int64_t *moved)
+     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int32_t *moved)
      * }
      */
     public static FunctionDescriptor tp_feedback_round$descriptor() {
@@ -1000,7 +1000,7 @@ public class Kernels extends Kernels$shared {
     /**
      * Downcall method handle for:
      * {@snippet lang=c :
-     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int64_t *moved)
+     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int32_t *moved)
      * }
      */
     public static MethodHandle tp_feedback_round$handle() {
@@ -1010,7 +1010,7 @@ public class Kernels extends Kernels$shared {
     /**
      * Address for:
      * {@snippet lang=c :
-     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int64_t *moved)
+     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int32_t *moved)
      * }
      */
     public static MemorySegment tp_feedback_round$address() {
@@ -1019,7 +1019,7 @@ public class Kernels extends Kernels$shared {
 
     /**
      * {@snippet lang=c :
-     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int64_t *moved)
+     * tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int32_t *moved)
      * }
      */
     public static int tp_feedback_round(MemorySegment spec, long begin, long end, MemorySegment m, MemorySegment w, MemorySegment outside, MemorySegment groups, MemorySegment scales, MemorySegment zeros, MemorySegment e, MemorySegment change, MemorySegment moved) {

@@ -3,13 +3,13 @@ package dev.tensorpress.kernel;
 import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
-import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.tensorpress.bindings.Kernels;
 import dev.tensorpress.bindings.tp_feedback;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.stream.IntStream;
 
 /**
  * Kernel family {@code feedback}: rounds a weight W [k, n] of k inputs and n outputs such that the sum over outputs of e<sup>T</sup> H e
@@ -24,6 +24,8 @@ public final class Feedback {
     static final int BLOCK = 64;
     /** Outputs of a range begin at a multiple of this. */
     private static final long GRANULE = 128;
+    /** The share of outputs still moving below which the others are left out. */
+    private static final double LEFT = 0.75;
 
     static {
         dev.tensorpress.internal.NativeLibrary.load();
@@ -88,7 +90,7 @@ public final class Feedback {
             });
             e.asSlice(0, DType.F32.bytes(k * n)).fill((byte) 0);
             MemorySegment outside = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, n)), 64);
-            sweep(k, n, m, true, w, outside, codes, e, host);
+            sweep(k, m, true, new Outputs(n, w, e, outside, codes), arena.allocate(JAVA_INT, n), host);
         }
         return true;
     }
@@ -128,14 +130,73 @@ public final class Feedback {
             try (Gemm all = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, k, n, k), host)) {
                 all.pack(e).multiply(m, outside);
             }
-            int made = 0;
-            while (made < sweeps) {
-                made++;
-                if (sweep(k, n, m, false, w, outside, codes, e, host) == 0) {
-                    break;
+            return descend(k, m, new Outputs(n, w, e, outside, codes), sweeps, host);
+        }
+    }
+
+    /** Outputs that a sweep has left as they were have come to their end, and are left out once they are many. */
+    private static int descend(long k, MemorySegment m, Outputs all, int sweeps, Executor executor) {
+        Outputs left = all;
+        int[] places = IntStream.range(0, Math.toIntExact(all.n)).toArray();
+        Arena arena = executor.arena();
+        try {
+            for (int made = 1; made <= sweeps; made++) {
+                MemorySegment moved = arena.allocate(JAVA_INT, left.n);
+                sweep(k, m, false, left, moved, executor);
+                int[] moving = IntStream.range(0, places.length).filter(j -> moved.getAtIndex(JAVA_INT, j) > 0).toArray();
+                boolean last = moving.length == 0 || made == sweeps;
+                if (last || moving.length < LEFT * places.length) {
+                    if (left != all) {
+                        all.put(k, left.e, places, executor);
+                    }
+                    if (last) {
+                        return made;
+                    }
+                    Arena next = executor.arena();
+                    left = left.take(k, moving, next, executor);
+                    arena.close();
+                    arena = next;
+                    int[] before = places;
+                    places = IntStream.of(moving).map(j -> before[j]).toArray();
                 }
             }
-            return made;
+            return sweeps;
+        } finally {
+            arena.close();
+        }
+    }
+
+    /** Some outputs: [k, n] each. */
+    private record Outputs(long n, MemorySegment w, MemorySegment e, MemorySegment outside, Codes codes) {
+        /** Copies of some of these. */
+        Outputs take(long k, int[] columns, Arena arena, Executor executor) {
+            MemorySegment zeros = codes.zeros.equals(MemorySegment.NULL) ? codes.zeros : take(codes.zeros, codes.rows, columns, arena, executor);
+            return new Outputs(columns.length, take(w, k, columns, arena, executor), take(e, k, columns, arena, executor),
+                    take(outside, k, columns, arena, executor), new Codes(codes.qmin, codes.qmax, codes.groups,
+                    take(codes.scales, codes.rows, columns, arena, executor), zeros, codes.rows, codes.keepZeros));
+        }
+
+        private MemorySegment take(MemorySegment from, long rows, int[] columns, Arena arena, Executor executor) {
+            MemorySegment to = arena.allocate(DType.F32.bytes(rows * columns.length), 64);
+            executor.run(rows, 1, Executor.worth(columns.length), (begin, end, worker) -> {
+                for (long i = begin; i < end; i++) {
+                    for (int j = 0; j < columns.length; j++) {
+                        to.setAtIndex(JAVA_FLOAT, i * columns.length + j, from.getAtIndex(JAVA_FLOAT, i * n + columns[j]));
+                    }
+                }
+            });
+            return to;
+        }
+
+        /** Errors of some of these. */
+        void put(long k, MemorySegment from, int[] columns, Executor executor) {
+            executor.run(k, 1, Executor.worth(columns.length), (begin, end, worker) -> {
+                for (long i = begin; i < end; i++) {
+                    for (int j = 0; j < columns.length; j++) {
+                        e.setAtIndex(JAVA_FLOAT, i * n + columns[j], from.getAtIndex(JAVA_FLOAT, i * columns.length + j));
+                    }
+                }
+            });
         }
     }
 
@@ -151,35 +212,35 @@ public final class Feedback {
      * All blocks once.
      *
      * @param lower whether only inputs behind a block take notice of it
-     * @return elements that moved
+     * @param moved int32 [n], zeros; out: how many elements of each output have moved
      */
-    private static long sweep(long k, long n, MemorySegment m, boolean lower, MemorySegment w, MemorySegment outside, Codes codes,
-            MemorySegment e, Executor executor) {
-        long moved = 0;
-        try (Arena arena = executor.arena()) {
+    private static void sweep(long k, MemorySegment m, boolean lower, Outputs o, MemorySegment moved, Executor executor) {
+        long n = o.n;
+        long last = k % BLOCK;
+        try (Arena arena = executor.arena(); Gemm whole = others(k, n, BLOCK, executor); Gemm part = others(k, n, last, executor)) {
             MemorySegment spec = tp_feedback.allocate(arena);
             MemorySegment change = arena.allocate(DType.F32.bytes(Math.multiplyExact(Math.min(k, BLOCK), n)), 64);
-            MemorySegment counts = arena.allocate(JAVA_LONG, executor.threads());
+            long before = 0;
             for (long first = 0; first < k; first += BLOCK) {
                 long size = Math.min(BLOCK, k - first);
-                fill(spec, k, n, size, codes);
-                counts.fill((byte) 0);
-                round(first, size, k, n, spec, m, w, outside, codes, e, change, counts, executor);
-                long inBlock = 0;
-                for (long t = 0; t < executor.threads(); t++) {
-                    inBlock += counts.getAtIndex(JAVA_LONG, t);
+                fill(spec, k, n, size, o.codes);
+                round(first, size, k, spec, m, o, change, moved, executor);
+                long after = 0;
+                for (long j = 0; j < n; j++) {
+                    after += moved.getAtIndex(JAVA_INT, j);
                 }
-                moved += inBlock;
                 long from = lower ? first + size : 0;
-                if (inBlock == 0 || from == k) {
-                    continue;
+                if (after > before && from < k) {
+                    (size == BLOCK ? whole : part).pack(change).multiply(k - from, m.asSlice(4 * (from * k + first)), o.outside.asSlice(4 * from * n));
                 }
-                try (Gemm others = new Gemm(new Gemm.Spec(DType.F32, Gemm.Form.AB, k - from, n, size, k, n, n, true), executor)) {
-                    others.pack(change).multiply(m.asSlice(4 * (from * k + first)), outside.asSlice(4 * from * n));
-                }
+                before = after;
             }
         }
-        return moved;
+    }
+
+    /** What a block of so many inputs adds to what others see of it. */
+    private static Gemm others(long k, long n, long inputs, Executor executor) {
+        return new Gemm(new Gemm.Spec(DType.F32, Gemm.Form.AB, k, n, inputs, k, n, n, true), executor);
     }
 
     private static void fill(MemorySegment spec, long k, long n, long inputs, Codes codes) {
@@ -193,17 +254,13 @@ public final class Feedback {
         tp_feedback.keep_zeros(spec, codes.keepZeros ? 1 : 0);
     }
 
-    private static void round(long first, long size, long k, long n, MemorySegment spec, MemorySegment m, MemorySegment w,
-            MemorySegment outside, Codes codes, MemorySegment e, MemorySegment change, MemorySegment counts, Executor executor) {
+    private static void round(long first, long size, long k, MemorySegment spec, MemorySegment m, Outputs o, MemorySegment change,
+            MemorySegment moved, Executor executor) {
         MemorySegment block = m.asSlice(4 * (first * k + first));
-        long at = 4 * first * n;
-        Native.Cost cost = new Native.Cost(4 * (size * size + 3 * size * n), 8 * size * n, size * size * n);
-        Native.run("tp_feedback_round", executor, n, GRANULE, Executor.worth(size * size / 8), Long.BYTES, cost, (begin, end, worker) -> {
-            int status = Kernels.tp_feedback_round(spec, begin, end, block, w.asSlice(at), outside.asSlice(at),
-                    codes.groups.asSlice(4 * first), codes.scales, codes.zeros, e.asSlice(at), change, worker.scratch());
-            long sum = counts.getAtIndex(JAVA_LONG, worker.index()) + worker.scratch().get(JAVA_LONG, 0);
-            counts.setAtIndex(JAVA_LONG, worker.index(), sum);
-            return status;
-        });
+        long at = 4 * first * o.n;
+        Native.Cost cost = new Native.Cost(4 * (size * size + 3 * size * o.n), 8 * size * o.n, size * size * o.n);
+        Native.run("tp_feedback_round", executor, o.n, GRANULE, Executor.worth(size * size / 8), cost, (begin, end, worker) ->
+                Kernels.tp_feedback_round(spec, begin, end, block, o.w.asSlice(at), o.outside.asSlice(at), o.codes.groups.asSlice(4 * first),
+                        o.codes.scales, o.codes.zeros, o.e.asSlice(at), change, moved));
     }
 }

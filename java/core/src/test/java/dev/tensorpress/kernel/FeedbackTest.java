@@ -177,6 +177,36 @@ class FeedbackTest {
         }
     }
 
+    /** Whoever has come to its end is left out, which no other output notices. */
+    @Test
+    void outputsDoNotDependOnEachOther() {
+        try (Executor executor = Executor.cpu(2); Arena arena = Arena.ofShared()) {
+            MemorySegment gram = arena.allocate(8L * K * K, 64);
+            MemorySegment weight = arena.allocate(4L * K * N, 64);
+            MemorySegment lost = arena.allocate(4L * K * N, 64);
+            Feedback.Codes codes = problem(arena, gram, weight, false);
+            int most = Feedback.descend(K, N, gram, weight, codes, lost, 200, executor);
+            int longest = 0;
+            for (int j = 0; j < N; j++) {
+                MemorySegment one = arena.allocate(4L * K, 64);
+                MemorySegment oneLost = arena.allocate(4L * K, 64);
+                MemorySegment scales = arena.allocate(8, 64);
+                for (int i = 0; i < K; i++) {
+                    one.setAtIndex(JAVA_FLOAT, i, (float) w[i][j]);
+                }
+                for (int g = 0; g < 2; g++) {
+                    scales.setAtIndex(JAVA_FLOAT, g, (float) scale[g][j]);
+                }
+                longest = Math.max(longest, Feedback.descend(K, 1, gram, one, new Feedback.Codes(-7, 7, codes.groups(), scales,
+                        MemorySegment.NULL, 2, false), oneLost, 200, executor));
+                for (int i = 0; i < K; i++) {
+                    assertEquals(oneLost.getAtIndex(JAVA_FLOAT, i), lost.getAtIndex(JAVA_FLOAT, i * N + j), "input " + i + " of output " + j);
+                }
+            }
+            assertEquals(most, longest);
+        }
+    }
+
     @Test
     void zerosStayIfTheyShould() {
         try (Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared(); LinearAlgebra algebra = new LinearAlgebra(executor)) {
