@@ -30,7 +30,7 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "expand", "recipe", "calibrate", "evaluate",
+    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "expand", "recipe", "calibrate", "search", "evaluate",
             "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
 
@@ -165,6 +165,7 @@ public final class Main {
             case "expand" -> new ExpandCommand();
             case "recipe" -> new RecipeCommand();
             case "calibrate" -> new CalibrateCommand();
+            case "search" -> new SearchCommand();
             case "evaluate" -> new EvaluateCommand();
             case "doctor" -> new DoctorCommand();
             case "demo" -> new DemoCommand();

@@ -21,6 +21,7 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
@@ -307,6 +308,44 @@ class MainTest {
         r = run("evaluate", model, model, "--inputs", folder.resolve("none.npz"));
         assertEquals(Main.IO, r.code, r.err);
         assertTrue(r.line().contains("none.npz"), r.err);
+    }
+
+    @Test
+    void searchFindsWhatFits() throws IOException {
+        Path model = SmallModel.write(folder.resolve("searched.onnx"));
+        Path out = folder.resolve("found.onnx");
+        Path state = folder.resolve("found.onnx.search");
+        Result r = run("search", model, "-o", out, "--bytes", "30%", "--random", 12, "--shape", "x=50x128");
+        assertEquals(0, r.code, r.err);
+        assertTrue(Files.size(out) <= 0.3 * Files.size(model), Files.size(out) + " of " + Files.size(model));
+        assertTrue(r.out.contains("chosen"), r.out);
+        assertEquals(true, JsonTree.parse(Files.readString(state.resolve("frontier.json"))).get("met"));
+        // The recipe makes the same file.
+        Path again = folder.resolve("again.onnx");
+        r = run("compress", model, "-o", again, "--recipe", state.resolve("recipe.yaml"), "--statistics", state.resolve("statistics.safetensors"));
+        assertEquals(0, r.code, r.err);
+        assertEquals(-1, Files.mismatch(out, again));
+        // What was measured is not measured again, and half a line is none.
+        Path measured = state.resolve("measured.txt");
+        String before = Files.readString(measured);
+        Files.writeString(measured, "half a li", StandardOpenOption.APPEND);
+        r = run("search", model, "-o", out, "--at-least", "cosine=0.9999", "--random", 12, "--shape", "x=50x128", "--force",
+                "--report", folder.resolve("found.html"));
+        assertEquals(0, r.code, r.err);
+        assertTrue(Files.readString(measured).startsWith(before));
+        assertTrue(Files.size(out) > 0.25 * Files.size(model), Files.size(out) + " of " + Files.size(model));
+        assertTrue(Files.readString(folder.resolve("found.html")).contains("\"frontier\""));
+        // More is asked for than there is.
+        r = run("search", model, "-o", out, "--bytes", "2%", "--random", 12, "--shape", "x=50x128", "--force");
+        assertEquals(4, r.code, r.err);
+        assertTrue(r.err.contains("the least there is"), r.err);
+        assertEquals(2, run("search", model, "-o", out, "--bytes", "30%", "--random", 7, "--force").code);
+        assertEquals(2, run("search", model, "-o", out, "--bytes", "30%", "--at-least", "cosine=1", "--random", 12, "--force").code);
+        assertEquals(2, run("search", model, "-o", out, "--at-least", "cosine=2", "--random", 12, "--force").code);
+        assertEquals(2, run("search", model, "-o", out, "--bytes", "30%", "--time", "soon", "--random", 12, "--force").code);
+        // Too little time for all, and yet a model.
+        r = run("search", model, "-o", out, "--bytes", "30%", "--time", "1s", "--random", 9, "--shape", "x=50x128", "--force");
+        assertEquals(0, r.code, r.err);
     }
 
     @Test

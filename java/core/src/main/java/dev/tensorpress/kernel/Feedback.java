@@ -3,9 +3,11 @@ package dev.tensorpress.kernel;
 import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.tensorpress.bindings.Kernels;
 import dev.tensorpress.bindings.tp_feedback;
+import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -61,71 +63,87 @@ public final class Feedback {
     }
 
     /**
-     * Rounds by GPTQ, inputs in their order.
+     * Rounds by GPTQ.
      *
-     * @param h f64 [k, k], symmetric and positive definite; overwritten
+     * @param gram f64 [k, k], symmetric
+     * @param damping added to its diagonal, with which it has to be positive definite
+     * @param order of inputs, in which they are rounded
      * @param w f32 [k, n]
      * @param e f32 [k, n], out: W less what its codes mean
-     * @return false if h is not positive definite; e is of no use then
+     * @return false if it is not positive definite; nothing is written then
      */
-    public static boolean gptq(long k, long n, MemorySegment h, MemorySegment w, Codes codes, MemorySegment e, LinearAlgebra algebra,
-            Executor executor) {
+    public static boolean gptq(int k, long n, MemorySegment gram, double damping, int[] order, MemorySegment w, Codes codes, MemorySegment e,
+            LinearAlgebra algebra, Executor executor) {
         Executor host = Native.host(executor);
-        check(k, n, h, w, codes, e, host);
-        reverse(k, h);
-        if (!algebra.cholesky(k, h)) {
-            return false;
-        }
+        check(k, n, gram, w, codes, e, host);
         try (Arena arena = host.arena()) {
-            MemorySegment m = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, k)), 64);
-            // U[l, i] = L[k - 1 - l, k - 1 - i].
-            host.run(k, 1, Executor.worth(k), (begin, end, worker) -> {
-                for (long i = begin; i < end; i++) {
-                    long at = k - 1 - i;
-                    double diagonal = h.getAtIndex(JAVA_DOUBLE, at * k + at);
-                    for (long l = 0; l < i; l++) {
-                        m.setAtIndex(JAVA_FLOAT, i * k + l, (float) (h.getAtIndex(JAVA_DOUBLE, (k - 1 - l) * k + at) / diagonal));
-                    }
-                }
-            });
-            e.asSlice(0, DType.F32.bytes(k * n)).fill((byte) 0);
-            MemorySegment outside = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, n)), 64);
-            sweep(k, m, true, new Outputs(n, w, e, outside, codes), arena.allocate(JAVA_INT, n), host);
+            MemorySegment backwards = arena.allocate(JAVA_LONG, k);
+            MemorySegment reverse = arena.allocate(JAVA_LONG, k);
+            for (int i = 0; i < k; i++) {
+                backwards.setAtIndex(JAVA_LONG, i, order[k - 1 - i]);
+                reverse.setAtIndex(JAVA_LONG, i, k - 1 - i);
+            }
+            // Rows and columns in reverse order: the factor in the lower triangle, in reverse order, is U.
+            View h = View.of(arena.allocate(DType.F64.bytes((long) k * k), 64), k);
+            View turned = View.of(arena.allocate(DType.F64.bytes((long) k * k), 64), k);
+            algebra.copy(View.of(gram, k), k, k, turned, true, 1, backwards, MemorySegment.NULL);
+            algebra.copy(turned, k, k, h, false, 1, backwards, MemorySegment.NULL);
+            for (long i = 0; i < k; i++) {
+                h.data().setAtIndex(JAVA_DOUBLE, i * k + i, h.data().getAtIndex(JAVA_DOUBLE, i * k + i) + damping);
+            }
+            if (!algebra.cholesky(k, h.data())) {
+                return false;
+            }
+            MemorySegment factors = arena.allocate(JAVA_DOUBLE, k);
+            for (long i = 0; i < k; i++) {
+                factors.setAtIndex(JAVA_DOUBLE, i, 1 / h.data().getAtIndex(JAVA_DOUBLE, i * k + i));
+            }
+            MemorySegment m = arena.allocate(DType.F32.bytes((long) k * k), 64);
+            algebra.copy(h, k, k, turned, true, 1, reverse, MemorySegment.NULL);
+            algebra.copy(turned, k, k, new View(DType.F32, m, k), false, 1, reverse, factors);
+
+            MemorySegment ordered = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, n)), 64);
+            MemorySegment lost = arena.allocate(ordered.byteSize(), 64);
+            MemorySegment groups = arena.allocate(JAVA_INT, k);
+            for (int i = 0; i < k; i++) {
+                groups.setAtIndex(JAVA_INT, i, codes.groups.getAtIndex(JAVA_INT, order[i]));
+                ordered.asSlice(4 * i * n, 4 * n).copyFrom(w.asSlice(4 * order[i] * n, 4 * n));
+            }
+            MemorySegment outside = arena.allocate(ordered.byteSize(), 64);
+            Codes inOrder = new Codes(codes.qmin, codes.qmax, groups, codes.scales, codes.zeros, codes.rows, codes.keepZeros);
+            sweep(k, m, true, new Outputs(n, ordered, lost, outside, inOrder), arena.allocate(JAVA_INT, n), host);
+            for (int i = 0; i < k; i++) {
+                e.asSlice(4 * order[i] * n, 4 * n).copyFrom(lost.asSlice(4 * i * n, 4 * n));
+            }
         }
         return true;
-    }
-
-    /** Rows and columns in reverse order: the lower triangle of what the upper one was. */
-    private static void reverse(long k, MemorySegment h) {
-        for (long i = 0, last = k * k - 1; i < last - i; i++) {
-            double x = h.getAtIndex(JAVA_DOUBLE, i);
-            h.setAtIndex(JAVA_DOUBLE, i, h.getAtIndex(JAVA_DOUBLE, last - i));
-            h.setAtIndex(JAVA_DOUBLE, last - i, x);
-        }
     }
 
     /**
      * Moves codes by coordinate descent, over and over until none moves.
      *
-     * @param h f64 [k, k], symmetric, its diagonal positive
+     * @param gram f64 [k, k], symmetric
+     * @param damping added to its diagonal
      * @param w f32 [k, n]
      * @param e f32 [k, n], in and out: W less what its codes mean
      * @param sweeps at most
      * @return sweeps that were made; the last one moved nothing if they are fewer than allowed
      */
-    public static int descend(long k, long n, MemorySegment h, MemorySegment w, Codes codes, MemorySegment e, int sweeps, Executor executor) {
+    public static int descend(int k, long n, MemorySegment gram, double damping, MemorySegment w, Codes codes, MemorySegment e, int sweeps,
+            LinearAlgebra algebra, Executor executor) {
         Executor host = Native.host(executor);
-        check(k, n, h, w, codes, e, host);
+        check(k, n, gram, w, codes, e, host);
         try (Arena arena = host.arena()) {
-            MemorySegment m = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, k)), 64);
-            host.run(k, 1, Executor.worth(k), (begin, end, worker) -> {
-                for (long i = begin; i < end; i++) {
-                    double diagonal = h.getAtIndex(JAVA_DOUBLE, i * k + i);
-                    for (long l = 0; l < k; l++) {
-                        m.setAtIndex(JAVA_FLOAT, i * k + l, l == i ? 0 : (float) (h.getAtIndex(JAVA_DOUBLE, i * k + l) / diagonal));
-                    }
-                }
-            });
+            MemorySegment m = arena.allocate(DType.F32.bytes((long) k * k), 64);
+            MemorySegment factors = arena.allocate(JAVA_DOUBLE, k);
+            for (long i = 0; i < k; i++) {
+                // The row of an input that is always 0 is 0 whatever it is divided by.
+                factors.setAtIndex(JAVA_DOUBLE, i, 1 / Math.max(gram.getAtIndex(JAVA_DOUBLE, i * k + i) + damping, Double.MIN_NORMAL));
+            }
+            algebra.copy(View.of(gram, k), k, k, new View(DType.F32, m, k), false, 1, MemorySegment.NULL, factors);
+            for (long i = 0; i < k; i++) {
+                m.setAtIndex(JAVA_FLOAT, i * k + i, 0);
+            }
             MemorySegment outside = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, n)), 64);
             try (Gemm all = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, k, n, k), host)) {
                 all.pack(e).multiply(m, outside);
@@ -200,8 +218,8 @@ public final class Feedback {
         }
     }
 
-    private static void check(long k, long n, MemorySegment h, MemorySegment w, Codes codes, MemorySegment e, Executor executor) {
-        Native.result("h", h, DType.F64, k, k, k, executor);
+    private static void check(long k, long n, MemorySegment gram, MemorySegment w, Codes codes, MemorySegment e, Executor executor) {
+        Native.operand("gram", gram, DType.F64, k, k, k, executor);
         Native.operand("w", w, DType.F32, k, n, n, executor);
         Native.result("e", e, DType.F32, k, n, n, executor);
         Native.apart("e", e, "w", w);

@@ -334,6 +334,34 @@ public final class LinearAlgebra implements AutoCloseable {
         productSince(start);
     }
 
+    /** C = op(A) op(B), f64 [m, n] without gaps, sums over k; ta and tb say that A and B are transposed: A is [k, m], B [n, k]. */
+    public void product(View a, boolean ta, View b, boolean tb, MemorySegment c, long m, long n, long k) {
+        a.check("a", ta ? k : m, ta ? m : k, executor);
+        b.check("b", tb ? n : k, tb ? k : n, executor);
+        room("c", m, n, c);
+        try (OneThread _ = oneThread.enter()) {
+            multiply(a, ta, b, tb, c, m, n, k);
+        }
+    }
+
+    /** G - factor x x<sup>T</sup> in the place of G, f64 [n, n] without gaps; x f64 [n]. */
+    public void subtractSquare(long n, double factor, MemorySegment x, MemorySegment g) {
+        Native.operand("x", x, DType.F64, 1, n, n, executor);
+        room("g", n, n, g);
+        try (OneThread _ = oneThread.enter()) {
+            multiply(new Product(View.of(x, n), true, View.of(x, n), false, g, n, n, n, 1, false, -factor, 1));
+        }
+    }
+
+    /** The transposed of A [rows, cols], [cols, rows] without gaps, in the type of A. */
+    public void transpose(View a, long rows, long cols, MemorySegment out) {
+        a.check("a", rows, cols, executor);
+        Native.result("out", out, a.type, cols, rows, rows, executor);
+        try (OneThread _ = oneThread.enter()) {
+            copy(a, rows, cols, new View(a.type, out, rows), true, 1, MemorySegment.NULL, MemorySegment.NULL);
+        }
+    }
+
     /** C = A B or variants; f64 [m, n]. */
     void multiply(View a, boolean ta, View b, boolean tb, MemorySegment c, long m, long n, long k) {
         multiply(new Product(a, ta, b, tb, c, n, m, n, k, false, 1, 0));

@@ -9,6 +9,7 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Feedback;
+import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.method.Workspace.Slot;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -130,53 +131,53 @@ final class PreparedGptq implements Prepared {
         Encoding.Quantized ranges = (Encoding.Quantized) method.codes().apply(weight, dense, q, workspace);
         MemorySegment w = workspace.take(Slot.INPUTS_FIRST, DType.F32.bytes(shape.elements()));
         MemorySegment lost = workspace.take(Slot.LOST, DType.F32.bytes(shape.elements()));
-        turn(Factors.f32(weight.over(in), workspace), outputsFirst ? n : k, outputsFirst ? k : n, outputsFirst, w, executor);
+        turn(Factors.f32(weight.over(in), workspace), outputsFirst ? n : k, outputsFirst ? k : n, outputsFirst, w, workspace);
         try (Arena arena = executor.arena()) {
             Feedback.Codes codes = codes(ranges, k, n, outputsFirst, pruned, arena);
             boolean free = companion(weight).isPresent();
-            MemorySegment gram = free ? centred(inputs, parts, arena) : inputs.gram().orElseThrow();
+            MemorySegment gram = free ? centred(inputs, parts, arena, workspace) : inputs.gram().orElseThrow();
             if (parts == 1) {
                 round(k, n, gram, w, codes, lost, workspace);
             } else {
                 byParts(parts, k, n / parts, gram, w, codes, lost, workspace, arena);
             }
             if (free) {
-                shifts.put(weight.name(), meanLost(inputs, parts, k, n, lost));
+                shifts.put(weight.name(), meanLost(inputs, parts, k, n, lost, arena, workspace));
             }
         }
-        subtract(w, lost, shape.elements(), executor);
+        subtract(w, lost, k, n, executor);
         MemorySegment exact = w;
         if (outputsFirst) {
             exact = lost;
-            turn(w, k, n, true, exact, executor);
+            turn(w, k, n, true, exact, workspace);
         }
         return QuantizeMethod.encodeExact(weight, new Tensor(DType.F32, shape, exact), q, workspace);
     }
 
     /** Of the inputs less their mean. */
-    private static MemorySegment centred(ValueStatistics inputs, int parts, Arena arena) {
+    private static MemorySegment centred(ValueStatistics inputs, int parts, Arena arena, Workspace workspace) {
         MemorySegment gram = inputs.gram().orElseThrow();
-        MemorySegment of = arena.allocate(gram.byteSize(), 64);
-        int k = inputs.channels() / parts;
-        double[] sum = inputs.sum();
-        for (int i = 0; i < inputs.channels(); i++) {
-            int first = i / k * k;
-            for (int l = 0; l < k; l++) {
-                long at = (long) i * k + l;
-                of.setAtIndex(JAVA_DOUBLE, at, gram.getAtIndex(JAVA_DOUBLE, at) - sum[i] * (sum[first + l] / inputs.rows()));
-            }
+        MemorySegment of = arena.allocate(gram.byteSize(), 64).copyFrom(gram);
+        long k = inputs.channels() / parts;
+        MemorySegment sum = arena.allocateFrom(JAVA_DOUBLE, inputs.sum());
+        for (long p = 0; p < parts; p++) {
+            workspace.algebra().subtractSquare(k, 1.0 / inputs.rows(), sum.asSlice(8 * p * k, 8 * k), of.asSlice(8 * p * k * k, 8 * k * k));
         }
         return of;
     }
 
     /** What results lose on average, output by output. */
-    private static double[] meanLost(ValueStatistics inputs, int parts, int k, long n, MemorySegment lost) {
-        double[] mean = new double[Math.toIntExact(n)];
-        for (int i = 0; i < k; i++) {
-            for (int j = 0; j < n; j++) {
-                int input = (int) (j / (n / parts)) * k + i;
-                mean[j] += inputs.sum()[input] / inputs.rows() * lost.getAtIndex(JAVA_FLOAT, i * n + j);
-            }
+    private static double[] meanLost(ValueStatistics inputs, int parts, long k, long n, MemorySegment lost, Arena arena, Workspace workspace) {
+        MemorySegment sum = arena.allocateFrom(JAVA_DOUBLE, inputs.sum());
+        MemorySegment results = arena.allocate(JAVA_DOUBLE, n);
+        long part = n / parts;
+        for (long p = 0; p < parts; p++) {
+            workspace.algebra().product(new View(DType.F64, sum.asSlice(8 * p * k, 8 * k), k), false,
+                    new View(DType.F32, lost.asSlice(4 * p * part), n), false, results.asSlice(8 * p * part, 8 * part), 1, part, k);
+        }
+        double[] mean = results.toArray(JAVA_DOUBLE);
+        for (int j = 0; j < mean.length; j++) {
+            mean[j] /= inputs.rows();
         }
         return mean;
     }
@@ -211,7 +212,6 @@ final class PreparedGptq implements Prepared {
     }
 
     private void round(int k, long n, MemorySegment gram, MemorySegment w, Feedback.Codes codes, MemorySegment lost, Workspace workspace) {
-        Executor executor = workspace.executor();
         double mean = 0;
         for (int i = 0; i < k; i++) {
             mean += gram.getAtIndex(JAVA_DOUBLE, (long) i * k + i) / k;
@@ -219,33 +219,13 @@ final class PreparedGptq implements Prepared {
         // Inputs that are always 0: any damping will do, and elements are rounded to nearest.
         double damping = mean == 0 ? 1 : method.damping() * mean;
         int[] order = method.order() ? byDiagonal(k, gram) : IntStream.range(0, k).toArray();
-        MemorySegment h = workspace.take(Slot.GRAM, DType.F64.bytes((long) k * k));
-        MemorySegment ordered = workspace.take(Slot.ORDERED, DType.F32.bytes(k * n));
-        try (Arena arena = executor.arena()) {
-            MemorySegment groups = arena.allocate(JAVA_INT, k);
-            MemorySegment orderedLost = arena.allocate(DType.F32.bytes(k * n), 64);
-            for (int i = 0; i < k; i++) {
-                groups.setAtIndex(JAVA_INT, i, codes.groups().getAtIndex(JAVA_INT, order[i]));
-                ordered.asSlice(4 * i * n, 4 * n).copyFrom(w.asSlice(4 * order[i] * n, 4 * n));
-            }
-            Feedback.Codes inOrder = new Feedback.Codes(codes.qmin(), codes.qmax(), groups, codes.scales(), codes.zeros(), codes.rows(),
-                    codes.keepZeros());
-            damped(k, gram, damping, order, h, executor);
-            // More damping than was asked for only where H would not be definite without it: few samples, and no damping.
-            for (double more = 1e-6 * mean; !Feedback.gptq(k, n, h, ordered, inOrder, orderedLost, workspace.algebra(), executor); more *= 10) {
-                damped(k, gram, damping + more, order, h, executor);
-            }
-            for (int i = 0; i < k; i++) {
-                lost.asSlice(4 * order[i] * n, 4 * n).copyFrom(orderedLost.asSlice(4 * i * n, 4 * n));
-            }
+        // More damping than was asked for only where H is not definite without it: few samples, and no damping.
+        double more = 0;
+        while (!Feedback.gptq(k, n, gram, damping + more, order, w, codes, lost, workspace.algebra(), workspace.executor())) {
+            more = more == 0 ? 1e-6 * mean : 10 * more;
         }
         if (method.descent() > 0) {
-            damped(k, gram, damping, IntStream.range(0, k).toArray(), h, executor);
-            for (int i = 0; i < k; i++) {
-                long at = (long) i * k + i;
-                h.setAtIndex(JAVA_DOUBLE, at, Math.max(h.getAtIndex(JAVA_DOUBLE, at), Double.MIN_NORMAL));
-            }
-            Feedback.descend(k, n, h, w, codes, lost, method.descent(), executor);
+            Feedback.descend(k, n, gram, damping, w, codes, lost, method.descent(), workspace.algebra(), workspace.executor());
         }
     }
 
@@ -254,17 +234,6 @@ final class PreparedGptq implements Prepared {
         return IntStream.range(0, k).boxed()
                 .sorted(Comparator.comparingDouble((Integer i) -> -gram.getAtIndex(JAVA_DOUBLE, (long) i * k + i)))
                 .mapToInt(Integer::intValue).toArray();
-    }
-
-    private static void damped(int k, MemorySegment gram, double damping, int[] order, MemorySegment h, Executor executor) {
-        executor.run(k, 1, Executor.worth(k), (begin, end, worker) -> {
-            for (long i = begin; i < end; i++) {
-                long row = (long) order[(int) i] * k;
-                for (int l = 0; l < k; l++) {
-                    h.setAtIndex(JAVA_DOUBLE, i * k + l, gram.getAtIndex(JAVA_DOUBLE, row + order[l]) + (l == i ? damping : 0));
-                }
-            }
-        });
     }
 
     /** Scales and zero points as [groups of inputs, outputs]. */
@@ -296,27 +265,26 @@ final class PreparedGptq implements Prepared {
     }
 
     /** Copies a matrix [rows, cols], transposed or as it is. */
-    private static void turn(MemorySegment in, long rows, long cols, boolean transposed, MemorySegment out, Executor executor) {
-        if (!transposed) {
+    private static void turn(MemorySegment in, long rows, long cols, boolean transposed, MemorySegment out, Workspace workspace) {
+        if (transposed) {
+            workspace.algebra().transpose(new View(DType.F32, in, cols), rows, cols, out);
+        } else {
             MemorySegment.copy(in, 0, out, 0, 4 * rows * cols);
-            return;
         }
-        executor.run(Math.ceilDiv(cols, 16), 1, Executor.worth(16 * rows), (begin, end, worker) -> {
-            for (long j = 16 * begin; j < Math.min(cols, 16 * end); j += 16) {
-                for (long i = 0; i < rows; i++) {
-                    for (long c = j; c < Math.min(cols, j + 16); c++) {
-                        out.setAtIndex(JAVA_FLOAT, c * rows + i, in.getAtIndex(JAVA_FLOAT, i * cols + c));
-                    }
-                }
-            }
-        });
     }
 
-    /** W less what is lost takes its place. */
-    private static void subtract(MemorySegment w, MemorySegment lost, long elements, Executor executor) {
-        executor.run(elements, 1, Executor.WORTH, (begin, end, worker) -> {
+    /** W less what is lost takes its place, row by row. */
+    private static void subtract(MemorySegment w, MemorySegment lost, long k, long n, Executor executor) {
+        executor.run(k, 1, Executor.worth(n), (begin, end, worker) -> {
             for (long i = begin; i < end; i++) {
-                w.setAtIndex(JAVA_FLOAT, i, w.getAtIndex(JAVA_FLOAT, i) - lost.getAtIndex(JAVA_FLOAT, i));
+                // Arrays, since elements of segments cost ten times as much before the second compiler.
+                MemorySegment row = w.asSlice(4 * i * n, 4 * n);
+                float[] x = row.toArray(JAVA_FLOAT);
+                float[] e = lost.asSlice(4 * i * n, 4 * n).toArray(JAVA_FLOAT);
+                for (int j = 0; j < x.length; j++) {
+                    x[j] -= e[j];
+                }
+                row.copyFrom(MemorySegment.ofArray(x));
             }
         });
     }

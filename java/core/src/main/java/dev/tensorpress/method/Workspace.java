@@ -33,8 +33,8 @@ public final class Workspace implements AutoCloseable {
         VECTORS_LEFT, VALUES, VECTORS_RIGHT,
         /** Factors in f32, and as they are stored. */
         LEFT, RIGHT, STORED_LEFT, STORED_RIGHT,
-        /** Of rounding with feedback: the weight as [inputs, outputs], the same in another order, what it lost, and the inputs' Gram matrix. */
-        INPUTS_FIRST, ORDERED, LOST, GRAM
+        /** Of rounding with feedback: the weight as [inputs, outputs], and what it lost. */
+        INPUTS_FIRST, LOST
     }
 
     private record Buffer(Arena arena, MemorySegment memory) {}

@@ -16,6 +16,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.CyclicBarrier;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -200,13 +201,13 @@ class ExecutorTest {
                 h.setAtIndex(ValueLayout.JAVA_DOUBLE, (long) l * ROWS + i, sum);
             }
         }
-        MemorySegment factor = memory.arena.allocate(h.byteSize(), 64).copyFrom(h);
         MemorySegment lost = memory.result(4L * ROWS * COLS);
         Feedback.Codes codes = new Feedback.Codes(-7, 7, memory.arena.allocate(4L * ROWS, 4), scales, MemorySegment.NULL, 1, false);
         try (LinearAlgebra algebra = new LinearAlgebra(executor)) {
-            memory.values.add(Feedback.gptq(ROWS, COLS, factor, w, codes, lost, algebra, executor));
+            int[] order = IntStream.range(0, ROWS).map(i -> ROWS - 1 - i).toArray();
+            memory.values.add(Feedback.gptq(ROWS, COLS, h, 0.1, order, w, codes, lost, algebra, executor));
+            memory.values.add(Feedback.descend(ROWS, COLS, h, 0.1, w, codes, lost, 4, algebra, executor));
         }
-        memory.values.add(Feedback.descend(ROWS, COLS, h, w, codes, lost, 4, executor));
     }
 
     /** One row is long enough to be split. */

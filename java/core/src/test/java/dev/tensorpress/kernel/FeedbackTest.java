@@ -12,6 +12,7 @@ import dev.tensorpress.Effort;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Random;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 
 /** Whole matrices against the methods as papers have them: GPTQ with the inverse, descent one element at a time. */
@@ -143,8 +144,8 @@ class FeedbackTest {
             MemorySegment weight = arena.allocate(4L * K * N, 64);
             MemorySegment lost = arena.allocate(4L * K * N, 64);
             Feedback.Codes codes = problem(arena, gram, weight, false);
-            MemorySegment copy = arena.allocate(gram.byteSize(), 64).copyFrom(gram);
-            assertTrue(Feedback.gptq(K, N, copy, weight, codes, lost, algebra, executor));
+            int[] order = IntStream.range(0, K).toArray();
+            assertTrue(Feedback.gptq(K, N, gram, 0, order, weight, codes, lost, algebra, executor));
             double[][] e = read(lost);
             double[][] want = gptq();
             int same = 0;
@@ -158,7 +159,7 @@ class FeedbackTest {
             assertEquals(loss(want), loss(e), 0.01 * loss(want));
 
             double before = loss(e);
-            int sweeps = Feedback.descend(K, N, gram, weight, codes, lost, 200, executor);
+            int sweeps = Feedback.descend(K, N, gram, 0, weight, codes, lost, 200, algebra, executor);
             assertTrue(sweeps < 200, "ends when nothing moves");
             e = read(lost);
             assertTrue(loss(e) < 0.999 * before, loss(e) + " after " + before);
@@ -173,19 +174,52 @@ class FeedbackTest {
                     assertEquals(Math.clamp(t, -7 * s, 7 * s), w[i][j] - e[i][j], 0.501 * s, "input " + i + " of output " + j);
                 }
             }
-            assertEquals(1, Feedback.descend(K, N, gram, weight, codes, lost, 200, executor));
+            assertEquals(1, Feedback.descend(K, N, gram, 0, weight, codes, lost, 200, algebra, executor));
+        }
+    }
+
+    /** What is rounded in another order is the same problem with rows in that order. */
+    @Test
+    void anyOrder() {
+        try (Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared(); LinearAlgebra algebra = new LinearAlgebra(executor)) {
+            MemorySegment gram = arena.allocate(8L * K * K, 64);
+            MemorySegment weight = arena.allocate(4L * K * N, 64);
+            MemorySegment lost = arena.allocate(4L * K * N, 64);
+            Feedback.Codes codes = problem(arena, gram, weight, false);
+            int[] order = IntStream.range(0, K).map(i -> (i * 7 + 3) % K).toArray();
+            assertTrue(Feedback.gptq(K, N, gram, 2, order, weight, codes, lost, algebra, executor));
+            MemorySegment turnedGram = arena.allocate(gram.byteSize(), 64);
+            MemorySegment turnedWeight = arena.allocate(weight.byteSize(), 64);
+            MemorySegment turnedLost = arena.allocate(lost.byteSize(), 64);
+            MemorySegment groups = arena.allocate(JAVA_INT, K);
+            for (int i = 0; i < K; i++) {
+                groups.setAtIndex(JAVA_INT, i, codes.groups().getAtIndex(JAVA_INT, order[i]));
+                for (int l = 0; l < K; l++) {
+                    turnedGram.setAtIndex(JAVA_DOUBLE, i * K + l, h[order[i]][order[l]] + (i == l ? 2 : 0));
+                }
+                for (int j = 0; j < N; j++) {
+                    turnedWeight.setAtIndex(JAVA_FLOAT, i * N + j, (float) w[order[i]][j]);
+                }
+            }
+            Feedback.Codes turned = new Feedback.Codes(-7, 7, groups, codes.scales(), MemorySegment.NULL, 2, false);
+            assertTrue(Feedback.gptq(K, N, turnedGram, 0, IntStream.range(0, K).toArray(), turnedWeight, turned, turnedLost, algebra, executor));
+            for (int i = 0; i < K; i++) {
+                for (int j = 0; j < N; j++) {
+                    assertEquals(turnedLost.getAtIndex(JAVA_FLOAT, i * N + j), lost.getAtIndex(JAVA_FLOAT, order[i] * N + j));
+                }
+            }
         }
     }
 
     /** Whoever has come to its end is left out, which no other output notices. */
     @Test
     void outputsDoNotDependOnEachOther() {
-        try (Executor executor = Executor.cpu(2); Arena arena = Arena.ofShared()) {
+        try (Executor executor = Executor.cpu(2); Arena arena = Arena.ofShared(); LinearAlgebra algebra = new LinearAlgebra(executor)) {
             MemorySegment gram = arena.allocate(8L * K * K, 64);
             MemorySegment weight = arena.allocate(4L * K * N, 64);
             MemorySegment lost = arena.allocate(4L * K * N, 64);
             Feedback.Codes codes = problem(arena, gram, weight, false);
-            int most = Feedback.descend(K, N, gram, weight, codes, lost, 200, executor);
+            int most = Feedback.descend(K, N, gram, 0, weight, codes, lost, 200, algebra, executor);
             int longest = 0;
             for (int j = 0; j < N; j++) {
                 MemorySegment one = arena.allocate(4L * K, 64);
@@ -197,8 +231,8 @@ class FeedbackTest {
                 for (int g = 0; g < 2; g++) {
                     scales.setAtIndex(JAVA_FLOAT, g, (float) scale[g][j]);
                 }
-                longest = Math.max(longest, Feedback.descend(K, 1, gram, one, new Feedback.Codes(-7, 7, codes.groups(), scales,
-                        MemorySegment.NULL, 2, false), oneLost, 200, executor));
+                longest = Math.max(longest, Feedback.descend(K, 1, gram, 0, one, new Feedback.Codes(-7, 7, codes.groups(), scales,
+                        MemorySegment.NULL, 2, false), oneLost, 200, algebra, executor));
                 for (int i = 0; i < K; i++) {
                     assertEquals(oneLost.getAtIndex(JAVA_FLOAT, i), lost.getAtIndex(JAVA_FLOAT, i * N + j), "input " + i + " of output " + j);
                 }
@@ -214,9 +248,9 @@ class FeedbackTest {
             MemorySegment weight = arena.allocate(4L * K * N, 64);
             MemorySegment lost = arena.allocate(4L * K * N, 64);
             Feedback.Codes codes = problem(arena, gram, weight, true);
-            MemorySegment copy = arena.allocate(gram.byteSize(), 64).copyFrom(gram);
-            assertTrue(Feedback.gptq(K, N, copy, weight, codes, lost, algebra, executor));
-            Feedback.descend(K, N, gram, weight, codes, lost, 5, executor);
+            int[] order = IntStream.range(0, K).toArray();
+            assertTrue(Feedback.gptq(K, N, gram, 0, order, weight, codes, lost, algebra, executor));
+            Feedback.descend(K, N, gram, 0, weight, codes, lost, 5, algebra, executor);
             for (int i = 0; i < K * N; i++) {
                 assertTrue(weight.getAtIndex(JAVA_FLOAT, i) != 0 || lost.getAtIndex(JAVA_FLOAT, i) == 0);
             }
@@ -230,11 +264,12 @@ class FeedbackTest {
             MemorySegment weight = arena.allocate(4L * K * N, 64);
             MemorySegment lost = arena.allocate(4L * K * N, 64);
             Feedback.Codes codes = problem(arena, gram, weight, true);
-            assertFalse(Feedback.gptq(K, N, gram.fill((byte) 0), weight, codes, lost, algebra, executor));
-            assertThrows(IllegalArgumentException.class, () -> Feedback.gptq(K + 1, N, gram, weight, codes, lost, algebra, executor));
-            assertThrows(IllegalArgumentException.class, () -> Feedback.descend(K, N, gram, weight, codes, weight, 1, executor));
+            int[] order = IntStream.range(0, K).toArray();
+            assertFalse(Feedback.gptq(K, N, gram.fill((byte) 0), 0, order, weight, codes, lost, algebra, executor));
+            assertThrows(IllegalArgumentException.class, () -> Feedback.gptq(K + 1, N, gram, 0, order, weight, codes, lost, algebra, executor));
+            assertThrows(IllegalArgumentException.class, () -> Feedback.descend(K, N, gram, 0, weight, codes, weight, 1, algebra, executor));
             codes.groups().setAtIndex(JAVA_INT, 3, 2);
-            assertThrows(IllegalArgumentException.class, () -> Feedback.descend(K, N, gram, weight, codes, lost, 1, executor));
+            assertThrows(IllegalArgumentException.class, () -> Feedback.descend(K, N, gram, 0, weight, codes, lost, 1, algebra, executor));
         }
     }
 }

@@ -86,7 +86,7 @@ final class FileSource extends Samples {
     }
 
     @Override
-    int size() {
+    public int size() {
         return inputs.size();
     }
 

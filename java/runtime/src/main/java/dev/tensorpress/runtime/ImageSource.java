@@ -51,7 +51,7 @@ final class ImageSource extends Samples {
     }
 
     @Override
-    int size() {
+    public int size() {
         return files.size();
     }
 

@@ -72,7 +72,7 @@ final class RandomSource extends Samples {
     }
 
     @Override
-    int size() {
+    public int size() {
         return count;
     }
 

@@ -65,6 +65,14 @@ public abstract class Samples {
 
     /** The first of these, or all if they are not so many. */
     public final Samples first(int most) {
+        return part(0, Math.min(most, size()));
+    }
+
+    /** Those with numbers from {@code begin} to {@code end - 1}. */
+    public final Samples part(int begin, int end) {
+        if (begin < 0 || end < begin || end > size()) {
+            throw new IllegalArgumentException("samples " + begin + " to " + end + " of " + size());
+        }
         Samples all = this;
         return new Samples() {
             @Override
@@ -73,13 +81,13 @@ public abstract class Samples {
             }
 
             @Override
-            int size() {
-                return Math.min(most, all.size());
+            public int size() {
+                return end - begin;
             }
 
             @Override
             Map<String, OnnxTensor> feed(Session session, int i) throws IOException {
-                return all.feed(session, i);
+                return all.feed(session, begin + i);
             }
         };
     }
@@ -88,7 +96,7 @@ public abstract class Samples {
     public abstract String source();
 
     /** How many there are. */
-    abstract int size();
+    public abstract int size();
 
     /** Values of the inputs in sample {@code i}, to be closed by the caller. */
     abstract Map<String, OnnxTensor> feed(Session session, int i) throws IOException;

@@ -66,7 +66,7 @@ final class TextSource extends Samples {
     }
 
     @Override
-    int size() {
+    public int size() {
         return texts.size();
     }
 

@@ -1,0 +1,313 @@
+package dev.tensorpress.cli;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonGenerator;
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Report;
+import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.model.Graph;
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.runtime.OnnxRunner;
+import dev.tensorpress.runtime.Samples;
+import dev.tensorpress.runtime.Search;
+import dev.tensorpress.statistics.Gatherer;
+import dev.tensorpress.statistics.Request;
+import dev.tensorpress.statistics.Statistics;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.io.StringWriter;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.OptionalLong;
+import java.util.concurrent.TimeUnit;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** {@code tensorpress search}: the recipe that loses least in a number of bytes, or takes the fewest bytes at a quality. */
+final class SearchCommand implements Command {
+    private static final Pattern PERCENT = Pattern.compile("(\\d{1,3}(?:\\.\\d{1,6})?)\\s*%");
+    private static final Pattern TIME = Pattern.compile("(\\d{1,6})(s|m|h)");
+    private static final Pattern QUALITY = Pattern.compile("cosine=(0(?:\\.\\d{1,9})?|1(?:\\.0{1,9})?)");
+    /** Of all samples, those that decide; statistics are of the others. */
+    private static final int HELD_OUT = 4;
+    private static final int LEAST_SAMPLES = 8;
+
+    @Override
+    public Syntax syntax() {
+        return SampleOptions.add(new Syntax("search", "Finds the recipe that loses least in a number of bytes, or the smallest at a quality, and"
+                + " compresses by it.", "MODEL")
+                .option("o", "output", "OUT", "the file to write; what the search found goes to the folder OUT.search")
+                .option("bytes", "SIZE", "of the file at most, such as 18% of the original, or 16MB")
+                .option("at-least", "cosine=X", "the quality to keep: the mean cosine of outputs to the original's"))
+                .option("time", "T", "to stop after with the best so far, such as 90s, 5m or 1h; no limit if left out")
+                .option("threads", "N", "at most; all processors if left out")
+                .option("report", "FILE", "writes sizes, errors and times of every weight, and if FILE ends with .html the frontier as well, as a page to look at")
+                .flag("force", "replaces OUT, and the report, if they exist")
+                .flag("allow-links", RecipeOptions.LINKS);
+    }
+
+    @Override
+    public void run(Arguments arguments, Console console) throws IOException {
+        Path out = arguments.path("output");
+        if (out == null) {
+            throw arguments.wrong("missing -o OUT");
+        }
+        if ((arguments.value("bytes") == null) == (arguments.value("at-least") == null)) {
+            throw arguments.wrong("give either --bytes SIZE or --at-least cosine=X");
+        }
+        OptionalLong nanos = time(arguments);
+        long start = System.nanoTime();
+        boolean force = arguments.flag("force");
+        SampleOptions given = SampleOptions.of(arguments, null);
+        Compressor.Options options = Compressor.Options.DEFAULT.threads(arguments.threads()).allowLinks(arguments.flag("allow-links"))
+                .overwrite(true).distributions(HtmlReport.named(arguments.path("report")));
+        Path reportFile = arguments.path("report");
+        try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+            Model model = compressor.model();
+            List<Path> read = new ArrayList<>(model.files());
+            read.addAll(given.files());
+            OutputFile.checkModel(arguments, "-o", out, force, read);
+            if (reportFile != null) {
+                read.add(out);
+                OutputFile.check(arguments, "--report", reportFile, force, read);
+            }
+            Search.Goal goal = goal(arguments, model.bytes());
+            Path folder = out.resolveSibling(out.getFileName() + ".search");
+            Files.createDirectories(folder);
+            Samples samples = SampleOptions.run(() -> given.samples(model, arguments));
+            if (samples.size() < LEAST_SAMPLES) {
+                throw arguments.wrong("a search takes at least " + LEAST_SAMPLES + " samples, but there are " + samples.size());
+            }
+            int split = samples.size() - samples.size() / HELD_OUT;
+            try (Statistics statistics = statistics(model, samples.part(0, split), folder, given, arguments, console)) {
+                OptionalLong left = nanos.isPresent() ? OptionalLong.of(nanos.getAsLong() - (System.nanoTime() - start)) : nanos;
+                Measured measured = new Measured(folder.resolve("measured.txt"), key(model, given));
+                Search.Result found = SampleOptions.run(() -> Search.run(compressor, statistics, samples.part(split, samples.size()),
+                        given.texts() != null ? Search.Compared.EMBEDDINGS : Search.Compared.OUTPUTS, goal, arguments.threads(), left, measured,
+                        (what, models) -> console.reached(models, what), folder.resolve("trial.onnx")));
+                console.clearProgress();
+                Files.writeString(folder.resolve("frontier.csv"), csv(found));
+                Files.writeString(folder.resolve("frontier.json"), json(found, model.bytes()));
+                Files.writeString(folder.resolve("recipe.yaml"), found.chosen().recipe().yaml());
+                if (!found.met()) {
+                    throw new UnsupportedRequestException(unmet(goal, found, folder, model.bytes()));
+                }
+                Report report = compressor.compress(compressor.plan(found.chosen().recipe()), out);
+                if (reportFile != null) {
+                    write(reportFile, report, found, arguments);
+                }
+                print(report, found, folder, console.out());
+            }
+        }
+    }
+
+    private static void write(Path file, Report report, Search.Result found, Arguments arguments) throws IOException {
+        if (!HtmlReport.named(file)) {
+            OutputFile.writeJson(file, report.toJson());
+            return;
+        }
+        String search = json(found, report.bytesBefore());
+        new HtmlReport("Found by a search", report.output().getFileName().toString())
+                .data("compression", report::toJson)
+                .data("search", most -> search)
+                .text("Recipe", report.plan().recipe().yaml())
+                .text("Command", arguments.commandLine())
+                .write(file);
+    }
+
+    private static OptionalLong time(Arguments arguments) {
+        String value = arguments.value("time");
+        if (value == null) {
+            return OptionalLong.empty();
+        }
+        Matcher m = TIME.matcher(value);
+        if (!m.matches() || Long.parseLong(m.group(1)) == 0) {
+            throw arguments.wrong("--time takes a time such as 90s, 5m or 1h, not '" + value + "'");
+        }
+        TimeUnit unit = switch (m.group(2)) {
+            case "s" -> TimeUnit.SECONDS;
+            case "m" -> TimeUnit.MINUTES;
+            default -> TimeUnit.HOURS;
+        };
+        return OptionalLong.of(unit.toNanos(Long.parseLong(m.group(1))));
+    }
+
+    private static Search.Goal goal(Arguments arguments, long modelBytes) {
+        String quality = arguments.value("at-least");
+        if (quality != null) {
+            Matcher m = QUALITY.matcher(quality);
+            if (!m.matches()) {
+                throw arguments.wrong("--at-least takes cosine=X with X from 0 to 1, not '" + quality + "'");
+            }
+            return new Search.Goal(Long.MAX_VALUE, Double.parseDouble(m.group(1)));
+        }
+        Matcher m = PERCENT.matcher(arguments.value("bytes"));
+        long bytes = m.matches() ? (long) (Double.parseDouble(m.group(1)) / 100 * modelBytes) : arguments.bytes("bytes", 1, 0);
+        return new Search.Goal(bytes, -1);
+    }
+
+    /** Of the samples; those of an earlier search if they are of the same. */
+    private static Statistics statistics(Model model, Samples samples, Path folder, SampleOptions given, Arguments arguments, Console console)
+            throws IOException {
+        Path file = folder.resolve("statistics.safetensors");
+        Path noted = folder.resolve("statistics.key");
+        String key = key(model, given);
+        if (Files.isRegularFile(file) && Files.isRegularFile(noted) && Files.readString(noted).equals(key)) {
+            return Statistics.load(file);
+        }
+        Graph graph = model.graph().orElseThrow(() -> new UnsupportedRequestException(model.path()
+                + " has no graph that could be run; only models in ONNX can be searched for"));
+        try (Executor executor = Executor.cpu(arguments.threads())) {
+            Statistics statistics = SampleOptions.run(() -> Gatherer.gather(model.path(), Statistics.hash(model), Request.feeds(graph, true),
+                    OnnxRunner.of(samples, arguments.threads()), executor,
+                    (done, total) -> console.progress("running " + model.path().getFileName(), done, total, "")));
+            console.clearProgress();
+            Files.deleteIfExists(noted);
+            statistics.save(file, true);
+            Files.writeString(noted, key);
+            return statistics;
+        }
+    }
+
+    /** What measurements depend on. */
+    private static String key(Model model, SampleOptions given) throws IOException {
+        try {
+            MessageDigest sha = MessageDigest.getInstance("SHA-256");
+            sha.update(Statistics.hash(model).getBytes(StandardCharsets.UTF_8));
+            sha.update(given.toString().getBytes(StandardCharsets.UTF_8));
+            for (Path file : given.files()) {
+                if (Files.isRegularFile(file)) {
+                    sha.update(Files.readAllBytes(file));
+                }
+            }
+            return HexFormat.of().formatHex(sha.digest());
+        } catch (NoSuchAlgorithmException e) {
+            throw new IllegalStateException(e); // every Java has it
+        }
+    }
+
+    /** A line for each measurement: SHA-256 of the recipe, samples, cosine; the first line says what of. */
+    private static final class Measured implements Search.Memory {
+        private final Path file;
+        private final Map<String, Double> known = new HashMap<>();
+
+        Measured(Path file, String key) throws IOException {
+            this.file = file;
+            List<String> lines = Files.isRegularFile(file) ? Files.readAllLines(file) : List.of();
+            if (lines.isEmpty() || !lines.getFirst().equals(key)) {
+                Files.writeString(file, key + "\n");
+                return;
+            }
+            for (String line : lines.subList(1, lines.size())) {
+                String[] parts = line.split(" ");
+                // A process that was killed leaves half a line.
+                if (parts.length == 3 && parts[2].endsWith(";")) {
+                    known.put(parts[0] + " " + parts[1], Double.parseDouble(parts[2].substring(0, parts[2].length() - 1)));
+                }
+            }
+        }
+
+        private static String key(String recipe, int samples) {
+            try {
+                return HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(recipe.getBytes(StandardCharsets.UTF_8))) + " " + samples;
+            } catch (NoSuchAlgorithmException e) {
+                throw new IllegalStateException(e); // every Java has it
+            }
+        }
+
+        @Override
+        public double cosine(String recipe, int samples) {
+            return known.getOrDefault(key(recipe, samples), Double.NaN);
+        }
+
+        @Override
+        public void put(String recipe, int samples, double cosine) throws IOException {
+            known.put(key(recipe, samples), cosine);
+            Files.writeString(file, key(recipe, samples) + " " + cosine + ";\n", StandardOpenOption.APPEND);
+        }
+    }
+
+    private static String csv(Search.Result found) {
+        StringBuilder text = new StringBuilder("bytes,cosine,uniform,frontier,chosen\n");
+        List<Search.Point> frontier = found.frontier();
+        for (Search.Point p : found.measured()) {
+            text.append(p.bytes()).append(',').append(p.cosine()).append(',').append(p.uniform()).append(',').append(frontier.contains(p))
+                    .append(',').append(p == found.chosen()).append('\n');
+        }
+        return text.toString();
+    }
+
+    /** What was measured, and what a page draws of it. */
+    private static String json(Search.Result found, long before) throws IOException {
+        StringWriter text = new StringWriter();
+        List<Search.Point> frontier = found.frontier();
+        try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
+            json.useDefaultPrettyPrinter();
+            json.writeStartObject();
+            json.writeStringField("quality", "cosine");
+            json.writeNumberField("bytesBefore", before);
+            json.writeNumberField("leastBytes", found.leastBytes());
+            json.writeBooleanField("met", found.met());
+            for (boolean all : new boolean[] {false, true}) {
+                json.writeArrayFieldStart(all ? "measured" : "frontier");
+                for (Search.Point p : all ? found.measured() : frontier) {
+                    json.writeStartObject();
+                    json.writeStringField("name", p.uniform() ? "all weights alike" : "a mixture");
+                    json.writeNumberField("bytes", p.bytes());
+                    json.writeNumberField("quality", p.cosine());
+                    json.writeBooleanField("chosen", p == found.chosen());
+                    if (all) {
+                        json.writeStringField("recipe", p.recipe().yaml());
+                    }
+                    json.writeEndObject();
+                }
+                json.writeEndArray();
+            }
+            json.writeEndObject();
+        }
+        return text.toString();
+    }
+
+    private static String part(long bytes, long before) {
+        return Text.count(bytes) + " bytes, " + Text.percent((double) bytes / before);
+    }
+
+    private static String cosine(double cosine) {
+        return String.format(Locale.ROOT, "%.5f", cosine);
+    }
+
+    private static String unmet(Search.Goal goal, Search.Result found, Path folder, long before) {
+        Search.Point p = found.chosen();
+        return (goal.cosine() < 0 ? "no combination that was measured fits into " + part(goal.bytes(), before) + "; the least there is are "
+                + part(found.leastBytes(), before) : "no combination that was measured has a cosine of " + goal.cosine())
+                + "; nearest is one of " + part(p.bytes(), before) + ", at a cosine of " + cosine(p.cosine()) + ": " + folder
+                + " has its recipe and the frontier";
+    }
+
+    private static void print(Report report, Search.Result found, Path folder, PrintStream out) {
+        long before = report.bytesBefore();
+        Table table = new Table(">BYTES", ">PART", ">COSINE", "");
+        for (Search.Point p : found.frontier()) {
+            table.row(Text.count(p.bytes()), Text.percent((double) p.bytes() / before), cosine(p.cosine()),
+                    (p == found.chosen() ? "chosen" : "") + (p.uniform() ? p == found.chosen() ? ", all weights alike" : "all weights alike" : ""));
+        }
+        out.print(table);
+        out.println();
+        out.println(report.output() + ": " + Text.count(before) + " -> " + part(report.bytesAfter(), before) + ", at a cosine of "
+                + cosine(found.chosen().cosine()) + " on samples that statistics are not of");
+        out.println(folder + ": the recipe, its statistics, and the frontier; compress --recipe " + folder.resolve("recipe.yaml")
+                + " --statistics " + folder.resolve("statistics.safetensors") + " makes the same file");
+        out.flush();
+    }
+}
