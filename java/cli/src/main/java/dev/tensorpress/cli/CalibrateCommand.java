@@ -97,8 +97,7 @@ final class CalibrateCommand implements Command {
                 largest = Math.max(largest, v.max()[c]);
                 constant += v.min()[c] == v.max()[c] ? 1 : 0;
             }
-            int groups = v.window().map(Graph.Window::groups).orElse(1);
-            boolean few = v.gram().isPresent() && v.rows() < v.channels() / groups;
+            boolean few = v.gram().isPresent() && v.rows() < v.channels() / v.groups();
             singular |= few;
             List<String> notes = new ArrayList<>();
             v.window().ifPresent(w -> notes.add("patches of " + w.height() + "x" + w.width()));

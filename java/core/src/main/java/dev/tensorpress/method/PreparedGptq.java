@@ -30,6 +30,9 @@ import java.util.stream.IntStream;
 
 /** A {@link GptqMethod} that knows what its weights are multiplied with. */
 final class PreparedGptq implements Prepared {
+    /** Of an element of a Gram matrix, which is summed in f32 over 256 rows, as part of the root of its diagonal elements' product. */
+    private static final double ROUNDING = 1e-6;
+
     private final GptqMethod method;
     private final InputStatistics statistics;
     /** Matrices by the names of their biases. */
@@ -77,16 +80,12 @@ final class PreparedGptq implements Prepared {
                 "nothing is known of what it is multiplied with"));
         boolean matrix = shape.rank() == 2;
         if (!matrix && (weight.inputAxis() != 1 || weight.outputAxis() != 0)
-                || v.channels() / groups(v) != (matrix ? shape.dim(weight.inputAxis()) : shape.elements() / shape.dim(0))
-                || shape.dim(weight.outputAxis()) % groups(v) != 0) {
+                || v.channels() / v.groups() != (matrix ? shape.dim(weight.inputAxis()) : shape.elements() / shape.dim(0))
+                || shape.dim(weight.outputAxis()) % v.groups() != 0) {
             throw new UnsupportedRequestException("its shape is " + shape + ", which does not fit the " + v.channels()
                     + " inputs that are known");
         }
         return v;
-    }
-
-    private static int groups(ValueStatistics v) {
-        return v.window().map(w -> w.groups()).orElse(1);
     }
 
     @Override
@@ -123,7 +122,7 @@ final class PreparedGptq implements Prepared {
         Tensor in = ((Encoding.Dense) dense).tensor();
         Shape shape = in.shape();
         ValueStatistics inputs = inputs(weight);
-        int parts = groups(inputs);
+        int parts = inputs.groups();
         int k = inputs.channels() / parts;
         long n = shape.elements() / k;
         boolean outputsFirst = shape.rank() != 2 || weight.inputAxis() == 1;
@@ -154,14 +153,25 @@ final class PreparedGptq implements Prepared {
         return QuantizeMethod.encodeExact(weight, new Tensor(DType.F32, shape, exact), q, workspace);
     }
 
-    /** Of the inputs less their mean. */
+    /**
+     * Of the inputs less their mean. Where that is large, little but the rounding of the Gram matrix may be left: the diagonal, which sums
+     * in f64 give by themselves, gets as much more as that comes to in a row.
+     */
     private static MemorySegment centred(ValueStatistics inputs, int parts, Arena arena, Workspace workspace) {
         MemorySegment gram = inputs.gram().orElseThrow();
         MemorySegment of = arena.allocate(gram.byteSize(), 64).copyFrom(gram);
-        long k = inputs.channels() / parts;
+        int k = inputs.channels() / parts;
+        double[] squares = inputs.squares();
         MemorySegment sum = arena.allocateFrom(JAVA_DOUBLE, inputs.sum());
-        for (long p = 0; p < parts; p++) {
-            workspace.algebra().subtractSquare(k, 1.0 / inputs.rows(), sum.asSlice(8 * p * k, 8 * k), of.asSlice(8 * p * k * k, 8 * k * k));
+        for (int p = 0; p < parts; p++) {
+            MemorySegment part = of.asSlice(8L * p * k * k, 8L * k * k);
+            workspace.algebra().subtractSquare(k, 1.0 / inputs.rows(), sum.asSlice(8L * p * k, 8L * k), part);
+            double roots = Arrays.stream(squares, p * k, (p + 1) * k).map(Math::sqrt).sum();
+            for (int i = 0; i < k; i++) {
+                double x = inputs.sum()[p * k + i];
+                double xx = squares[p * k + i];
+                part.setAtIndex(JAVA_DOUBLE, (long) i * k + i, xx - x * (x / inputs.rows()) + ROUNDING * Math.sqrt(xx) * roots);
+            }
         }
         return of;
     }
@@ -222,10 +232,13 @@ final class PreparedGptq implements Prepared {
         // More damping than was asked for only where H is not definite without it: few samples, and no damping.
         double more = 0;
         while (!Feedback.gptq(k, n, gram, damping + more, order, w, codes, lost, workspace.algebra(), workspace.executor())) {
-            more = more == 0 ? 1e-6 * mean : 10 * more;
+            more = Math.max(10 * more, Math.max(1e-6 * mean, Double.MIN_NORMAL));
+            if (more > Double.MAX_VALUE) {
+                throw new IllegalStateException("a Gram matrix that no damping makes definite");
+            }
         }
         if (method.descent() > 0) {
-            Feedback.descend(k, n, gram, damping, w, codes, lost, method.descent(), workspace.algebra(), workspace.executor());
+            Feedback.descend(k, n, gram, damping + more, w, codes, lost, method.descent(), workspace.algebra(), workspace.executor());
         }
     }
 

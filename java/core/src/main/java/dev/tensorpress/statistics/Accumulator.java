@@ -202,6 +202,14 @@ final class Accumulator {
         }
         if (products != null) {
             products.finish();
+            int of = channels / request.window().map(Window::groups).orElse(1);
+            for (int c = 0; c < channels; c++) {
+                if (!(gram.getAtIndex(JAVA_DOUBLE, (long) c * of + c % of) < Double.POSITIVE_INFINITY)) {
+                    throw new UnsupportedRequestException("value " + request.value().name() + " holds elements from "
+                            + min.getAtIndex(JAVA_FLOAT, c) + " to " + max.getAtIndex(JAVA_FLOAT, c) + " in channel " + c
+                            + ", whose squares are too large for a Gram matrix, which is summed in f32");
+                }
+            }
         }
         return Optional.of(new ValueStatistics(request.value().path(), request.value().name(), request.axis(), request.window(), rows,
                 min.toArray(JAVA_FLOAT), max.toArray(JAVA_FLOAT), sum.toArray(JAVA_DOUBLE), squares.toArray(JAVA_DOUBLE),

@@ -5,6 +5,7 @@ import dev.tensorpress.model.Weight;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
@@ -60,9 +61,12 @@ public final class InputStatistics {
      * Of the value that is multiplied with this weight, with its Gram matrix: an input of the weight is a channel of it, of a
      * convolution an element of a patch.
      *
-     * @return empty if the weight is in no product, or nothing was gathered of what it is multiplied with
+     * @return empty if the weight is in no product, or nothing was gathered of what it is multiplied with, or its products make different
+     *     use of it, so that an input of one is none of another
      */
     public Optional<ValueStatistics> of(Weight weight) {
-        return inputs.getOrDefault(weight.name(), Set.of()).stream().reduce(ValueStatistics::plus);
+        Set<ValueStatistics> all = inputs.getOrDefault(weight.name(), Set.of());
+        boolean alike = all.stream().map(v -> List.of(v.channels(), v.groups())).distinct().count() < 2;
+        return alike ? all.stream().reduce(ValueStatistics::plus) : Optional.empty();
     }
 }

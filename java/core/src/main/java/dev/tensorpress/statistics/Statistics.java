@@ -289,6 +289,9 @@ public final class Statistics implements AutoCloseable {
             if (in.tensors().containsKey(key + ".gram")) {
                 gram = Optional.of(data(key + ".gram", DType.F64, gram(window, channels)));
             }
+            if (number(key + ".rows") == 0) {
+                throw in.bad(in.metadataAt(key + ".rows"), "expected at least one row");
+            }
             return new ValueStatistics(in.metadata().getOrDefault(key + ".path", ""), text(key + ".name"), axis, window, number(key + ".rows"),
                     data(key + ".min", DType.F32, shape).toArray(JAVA_FLOAT_UNALIGNED), data(key + ".max", DType.F32, shape).toArray(JAVA_FLOAT_UNALIGNED),
                     data(key + ".sum", DType.F64, shape).toArray(JAVA_DOUBLE_UNALIGNED),
@@ -304,6 +307,12 @@ public final class Statistics implements AutoCloseable {
             seen++;
             MemorySegment data = name.endsWith(".gram") ? arena.allocate(e.length(), 64) : Arena.ofAuto().allocate(e.length(), 8);
             in.read(e, data);
+            for (long i = 0; i < (type == DType.I64 ? 0 : shape.elements()); i++) {
+                double x = type == DType.F32 ? data.getAtIndex(JAVA_FLOAT_UNALIGNED, i) : data.getAtIndex(JAVA_DOUBLE_UNALIGNED, i);
+                if (!Double.isFinite(x)) {
+                    throw in.bad(e.start() + i * type.bytes(1), "expected finite elements of '" + name + "', found " + x);
+                }
+            }
             return data;
         }
 

@@ -32,6 +32,11 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
         return min.length;
     }
 
+    /** Of the channels: one, unless a window has more. */
+    public int groups() {
+        return window.map(Window::groups).orElse(1);
+    }
+
     /** Of all rows of both, which are of the same channels. The Gram matrix is new. */
     ValueStatistics plus(ValueStatistics other) {
         int n = channels();

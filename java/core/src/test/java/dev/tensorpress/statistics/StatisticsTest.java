@@ -18,6 +18,8 @@ import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
@@ -288,6 +290,34 @@ class StatisticsTest {
             }
         }
         assertTrue(read < header / 4, read + " of " + header);
+    }
+
+    @Test
+    void filesOfWhatCannotBeAreRefused() throws IOException {
+        Path file = folder.resolve("s.safetensors");
+        try (Gatherer g = new Gatherer(List.of(request(X, -1, true)), executor)) {
+            g.accept(0, X, tensor(Shape.of(2, 3), 1, 2, 3, 4, 5, 6));
+            try (Statistics s = g.finish("hash", 1, "files")) {
+                s.save(file, false);
+            }
+        }
+        byte[] bytes = Files.readAllBytes(file);
+        byte[] nan = bytes.clone();
+        ByteBuffer.wrap(nan).order(ByteOrder.LITTLE_ENDIAN).putDouble(bytes.length - 8, Double.NaN);
+        Files.write(file, nan);
+        assertTrue(assertThrows(MalformedModelException.class, () -> Statistics.load(file)).getMessage().contains("finite"));
+        String none = new String(bytes, StandardCharsets.ISO_8859_1).replace("\"0.rows\":\"2\"", "\"0.rows\":\"0\"");
+        Files.write(file, none.getBytes(StandardCharsets.ISO_8859_1));
+        assertTrue(assertThrows(MalformedModelException.class, () -> Statistics.load(file)).getMessage().contains("row"));
+    }
+
+    @Test
+    void elementsTooLargeForAGramMatrixAreNamed() {
+        try (Gatherer g = new Gatherer(List.of(ROWS), executor)) {
+            g.accept(0, X, tensor(Shape.of(2, 2), 1, 2, 3, -1e20f));
+            String message = assertThrows(UnsupportedRequestException.class, () -> g.finish("hash", 1, "files")).getMessage();
+            assertTrue(message.contains("x holds elements from -1.0E20 to 2.0 in channel 1"), message);
+        }
     }
 
     @Test

@@ -175,12 +175,12 @@ final class GraphFinder {
         }
         for (Weight w : matrices.getOrDefault(matrix, Set.of())) {
             if (w.role().isProduct() || w.role() == Role.CONV || w.role() == Role.RECURRENT) {
-                add(new Product(n, w, input, Windows.of(n, w), bias(n, w)), n, input, axis(n, at), gemm);
+                add(new Product(n, w, input, Windows.of(n, w), at == 1 ? bias(n, w) : Optional.empty()), n, input, axis(n, at), gemm);
             }
         }
     }
 
-    /** What is added to the results of a product, where its index is that of an output, and nothing else reads it. */
+    /** What is added to the results of a product, whose last axis, of Conv the second one, is that of outputs, if nothing else reads it. */
     private Optional<Weight> bias(Node n, Weight matrix) {
         Value added = null;
         if (n.is("Conv") || n.is("Gemm") && n.real("alpha", 1) == 1 && n.real("beta", 1) == 1) {
