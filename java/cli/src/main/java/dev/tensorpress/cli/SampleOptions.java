@@ -7,8 +7,10 @@ import dev.tensorpress.runtime.InputException;
 import dev.tensorpress.runtime.Samples;
 import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -21,11 +23,12 @@ import java.util.stream.Stream;
  * @param texts a file of lines, or null
  * @param tokenizer beside texts, or null
  * @param folder of images, or null
+ * @param preprocessor a file of what becomes of them, or null
  * @param images what becomes of them
  * @param random how many, or 0
  * @param shapes of random inputs
  */
-record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, Path folder, Images images, int random,
+record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, Path folder, Path preprocessor, Images images, int random,
         Map<String, Shape> shapes) {
     /** Work on models that are run. */
     @FunctionalInterface
@@ -54,7 +57,7 @@ record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, Path folder,
      */
     static SampleOptions of(Arguments arguments, String more) throws IOException {
         SampleOptions given = new SampleOptions(arguments.path("texts"), arguments.path("tokenizer"), arguments.paths("inputs"),
-                arguments.path("images"), images(arguments), arguments.number("random", 1, 0), shapes(arguments));
+                arguments.path("images"), arguments.path("preprocessor"), images(arguments), arguments.number("random", 1, 0), shapes(arguments));
         String of = given.texts == null && more != null && arguments.value(more) != null ? more : "texts";
         if ((arguments.value(of) == null ? 0 : 1) + (given.inputs.isEmpty() ? 0 : 1) + (given.folder == null ? 0 : 1) + (given.random == 0 ? 0 : 1)
                 != 1) {
@@ -72,9 +75,20 @@ record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, Path folder,
         return given;
     }
 
-    /** Files that are read. */
-    List<Path> files() {
-        return Stream.concat(inputs.stream(), Stream.of(texts, tokenizer, folder).filter(Objects::nonNull)).toList();
+    /** Files and folders that are read, and all that is in these. */
+    List<Path> files() throws IOException {
+        List<Path> all = new ArrayList<>();
+        for (Path file : Stream.concat(inputs.stream(), Stream.of(texts, tokenizer, folder, preprocessor).filter(Objects::nonNull)).toList()) {
+            all.add(file);
+            if (Files.isDirectory(file)) {
+                try (Stream<Path> within = Files.walk(file, 2)) { // test_data_set_0/input_0.pb
+                    within.skip(1).sorted().forEach(all::add);
+                } catch (UncheckedIOException e) {
+                    throw e.getCause();
+                }
+            }
+        }
+        return all;
     }
 
     /** @throws UsageException if there are none, though a file of them was given */

@@ -381,6 +381,21 @@ class MainTest {
     }
 
     @Test
+    void samplesAreNotWrittenOver() throws IOException {
+        Path samples = Files.createDirectories(folder.resolve("samples/test_data_set_0"));
+        Path preprocessor = Files.writeString(folder.resolve("preprocessor_config.json"), "{}");
+        Path sample = Files.writeString(samples.resolve("input_0.pb"), "x");
+        for (String given : List.of("--inputs", "--images")) {
+            Result r = run("calibrate", model, "-o", sample, given, samples.getParent(), "--force");
+            assertEquals(Main.USAGE, r.code, r.err);
+            assertTrue(r.line().contains("input_0.pb is read, or written, by this command"), r.err);
+        }
+        Result r = run("evaluate", model, model, "--images", samples, "--preprocessor", preprocessor, "--report", preprocessor, "--force");
+        assertEquals(Main.USAGE, r.code, r.err);
+        assertTrue(r.line().contains("preprocessor_config.json is read, or written, by this command"), r.err);
+    }
+
+    @Test
     void doctorTellsWhatItFound() throws IOException {
         Result r = run("doctor", "--threads", 1);
         assertEquals(0, r.code, r.err);
