@@ -235,7 +235,7 @@ public final class Feedback {
     private static void sweep(long k, MemorySegment m, boolean lower, Outputs o, MemorySegment moved, Executor executor) {
         long n = o.n;
         long last = k % BLOCK;
-        try (Arena arena = executor.arena(); Gemm whole = others(k, n, BLOCK, executor); Gemm part = others(k, n, last, executor)) {
+        try (Arena arena = executor.arena(); Gemm whole = others(k, n, Math.min(k, BLOCK), executor); Gemm part = others(k, n, last, executor)) {
             MemorySegment spec = tp_feedback.allocate(arena);
             MemorySegment change = arena.allocate(DType.F32.bytes(Math.multiplyExact(Math.min(k, BLOCK), n)), 64);
             long before = 0;

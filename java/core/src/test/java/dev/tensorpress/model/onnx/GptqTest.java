@@ -263,4 +263,25 @@ final class GptqTest {
             }
         }
     }
+
+    /** A convolution by depth has 9 inputs in each group, and one output. */
+    @Test
+    void fewerInputsThanABlock() throws Exception {
+        TestModel model = TestModel.of(10, 21);
+        model.graph.input("x", TensorInfo.FLOAT, 1, 8, 9, 9).output("y", TensorInfo.FLOAT, 1, 8, 7, 7)
+                .init("W", DType.F32, TestModel.random(2, 8 * 9), 8, 1, 3, 3);
+        model.graph.node(new TestModel.NodeBuilder("Conv", "y", "x", "W").set("group", 8));
+        try (Compressor c = Compressor.open(model.write(folder, "w.onnx")); Executor executor = Executor.cpu(1);
+                Gatherer gatherer = new Gatherer(Request.feeds(c.model().graph().orElseThrow(), true), executor); Arena arena = Arena.ofShared()) {
+            MemorySegment values = arena.allocate(4 * 8 * 81, 64).copyFrom(MemorySegment.ofArray(TestModel.random(3, 8 * 81)));
+            gatherer.accept(0, gatherer.values().getFirst(), new Tensor(DType.F32, Shape.of(1, 8, 9, 9), values));
+            try (Statistics s = gatherer.finish(Statistics.hash(c.model()), 1, "an image")) {
+                c.use(s);
+                Plan plan = c.plan(recipe(folder, "  - name: conv\n    select: {role: conv, min-size: 0}\n    gptq: {bits: 4}\n"));
+                assertEquals(1, plan.compressed());
+                double error = c.compress(plan, folder.resolve("q.onnx")).entries().getFirst().relativeError();
+                assertTrue(error > 0 && error < 0.2, Double.toString(error));
+            }
+        }
+    }
 }
