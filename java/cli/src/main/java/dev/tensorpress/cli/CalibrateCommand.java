@@ -59,13 +59,12 @@ final class CalibrateCommand implements Command {
         SampleOptions given = SampleOptions.of(arguments, null);
         int most = arguments.number("samples", 1, Integer.MAX_VALUE);
         Compressor.Options options = Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links"));
-        try (Compressor compressor = Compressor.open(arguments.path(0), options); Executor executor = Executor.cpu(arguments.threads())) {
+        try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
             Model model = compressor.model();
             List<Path> read = new ArrayList<>(model.files());
             read.addAll(given.files());
             OutputFile.checkModel(arguments, "-o", out, force, read);
-            Graph graph = model.graph().orElseThrow(() -> new UnsupportedRequestException(model.path()
-                    + " has no graph that could be run; only models in ONNX can be calibrated"));
+            Graph graph = graph(model);
             List<Request> requests = new ArrayList<>(Request.feeds(graph, !arguments.flag("no-gram")));
             if (arguments.flag("all")) {
                 requests.addAll(Request.others(graph, requests));
@@ -73,15 +72,28 @@ final class CalibrateCommand implements Command {
             if (requests.isEmpty()) {
                 throw new UnsupportedRequestException(model.path() + " has no product with a weight whose input could be looked at");
             }
-            try (Statistics statistics = SampleOptions.run(() -> {
-                Samples samples = given.samples(model, arguments).first(most);
-                return Gatherer.gather(model.path(), Statistics.hash(model), requests, OnnxRunner.of(samples, arguments.threads()), executor,
-                        (done, total) -> console.progress("running " + model.path().getFileName(), done, total, ""));
-            })) {
-                console.clearProgress();
+            Samples samples = SampleOptions.run(() -> given.samples(model, arguments).first(most));
+            try (Statistics statistics = gather(model, requests, samples, arguments.threads(), console)) {
                 statistics.save(out, force);
                 print(statistics, out, console.out());
             }
+        }
+    }
+
+    /** @throws UnsupportedRequestException if the model has none */
+    static Graph graph(Model model) throws IOException {
+        return model.graph().orElseThrow(() -> new UnsupportedRequestException(model.path()
+                + " has no graph that could be run; only models in ONNX can be calibrated"));
+    }
+
+    /** Runs the model on all samples. */
+    static Statistics gather(Model model, List<Request> requests, Samples samples, int threads, Console console) throws IOException {
+        try (Executor executor = Executor.cpu(threads)) {
+            Statistics statistics = SampleOptions.run(() -> Gatherer.gather(model.path(), Statistics.hash(model), requests,
+                    OnnxRunner.of(samples, threads), executor,
+                    (done, total) -> console.progress("running " + model.path().getFileName(), done, total, "")));
+            console.clearProgress();
+            return statistics;
         }
     }
 

@@ -4,14 +4,12 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Report;
-import dev.tensorpress.kernel.Executor;
-import dev.tensorpress.model.Graph;
+import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.UnsupportedRequestException;
-import dev.tensorpress.runtime.OnnxRunner;
+import dev.tensorpress.runtime.Evaluation;
 import dev.tensorpress.runtime.Samples;
 import dev.tensorpress.runtime.Search;
-import dev.tensorpress.statistics.Gatherer;
 import dev.tensorpress.statistics.Request;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
@@ -19,6 +17,7 @@ import java.io.PrintStream;
 import java.io.StringWriter;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
@@ -33,6 +32,7 @@ import java.util.OptionalLong;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Stream;
 
 /** {@code tensorpress search}: the recipe that loses least in a number of bytes, or takes the fewest bytes at a quality. */
 final class SearchCommand implements Command {
@@ -42,6 +42,8 @@ final class SearchCommand implements Command {
     /** Of all samples, those that decide; statistics are of the others. */
     private static final int HELD_OUT = 4;
     private static final int LEAST_SAMPLES = 8;
+    /** What statistics in the folder are of. Every search makes it first. */
+    private static final String KEY = "statistics.key";
 
     @Override
     public Syntax syntax() {
@@ -83,8 +85,7 @@ final class SearchCommand implements Command {
                 OutputFile.check(arguments, "--report", reportFile, force, read);
             }
             Search.Goal goal = goal(arguments, model.bytes());
-            Path folder = out.resolveSibling(out.getFileName() + ".search");
-            Files.createDirectories(folder);
+            Path folder = folder(arguments, out);
             Samples samples = SampleOptions.run(() -> given.samples(model, arguments));
             if (samples.size() < LEAST_SAMPLES) {
                 throw arguments.wrong("a search takes at least " + LEAST_SAMPLES + " samples, but there are " + samples.size());
@@ -95,7 +96,7 @@ final class SearchCommand implements Command {
                 Measured measured = new Measured(folder.resolve("measured.txt"), key(model, given));
                 Search.Result found = SampleOptions.run(() -> Search.run(compressor, statistics, samples.part(split, samples.size()),
                         given.texts() != null ? Search.Compared.EMBEDDINGS : Search.Compared.OUTPUTS, goal, arguments.threads(), left, measured,
-                        (what, models) -> console.reached(models, what), folder.resolve("trial.onnx")));
+                        (what, models, expected) -> console.progress("measured", models, expected, what), folder.resolve("trial.onnx")));
                 console.clearProgress();
                 Files.writeString(folder.resolve("frontier.csv"), csv(found));
                 Files.writeString(folder.resolve("frontier.json"), json(found, model.bytes()));
@@ -124,6 +125,21 @@ final class SearchCommand implements Command {
                 .text("Recipe", report.plan().recipe().yaml())
                 .text("Command", arguments.commandLine())
                 .write(file);
+    }
+
+    /** Beside the output. Files of a folder that no search has made are not written over. */
+    private static Path folder(Arguments arguments, Path out) throws IOException {
+        Path folder = out.resolveSibling(out.getFileName() + ".search");
+        if (Files.exists(folder, LinkOption.NOFOLLOW_LINKS) && !Files.isDirectory(folder)) {
+            throw arguments.wrong(folder + " is where the search keeps what it finds, but is no folder; choose another OUT");
+        }
+        Files.createDirectories(folder);
+        try (Stream<Path> there = Files.list(folder)) {
+            if (!Files.isRegularFile(folder.resolve(KEY)) && there.findAny().isPresent()) {
+                throw arguments.wrong(folder + " is where the search keeps what it finds, but holds files of something else; choose another OUT");
+            }
+        }
+        return folder;
     }
 
     private static OptionalLong time(Arguments arguments) {
@@ -161,37 +177,36 @@ final class SearchCommand implements Command {
     private static Statistics statistics(Model model, Samples samples, Path folder, SampleOptions given, Arguments arguments, Console console)
             throws IOException {
         Path file = folder.resolve("statistics.safetensors");
-        Path noted = folder.resolve("statistics.key");
+        Path noted = folder.resolve(KEY);
         String key = key(model, given);
         if (Files.isRegularFile(file) && Files.isRegularFile(noted) && Files.readString(noted).equals(key)) {
             return Statistics.load(file);
         }
-        Graph graph = model.graph().orElseThrow(() -> new UnsupportedRequestException(model.path()
-                + " has no graph that could be run; only models in ONNX can be searched for"));
-        try (Executor executor = Executor.cpu(arguments.threads())) {
-            Statistics statistics = SampleOptions.run(() -> Gatherer.gather(model.path(), Statistics.hash(model), Request.feeds(graph, true),
-                    OnnxRunner.of(samples, arguments.threads()), executor,
-                    (done, total) -> console.progress("running " + model.path().getFileName(), done, total, "")));
-            console.clearProgress();
-            Files.deleteIfExists(noted);
-            statistics.save(file, true);
-            Files.writeString(noted, key);
-            return statistics;
-        }
+        Statistics statistics = CalibrateCommand.gather(model, Request.feeds(CalibrateCommand.graph(model), true), samples, arguments.threads(),
+                console);
+        Files.writeString(noted, ""); // an interrupted search leaves no key that does not fit
+        statistics.save(file, true);
+        Files.writeString(noted, key);
+        return statistics;
     }
 
     /** What measurements depend on. */
     private static String key(Model model, SampleOptions given) throws IOException {
-        try {
-            MessageDigest sha = MessageDigest.getInstance("SHA-256");
-            sha.update(Statistics.hash(model).getBytes(StandardCharsets.UTF_8));
-            sha.update(given.toString().getBytes(StandardCharsets.UTF_8));
-            for (Path file : given.files()) {
-                if (Files.isRegularFile(file)) {
-                    sha.update(Files.readAllBytes(file));
-                }
+        MessageDigest sha = sha256();
+        for (String part : List.of(Machine.version(), Integer.toString(Machine.abi()), Evaluation.runtime(), Statistics.hash(model), given.toString())) {
+            sha.update((part + "\n").getBytes(StandardCharsets.UTF_8));
+        }
+        for (Path file : given.files()) {
+            if (Files.isRegularFile(file)) {
+                sha.update(Files.readAllBytes(file));
             }
-            return HexFormat.of().formatHex(sha.digest());
+        }
+        return HexFormat.of().formatHex(sha.digest());
+    }
+
+    private static MessageDigest sha256() {
+        try {
+            return MessageDigest.getInstance("SHA-256");
         } catch (NoSuchAlgorithmException e) {
             throw new IllegalStateException(e); // every Java has it
         }
@@ -219,11 +234,7 @@ final class SearchCommand implements Command {
         }
 
         private static String key(String recipe, int samples) {
-            try {
-                return HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(recipe.getBytes(StandardCharsets.UTF_8))) + " " + samples;
-            } catch (NoSuchAlgorithmException e) {
-                throw new IllegalStateException(e); // every Java has it
-            }
+            return HexFormat.of().formatHex(sha256().digest(recipe.getBytes(StandardCharsets.UTF_8))) + " " + samples;
         }
 
         @Override

@@ -343,6 +343,12 @@ class MainTest {
         assertEquals(2, run("search", model, "-o", out, "--bytes", "30%", "--at-least", "cosine=1", "--random", 12, "--force").code);
         assertEquals(2, run("search", model, "-o", out, "--at-least", "cosine=2", "--random", 12, "--force").code);
         assertEquals(2, run("search", model, "-o", out, "--bytes", "30%", "--time", "soon", "--random", 12, "--force").code);
+        assertFalse(Files.exists(state.resolve("trial.onnx")));
+        // The user's own files stay.
+        Path own = Files.createDirectory(folder.resolve("own.onnx.search"));
+        Files.writeString(own.resolve("recipe.yaml"), "mine");
+        assertEquals(2, run("search", model, "-o", folder.resolve("own.onnx"), "--bytes", "30%", "--random", 12, "--shape", "x=50x128").code);
+        assertEquals("mine", Files.readString(own.resolve("recipe.yaml")));
         // Too little time for all, and yet a model.
         r = run("search", model, "-o", out, "--bytes", "30%", "--time", "1s", "--random", 9, "--shape", "x=50x128", "--force");
         assertEquals(0, r.code, r.err);

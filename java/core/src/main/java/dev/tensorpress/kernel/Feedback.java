@@ -197,10 +197,14 @@ public final class Feedback {
         private MemorySegment take(MemorySegment from, long rows, int[] columns, Arena arena, Executor executor) {
             MemorySegment to = arena.allocate(DType.F32.bytes(rows * columns.length), 64);
             executor.run(rows, 1, Executor.worth(columns.length), (begin, end, worker) -> {
+                // Arrays: elements of segments cost ten times as much before the second compiler.
+                float[] some = new float[columns.length];
                 for (long i = begin; i < end; i++) {
-                    for (int j = 0; j < columns.length; j++) {
-                        to.setAtIndex(JAVA_FLOAT, i * columns.length + j, from.getAtIndex(JAVA_FLOAT, i * n + columns[j]));
+                    float[] row = row(from, i, n).toArray(JAVA_FLOAT);
+                    for (int j = 0; j < some.length; j++) {
+                        some[j] = row[columns[j]];
                     }
+                    row(to, i, some.length).copyFrom(MemorySegment.ofArray(some));
                 }
             });
             return to;
@@ -210,11 +214,18 @@ public final class Feedback {
         void put(long k, MemorySegment from, int[] columns, Executor executor) {
             executor.run(k, 1, Executor.worth(columns.length), (begin, end, worker) -> {
                 for (long i = begin; i < end; i++) {
-                    for (int j = 0; j < columns.length; j++) {
-                        e.setAtIndex(JAVA_FLOAT, i * n + columns[j], from.getAtIndex(JAVA_FLOAT, i * columns.length + j));
+                    float[] row = row(e, i, n).toArray(JAVA_FLOAT);
+                    float[] some = row(from, i, columns.length).toArray(JAVA_FLOAT);
+                    for (int j = 0; j < some.length; j++) {
+                        row[columns[j]] = some[j];
                     }
+                    row(e, i, n).copyFrom(MemorySegment.ofArray(row));
                 }
             });
+        }
+
+        private static MemorySegment row(MemorySegment of, long i, long length) {
+            return of.asSlice(4 * i * length, 4 * length);
         }
     }
 
@@ -244,8 +255,8 @@ public final class Feedback {
                 fill(spec, k, n, size, o.codes);
                 round(first, size, k, spec, m, o, change, moved, executor);
                 long after = 0;
-                for (long j = 0; j < n; j++) {
-                    after += moved.getAtIndex(JAVA_INT, j);
+                for (int count : moved.toArray(JAVA_INT)) {
+                    after += count;
                 }
                 long from = lower ? first + size : 0;
                 if (after > before && from < k) {

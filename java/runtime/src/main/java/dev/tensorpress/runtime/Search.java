@@ -5,7 +5,6 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Selector;
-import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.method.GptqMethod;
 import dev.tensorpress.method.Method;
 import dev.tensorpress.method.QuantizeMethod;
@@ -99,10 +98,10 @@ public final class Search {
         void put(String recipe, int samples, double cosine) throws IOException;
     }
 
-    /** Told of each model that was measured. */
+    /** Told of each model that was measured, and how many there will be, about. */
     @FunctionalInterface
     public interface Progress {
-        void measured(String what, int models);
+        void measured(String what, int models, int expected);
     }
 
     private record Candidate(String name, Method product, Method table, Method conv) {}
@@ -112,9 +111,7 @@ public final class Search {
     }
 
     private static QuantizeMethod codes(int bits, int block) {
-        QuantizeMethod q = new QuantizeMethod(bits, QuantizeMethod.Grain.BLOCK, block, bits == 8, QuantizeMethod.Range.ABSMAX, 1, 1,
-                Activations.FLOAT);
-        return bits == 8 ? q : q.clipSearch(20, 0.7f);
+        return (bits == 8 ? QuantizeMethod.int8() : QuantizeMethod.int4().asymmetric().clipSearch(20, 0.7f)).perBlock(block);
     }
 
     /** From the smallest on; the last one leaves weights as they are. */
@@ -142,6 +139,9 @@ public final class Search {
     private final Map<String, Point> measured = new LinkedHashMap<>();
     private List<float[]> reference;
     private int models;
+    private final int expected;
+    /** That the last model on the way consists of. */
+    private List<Path> files = List.of();
 
     private Search(Compressor compressor, Samples samples, Compared compared, int threads, Memory memory, Progress progress, Path scratch,
             long deadline) {
@@ -160,6 +160,8 @@ public final class Search {
                 units.add(w);
             }
         }
+        long tables = units.stream().filter(w -> w.role() == Role.EMBEDDING).count();
+        expected = (int) (units.size() + (1 + tables) * (CANDIDATES.size() - 1) - tables + ROUNDS);
         bytes = new long[units.size()][CANDIDATES.size()];
         losses = new double[units.size()][CANDIDATES.size()];
     }
@@ -169,7 +171,7 @@ public final class Search {
      * @param statistics of the model, which must not be closed before what is found is compressed
      * @param samples that statistics were not made of
      * @param nanos to stop after, when the measurement at hand is done
-     * @param scratch a file for models on the way; removed in the end
+     * @param scratch a file for models on the way; removed in the end, with its files of data
      * @throws UnsupportedRequestException if the model has no weight that could be compressed, or cannot be run
      * @throws IOException if a file cannot be read or written
      */
@@ -177,10 +179,13 @@ public final class Search {
             OptionalLong nanos, Memory memory, Progress progress, Path scratch) throws IOException {
         compressor.use(statistics);
         long deadline = nanos.isPresent() ? System.nanoTime() + nanos.getAsLong() : Long.MAX_VALUE;
+        Search search = new Search(compressor, samples, compared, threads, memory, progress, scratch, deadline);
         try {
-            return new Search(compressor, samples, compared, threads, memory, progress, scratch, deadline).run(goal);
+            return search.run(goal);
         } finally {
-            Files.deleteIfExists(scratch);
+            for (Path file : search.files) {
+                Files.deleteIfExists(file);
+            }
         }
     }
 
@@ -463,13 +468,14 @@ public final class Search {
         if (reference == null) {
             reference = vectors(compressor.model().path(), samples.size());
         }
-        compressor.compress(compressor.plan(recipe), scratch);
+        files = compressor.compress(compressor.plan(recipe), scratch).files();
         List<float[]> found = vectors(scratch, count);
         double sum = 0;
         for (int i = 0; i < count; i++) {
-            sum += cosine(reference.get(i), found.get(i));
+            double cosine = Embeddings.cosine(reference.get(i), found.get(i));
+            sum += Double.isNaN(cosine) ? 0 : cosine; // what is not finite is near to nothing
         }
-        progress.measured(what, ++models);
+        progress.measured(what, ++models, Math.max(models, expected));
         memory.put(text, count, sum / count);
         return sum / count;
     }
@@ -506,19 +512,5 @@ public final class Search {
             at += part.length;
         }
         return all;
-    }
-
-    /** 0 where one of them is 0 or not finite. */
-    private static double cosine(float[] a, float[] b) {
-        double dot = 0;
-        double left = 0;
-        double right = 0;
-        for (int i = 0; i < Math.min(a.length, b.length); i++) {
-            dot += (double) a[i] * b[i];
-            left += (double) a[i] * a[i];
-            right += (double) b[i] * b[i];
-        }
-        double cosine = dot / Math.sqrt(left * right);
-        return Double.isFinite(cosine) ? cosine : Arrays.equals(a, b) ? 1 : 0;
     }
 }
