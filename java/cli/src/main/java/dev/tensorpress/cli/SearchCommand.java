@@ -4,7 +4,9 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Report;
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Machine;
+import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.runtime.Evaluation;
@@ -15,10 +17,12 @@ import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.io.StringWriter;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
@@ -85,22 +89,30 @@ final class SearchCommand implements Command {
                 OutputFile.check(arguments, "--report", reportFile, force, read);
             }
             Search.Goal goal = goal(arguments, model.bytes());
-            Path folder = folder(arguments, out);
+            Path folder = folder(arguments, out, read);
+            if (reportFile != null) {
+                OutputFile.checkOutside(arguments, "--report", reportFile, List.of(folder));
+            }
             Samples samples = SampleOptions.run(() -> given.samples(model, arguments));
             if (samples.size() < LEAST_SAMPLES) {
                 throw arguments.wrong("a search takes at least " + LEAST_SAMPLES + " samples, but there are " + samples.size());
             }
             int split = samples.size() - samples.size() / HELD_OUT;
-            try (Statistics statistics = statistics(model, samples.part(0, split), folder, given, arguments, console)) {
+            try (FileChannel _ = lock(folder, arguments);
+                    Statistics statistics = statistics(model, samples.part(0, split), folder, given, arguments, console)) {
                 OptionalLong left = nanos.isPresent() ? OptionalLong.of(nanos.getAsLong() - (System.nanoTime() - start)) : nanos;
                 Measured measured = new Measured(folder.resolve("measured.txt"), key(model, given));
                 Search.Result found = SampleOptions.run(() -> Search.run(compressor, statistics, samples.part(split, samples.size()),
                         given.texts() != null ? Search.Compared.EMBEDDINGS : Search.Compared.OUTPUTS, goal, arguments.threads(), left, measured,
-                        (what, models, expected) -> console.progress("measured", models, expected, what), folder.resolve("trial.onnx")));
+                        (what, models, expected) -> console.progress("measured", models, expected, what), folder.resolve("trial")));
                 console.clearProgress();
-                Files.writeString(folder.resolve("frontier.csv"), csv(found));
-                Files.writeString(folder.resolve("frontier.json"), json(found, model.bytes()));
-                Files.writeString(folder.resolve("recipe.yaml"), found.chosen().recipe().yaml());
+                put(folder.resolve("frontier.csv"), csv(found));
+                put(folder.resolve("frontier.json"), json(found, model.bytes()));
+                if (found.chosen().recipe().steps().isEmpty()) {
+                    Files.deleteIfExists(folder.resolve("recipe.yaml"));
+                } else {
+                    put(folder.resolve("recipe.yaml"), found.chosen().recipe().yaml());
+                }
                 if (!found.met()) {
                     throw new UnsupportedRequestException(unmet(goal, found, folder, model.bytes()));
                 }
@@ -128,10 +140,14 @@ final class SearchCommand implements Command {
     }
 
     /** Beside the output. Files of a folder that no search has made are not written over. */
-    private static Path folder(Arguments arguments, Path out) throws IOException {
+    private static Path folder(Arguments arguments, Path out, List<Path> read) throws IOException {
         Path folder = out.resolveSibling(out.getFileName() + ".search");
         if (Files.exists(folder, LinkOption.NOFOLLOW_LINKS) && !Files.isDirectory(folder)) {
             throw arguments.wrong(folder + " is where the search keeps what it finds, but is no folder; choose another OUT");
+        }
+        Path within = InputFiles.replacedBy(folder, read);
+        if (within != null) {
+            throw arguments.wrong(within + " is read, and is in " + folder + ", where the search keeps what it finds; choose another OUT");
         }
         Files.createDirectories(folder);
         try (Stream<Path> there = Files.list(folder)) {
@@ -140,6 +156,24 @@ final class SearchCommand implements Command {
             }
         }
         return folder;
+    }
+
+    /** To be held while the folder is written. No other file may be it, since whoever closes one would let go of the lock. */
+    private static FileChannel lock(Path folder, Arguments arguments) throws IOException {
+        FileChannel channel = FileChannel.open(folder.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+        if (channel.tryLock() == null) {
+            channel.close();
+            throw arguments.wrong("another search keeps what it finds in " + folder + "; choose another OUT");
+        }
+        return channel;
+    }
+
+    /** A file of its own in the place of whatever has the name: links are not followed. */
+    private static void put(Path file, String text) throws IOException {
+        Path made = file.resolveSibling(file.getFileName() + ".new");
+        Files.deleteIfExists(made);
+        Files.writeString(made, text, StandardOpenOption.CREATE_NEW);
+        Files.move(made, file, StandardCopyOption.REPLACE_EXISTING);
     }
 
     private static OptionalLong time(Arguments arguments) {
@@ -179,14 +213,18 @@ final class SearchCommand implements Command {
         Path file = folder.resolve("statistics.safetensors");
         Path noted = folder.resolve(KEY);
         String key = key(model, given);
-        if (Files.isRegularFile(file) && Files.isRegularFile(noted) && Files.readString(noted).equals(key)) {
-            return Statistics.load(file);
+        if (Files.isRegularFile(file) && Files.isRegularFile(noted) && read(noted).equals(List.of(key))) {
+            try {
+                return Statistics.load(file);
+            } catch (MalformedModelException e) {
+                console.err().println("note: " + file + " is damaged, and is made again");
+            }
         }
         Statistics statistics = CalibrateCommand.gather(model, Request.feeds(CalibrateCommand.graph(model), true), samples, arguments.threads(),
                 console);
-        Files.writeString(noted, ""); // an interrupted search leaves no key that does not fit
+        put(noted, ""); // an interrupted search leaves no key that does not fit
         statistics.save(file, true);
-        Files.writeString(noted, key);
+        put(noted, key);
         return statistics;
     }
 
@@ -212,23 +250,33 @@ final class SearchCommand implements Command {
         }
     }
 
+    /** Lines of whatever is there, text or not. */
+    private static List<String> read(Path file) throws IOException {
+        return Files.readAllLines(file, StandardCharsets.ISO_8859_1);
+    }
+
     /** A line for each measurement: SHA-256 of the recipe, samples, cosine; the first line says what of. */
     private static final class Measured implements Search.Memory {
+        private static final Pattern LINE = Pattern.compile("([0-9a-f]{64} \\d{1,9}) (-?\\d(?:\\.\\d{1,20})?(?:E-?\\d{1,3})?);");
+
         private final Path file;
         private final Map<String, Double> known = new HashMap<>();
 
         Measured(Path file, String key) throws IOException {
             this.file = file;
-            List<String> lines = Files.isRegularFile(file) ? Files.readAllLines(file) : List.of();
+            List<String> lines = Files.isRegularFile(file) ? read(file) : List.of();
             if (lines.isEmpty() || !lines.getFirst().equals(key)) {
-                Files.writeString(file, key + "\n");
+                SearchCommand.put(file, key + "\n");
                 return;
             }
             for (String line : lines.subList(1, lines.size())) {
-                String[] parts = line.split(" ");
+                Matcher m = LINE.matcher(line);
                 // A process that was killed leaves half a line.
-                if (parts.length == 3 && parts[2].endsWith(";")) {
-                    known.put(parts[0] + " " + parts[1], Double.parseDouble(parts[2].substring(0, parts[2].length() - 1)));
+                if (m.matches()) {
+                    double cosine = Double.parseDouble(m.group(2));
+                    if (cosine >= -1 && cosine <= 1) {
+                        known.put(m.group(1), cosine);
+                    }
                 }
             }
         }
@@ -317,6 +365,15 @@ final class SearchCommand implements Command {
         out.println();
         out.println(report.output() + ": " + Text.count(before) + " -> " + part(report.bytesAfter(), before) + ", at a cosine of "
                 + cosine(found.chosen().cosine()) + " on samples that statistics are not of");
+        if (!found.leftOut().isEmpty()) {
+            out.println("note: " + Text.plural(found.leftOut().size(), "weight") + " stayed, since other weights or their nodes have the same name, which recipes"
+                    + " cannot tell apart: " + Text.printable(found.leftOut().getFirst()) + (found.leftOut().size() > 1 ? ", ..." : ""));
+        }
+        if (found.chosen().recipe().steps().isEmpty()) {
+            out.println(folder + ": the frontier. What was chosen is the original as it is, for which there is no recipe");
+            out.flush();
+            return;
+        }
         out.println(folder + ": the recipe, its statistics, and the frontier; compress --recipe " + folder.resolve("recipe.yaml")
                 + " --statistics " + folder.resolve("statistics.safetensors") + " makes the same file");
         out.flush();

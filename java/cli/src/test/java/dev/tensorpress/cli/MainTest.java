@@ -19,6 +19,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -343,7 +344,31 @@ class MainTest {
         assertEquals(2, run("search", model, "-o", out, "--bytes", "30%", "--at-least", "cosine=1", "--random", 12, "--force").code);
         assertEquals(2, run("search", model, "-o", out, "--at-least", "cosine=2", "--random", 12, "--force").code);
         assertEquals(2, run("search", model, "-o", out, "--bytes", "30%", "--time", "soon", "--random", 12, "--force").code);
-        assertFalse(Files.exists(state.resolve("trial.onnx")));
+        assertFalse(Files.exists(state.resolve("trial")));
+        // What stands there is not believed, nor an error, unless a search has written it.
+        String good = Files.readString(measured);
+        Files.write(measured, (good + "\u00ff\u00fe\n" + good.lines().skip(1).findFirst().orElseThrow().split(" ")[0] + " 3 1.5.5;\n"
+                + "0".repeat(64) + " 3 7e5;\n").getBytes(StandardCharsets.ISO_8859_1));
+        try (FileChannel cut = FileChannel.open(state.resolve("statistics.safetensors"), StandardOpenOption.WRITE)) {
+            cut.truncate(100);
+        }
+        r = run("search", model, "-o", out, "--bytes", "30%", "--random", 12, "--shape", "x=50x128", "--force");
+        assertEquals(0, r.code, r.err);
+        assertTrue(r.err.contains("damaged"), r.err);
+        // The original has no recipe.
+        r = run("search", model, "-o", out, "--at-least", "cosine=1", "--random", 12, "--shape", "x=50x128", "--force");
+        assertEquals(0, r.code, r.err);
+        assertFalse(Files.exists(state.resolve("recipe.yaml")));
+        // Nothing that is read is in the way of what is written, and nothing leads out.
+        Path inside = Files.copy(model, state.resolve("trial"));
+        assertEquals(2, run("search", inside, "-o", out, "--bytes", "30%", "--random", 12, "--force").code);
+        assertTrue(Files.exists(inside));
+        Path precious = Files.writeString(folder.resolve("precious"), "mine");
+        Files.createSymbolicLink(state.resolve("recipe.yaml"), precious);
+        assertEquals(2, run("search", model, "-o", out, "--bytes", "30%", "--random", 12, "--force", "--report", state.resolve("recipe.yaml")).code);
+        r = run("search", model, "-o", out, "--bytes", "30%", "--random", 12, "--shape", "x=50x128", "--force");
+        assertEquals(0, r.code, r.err);
+        assertEquals("mine", Files.readString(precious));
         // The user's own files stay.
         Path own = Files.createDirectory(folder.resolve("own.onnx.search"));
         Files.writeString(own.resolve("recipe.yaml"), "mine");

@@ -14,15 +14,19 @@ import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
+import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalLong;
 import java.util.Set;
+import java.util.stream.Stream;
 
 /**
  * Looks for the recipe that loses least in a number of bytes, or takes the fewest bytes at a quality. Each weight has a list of candidates:
@@ -76,8 +80,9 @@ public final class Search {
      * @param chosen the best that meets the goal; if none does, the one that comes nearest
      * @param measured all whole recipes, from the smallest on
      * @param leastBytes of any combination of candidates
+     * @param leftOut names of weights that stay as they are, since others, or nodes of others, have the same name
      */
-    public record Result(Point chosen, boolean met, List<Point> measured, long leastBytes) {
+    public record Result(Point chosen, boolean met, List<Point> measured, long leastBytes, List<String> leftOut) {
         /** Those than which no other is both smaller and better, from the smallest on. */
         public List<Point> frontier() {
             List<Point> all = new ArrayList<>();
@@ -133,6 +138,8 @@ public final class Search {
     private final Path scratch;
     private final long deadline;
     private final List<Weight> units = new ArrayList<>();
+    /** Whose name no recipe can say without another weight. */
+    private final List<String> leftOut = new ArrayList<>();
     /** By unit and candidate. */
     private final long[][] bytes;
     private final double[][] losses;
@@ -140,8 +147,6 @@ public final class Search {
     private List<float[]> reference;
     private int models;
     private final int expected;
-    /** That the last model on the way consists of. */
-    private List<Path> files = List.of();
 
     private Search(Compressor compressor, Samples samples, Compared compared, int threads, Memory memory, Progress progress, Path scratch,
             long deadline) {
@@ -153,15 +158,27 @@ public final class Search {
         this.progress = progress;
         this.scratch = scratch;
         this.deadline = deadline;
-        for (Weight w : compressor.model().weights()) {
+        List<Weight> weights = compressor.model().weights();
+        Map<String, Integer> named = new HashMap<>();
+        for (Weight w : weights) {
+            Set<String> names = new HashSet<>(Set.of(w.name()));
+            w.uses().forEach(use -> names.add(use.substring(use.indexOf(' ') + 1)));
+            names.forEach(name -> named.merge(name, 1, Integer::sum));
+        }
+        for (Weight w : weights) {
             boolean kind = w.role().isProduct() || w.role() == Role.EMBEDDING || w.role() == Role.CONV;
-            boolean named = w.name().indexOf('*') < 0 && w.name().indexOf('?') < 0; // names are globs in recipes
-            if (kind && named && w.obstacle().isEmpty() && w.tensor().shape().elements() >= Selector.DEFAULT_MIN_SIZE) {
+            if (!kind || w.obstacle().isPresent() || w.tensor().shape().elements() < Selector.DEFAULT_MIN_SIZE) {
+                continue;
+            }
+            boolean wild = w.name().indexOf('*') >= 0 || w.name().indexOf('?') >= 0;
+            if (wild ? weights.stream().filter(other -> Selector.matches(glob(w), other)).count() == 1 : named.get(w.name()) == 1) {
                 units.add(w);
+            } else {
+                leftOut.add(w.name());
             }
         }
-        long tables = units.stream().filter(w -> w.role() == Role.EMBEDDING).count();
-        expected = (int) (units.size() + (1 + tables) * (CANDIDATES.size() - 1) - tables + ROUNDS);
+        int alone = units.stream().mapToInt(w -> w.role() == Role.EMBEDDING ? CANDIDATES.size() - 1 : 1).sum();
+        expected = CANDIDATES.size() - 1 + alone + ROUNDS;
         bytes = new long[units.size()][CANDIDATES.size()];
         losses = new double[units.size()][CANDIDATES.size()];
     }
@@ -171,7 +188,7 @@ public final class Search {
      * @param statistics of the model, which must not be closed before what is found is compressed
      * @param samples that statistics were not made of
      * @param nanos to stop after, when the measurement at hand is done
-     * @param scratch a file for models on the way; removed in the end, with its files of data
+     * @param scratch a folder for models on the way: whatever has the name goes
      * @throws UnsupportedRequestException if the model has no weight that could be compressed, or cannot be run
      * @throws IOException if a file cannot be read or written
      */
@@ -179,14 +196,32 @@ public final class Search {
             OptionalLong nanos, Memory memory, Progress progress, Path scratch) throws IOException {
         compressor.use(statistics);
         long deadline = nanos.isPresent() ? System.nanoTime() + nanos.getAsLong() : Long.MAX_VALUE;
-        Search search = new Search(compressor, samples, compared, threads, memory, progress, scratch, deadline);
         try {
-            return search.run(goal);
+            return new Search(compressor, samples, compared, threads, memory, progress, scratch, deadline).run(goal);
         } finally {
-            for (Path file : search.files) {
-                Files.deleteIfExists(file);
-            }
+            clear(scratch);
+            Files.delete(scratch);
         }
+    }
+
+    /** Makes it an empty folder: models have files of data beside them, and what was killed leaves some. */
+    private static void clear(Path folder) throws IOException {
+        if (!Files.isDirectory(folder, LinkOption.NOFOLLOW_LINKS)) {
+            Files.deleteIfExists(folder);
+            Files.createDirectory(folder);
+        }
+        List<Path> files;
+        try (Stream<Path> there = Files.list(folder)) {
+            files = there.toList();
+        }
+        for (Path file : files) {
+            Files.delete(file);
+        }
+    }
+
+    /** Its name as recipes have it: there is no way to say a star, but that a character is there. */
+    private static String glob(Weight w) {
+        return w.name().replace('*', '?');
     }
 
     private boolean outOfTime() {
@@ -195,7 +230,9 @@ public final class Search {
 
     private Result run(Goal goal) throws IOException {
         if (units.isEmpty()) {
-            throw new UnsupportedRequestException(compressor.model().path() + " has no weight that could be compressed");
+            throw new UnsupportedRequestException(compressor.model().path() + " has no weight that could be compressed: no matrix of a product,"
+                    + " convolution or table of at least " + Selector.DEFAULT_MIN_SIZE + " elements"
+                    + (leftOut.isEmpty() ? "" : " whose name is not that of others as well"));
         }
         sizes();
         int[] smallest = new int[units.size()];
@@ -226,7 +263,7 @@ public final class Search {
         if (!met) {
             chosen = goal.cosine == -1 ? all.getFirst() : all.stream().max(Comparator.comparingDouble(Point::cosine)).orElseThrow();
         }
-        return new Result(chosen, met, List.copyOf(all), least);
+        return new Result(chosen, met, List.copyOf(all), least, List.copyOf(leftOut));
     }
 
     private static Method method(Weight w, int candidate) {
@@ -241,7 +278,7 @@ public final class Search {
             for (int i = 0; i < units.size(); i++) {
                 Method m = choice[i] == c ? method(units.get(i), c) : null;
                 if (m != null) {
-                    names.computeIfAbsent(m, method -> new ArrayList<>()).add(units.get(i).name());
+                    names.computeIfAbsent(m, method -> new ArrayList<>()).add(glob(units.get(i)));
                 }
             }
         }
@@ -282,13 +319,13 @@ public final class Search {
         }
     }
 
-    private boolean isTable(int unit) {
-        return units.get(unit).role() == Role.EMBEDDING;
+    private boolean isProduct(int unit) {
+        return units.get(unit).role().isProduct();
     }
 
     /**
-     * Tables are measured in each candidate, which is quick; products, for which there is more to do, in one. What they lose in others
-     * follows from the models in which all are alike, less what tables lose there.
+     * Tables and convolutions are measured in each candidate, which is quick; products, for which there is more to do, in one. What they lose in others
+     * follows from the models in which all are alike, less what the others lose there.
      */
     private void sensitivities() throws IOException {
         int kept = CANDIDATES.size() - 1;
@@ -301,19 +338,21 @@ public final class Search {
         }
         for (int i = 0; i < units.size(); i++) {
             int[] choice = all(kept);
-            for (int c = 0; isTable(i) && c < kept; c++) {
+            for (int c = 0; !isProduct(i) && c < kept; c++) {
                 choice[i] = c;
-                losses[i][c] = outOfTime() ? losses[i][Math.max(0, c - 1)] : loss(choice, units.get(i).name());
-                products[c] -= losses[i][c];
+                if (method(units.get(i), c) != null) {
+                    losses[i][c] = outOfTime() ? losses[i][Math.max(0, c - 1)] : loss(choice, units.get(i).name());
+                    products[c] -= losses[i][c];
+                }
             }
-            if (!isTable(i) && method(units.get(i), PROBE) != null) {
+            if (isProduct(i)) {
                 choice[i] = PROBE;
                 one[i] = outOfTime() ? sum / Math.max(1, i) : loss(choice, units.get(i).name());
                 sum += one[i];
             }
         }
         for (int i = 0; i < units.size(); i++) {
-            for (int c = 0; !isTable(i) && c < kept; c++) {
+            for (int c = 0; isProduct(i) && c < kept; c++) {
                 // Estimates of small differences may be off, but more bits never lose more.
                 double all = Math.max(products[c], 1e-9);
                 losses[i][c] = sum == 0 ? all / units.size() : one[i] / sum * all;
@@ -328,13 +367,13 @@ public final class Search {
     /**
      * The choice that loses least in so many bytes, as far as estimates go.
      *
-     * @param tables what losses of tables are multiplied with
+     * @param others what losses of all but products are multiplied with
      * @return null if there is none
      */
-    private int[] allocate(long budget, double tables) {
+    private int[] allocate(long budget, double others) {
         double low = 0;
         double high = 1;
-        while (sum(cheapest(high, tables)) > budget) {
+        while (sum(cheapest(high, others)) > budget) {
             high *= 4;
             if (high > 1e12) {
                 return null;
@@ -342,13 +381,13 @@ public final class Search {
         }
         for (int i = 0; i < 100; i++) {
             double middle = (low + high) / 2;
-            if (sum(cheapest(middle, tables)) > budget) {
+            if (sum(cheapest(middle, others)) > budget) {
                 low = middle;
             } else {
                 high = middle;
             }
         }
-        int[] choice = cheapest(high, tables);
+        int[] choice = cheapest(high, others);
         // What is left over goes where it helps most.
         while (true) {
             long left = budget - sum(choice);
@@ -358,7 +397,7 @@ public final class Search {
             for (int i = 0; i < units.size(); i++) {
                 for (int c = 0; c < CANDIDATES.size(); c++) {
                     long more = bytes[i][c] - bytes[i][choice[i]];
-                    double gain = (losses[i][choice[i]] - losses[i][c]) * (isTable(i) ? tables : 1) / Math.max(1, more);
+                    double gain = (losses[i][choice[i]] - losses[i][c]) * (isProduct(i) ? 1 : others) / Math.max(1, more);
                     if (more <= left && gain > best) {
                         best = gain;
                         unit = i;
@@ -373,12 +412,12 @@ public final class Search {
         }
     }
 
-    private int[] cheapest(double price, double tables) {
+    private int[] cheapest(double price, double others) {
         int[] choice = new int[units.size()];
         for (int i = 0; i < units.size(); i++) {
             double best = Double.POSITIVE_INFINITY;
             for (int c = 0; c < CANDIDATES.size(); c++) {
-                double cost = losses[i][c] * (isTable(i) ? tables : 1) + price * bytes[i][c] * 1e-6;
+                double cost = losses[i][c] * (isProduct(i) ? 1 : others) + price * bytes[i][c] * 1e-6;
                 if (cost < best) {
                     best = cost;
                     choice[i] = c;
@@ -397,11 +436,11 @@ public final class Search {
     }
 
     /** The best choice whose file takes no more; null if there is none. */
-    private Recipe within(long budget, double tables) {
+    private Recipe within(long budget, double others) {
         // What a file has beside the weights depends on their forms, a little.
         long rest = planned(recipe(all(PROBE))) - sum(all(PROBE));
         for (int attempt = 0; attempt < 20; attempt++) {
-            int[] choice = allocate(budget - rest, tables);
+            int[] choice = allocate(budget - rest, others);
             if (choice == null) {
                 return null;
             }
@@ -416,9 +455,9 @@ public final class Search {
     }
 
     private void inBytes(long budget) throws IOException {
-        // Losses of tables and of products are of different kinds, and the sum of both is a guess: other weights of them are tried.
-        for (double tables : new double[] {1, 0.5, 2, 0.25, 4}) {
-            Recipe recipe = within(budget, tables);
+        // Losses of tables, of convolutions and of products are of different kinds, and the sum of both is a guess: other weights of them are tried.
+        for (double others : new double[] {1, 0.5, 2, 0.25, 4}) {
+            Recipe recipe = within(budget, others);
             if (recipe != null && !outOfTime()) {
                 measure(recipe, "a mixture", false);
             }
@@ -467,11 +506,24 @@ public final class Search {
         }
         if (reference == null) {
             reference = vectors(compressor.model().path(), samples.size());
+            for (int i = 0; i < reference.size(); i++) {
+                for (float x : reference.get(i)) {
+                    if (!Float.isFinite(x)) {
+                        throw new UnsupportedRequestException("the model itself puts out " + x + " for sample " + i
+                                + " of those held out, with which nothing can be compared");
+                    }
+                }
+            }
         }
-        files = compressor.compress(compressor.plan(recipe), scratch).files();
-        List<float[]> found = vectors(scratch, count);
+        clear(scratch);
+        Path trial = scratch.resolve("model.onnx");
+        compressor.compress(compressor.plan(recipe), trial);
+        List<float[]> found = vectors(trial, count);
         double sum = 0;
         for (int i = 0; i < count; i++) {
+            if (found.get(i).length != reference.get(i).length) {
+                throw new UnsupportedRequestException("outputs of sample " + i + " have other sizes once weights are compressed (" + what + ")");
+            }
             double cosine = Embeddings.cosine(reference.get(i), found.get(i));
             sum += Double.isNaN(cosine) ? 0 : cosine; // what is not finite is near to nothing
         }
@@ -504,6 +556,9 @@ public final class Search {
         for (OnnxTensor output : outputs.values()) {
             parts.add(Embeddings.floats(output));
             n += parts.getLast().length;
+        }
+        if (n == 0) {
+            throw new UnsupportedRequestException("the model has no output of floating-point numbers that could be compared");
         }
         float[] all = new float[n];
         int at = 0;

@@ -1,0 +1,132 @@
+package dev.tensorpress.runtime;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.Compressor;
+import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.statistics.Gatherer;
+import dev.tensorpress.statistics.Request;
+import dev.tensorpress.statistics.Statistics;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.OptionalLong;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class SearchTest {
+    private static final int N = 64;
+
+    @TempDir
+    Path folder;
+
+    private static float[] values(int n, int seed) {
+        Random random = new Random(seed);
+        float[] values = new float[n];
+        for (int i = 0; i < n; i++) {
+            values[i] = (float) random.nextGaussian() / 8;
+        }
+        return values;
+    }
+
+    private static TinyModel model() {
+        return new TinyModel().input("x", TinyModel.FLOAT, "20 " + N).output("y", TinyModel.FLOAT, "20 " + N);
+    }
+
+    private Search.Result search(Path model, Search.Goal goal) throws IOException {
+        Map<String, Double> known = new HashMap<>();
+        Search.Memory memory = new Search.Memory() {
+            @Override
+            public double cosine(String recipe, int samples) {
+                return known.getOrDefault(recipe + samples, Double.NaN);
+            }
+
+            @Override
+            public void put(String recipe, int samples, double cosine) {
+                known.put(recipe + samples, cosine);
+            }
+        };
+        try (Compressor compressor = Compressor.open(model, Compressor.Options.DEFAULT.overwrite(true)); Executor executor = Executor.cpu(1)) {
+            Samples samples = Samples.random(compressor.model(), 8, 1, Map.of());
+            List<Request> requests = Request.feeds(compressor.model().graph().orElseThrow(), true);
+            try (Statistics statistics = Gatherer.gather(model, Statistics.hash(compressor.model()), requests, OnnxRunner.of(samples.part(0, 6), 1),
+                    executor, (done, total) -> { })) {
+                return Search.run(compressor, statistics, samples.part(6, 8), Search.Compared.OUTPUTS, goal, 1, OptionalLong.empty(), memory,
+                        (what, models, expected) -> assertTrue(models <= expected), folder.resolve("trial"));
+            }
+        }
+    }
+
+    /** One product after the other, of which the first is multiplied with nothing in the end. */
+    @Test
+    void bitsGoWhereTheyMatter() throws IOException {
+        Path model = model().node("MatMul", "x a -> h").node("Mul", "h nothing -> g").node("MatMul", "x b -> k").node("Add", "g k -> y")
+                .weight("a", values(N * N, 1), N, N).weight("b", values(N * N, 2), N, N).weight("nothing", new float[] {1e-6f}, 1)
+                .write(folder.resolve("m.onnx"));
+        Search.Result found = search(model, new Search.Goal((long) (0.24 * Files.size(model)), -1));
+        assertTrue(found.met());
+        String recipe = found.chosen().recipe().yaml();
+        assertTrue(recipe.indexOf("\"b\"") > recipe.indexOf("\"a\"") && !found.chosen().uniform(), recipe);
+        for (Search.Point p : found.measured()) {
+            assertTrue(p.bytes() > 0.24 * Files.size(model) || p.cosine() <= found.chosen().cosine());
+        }
+        assertTrue(Files.notExists(folder.resolve("trial")));
+    }
+
+    /** A convolution that must not be touched does not take the products beside it along. */
+    @Test
+    void convolutionsAreMeasured() throws IOException {
+        float[] kernel = values(64 * 64, 3);
+        for (int o = 0; o < 64; o++) {
+            kernel[64 * o] = 1e4f; // every other element of a channel is 0 in eight bits
+        }
+        Path model = new TinyModel().input("x", TinyModel.FLOAT, "1 64 1 1").output("y", TinyModel.FLOAT, "1 64")
+                .node("Mul", "x mask -> m").node("Conv", "m kernel -> c").node("Flatten", "c -> f").node("MatMul", "f a -> y")
+                .weight("mask", mask(), 1, 64, 1, 1).weight("kernel", kernel, 64, 64, 1, 1).weight("a", values(64 * 64, 4), 64, 64)
+                .write(folder.resolve("c.onnx"));
+        Search.Result found = search(model, new Search.Goal(Long.MAX_VALUE, 0.99));
+        assertTrue(found.met());
+        assertTrue(found.chosen().bytes() < 0.75 * Files.size(model), found.chosen().bytes() + " of " + Files.size(model));
+    }
+
+    /** Without the first channel, which alone would be seen. */
+    private static float[] mask() {
+        float[] mask = new float[64];
+        Arrays.fill(mask, 1);
+        mask[0] = 0;
+        return mask;
+    }
+
+    @Test
+    void namesThatRecipesCannotSay() throws IOException {
+        Path model = model().node("MatMul", "x a* -> h").node("MatMul", "h b -> k").node("MatMul", "k b -> y")
+                .weight("a*", values(N * N, 1), N, N).weight("b", values(N * N, 2), N, N).write(folder.resolve("m.onnx"));
+        Search.Result found = search(model, new Search.Goal((long) (0.35 * Files.size(model)), -1));
+        assertTrue(found.met());
+        assertEquals(List.of(), found.leftOut());
+        Path both = model().node("MatMul", "x a* -> h").node("MatMul", "h ab -> y")
+                .weight("a*", values(N * N, 1), N, N).weight("ab", values(N * N, 2), N, N).write(folder.resolve("both.onnx"));
+        assertEquals(List.of("a*"), search(both, new Search.Goal(Files.size(both), -1)).leftOut());
+    }
+
+    @Test
+    void whatCannotBeComparedIsRefused() throws IOException {
+        Path nan = model().node("MatMul", "x a -> h").node("Sqrt", "h -> y").weight("a", values(N * N, 1), N, N).write(folder.resolve("nan.onnx"));
+        Search.Goal goal = new Search.Goal(Files.size(nan), -1);
+        assertTrue(assertThrows(UnsupportedRequestException.class, () -> search(nan, goal)).getMessage().contains("NaN"));
+        Path integers = new TinyModel().input("x", TinyModel.FLOAT, "20 " + N).output("y", TinyModel.INT64, "20 " + N).node("MatMul", "x a -> h")
+                .cast("h -> y", TinyModel.INT64).weight("a", values(N * N, 1), N, N).write(folder.resolve("i.onnx"));
+        assertTrue(assertThrows(UnsupportedRequestException.class, () -> search(integers, goal)).getMessage().contains("floating-point"));
+        Path none = model().node("Add", "x a -> y").weight("a", values(N, 1), N).node("MatMul", "x b -> z").weight("b", values(N, 1), N, 1)
+                .write(folder.resolve("none.onnx"));
+        assertTrue(assertThrows(UnsupportedRequestException.class, () -> search(none, goal)).getMessage().contains("4096"));
+    }
+}
