@@ -78,6 +78,10 @@ final class PreparedGptq implements Prepared {
         }
         ValueStatistics v = statistics.of(weight).orElseThrow(() -> new UnsupportedRequestException(
                 "nothing is known of what it is multiplied with"));
+        if (v.gram().isEmpty()) {
+            throw new UnsupportedRequestException("the statistics have no Gram matrix of what it is multiplied with: they were made"
+                    + " without (--no-gram)");
+        }
         boolean matrix = shape.rank() == 2;
         if (!matrix && (weight.inputAxis() != 1 || weight.outputAxis() != 0)
                 || v.channels() / v.groups() != (matrix ? shape.dim(weight.inputAxis()) : shape.elements() / shape.dim(0))

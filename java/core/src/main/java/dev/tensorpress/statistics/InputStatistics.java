@@ -29,7 +29,7 @@ public final class InputStatistics {
                 OptionalInt axis = OptionalInt.of(product.window().isPresent() ? 1 : feed.axis());
                 Request request = new Request(feed.value(), axis, product.window(), true, false);
                 Set<ValueStatistics> of = all.inputs.computeIfAbsent(product.weight().name(), w -> new LinkedHashSet<>());
-                statistics.of(request).filter(v -> v.gram().isPresent()).ifPresent(of::add);
+                statistics.of(request).ifPresent(of::add);
                 if (!seen.add(product.weight().name())) {
                     all.biases.remove(product.weight().name()); // each of the products has a mean of its own
                 } else {
@@ -58,8 +58,8 @@ public final class InputStatistics {
     }
 
     /**
-     * Of the value that is multiplied with this weight, with its Gram matrix: an input of the weight is a channel of it, of a
-     * convolution an element of a patch.
+     * Of the value that is multiplied with this weight: an input of the weight is a channel of it, of a convolution an element of a patch.
+     * It has a Gram matrix where each of the weight's products has one.
      *
      * @return empty if the weight is in no product, or nothing was gathered of what it is multiplied with, or its products make different
      *     use of it, so that an input of one is none of another

@@ -37,7 +37,7 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
         return window.map(Window::groups).orElse(1);
     }
 
-    /** Of all rows of both, which are of the same channels. The Gram matrix is new. */
+    /** Of all rows of both, which are of the same channels. The Gram matrix is new; there is none unless both have one. */
     ValueStatistics plus(ValueStatistics other) {
         int n = channels();
         float[] least = new float[n];
@@ -50,14 +50,13 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
             sums[c] = sum[c] + other.sum[c];
             ofSquares[c] = squares[c] + other.squares[c];
         }
-        Optional<MemorySegment> both = gram.map(g -> {
-            MemorySegment h = other.gram.orElseThrow();
+        Optional<MemorySegment> both = gram.flatMap(g -> other.gram.map(h -> {
             MemorySegment of = Arena.ofAuto().allocate(g.byteSize(), 64);
             for (long i = 0; i < g.byteSize() / 8; i++) {
                 of.setAtIndex(JAVA_DOUBLE, i, g.getAtIndex(JAVA_DOUBLE, i) + h.getAtIndex(JAVA_DOUBLE, i));
             }
             return of;
-        });
+        }));
         return new ValueStatistics(path, name, axis, window, rows + other.rows, least, most, sums, ofSquares,
                 histogram.flatMap(h -> other.histogram.map(h::plus)), both);
     }

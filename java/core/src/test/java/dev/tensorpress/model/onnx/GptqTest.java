@@ -13,6 +13,7 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.statistics.Gatherer;
+import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Request;
 import dev.tensorpress.statistics.Statistics;
 import dev.tensorpress.tensor.DType;
@@ -24,6 +25,7 @@ import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -67,8 +69,12 @@ final class GptqTest {
     }
 
     private Statistics statistics(Compressor compressor) throws IOException {
+        return statistics(compressor, true);
+    }
+
+    private Statistics statistics(Compressor compressor, boolean gram) throws IOException {
         Graph graph = compressor.model().graph().orElseThrow();
-        try (Executor executor = Executor.cpu(1); Gatherer gatherer = new Gatherer(Request.feeds(graph, true), executor);
+        try (Executor executor = Executor.cpu(1); Gatherer gatherer = new Gatherer(Request.feeds(graph, gram), executor);
                 Arena arena = Arena.ofShared()) {
             MemorySegment values = arena.allocate(4L * x.length, 64).copyFrom(MemorySegment.ofArray(x));
             for (Graph.Value value : gatherer.values()) {
@@ -183,6 +189,42 @@ final class GptqTest {
             Path other = changed.write(folder, "other.onnx");
             try (Compressor d = Compressor.open(other)) {
                 assertThrows(UnsupportedRequestException.class, () -> d.use(s));
+            }
+        }
+    }
+
+    @Test
+    void withoutGramMatricesWeightsStay() throws Exception {
+        try (Compressor c = Compressor.open(model(DType.F32)); Statistics s = statistics(c, false)) {
+            c.use(s);
+            assertEquals("the statistics have no Gram matrix of what it is multiplied with: they were made without (--no-gram)",
+                    entry(c.plan(gptq("")), "A").note());
+        }
+    }
+
+    /** Of a weight that two products read, one of them without a Gram matrix, the sums are known, but no Gram matrix. */
+    @Test
+    void aGramMatrixIsOneOfAllProducts() throws Exception {
+        TestModel model = TestModel.of(10, 21);
+        model.graph.input("x", TensorInfo.FLOAT, -1, K).input("z", TensorInfo.FLOAT, -1, K)
+                .output("y", TensorInfo.FLOAT, -1, N).output("v", TensorInfo.FLOAT, -1, N)
+                .init("A", DType.F32, TestModel.random(2, K * N), K, N);
+        model.graph.node("MatMul", "y", "x", "A").node("MatMul", "v", "z", "A");
+        try (Compressor c = Compressor.open(model.write(folder, "two.onnx")); Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared()) {
+            Graph graph = c.model().graph().orElseThrow();
+            List<Request> requests = List.of(Request.of(graph.feeds().get(0), true).getFirst(), Request.of(graph.feeds().get(1), false).getFirst());
+            try (Gatherer gatherer = new Gatherer(requests, executor)) {
+                MemorySegment values = arena.allocate(4L * x.length, 64).copyFrom(MemorySegment.ofArray(x));
+                for (Graph.Value value : gatherer.values()) {
+                    gatherer.accept(0, value, new Tensor(DType.F32, Shape.of(ROWS, K), values));
+                }
+                try (Statistics s = gatherer.finish(Statistics.hash(c.model()), 1, "rows")) {
+                    var a = InputStatistics.of(s, graph).of(c.model().weights().getFirst()).orElseThrow();
+                    assertEquals(2 * ROWS, a.rows());
+                    assertTrue(a.gram().isEmpty());
+                    c.use(s);
+                    assertTrue(entry(c.plan(gptq("")), "A").note().contains("no Gram matrix"));
+                }
             }
         }
     }
