@@ -56,10 +56,10 @@ final class Planner {
         Map<Recipe.Step, Prepared> prepared = new IdentityHashMap<>();
         List<Recipe.Step> unprepared = new ArrayList<>();
         for (Recipe.Step step : recipe.steps()) {
-            switch (step.method().requires()) {
-                case NOTHING -> prepared.put(step, step.method().prepare(Evidence.NOTHING));
-                case STATISTICS -> { }
-                case WEIGHTS -> unprepared.add(step);
+            if (step.method().requires().contains(Requirement.WEIGHTS)) {
+                unprepared.add(step);
+            } else if (step.method().requires().isEmpty()) {
+                prepared.put(step, step.method().prepare(Evidence.NOTHING));
             }
         }
         List<Candidate> candidates = new ArrayList<>();
@@ -71,13 +71,18 @@ final class Planner {
             probe(target, candidate);
             candidates.add(candidate);
         }
+        Map<Recipe.Step, InputStatistics> seen = new IdentityHashMap<>();
         for (Recipe.Step step : recipe.steps()) {
-            if (step.method().requires() == Requirement.STATISTICS) {
-                prepared.put(step, step.method().prepare(new Evidence(List.of(), null, statistics(step, candidates, target))));
+            Set<Requirement> requires = step.method().requires();
+            if (requires.contains(Requirement.STATISTICS)) {
+                seen.put(step, statistics(step, candidates, target));
+                if (!requires.contains(Requirement.WEIGHTS)) {
+                    prepared.put(step, step.method().prepare(new Evidence(List.of(), null, seen.get(step))));
+                }
             }
         }
         do {
-            looked += prepare(unprepared, candidates, prepared);
+            looked += prepare(unprepared, candidates, seen, prepared);
             Set<Recipe.Step> lost = Collections.newSetFromMap(new IdentityHashMap<>());
             for (Candidate candidate : candidates) {
                 if (candidate.entry == null || candidate.hasAny(unprepared)) {
@@ -223,7 +228,8 @@ final class Planner {
     }
 
     /** Prepares these steps for the weights that they take; returns the bytes of these weights. */
-    private long prepare(List<Recipe.Step> steps, List<Candidate> candidates, Map<Recipe.Step, Prepared> prepared) {
+    private long prepare(List<Recipe.Step> steps, List<Candidate> candidates, Map<Recipe.Step, InputStatistics> seen,
+            Map<Recipe.Step, Prepared> prepared) {
         long bytes = 0;
         if (steps.isEmpty()) {
             return bytes;
@@ -238,7 +244,7 @@ final class Planner {
                         bytes += c.weight.tensor().bytes();
                     }
                 }
-                prepared.put(step, step.method().prepare(new Evidence(weights, workspace)));
+                prepared.put(step, step.method().prepare(new Evidence(weights, workspace, seen.get(step))));
             }
         }
         return bytes;

@@ -213,7 +213,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
 
     /** Whether one of its methods has to be shown this. */
     public boolean requires(Method.Requirement requirement) {
-        return steps.stream().anyMatch(s -> s.method().requires() == requirement);
+        return steps.stream().anyMatch(s -> s.method().requires().contains(requirement));
     }
 
     /** The longest schedule of its methods: how often a model is pruned, and trained in between; 1 if there is none. */

@@ -7,8 +7,8 @@ import java.util.List;
 /**
  * What a method decides by. Singular values that one method finds are kept in the workspace, for others and for later plans.
  *
- * @param weights those that the method was selected for, in file order; none if it requires nothing
- * @param workspace for a look at them, one after another; null if there are none
+ * @param weights those that the method was selected for, in file order; none unless they are required
+ * @param workspace for a look at them, one after another; null unless they are required
  * @param statistics of what weights are multiplied with; null unless they are required
  */
 public record Evidence(List<Weight> weights, Workspace workspace, InputStatistics statistics) {

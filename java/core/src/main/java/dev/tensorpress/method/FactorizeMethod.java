@@ -9,6 +9,7 @@ import dev.tensorpress.tensor.Shape;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 
 /**
  * A weight as the product of two factors: its singular value decomposition, cut off. Of a matrix [m, n] the factors of rank
@@ -157,8 +158,8 @@ public record FactorizeMethod(long rank, double energy, double error, long budge
     }
 
     @Override
-    public Requirement requires() {
-        return rank > 0 ? Requirement.NOTHING : Requirement.WEIGHTS;
+    public Set<Requirement> requires() {
+        return rank > 0 ? Set.of() : Set.of(Requirement.WEIGHTS);
     }
 
     @Override

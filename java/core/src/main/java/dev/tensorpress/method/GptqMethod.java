@@ -6,6 +6,7 @@ import dev.tensorpress.model.Weight;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * Quantization whose codes change least what products make of their inputs, instead of the weight itself. Ranges are those of
@@ -57,8 +58,8 @@ public record GptqMethod(QuantizeMethod codes, double damping, boolean order, in
     }
 
     @Override
-    public Requirement requires() {
-        return Requirement.STATISTICS;
+    public Set<Requirement> requires() {
+        return Set.of(Requirement.STATISTICS);
     }
 
     @Override

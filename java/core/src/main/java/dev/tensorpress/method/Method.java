@@ -5,13 +5,12 @@ import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Weight;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 
 /** A method of compression with its options. It knows weights and encodings, never a file format. Immutable. */
 public interface Method {
-    /** What {@link #prepare} looks at. */
+    /** What {@link #prepare} looks at, beside shapes and roles. */
     enum Requirement {
-        /** Nothing: shapes and roles are enough. */
-        NOTHING,
         /** The elements of all weights that the method takes. */
         WEIGHTS,
         /** What these weights are multiplied with, as calibration has seen it. */
@@ -32,8 +31,8 @@ public interface Method {
     }
 
     /** What has to be in the evidence. */
-    default Requirement requires() {
-        return Requirement.NOTHING;
+    default Set<Requirement> requires() {
+        return Set.of();
     }
 
     /**

@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * Sets the elements of smallest magnitude to zero. What is zero already is smallest of all, so a pruned model that is
@@ -351,8 +352,8 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
     }
 
     @Override
-    public Requirement requires() {
-        return Requirement.WEIGHTS;
+    public Set<Requirement> requires() {
+        return Set.of(Requirement.WEIGHTS);
     }
 
     @Override
