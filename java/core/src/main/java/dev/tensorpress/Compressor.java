@@ -8,7 +8,6 @@ import dev.tensorpress.method.Method.Requirement;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Format;
-import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
@@ -186,8 +185,8 @@ public final class Compressor implements AutoCloseable {
      * What the model's values are like, for methods that go by it, in plans that are made after this.
      *
      * @param statistics of this model; to be closed by the caller, after the last compression by such a plan; null for none
-     * @throws UnsupportedRequestException if they are of another model, or if the format has no graph, so that nobody knows which value
-     *     a weight is multiplied with
+     * @throws UnsupportedRequestException if they are of another model; or if the format has no graph and they name no weights, so that
+     *     nobody knows which value a weight is multiplied with
      * @throws IOException if the model cannot be read
      */
     public void use(Statistics statistics) throws IOException {
@@ -197,9 +196,11 @@ public final class Compressor implements AutoCloseable {
             return;
         }
         statistics.check(model);
-        Graph graph = model.graph().orElseThrow(() -> new UnsupportedRequestException(
-                "a model of this format does not say what its weights are multiplied with"));
-        inputs = InputStatistics.of(statistics, graph);
+        if (model.graph().isEmpty() && statistics.values().stream().allMatch(v -> v.weights().isEmpty())) {
+            throw new UnsupportedRequestException("a model of this format does not say what its weights are multiplied with, and these"
+                    + " statistics name no weights");
+        }
+        inputs = InputStatistics.of(statistics, model);
         this.statistics = statistics;
     }
 
@@ -223,6 +224,9 @@ public final class Compressor implements AutoCloseable {
         provenance.put("kernels", Integer.toString(Machine.abi()));
         if (plan.recipe().requires(Requirement.STATISTICS)) {
             provenance.put("calibration", statistics.samples() + " samples of " + statistics.source());
+            if (plan.target().writesFolder()) {
+                provenance.put("statistics", statistics.digest()); // else another run could go on with others
+            }
         }
         if (hasFactors(plan) || plan.recipe().requires(Requirement.STATISTICS)) {
             provenance.put("instructionSet", Machine.tier());

@@ -104,7 +104,7 @@ final class CalibrateCommand implements Command {
             float least = Float.POSITIVE_INFINITY;
             float largest = Float.NEGATIVE_INFINITY;
             int constant = 0;
-            for (int c = 0; c < v.channels(); c++) {
+            for (int c = 0; v.hasRange() && c < v.channels(); c++) {
                 least = Math.min(least, v.min()[c]);
                 largest = Math.max(largest, v.max()[c]);
                 constant += v.min()[c] == v.max()[c] ? 1 : 0;
@@ -119,7 +119,8 @@ final class CalibrateCommand implements Command {
             if (few) {
                 notes.add("fewer rows than channels");
             }
-            table.row(v.path() + v.name(), Text.count(v.channels()), Text.count(v.rows()), Text.digits(least), Text.digits(largest),
+            table.row(v.path() + v.name(), Text.count(v.channels()), Text.count(v.rows()), v.hasRange() ? Text.digits(least) : "",
+                    v.hasRange() ? Text.digits(largest) : "",
                     String.join(", ", notes));
         }
         out.print(table);

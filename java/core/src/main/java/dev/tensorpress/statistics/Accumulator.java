@@ -15,6 +15,7 @@ import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Optional;
 
 /** What one request has come to so far. Rows wait until there is a block of them: what is done with each is too little by itself. */
@@ -213,7 +214,7 @@ final class Accumulator {
         }
         return Optional.of(new ValueStatistics(request.value().path(), request.value().name(), request.axis(), request.window(), rows,
                 min.toArray(JAVA_FLOAT), max.toArray(JAVA_FLOAT), sum.toArray(JAVA_DOUBLE), squares.toArray(JAVA_DOUBLE),
-                Optional.ofNullable(counts == null ? null : histogram()), Optional.ofNullable(gram)));
+                Optional.ofNullable(counts == null ? null : histogram()), Optional.ofNullable(gram), List.of()));
     }
 
     void close() {

@@ -1,7 +1,11 @@
 package dev.tensorpress.statistics;
 
 import dev.tensorpress.model.Graph;
+import dev.tensorpress.model.Model;
+import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.Shape;
+import java.io.IOException;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashSet;
@@ -23,21 +27,57 @@ public final class InputStatistics {
     /** By the products of a model's graph. Weights that several products read have the statistics of all of their inputs. */
     public static InputStatistics of(Statistics statistics, Graph graph) {
         InputStatistics all = new InputStatistics();
+        all.add(statistics, graph);
+        return all;
+    }
+
+    /**
+     * By the products of a model's graph, if it has one, and by the names of weights that statistics hold.
+     *
+     * @throws UnsupportedRequestException if statistics name a weight that the model has not, or that has another number of inputs
+     * @throws IOException if the model cannot be read
+     */
+    public static InputStatistics of(Statistics statistics, Model model) throws IOException {
+        InputStatistics all = new InputStatistics();
+        model.graph().ifPresent(graph -> all.add(statistics, graph));
+        Map<String, Weight> weights = new HashMap<>();
+        model.weights().forEach(w -> weights.put(w.name(), w));
+        for (ValueStatistics v : statistics.values()) {
+            for (String name : v.weights()) {
+                Weight weight = weights.get(name);
+                if (weight == null || !fits(v, weight)) {
+                    throw new UnsupportedRequestException("the statistics have " + v.channels() + " inputs of a weight '" + name + "', but "
+                            + model.path() + " has " + (weight == null ? "none of that name" : "one of " + weight.tensor().shape()
+                            + " with role " + weight.role().id()));
+                }
+                all.inputs.computeIfAbsent(name, w -> new LinkedHashSet<>()).add(v);
+            }
+        }
+        return all;
+    }
+
+    /** Whether channels are what the weight is multiplied with. */
+    private static boolean fits(ValueStatistics v, Weight weight) {
+        Shape shape = weight.tensor().shape();
+        return weight.inputAxis() >= 0 && v.channels() / v.groups()
+                == (shape.rank() == 2 ? shape.dim(weight.inputAxis()) : shape.elements() / Math.max(1, shape.dim(0)));
+    }
+
+    private void add(Statistics statistics, Graph graph) {
         Set<String> seen = new HashSet<>();
         for (Graph.Feed feed : graph.feeds()) {
             for (Graph.Product product : feed.products()) {
                 OptionalInt axis = OptionalInt.of(product.window().isPresent() ? 1 : feed.axis());
                 Request request = new Request(feed.value(), axis, product.window(), true, false);
-                Set<ValueStatistics> of = all.inputs.computeIfAbsent(product.weight().name(), w -> new LinkedHashSet<>());
+                Set<ValueStatistics> of = inputs.computeIfAbsent(product.weight().name(), w -> new LinkedHashSet<>());
                 statistics.of(request).ifPresent(of::add);
                 if (!seen.add(product.weight().name())) {
-                    all.biases.remove(product.weight().name()); // each of the products has a mean of its own
+                    biases.remove(product.weight().name()); // each of the products has a mean of its own
                 } else {
-                    product.bias().ifPresent(bias -> all.biases.put(product.weight().name(), bias));
+                    product.bias().ifPresent(bias -> biases.put(product.weight().name(), bias));
                 }
             }
         }
-        return all;
     }
 
     /** The same, where these biases alone may be changed. */

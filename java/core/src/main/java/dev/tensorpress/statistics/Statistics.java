@@ -22,9 +22,11 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -39,6 +41,8 @@ public final class Statistics implements AutoCloseable {
     private static final String FORMAT = "tensorpress.statistics";
     private static final String VERSION = "1";
     private static final int READ_AT_ONCE = 4 << 20;
+    /** Rows and columns of a matrix that are looked at together. */
+    private static final int TILE = 64;
 
     private final String model;
     private final Arena arena;
@@ -79,7 +83,7 @@ public final class Statistics implements AutoCloseable {
         }
     }
 
-    /** {@link #hash} of the model. */
+    /** {@link #hash} of the model; empty if it is not known of which one these are. */
     public String model() {
         return model;
     }
@@ -114,8 +118,15 @@ public final class Statistics implements AutoCloseable {
         return values.values().stream().filter(v -> v.path().equals(path) && v.name().equals(name) && v.window().isEmpty()).findFirst();
     }
 
-    /** @throws UnsupportedRequestException if they are of another model, or of another state of it */
+    /**
+     * Does nothing if it is not known of which model these are.
+     *
+     * @throws UnsupportedRequestException if they are of another model, or of another state of it
+     */
     public void check(Model of) throws IOException {
+        if (model.isEmpty()) {
+            return;
+        }
         String hash = hash(of);
         if (!hash.equals(model)) {
             throw new UnsupportedRequestException("the statistics are not of " + of.path() + " as it is now: they are of a model with SHA-256 "
@@ -156,8 +167,9 @@ public final class Statistics implements AutoCloseable {
     }
 
     private static boolean alike(ValueStatistics a, ValueStatistics b) {
-        return a.channels() == b.channels() && a.histogram().isPresent() == b.histogram().isPresent()
-                && a.gram().isPresent() == b.gram().isPresent();
+        return a.channels() == b.channels() && a.hasRange() == b.hasRange() && a.hasSum() == b.hasSum()
+                && a.histogram().isPresent() == b.histogram().isPresent() && a.gram().isPresent() == b.gram().isPresent()
+                && a.weights().equals(b.weights());
     }
 
     // Files
@@ -185,10 +197,17 @@ public final class Statistics implements AutoCloseable {
             v.axis().ifPresent(axis -> metadata.put(key + ".axis", Integer.toString(axis)));
             v.window().ifPresent(w -> metadata.put(key + ".window", WindowText.write(w)));
             metadata.put(key + ".rows", Long.toString(v.rows()));
+            for (int j = 0; j < v.weights().size(); j++) {
+                metadata.put(weight(key, j), v.weights().get(j));
+            }
             Shape channels = Shape.of(v.channels());
-            items.add(item(key + ".min", DType.F32, channels, MemorySegment.ofArray(v.min())));
-            items.add(item(key + ".max", DType.F32, channels, MemorySegment.ofArray(v.max())));
-            items.add(item(key + ".sum", DType.F64, channels, MemorySegment.ofArray(v.sum())));
+            if (v.hasRange()) {
+                items.add(item(key + ".min", DType.F32, channels, MemorySegment.ofArray(v.min())));
+                items.add(item(key + ".max", DType.F32, channels, MemorySegment.ofArray(v.max())));
+            }
+            if (v.hasSum()) {
+                items.add(item(key + ".sum", DType.F64, channels, MemorySegment.ofArray(v.sum())));
+            }
             items.add(item(key + ".squares", DType.F64, channels, MemorySegment.ofArray(v.squares())));
             v.histogram().ifPresent(h -> {
                 items.add(item(key + ".width", DType.F32, Shape.of(), MemorySegment.ofArray(new float[] {h.width()})));
@@ -203,9 +222,16 @@ public final class Statistics implements AutoCloseable {
         }
     }
 
+    private static String weight(String key, int i) {
+        return key + ".weight." + i;
+    }
+
     private static Item item(String name, DType type, Shape shape, MemorySegment data) {
-        MemorySegment bytes = data.isNative() ? data : Arena.ofAuto().allocate(data.byteSize(), 8).copyFrom(data);
-        return new Item(name, type, shape, SafetensorsWriter.Data.of(bytes));
+        return new Item(name, type, shape, SafetensorsWriter.Data.of(offHeap(data)));
+    }
+
+    private static MemorySegment offHeap(MemorySegment data) {
+        return data.isNative() ? data : Arena.ofAuto().allocate(data.byteSize(), 8).copyFrom(data);
     }
 
     private static Shape gram(Optional<Window> window, long channels) {
@@ -270,10 +296,10 @@ public final class Statistics implements AutoCloseable {
             if (text != null && window.isEmpty()) {
                 throw in.bad(in.metadataAt(key + ".window"), "expected a window, found '" + text + "'");
             }
-            Shape shape = in.entry(key + ".min").shape();
+            Shape shape = in.entry(key + ".squares").shape();
             int channels = shape.rank() == 1 && shape.dim(0) > 0 && shape.dim(0) <= Integer.MAX_VALUE / 8 ? (int) shape.dim(0) : 0;
             if (channels == 0 || channels % window.map(Window::groups).orElse(1) != 0) {
-                throw in.bad(in.entry(key + ".min").described(), "expected a tensor with an element for each channel, found the shape " + shape);
+                throw in.bad(in.entry(key + ".squares").described(), "expected a tensor with an element for each channel, found the shape " + shape);
             }
             Optional<Histogram> histogram = Optional.empty();
             if (in.tensors().containsKey(key + ".width")) {
@@ -288,14 +314,67 @@ public final class Statistics implements AutoCloseable {
             Optional<MemorySegment> gram = Optional.empty();
             if (in.tensors().containsKey(key + ".gram")) {
                 gram = Optional.of(data(key + ".gram", DType.F64, gram(window, channels)));
+                int groups = window.map(Window::groups).orElse(1);
+                checkGram(in.entry(key + ".gram"), gram.get(), groups, channels / groups, number(key + ".rows"));
             }
             if (number(key + ".rows") == 0) {
                 throw in.bad(in.metadataAt(key + ".rows"), "expected at least one row");
             }
+            boolean range = in.tensors().containsKey(key + ".min") || in.tensors().containsKey(key + ".max");
+            float[] min = range ? data(key + ".min", DType.F32, shape).toArray(JAVA_FLOAT_UNALIGNED) : null;
+            float[] max = range ? data(key + ".max", DType.F32, shape).toArray(JAVA_FLOAT_UNALIGNED) : null;
+            double[] sum = in.tensors().containsKey(key + ".sum") ? data(key + ".sum", DType.F64, shape).toArray(JAVA_DOUBLE_UNALIGNED) : null;
+            double[] squares = data(key + ".squares", DType.F64, shape).toArray(JAVA_DOUBLE_UNALIGNED);
+            for (int c = 0; c < channels; c++) {
+                if (squares[c] < 0) {
+                    throw in.bad(in.entry(key + ".squares").start() + 8L * c, "expected a sum of squares, found " + squares[c]);
+                }
+                if (range && min[c] > max[c]) {
+                    throw in.bad(in.entry(key + ".min").start() + 4L * c, "expected at most the largest element, which is " + max[c] + ", found "
+                            + min[c]);
+                }
+            }
+            List<String> weights = new ArrayList<>();
+            if (in.metadata().containsKey(weight(key, 0)) && axis.isEmpty()) {
+                throw in.bad(in.metadataAt(weight(key, 0)), "expected '" + key + ".axis' of what is multiplied with weights");
+            }
+            while (in.metadata().containsKey(weight(key, weights.size()))) {
+                weights.add(text(weight(key, weights.size())));
+            }
             return new ValueStatistics(in.metadata().getOrDefault(key + ".path", ""), text(key + ".name"), axis, window, number(key + ".rows"),
-                    data(key + ".min", DType.F32, shape).toArray(JAVA_FLOAT_UNALIGNED), data(key + ".max", DType.F32, shape).toArray(JAVA_FLOAT_UNALIGNED),
-                    data(key + ".sum", DType.F64, shape).toArray(JAVA_DOUBLE_UNALIGNED),
-                    data(key + ".squares", DType.F64, shape).toArray(JAVA_DOUBLE_UNALIGNED), histogram, gram);
+                    min, max, sum, squares, histogram, gram, weights);
+        }
+
+        /** Symmetric, and no product of channels larger than their squares allow: what no damping could make definite is none. */
+        private void checkGram(Safetensors.Entry e, MemorySegment gram, int groups, int n, long rows) {
+            double smallest = 1e-37 * rows; // of squares that f32 holds
+            double[] size = new double[n];
+            for (int g = 0; g < groups; g++) {
+                long first = (long) g * n * n;
+                for (int i = 0; i < n; i++) {
+                    double square = gram.getAtIndex(JAVA_DOUBLE, first + (long) i * n + i);
+                    if (square < 0) {
+                        throw in.bad(e.start() + 8 * (first + (long) i * n + i), "expected a sum of squares on the diagonal of '" + e.name()
+                                + "', found " + square);
+                    }
+                    size[i] = Math.sqrt(square + smallest);
+                }
+                for (int rowBlock = 0; rowBlock < n; rowBlock += TILE) {
+                    for (int colBlock = 0; colBlock <= rowBlock; colBlock += TILE) {
+                        for (int i = rowBlock; i < Math.min(n, rowBlock + TILE); i++) {
+                            for (int j = colBlock; j < Math.min(i, colBlock + TILE); j++) {
+                                double x = gram.getAtIndex(JAVA_DOUBLE, first + (long) i * n + j);
+                                double y = gram.getAtIndex(JAVA_DOUBLE, first + (long) j * n + i);
+                                double most = size[i] * size[j];
+                                if (Math.abs(x) > 1.001 * most || Math.abs(x - y) > 1e-5 * most) {
+                                    throw in.bad(e.start() + 8 * (first + (long) i * n + j), "expected a Gram matrix as '" + e.name() + "', but channels "
+                                            + i + " and " + j + " have the products " + x + " and " + y + ", and roots of squares whose product is " + most);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
         }
 
         /** Read through the file: should that have become shorter, it is an error and not a fault. */
@@ -336,6 +415,30 @@ public final class Statistics implements AutoCloseable {
                 throw in.bad(in.metadataAt(key), "expected a number as '" + key + "', found '" + text(key) + "'");
             }
             return Integer.parseInt(text(key));
+        }
+    }
+
+    /** SHA-256 of all that is known of values. */
+    public String digest() {
+        try (Arena own = Arena.ofConfined()) {
+            Sha256 hash = new Sha256(own);
+            for (ValueStatistics v : values.values()) {
+                List<MemorySegment> parts = new ArrayList<>();
+                String text = String.join("\n", v.path(), v.name(), v.axis().toString(), v.window().toString(), Long.toString(v.rows()))
+                        + "\n" + v.weights() + "\n" + v.histogram().map(h -> h.width() + Arrays.toString(h.counts()));
+                parts.add(MemorySegment.ofArray(text.getBytes(StandardCharsets.UTF_8)));
+                if (v.hasRange()) {
+                    parts.add(MemorySegment.ofArray(v.min()));
+                    parts.add(MemorySegment.ofArray(v.max()));
+                }
+                if (v.hasSum()) {
+                    parts.add(MemorySegment.ofArray(v.sum()));
+                }
+                parts.add(MemorySegment.ofArray(v.squares()));
+                v.gram().ifPresent(parts::add);
+                parts.forEach(part -> hash.update(offHeap(part)));
+            }
+            return hash.finish();
         }
     }
 

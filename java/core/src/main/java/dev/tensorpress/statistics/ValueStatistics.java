@@ -3,33 +3,74 @@ package dev.tensorpress.statistics;
 import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 
 import dev.tensorpress.model.Graph.Window;
+import dev.tensorpress.model.UnsupportedRequestException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import java.util.Optional;
 import java.util.OptionalInt;
 
 /**
  * What is known of one value. All of its elements were finite. Arrays have an element for each channel and must not be changed, nor
- * must the Gram matrix.
+ * must the Gram matrix. Whoever asks for an array that is not known gets an {@link UnsupportedRequestException}.
  *
  * @param path of the value, as {@link dev.tensorpress.model.Graph.Value#path}; empty outside of subgraphs
  * @param name of the value
  * @param axis of the channels; there is one channel if it is empty
  * @param window if channels are elements of patches, as {@link Request#window}
  * @param rows how many elements each channel has had
- * @param min the least element
+ * @param min the least element; null if it is not known, as is the largest one then
  * @param max the largest element; a channel is constant where it equals the least one, and dead if both are 0
- * @param sum of the elements
+ * @param sum of the elements; null if it is not known
  * @param squares sum of their squares
  * @param gram f64 [groups, channels / groups, channels / groups], the groups being those of the window, or else one: X<sup>T</sup> X of
  *     the columns of X [rows, channels] that are those of a group, symmetric; products of elements are summed in f32 over up
  *     to 256 rows, and these sums in f64. Not scaled, and not damped: its rank is at most that of X, so it can be singular
+ * @param weights names of those that are multiplied with the value, for models whose graph does not tell; empty of all others
  */
 public record ValueStatistics(String path, String name, OptionalInt axis, Optional<Window> window, long rows, float[] min, float[] max,
-        double[] sum, double[] squares, Optional<Histogram> histogram, Optional<MemorySegment> gram) {
+        double[] sum, double[] squares, Optional<Histogram> histogram, Optional<MemorySegment> gram, List<String> weights) {
+    public ValueStatistics {
+        weights = List.copyOf(weights);
+    }
 
     public int channels() {
-        return min.length;
+        return squares.length;
+    }
+
+    /** Whether the least and the largest elements are known. */
+    public boolean hasRange() {
+        return min != null;
+    }
+
+    /** Whether sums are known. */
+    public boolean hasSum() {
+        return sum != null;
+    }
+
+    /** The least element of each channel. */
+    @Override
+    public float[] min() {
+        return known(min, "the least and the largest elements");
+    }
+
+    /** The largest element of each channel. */
+    @Override
+    public float[] max() {
+        return known(max, "the least and the largest elements");
+    }
+
+    /** The sum of each channel's elements. */
+    @Override
+    public double[] sum() {
+        return known(sum, "the sums");
+    }
+
+    private <T> T known(T array, String what) {
+        if (array == null) {
+            throw new UnsupportedRequestException(what + " of " + name + " are not known: the statistics have its squares only");
+        }
+        return array;
     }
 
     /** Of the channels: one, unless a window has more. */
@@ -40,14 +81,18 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
     /** Of all rows of both, which are of the same channels. The Gram matrix is new; there is none unless both have one. */
     ValueStatistics plus(ValueStatistics other) {
         int n = channels();
-        float[] least = new float[n];
-        float[] most = new float[n];
-        double[] sums = new double[n];
+        float[] least = hasRange() && other.hasRange() ? new float[n] : null;
+        float[] most = least == null ? null : new float[n];
+        double[] sums = hasSum() && other.hasSum() ? new double[n] : null;
         double[] ofSquares = new double[n];
         for (int c = 0; c < n; c++) {
-            least[c] = Math.min(min[c], other.min[c]);
-            most[c] = Math.max(max[c], other.max[c]);
-            sums[c] = sum[c] + other.sum[c];
+            if (least != null) {
+                least[c] = Math.min(min[c], other.min[c]);
+                most[c] = Math.max(max[c], other.max[c]);
+            }
+            if (sums != null) {
+                sums[c] = sum[c] + other.sum[c];
+            }
             ofSquares[c] = squares[c] + other.squares[c];
         }
         Optional<MemorySegment> both = gram.flatMap(g -> other.gram.map(h -> {
@@ -58,6 +103,6 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
             return of;
         }));
         return new ValueStatistics(path, name, axis, window, rows + other.rows, least, most, sums, ofSquares,
-                histogram.flatMap(h -> other.histogram.map(h::plus)), both);
+                histogram.flatMap(h -> other.histogram.map(h::plus)), both, weights);
     }
 }
