@@ -74,24 +74,34 @@ abstract class PreparedByInputs implements Prepared {
         return form;
     }
 
-    /** @throws UnsupportedRequestException if nothing is known of what the weight is multiplied with, or it is not summed over that */
-    final ValueStatistics inputs(Weight weight) {
+    /**
+     * What a weight is multiplied with: its inputs are the channels of that, those of a convolution's group the channels of the group.
+     *
+     * @throws UnsupportedRequestException if nothing is known of it, or the weight is not summed over that
+     */
+    static ValueStatistics inputs(Weight weight, InputStatistics statistics) {
         Shape shape = weight.tensor().shape();
         if (weight.inputAxis() < 0) {
             throw new UnsupportedRequestException("role " + weight.role().id() + " has no input axis, along which errors could be made up for");
         }
         ValueStatistics v = statistics.of(weight).orElseThrow(() -> new UnsupportedRequestException(
                 "nothing is known of what it is multiplied with"));
-        if (v.gram().isEmpty()) {
-            throw new UnsupportedRequestException("the statistics have no Gram matrix of what it is multiplied with: they were made"
-                    + " without (--no-gram)");
-        }
         boolean matrix = shape.rank() == 2;
         if (!matrix && (weight.inputAxis() != 1 || weight.outputAxis() != 0)
                 || v.channels() / v.groups() != (matrix ? shape.dim(weight.inputAxis()) : shape.elements() / shape.dim(0))
                 || shape.dim(weight.outputAxis()) % v.groups() != 0) {
             throw new UnsupportedRequestException("its shape is " + shape + ", which does not fit the " + v.channels()
                     + " inputs that are known");
+        }
+        return v;
+    }
+
+    /** The same with a Gram matrix. */
+    final ValueStatistics inputs(Weight weight) {
+        ValueStatistics v = inputs(weight, statistics);
+        if (v.gram().isEmpty()) {
+            throw new UnsupportedRequestException("the statistics have no Gram matrix of what it is multiplied with: they were made"
+                    + " without (--no-gram)");
         }
         return v;
     }

@@ -6,11 +6,15 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Prune.Cut;
 import dev.tensorpress.kernel.Prune.Scores;
+import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Sparse;
+import dev.tensorpress.method.PruneMethod.Criterion;
 import dev.tensorpress.method.PruneMethod.Pattern;
 import dev.tensorpress.method.PruneMethod.Scope;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.statistics.InputStatistics;
+import dev.tensorpress.statistics.ValueStatistics;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -22,10 +26,13 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.function.LongFunction;
 
 /** A {@link PruneMethod} that knows for each of its weights which elements stay. */
 final class PreparedPrune implements Prepared {
     private final PruneMethod method;
+    /** Null unless elements are compared by their inputs. */
+    private final InputStatistics statistics;
     private final Map<String, Chosen> chosen = new HashMap<>();
     /** Why the method takes none of its weights, or null. */
     private String refusal;
@@ -50,13 +57,14 @@ final class PreparedPrune implements Prepared {
         }
     }
 
-    private PreparedPrune(PruneMethod method) {
+    private PreparedPrune(PruneMethod method, InputStatistics statistics) {
         this.method = method;
+        this.statistics = statistics;
     }
 
     static PreparedPrune of(PruneMethod method, Evidence evidence) {
         Workspace workspace = evidence.workspace();
-        PreparedPrune choice = new PreparedPrune(method);
+        PreparedPrune choice = new PreparedPrune(method, evidence.statistics());
         List<Weight> able = new ArrayList<>();
         for (Weight weight : evidence.weights()) {
             String large = workspace.tooLarge(weight);
@@ -99,10 +107,9 @@ final class PreparedPrune implements Prepared {
         if (method.threshold() > 0) {
             return new Cut(Prune.key(scores, method.threshold()), 1, 0, 0, List.of());
         }
-        MemorySegment in = weight.tensor().data();
+        MemorySegment in = elements(weight, workspace);
         if (!method.pattern().single()) {
-            in = workspace.take(Workspace.Slot.BLOCK_SCORES, DType.F32.bytes(scores.elements()));
-            blocks(weight, in, workspace.executor());
+            in = blocks(weight, in, workspace.take(Workspace.Slot.BLOCK_SCORES, DType.F32.bytes(scores.elements())), workspace.executor());
         }
         long n = scores.elements();
         return Prune.select(List.of(scores), List.of(in), n - part(n), workspace.executor());
@@ -143,12 +150,10 @@ final class PreparedPrune implements Prepared {
             return;
         }
         for (int i = 0; i < weights.size(); i++) {
-            MemorySegment in = weights.get(i).tensor().data();
-            if (!method.pattern().single()) {
-                in = arena.allocate(DType.F32.bytes(scores.get(i).elements()), 4);
-                blocks(weights.get(i), in, workspace.executor());
-            }
-            data.add(in);
+            Weight weight = weights.get(i);
+            MemorySegment in = elements(weight, bytes -> arena.allocate(bytes, 64), workspace.executor());
+            data.add(method.pattern().single() ? in
+                    : blocks(weight, in, arena.allocate(DType.F32.bytes(scores.get(i).elements()), 4), workspace.executor()));
         }
         Cut cut;
         if (method.budget() >= 0) {
@@ -200,37 +205,77 @@ final class PreparedPrune implements Prepared {
         return n;
     }
 
+    /** What each element is compared by: itself, or f32 in the order of the elements. */
+    private MemorySegment elements(Weight weight, Workspace workspace) {
+        return elements(weight, bytes -> workspace.take(Workspace.Slot.SCORES, bytes), workspace.executor());
+    }
+
+    private MemorySegment elements(Weight weight, LongFunction<MemorySegment> room, Executor executor) {
+        Tensor t = weight.tensor();
+        if (method.criterion() == Criterion.MAGNITUDE) {
+            return t.data();
+        }
+        ValueStatistics inputs = PreparedByInputs.inputs(weight, statistics);
+        float[] sizes = new float[inputs.channels()];
+        for (int c = 0; c < sizes.length; c++) {
+            sizes[c] = (float) Math.sqrt(inputs.squares()[c] / inputs.rows());
+        }
+        long n = t.shape().elements();
+        MemorySegment scores = room.apply(DType.F32.bytes(n));
+        Quantize.convert(t.dtype(), t.data(), n, DType.F32, scores, executor);
+        long rows = t.shape().dim(0);
+        int cols = Math.toIntExact(n / rows);
+        long rowsOfGroup = rows / inputs.groups();
+        boolean down = weight.inputAxis() == 0;
+        executor.run(rows, 1, Executor.worth(cols), (begin, end, worker) -> {
+            for (long i = begin; i < end; i++) {
+                MemorySegment row = scores.asSlice(4 * i * cols, 4L * cols);
+                float[] x = row.toArray(ValueLayout.JAVA_FLOAT);
+                int first = down ? 0 : (int) (i / rowsOfGroup) * cols;
+                for (int j = 0; j < cols; j++) {
+                    x[j] *= down ? sizes[(int) i] : sizes[first + j];
+                }
+                row.copyFrom(MemorySegment.ofArray(x));
+            }
+        });
+        return scores;
+    }
+
+    private Scores scores(Weight weight) {
+        return view(weight).scores(method.criterion() == Criterion.MAGNITUDE ? weight.tensor().dtype() : DType.F32);
+    }
+
     /** What is compared: the elements, or the blocks. */
     private Scores compared(Weight weight) {
-        Scores elements = view(weight).scores(weight.tensor().dtype());
+        Scores elements = scores(weight);
         Pattern p = method.pattern();
         return p.single() ? elements : Prune.blocks(elements, p.rows(), p.cols());
     }
 
-    private void blocks(Weight weight, MemorySegment out, Executor executor) {
+    private MemorySegment blocks(Weight weight, MemorySegment elements, MemorySegment out, Executor executor) {
         Pattern p = method.pattern();
-        Tensor t = weight.tensor();
-        Prune.blocks(view(weight).scores(t.dtype()), p.rows(), p.cols(), t.data(), out, executor);
+        Prune.blocks(scores(weight), p.rows(), p.cols(), elements, out, executor);
+        return out;
     }
 
     private MemorySegment mask(Weight weight, Chosen c, Workspace workspace) {
-        Tensor t = weight.tensor();
         View v = view(weight);
-        Scores s = v.scores(t.dtype());
+        Scores s = scores(weight);
+        MemorySegment in = elements(weight, workspace);
         Pattern p = method.pattern();
         MemorySegment mask = workspace.take(Workspace.Slot.MASK, s.maskBytes());
         if (p.groups()) {
-            Prune.nm(s, v.axis, t.data(), p.n(), p.m(), mask, workspace.executor());
+            Prune.nm(s, v.axis, in, p.n(), p.m(), mask, workspace.executor());
         } else if (method.scope() == Scope.CHANNEL) {
             long length = v.axis == 1 ? v.cols : v.rows;
-            Prune.lines(s, v.axis, t.data(), length - part(length), mask, workspace.executor());
+            Prune.lines(s, v.axis, in, length - part(length), mask, workspace.executor());
         } else if (p.single()) {
-            Prune.mask(s, t.data(), c.cut, c.matrix, mask, workspace.executor());
+            Prune.mask(s, in, c.cut, c.matrix, mask, workspace.executor());
         } else {
             Scores of = compared(weight);
             MemorySegment scores = workspace.take(Workspace.Slot.BLOCK_SCORES, DType.F32.bytes(of.elements()));
             MemorySegment blockMask = workspace.take(Workspace.Slot.BLOCK_MASK, of.maskBytes());
-            blocks(weight, scores, workspace.executor());
+            blocks(weight, in, scores, workspace.executor());
             Prune.mask(of, scores, c.cut, c.matrix, blockMask, workspace.executor());
             Prune.expand(s, p.rows(), p.cols(), blockMask, mask, workspace.executor());
         }
@@ -295,6 +340,13 @@ final class PreparedPrune implements Prepared {
             return weight.inputAxis() < 0 ? "role " + weight.role().id() + " has no input axis for " + what
                     : "its input axis " + weight.inputAxis() + " of shape " + shape + " is inside: no matrix has " + what
                             + " along it";
+        }
+        if (method.criterion() == Criterion.ACTIVATION) {
+            try {
+                PreparedByInputs.inputs(weight, statistics);
+            } catch (UnsupportedRequestException e) {
+                return e.getMessage();
+            }
         }
         return null;
     }

@@ -8,8 +8,11 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * Sets the elements of smallest magnitude to zero. What is zero already is smallest of all, so a pruned model that is
+ * Sets the smallest elements to zero. What is zero already is smallest of all, so a pruned model that is
  * pruned again keeps its zeros.
+ *
+ * <p>How large an element is its magnitude says; or, where statistics are there, that times the root mean square of the input that it is
+ * multiplied with (Wanda, Sun et al. 2023): what the product's results lose without it. Inputs that are always 0 make their elements 0.
  *
  * <p>How much goes is said in one of four ways, each replacing the others: by a schedule of sparsities, which may be a
  * single one; by a threshold; by a budget of bytes; or by an N:M pattern.
@@ -21,9 +24,18 @@ import java.util.Set;
  * @param threshold magnitudes below it go, of elements or of whole blocks by their Euclidean norm; 0 if another amount
  *     is given
  * @param budget bytes that all weights of the method may take together in packed storage; -1 if another amount is given
+ * @param criterion what makes an element large
  */
-public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int step, double threshold, long budget)
+public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int step, double threshold, long budget, Criterion criterion)
         implements Method {
+
+    /** What makes an element large. */
+    public enum Criterion {
+        /** Its magnitude. */
+        MAGNITUDE,
+        /** Its magnitude times the root mean square of its input. */
+        ACTIVATION
+    }
 
     /** Among what elements are compared. */
     public enum Scope {
@@ -138,8 +150,10 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
             "what is smaller in magnitude goes; blocks, if their Euclidean norm is smaller");
     private static final Option BUDGET = new Option("budget", new Option.Whole(0), "",
             "bytes that all weights of the step may take together: as little goes as makes them fit");
+    private static final Option CRITERION = new Option("criterion", Option.Words.of(Criterion.values()), "magnitude",
+            "what makes an element large: its magnitude, or that times the root mean square of what it is multiplied with (activation)");
     private static final List<String> AMOUNTS = List.of("sparsity", "schedule", "threshold", "budget", "pattern");
-    static final List<Option> OPTIONS = List.of(PATTERN, SCOPE, SPARSITY, SCHEDULE, STEP, THRESHOLD, BUDGET);
+    static final List<Option> OPTIONS = List.of(PATTERN, SCOPE, SPARSITY, SCHEDULE, STEP, THRESHOLD, BUDGET, CRITERION);
 
     public PruneMethod {
         levels = List.copyOf(levels);
@@ -177,6 +191,11 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
         if (budget >= 0 && scope != Scope.GLOBAL) {
             throw new IllegalArgumentException("budget is for all weights together: scope must be global");
         }
+    }
+
+    /** By magnitude. */
+    public PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int step, double threshold, long budget) {
+        this(pattern, scope, levels, step, threshold, budget, Criterion.MAGNITUDE);
     }
 
     /** Single elements, each weight on its own. */
@@ -218,21 +237,26 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
     }
 
     public PruneMethod scope(Scope scope) {
-        return new PruneMethod(pattern, scope, levels, step, threshold, budget);
+        return new PruneMethod(pattern, scope, levels, step, threshold, budget, criterion);
+    }
+
+    /** With elements compared by this. */
+    public PruneMethod criterion(Criterion criterion) {
+        return new PruneMethod(pattern, scope, levels, step, threshold, budget, criterion);
     }
 
     /** With this pattern; N:M takes the place of the amount, and has no use for a scope. */
     public PruneMethod pattern(Pattern pattern) {
         if (pattern.groups()) {
-            return nm(pattern.n, pattern.m);
+            return nm(pattern.n, pattern.m).criterion(criterion);
         }
-        return new PruneMethod(pattern, scope, levels, step, threshold, budget);
+        return new PruneMethod(pattern, scope, levels, step, threshold, budget, criterion);
     }
 
     /** With this schedule in place of another amount, its last level applied. */
     public PruneMethod schedule(List<Double> levels) {
         Pattern p = pattern.groups() ? Pattern.ELEMENT : pattern;
-        return new PruneMethod(p, scope, levels, 0, 0, -1);
+        return new PruneMethod(p, scope, levels, 0, 0, -1, criterion);
     }
 
     /** The sparsity that is applied; meaningful only if there are levels. */
@@ -253,7 +277,7 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
     /** With level number {@code step} of the schedule applied, its last if it has not so many. */
     @Override
     public PruneMethod atStep(int step) {
-        return new PruneMethod(pattern, scope, levels, Math.min(step, steps()), threshold, budget);
+        return new PruneMethod(pattern, scope, levels, Math.min(step, steps()), threshold, budget, criterion);
     }
 
     @Override
@@ -264,7 +288,7 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
     @Override
     public boolean uses(String option) {
         return switch (option) {
-            case "pattern" -> true;
+            case "pattern", "criterion" -> true;
             case "sparsity", "schedule", "threshold", "budget", "scope" -> !pattern.groups();
             case "step" -> levels.size() > 1;
             default -> false;
@@ -290,6 +314,7 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
             case "step" -> step == 0 ? null : Integer.toString(step);
             case "threshold" -> threshold > 0 ? Double.toString(threshold) : null;
             case "budget" -> budget >= 0 ? Long.toString(budget) : null;
+            case "criterion" -> criterion.name().toLowerCase(Locale.ROOT);
             default -> null;
         };
     }
@@ -304,9 +329,11 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
             case "scope" -> scope(Scope.values()[SCOPE.word(value)]);
             case "sparsity" -> schedule(List.of(SPARSITY.real(value)));
             case "schedule" -> schedule(parseSchedule(value));
-            case "threshold" -> new PruneMethod(p, single, List.of(), 0, THRESHOLD.real(value), -1);
-            case "budget" -> new PruneMethod(p, Scope.GLOBAL, List.of(), 0, 0, BUDGET.whole(value));
-            case "step" -> new PruneMethod(pattern, scope, levels, (int) Math.min(Integer.MAX_VALUE, STEP.whole(value)), threshold, budget);
+            case "threshold" -> new PruneMethod(p, single, List.of(), 0, THRESHOLD.real(value), -1, criterion);
+            case "budget" -> new PruneMethod(p, Scope.GLOBAL, List.of(), 0, 0, BUDGET.whole(value), criterion);
+            case "step" -> new PruneMethod(pattern, scope, levels, (int) Math.min(Integer.MAX_VALUE, STEP.whole(value)), threshold,
+                    budget, criterion);
+            case "criterion" -> criterion(Criterion.values()[CRITERION.word(value)]);
             default -> null;
         };
     }
@@ -353,7 +380,7 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
 
     @Override
     public Set<Requirement> requires() {
-        return Set.of(Requirement.WEIGHTS);
+        return criterion == Criterion.MAGNITUDE ? Set.of(Requirement.WEIGHTS) : Set.of(Requirement.WEIGHTS, Requirement.STATISTICS);
     }
 
     @Override

@@ -26,7 +26,7 @@ public final class Workspace implements AutoCloseable {
     public enum Slot {
         /** The weight at hand, if its own memory is not safe to read. */
         INPUT,
-        CODES, SCALES, STORED_SCALES, ZEROS, ERRORS, MASK, BLOCK_MASK, BLOCK_SCORES, MASKED, DECODED,
+        CODES, SCALES, STORED_SCALES, ZEROS, ERRORS, MASK, BLOCK_MASK, SCORES, BLOCK_SCORES, MASKED, DECODED,
         /** A weight as f32. */
         MATRIX,
         /** What a decomposition is made of. */
