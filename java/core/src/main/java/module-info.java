@@ -11,6 +11,7 @@ module dev.tensorpress {
     exports dev.tensorpress.model;
     exports dev.tensorpress.model.archive;
     exports dev.tensorpress.model.compressedtensors;
+    exports dev.tensorpress.model.gguf;
     exports dev.tensorpress.model.onnx;
     exports dev.tensorpress.model.safetensors;
     exports dev.tensorpress.method;

@@ -51,9 +51,8 @@ final class CompressCommand implements Command {
                 .memory(RecipeOptions.memory(arguments))
                 .distributions(HtmlReport.named(reportFile))
                 .progress(progress);
-        try (Statistics statistics = RecipeOptions.statistics(arguments).orElse(null);
-                Compressor compressor = Compressor.open(arguments.path(0), options)) {
-            compressor.use(statistics);
+        try (Compressor compressor = Compressor.open(arguments.path(0), options);
+                Statistics statistics = RecipeOptions.statistics(arguments, compressor, console)) {
             Recipe recipe = RecipeOptions.recipe(arguments, compressor);
             boolean folder = compressor.target(recipe).writesFolder();
             if (!folder) {

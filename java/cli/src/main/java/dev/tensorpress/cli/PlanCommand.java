@@ -28,9 +28,8 @@ final class PlanCommand implements Command {
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
         Compressor.Options options = RecipeOptions.model(arguments).device(arguments.device()).memory(RecipeOptions.memory(arguments));
-        try (Statistics statistics = RecipeOptions.statistics(arguments).orElse(null);
-                Compressor compressor = Compressor.open(arguments.path(0), options)) {
-            compressor.use(statistics);
+        try (Compressor compressor = Compressor.open(arguments.path(0), options);
+                Statistics _ = RecipeOptions.statistics(arguments, compressor, console)) {
             Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
             Map<String, Long> files = plan.files();
             if (arguments.flag("json")) {

@@ -94,9 +94,8 @@ final class ProfileCommand implements Command {
         Path recorded = folder.resolve("events.jfr");
         try (Recording recording = start()) {
             long start = System.nanoTime();
-            try (Statistics statistics = RecipeOptions.statistics(arguments).orElse(null);
-                    Compressor compressor = Compressor.open(arguments.path(0), options)) {
-                compressor.use(statistics);
+            try (Compressor compressor = Compressor.open(arguments.path(0), options);
+                    Statistics _ = RecipeOptions.statistics(arguments, compressor, console)) {
                 long opened = System.nanoTime();
                 progress.begin(compressor.model());
                 Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));

@@ -23,6 +23,9 @@ final class RecipeOptions {
     /** Buffers to read and write with, and the values of some rows. */
     private static final long LEAST_MEMORY = 128L << 20;
 
+    /** Names that a note has. */
+    private static final int NAMED = 8;
+
     static final String MEMORY = "of buffers and working memory at most, as far as single weights allow; 512MiB if left out";
     static final String SHARD_SIZE = "of the tensors in one file at most, where a folder is written; 5GB if left out";
     static final String DEVICE = "that kernels run on: cpu, cuda for the first GPU, or cuda:1 and so on; cpu if left out";
@@ -38,7 +41,7 @@ final class RecipeOptions {
                 .option("target", "T", "the runtime that the result is for: " + targets())
                 .option("exclude", "GLOB",
                         "leaves weights of this name, or of nodes of this name, as they are (may be repeated)")
-                .option("statistics", "FILE", "of what weights are multiplied with, which calibrate writes; for methods such as gptq")
+                .option("statistics", "FILE", "of what weights are multiplied with, which calibrate writes, or an importance matrix of llama.cpp; for methods such as gptq")
                 .flag("force-scheme", "the same as --set force-scheme=true: writes what the recipe says even if no loader reads it");
         return declareModel(syntax);
     }
@@ -97,10 +100,26 @@ final class RecipeOptions {
         throw arguments.wrong("--exclude '" + glob + "' fits no weight, and no node that uses one (inspect lists them)");
     }
 
-    /** What calibration found, which has to be closed after the compressor; empty if no file of it is given. */
-    static Optional<Statistics> statistics(Arguments arguments) throws IOException {
+    /** What calibration found, which the compressor uses from now on; null if no file of it is given. */
+    static Statistics statistics(Arguments arguments, Compressor compressor, Console console) throws IOException {
         Path file = arguments.path("statistics");
-        return file == null ? Optional.empty() : Optional.of(Statistics.load(file));
+        if (file == null) {
+            return null;
+        }
+        Statistics statistics = Statistics.load(file, compressor.model());
+        try {
+            compressor.use(statistics);
+        } catch (IOException | RuntimeException | Error e) {
+            statistics.close();
+            throw e;
+        }
+        List<String> unused = statistics.unused();
+        if (!unused.isEmpty()) {
+            console.err().println("note: no weight of the model has a name that fits " + unused.size() + " of " + file + ": "
+                    + Text.plain(String.join(", ", unused.subList(0, Math.min(NAMED, unused.size()))))
+                    + (unused.size() > NAMED ? " and " + (unused.size() - NAMED) + " more" : ""));
+        }
+        return statistics;
     }
 
     /** The options that say how a folder is written. */

@@ -11,6 +11,9 @@ import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Graph.Window;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.gguf.ImportanceMatrix;
+import dev.tensorpress.model.gguf.Names;
 import dev.tensorpress.model.safetensors.Safetensors;
 import dev.tensorpress.model.safetensors.SafetensorsWriter;
 import dev.tensorpress.model.safetensors.SafetensorsWriter.Item;
@@ -28,10 +31,12 @@ import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
+import java.util.Set;
 
 /**
  * What a model's values are like. It is made by a {@link Gatherer}, and kept in files of safetensors, which {@code docs/calibration.md}
@@ -49,6 +54,7 @@ public final class Statistics implements AutoCloseable {
     private long samples;
     private String source;
     private final Map<Key, ValueStatistics> values = new LinkedHashMap<>();
+    private List<String> unused = List.of();
 
     /** What statistics are told apart by. */
     private record Key(String path, String name, OptionalInt axis, Optional<Window> window) {
@@ -96,6 +102,11 @@ public final class Statistics implements AutoCloseable {
     /** What it ran on, in words. */
     public String source() {
         return source;
+    }
+
+    /** Of an importance matrix, names in it that no weight of the model has; empty of all others. */
+    public List<String> unused() {
+        return unused;
     }
 
     /** All, in the order of the requests. */
@@ -254,6 +265,68 @@ public final class Statistics implements AutoCloseable {
             arena.close();
             throw e;
         }
+    }
+
+    /**
+     * Reads a file, or an importance matrix of llama.cpp, which says nothing of the model that it is of: its names and numbers of inputs
+     * have to fit.
+     *
+     * @param model that weights are looked up in
+     * @throws dev.tensorpress.model.MalformedModelException if it is neither, or not a consistent one
+     * @throws UnsupportedRequestException if it is of a version of its format that is not known here; or if it names no weight of the
+     *     model, or one that has another number of inputs
+     * @throws IOException if it cannot be read
+     */
+    public static Statistics load(Path file, Model model) throws IOException {
+        return ImportanceMatrix.detect(file) ? of(ImportanceMatrix.read(file), file, model) : load(file);
+    }
+
+    private static Statistics of(ImportanceMatrix matrix, Path file, Model model) {
+        Map<Names.Place, List<Weight>> weights = new LinkedHashMap<>();
+        for (Weight weight : model.weights()) {
+            Names.of(weight).ifPresent(place -> weights.computeIfAbsent(place, p -> new ArrayList<>(1)).add(weight));
+        }
+        Set<String> unused = new LinkedHashSet<>(matrix.entries().keySet());
+        List<ValueStatistics> values = new ArrayList<>();
+        weights.forEach((place, of) -> {
+            ImportanceMatrix.Entry entry = matrix.entries().get(place.tensor());
+            unused.remove(place.tensor());
+            List<Weight> products = of.stream().filter(w -> w.inputAxis() >= 0).toList();
+            if (entry == null || products.isEmpty()) {
+                return;
+            }
+            Shape shape = products.getFirst().tensor().shape();
+            int inputs = (int) shape.dim(products.getFirst().inputAxis());
+            int parts = inputs == 0 ? 0 : entry.squares().length / inputs;
+            int part = Math.max(0, place.expert());
+            if (part >= parts || place.expert() < 0 && parts != 1 || entry.squares().length != (long) parts * inputs
+                    || entry.counts().length != 1 && entry.counts().length != parts) {
+                throw new UnsupportedRequestException(file + " is not of this model: it has " + entry.squares().length + " inputs of " + place
+                        + ", and " + products.getFirst().name() + " is " + shape);
+            }
+            long rows = entry.counts()[entry.counts().length == 1 ? 0 : part];
+            if (rows > 0) {
+                values.add(new ValueStatistics("", place.toString(), OptionalInt.of(-1), Optional.empty(), rows, null, null,
+                        entry.sums() == null ? null : part(entry.sums(), part, inputs), part(entry.squares(), part, inputs), Optional.empty(),
+                        Optional.empty(), products.stream().map(Weight::name).toList()));
+            }
+        });
+        if (unused.size() == matrix.entries().size()) {
+            throw new UnsupportedRequestException(file + " is not of this model: no weight of it has a name in GGUF such as "
+                    + unused.stream().findFirst().orElse("") + " for all that is known of names");
+        }
+        String datasets = matrix.datasets().isEmpty() ? "" : " of " + String.join(", ", matrix.datasets());
+        Statistics all = new Statistics("", matrix.chunks(), "text" + datasets + " (importance matrix)", values, Arena.ofShared());
+        all.unused = List.copyOf(unused);
+        return all;
+    }
+
+    private static double[] part(float[] all, int part, int n) {
+        double[] of = new double[n];
+        for (int i = 0; i < n; i++) {
+            of[i] = all[part * n + i];
+        }
+        return of;
     }
 
     /** Takes a file apart; whatever is not as {@link #save} writes it is refused. */
