@@ -94,6 +94,54 @@ static void check_round(int64_t inputs, int64_t outputs) {
     free(wanted);
 }
 
+static void check_refit(int64_t inputs, int64_t outputs) {
+    const bool at_end = random_below(2);
+    const tp_refit s = {.inputs = inputs, .outputs = outputs, .m_stride = inputs + random_below(3), .stride = outputs + random_below(3),
+                        .mask_stride = (outputs + 7) / 8 + random_below(2)};
+    const float *m = floats(&m_memory, inputs, inputs, s.m_stride, at_end), *w = floats(&w_memory, inputs, outputs, s.stride, at_end);
+    float *outside = floats(&outside_memory, inputs, outputs, s.stride, at_end);
+    uint8_t *mask = guarded_take(&scale_memory, inputs > 0 ? (size_t)((inputs - 1) * s.mask_stride + (outputs + 7) / 8) : 0, at_end);
+    const size_t size = inputs > 0 && outputs > 0 ? (size_t)((inputs - 1) * s.stride + outputs) : 0;
+    float *start = malloc(size * 4 + 1), *want = malloc(size * 4 + 1), *wanted = malloc(size * 4 + 1);
+    for (size_t i = 0; i < size; i++) start[i] = normal();
+    for (int64_t i = 0; i < inputs; i++)
+        for (int64_t j = 0; j < outputs; j++) {
+            const int64_t at = i * s.stride + j, kind = random_below(40);
+            if (kind < 2) outside[at] = kind ? NAN : -0.0f;
+            uint8_t *const byte = &mask[i * s.mask_stride + j / 8];
+            *byte = (uint8_t)((j % 8 ? *byte & ~(1 << j % 8) : 0) | (int)random_below(2) << j % 8);
+            float sum = 0;
+            for (int64_t l = 0; l < i; l++) sum = fmaf(m[i * s.m_stride + l], wanted[l * s.stride + j], sum);
+            const float inner = outside[at] + sum;
+            want[at] = *byte >> j % 8 & 1 ? 0 - inner : w[at];
+            wanted[at] = want[at] - start[at];
+        }
+    for (int tier = 0; tier < test_tiers; tier++) {
+        test_use_tier(tier);
+        float *e = guarded_take(&error_memory, size * 4, at_end), *change = guarded_take(&change_memory, size * 4, at_end);
+        memcpy(e, start, size * 4);
+        memset(change, 0xff, size * 4);
+        const int64_t cut = random_below(outputs + 1) / 8 * 8;
+        CHECK(tp_feedback_refit(&s, 0, cut, m, w, outside, mask, e, change) == TP_OK, "status");
+        CHECK(tp_feedback_refit(&s, cut, outputs, m, w, outside, mask, e, change) == TP_OK, "status");
+        for (int64_t i = 0; i < inputs; i++)
+            for (int64_t j = 0; j < outputs; j++) {
+                const int64_t at = i * s.stride + j;
+                const bool nan = want[at] != want[at] || wanted[at] != wanted[at];
+                CHECK(nan ? (e[at] != e[at]) == (want[at] != want[at]) && change[at] != change[at]
+                          : !memcmp(e + at, want + at, 4) && !memcmp(change + at, wanted + at, 4),
+                      "tier %d, input %lld of %lld, output %lld of %lld: %g changed by %g, not %g by %g", tier, (long long)i, (long long)inputs,
+                      (long long)j, (long long)outputs, e[at], change[at], want[at], wanted[at]);
+            }
+        for (int64_t i = 0; outputs > 0 && i + 1 < inputs; i++)
+            for (int64_t j = outputs; j < s.stride; j++)
+                CHECK(!memcmp(e + i * s.stride + j, start + i * s.stride + j, 4), "tier %d writes between rows", tier);
+    }
+    free(start);
+    free(want);
+    free(wanted);
+}
+
 enum { K = 24, N = 5 };
 
 static double loss(double h[K][K], float e[K][N]) {
@@ -160,6 +208,53 @@ static void check_methods(void) {
     }
 }
 
+/* Half of the elements kept: descent ends where none of these alone can be better, and loses far less than zeros alone. */
+static void check_pruning(void) {
+    double h[K][K] = {{0}};
+    float x[64][K], w[K][N], m[K][K], e[K][N], change[K][N], outside[K][N];
+    uint8_t mask[K];
+    for (int r = 0; r < 64; r++) {
+        const float common = 2 * normal();
+        for (int i = 0; i < K; i++) x[r][i] = normal() + common;
+    }
+    for (int i = 0; i < K; i++) {
+        mask[i] = i % 2 ? 0x0b : 0x14;
+        for (int l = 0; l < K; l++)
+            for (int r = 0; r < 64; r++) h[i][l] += (double)x[r][i] * (double)x[r][l];
+        for (int j = 0; j < N; j++) {
+            w[i][j] = normal();
+            e[i][j] = mask[i] >> j & 1 ? 0 : w[i][j];
+        }
+    }
+    for (int i = 0; i < K; i++)
+        for (int l = 0; l < K; l++) m[i][l] = i == l ? 0 : (float)(h[i][l] / h[i][i]);
+    const tp_refit s = {.inputs = K, .outputs = N, .m_stride = K, .stride = N, .mask_stride = 1};
+    const double zeros = loss(h, e);
+    double last = zeros;
+    for (int sweep = 0; sweep < 300; sweep++) {
+        for (int i = 0; i < K; i++)
+            for (int j = 0; j < N; j++) {
+                outside[i][j] = 0;
+                for (int l = 0; l < K; l++) outside[i][j] += m[i][l] * e[l][j];
+            }
+        CHECK(!tp_feedback_refit(&s, 0, N, m[0], w[0], outside[0], mask, e[0], change[0]), "status");
+        const double now = loss(h, e);
+        CHECK(now <= last * (1 + 1e-5), "descent from %g to %g", last, now);
+        last = now;
+    }
+    CHECK(last < 0.5 * zeros, "%g of %g left", last, zeros);
+    for (int i = 0; i < K; i++)
+        for (int j = 0; j < N; j++) {
+            double gradient = 0, size = 0;
+            for (int l = 0; l < K; l++) {
+                gradient += h[i][l] * (double)e[l][j];
+                size += fabs(h[i][l] * (double)e[l][j]);
+            }
+            if (mask[i] >> j & 1) CHECK(fabs(gradient) < 1e-3 * size, "input %d of output %d: %g of %g", i, j, gradient, size);
+            else CHECK(e[i][j] == w[i][j], "input %d of output %d is not 0", i, j);
+        }
+}
+
 static void check_arguments(void) {
     const tp_feedback good = {.inputs = 1, .outputs = 1, .m_stride = 1, .stride = 1, .scale_stride = 1, .qmin = 0, .qmax = 15};
     float x = 0, y = 0, one = 1;
@@ -186,6 +281,22 @@ static void check_arguments(void) {
     s = good;
     s.keep_zeros = 2;
     CHECK(ROUND(&s, 0, 1) == TP_ERR_ARGUMENT, "flag");
+    const tp_refit fine = {.inputs = 1, .outputs = 9, .m_stride = 1, .stride = 9, .mask_stride = 2};
+    float row[9] = {0}, out[9];
+    uint8_t mask[2] = {0xff, 1};
+#define REFIT(s, begin, end) tp_feedback_refit(s, begin, end, &x, row, row, mask, row, out)
+    tp_refit r = fine;
+    CHECK(REFIT(&r, 0, 9) == TP_OK && REFIT(&r, 8, 9) == TP_OK && REFIT(&r, 8, 8) == TP_OK, "good");
+    CHECK(REFIT(NULL, 0, 9) == TP_ERR_ARGUMENT, "null");
+    CHECK(tp_feedback_refit(&r, 0, 9, &x, row, row, NULL, row, out) == TP_ERR_ARGUMENT, "null");
+    CHECK(REFIT(&r, 1, 9) == TP_ERR_RANGE && REFIT(&r, 0, 10) == TP_ERR_RANGE, "range");
+    r.inputs = r.m_stride = TP_FEEDBACK_BLOCK + 1;
+    CHECK(REFIT(&r, 0, 9) == TP_ERR_SHAPE, "block");
+    r = fine;
+    r.inputs = 2;
+    r.m_stride = 2;
+    r.mask_stride = 1;
+    CHECK(REFIT(&r, 0, 9) == TP_ERR_SHAPE, "stride of the mask");
 }
 
 int main(void) {
@@ -195,10 +306,13 @@ int main(void) {
     check_arguments();
     while (test_round()) {
         check_methods();
+        check_pruning();
         static const int64_t some[] = {0, 1, 2, 7, 8, 9, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200, 300};
         for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
             check_round(some[i] < 64 ? some[i] : 64, 1 + random_below(300));
             check_round(random_below(65), some[i]);
+            check_refit(some[i] < 64 ? some[i] : 64, 1 + random_below(300));
+            check_refit(random_below(65), some[i]);
         }
     }
     return test_end();

@@ -6,6 +6,7 @@
 #include "core/dispatch.h"
 #include "support.h"
 #include "svd/kernels.h"
+#include "tensorpress/feedback.h"
 #include "tensorpress/gemm.h"
 #include "tensorpress/prune.h"
 #include "tensorpress/sparse.h"
@@ -51,6 +52,12 @@ int main(int argc, char **argv) {
     EXPECT(tp_unpack4(TP_I4, &byte, 1, &code));
     EXPECT(tp_convert(TP_F32, &x, 1, TP_F16, &half));
     EXPECT(tp_find_nonfinite(&q, &x, &row, &col));
+    const tp_feedback rounding = {.inputs = 1, .outputs = 1, .m_stride = 1, .stride = 1, .scale_stride = 1, .qmax = 1};
+    const tp_refit refit = {.inputs = 1, .outputs = 1, .m_stride = 1, .stride = 1, .mask_stride = 1};
+    const int32_t group = 0;
+    int32_t moved = 0;
+    EXPECT(tp_feedback_round(&rounding, 0, 1, &x, &x, &x, &group, &scale, NULL, &out, &max, &moved));
+    EXPECT(tp_feedback_refit(&refit, 0, 1, &x, &x, &x, &byte, &out, &max));
     const tp_sparse sparse = {.rows = 1, .cols = 1, .stride = 1, .type = TP_F32, .layout = TP_SPARSE_BITMASK};
     tp_survey survey;
     int64_t count;

@@ -1,6 +1,6 @@
 /*
- * Kernel family "feedback": codes of a weight such that what a product makes of its inputs changes least, not the weight itself. The
- * error of each element is made up for by those that are rounded after it.
+ * Kernel family "feedback": codes of a weight, or zeros in it, such that what a product makes of its inputs changes least, not the weight
+ * itself. The error of each element is made up for by others.
  *
  * Example:
  *
@@ -34,6 +34,12 @@
  *     e'[i, j] = w[i, j] - (q[i, j] - z) * s;  change[i, j] = e'[i, j] - e[i, j]
  * The sum runs over ascending l, by fused multiply-add from +0; all other operations are rounded one by one. So bits are the same for
  * every tier, range and number of threads. Where t is NaN, q is qmin.
+ *
+ * Of a pruned weight, some elements of D are 0, and the others any number. tp_feedback_refit is coordinate descent for these, with M,
+ * `outside` and `change` as above: a kept element becomes the best one beside all others as they are,
+ *     e'[i, j] = kept ? 0 - (outside[i, j] + sum over l < i of m[i, l] change[l, j]) : w[i, j];  change[i, j] = e'[i, j] - e[i, j]
+ * What an element that is 0 would best be is w[i, j] + (M E)[i, j], and with the root of H[i, i] that says what its being 0 costs: by
+ * that the caller may choose anew what is kept, from one sweep to the next.
  */
 #ifndef TENSORPRESS_FEEDBACK_H
 #define TENSORPRESS_FEEDBACK_H
@@ -77,6 +83,31 @@ typedef struct tp_feedback {
 TP_API tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w,
                                    const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e,
                                    float *change, int32_t *moved);
+
+/* One block of inputs of a pruned weight. Fill every field. */
+typedef struct tp_refit {
+    int64_t inputs;      /* 0 .. TP_FEEDBACK_BLOCK, else TP_ERR_SHAPE */
+    int64_t outputs;     /* 0 or more */
+    int64_t m_stride;    /* at least inputs */
+    int64_t stride;      /* of w, outside, e and change: at least outputs */
+    int64_t mask_stride; /* bytes: at least outputs / 8, rounded up */
+} tp_refit;
+
+/*
+ * One step of descent for the kept elements of outputs [begin, end); begin is a multiple of 8, else TP_ERR_RANGE. Arrays are those of all
+ * outputs, and aligned to 4 bytes.
+ *
+ *   m        [inputs, inputs]; read below the diagonal only
+ *   w        [inputs, outputs]
+ *   outside  [inputs, outputs]
+ *   mask     bit j % 8 of byte j / 8 of a row: whether the element is kept; as of tensorpress/prune.h
+ *   e        [inputs, outputs], in and out
+ *   change   [inputs, outputs], out; overlaps nothing
+ *
+ * TP_ERR_SHAPE for strides, TP_ERR_ARGUMENT for null arrays.
+ */
+TP_API tp_status tp_feedback_refit(const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w,
+                                   const float *outside, const uint8_t *mask, float *e, float *change);
 
 #ifdef __cplusplus
 }

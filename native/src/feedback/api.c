@@ -15,3 +15,12 @@ tp_status tp_feedback_round(const tp_feedback *spec, int64_t begin, int64_t end,
     TRY(tp_check_feedback_round(spec, begin, end, m, w, outside, groups, scales, e, change, moved, &any));
     return any ? kernels->feedback_round(spec, begin, end, m, w, outside, groups, scales, zeros, e, change, moved) : TP_OK;
 }
+
+tp_status tp_feedback_refit(const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside,
+                            const uint8_t *mask, float *e, float *change) {
+    const tp_feedback_kernels *kernels;
+    bool any;
+    TRY(find_kernels(&kernels));
+    TRY(tp_check_feedback_refit(spec, begin, end, m, w, outside, mask, e, change, &any));
+    return any ? kernels->feedback_refit(spec, begin, end, m, w, outside, mask, e, change) : TP_OK;
+}

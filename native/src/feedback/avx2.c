@@ -30,6 +30,14 @@ INLINE vf v_min(vf x, vf y) { return _mm256_min_ps(x, y); }
 INLINE vf v_round(vf x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE vf v_zero_where_zero(vf x, vf y) { return _mm256_and_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NEQ_UQ), y); }
 
+/* Bit l of p is lane l, below n. */
+INLINE vm v_bits(const uint8_t *p, int64_t n) {
+    const vi bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    (void)n;
+    return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(*p), bits), bits);
+}
+INLINE vf v_choose(vm lanes, vf x, vf y) { return _mm256_blendv_ps(y, x, _mm256_castsi256_ps(lanes)); }
+
 INLINE vi vi_zero(void) { return _mm256_setzero_si256(); }
 INLINE vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 INLINE void vi_store(int32_t *p, vi x) { _mm256_storeu_si256((__m256i *)p, x); }

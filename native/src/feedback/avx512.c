@@ -32,6 +32,10 @@ INLINE vf v_zero_where_zero(vf x, vf y) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NEQ_UQ), y);
 }
 
+/* Bit l of p is lane l, below n. */
+INLINE vm v_bits(const uint8_t *p, int64_t n) { return (vm)(p[0] | (n > 8 ? p[1] << 8 : 0)); }
+INLINE vf v_choose(vm lanes, vf x, vf y) { return _mm512_mask_blend_ps(lanes, y, x); }
+
 INLINE vi vi_zero(void) { return _mm512_setzero_si512(); }
 INLINE vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 INLINE void vi_store(int32_t *p, vi x) { _mm512_storeu_si512(p, x); }

@@ -24,4 +24,17 @@ static inline tp_status tp_check_feedback_round(const tp_feedback *s, int64_t be
     return TP_OK;
 }
 
+static inline tp_status tp_check_feedback_refit(const tp_refit *s, int64_t begin, int64_t end, const float *m, const float *w,
+                                                const float *outside, const uint8_t *mask, const float *e, const float *change, bool *any) {
+    if (!s) return TP_ERR_ARGUMENT;
+    if (s->inputs > TP_FEEDBACK_BLOCK) return TP_ERR_SHAPE;
+    TRY(tp_check_matrix(s->inputs, s->inputs, s->m_stride));
+    TRY(tp_check_matrix(s->inputs, s->outputs, s->stride));
+    TRY(tp_check_matrix(s->inputs, s->outputs / 8 + (s->outputs % 8 > 0), s->mask_stride));
+    TRY(tp_check_range(begin, end, s->outputs));
+    if (begin % 8) return TP_ERR_RANGE;
+    *any = begin < end && s->inputs > 0;
+    return !*any || (m && w && outside && mask && e && change) ? TP_OK : TP_ERR_ARGUMENT;
+}
+
 #endif

@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdbool.h>
 
 #include "feedback/kernels.h"
 
@@ -20,6 +21,22 @@ tp_status tp_feedback_round__ref(const tp_feedback *spec, int64_t begin, int64_t
             const float error = w[at] - (q - z) * s;
             change[at] = error - e[at];
             moved[j] += error != e[at];
+            e[at] = error;
+        }
+    }
+    return TP_OK;
+}
+
+tp_status tp_feedback_refit__ref(const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside,
+                                 const uint8_t *mask, float *e, float *change) {
+    for (int64_t i = 0; i < spec->inputs; i++) {
+        for (int64_t j = begin; j < end; j++) {
+            const int64_t at = i * spec->stride + j;
+            const bool kept = mask[i * spec->mask_stride + j / 8] >> j % 8 & 1;
+            float sum = 0;
+            for (int64_t l = 0; l < i; l++) sum = fmaf(m[i * spec->m_stride + l], change[l * spec->stride + j], sum);
+            const float error = kept ? 0 - (outside[at] + sum) : w[at];
+            change[at] = error - e[at];
             e[at] = error;
         }
     }

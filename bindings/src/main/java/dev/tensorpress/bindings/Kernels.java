@@ -1035,6 +1035,74 @@ public class Kernels extends Kernels$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+
+    private static class tp_feedback_refit {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_feedback_refit");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_feedback_refit(const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const uint8_t *mask, float *e, float *change)
+     * }
+     */
+    public static FunctionDescriptor tp_feedback_refit$descriptor() {
+        return tp_feedback_refit.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_feedback_refit(const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const uint8_t *mask, float *e, float *change)
+     * }
+     */
+    public static MethodHandle tp_feedback_refit$handle() {
+        return tp_feedback_refit.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_feedback_refit(const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const uint8_t *mask, float *e, float *change)
+     * }
+     */
+    public static MemorySegment tp_feedback_refit$address() {
+        return tp_feedback_refit.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_feedback_refit(const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const uint8_t *mask, float *e, float *change)
+     * }
+     */
+    public static int tp_feedback_refit(MemorySegment spec, long begin, long end, MemorySegment m, MemorySegment w, MemorySegment outside, MemorySegment mask, MemorySegment e, MemorySegment change) {
+        var mh$ = tp_feedback_refit.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_feedback_refit", spec, begin, end, m, w, outside, mask, e, change);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, m, w, outside, mask, e, change);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int TP_GEMM_BLOCK = (int)256L;
     /**
      * {@snippet lang=c :

@@ -132,7 +132,9 @@ final class Planner {
                 Optional<Weight> companion = prepared.get(step).companion(c.weight);
                 if (companion.isPresent()) {
                     Candidate other = all.get(companion.get().name());
-                    other.steps = List.of(step);
+                    List<Recipe.Step> both = new ArrayList<>(other.follows == c.weight ? other.steps : List.of());
+                    both.add(step);
+                    other.steps = both;
                     other.follows = c.weight;
                     other.remark = "makes up for what " + c.weight.name() + " does to the mean";
                     other.entry = plan(target, other, prepared, new HashSet<>());

@@ -30,7 +30,7 @@ class OptionsTest {
     /** With no more than it needs. */
     static Method shortest(String method) {
         return Methods.of(method, switch (method) {
-            case "prune" -> Map.of("sparsity", "0.5");
+            case "prune", "obs" -> Map.of("sparsity", "0.5");
             case "factorize", "correct" -> Map.of("rank", "1");
             default -> Map.of();
         });
@@ -165,7 +165,7 @@ class OptionsTest {
             }
             Method method = option.name().equals("relative") ? Methods.of(name, Map.of("budget", "1")) : shortest(name);
             for (String value : good) {
-                assertEquals(name.equals("prune") && option.name().equals("step") ? null : value, method.with(option.name(), value).get(option.name()), option.name());
+                assertEquals(name.matches("prune|obs") && option.name().equals("step") ? null : value, method.with(option.name(), value).get(option.name()), option.name());
             }
             for (String value : bad) {
                 String message = assertThrows(IllegalArgumentException.class, () -> method.with(option.name(), value),

@@ -7,6 +7,7 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.tensorpress.bindings.Kernels;
 import dev.tensorpress.bindings.tp_feedback;
+import dev.tensorpress.bindings.tp_refit;
 import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
@@ -14,8 +15,8 @@ import java.lang.foreign.MemorySegment;
 import java.util.stream.IntStream;
 
 /**
- * Kernel family {@code feedback}: rounds a weight W [k, n] of k inputs and n outputs such that the sum over outputs of e<sup>T</sup> H e
- * becomes small, where e is what rounding changes an output's elements by, and H [k, k] the Gram matrix of the inputs.
+ * Kernel family {@code feedback}: rounds or prunes a weight W [k, n] of k inputs and n outputs such that the sum over outputs of
+ * e<sup>T</sup> H e becomes small, where e is what that changes an output's elements by, and H [k, k] the Gram matrix of the inputs.
  * {@code tensorpress/feedback.h} has the methods and their numerics; here whole matrices are cut into its blocks.
  *
  * <p>Matrices are off-heap, row-major, without gaps and aligned to their elements. Bits do not depend on the number of threads. What it
@@ -134,22 +135,114 @@ public final class Feedback {
         Executor host = Native.host(executor);
         check(k, n, gram, w, codes, e, host);
         try (Arena arena = host.arena()) {
-            MemorySegment m = arena.allocate(DType.F32.bytes((long) k * k), 64);
-            MemorySegment factors = arena.allocate(JAVA_DOUBLE, k);
-            for (long i = 0; i < k; i++) {
-                // The row of an input that is always 0 is 0 whatever it is divided by.
-                factors.setAtIndex(JAVA_DOUBLE, i, 1 / Math.max(gram.getAtIndex(JAVA_DOUBLE, i * k + i) + damping, Double.MIN_NORMAL));
-            }
-            algebra.copy(View.of(gram, k), k, k, new View(DType.F32, m, k), false, 1, MemorySegment.NULL, factors);
-            for (long i = 0; i < k; i++) {
-                m.setAtIndex(JAVA_FLOAT, i * k + i, 0);
-            }
+            MemorySegment m = relative(k, gram, damping, algebra, arena);
             MemorySegment outside = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, n)), 64);
             try (Gemm all = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, k, n, k), host)) {
                 all.pack(e).multiply(m, outside);
             }
             return descend(k, m, new Outputs(n, w, e, outside, codes), sweeps, host);
         }
+    }
+
+    /** What descent goes by: H with each row divided by its element on the diagonal, and that then 0. */
+    private static MemorySegment relative(long k, MemorySegment gram, double damping, LinearAlgebra algebra, Arena arena) {
+        MemorySegment m = arena.allocate(DType.F32.bytes(k * k), 64);
+        MemorySegment factors = arena.allocate(JAVA_DOUBLE, k);
+        for (long i = 0; i < k; i++) {
+            // The row of an input that is always 0 is 0 whatever it is divided by.
+            factors.setAtIndex(JAVA_DOUBLE, i, 1 / Math.max(gram.getAtIndex(JAVA_DOUBLE, i * k + i) + damping, Double.MIN_NORMAL));
+        }
+        algebra.copy(View.of(gram, k), k, k, new View(DType.F32, m, k), false, 1, MemorySegment.NULL, factors);
+        for (long i = 0; i < k; i++) {
+            m.setAtIndex(JAVA_FLOAT, i * k + i, 0);
+        }
+        return m;
+    }
+
+    /** Which elements of a weight stay. */
+    @FunctionalInterface
+    public interface Choice {
+        /**
+         * @param scores f32 [k, n]: the larger in magnitude, the more the loss grows if the element becomes 0 and all others stay as they are
+         * @param mask out, as {@link Prune} has it: of a matrix [k, n]
+         */
+        void make(MemorySegment scores, MemorySegment mask);
+    }
+
+    /**
+     * Prunes, and changes what stays such that it makes up for what goes, by coordinate descent: before each of the first sweeps it is chosen anew
+     * what stays, by what the others have become. The first choice is by |w| times the root of H's diagonal (Wanda).
+     *
+     * @param gram f64 [k, k], symmetric
+     * @param damping added to its diagonal
+     * @param w f32 [k, n], finite
+     * @param choice of what stays
+     * @param choices how often that is made, 1 to {@code sweeps}
+     * @param mask out: the last choice
+     * @param e f32 [k, n], out: W less what it has become; W where it is pruned
+     */
+    public static void prune(int k, long n, MemorySegment gram, double damping, MemorySegment w, Choice choice, int choices, int sweeps,
+            MemorySegment mask, MemorySegment e, LinearAlgebra algebra, Executor executor) {
+        Executor host = Native.host(executor);
+        long line = (n + 7) / 8;
+        Native.operand("gram", gram, DType.F64, k, k, k, host);
+        Native.operand("w", w, DType.F32, k, n, n, host);
+        Native.output("mask", mask, k * line, host);
+        Native.result("e", e, DType.F32, k, n, n, host);
+        Native.apart("e", e, "w", w);
+        if (choices < 1 || choices > sweeps) {
+            throw new IllegalArgumentException("choices must be 1 to " + sweeps + ", but are " + choices);
+        }
+        double most = 0;
+        for (long i = 0; i < k; i++) {
+            most = Math.max(most, gram.getAtIndex(JAVA_DOUBLE, i * k + i) + damping);
+        }
+        float[] roots = new float[k];
+        for (int i = 0; i < k; i++) {
+            // Ratios, which take nothing out of range.
+            roots[i] = most == 0 ? 0 : (float) Math.sqrt((gram.getAtIndex(JAVA_DOUBLE, (long) i * k + i) + damping) / most);
+        }
+        try (Arena arena = host.arena()) {
+            MemorySegment m = relative(k, gram, damping, algebra, arena);
+            MemorySegment outside = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, n)), 64);
+            MemorySegment scores = arena.allocate(outside.byteSize(), 64);
+            MemorySegment spec = tp_refit.allocate(arena);
+            tp_refit.outputs(spec, n);
+            tp_refit.m_stride(spec, k);
+            tp_refit.stride(spec, n);
+            tp_refit.mask_stride(spec, line);
+            e.asSlice(0, outside.byteSize()).fill((byte) 0);
+            for (int sweep = 0; sweep < sweeps; sweep++) {
+                if (sweep < choices) {
+                    scores(k, n, w, outside, roots, scores, host);
+                    choice.make(scores, mask);
+                }
+                sweep(k, n, m, false, outside, (first, size, change) -> {
+                    tp_refit.inputs(spec, size);
+                    long at = 4 * first * n;
+                    MemorySegment block = m.asSlice(4 * (first * k + first));
+                    Native.Cost cost = new Native.Cost(4 * (size * size + 3 * size * n), 8 * size * n, size * size * n);
+                    Native.run("tp_feedback_refit", host, n, GRANULE, Executor.worth(size * size / 8), cost, (begin, end, worker) ->
+                            Kernels.tp_feedback_refit(spec, begin, end, block, w.asSlice(at), outside.asSlice(at), mask.asSlice(first * line),
+                                    e.asSlice(at), change));
+                    return true;
+                }, host);
+            }
+        }
+    }
+
+    /** The best values of all elements beside the others, times the roots of the diagonal. */
+    private static void scores(long k, long n, MemorySegment w, MemorySegment outside, float[] roots, MemorySegment scores, Executor executor) {
+        executor.run(k, 1, Executor.worth(n), (begin, end, worker) -> {
+            for (long i = begin; i < end; i++) {
+                float[] x = Outputs.row(w, i, n).toArray(JAVA_FLOAT);
+                float[] more = Outputs.row(outside, i, n).toArray(JAVA_FLOAT);
+                for (int j = 0; j < x.length; j++) {
+                    x[j] = (x[j] + more[j]) * roots[(int) i];
+                }
+                Outputs.row(scores, i, n).copyFrom(MemorySegment.ofArray(x));
+            }
+        });
     }
 
     /** Outputs that a sweep has left as they were have come to their end, and are left out once they are many. */
@@ -237,33 +330,54 @@ public final class Feedback {
         codes.check(k, n, executor);
     }
 
+    /** Some inputs, one after the other. */
+    private interface Block {
+        /**
+         * @param change f32 [size, n], out: what was added to their errors
+         * @return false if that is nothing
+         */
+        boolean make(long first, long size, MemorySegment change);
+    }
+
     /**
      * All blocks once.
      *
      * @param lower whether only inputs behind a block take notice of it
+     */
+    private static void sweep(long k, long n, MemorySegment m, boolean lower, MemorySegment outside, Block block, Executor executor) {
+        long last = k % BLOCK;
+        try (Arena arena = executor.arena(); Gemm whole = others(k, n, Math.min(k, BLOCK), executor); Gemm part = others(k, n, last, executor)) {
+            MemorySegment change = arena.allocate(DType.F32.bytes(Math.multiplyExact(Math.min(k, BLOCK), n)), 64);
+            for (long first = 0; first < k; first += BLOCK) {
+                long size = Math.min(BLOCK, k - first);
+                long from = lower ? first + size : 0;
+                if (block.make(first, size, change) && from < k) {
+                    (size == BLOCK ? whole : part).pack(change).multiply(k - from, m.asSlice(4 * (from * k + first)), outside.asSlice(4 * from * n));
+                }
+            }
+        }
+    }
+
+    /**
+     * Rounds all blocks once.
+     *
      * @param moved int32 [n], zeros; out: how many elements of each output have moved
      */
     private static void sweep(long k, MemorySegment m, boolean lower, Outputs o, MemorySegment moved, Executor executor) {
-        long n = o.n;
-        long last = k % BLOCK;
-        try (Arena arena = executor.arena(); Gemm whole = others(k, n, Math.min(k, BLOCK), executor); Gemm part = others(k, n, last, executor)) {
+        try (Arena arena = executor.arena()) {
             MemorySegment spec = tp_feedback.allocate(arena);
-            MemorySegment change = arena.allocate(DType.F32.bytes(Math.multiplyExact(Math.min(k, BLOCK), n)), 64);
-            long before = 0;
-            for (long first = 0; first < k; first += BLOCK) {
-                long size = Math.min(BLOCK, k - first);
-                fill(spec, k, n, size, o.codes);
+            long[] before = new long[1];
+            sweep(k, o.n, m, lower, o.outside, (first, size, change) -> {
+                fill(spec, k, o.n, size, o.codes);
                 round(first, size, k, spec, m, o, change, moved, executor);
                 long after = 0;
                 for (int count : moved.toArray(JAVA_INT)) {
                     after += count;
                 }
-                long from = lower ? first + size : 0;
-                if (after > before && from < k) {
-                    (size == BLOCK ? whole : part).pack(change).multiply(k - from, m.asSlice(4 * (from * k + first)), o.outside.asSlice(4 * from * n));
-                }
-                before = after;
-            }
+                boolean any = after > before[0];
+                before[0] = after;
+                return any;
+            }, executor);
         }
     }
 

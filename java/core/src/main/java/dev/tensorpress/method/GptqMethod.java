@@ -26,7 +26,7 @@ import java.util.Set;
  *     mean; where a product has none of its own, H stays what it is
  */
 public record GptqMethod(QuantizeMethod codes, double damping, boolean order, int descent, boolean bias) implements Method {
-    private static final Option DAMPING = new Option("damping", new Option.Real(0, true, 1, true), "0.01",
+    static final Option DAMPING = new Option("damping", new Option.Real(0, true, 1, true), "0.01",
             "added to the diagonal of the inputs' Gram matrix, as part of its mean");
     private static final Option ORDER = new Option("order", Option.Words.SWITCH, "true",
             "true: the largest inputs are rounded first; false: in their own order");

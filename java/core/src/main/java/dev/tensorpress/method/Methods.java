@@ -9,7 +9,7 @@ import java.util.Map;
 /** The methods that a recipe can name. */
 public final class Methods {
     /** In the order in which they may follow each other. */
-    public static final List<String> NAMES = List.of("prune", "factorize", "quantize", "gptq", "correct");
+    public static final List<String> NAMES = List.of("prune", "obs", "factorize", "quantize", "gptq", "correct");
 
     private Methods() {}
 
@@ -21,6 +21,7 @@ public final class Methods {
     public static List<Option> options(String name) {
         return switch (name) {
             case "prune" -> PruneMethod.OPTIONS;
+            case "obs" -> ObsMethod.OPTIONS;
             case "factorize" -> FactorizeMethod.OPTIONS;
             case "quantize" -> QuantizeMethod.OPTIONS;
             case "gptq" -> GptqMethod.OPTIONS;
@@ -38,6 +39,7 @@ public final class Methods {
     public static Method of(String name, Map<String, String> given) {
         return switch (name) {
             case "prune" -> PruneMethod.of(given);
+            case "obs" -> ObsMethod.of(given);
             case "factorize" -> FactorizeMethod.of(given);
             case "quantize" -> QuantizeMethod.of(given);
             case "gptq" -> GptqMethod.of(given);

@@ -88,7 +88,8 @@ final class PreparedPrune implements Prepared {
         return choice;
     }
 
-    private static void checkFinite(Weight weight, Executor executor) {
+    /** @throws NonFiniteWeightException if it holds NaN or infinity */
+    static void checkFinite(Weight weight, Executor executor) {
         Tensor t = weight.tensor();
         Scores scores = rows(t.shape()).scores(t.dtype());
         int infinity = Prune.key(scores, Double.POSITIVE_INFINITY);
@@ -112,11 +113,7 @@ final class PreparedPrune implements Prepared {
             in = blocks(weight, in, workspace.take(Workspace.Slot.BLOCK_SCORES, DType.F32.bytes(scores.elements())), workspace.executor());
         }
         long n = scores.elements();
-        return Prune.select(List.of(scores), List.of(in), n - part(n), workspace.executor());
-    }
-
-    private long part(long elements) {
-        return Math.round(method.sparsity() * elements);
+        return Prune.select(List.of(scores), List.of(in), n - method.part(n), workspace.executor());
     }
 
     /** One cut through all weights. */
@@ -159,7 +156,7 @@ final class PreparedPrune implements Prepared {
         if (method.budget() >= 0) {
             cut = Prune.select(scores, data, kept -> fits(weights, kept), workspace.executor());
         } else {
-            cut = Prune.select(scores, data, total - part(total), workspace.executor());
+            cut = Prune.select(scores, data, total - method.part(total), workspace.executor());
         }
         for (int i = 0; i < weights.size(); i++) {
             finish(weights.get(i), cut, i, workspace);
@@ -189,7 +186,7 @@ final class PreparedPrune implements Prepared {
         // By bits, as files that leave zeros out do: a -0 that was kept is stored.
         long nnz = Sparse.survey(t.dtype(), v.rows, v.cols, masked, workspace.executor()).entries();
         boolean relative = !method.levels().isEmpty() && method.scope() != Scope.GLOBAL;
-        chosen.put(weight.name(), new Chosen(cut, matrix, nnz, relative ? part(elements) : elements - ones(mask),
+        chosen.put(weight.name(), new Chosen(cut, matrix, nnz, relative ? method.part(elements) : elements - ones(mask),
                 Loss.of(weight, masked, workspace)));
     }
 
@@ -268,7 +265,7 @@ final class PreparedPrune implements Prepared {
             Prune.nm(s, v.axis, in, p.n(), p.m(), mask, workspace.executor());
         } else if (method.scope() == Scope.CHANNEL) {
             long length = v.axis == 1 ? v.cols : v.rows;
-            Prune.lines(s, v.axis, in, length - part(length), mask, workspace.executor());
+            Prune.lines(s, v.axis, in, length - method.part(length), mask, workspace.executor());
         } else if (p.single()) {
             Prune.mask(s, in, c.cut, c.matrix, mask, workspace.executor());
         } else {
@@ -359,8 +356,7 @@ final class PreparedPrune implements Prepared {
     @Override
     public Optional<Zeros> zeros(Weight weight) {
         Pattern p = method.pattern();
-        boolean twoOfFour = p.m() == 4 && p.n() <= 2 || p.m() == 2 && p.n() == 1;
-        return Optional.of(new Zeros(chosen.get(weight.name()).asked, twoOfFour && view(weight).axis == 0));
+        return Optional.of(new Zeros(chosen.get(weight.name()).asked, p.twoOfFour() && view(weight).axis == 0));
     }
 
     @Override

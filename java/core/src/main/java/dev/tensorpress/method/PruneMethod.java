@@ -113,6 +113,11 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
             return value;
         }
 
+        /** Whether of each four elements two stay at most. */
+        boolean twoOfFour() {
+            return m == 4 && n <= 2 || m == 2 && n == 1;
+        }
+
         boolean single() {
             return rows == 1 && cols == 1;
         }
@@ -136,15 +141,15 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
     private static final Option SCOPE = new Option("scope", Option.Words.of(Scope.values()), "tensor",
             "among what elements are compared: all weights of the step, each weight, or each output channel; with a budget global");
     private static final Option.Type PART = new Option.Real(0, true, 1, false);
-    private static final Option SPARSITY = new Option("sparsity", PART, "", "part of the elements that become zero");
+    static final Option SPARSITY = new Option("sparsity", PART, "", "part of the elements that become zero");
     private static final Option MOST_STEPS =
             new Option("steps", new Option.Whole(1, 10_000, 1), null, "of a cubic rise");
-    private static final Option SCHEDULE = new Option("schedule",
+    static final Option SCHEDULE = new Option("schedule",
             new Option.Text("sparsities such as 0.2,0.4,0.5 or cubic:FROM:TO:STEPS", true, "cubic:",
                     List.of(new Option("from", PART, null, "where a cubic rise begins"),
                             new Option("to", PART, null, "where a cubic rise ends"), MOST_STEPS)), "",
             "sparsities that do not fall, one for each time that the model is pruned");
-    private static final Option STEP = new Option("step", new Option.Whole(1), "",
+    static final Option STEP = new Option("step", new Option.Whole(1), "",
             "which step of the schedule is applied; the last if it is left out");
     private static final Option THRESHOLD = new Option("threshold", new Option.Real(0, false, Double.POSITIVE_INFINITY, false), "",
             "what is smaller in magnitude goes; blocks, if their Euclidean norm is smaller");
@@ -259,6 +264,11 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
         return new PruneMethod(p, scope, levels, 0, 0, -1, criterion);
     }
 
+    /** How many of these go; meaningful only if there are levels. */
+    long part(long elements) {
+        return Math.round(sparsity() * elements);
+    }
+
     /** The sparsity that is applied; meaningful only if there are levels. */
     double sparsity() {
         return levels.get((step == 0 ? levels.size() : step) - 1);
@@ -339,10 +349,15 @@ public record PruneMethod(Pattern pattern, Scope scope, List<Double> levels, int
     }
 
     static Method of(Map<String, String> given) {
+        return of(sparsity(0), AMOUNTS, given);
+    }
+
+    /** @param amounts of which one has to be given; a pattern, their last one, only if it is N:M */
+    static Method of(Method start, List<String> amounts, Map<String, String> given) {
         String pattern = given.get("pattern");
         // Blocks say what goes, but not how much.
         boolean blocks = pattern != null && pattern.indexOf(':') < 0;
-        return Methods.of(sparsity(0), blocks ? AMOUNTS.subList(0, AMOUNTS.size() - 1) : AMOUNTS, given);
+        return Methods.of(start, blocks ? amounts.subList(0, amounts.size() - 1) : amounts, given);
     }
 
     private static List<Double> parseSchedule(String value) {

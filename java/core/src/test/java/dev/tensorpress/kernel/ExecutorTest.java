@@ -207,6 +207,9 @@ class ExecutorTest {
             int[] order = IntStream.range(0, ROWS).map(i -> ROWS - 1 - i).toArray();
             memory.values.add(Feedback.gptq(ROWS, COLS, h, 0.1, order, w, codes, lost, algebra, executor));
             memory.values.add(Feedback.descend(ROWS, COLS, h, 0.1, w, codes, lost, 4, algebra, executor));
+            Prune.Scores spec = Prune.Scores.of(ROWS, COLS, DType.F32);
+            Feedback.prune(ROWS, COLS, h, 0.1, w, (scores, mask) -> Prune.lines(spec, 0, scores, ROWS / 2, mask, executor), 2, 3,
+                    memory.result(spec.maskBytes()), memory.result(4L * ROWS * COLS), algebra, executor);
         }
     }
 
