@@ -4,6 +4,7 @@ import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.NonFiniteWeightException;
+import dev.tensorpress.method.Prepared;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.Phases;
@@ -111,7 +112,12 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         Encoding encoding = new Encoding.Dense(rows);
         try {
             for (int i = 0; i < entry.steps().size(); i++) {
-                encoding = entry.steps().get(i).prepared().apply(part, encoding, entry.forms().get(i), workspace);
+                Prepared prepared = entry.steps().get(i).prepared();
+                encoding = prepared.apply(part, encoding, entry.forms().get(i), workspace);
+                if (prepared.changes().containsKey(weight)) {
+                    // Whatever follows goes by what it is now, and so does what is measured.
+                    part = weight.over(((Encoding.Dense) encoding).tensor());
+                }
             }
         } catch (NonFiniteWeightException e) {
             throw first == 0 ? e : e.from(first * (weight.tensor().shape().elements() / rowsOf(weight)));
@@ -120,7 +126,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         long nanos = span.end(weight.name(), rows.bytes());
         if (!again) {
             if (distribution != null) {
-                distribution.add(rows, encoding, executor);
+                distribution.add(part.tensor(), encoding, executor);
             }
             add(measured.after(nanos), weight, first, rows.shape());
         }

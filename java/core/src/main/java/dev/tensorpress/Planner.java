@@ -4,11 +4,13 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.io.Buffers;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.Evidence;
+import dev.tensorpress.method.Evidence.Surroundings;
 import dev.tensorpress.method.Method.Requirement;
 import dev.tensorpress.method.NoGainException;
 import dev.tensorpress.method.Prepared;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.method.Workspace;
+import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
@@ -17,6 +19,8 @@ import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.InputStatistics;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
@@ -26,6 +30,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.function.Predicate;
 
 /** Decides what a recipe makes of each weight of a model. */
 final class Planner {
@@ -56,6 +61,9 @@ final class Planner {
         Map<Recipe.Step, Prepared> prepared = new IdentityHashMap<>();
         List<Recipe.Step> unprepared = new ArrayList<>();
         for (Recipe.Step step : recipe.steps()) {
+            if (step.method().requires().contains(Requirement.GRAPH)) {
+                continue;
+            }
             if (step.method().requires().contains(Requirement.WEIGHTS)) {
                 unprepared.add(step);
             } else if (step.method().requires().isEmpty()) {
@@ -71,11 +79,22 @@ final class Planner {
             probe(target, candidate);
             candidates.add(candidate);
         }
+        InputStatistics inputs = statistics;
+        for (Recipe.Step step : recipe.steps()) {
+            if (step.method().requires().contains(Requirement.GRAPH)) {
+                if (step.method().requires().contains(Requirement.STATISTICS)) {
+                    checkStatistics(step);
+                }
+                looked += rearrange(recipe, step, candidates, target, inputs, prepared);
+                inputs = inputs == null ? null : prepared.get(step).inputs(inputs);
+            }
+        }
         Map<Recipe.Step, InputStatistics> seen = new IdentityHashMap<>();
         for (Recipe.Step step : recipe.steps()) {
             Set<Requirement> requires = step.method().requires();
-            if (requires.contains(Requirement.STATISTICS)) {
-                seen.put(step, statistics(step, candidates, target));
+            if (requires.contains(Requirement.STATISTICS) && !requires.contains(Requirement.GRAPH)) {
+                checkStatistics(step);
+                seen.put(step, inputs.withBiases(free(candidates, target)));
                 if (!requires.contains(Requirement.WEIGHTS)) {
                     prepared.put(step, step.method().prepare(new Evidence(List.of(), null, seen.get(step))));
                 }
@@ -103,15 +122,87 @@ final class Planner {
         return new Plan(recipe, target, List.copyOf(entries), model.bytes(), after, phases.of(Phases.Phase.PLAN));
     }
 
-    /** With biases that nothing else is to be made of, and that may be changed. */
-    private InputStatistics statistics(Recipe.Step step, List<Candidate> candidates, Target target) {
+    /**
+     * Prepares a step that changes weights without loss, of which others than it selects may be, and gives it to all of them.
+     *
+     * @return bytes of the weights that were looked at
+     */
+    private long rearrange(Recipe recipe, Recipe.Step step, List<Candidate> candidates, Target target, InputStatistics inputs,
+            Map<Recipe.Step, Prepared> prepared) {
+        Map<Weight, Candidate> all = new HashMap<>();
+        candidates.forEach(c -> all.put(c.weight, c));
+        Graph graph;
+        try {
+            graph = model.graph().orElseThrow(() -> new UnsupportedRequestException("method " + step.method().name()
+                    + " goes by what the model computes, which a model of this format does not say"));
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+        Surroundings surroundings = new Surroundings(graph, w -> obstacle(step, all.get(w), target),
+                w -> Optional.ofNullable(all.get(w).codes()).map(Recipe.Step::method));
+        long bytes;
+        try (Executor executor = Executor.on(options.device(), options.threads()); Workspace workspace = workspace(executor)) {
+            bytes = prepare(step, candidates, inputs, surroundings, workspace, prepared);
+        }
+        Map<Weight, String> changes = prepared.get(step).changes();
+        for (Candidate c : candidates) {
+            List<Recipe.Step> steps = c.steps;
+            if (changes.containsKey(c.weight)) {
+                c.steps = recipe.steps().stream().filter(s -> s == step || Candidate.has(steps, s)).toList();
+                c.bound.add(step);
+                c.remark(changes.get(c.weight));
+            } else if (Candidate.has(steps, step)) {
+                c.steps = steps.stream().filter(s -> s != step).toList();
+                c.reason = refusal(prepared.get(step), c.weight);
+                if (!c.steps.isEmpty()) {
+                    c.remark("no " + step.method().name() + ": " + c.reason);
+                }
+            }
+        }
+        return bytes;
+    }
+
+    private static String refusal(Prepared prepared, Weight weight) {
+        try {
+            throw new IllegalStateException(weight.name() + " could be " + prepared.plan(weight, new Form.Dense(weight.tensor().dtype())).describe());
+        } catch (UnsupportedRequestException e) {
+            return e.getMessage();
+        }
+    }
+
+    /** Why a weight must not be changed before all that is made of it. */
+    private static Optional<String> obstacle(Recipe.Step step, Candidate c, Target target) {
+        if (c.barred) {
+            return Optional.of(c.reason);
+        }
+        for (Recipe.Step s : c.steps) {
+            if (s == step) {
+                break;
+            }
+            if (!s.method().requires().contains(Requirement.GRAPH)) {
+                return Optional.of("step " + s.name() + " takes it before");
+            }
+        }
+        try {
+            target.lower(c.weight, new Form.Dense(c.weight.tensor().dtype()));
+            return Optional.empty();
+        } catch (UnsupportedRequestException e) {
+            return Optional.of(e.getMessage());
+        }
+    }
+
+    private void checkStatistics(Recipe.Step step) {
         if (statistics == null) {
             throw new UnsupportedRequestException("method " + step.method().name() + " goes by what the weights are multiplied with: it"
                     + " needs statistics, which calibrate makes of texts, images or other inputs of the model");
         }
+    }
+
+    /** Biases that nothing else is to be made of, and that may be changed. */
+    private static Predicate<Weight> free(List<Candidate> candidates, Target target) {
         Set<String> free = new HashSet<>();
         for (Candidate c : candidates) {
-            if (!c.barred && c.steps.isEmpty() && c.weight.tensor().dtype().compressible()) {
+            if (!c.barred && c.steps.size() == c.bound.size() && c.weight.tensor().dtype().compressible()) {
                 try {
                     target.lower(c.weight, new Form.Dense(c.weight.tensor().dtype()));
                     free.add(c.weight.name());
@@ -120,7 +211,7 @@ final class Planner {
                 }
             }
         }
-        return statistics.withBiases(w -> free.contains(w.name()));
+        return w -> free.contains(w.name());
     }
 
     /** What changes with weights gets an entry of its own. */
@@ -132,11 +223,14 @@ final class Planner {
                 Optional<Weight> companion = prepared.get(step).companion(c.weight);
                 if (companion.isPresent()) {
                     Candidate other = all.get(companion.get().name());
-                    List<Recipe.Step> both = new ArrayList<>(other.follows == c.weight ? other.steps : List.of());
+                    boolean again = other.follows == c.weight;
+                    List<Recipe.Step> both = new ArrayList<>(again ? other.steps : other.bound);
                     both.add(step);
                     other.steps = both;
                     other.follows = c.weight;
-                    other.remark = "makes up for what " + c.weight.name() + " does to the mean";
+                    if (!again) {
+                        other.remark("makes up for what " + c.weight.name() + " does to the mean");
+                    }
                     other.entry = plan(target, other, prepared, new HashSet<>());
                 }
             }
@@ -165,6 +259,8 @@ final class Planner {
         final Weight weight;
         /** Steps of the recipe that select it. */
         List<Recipe.Step> steps;
+        /** Those of them that take it whatever becomes of the others, before these. */
+        final List<Recipe.Step> bound = new ArrayList<>(0);
         /** Why there are none. */
         String reason;
         /** Whether it stays for a reason that is not to be overruled: it cannot be touched, or was excluded. */
@@ -182,6 +278,10 @@ final class Planner {
             this.steps = steps;
             this.reason = reason;
             this.barred = barred;
+        }
+
+        void remark(String more) {
+            remark = remark.isEmpty() ? more : remark + "; " + more;
         }
 
         /** The step that makes codes, or null. */
@@ -205,7 +305,7 @@ final class Planner {
             steps = all;
         }
 
-        private static boolean has(List<Recipe.Step> steps, Recipe.Step step) {
+        static boolean has(List<Recipe.Step> steps, Recipe.Step step) {
             for (Recipe.Step s : steps) {
                 if (s == step) {
                     return true;
@@ -237,18 +337,29 @@ final class Planner {
             return bytes;
         }
         try (Executor executor = Executor.on(options.device(), options.threads());
-                Workspace workspace = new Workspace(executor, spectra, model, Math.max(Buffers.CHUNK, options.memory() / SHARE_OF_HELD))) {
+                Workspace workspace = workspace(executor)) {
             for (Recipe.Step step : steps) {
-                List<Weight> weights = new ArrayList<>();
-                for (Candidate c : candidates) {
-                    if (c.has(step)) {
-                        weights.add(c.weight);
-                        bytes += c.weight.tensor().bytes();
-                    }
-                }
-                prepared.put(step, step.method().prepare(new Evidence(weights, workspace, seen.get(step))));
+                bytes += prepare(step, candidates, seen.get(step), null, workspace, prepared);
             }
         }
+        return bytes;
+    }
+
+    private Workspace workspace(Executor executor) {
+        return new Workspace(executor, spectra, model, Math.max(Buffers.CHUNK, options.memory() / SHARE_OF_HELD));
+    }
+
+    private static long prepare(Recipe.Step step, List<Candidate> candidates, InputStatistics inputs, Surroundings surroundings, Workspace workspace,
+            Map<Recipe.Step, Prepared> prepared) {
+        long bytes = 0;
+        List<Weight> weights = new ArrayList<>();
+        for (Candidate c : candidates) {
+            if (c.has(step)) {
+                weights.add(c.weight);
+                bytes += c.weight.tensor().bytes();
+            }
+        }
+        prepared.put(step, step.method().prepare(new Evidence(weights, workspace, inputs, surroundings)));
         return bytes;
     }
 
@@ -332,6 +443,10 @@ final class Planner {
                 List<Plan.Step> taken = new ArrayList<>();
                 Form form = new Form.Dense(weight.tensor().dtype());
                 for (Recipe.Step step : steps) {
+                    if (!candidate.bound.isEmpty() && !Candidate.has(candidate.bound, step) && step.method().requires().contains(Requirement.WEIGHTS)) {
+                        throw new UnsupportedRequestException(step.method().name() + " looks at the weight as the model has it, and not as "
+                                + candidate.bound.getLast().method().name() + " leaves it: make two recipes of them");
+                    }
                     taken.add(new Plan.Step(step.name(), prepared.get(step)));
                     form = taken.getLast().prepared().plan(weight, form);
                     forms.add(form);
@@ -365,6 +480,14 @@ final class Planner {
                         candidate.refused = true;
                         lost.add(steps.get(i));
                     }
+                }
+                if (dispensable < 0 && !candidate.bound.isEmpty()) {
+                    if (steps.size() == candidate.bound.size()) {
+                        throw new IllegalStateException(weight.name() + " has to be changed with others, and cannot be", e);
+                    }
+                    steps = new ArrayList<>(candidate.bound);
+                    dropped.add("nothing else: " + e.getMessage());
+                    continue;
                 }
                 if (dispensable < 0) {
                     reason = e.getMessage();

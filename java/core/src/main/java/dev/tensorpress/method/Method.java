@@ -14,7 +14,9 @@ public interface Method {
         /** The elements of all weights that the method takes. */
         WEIGHTS,
         /** What these weights are multiplied with, as calibration has seen it. */
-        STATISTICS
+        STATISTICS,
+        /** What the model computes with weights. Such a method is prepared before others, comes first where it comes, and is shown no sizes. */
+        GRAPH
     }
 
     /** As in recipes: {@code quantize}. */

@@ -9,7 +9,7 @@ import java.util.Map;
 /** The methods that a recipe can name. */
 public final class Methods {
     /** In the order in which they may follow each other. */
-    public static final List<String> NAMES = List.of("prune", "obs", "factorize", "quantize", "gptq", "correct");
+    public static final List<String> NAMES = List.of("smooth", "prune", "obs", "factorize", "quantize", "gptq", "correct");
 
     private Methods() {}
 
@@ -20,6 +20,7 @@ public final class Methods {
      */
     public static List<Option> options(String name) {
         return switch (name) {
+            case "smooth" -> SmoothMethod.OPTIONS;
             case "prune" -> PruneMethod.OPTIONS;
             case "obs" -> ObsMethod.OPTIONS;
             case "factorize" -> FactorizeMethod.OPTIONS;
@@ -38,6 +39,7 @@ public final class Methods {
      */
     public static Method of(String name, Map<String, String> given) {
         return switch (name) {
+            case "smooth" -> SmoothMethod.of(given);
             case "prune" -> PruneMethod.of(given);
             case "obs" -> ObsMethod.of(given);
             case "factorize" -> FactorizeMethod.of(given);

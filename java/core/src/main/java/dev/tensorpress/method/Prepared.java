@@ -3,6 +3,8 @@ package dev.tensorpress.method;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.statistics.InputStatistics;
+import java.util.Map;
 import java.util.Optional;
 
 /** A method that has seen its evidence: it says what it will make of each weight, and makes it. */
@@ -23,6 +25,19 @@ public interface Prepared {
      */
     default Optional<Weight> companion(Weight weight) {
         return Optional.empty();
+    }
+
+    /**
+     * Weights that it changes without loss, of those that it was selected for and of others, with what is to be said of each. It takes all of them,
+     * whatever else is refused, and what comes after sees them as they are then.
+     */
+    default Map<Weight, String> changes() {
+        return Map.of();
+    }
+
+    /** What these become by {@link #changes}; such as they are if it does none. */
+    default InputStatistics inputs(InputStatistics before) {
+        return before;
     }
 
     /** What the weight will lose, as far as the evidence shows it; empty if nothing is known before {@link #apply}. */

@@ -96,8 +96,12 @@ abstract class PreparedByInputs implements Prepared {
         return v;
     }
 
-    /** The same with a Gram matrix. */
     final ValueStatistics inputs(Weight weight) {
+        return withGram(weight, statistics);
+    }
+
+    /** The same with a Gram matrix. */
+    static ValueStatistics withGram(Weight weight, InputStatistics statistics) {
         ValueStatistics v = inputs(weight, statistics);
         if (v.gram().isEmpty()) {
             throw new UnsupportedRequestException("the statistics have no Gram matrix of what it is multiplied with: they were made"

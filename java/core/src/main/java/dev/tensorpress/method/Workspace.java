@@ -34,7 +34,9 @@ public final class Workspace implements AutoCloseable {
         /** Factors in f32, and as they are stored. */
         LEFT, RIGHT, STORED_LEFT, STORED_RIGHT,
         /** Of rounding with feedback: the weight as [inputs, outputs], and what it lost. */
-        INPUTS_FIRST, LOST
+        INPUTS_FIRST, LOST,
+        /** A weight with other scales, in its own type. */
+        SCALED
     }
 
     private record Buffer(Arena arena, MemorySegment memory) {}

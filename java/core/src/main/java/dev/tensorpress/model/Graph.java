@@ -65,14 +65,37 @@ public record Graph(List<Operator> operators, List<Feed> feeds) {
      *     those read
      * @param axis of the value, from its first one, or from its end if negative
      * @param normalization if the value is the result of one along that axis
-     * @param exclusive whether nothing but these products reads the value, and it is no output
+     * @param exclusive whether nothing but these products reads its elements, and it is no output
+     * @param source where scales of the value can go to
      * @param products with one weight each, in the order of the operators
      */
-    public record Feed(Value value, int axis, Optional<Normalization> normalization, boolean exclusive, List<Product> products) {
+    public record Feed(Value value, int axis, Optional<Normalization> normalization, boolean exclusive, Source source,
+            List<Product> products) {
         public Feed {
             products = List.copyOf(products);
         }
     }
+
+    /**
+     * Where the sizes of a feed's channels come from. Who divides these weights by positive numbers, one for each channel, divides what the
+     * products of the feed read by them, and nothing else; multiplied by the same numbers along their input axes, the weights of the
+     * products make up for it, and the model computes what it did. None of all these weights has another use, or is cut or joined.
+     *
+     * @param weights scale and bias of a normalization, or matrix and bias of a product, that one first; none if there is no such place
+     * @param why there is none, for messages: a sentence without its full stop; empty if there is one
+     */
+    public record Source(List<Channels> weights, String why) {
+        public Source {
+            weights = List.copyOf(weights);
+        }
+    }
+
+    /**
+     * A weight that has channels.
+     *
+     * @param axis whose indices they are
+     */
+    public record Channels(Weight weight, int axis) {}
 
     /**
      * A product, convolution or recurrent operator with a weight, or with a matrix that operators make by moving or joining weights.

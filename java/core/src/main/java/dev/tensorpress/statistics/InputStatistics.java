@@ -8,7 +8,6 @@ import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.util.HashMap;
 import java.util.HashSet;
-import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -22,6 +21,8 @@ public final class InputStatistics {
     private final Map<String, Set<ValueStatistics>> inputs = new HashMap<>();
     /** By name of the matrix. */
     private final Map<String, Weight> biases = new HashMap<>();
+    /** What inputs are divided by, by name of the weight. */
+    private final Map<String, double[]> divisors = new HashMap<>();
 
     private InputStatistics() {}
 
@@ -57,42 +58,6 @@ public final class InputStatistics {
         return all;
     }
 
-    /**
-     * Of which weights that sum over an input, and that a method could change, the statistics know nothing of that input, and why.
-     *
-     * @param graph of the model
-     * @return by the weights, in the order of the model
-     */
-    public static Map<Weight, String> unknown(Statistics statistics, Model model, Graph graph) {
-        InputStatistics known = of(statistics, graph);
-        Map<String, Graph.Feed> feeds = new HashMap<>();
-        graph.feeds().forEach(f -> f.products().forEach(p -> feeds.putIfAbsent(p.weight().name(), f)));
-        Map<Weight, String> unknown = new LinkedHashMap<>();
-        for (Weight weight : model.weights()) {
-            Optional<ValueStatistics> v = known.of(weight);
-            if (weight.inputAxis() < 0 || weight.obstacle().isPresent() || v.isPresent() && fits(v.get(), weight)) {
-                continue;
-            }
-            Graph.Feed feed = feeds.get(weight.name());
-            String why;
-            if (feed == null) {
-                why = "no value of the graph is what they are multiplied with";
-            } else if (!feed.value().path().isEmpty()) {
-                why = "their inputs are in a subgraph, of which ONNX Runtime shows nothing";
-            } else if (v.isPresent()) {
-                why = "they are convolutions along three axes, or with a padding that depends on the input, which have no patches";
-            } else if (known.inputs.get(weight.name()).size() > 1) {
-                why = "products make different use of them";
-            } else if (statistics.of(feed.value()).isPresent()) {
-                why = "patches of convolutions were left out";
-            } else {
-                why = "their inputs were not computed on these samples, or held infinities";
-            }
-            unknown.put(weight, why);
-        }
-        return unknown;
-    }
-
     /** Whether channels are what the weight is multiplied with. */
     private static boolean fits(ValueStatistics v, Weight weight) {
         Shape shape = weight.tensor().shape();
@@ -119,13 +84,27 @@ public final class InputStatistics {
 
     /** The same, where these biases alone may be changed. */
     public InputStatistics withBiases(Predicate<Weight> free) {
+        InputStatistics all = copy();
+        all.biases.values().removeIf(bias -> !free.test(bias));
+        return all;
+    }
+
+    /**
+     * The same, where inputs of some weights are divided.
+     *
+     * @param by name of the weight, a positive number for each channel of the value that it is multiplied with
+     */
+    public InputStatistics divided(Map<String, double[]> by) {
+        InputStatistics all = copy();
+        all.divisors.putAll(by);
+        return all;
+    }
+
+    private InputStatistics copy() {
         InputStatistics all = new InputStatistics();
         all.inputs.putAll(inputs);
-        biases.forEach((matrix, bias) -> {
-            if (free.test(bias)) {
-                all.biases.put(matrix, bias);
-            }
-        });
+        all.biases.putAll(biases);
+        all.divisors.putAll(divisors);
         return all;
     }
 
@@ -144,6 +123,8 @@ public final class InputStatistics {
     public Optional<ValueStatistics> of(Weight weight) {
         Set<ValueStatistics> all = inputs.getOrDefault(weight.name(), Set.of());
         boolean alike = all.stream().map(v -> List.of(v.channels(), v.groups())).distinct().count() < 2;
-        return alike ? all.stream().reduce(ValueStatistics::plus) : Optional.empty();
+        Optional<ValueStatistics> found = alike ? all.stream().reduce(ValueStatistics::plus) : Optional.empty();
+        double[] by = divisors.get(weight.name());
+        return by == null ? found : found.map(v -> v.divided(by));
     }
 }

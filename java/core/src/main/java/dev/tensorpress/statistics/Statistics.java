@@ -228,11 +228,7 @@ public final class Statistics implements AutoCloseable {
         }
         Path folder = file.toAbsolutePath().getParent();
         try (DurableFile out = new DurableFile(folder, file.getFileName().toString())) {
-            try {
-                new SafetensorsWriter(items, metadata).write(out.channel());
-            } catch (IOException e) {
-                throw DurableFile.explain(e, file);
-            }
+            new SafetensorsWriter(items, metadata).write(out.channel());
             out.commit(file, replace);
         }
     }

@@ -78,6 +78,42 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
         return window.map(Window::groups).orElse(1);
     }
 
+    /**
+     * Of the same value divided by a positive number for each channel of it, to the rounding of f64, of min and max of f32. The Gram matrix is
+     * new. There is no histogram: bins of all channels cannot be told apart.
+     *
+     * @param divisors one for each channel of the value; elements of patches that belong to a channel are divided by the same
+     */
+    ValueStatistics divided(double[] divisors) {
+        int n = channels();
+        int each = n / divisors.length;
+        float[] least = new float[n];
+        float[] most = new float[n];
+        double[] sums = new double[n];
+        double[] ofSquares = new double[n];
+        for (int c = 0; c < n; c++) {
+            double d = divisors[c / each];
+            least[c] = (float) (min[c] / d);
+            most[c] = (float) (max[c] / d);
+            sums[c] = sum[c] / d;
+            ofSquares[c] = squares[c] / (d * d);
+        }
+        int k = n / groups();
+        Optional<MemorySegment> of = gram.map(g -> {
+            MemorySegment all = Arena.ofAuto().allocate(g.byteSize(), 64);
+            for (int i = 0; i < n; i++) {
+                // Arrays: elements of segments cost ten times as much before the second compiler.
+                double[] row = g.asSlice(8L * i * k, 8L * k).toArray(JAVA_DOUBLE);
+                for (int j = 0; j < k; j++) {
+                    row[j] /= divisors[i / each] * divisors[(i / k * k + j) / each];
+                }
+                MemorySegment.copy(row, 0, all, JAVA_DOUBLE, 8L * i * k, k);
+            }
+            return all;
+        });
+        return new ValueStatistics(path, name, axis, window, rows, least, most, sums, ofSquares, Optional.empty(), of, weights);
+    }
+
     /** Of all rows of both, which are of the same channels. The Gram matrix is new; there is none unless both have one. */
     ValueStatistics plus(ValueStatistics other) {
         int n = channels();

@@ -29,7 +29,8 @@ final class GraphFinder {
     private static final int MOST_JOINED = 64;
 
     private final Parser model;
-    private final Constants constants;
+    private final Moves moves;
+    private final Sources sources;
     private final Normalizations normalizations;
     /** Weights, and what is made of them alone by moving, cutting, converting and joining. */
     private final Map<Value, Set<Weight>> matrices = new IdentityHashMap<>();
@@ -48,6 +49,8 @@ final class GraphFinder {
         final Value value;
         final int axis;
         final List<Product> products = new ArrayList<>(1);
+        /** What each of them reads as its matrix. */
+        final List<Value> matrices = new ArrayList<>(1);
         Optional<Normalization> normalization = Optional.empty();
 
         Draft(Place p) {
@@ -58,12 +61,13 @@ final class GraphFinder {
 
     GraphFinder(Parser model, Collection<Info> infos, Constants constants) {
         this.model = model;
-        this.constants = constants;
+        this.moves = new Moves(constants);
         for (Info i : infos) {
             weights.put(i.value, i.weight);
             matrices.put(i.value, Set.of(i.weight));
         }
-        this.normalizations = new Normalizations(model, weights, new Moves(constants));
+        this.normalizations = new Normalizations(model, weights, moves);
+        this.sources = new Sources(weights, normalizations, moves, constants);
     }
 
     Graph find() {
@@ -78,7 +82,8 @@ final class GraphFinder {
         Map<Value, Draft> owners = owners();
         List<Feed> feeds = new ArrayList<>(drafts.size());
         for (Draft d : drafts.values()) {
-            feeds.add(new Feed(d.value, d.axis, d.normalization, owners.get(d.value) == d, d.products));
+            boolean exclusive = owners.get(d.value) == d;
+            feeds.add(new Feed(d.value, d.axis, d.normalization, exclusive, sources.of(d.value, d.axis, exclusive, d.products, d.matrices), d.products));
         }
         return new Graph(operators, feeds);
     }
@@ -106,7 +111,8 @@ final class GraphFinder {
             case "Reshape" -> {
                 Normalizations.Found f = normalizations.of(source(sameLast, from));
                 Optional<Weight> scale = f == null ? Optional.empty() : f.normalization().scale();
-                if (scale.isPresent() && f.axis() == -1 && scale.get().tensor().shape().elements() == lastSize(n.operand(1))) {
+                long[] last = scale.isPresent() && f.axis() == -1 ? moves.lastSizes(n.operand(1), 1) : new long[0];
+                if (last.length > 0 && scale.get().tensor().shape().elements() == last[0]) {
                     sameLast.put(to, source(sameLast, from));
                 }
             }
@@ -118,19 +124,6 @@ final class GraphFinder {
 
     private static Value source(Map<Value, Value> sources, Value v) {
         return sources.getOrDefault(v, v);
-    }
-
-    /** The last of the numbers that a shape consists of; -1 if that is not known. */
-    private long lastSize(Value shape) {
-        Value v = shape;
-        if (v != null && v.producer != null && v.producer.is("Concat")) {
-            v = v.producer.operand(v.producer.inputs.size() - 1);
-        }
-        if (v != null && v.producer != null && v.producer.is("Unsqueeze")) {
-            v = v.producer.operand(0);
-        }
-        long[] all = v == null ? null : constants.integers(v);
-        return all == null || all.length == 0 ? -1 : all[all.length - 1];
     }
 
     /** Notes of which weights the results of a node are made. */
@@ -175,7 +168,7 @@ final class GraphFinder {
         }
         for (Weight w : matrices.getOrDefault(matrix, Set.of())) {
             if (w.role().isProduct() || w.role() == Role.CONV || w.role() == Role.RECURRENT) {
-                add(new Product(n, w, input, Windows.of(n, w), at == 1 ? bias(n, w) : Optional.empty()), n, input, axis(n, at), gemm);
+                add(new Product(n, w, input, Windows.of(n, w), at == 1 ? bias(n, w) : Optional.empty()), n, input, matrix, axis(n, at), gemm);
             }
         }
     }
@@ -218,7 +211,7 @@ final class GraphFinder {
         };
     }
 
-    private void add(Product p, Node n, Value input, int axis, boolean gemm) {
+    private void add(Product p, Node n, Value input, Value matrix, int axis, boolean gemm) {
         Place place = new Place(source(axis == -1 ? sameLast : same, input), axis);
         Draft d = drafts.get(place);
         if (d == null) {
@@ -231,6 +224,7 @@ final class GraphFinder {
             d.normalization = Optional.of(f.normalization());
         }
         d.products.add(p);
+        d.matrices.add(matrix);
         draftOf.put(n, d);
     }
 
@@ -257,6 +251,9 @@ final class GraphFinder {
         Draft all = null;
         for (Use u : v.uses) {
             Node n = u.node();
+            if (n.is("Shape") || n.is("Size")) {
+                continue;
+            }
             // Weights and what is multiplied with them are the first two operands.
             Draft d = u.input() < 2 ? draftOf.get(n) : null;
             if (d == null) {

@@ -3,6 +3,7 @@ package dev.tensorpress.model.onnx;
 import dev.tensorpress.model.onnx.OnnxGraph.Attribute;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.OnnxGraph.Value;
+import java.util.Arrays;
 
 /** Where axes come from behind operators that only move, cut or convert what they read. */
 final class Moves {
@@ -68,6 +69,27 @@ final class Moves {
     /** The axis of the weight; readers that get inputs of several ranks mean an axis that this one lacks. */
     static int source(int[] from, int axis) {
         return axis < 0 || axis >= from.length ? -1 : from[axis];
+    }
+
+    /** The last sizes of the shape that a value is, its last one first; as many as are known, up to {@code count}. */
+    long[] lastSizes(Value shape, int count) {
+        long[] sizes = new long[count];
+        int known = 0;
+        boolean joined = shape != null && shape.producer != null && shape.producer.is("Concat");
+        for (int i = joined ? shape.producer.inputs.size() - 1 : 0; i >= 0 && known < count; i--) {
+            Value part = joined ? shape.producer.operand(i) : shape;
+            if (part != null && part.producer != null && part.producer.is("Unsqueeze")) {
+                part = part.producer.operand(0);
+            }
+            long[] all = part == null ? null : constants.integers(part);
+            if (all == null || all.length == 0) {
+                break;
+            }
+            for (int j = all.length - 1; j >= 0 && known < count; j--) {
+                sizes[known++] = all[j];
+            }
+        }
+        return Arrays.copyOf(sizes, known);
     }
 
     /** What the attribute or, of later operator sets, the second input says; null if that is not there or no constant. */

@@ -21,8 +21,11 @@ final class Normalizations {
     private final Moves moves;
     private final Map<Value, Found> found = new IdentityHashMap<>();
 
-    /** @param axis of the result, from its first one, or from its end if negative */
-    record Found(Normalization normalization, int axis) {}
+    /**
+     * @param axis of the result, from its first one, or from its end if negative
+     * @param scale what the scale is read as, whatever that is; null if there is none, as the bias
+     */
+    record Found(Normalization normalization, int axis, Value scale, Value bias) {}
 
     Normalizations(Parser model, Map<Value, Weight> weights, Moves moves) {
         this.opset = model.opsets.getOrDefault("", 0L);
@@ -58,7 +61,7 @@ final class Normalizations {
             case "GroupNormalization" -> {
                 // Before, each group had one scale.
                 boolean each = opset >= SCALE_PER_CHANNEL;
-                add(result, Norm.GROUP, 1, each ? vector(n.operand(1)) : null, each ? vector(n.operand(2)) : null);
+                add(result, Norm.GROUP, 1, each ? n.operand(1) : null, each ? n.operand(2) : null);
             }
             case "Div" -> {
                 if (n.domain.isEmpty()) {
@@ -83,11 +86,11 @@ final class Normalizations {
     }
 
     private void add(Node n, Value result, Norm norm, int axis, int scale, int bias) {
-        add(result, norm, axis, vector(n.operand(scale)), bias < 0 ? null : vector(n.operand(bias)));
+        add(result, norm, axis, n.operand(scale), n.operand(bias));
     }
 
-    private void add(Value result, Norm norm, int axis, Weight scale, Weight bias) {
-        found.put(result, new Found(new Normalization(norm, Optional.ofNullable(scale), Optional.ofNullable(bias)), axis));
+    private void add(Value result, Norm norm, int axis, Value scale, Value bias) {
+        found.put(result, new Found(new Normalization(norm, Optional.ofNullable(vector(scale)), Optional.ofNullable(vector(bias))), axis, scale, bias));
     }
 
     /** The weight that a value is, converted or not, if that has one axis. */
@@ -159,8 +162,8 @@ final class Normalizations {
         if (next != null && next.is("Cast") && next.result() != null) {
             next = onlyReader(next.result());
         }
-        Weight scale = next != null && next.is("Mul") ? other(next, result) : null;
-        Weight bias = null;
+        Value scale = next != null && next.is("Mul") ? other(next, result) : null;
+        Value bias = null;
         if (scale != null) {
             result = next.result();
             next = onlyReader(result);
@@ -176,11 +179,12 @@ final class Normalizations {
     }
 
     /** The vector beside a value that is read through conversions; null if there is none, or no result. */
-    private Weight other(Node n, Value v) {
+    private Value other(Node n, Value v) {
         if (n.inputs.size() != 2 || n.result() == null) {
             return null;
         }
-        return vector(n.operand(converted(n.operand(0)) == converted(v) ? 1 : 0));
+        Value beside = n.operand(converted(n.operand(0)) == converted(v) ? 1 : 0);
+        return vector(beside) == null ? null : beside;
     }
 
     private static Node onlyReader(Value v) {

@@ -16,6 +16,7 @@ import dev.tensorpress.tensor.DType;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 import java.util.TreeSet;
@@ -348,5 +349,91 @@ final class GraphTest {
         }
         assertEquals(Optional.empty(), window(conv(), 4, 8, 3, 3, 3));
         assertEquals(Optional.empty(), window(new NodeBuilder("ConvTranspose", "y", "x", "k"), 8, 4, 3, 3));
+    }
+
+    /** One line for each feed: the weights that its channels can be scaled by with their axes, or why there are none. */
+    private List<String> sources() throws IOException {
+        try (OnnxModel m = OnnxModel.open(model.write(folder, "m.onnx"), false)) {
+            return m.graph().orElseThrow().feeds().stream().map(f -> f.value().name() + ": " + (f.source().weights().isEmpty() ? f.source().why()
+                    : f.source().weights().stream().map(c -> c.weight().name() + "@" + c.axis()).collect(Collectors.joining(" ")))).toList();
+        }
+    }
+
+    @Test
+    void scalesGoToNormalizations() throws IOException {
+        matrices("q", "k").vectors("s", "b");
+        g.node("LayerNormalization", "n", "x", "s", "b").node("Cast", "c", "n").node("MatMul", "qx", "c", "q").node("MatMul", "kx", "n", "k")
+                .node("Shape", "size", "n").node("Add", "y", "qx", "kx");
+        assertEquals(List.of("n: s@0 b@0"), sources());
+        g.node("Add", "z", "n", "x");
+        assertEquals(List.of("n: something else than products reads n too"), sources());
+    }
+
+    @Test
+    void scalesGoToNormalizationsOfTheirOwnAlone() throws IOException {
+        String[][] all = {{"s", "s", "q"}, {"t", "b", "q"}, {"t", "x", "q"}, {"", "", "q"}};
+        for (String[] one : all) {
+            with(21);
+            matrices("q", "k").vectors("s", "b", "t");
+            g.node("Mul", "x2", "x", "s").node("LayerNormalization", "n", "x2", one[0], one[1]).node("MatMul", "y", "n", one[2]).node("Add", "o", "x", "b");
+            assertEquals(List.of("n: nothing before n can be scaled in exchange"), sources());
+        }
+        with(21);
+        matrices("q").vectors("s");
+        g.node("RMSNormalization", "n", "x", "s").node("MatMul", "m", "n", "q").node("MatMul", "y", "m", "q");
+        assertEquals(List.of("n: q has other readers, or is read in parts", "m: q has other readers, or is read in parts"), sources());
+    }
+
+    @Test
+    void scalesGoToProductsBefore() throws IOException {
+        String[][] all = {{"Relu h m", "u@1"}, {"Add a m b|LeakyRelu h a", "u@1 b@0"}, {"Add a b m|PRelu h a s", "u@1 b@0"}, {"Mul h m two", "u@1"},
+            {"Div h m two", "u@1"}, {"Mul h x m", "u@1"}, {"Sigmoid g x|Mul h m g", "u@1"}, {"Mul a m t|Relu h a", "t@0"}, {"Transpose h m last", "u@1"},
+            {"Sigmoid h m", ""}, {"Add h m x", ""}, {"Mul h m m", ""}, {"Add h m one", ""}, {"Sigmoid g m|Mul h m g", ""}, {"Div h two m", ""},
+            {"Relu h m|Relu o m", ""}, {"Transpose h m", ""}};
+        for (String[] one : all) {
+            with(21);
+            matrices("u", "w").vectors("b", "s", "t");
+            g.init("two", DType.F32, new float[] {2}, 1).init("one", DType.F32, new float[] {1}, 1).node("MatMul", "m", "x", "u");
+            for (String line : one[0].split("\\|")) {
+                String[] words = line.split(" ");
+                NodeBuilder n = words[words.length - 1].equals("last") ? new NodeBuilder(words[0], words[1], words[2]).ints("perm", 1, 0, 2)
+                        : new NodeBuilder(words[0], words[1], Arrays.copyOfRange(words, 2, words.length));
+                g.node(n);
+            }
+            g.node("MatMul", "y", "h", "w");
+            String last = sources().getLast();
+            assertEquals(one[1].isEmpty() ? "nothing before h can be scaled in exchange" : one[1], last.substring(last.indexOf(' ') + 1), one[0]);
+        }
+    }
+
+    @Test
+    void scalesOfConvolutions() throws IOException {
+        String[][] all = {{"Conv m x u|Relu h m", "u@0"}, {"Conv m x u b|MaxPool h m", "u@0 b@0"}, {"Conv m x u|BatchNormalization n m s b t v|Relu h n", "s@0 b@0"},
+            {"ConvTranspose m x u|GlobalAveragePool h m", "u@1"}, {"Conv m x u b|Mul h m m", ""}, {"Conv m x u b|Softmax h m", ""}};
+        for (String[] one : all) {
+            with(21);
+            weights(new long[] {K, K, 3, 3}, "u", "w").vectors("b", "s", "t", "v");
+            for (String line : one[0].split("\\|")) {
+                String[] words = line.split(" ");
+                g.node(new NodeBuilder(words[0], words[1], Arrays.copyOfRange(words, 2, words.length)).ints("kernel_shape", 3, 3));
+            }
+            g.node("Conv", "y", "h", "w");
+            assertEquals(one[1].isEmpty() ? "h: nothing before h can be scaled in exchange" : "h: " + one[1], sources().getLast(), one[0]);
+        }
+    }
+
+    /** Values that attention takes averages of keep their channels, cut into heads and put together again. */
+    @Test
+    void scalesGoThroughAttention() throws IOException {
+        for (boolean right : new boolean[] {true, false}) {
+            with(21);
+            matrices("v", "o").vectors("b");
+            g.input("p", FLOAT, -1, 2, -1, -1).longs("cut", 0, 0, 2, 4).longs("joined", 0, 0, K)
+                    .node("MatMul", "vx", "x", "v").node("Add", "values", "vx", "b").node("Shape", "size", "values").node("Reshape", "r", "values", "cut")
+                    .node(new NodeBuilder("Transpose", "t", "r").ints("perm", 0, 2, 1, 3))
+                    .node(right ? new NodeBuilder("MatMul", "a", "p", "t") : new NodeBuilder("MatMul", "a", "t", "p"))
+                    .node(new NodeBuilder("Transpose", "back", "a").ints("perm", 0, 2, 1, 3)).node("Reshape", "h", "back", "joined").node("MatMul", "y", "h", "o");
+            assertEquals(right ? "h: v@1 b@0" : "h: nothing before h can be scaled in exchange", sources().getLast());
+        }
     }
 }
