@@ -5,9 +5,11 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
 import dev.tensorpress.runtime.OnnxRunner;
 import dev.tensorpress.runtime.Samples;
 import dev.tensorpress.statistics.Gatherer;
+import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Request;
 import dev.tensorpress.statistics.Statistics;
 import dev.tensorpress.statistics.ValueStatistics;
@@ -15,10 +17,15 @@ import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 
 /** {@code tensorpress calibrate}: runs a model and keeps what its values are like. */
 final class CalibrateCommand implements Command {
+    /** Weights that a note names. */
+    private static final int NAMED = 4;
+
     @Override
     public Syntax syntax() {
         return SampleOptions.add(new Syntax("calibrate", "Runs a model in ONNX Runtime, and keeps statistics of what its products read.", "[MODEL]")
@@ -76,8 +83,18 @@ final class CalibrateCommand implements Command {
             try (Statistics statistics = gather(model, requests, samples, arguments.threads(), console)) {
                 statistics.save(out, force);
                 print(statistics, out, console.out());
+                printUnknown(InputStatistics.unknown(statistics, model, graph), console.out());
             }
         }
+    }
+
+    /** @param unknown weights, and why nothing is known of their inputs */
+    private static void printUnknown(Map<Weight, String> unknown, PrintStream out) {
+        Map<String, List<String>> names = new LinkedHashMap<>();
+        unknown.forEach((weight, why) -> names.computeIfAbsent(why, w -> new ArrayList<>()).add(weight.name()));
+        names.forEach((why, of) -> out.println("note: nothing is known of the inputs of " + Text.plural(of.size(), "weight") + ": " + why + " ("
+                + Text.plain(String.join(", ", of.subList(0, Math.min(NAMED, of.size())))) + (of.size() > NAMED ? " and others" : "") + ")"));
+        out.flush();
     }
 
     /** @throws UnsupportedRequestException if the model has none */

@@ -389,6 +389,7 @@ class MainTest {
         assertTrue(r.out.lines().anyMatch(line -> line.matches("x +128 +100 +-[0-9.]+ +[0-9.]+  fewer rows than channels")), r.out);
         assertTrue(r.out.contains("one.safetensors: 1 value, over 2 samples, random inputs"), r.out);
         assertTrue(r.out.contains("random inputs are unlike real ones"), r.out);
+        assertFalse(r.out.contains("nothing is known"), r.out);
         r = run("calibrate", "--merge", one, "--merge", one, "-o", both);
         assertEquals(0, r.code, r.err);
         assertTrue(r.out.contains("both.safetensors: 1 value, over 4 samples, random inputs"), r.out);

@@ -119,6 +119,24 @@ class ProcessTest {
     }
 
     @Test
+    void statisticsThatDoNotFitOnTheDisk() throws Exception {
+        Path one = folder.resolve("one.safetensors");
+        Path big = SmallModel.write(folder.resolve("big.onnx"), 1536);
+        String java = Path.of(System.getProperty("java.home"), "bin", "java") + " -XX:-UsePerfData --enable-native-access=ALL-UNNAMED -cp "
+                + System.getProperty("java.class.path") + " dev.tensorpress.cli.Main ";
+        Path log = folder.resolve("log");
+        assertEquals(0, new ProcessBuilder("sh", "-c", java + "calibrate " + big + " -o " + one + " --random 1 --shape x=2x1536")
+                .redirectErrorStream(true).redirectOutput(log.toFile()).start().waitFor(), () -> log.toString());
+        // A limit is as good as a disk that is full: 16 MB, and the Gram matrix has 18.
+        Path two = folder.resolve("two.safetensors");
+        Process p = new ProcessBuilder("sh", "-c", "ulimit -f 32000; " + java + "calibrate --merge " + one + " -o " + two).redirectErrorStream(true).start();
+        String said = new String(p.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertEquals(Main.IO, p.waitFor(), said);
+        assertTrue(said.contains("cannot write " + two + ": "), said);
+        assertTrue(Files.notExists(two));
+    }
+
+    @Test
     void anUnknownTierIsRefused() throws Exception {
         Path out = folder.resolve("unknown.onnx");
         assertEquals(4, start("sse9", out).waitFor());

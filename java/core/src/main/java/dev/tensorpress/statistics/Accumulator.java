@@ -45,6 +45,9 @@ final class Accumulator {
     private int waiting;
     /** Of each row that waits, which sample it is of. */
     private int[] samples;
+    /** The sample of the last row before the block, and how many rows of it there were. */
+    private int carriedSample = -1;
+    private long carried;
     /** Holds infinities where nothing is lost but its statistics. */
     private boolean unbounded;
 
@@ -154,6 +157,15 @@ final class Accumulator {
         }
     }
 
+    /** Of a row of the block, how many of its sample come before it. */
+    private long rowsBefore(int row) {
+        int first = row;
+        while (first > 0 && samples[first - 1] == samples[row]) {
+            first--;
+        }
+        return row - first + (first == 0 && samples[row] == carriedSample ? carried : 0);
+    }
+
     private void flush() {
         int n = waiting;
         waiting = 0;
@@ -166,11 +178,13 @@ final class Accumulator {
             unbounded = Float.isInfinite(element) && !request.gram();
             if (!unbounded) {
                 int row = (int) (wrong / channels);
-                throw new NonFiniteValueException(request.value(), samples[row], element, rows + row, wrong % channels);
+                throw new NonFiniteValueException(request.value(), samples[row], element, rowsBefore(row), wrong % channels);
             }
             return;
         }
         rows += n;
+        carried = rowsBefore(n - 1) + 1;
+        carriedSample = samples[n - 1];
         if (counts != null) {
             float magnitude = 0;
             for (int c = 0; c < channels; c++) {

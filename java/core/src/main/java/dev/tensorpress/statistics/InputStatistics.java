@@ -8,6 +8,7 @@ import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -56,6 +57,42 @@ public final class InputStatistics {
             }
         }
         return all;
+    }
+
+    /**
+     * Of which weights that sum over an input, and that a method could change, the statistics know nothing of that input, and why.
+     *
+     * @param graph of the model
+     * @return by the weights, in the order of the model
+     */
+    public static Map<Weight, String> unknown(Statistics statistics, Model model, Graph graph) {
+        InputStatistics known = of(statistics, graph);
+        Map<String, Graph.Feed> feeds = new HashMap<>();
+        graph.feeds().forEach(f -> f.products().forEach(p -> feeds.putIfAbsent(p.weight().name(), f)));
+        Map<Weight, String> unknown = new LinkedHashMap<>();
+        for (Weight weight : model.weights()) {
+            Optional<ValueStatistics> v = known.of(weight);
+            if (weight.inputAxis() < 0 || weight.obstacle().isPresent() || v.isPresent() && fits(v.get(), weight)) {
+                continue;
+            }
+            Graph.Feed feed = feeds.get(weight.name());
+            String why;
+            if (feed == null) {
+                why = "no value of the graph is what they are multiplied with";
+            } else if (!feed.value().path().isEmpty()) {
+                why = "their inputs are in a subgraph, of which ONNX Runtime shows nothing";
+            } else if (v.isPresent()) {
+                why = "they are convolutions along three axes, or with a padding that depends on the input, which have no patches";
+            } else if (known.inputs.get(weight.name()).size() > 1) {
+                why = "products make different use of them";
+            } else if (statistics.of(feed.value()).isPresent()) {
+                why = "patches of convolutions were left out";
+            } else {
+                why = "their inputs were not computed on these samples, or held infinities";
+            }
+            unknown.put(weight, why);
+        }
+        return unknown;
     }
 
     /** Whether channels are what the weight is multiplied with. */

@@ -9,8 +9,8 @@ public final class NonFiniteValueException extends RuntimeException {
     private final int sample;
 
     NonFiniteValueException(Graph.Value value, int sample, float element, long row, long channel) {
-        super("value " + value.name() + " holds " + element + " in row " + row + ", channel " + channel + ", when the model runs on sample "
-                + sample + " (the first one is 0); leave that sample out");
+        super("value " + value.name() + " holds " + element + " in row " + row + ", channel " + channel + " of what the model makes of sample "
+                + sample + " (the first one of each is 0); leave that sample out");
         this.value = value.name();
         this.sample = sample;
     }

@@ -228,7 +228,11 @@ public final class Statistics implements AutoCloseable {
         }
         Path folder = file.toAbsolutePath().getParent();
         try (DurableFile out = new DurableFile(folder, file.getFileName().toString())) {
-            new SafetensorsWriter(items, metadata).write(out.channel());
+            try {
+                new SafetensorsWriter(items, metadata).write(out.channel());
+            } catch (IOException e) {
+                throw DurableFile.explain(e, file);
+            }
             out.commit(file, replace);
         }
     }

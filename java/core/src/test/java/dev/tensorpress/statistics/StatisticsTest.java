@@ -343,7 +343,26 @@ class StatisticsTest {
                 NonFiniteValueException e = assertThrows(NonFiniteValueException.class, () -> g.finish("hash", 3, "files"));
                 assertEquals("x", e.value());
                 assertEquals(7, e.sample());
-                assertTrue(e.getMessage().contains("x holds " + bad + " in row 4, channel 1"), e.getMessage());
+                assertTrue(e.getMessage().contains("x holds " + bad + " in row 1, channel 1 of what the model makes of sample 7"), e.getMessage());
+            }
+        }
+    }
+
+    /** Blocks have 256 rows, where Gram matrices are wanted. */
+    @Test
+    void rowsAreCountedWithinTheirSample() {
+        for (int length : new int[] {1, 255, 256, 257, 700}) {
+            try (Gatherer g = new Gatherer(List.of(ROWS), executor)) {
+                g.accept(0, X, tensor(Shape.of(3, 2), 1, 2, 3, 4, 5, 6));
+                g.accept(1, X, tensor(Shape.of(100, 2), random(200, 1, 1)));
+                float[] x = random(2 * length, 2, 1);
+                x[2 * length - 1] = Float.NaN;
+                NonFiniteValueException e = assertThrows(NonFiniteValueException.class, () -> {
+                    g.accept(2, X, tensor(Shape.of(length, 2), x));
+                    g.finish("hash", 3, "files");
+                });
+                assertEquals(2, e.sample());
+                assertTrue(e.getMessage().contains("in row " + (length - 1) + ", channel 1"), e.getMessage());
             }
         }
     }

@@ -17,6 +17,7 @@ import dev.tensorpress.model.safetensors.Safetensors;
 import dev.tensorpress.model.safetensors.SafetensorsWriter;
 import dev.tensorpress.model.safetensors.SmallFolder;
 import dev.tensorpress.statistics.Gatherer;
+import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Request;
 import dev.tensorpress.statistics.Statistics;
 import dev.tensorpress.statistics.ValueStatistics;
@@ -233,5 +234,35 @@ final class NamedWeightsTest {
         Path none = changed(file, Map.of("0.axis", ""));
         MalformedModelException e = assertThrows(MalformedModelException.class, () -> Statistics.load(none).close());
         assertTrue(e.getMessage().contains("0.axis"), e.getMessage());
+    }
+
+    @Test
+    void whatNothingIsKnownOf() throws Exception {
+        TestModel model = TestModel.of(10, 21);
+        TestModel.GraphBuilder branch = new TestModel.GraphBuilder("then").init("inner", DType.F32, TestModel.random(1, 16), 4, 4)
+                .node("Relu", "s", "x").node("MatMul", "r", "s", "inner").output("r", TensorInfo.FLOAT, -1, 4);
+        model.graph.input("c", 9, 1).input("x", TensorInfo.FLOAT, -1, 4).input("v", TensorInfo.FLOAT, 1, 2, 5, 5, 5)
+                .init("w", DType.F32, TestModel.random(2, 16), 4, 4).init("late", DType.F32, TestModel.random(3, 16), 4, 4)
+                .init("k", DType.F32, TestModel.random(4, 3 * 2 * 27), 3, 2, 3, 3, 3)
+                .output("a", TensorInfo.FLOAT, -1, 4).output("b", TensorInfo.FLOAT, -1, 4).output("d", TensorInfo.FLOAT, 1, 3, 3, 3, 3);
+        model.graph.node("MatMul", "a", "x", "w").node("Conv", "d", "v", "k").node("MatMul", "b", "a", "late")
+                .node(new TestModel.NodeBuilder("If", "y", "c").graph("then_branch", branch).graph("else_branch", branch));
+        try (OnnxModel m = OnnxModel.open(model.write(folder, "m.onnx"), false); Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared();
+                Gatherer gatherer = new Gatherer(Request.feeds(m.graph().orElseThrow(), true), executor)) {
+            for (dev.tensorpress.model.Graph.Value value : gatherer.values()) {
+                Shape shape = value.name().equals("v") ? Shape.of(1, 2, 5, 5, 5) : Shape.of(3, 4);
+                if (!value.name().equals("a")) {
+                    gatherer.accept(0, value, new Tensor(DType.F32, shape, arena.allocate(4 * shape.elements(), 64)));
+                }
+            }
+            try (Statistics s = gatherer.finish("", 1, "zeros")) {
+                Map<String, String> unknown = new TreeMap<>();
+                InputStatistics.unknown(s, m, m.graph().orElseThrow()).forEach((w, why) -> unknown.put(w.name(), why));
+                assertEquals(List.of("If_y/else_branch/inner", "If_y/then_branch/inner", "k", "late"), List.copyOf(unknown.keySet()), unknown.toString());
+                assertTrue(unknown.get("If_y/then_branch/inner").contains("subgraph"), unknown.toString());
+                assertTrue(unknown.get("k").contains("three axes"), unknown.toString());
+                assertTrue(unknown.get("late").contains("not computed"), unknown.toString());
+            }
+        }
     }
 }
