@@ -15,6 +15,7 @@ import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
@@ -28,6 +29,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.Predicate;
 
 /**
  * Compresses one model. Open it, {@link #plan} as often as you like, {@link #compress}, close it. Not thread-safe.
@@ -178,7 +180,16 @@ public final class Compressor implements AutoCloseable {
      * @throws java.io.UncheckedIOException if a weight that has to be seen cannot be read
      */
     public Plan plan(Recipe recipe) {
-        return new Planner(model, options, spectra, inputs).plan(recipe, target(recipe));
+        return plan(recipe, w -> true);
+    }
+
+    /**
+     * {@link #plan(Recipe)} of some weights.
+     *
+     * @param open those that the recipe may change; all others stay as they are, but for biases that make up for what becomes of these
+     */
+    public Plan plan(Recipe recipe, Predicate<Weight> open) {
+        return new Planner(model, options, spectra, inputs).plan(recipe, target(recipe), open);
     }
 
     /**

@@ -53,7 +53,8 @@ final class Planner {
         this.statistics = statistics;
     }
 
-    Plan plan(Recipe recipe, Target target) {
+    /** @param open those that the recipe may change; all others stay */
+    Plan plan(Recipe recipe, Target target, Predicate<Weight> open) {
         Phases phases = new Phases();
         Phases.Span span = phases.begin(Phases.Phase.PLAN);
         long looked = 0;
@@ -74,7 +75,7 @@ final class Planner {
         for (Weight weight : model.weights()) {
             List<Recipe.Step> steps = new ArrayList<>();
             boolean barred = weight.obstacle().isPresent() || Selector.anyMatches(recipe.excludes(), weight);
-            String reason = select(recipe, weight, steps);
+            String reason = open.test(weight) ? select(recipe, weight, steps) : "left for later";
             Candidate candidate = new Candidate(weight, steps, reason, barred);
             probe(target, candidate);
             candidates.add(candidate);

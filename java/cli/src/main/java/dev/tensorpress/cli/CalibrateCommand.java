@@ -1,6 +1,7 @@
 package dev.tensorpress.cli;
 
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Recipe;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Model;
@@ -8,6 +9,7 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.runtime.OnnxRunner;
 import dev.tensorpress.runtime.Samples;
+import dev.tensorpress.runtime.Sequential;
 import dev.tensorpress.statistics.Gatherer;
 import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Request;
@@ -15,6 +17,7 @@ import dev.tensorpress.statistics.Statistics;
 import dev.tensorpress.statistics.ValueStatistics;
 import java.io.IOException;
 import java.io.PrintStream;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -33,6 +36,8 @@ final class CalibrateCommand implements Command {
                 .option("samples", "N", "runs on the first N of these")
                 .flag("no-gram", "leaves Gram matrices out, which take 8 bytes for each pair of channels")
                 .flag("all", "of all other results of operators too, as one channel each, without Gram matrix")
+                .option("sequential", "RECIPE", "layer by layer: statistics of each input are taken after all that comes before it was compressed by"
+                        + " this recipe, a preset or a .yaml file; one run for each input of products")
                 .option("merge", "FILE", "instead of running a model, adds up what was kept of it (repeated)")
                 .option("threads", "N", "at most; all processors if left out")
                 .flag("force", "replaces the output if it exists")
@@ -80,7 +85,12 @@ final class CalibrateCommand implements Command {
                 throw new UnsupportedRequestException(model.path() + " has no product with a weight whose input could be looked at");
             }
             Samples samples = SampleOptions.run(() -> given.samples(model, arguments).first(most));
-            try (Statistics statistics = gather(model, requests, samples, arguments.threads(), console)) {
+            String sequential = arguments.value("sequential");
+            if (sequential != null && arguments.flag("all")) {
+                throw arguments.wrong("--all does not go with --sequential");
+            }
+            try (Statistics statistics = sequential == null ? gather(model, requests, samples, arguments.threads(), console)
+                    : sequential(compressor, recipe(sequential), !arguments.flag("no-gram"), samples, out, arguments.threads(), console)) {
                 statistics.save(out, force);
                 print(statistics, out, console.out());
                 printUnknown(InputStatistics.unknown(statistics, model, graph), console.out());
@@ -95,6 +105,29 @@ final class CalibrateCommand implements Command {
         names.forEach((why, of) -> out.println("note: nothing is known of the inputs of " + Text.plural(of.size(), "weight") + ": " + why + " ("
                 + Text.plain(String.join(", ", of.subList(0, Math.min(NAMED, of.size())))) + (of.size() > NAMED ? " and others" : "") + ")"));
         out.flush();
+    }
+
+    private static Recipe recipe(String name) throws IOException {
+        try {
+            return Recipe.of(name);
+        } catch (IllegalArgumentException e) {
+            throw new UsageException(e.getMessage(), e);
+        }
+    }
+
+    /** Models on the way are beside the output, in a folder of their own. */
+    private static Statistics sequential(Compressor compressor, Recipe recipe, boolean gram, Samples samples, Path out, int threads, Console console)
+            throws IOException {
+        Path parent = out.toAbsolutePath().getParent();
+        Path folder = Files.createTempDirectory(parent, "." + out.getFileName() + ".tensorpress-");
+        try {
+            Statistics statistics = SampleOptions.run(() -> Sequential.gather(compressor, recipe, gram, samples, folder, threads,
+                    (done, total) -> console.progress("running " + compressor.model().path().getFileName(), done, total, "")));
+            console.clearProgress();
+            return statistics;
+        } finally {
+            Files.delete(folder);
+        }
     }
 
     /** @throws UnsupportedRequestException if the model has none */

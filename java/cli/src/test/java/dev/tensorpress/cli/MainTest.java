@@ -405,6 +405,13 @@ class MainTest {
             assertEquals(3, all.values().size());
             assertTrue(all.values().stream().allMatch(v -> v.gram().isEmpty()));
         }
+        Path recipe = Files.writeString(folder.resolve("g.yaml"), "name: g\nsteps:\n  - name: s\n    select: {role: [linear, head], min-size: 0}\n    gptq: {bits: 4}\n");
+        r = run("calibrate", model, "-o", out, "--random", 3, "--sequential", recipe);
+        assertEquals(0, r.code, r.err);
+        assertTrue(r.out.contains("layer by layer with recipe g"), r.out);
+        Files.delete(out);
+        r = run("calibrate", model, "-o", out, "--random", 1, "--sequential", "nonsense");
+        assertEquals(Main.USAGE, r.code, r.err);
         r = run("calibrate", "--merge", one, "--merge", both, "-o", out);
         assertEquals(Main.UNSUPPORTED, r.code, r.err);
         assertTrue(r.line().contains("those of x differ"), r.err);

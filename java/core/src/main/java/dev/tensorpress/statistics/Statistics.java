@@ -50,7 +50,7 @@ public final class Statistics implements AutoCloseable {
     private static final int TILE = 64;
 
     private final String model;
-    private final Arena arena;
+    private final List<Arena> arenas = new ArrayList<>();
     private long samples;
     private String source;
     private final Map<Key, ValueStatistics> values = new LinkedHashMap<>();
@@ -68,7 +68,7 @@ public final class Statistics implements AutoCloseable {
         this.model = model;
         this.samples = samples;
         this.source = source;
-        this.arena = arena;
+        this.arenas.add(arena);
         values.forEach(v -> this.values.put(Key.of(v), v));
     }
 
@@ -170,6 +170,22 @@ public final class Statistics implements AutoCloseable {
         values.replaceAll((key, a) -> a.plus(other.values.get(key)));
         samples += other.samples;
         source = source.equals(other.source) ? source : source + ", " + other.source;
+    }
+
+    /**
+     * Takes over what is known of other values, and with it their memory: closing {@code other} does nothing from then on.
+     *
+     * @param other of the same samples
+     * @throws IllegalArgumentException if a value is in both
+     */
+    public void join(Statistics other) {
+        for (Map.Entry<Key, ValueStatistics> e : other.values.entrySet()) {
+            if (values.putIfAbsent(e.getKey(), e.getValue()) != null) {
+                throw new IllegalArgumentException("value " + e.getKey().name + " is in both");
+            }
+        }
+        arenas.addAll(other.arenas);
+        other.arenas.clear();
     }
 
     private static UnsupportedRequestException different(ValueStatistics v) {
@@ -521,6 +537,7 @@ public final class Statistics implements AutoCloseable {
 
     @Override
     public void close() {
-        arena.close();
+        arenas.forEach(Arena::close);
+        arenas.clear();
     }
 }
