@@ -87,15 +87,19 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
     ValueStatistics divided(double[] divisors) {
         int n = channels();
         int each = n / divisors.length;
-        float[] least = new float[n];
-        float[] most = new float[n];
-        double[] sums = new double[n];
+        float[] least = hasRange() ? new float[n] : null;
+        float[] most = hasRange() ? new float[n] : null;
+        double[] sums = hasSum() ? new double[n] : null;
         double[] ofSquares = new double[n];
         for (int c = 0; c < n; c++) {
             double d = divisors[c / each];
-            least[c] = (float) (min[c] / d);
-            most[c] = (float) (max[c] / d);
-            sums[c] = sum[c] / d;
+            if (hasRange()) {
+                least[c] = (float) (min[c] / d);
+                most[c] = (float) (max[c] / d);
+            }
+            if (hasSum()) {
+                sums[c] = sum[c] / d;
+            }
             ofSquares[c] = squares[c] / (d * d);
         }
         int k = n / groups();

@@ -4,6 +4,7 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.method.Method.Requirement;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -47,8 +48,8 @@ public final class Sequential {
             Gatherer.Progress progress) throws IOException {
         Model model = whole.model();
         for (Recipe.Step step : recipe.steps()) {
-            if (step.method().compares()) {
-                throw new UnsupportedRequestException("step " + step.name() + " compares weights with each other, so that none can be compressed"
+            if (step.method().compares() || step.method().requires().contains(Requirement.GRAPH)) {
+                throw new UnsupportedRequestException("step " + step.name() + " decides of several weights together, so that none can be compressed"
                         + " before the others");
             }
         }

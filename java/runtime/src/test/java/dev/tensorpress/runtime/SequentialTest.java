@@ -96,10 +96,12 @@ class SequentialTest {
     }
 
     @Test
-    void whatComparesWeightsIsRefused() throws IOException {
-        Recipe recipe = recipe("prune: {sparsity: 0.5, scope: global}");
-        try (Compressor c = Compressor.open(model())) {
-            assertTrue(assertThrows(UnsupportedRequestException.class, () -> gather(c, recipe, folder)).getMessage().contains("compares weights"));
+    void whatDecidesOfSeveralWeightsIsRefused() throws IOException {
+        for (String step : List.of("prune: {sparsity: 0.5, scope: global}", "smooth: {}")) {
+            Recipe recipe = recipe(step);
+            try (Compressor c = Compressor.open(model())) {
+                assertTrue(assertThrows(UnsupportedRequestException.class, () -> gather(c, recipe, folder)).getMessage().contains("several weights"));
+            }
         }
     }
 }
