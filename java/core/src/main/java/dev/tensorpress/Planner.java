@@ -221,8 +221,10 @@ final class Planner {
         candidates.forEach(c -> all.put(c.weight.name(), c));
         for (Candidate c : candidates) {
             for (Recipe.Step step : c.entry.compressed() ? c.steps : List.<Recipe.Step>of()) {
-                Optional<Weight> companion = prepared.get(step).companion(c.weight);
-                if (companion.isPresent()) {
+                Prepared p = prepared.get(step);
+                Optional<Weight> companion = p.companion(c.weight);
+                // Not of a step that the weight goes on without.
+                if (companion.isPresent() && c.entry.steps().stream().anyMatch(s -> s.prepared() == p)) {
                     Candidate other = all.get(companion.get().name());
                     boolean again = other.follows == c.weight;
                     List<Recipe.Step> both = new ArrayList<>(again ? other.steps : other.bound);

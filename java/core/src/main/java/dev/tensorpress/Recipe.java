@@ -196,8 +196,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     }
 
     /**
-     * The recipe as YAML, of which {@link #read} makes the same: every option is said. What only Java can say, such as weights of
-     * inputs of a correction, is not in it.
+     * The recipe as YAML, of which {@link #read} makes the same: every option is said.
      */
     public String yaml() {
         return RecipeYaml.write(this);

@@ -296,8 +296,6 @@ final class RecipeYaml {
     /**
      * A recipe as text that {@link #parse} makes the same recipe of. Every option is said, and sets and maps are sorted: equal
      * recipes have equal texts, whatever the defaults become.
-     *
-     * <p>What only Java can say is not in it, but shows in a comment ({@link Method#remark}).
      */
     static String write(Recipe recipe) {
         StringBuilder out = new StringBuilder("name: ").append(quoted(recipe.name())).append('\n');
@@ -344,9 +342,6 @@ final class RecipeYaml {
             }
         }
         out.append('}');
-        if (!method.remark().isEmpty()) {
-            out.append(" # ").append(method.remark());
-        }
     }
 
     private static String written(Option option, String value) {

@@ -92,22 +92,6 @@ class RecipeYamlTest {
     }
 
     @Test
-    void whatOnlyJavaCanSayShowsInTheText() {
-        CorrectMethod plain = CorrectMethod.rank(3);
-        Recipe a = recipe(plain.inputs(Map.of("w", new double[] {1, 2}, "v", new double[] {3})));
-        Recipe b = recipe(plain.inputs(Map.of("v", new double[] {3}, "w", new double[] {1, 2})));
-        Recipe c = recipe(plain.inputs(Map.of("v", new double[] {3}, "w", new double[] {1, 2.5})));
-        assertEquals(RecipeYaml.write(a), RecipeYaml.write(b));
-        assertNotEquals(RecipeYaml.write(a), RecipeYaml.write(c));
-        assertEquals(recipe(plain), RecipeYaml.parse("x", RecipeYaml.write(c)));
-    }
-
-    private static Recipe recipe(Method method) {
-        Selector all = new Selector(Set.of(), List.of(), 5);
-        return new Recipe("r", "", List.of(new Recipe.Step("s", all, method)), List.of(), Map.of());
-    }
-
-    @Test
     void everyKeyOfTheDocumentedExample() throws IOException {
         Recipe recipe = RecipeYaml.parse("docs", documented().getFirst());
         assertEquals("mine", recipe.name());

@@ -616,9 +616,10 @@ public final class LinearAlgebra implements AutoCloseable {
      * Cholesky's factor in the lower triangle, in place; what is above is left over. Some columns at a time, the others being made up for by
      * products.
      *
+     * @param g f64 [n, n]
      * @return false if the matrix is not definite: {@code tp_cholesky}
      */
-    boolean cholesky(long n, MemorySegment g) {
+    public boolean cholesky(long n, MemorySegment g) {
         if (n <= FACTORED_AT_ONCE) {
             return cholesky(n, n, g);
         }

@@ -108,11 +108,10 @@ final class Factors {
      * @param form with dense factors
      * @param spectrum of {@code x}, or null if it is not known
      * @param allowed part of the energy that may be lost: if a truncated decomposition loses more, the full one is cut off
-     * @param inputs null, or what each index of the input axis of {@code x} was multiplied by and the left factor is to be
-     *     divided by
+     * @param root null, or what {@code x} was multiplied by and the left factor is to be divided by
      */
     static Encoding.LowRank of(Weight weight, MemorySegment x, Matrix m, Form.LowRank form, Spectrum spectrum,
-            double allowed, double[] inputs, Workspace workspace) {
+            double allowed, GramRoot root, Workspace workspace) {
         long r = form.rank();
         View view = new View(DType.F32, x, m.cols);
         MemorySegment u = workspace.take(Slot.VECTORS_LEFT, DType.F32.bytes(m.rows * r));
@@ -142,8 +141,11 @@ final class Factors {
         MemorySegment left = workspace.take(Slot.LEFT, DType.F32.bytes(in * r));
         MemorySegment right = workspace.take(Slot.RIGHT, DType.F32.bytes(r * out));
         // Of A = U S V^T: [in, rank] of U or of V, [rank, out] of the other.
-        scaled(m.transposed ? vt : u, m.transposed, in, r, roots, true, inputs, left, workspace.executor());
-        scaled(m.transposed ? u : vt, m.transposed, r, out, roots, false, null, right, workspace.executor());
+        scaled(m.transposed ? vt : u, m.transposed, in, r, roots, true, left, workspace.executor());
+        scaled(m.transposed ? u : vt, m.transposed, r, out, roots, false, right, workspace.executor());
+        if (root != null) {
+            root.divide(left, r, workspace);
+        }
         Shape shape = weight.tensor().shape();
         return new Encoding.LowRank(form, shape, stored(weight, left, form.left(shape), form.left(), Slot.STORED_LEFT, workspace),
                 stored(weight, right, form.right(shape), form.right(), Slot.STORED_RIGHT, workspace), certificate);
@@ -177,17 +179,15 @@ final class Factors {
      *
      * @param vectors [rows, cols], or the transposed of that
      * @param byColumn whether the roots belong to columns
-     * @param inputs null, or divisors of the rows
      */
     private static void scaled(MemorySegment vectors, boolean turned, long rows, long cols, double[] roots,
-            boolean byColumn, double[] inputs, MemorySegment out, Executor executor) {
+            boolean byColumn, MemorySegment out, Executor executor) {
         executor.run(rows, 1, Executor.worth(cols), (begin, end, worker) -> {
             for (long i = begin; i < end; i++) {
-                double divisor = inputs == null ? 1 : inputs[(int) i];
                 for (long j = 0; j < cols; j++) {
                     double x = vectors.getAtIndex(ValueLayout.JAVA_FLOAT, turned ? j * rows + i : i * cols + j);
                     double root = roots[(int) (byColumn ? j : i)];
-                    out.setAtIndex(ValueLayout.JAVA_FLOAT, i * cols + j, (float) (x * root / divisor));
+                    out.setAtIndex(ValueLayout.JAVA_FLOAT, i * cols + j, (float) (x * root));
                 }
             }
         });

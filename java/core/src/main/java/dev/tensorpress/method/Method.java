@@ -83,11 +83,6 @@ public interface Method {
     /** What an option is set to, as {@link #with} takes it; null if this method is not said by it. */
     String get(String option);
 
-    /** What options do not say, in one line, so that methods that differ have different texts; empty if nothing. */
-    default String remark() {
-        return "";
-    }
-
     /** True if this option has an effect on the method as it is set now: blocks have a size, channels have none. */
     boolean uses(String option);
 

@@ -209,37 +209,69 @@ abstract class PreparedByInputs implements Prepared {
     final MemorySegment changed(Weight weight, Tensor in, Change change, Workspace workspace) {
         Shape shape = in.shape();
         ValueStatistics inputs = inputs(weight);
-        int parts = inputs.groups();
-        int k = inputs.channels() / parts;
+        int k = inputs.channels() / inputs.groups();
         long n = shape.elements() / k;
         boolean turned = outputsFirst(weight);
         MemorySegment w = workspace.take(Slot.INPUTS_FIRST, DType.F32.bytes(shape.elements()));
         MemorySegment lost = workspace.take(Slot.LOST, DType.F32.bytes(shape.elements()));
         turn(Factors.f32(weight.over(in), workspace), turned ? n : k, turned ? k : n, turned, w, workspace);
-        try (Arena arena = workspace.executor().arena()) {
-            boolean free = companion(weight).isPresent();
-            MemorySegment grams = free ? centred(inputs, parts, arena, workspace) : inputs.gram().orElseThrow();
-            for (int p = 0; p < parts; p++) {
-                try (Arena ofPart = workspace.executor().arena()) {
-                    Part part = part(p, parts, k, n / parts, grams);
-                    MemorySegment some = part.of(w, k, ofPart);
-                    MemorySegment someLost = parts == 1 ? lost : ofPart.allocate(some.byteSize(), 64);
-                    change.make(part, some, someLost);
-                    if (parts > 1) {
-                        part.columns(w, k, some, true);
-                        part.columns(lost, k, someLost, true);
-                    }
-                }
+        byParts(weight, (part, arena) -> {
+            MemorySegment some = part.of(w, k, arena);
+            MemorySegment someLost = part.of() == 1 ? lost : arena.allocate(some.byteSize(), 64);
+            change.make(part, some, someLost);
+            if (part.of() > 1) {
+                part.columns(w, k, some, true);
+                part.columns(lost, k, someLost, true);
             }
-            if (free) {
-                shifts.put(weight.name(), meanLost(inputs, parts, k, n, lost, arena, workspace));
-            }
-        }
+        }, workspace);
+        lost(weight, lost, 1, workspace);
         if (!turned) {
             return w;
         }
         turn(w, k, n, true, lost, workspace);
         return lost;
+    }
+
+    /** What is to be done for a part; the arena is closed then. */
+    interface EachPart {
+        void accept(Part part, Arena arena);
+    }
+
+    /** The parts of a weight, one after the other. */
+    final void byParts(Weight weight, EachPart each, Workspace workspace) {
+        ValueStatistics inputs = inputs(weight);
+        int parts = inputs.groups();
+        int k = inputs.channels() / parts;
+        long n = weight.tensor().shape().elements() / k / parts;
+        try (Arena arena = workspace.executor().arena()) {
+            MemorySegment grams = companion(weight).isPresent() ? centred(inputs, parts, arena, workspace) : inputs.gram().orElseThrow();
+            for (int p = 0; p < parts; p++) {
+                try (Arena ofPart = workspace.executor().arena()) {
+                    each.accept(part(p, parts, k, n, grams), ofPart);
+                }
+            }
+        }
+    }
+
+    /**
+     * Notes for the bias, if there is one, what a weight has lost.
+     *
+     * @param lost f32 [inputs, outputs]
+     * @param factor of that
+     */
+    final void lost(Weight weight, MemorySegment lost, double factor, Workspace workspace) {
+        if (companion(weight).isEmpty()) {
+            return;
+        }
+        ValueStatistics inputs = inputs(weight);
+        int k = inputs.channels() / inputs.groups();
+        try (Arena arena = workspace.executor().arena()) {
+            double[] mean = meanLost(inputs, inputs.groups(), k, weight.tensor().shape().elements() / k, lost, arena, workspace);
+            for (int j = 0; j < mean.length; j++) {
+                mean[j] *= factor;
+            }
+            shifts.put(weight.name(), mean);
+        }
     }
 
     private Part part(int number, int of, int k, long n, MemorySegment grams) {
@@ -293,7 +325,7 @@ abstract class PreparedByInputs implements Prepared {
     }
 
     /** Copies a matrix [rows, cols], transposed or as it is. */
-    private static void turn(MemorySegment in, long rows, long cols, boolean transposed, MemorySegment out, Workspace workspace) {
+    static void turn(MemorySegment in, long rows, long cols, boolean transposed, MemorySegment out, Workspace workspace) {
         if (transposed) {
             workspace.algebra().transpose(new View(DType.F32, in, cols), rows, cols, out);
         } else {

@@ -449,45 +449,6 @@ class LowRankMethodTest {
     }
 
     @Test
-    void weightsOfInputsSayWhichErrorsCount() {
-        Random random = new Random(5);
-        double[] d = new double[80];
-        for (int i = 0; i < 80; i++) {
-            d[i] = Math.exp(2 * random.nextGaussian());
-        }
-        for (int in : new int[] {0, 1}) {
-            Weight w = weight("w", Role.LINEAR, in, 1 - in, DType.F32, random(80 * 80), 80, 80);
-            float[] x = decode(new Encoding.Dense(w.tensor()));
-            QuantizeMethod quantize = QuantizeMethod.int4();
-            Encoding.Sum plain = correct(quantize, CorrectMethod.rank(6), w, workspace);
-            double[] own = {norm(difference(x, decode(plain))), norm(scaled(difference(x, decode(plain)), d, in))};
-            CorrectMethod method = CorrectMethod.rank(6).inputs(Map.of("w", d, "other", new double[] {1}));
-            Encoding.Sum weighted = correct(quantize, method, w, workspace);
-            float[] left = difference(x, decode(weighted));
-            assertTrue(norm(left) > own[0], "the plain one is best in the plain norm");
-            assertTrue(norm(scaled(left, d, in)) < own[1], "the weighted one is best in its own");
-            // That is the best for the scaled residual.
-            float[] residual = scaled(difference(x, decode(weighted.base())), d, in);
-            Spectrum s = Factors.spectrum(linear("r" + in, residual, 80, 80), workspace);
-            assertEquals(Math.sqrt(s.lost(6) * s.squares()), norm(scaled(left, d, in)), 1e-3 * norm(residual));
-            // Only ratios count.
-            double[] twice = new double[80];
-            for (int i = 0; i < 80; i++) {
-                twice[i] = 2 * d[i];
-            }
-            assertArrayEquals(decode(weighted), decode(correct(quantize, method.inputs(Map.of("w", twice)), w, workspace)));
-        }
-    }
-
-    private static float[] scaled(float[] x, double[] d, int in) {
-        float[] y = new float[x.length];
-        for (int i = 0; i < x.length; i++) {
-            y[i] = (float) (x[i] * d[in == 0 ? i / d.length : i % d.length]);
-        }
-        return y;
-    }
-
-    @Test
     void correctionsInEightBits() {
         Weight w = linear("w", random(128 * 96), 128, 96);
         float[] x = decode(new Encoding.Dense(w.tensor()));
@@ -510,14 +471,6 @@ class LowRankMethodTest {
         assertEquals("codes of 8 bits, more than 4, are left as they are",
                 message(NoGainException.class, () -> CorrectMethod.rank(2).maxBits(4).plan(w, eight)));
         assertTrue(message(UnsupportedRequestException.class, () -> CorrectMethod.rank(65).plan(w, eight)).contains("65"));
-        assertThrows(IllegalArgumentException.class,
-                () -> CorrectMethod.rank(2).inputs(Map.of("w", new double[63])).plan(w, eight));
-        String m = message(IllegalArgumentException.class,
-                () -> CorrectMethod.rank(2).inputs(Map.of("w", new double[] {1, 2})).plan(w, eight));
-        assertTrue(m.contains("2 weights for the inputs of w"), m);
-        for (double bad : new double[] {0, -1, Double.NaN, Double.POSITIVE_INFINITY}) {
-            assertThrows(IllegalArgumentException.class, () -> CorrectMethod.rank(2).inputs(Map.of("w", new double[] {bad})));
-        }
         Form.Sparse pruned = new Form.Sparse(eight, "50 %", 9, Form.Storage.MASKED);
         assertThrows(UnsupportedRequestException.class, () -> CorrectMethod.rank(2).plan(w, pruned));
     }
@@ -531,7 +484,7 @@ class LowRankMethodTest {
             String m = message(IllegalArgumentException.class, () -> FactorizeMethod.rank(1).with(bad[0], bad[1]));
             assertTrue(m.startsWith(bad[0] + " must be"), m);
         }
-        for (String[] bad : new String[][] {{"rank", "0"}, {"rank", "-1"}, {"factors", "int4"}, {"max-bits", "9"}, {"max-bits", "1"}}) {
+        for (String[] bad : new String[][] {{"rank", "0"}, {"rank", "-1"}, {"factors", "int4"}, {"max-bits", "9"}, {"max-bits", "1"}, {"inputs", "none"}}) {
             String m = message(IllegalArgumentException.class, () -> CorrectMethod.rank(1).with(bad[0], bad[1]));
             assertTrue(m.startsWith(bad[0] + " must be"), m);
         }
