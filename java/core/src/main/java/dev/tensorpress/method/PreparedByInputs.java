@@ -244,7 +244,7 @@ abstract class PreparedByInputs implements Prepared {
         int k = inputs.channels() / parts;
         long n = weight.tensor().shape().elements() / k / parts;
         try (Arena arena = workspace.executor().arena()) {
-            MemorySegment grams = companion(weight).isPresent() ? centred(inputs, parts, arena, workspace) : inputs.gram().orElseThrow();
+            MemorySegment grams = companion(weight).isPresent() ? centred(inputs, parts, arena, workspace) : gram(inputs, arena);
             for (int p = 0; p < parts; p++) {
                 try (Arena ofPart = workspace.executor().arena()) {
                     each.accept(part(p, parts, k, n, grams), ofPart);
@@ -285,13 +285,18 @@ abstract class PreparedByInputs implements Prepared {
         return new Part(number, of, k, n, gram, mean, mean == 0 ? 1 : damping * mean);
     }
 
+    /** A copy: that of the statistics can be a mapped file, which native code must not read. */
+    private static MemorySegment gram(ValueStatistics inputs, Arena arena) {
+        MemorySegment gram = inputs.gram().orElseThrow();
+        return arena.allocate(gram.byteSize(), 64).copyFrom(gram);
+    }
+
     /**
      * Of the inputs less their mean. Where that is large, little but the rounding of the Gram matrix may be left: the diagonal, which sums
      * in f64 give by themselves, gets as much more as that comes to in a row.
      */
     private static MemorySegment centred(ValueStatistics inputs, int parts, Arena arena, Workspace workspace) {
-        MemorySegment gram = inputs.gram().orElseThrow();
-        MemorySegment of = arena.allocate(gram.byteSize(), 64).copyFrom(gram);
+        MemorySegment of = gram(inputs, arena);
         int k = inputs.channels() / parts;
         double[] squares = inputs.squares();
         MemorySegment sum = arena.allocateFrom(JAVA_DOUBLE, inputs.sum());

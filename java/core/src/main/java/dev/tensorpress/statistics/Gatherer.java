@@ -100,7 +100,7 @@ public final class Gatherer implements AutoCloseable {
         for (Accumulator a : all) {
             a.finish().ifPresent(found::add);
         }
-        Statistics statistics = new Statistics(hash, samples, source, found, results);
+        Statistics statistics = new Statistics(hash, samples, source, found, results::close);
         results = null;
         return statistics;
     }

@@ -40,7 +40,7 @@ import java.util.Set;
 
 /**
  * What a model's values are like. It is made by a {@link Gatherer}, and kept in files of safetensors, which {@code docs/calibration.md}
- * describes. Closing it frees Gram matrices.
+ * describes. Closing it frees Gram matrices, or lets go of their file.
  */
 public final class Statistics implements AutoCloseable {
     private static final String FORMAT = "tensorpress.statistics";
@@ -50,7 +50,8 @@ public final class Statistics implements AutoCloseable {
     private static final int TILE = 64;
 
     private final String model;
-    private final List<Arena> arenas = new ArrayList<>();
+    /** What Gram matrices are in: memory, or mapped files. */
+    private final List<Runnable> held = new ArrayList<>();
     private long samples;
     private String source;
     private final Map<Key, ValueStatistics> values = new LinkedHashMap<>();
@@ -63,12 +64,12 @@ public final class Statistics implements AutoCloseable {
         }
     }
 
-    /** @param arena that Gram matrices are in */
-    Statistics(String model, long samples, String source, List<ValueStatistics> values, Arena arena) {
+    /** @param close what Gram matrices are in */
+    Statistics(String model, long samples, String source, List<ValueStatistics> values, Runnable close) {
         this.model = model;
         this.samples = samples;
         this.source = source;
-        this.arenas.add(arena);
+        this.held.add(close);
         values.forEach(v -> this.values.put(Key.of(v), v));
     }
 
@@ -184,8 +185,8 @@ public final class Statistics implements AutoCloseable {
                 throw new IllegalArgumentException("value " + e.getKey().name + " is in both");
             }
         }
-        arenas.addAll(other.arenas);
-        other.arenas.clear();
+        held.addAll(other.held);
+        other.held.clear();
     }
 
     private static UnsupportedRequestException different(ValueStatistics v) {
@@ -271,18 +272,19 @@ public final class Statistics implements AutoCloseable {
     }
 
     /**
-     * Reads a file.
+     * Reads a file. Gram matrices stay in it: they are looked at now, and read when they are needed, so that they may be larger than memory.
+     * The file must not become shorter before {@link #close}.
      *
      * @throws dev.tensorpress.model.MalformedModelException if it is none of statistics, or not a consistent one
      * @throws UnsupportedRequestException if it is of a version of the format that is not known here
      * @throws IOException if it cannot be read
      */
     public static Statistics load(Path file) throws IOException {
-        Arena arena = Arena.ofShared();
-        try (Safetensors in = Safetensors.open(file)) {
-            return new Reader(in, arena).read();
+        Safetensors in = Safetensors.open(file);
+        try {
+            return new Reader(in).read();
         } catch (IOException | RuntimeException | Error e) {
-            arena.close();
+            in.close();
             throw e;
         }
     }
@@ -336,7 +338,7 @@ public final class Statistics implements AutoCloseable {
                     + unused.stream().findFirst().orElse("") + " for all that is known of names");
         }
         String datasets = matrix.datasets().isEmpty() ? "" : " of " + String.join(", ", matrix.datasets());
-        Statistics all = new Statistics("", matrix.chunks(), "text" + datasets + " (importance matrix)", values, Arena.ofShared());
+        Statistics all = new Statistics("", matrix.chunks(), "text" + datasets + " (importance matrix)", values, () -> { });
         all.unused = List.copyOf(unused);
         return all;
     }
@@ -352,12 +354,10 @@ public final class Statistics implements AutoCloseable {
     /** Takes a file apart; whatever is not as {@link #save} writes it is refused. */
     private static final class Reader {
         private final Safetensors in;
-        private final Arena arena;
         private int seen;
 
-        Reader(Safetensors in, Arena arena) {
+        Reader(Safetensors in) {
             this.in = in;
-            this.arena = arena;
         }
 
         Statistics read() throws IOException {
@@ -375,7 +375,7 @@ public final class Statistics implements AutoCloseable {
             if (seen != in.tensors().size()) {
                 throw in.bad(0, "expected " + seen + " tensors of " + values.size() + " values, found " + in.tensors().size());
             }
-            Statistics all = new Statistics(text("model"), number("samples"), text("source"), values, arena);
+            Statistics all = new Statistics(text("model"), number("samples"), text("source"), values, in::close);
             if (all.values.size() != values.size()) {
                 throw in.bad(0, "a value is there twice");
             }
@@ -406,9 +406,11 @@ public final class Statistics implements AutoCloseable {
             }
             Optional<MemorySegment> gram = Optional.empty();
             if (in.tensors().containsKey(key + ".gram")) {
-                gram = Optional.of(data(key + ".gram", DType.F64, gram(window, channels)));
+                Safetensors.Entry e = entry(key + ".gram", DType.F64, gram(window, channels));
+                MemorySegment there = in.tensor(e).data();
+                gram = Optional.of(there.address() % 8 == 0 ? there : Arena.ofAuto().allocate(e.length(), 64).copyFrom(there));
                 int groups = window.map(Window::groups).orElse(1);
-                checkGram(in.entry(key + ".gram"), gram.get(), groups, channels / groups, number(key + ".rows"));
+                checkGram(e, gram.get(), groups, channels / groups, number(key + ".rows"));
             }
             if (number(key + ".rows") == 0) {
                 throw in.bad(in.metadataAt(key + ".rows"), "expected at least one row");
@@ -439,29 +441,37 @@ public final class Statistics implements AutoCloseable {
         }
 
         /** Symmetric, and no product of channels larger than their squares allow: what no damping could make definite is none. */
-        private void checkGram(Safetensors.Entry e, MemorySegment gram, int groups, int n, long rows) {
-            double smallest = 1e-37 * rows; // of squares that f32 holds
+        private void checkGram(Safetensors.Entry e, MemorySegment gram, int groups, int n, long summed) {
+            double smallest = 1e-37 * summed; // of squares that f32 holds
             double[] size = new double[n];
+            double[] below = new double[TILE * TILE];
+            double[] above = new double[TILE * TILE];
             for (int g = 0; g < groups; g++) {
                 long first = (long) g * n * n;
                 for (int i = 0; i < n; i++) {
                     double square = gram.getAtIndex(JAVA_DOUBLE, first + (long) i * n + i);
-                    if (square < 0) {
+                    if (!(square >= 0 && square < Double.POSITIVE_INFINITY)) {
                         throw in.bad(e.start() + 8 * (first + (long) i * n + i), "expected a sum of squares on the diagonal of '" + e.name()
                                 + "', found " + square);
                     }
                     size[i] = Math.sqrt(square + smallest);
                 }
-                for (int rowBlock = 0; rowBlock < n; rowBlock += TILE) {
-                    for (int colBlock = 0; colBlock <= rowBlock; colBlock += TILE) {
-                        for (int i = rowBlock; i < Math.min(n, rowBlock + TILE); i++) {
-                            for (int j = colBlock; j < Math.min(i, colBlock + TILE); j++) {
-                                double x = gram.getAtIndex(JAVA_DOUBLE, first + (long) i * n + j);
-                                double y = gram.getAtIndex(JAVA_DOUBLE, first + (long) j * n + i);
-                                double most = size[i] * size[j];
-                                if (Math.abs(x) > 1.001 * most || Math.abs(x - y) > 1e-5 * most) {
-                                    throw in.bad(e.start() + 8 * (first + (long) i * n + j), "expected a Gram matrix as '" + e.name() + "', but channels "
-                                            + i + " and " + j + " have the products " + x + " and " + y + ", and roots of squares whose product is " + most);
+                for (int rows = 0; rows < n; rows += TILE) {
+                    for (int cols = 0; cols <= rows; cols += TILE) {
+                        int height = Math.min(TILE, n - rows);
+                        int width = Math.min(TILE, n - cols);
+                        tile(gram, first + (long) rows * n + cols, n, height, width, below);
+                        tile(gram, first + (long) cols * n + rows, n, width, height, above);
+                        for (int i = 0; i < height; i++) {
+                            for (int j = 0; j < width; j++) {
+                                double x = below[i * TILE + j];
+                                double y = above[j * TILE + i];
+                                double most = size[rows + i] * size[cols + j];
+                                // Not with NaN either.
+                                if (!(Math.abs(x) <= 1.001 * most && Math.abs(x - y) <= 1e-5 * most)) {
+                                    throw in.bad(e.start() + 8 * (first + (long) (rows + i) * n + cols + j), "expected a Gram matrix as '" + e.name()
+                                            + "', but channels " + (rows + i) + " and " + (cols + j) + " have the products " + x + " and " + y
+                                            + ", and roots of squares whose product is " + most);
                                 }
                             }
                         }
@@ -470,14 +480,26 @@ public final class Statistics implements AutoCloseable {
             }
         }
 
-        /** Read through the file: should that have become shorter, it is an error and not a fault. */
-        private MemorySegment data(String name, DType type, Shape shape) throws IOException {
+        /** Copies some rows of a matrix with n columns, TILE apart: arrays are read many times faster than segments before a second compiler. */
+        private static void tile(MemorySegment from, long at, int n, int rows, int cols, double[] to) {
+            for (int i = 0; i < rows; i++) {
+                MemorySegment.copy(from, JAVA_DOUBLE, 8 * (at + (long) i * n), to, i * TILE, cols);
+            }
+        }
+
+        private Safetensors.Entry entry(String name, DType type, Shape shape) {
             Safetensors.Entry e = in.entry(name);
             if (e.dtype() != type || !e.shape().equals(shape)) {
                 throw in.bad(e.described(), "expected '" + name + "' to be " + type + " " + shape + ", found " + e.dtype() + " " + e.shape());
             }
             seen++;
-            MemorySegment data = name.endsWith(".gram") ? arena.allocate(e.length(), 64) : Arena.ofAuto().allocate(e.length(), 8);
+            return e;
+        }
+
+        /** Read through the file: should that have become shorter, it is an error and not a fault. */
+        private MemorySegment data(String name, DType type, Shape shape) throws IOException {
+            Safetensors.Entry e = entry(name, type, shape);
+            MemorySegment data = Arena.ofAuto().allocate(e.length(), 8);
             in.read(e, data);
             for (long i = 0; i < (type == DType.I64 ? 0 : shape.elements()); i++) {
                 double x = type == DType.F32 ? data.getAtIndex(JAVA_FLOAT_UNALIGNED, i) : data.getAtIndex(JAVA_DOUBLE_UNALIGNED, i);
@@ -515,6 +537,7 @@ public final class Statistics implements AutoCloseable {
     public String digest() {
         try (Arena own = Arena.ofConfined()) {
             Sha256 hash = new Sha256(own);
+            MemorySegment piece = own.allocate(READ_AT_ONCE);
             for (ValueStatistics v : values.values()) {
                 List<MemorySegment> parts = new ArrayList<>();
                 String text = String.join("\n", v.path(), v.name(), v.axis().toString(), v.window().toString(), Long.toString(v.rows()))
@@ -529,7 +552,12 @@ public final class Statistics implements AutoCloseable {
                 }
                 parts.add(MemorySegment.ofArray(v.squares()));
                 v.gram().ifPresent(parts::add);
-                parts.forEach(part -> hash.update(offHeap(part)));
+                for (MemorySegment part : parts) {
+                    for (long at = 0; at < part.byteSize(); at += READ_AT_ONCE) {
+                        long n = Math.min(READ_AT_ONCE, part.byteSize() - at);
+                        hash.update(piece.asSlice(0, n).copyFrom(part.asSlice(at, n)));
+                    }
+                }
             }
             return hash.finish();
         }
@@ -537,7 +565,7 @@ public final class Statistics implements AutoCloseable {
 
     @Override
     public void close() {
-        arenas.forEach(Arena::close);
-        arenas.clear();
+        held.forEach(Runnable::run);
+        held.clear();
     }
 }

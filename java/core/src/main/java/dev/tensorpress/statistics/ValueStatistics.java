@@ -23,7 +23,7 @@ import java.util.OptionalInt;
  * @param max the largest element; a channel is constant where it equals the least one, and dead if both are 0
  * @param sum of the elements; null if it is not known
  * @param squares sum of their squares
- * @param gram f64 [groups, channels / groups, channels / groups], the groups being those of the window, or else one: X<sup>T</sup> X of
+ * @param gram can be a mapped file, which native code must not read: f64 [groups, channels / groups, channels / groups], the groups being those of the window, or else one: X<sup>T</sup> X of
  *     the columns of X [rows, channels] that are those of a group, symmetric; products of elements are summed in f32 over up
  *     to 256 rows, and these sums in f64. Not scaled, and not damped: its rank is at most that of X, so it can be singular
  * @param weights names of those that are multiplied with the value, for models whose graph does not tell; empty of all others

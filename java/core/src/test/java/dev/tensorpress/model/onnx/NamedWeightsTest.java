@@ -219,6 +219,21 @@ final class NamedWeightsTest {
         assertTrue(e.offset() > 0, e.getMessage());
     }
 
+    /** Others may not align what they write. */
+    @Test
+    void matricesAtOddPlaces() throws Exception {
+        Path file = named();
+        byte[] bytes = Files.readAllBytes(file);
+        ByteBuffer odd = ByteBuffer.allocate(bytes.length + 3).order(ByteOrder.LITTLE_ENDIAN);
+        int header = (int) ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).getLong();
+        odd.putLong(header + 3).put(bytes, 8, header).put(new byte[] {' ', ' ', ' '}).put(bytes, 8 + header, bytes.length - 8 - header);
+        try (Statistics even = Statistics.load(file); Statistics other = Statistics.load(Files.write(folder.resolve("odd.safetensors"), odd.array()))) {
+            assertEquals(even.digest(), other.digest());
+            assertArrayEquals(even.values().getFirst().gram().orElseThrow().toArray(java.lang.foreign.ValueLayout.JAVA_DOUBLE),
+                    other.values().getFirst().gram().orElseThrow().toArray(java.lang.foreign.ValueLayout.JAVA_DOUBLE));
+        }
+    }
+
     @Test
     void malformed() throws Exception {
         Path file = named();
