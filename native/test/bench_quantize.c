@@ -129,10 +129,12 @@ int main(int argc, char **argv) {
         {"i8 per column, given", spec(n, 1, TP_I8, TP_SCALES_GIVEN, 0, 0), QUANTIZE},
         {"u4 blocks of row", spec(1, 32, TP_U4, TP_RANGE_MINMAX, 0, 0), QUANTIZE},
         {"u4 blocks of row, clip 20", spec(1, 32, TP_U4, TP_RANGE_MINMAX, 0, 20), QUANTIZE},
+        {"u4 blocks of row, clip 20 by importance", spec(1, 32, TP_U4, TP_RANGE_MINMAX, 0, 20), QUANTIZE},
         {"u4 blocks of row, clip 16", spec(1, 32, TP_U4, TP_RANGE_MINMAX, 0, 16), QUANTIZE},
         {"u4 blocks of column", spec(32, 1, TP_U4, TP_RANGE_MINMAX, 0, 0), QUANTIZE},
         {"u4 blocks transposed", spec(32, 1, TP_U4, TP_RANGE_MINMAX, 1, 0), QUANTIZE},
         {"u4 blocks transposed, clip 20", spec(32, 1, TP_U4, TP_RANGE_MINMAX, 1, 20), QUANTIZE},
+        {"u4 blocks transposed, clip 20 by importance", spec(32, 1, TP_U4, TP_RANGE_MINMAX, 1, 20), QUANTIZE},
         {"i8 per column transposed", spec(n, 1, TP_I8, TP_RANGE_ABSMAX, 1, 0), QUANTIZE},
         {"dequantize i8 per row", spec(1, n, TP_I8, TP_RANGE_ABSMAX, 0, 0), DEQUANTIZE},
         {"dequantize u4 transposed", spec(32, 1, TP_U4, TP_RANGE_MINMAX, 1, 0), DEQUANTIZE},
@@ -143,6 +145,13 @@ int main(int argc, char **argv) {
     enum { COUNT = sizeof all / sizeof *all };
     all[3].q.rounding = TP_ROUND_MULTIPLY;
     all[5].q.in_type = TP_F16;
+    float *importance = memory((size_t)n * 4);
+    for (int64_t i = 0; i < n; i++) importance[i] = 1 + (float)(i % 7);
+    for (int i = 0; i < COUNT; i++) {
+        if (!strstr(all[i].name, "by importance")) continue;
+        all[i].q.importance = importance;
+        all[i].q.importance_parts = all[i].q.group_rows == 1;
+    }
 
     in = memory((size_t)(n * n) * 4);
     out = memory((size_t)(n * n) * 4);
@@ -182,7 +191,7 @@ int main(int argc, char **argv) {
         for (int r = 0; r < rounds; r++) ratios[r] = times[0][r] / times[i][r];
         qsort(ratios, (size_t)rounds, sizeof(double), ascending);
         qsort(times[i], (size_t)rounds, sizeof(double), ascending);
-        printf("%-32s %8.2f ms   speed / stream_narrow %.3f   (best %.2f ms)\n", all[i].name,
+        printf("%-44s %8.2f ms   speed / stream_narrow %.3f   (best %.2f ms)\n", all[i].name,
                1e3 * times[i][rounds / 2], ratios[rounds / 2], 1e3 * times[i][0]);
     }
     return 0;

@@ -14,13 +14,14 @@
 
 typedef enum kind { PER_TENSOR, PER_ROW, PER_COLUMN, BLOCKS_OF_ROW, BLOCKS_OF_COLUMN, KINDS } kind;
 
-static guarded in_memory, code_memory[2], scale_memory[2], zero_memory[2], scratch_memory, float_memory, error_memory;
+static guarded importance_memory, in_memory, code_memory[2], scale_memory[2], zero_memory[2], scratch_memory, float_memory, error_memory;
 
 /* ---- the same calls on the device ---- */
 
 static size_t matrix_bytes(const tp_quant *q, size_t size) {
     return !all_on_host && q->rows > 0 && q->cols > 0 ? (size_t)((q->rows - 1) * q->in_stride + q->cols) * size : 0;
 }
+static size_t importance_count(const tp_quant *q) { return (size_t)(q->importance_parts ? q->importance_parts * q->cols : q->rows); }
 static const void *placed_in(const tp_quant *q, const void *in) {
     const size_t size = q->in_type == TP_F32 ? 4 : 2;
     return placed(in, matrix_bytes(q, size), (int)size, false);
@@ -45,9 +46,13 @@ static void place_codes(const tp_quant *q, const void **codes, const float **sca
 static tp_status cuda_quantize(const tp_quant *q, int64_t begin, int64_t end, const void *in, const void *codes, const float *scales,
                                const uint8_t *zeros) {
     tp_status status;
+    tp_quant with_importance;
     start_call();
     if (q && !all_on_host) {
         in = placed_in(q, in);
+        with_importance = *q;
+        with_importance.importance = placed(q->importance, q->importance ? importance_count(q) * 4 : 0, 4, false);
+        q = &with_importance;
         place_codes(q, &codes, &scales, &zeros, true, q->range != TP_SCALES_GIVEN);
     }
     CUDA_CALL(tp_cuda_quantize(test_cuda, q, begin, end, in, (void *)(uintptr_t)codes, (float *)(uintptr_t)scales, (uint8_t *)(uintptr_t)zeros));
@@ -191,6 +196,10 @@ static void scale_and_zero(const oracle *o, float min, float max, float ratio, f
     else
         s = largest / (levels / 2);
     if (s < FLT_MIN) s = FLT_MIN;
+    if (q->power_of_two && isfinite(s)) {
+        int exponent;
+        s = frexpf(s, &exponent) == 0.5f ? s : (float)ldexp(1, exponent);
+    }
     if (min == 0 && max == 0) s = 1;
     s = oracle_round_f32(q->scale_type, s);
     if (s == 0) s = (float)ldexp(1, -24);
@@ -198,6 +207,13 @@ static void scale_and_zero(const oracle *o, float min, float max, float ratio, f
     *zero = z;
     if (q->range == TP_RANGE_MINMAX)
         *zero = (int)fmaxf((float)q->qmin, fminf((float)q->qmax, round_even((float)q->qmin - min * ratio / s)));
+}
+
+static float importance_at(const oracle *o, int64_t line, int64_t i) {
+    const tp_quant *q = &o->q;
+    const int64_t row = by_column(o) ? i : line, col = by_column(o) ? line : i;
+    if (!q->importance) return 1;
+    return q->importance_parts ? q->importance[row / (q->rows / q->importance_parts) * q->cols + col] : q->importance[row];
 }
 
 /* A group is all elements of lines [a, b) from i to j. */
@@ -213,7 +229,7 @@ static void oracle_scale(const oracle *o, const void *in, int64_t a, int64_t b, 
     scale_and_zero(o, min, max, 1, scale, zero);
     double best = INFINITY;
     for (int step = 0; step < o->q.clip_steps && o->q.clip_steps > 1; step++) {
-        const float ratio = 1.0f - (float)step * (1.0f - o->q.clip_min) / (float)(o->q.clip_steps - 1);
+        const float ratio = o->q.power_of_two ? (float)ldexp(1, -step) : 1.0f - (float)step * (1.0f - o->q.clip_min) / (float)(o->q.clip_steps - 1);
         float s;
         int z;
         scale_and_zero(o, min, max, ratio, &s, &z);
@@ -224,7 +240,8 @@ static void oracle_scale(const oracle *o, const void *in, int64_t a, int64_t b, 
             for (int64_t k = i; k < j; k++) {
                 const float t = value_at(o, in, l, k) * inverse;
                 const float code = fminf(fmaxf(round_even(t), (float)(o->q.qmin - z)), (float)(o->q.qmax - z));
-                run += (t - code) * (t - code);
+                const float square = (t - code) * (t - code);
+                run += o->q.importance ? square * importance_at(o, l, k) : square;
                 if ((k - i) % 256 == 255) {
                     sum += run;
                     run = 0;
@@ -376,6 +393,7 @@ static oracle random_case(void) {
         q->clip_min = (float)(0.01 + 0.99 * random_unit());
         if (q->rows * q->cols > 5000) q->clip_steps %= 4;
     }
+    q->power_of_two = random_below(4) == 0;
     finish_case(&o);
     const int64_t needed = q->out_stride;
     switch (random_below(4)) {
@@ -412,10 +430,11 @@ static void describe(const oracle *o, char *text, size_t size) {
     const tp_quant *q = &o->q;
     snprintf(text, size,
              "%lld x %lld, strides %lld %lld, group %lld x %lld, types %d %d %d, codes %d..%d, range %d, rounding %d, "
-             "layout %d, pad %d, clip %d from %a",
+             "layout %d, pad %d, clip %d from %a, power of two %d, importance %d",
              (long long)q->rows, (long long)q->cols, (long long)q->in_stride, (long long)q->out_stride,
              (long long)q->group_rows, (long long)q->group_cols, q->in_type, q->out_type, q->scale_type, q->qmin,
-             q->qmax, q->range, q->rounding, q->layout, q->pad, q->clip_steps, (double)q->clip_min);
+             q->qmax, q->range, q->rounding, q->layout, q->pad, q->clip_steps, (double)q->clip_min, q->power_of_two,
+             q->importance ? q->importance_parts : -1);
 }
 
 /* A boundary between lines at which work may be cut, at or after the given one. */
@@ -436,8 +455,18 @@ static bool same_bits(const void *a, const void *b, int64_t n) { return n == 0 |
 
 static bool same_double(double a, double b) { return (isnan(a) && isnan(b)) || same_bits(&a, &b, sizeof a); }
 
-static void run_case(const oracle *o, int mode, bool nonfinite, int last_tier) {
+static void run_case(const oracle *given_case, int mode, bool nonfinite, int last_tier) {
+    oracle with_importance = *given_case;
+    const oracle *o = &with_importance;
     const tp_quant *q = &o->q;
+    if (q->clip_steps && random_below(2)) {
+        const bool by_row = by_column(o) || (o->kind == PER_TENSOR && random_below(2)), outlier = random_below(4) == 0;
+        with_importance.q.importance_parts = by_row ? 0 : q->rows % 3 ? 1 : 3;
+        float *importance = guarded_take(&importance_memory, importance_count(q) * 4, true);
+        for (size_t i = 0; i < importance_count(q); i++)
+            importance[i] = random_below(8) ? (float)ldexp(random_unit(), outlier ? (int)random_below(60) - 30 : 0) : 0;
+        with_importance.q.importance = importance;
+    }
     char text[400];
     describe(o, text, sizeof text);
     const bool given = q->range == TP_SCALES_GIVEN, at_end = random_below(3) != 0;
@@ -959,6 +988,15 @@ static void check_arguments(int tier) {
     EXPECT(TP_ERR_ARGUMENT, q.clip_steps = 2, q.clip_min = 1.5f);
     EXPECT(TP_ERR_ARGUMENT, q.clip_steps = 2, q.clip_min = NAN);
     EXPECT(TP_OK, q.clip_steps = 1, q.clip_min = NAN);
+    EXPECT(TP_ERR_ARGUMENT, q.power_of_two = 2);
+    static const float importance[8 * 64];
+    EXPECT(TP_OK, q.importance = importance, q.importance_parts = 1, q.clip_steps = 2, q.clip_min = 1);
+    EXPECT(TP_OK, q.importance = importance, q.importance_parts = 4);
+    EXPECT(TP_ERR_ARGUMENT, q.importance = importance, q.importance_parts = -1);
+    EXPECT(TP_ERR_SHAPE, q.importance = importance, q.importance_parts = 3);
+    EXPECT(TP_ERR_SHAPE, q.importance = importance);
+    EXPECT(TP_ERR_SHAPE, q.importance = importance, q.importance_parts = 1, q.group_rows = 8, q.group_cols = 1);
+    EXPECT(TP_OK, q.importance = importance, q.group_rows = 8);
     EXPECT(TP_ERR_ARGUMENT, q.qmin = -129);
     EXPECT(TP_ERR_ARGUMENT, q.qmax = 128);
     EXPECT(TP_ERR_ARGUMENT, q.qmin = 5, q.qmax = 5);
@@ -1062,6 +1100,7 @@ int main(void) {
     test_start("test_quantize");
     const size_t large = 8u << 20;
     in_memory = guarded_new(large);
+    importance_memory = guarded_new(large);
     for (int i = 0; i < 2; i++) {
         code_memory[i] = guarded_new(large);
         scale_memory[i] = guarded_new(large);

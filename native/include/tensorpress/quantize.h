@@ -108,6 +108,13 @@ enum {
  * times s * s in f64 is the squared error. Ratios whose scale does not fit scale_type lose against any other. The
  * ratio is 1 - (i * (1 - clip_min)) / (clip_steps - 1), operation by operation. This is the "MSE" observer of
  * quantization toolkits (see Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 2.2).
+ *
+ * Importance. Where the errors of some inputs matter more than those of others, each square of the search is multiplied by a
+ * number for its row or column, in f32, before it is added up. Of a group whose numbers are all 0 the first ratio is kept.
+ * The numbers must be finite and not negative; those of which sums of 256 squares, in units of the scale, overflow, lose.
+ *
+ * Powers of two. With power_of_two != 0 a scale is rounded up to one before it is rounded to scale_type. The ratios of the search
+ * are 1, 1/2, 1/4 .. then, and clip_min is not used: two steps try the powers of two above and below what the range calls for.
  */
 typedef struct tp_quant {
     int64_t rows, cols;             /* 0 or more each; rows * cols < 2^62 */
@@ -124,6 +131,11 @@ typedef struct tp_quant {
     int32_t pad;                    /* 0 or 1 */
     int32_t clip_steps;             /* 0 or 1: no search; at most 64 */
     float clip_min;                 /* smallest ratio of the search, in (0, 1] */
+    int32_t power_of_two;           /* 0 or 1 */
+    int32_t importance_parts;       /* 0: importance has one number for each row; n: for each column, [n, cols], rows being cut into
+                                       n equal parts. Rows or columns, whichever groups lie along; per tensor either. TP_ERR_SHAPE if
+                                       they do not, or rows are no multiple of n. Only looked at if there is importance */
+    const float *importance;        /* null: all squares count alike */
 } tp_quant;
 
 /* The number of lines of this quantization, of groups, and of bytes that the codes take from the first to the last.

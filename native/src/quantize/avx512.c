@@ -36,6 +36,8 @@ INLINE float vf_hmax(vf x) { return _mm512_reduce_max_ps(x); }
 INLINE vi vi_zero(void) { return _mm512_setzero_si512(); }
 INLINE vi vi_of(vf x) { return _mm512_cvtps_epi32(x); }
 INLINE vi vi_of_bits(vf x) { return _mm512_castps_si512(x); }
+INLINE vi vi_set(int32_t x) { return _mm512_set1_epi32(x); }
+INLINE vi vi_and(vi x, vi y) { return _mm512_and_si512(x, y); }
 INLINE vi vi_add(vi x, vi y) { return _mm512_add_epi32(x, y); }
 INLINE vi vi_max(vi x, vi y) { return _mm512_max_epi32(x, y); }
 /* The larger of acc and the bits of |x|; as integers, so that NaN and infinity come out largest. */

@@ -20,6 +20,7 @@ static inline tp_status tp_check_quantize(const tp_quant *spec, int64_t begin, i
     TRY(tp_plan_matrix(spec, plan));
     TRY(tp_plan_groups(spec, plan));
     TRY(tp_plan_scales(spec, plan));
+    TRY(tp_plan_importance(spec, plan));
     TRY(tp_plan_range(plan, begin, end));
     if (plan->per_tensor && plan->range != TP_SCALES_GIVEN && (begin != 0 || end != plan->lines)) return TP_ERR_RANGE;
     TRY(tp_check_pointers(plan, begin, end, in, codes, scales));

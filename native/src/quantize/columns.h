@@ -195,7 +195,7 @@ static bool scale_panel(const tp_plan *p, panel *q, const float *tile, float *sc
         scales_of(p, vf_load(q->min + v), vf_load(q->max + v), vf_set(1), &s, &z);
         vf_store(q->scale + v, s);
         vf_store(q->zero + v, z);
-        if (p->clip_steps) search_columns(p, tile + v, q->height, q->min + v, q->max + v, q->scale + v, q->zero + v);
+        if (p->clip_steps) search_columns(p, tile + v, p->importance ? p->importance + q->start : NULL, q->height, q->min + v, q->max + v, q->scale + v, q->zero + v);
     }
     for (int64_t k = 0; k < q->width; k++) {
         const int64_t i = tp_scale_index(p, q->column + k, q->group);

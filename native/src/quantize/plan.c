@@ -82,6 +82,8 @@ tp_status tp_plan_scales(const tp_quant *spec, tp_plan *plan) {
     if (spec->clip_steps < 0 || spec->clip_steps > 64) return TP_ERR_ARGUMENT;
     if (spec->clip_steps > 1 && !(spec->clip_min > 0 && spec->clip_min <= 1)) return TP_ERR_ARGUMENT;
 
+    if (spec->power_of_two != 0 && spec->power_of_two != 1) return TP_ERR_ARGUMENT;
+
     const bool is_signed = spec->out_type == TP_I8 || spec->out_type == TP_I4;
     const int32_t values = spec->out_type == TP_I8 || spec->out_type == TP_U8 ? 256 : 16;
     const int32_t lowest = is_signed ? -values / 2 : 0, zero = is_signed ? 0 : values / 2;
@@ -106,9 +108,25 @@ tp_status tp_plan_scales(const tp_quant *spec, tp_plan *plan) {
     plan->divide = spec->rounding == TP_ROUND_DIVIDE;
     plan->clip_steps = spec->clip_steps > 1 && spec->range != TP_SCALES_GIVEN ? spec->clip_steps : 0;
     plan->clip_min = spec->clip_min;
+    plan->power_of_two = spec->power_of_two;
     plan->qmin = (float)spec->qmin;
     plan->qmax = (float)spec->qmax;
     plan->zero = (float)zero;
+    return TP_OK;
+}
+
+tp_status tp_plan_importance(const tp_quant *spec, tp_plan *plan) {
+    const int64_t parts = spec->importance_parts;
+    plan->importance = NULL;
+    plan->part = 0;
+    if (!spec->importance) return TP_OK;
+    if (parts < 0) return TP_ERR_ARGUMENT;
+    if (!plan->per_tensor && (parts == 0) != plan->by_column) return TP_ERR_SHAPE;
+    if (parts && spec->rows % parts) return TP_ERR_SHAPE;
+    if (plan->clip_steps && plan->lines) {
+        plan->importance = spec->importance;
+        plan->part = parts ? plan->lines / parts : 0;
+    }
     return TP_OK;
 }
 

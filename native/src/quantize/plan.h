@@ -23,9 +23,12 @@ typedef struct tp_plan {
     int32_t range;
     int32_t clip_steps;  /* 0: no search */
     float clip_min;
+    bool power_of_two;
     float qmin, qmax;
     float zero;          /* z of symmetric codes */
     float divisor;       /* s = range of the values / divisor */
+    const float *importance; /* null if all count alike, or there is no search */
+    int64_t part;        /* lines that share as many numbers as a line has elements; 0: a number for each line, per tensor only */
 } tp_plan;
 
 #ifdef __cplusplus
@@ -36,6 +39,7 @@ extern "C" {
 tp_status tp_plan_matrix(const tp_quant *spec, tp_plan *plan);   /* rows, cols, in_stride, in_type */
 tp_status tp_plan_groups(const tp_quant *spec, tp_plan *plan);   /* shape and layout of codes and scales */
 tp_status tp_plan_scales(const tp_quant *spec, tp_plan *plan);   /* how scales follow from values */
+tp_status tp_plan_importance(const tp_quant *spec, tp_plan *plan); /* after both */
 
 /* Checks [begin, end), where lines are cut for several threads. */
 tp_status tp_plan_range(const tp_plan *plan, int64_t begin, int64_t end);
@@ -55,6 +59,11 @@ TP_SCALAR int64_t tp_code_index(const tp_plan *p, int64_t line, int64_t i) {
 TP_SCALAR int64_t tp_scale_index(const tp_plan *p, int64_t line, int64_t group) {
     if (p->per_tensor) return 0;
     return p->code_lines ? line * p->groups + group : group * p->cols + line;
+}
+
+/* The numbers of a line's elements, where they are not one for each line. */
+TP_SCALAR const float *tp_importance_of(const tp_plan *p, int64_t line) {
+    return p->by_column ? p->importance : p->importance + line / p->part * p->length;
 }
 
 /* Columns that column kernels take together, 64 floats being four cache lines. */

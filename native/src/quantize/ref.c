@@ -36,15 +36,18 @@ static bool group_range(const group *g, float *min, float *max) {
  */
 static double squared_error(const group *g, float scale, float zero) {
     const float inverse = 1.0f / scale, low = g->plan->qmin - zero, high = g->plan->qmax - zero;
+    const tp_plan *p = g->plan;
+    const bool by_line = p->part == 0 && !p->by_column;
     double sum = 0;
     if (isinf(scale)) return INFINITY;
     for (int64_t line = g->line0; line < g->line1; line++) {
+        const float *importance = !p->importance ? NULL : by_line ? p->importance + line : tp_importance_of(p, line);
         for (int64_t start = g->i0; start < g->i1; start += 256) {
             float run = 0;
             for (int64_t i = start; i < g->i1 && i < start + 256; i++) {
                 const float t = element(g, line, i) * inverse;
                 const float e = t - tp_round(tp_clamp(t, low, high));
-                run += e * e;
+                run += importance ? e * e * importance[by_line ? 0 : i] : e * e;
             }
             sum += run;
         }

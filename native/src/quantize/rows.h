@@ -225,6 +225,17 @@ static void emit(const tp_plan *p, sink *to, const void *in, int64_t n, int64_t 
         FOR_TYPE(p->in_type, emit_groups, p, to, in, n, group, scale, zero);
 }
 
+/* Adds a line of a whole tensor to a search. */
+static void search_line(const tp_plan *p, search *s, int64_t line, const void *in) {
+    float alike[256];
+    if (!p->importance || p->part) {
+        search_add(p, s, in, p->importance ? tp_importance_of(p, line) : NULL, p->length);
+        return;
+    }
+    for (int i = 0; i < 256; i++) alike[i] = p->importance[line];
+    for (int64_t i = 0; i < p->length; i += 256) search_add(p, s, at(in, p->in_type, i), alike, smaller(256, p->length - i));
+}
+
 /* Scale and zero point of a whole tensor. */
 static void scale_tensor(const tp_plan *p, const void *in, float *scale, float *zero, vi *bits) {
     float min = 0, max = 0;
@@ -240,7 +251,7 @@ static void scale_tensor(const tp_plan *p, const void *in, float *scale, float *
         search_init(p, &s);
         search_start(p, &s, min, max);
         for (int64_t line = 0; line < p->lines; line++)
-            search_add(p, &s, at(in, p->in_type, line * p->in_stride), p->length);
+            search_line(p, &s, line, at(in, p->in_type, line * p->in_stride));
         search_end(&s, scale, zero);
     }
 }
@@ -283,7 +294,9 @@ static tp_status quantize_rows(const tp_plan *p, int64_t begin, int64_t end, con
                 vf_store(zero, z);
                 for (int64_t k = 0; k < count && p->clip_steps; k++) {
                     search_start(p, &clip, min[k], max[k]);
-                    search_add(p, &clip, at(x, p->in_type, k * p->group), smaller(p->group, n - k * p->group));
+                    search_add(p, &clip, at(x, p->in_type, k * p->group),
+                               p->importance ? tp_importance_of(p, line) + start + k * p->group : NULL,
+                               smaller(p->group, n - k * p->group));
                     search_end(&clip, &scale[k], &zero[k]);
                 }
                 for (int64_t k = 0; k < count; k++) {

@@ -12,6 +12,9 @@ TP_SCALAR float tp_round(float x) { return x + 12582912.0f - 12582912.0f; }
 
 TP_SCALAR float tp_clamp(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
 
+/* The power of two that is not below a positive x, or infinity. */
+TP_SCALAR float tp_power_of_two(float x) { return tp_float((tp_bits(x) + 0x7fffffu) & TP_INF_BITS); }
+
 /*
  * Scale and zero point of a group, its range [min, max] multiplied by ratio. The scale is infinite if scale_type
  * cannot hold it.
@@ -23,6 +26,7 @@ TP_SCALAR void tp_scale(const tp_plan *p, float min, float max, float ratio, flo
     float s = p->range == TP_RANGE_MINMAX ? max * ratio / p->divisor - min * ratio / p->divisor
                                           : amax * ratio / p->divisor;
     s = s < FLT_MIN ? FLT_MIN : s;
+    s = p->power_of_two ? tp_power_of_two(s) : s;
     s = amax == 0 ? 1 : s;
     if (p->scale_type == TP_F16) {
         s = tp_f32_of_f16(tp_f16_of_f32(s));
@@ -36,6 +40,7 @@ TP_SCALAR void tp_scale(const tp_plan *p, float min, float max, float ratio, flo
 
 /* Ratio number i of the clip search. */
 TP_SCALAR float tp_ratio(const tp_plan *p, int i) {
+    if (p->power_of_two) return tp_float((uint32_t)(127 - i) << 23);
     return p->clip_steps ? 1.0f - (float)i * (1.0f - p->clip_min) / (float)(p->clip_steps - 1) : 1.0f;
 }
 

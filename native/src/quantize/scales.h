@@ -6,7 +6,9 @@ INLINE void scales_of(const tp_plan *p, vf min, vf max, vf ratio, vf *scale, vf 
     const bool signs = p->range == TP_RANGE_MINMAX;
     vf s = signs ? vf_sub(vf_div(vf_mul(max, ratio), divisor), vf_div(vf_mul(min, ratio), divisor))
                  : vf_div(vf_mul(amax, ratio), divisor);
-    s = vf_if_zero(amax, vf_set(1), vf_max(s, vf_set(FLT_MIN)));
+    s = vf_max(s, vf_set(FLT_MIN));
+    if (p->power_of_two) s = vf_of_bits(vi_and(vi_add(vi_of_bits(s), vi_set(0x7fffff)), vi_set(TP_INF_BITS)));
+    s = vf_if_zero(amax, vf_set(1), s);
     if (p->scale_type == TP_F16)
         s = vf_max(vf_of_f16_bits(f16_bits_of(s)), vf_set(0x1p-24f));
     else if (p->scale_type == TP_BF16)
@@ -24,11 +26,11 @@ INLINE double weighted(double sum, float scale) {
     return tp_is_finite(scale) ? sum * ((double)scale * scale) : (double)tp_float(TP_INF_BITS);
 }
 
-/* Adds to a run the squares of 16 errors. */
-INLINE vf add_squares(vf run, vf x, vf inverse, vf low, vf high) {
+/* Adds to a run the squares of 16 errors, each times its importance where that is asked for. */
+INLINE vf add_squares(bool counts, vf run, vf x, vf importance, vf inverse, vf low, vf high) {
     const vf t = vf_mul(x, inverse);
     const vf e = vf_sub(t, vf_round(vf_min(vf_max(t, low), high)));
-    return vf_add(run, vf_mul(e, e));
+    return vf_add(run, counts ? vf_mul(vf_mul(e, e), importance) : vf_mul(e, e));
 }
 
 /* Clip search for one group. The lanes are the steps: elements come one after another, as in ref.c. */
@@ -59,25 +61,27 @@ INLINE void search_start(const tp_plan *p, search *s, float min, float max) {
 }
 
 /* Adds a run of elements to 16 steps from i. */
-INLINE void search_run16(search *s, int i, const void *x, int64_t n) {
+INLINE void search_run16(bool counts, search *s, int i, const void *x, const float *importance, int64_t n) {
     const vf inverse = vf_load(s->inverse + i), low = vf_load(s->low + i), high = vf_load(s->high + i);
     vf run = vf_set(0);
-    for (int64_t k = 0; k < n; k++) run = add_squares(run, vf_set(tp_load(TP_F32, x, k)), inverse, low, high);
+    for (int64_t k = 0; k < n; k++)
+        run = add_squares(counts, run, vf_set(tp_load(TP_F32, x, k)), vf_set(counts ? importance[k] : 0), inverse, low, high);
     vd_store(s->sum + i, vd_add(vd_load(s->sum + i), vd_of(run)));
 }
 
 /* Adds to the squares of 8 steps. */
-INLINE __m256 add_squares8(__m256 run, __m256 x, __m256 inverse, __m256 low, __m256 high) {
+INLINE __m256 add_squares8(bool counts, __m256 run, __m256 x, __m256 importance, __m256 inverse, __m256 low, __m256 high) {
     const __m256 t = _mm256_mul_ps(x, inverse);
     const __m256 e = _mm256_sub_ps(t, _mm256_round_ps(_mm256_min_ps(_mm256_max_ps(t, low), high), _MM_FROUND_TO_NEAREST_INT));
-    return _mm256_add_ps(run, _mm256_mul_ps(e, e));
+    const __m256 square = _mm256_mul_ps(e, e);
+    return _mm256_add_ps(run, counts ? _mm256_mul_ps(square, importance) : square);
 }
 
 /*
  * The same for 8 steps, or for 24 in one loop, which waits less for sums: with 20 steps, say, a second full vector would
  * mostly go to waste.
  */
-INLINE void search_run8(bool and16, search *s, int i, const void *x, int64_t n) {
+INLINE void search_run8(bool counts, bool and16, search *s, int i, const void *x, const float *importance, int64_t n) {
     const int j = and16 ? i + 16 : i;
     const __m256 inverse = _mm256_loadu_ps(s->inverse + j);
     const __m256 low = _mm256_loadu_ps(s->low + j), high = _mm256_loadu_ps(s->high + j);
@@ -85,9 +89,9 @@ INLINE void search_run8(bool and16, search *s, int i, const void *x, int64_t n) 
     __m256 run = _mm256_setzero_ps();
     vf run16 = vf_set(0);
     for (int64_t k = 0; k < n; k++) {
-        const float v = tp_load(TP_F32, x, k);
-        if (and16) run16 = add_squares(run16, vf_set(v), inverse16, low16, high16);
-        run = add_squares8(run, _mm256_set1_ps(v), inverse, low, high);
+        const float v = tp_load(TP_F32, x, k), m = counts ? importance[k] : 0;
+        if (and16) run16 = add_squares(counts, run16, vf_set(v), vf_set(m), inverse16, low16, high16);
+        run = add_squares8(counts, run, _mm256_set1_ps(v), _mm256_set1_ps(m), inverse, low, high);
     }
     float runs[8];
     _mm256_storeu_ps(runs, run);
@@ -95,8 +99,18 @@ INLINE void search_run8(bool and16, search *s, int i, const void *x, int64_t n) 
     if (and16) vd_store(s->sum + i, vd_add(vd_load(s->sum + i), vd_of(run16)));
 }
 
-/* n elements of one line. */
-static void search_add(const tp_plan *p, search *s, const void *in, int64_t n) {
+/* Adds a run of elements to all steps. */
+INLINE void search_run(bool counts, search *s, const void *x, const float *importance, int64_t n) {
+    int i = 0;
+    for (; i + 24 < s->steps || (i + 8 < s->steps && i + 16 >= s->steps); i += 16) search_run16(counts, s, i, x, importance, n);
+    if (i + 16 < s->steps)
+        search_run8(counts, true, s, i, x, importance, n);
+    else if (i < s->steps)
+        search_run8(counts, false, s, i, x, importance, n);
+}
+
+/* n elements of one line, and their importance or null. */
+static void search_add(const tp_plan *p, search *s, const void *in, const float *importance, int64_t n) {
     float copy[256];
     for (int64_t start = 0; start < n; start += 256) {
         const int64_t run = smaller(256, n - start);
@@ -106,12 +120,10 @@ static void search_add(const tp_plan *p, search *s, const void *in, int64_t n) {
                 vf_store(copy + k, load_part(p->in_type, at(in, p->in_type, start + k), run - k));
             x = copy;
         }
-        int i = 0;
-        for (; i + 24 < s->steps || (i + 8 < s->steps && i + 16 >= s->steps); i += 16) search_run16(s, i, x, run);
-        if (i + 16 < s->steps)
-            search_run8(true, s, i, x, run);
-        else if (i < s->steps)
-            search_run8(false, s, i, x, run);
+        if (importance)
+            search_run(true, s, x, importance + start, run);
+        else
+            search_run(false, s, x, NULL, run);
     }
 }
 
@@ -134,9 +146,9 @@ static void search_end(const search *s, float *scale, float *zero) {
     *zero = s->zero[first];
 }
 
-/* Clip search for 16 columns of a tile. The lanes are the columns. */
-static void search_columns(const tp_plan *p, const float *tile, int64_t n, const float *min, const float *max,
-                           float *scale, float *zero) {
+/* Clip search for 16 columns of a tile, whose rows count by importance if there is any. The lanes are the columns. */
+INLINE void search_columns_of(bool counts, const tp_plan *p, const float *tile, const float *importance, int64_t n, const float *min,
+                              const float *max, float *scale, float *zero) {
     double best[16] = {0};
     for (int step = 0; step < p->clip_steps; step++) {
         vf s, z;
@@ -146,7 +158,7 @@ static void search_columns(const tp_plan *p, const float *tile, int64_t n, const
         for (int64_t start = 0; start < n; start += 256) {
             vf run = vf_set(0);
             for (int64_t r = start; r < smaller(start + 256, n); r++)
-                run = add_squares(run, vf_load(tile + r * TP_PANEL), inverse, low, high);
+                run = add_squares(counts, run, vf_load(tile + r * TP_PANEL), vf_set(counts ? importance[r] : 0), inverse, low, high);
             sum = vd_add(sum, vd_of(run));
         }
         float scales[16], zeros[16];
@@ -163,4 +175,12 @@ static void search_columns(const tp_plan *p, const float *tile, int64_t n, const
             }
         }
     }
+}
+
+static void search_columns(const tp_plan *p, const float *tile, const float *importance, int64_t n, const float *min, const float *max,
+                           float *scale, float *zero) {
+    if (importance)
+        search_columns_of(true, p, tile, importance, n, min, max, scale, zero);
+    else
+        search_columns_of(false, p, tile, NULL, n, min, max, scale, zero);
 }

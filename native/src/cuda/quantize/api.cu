@@ -80,6 +80,16 @@ struct Arrays {
     }
 };
 
+/* f of whether squares count by importance, as a constant. */
+template <class F> cudaError_t by_importance(const tp_plan &p, F f) { return p.importance ? f(std::true_type()) : f(std::false_type()); }
+
+/* The numbers of a search on the device. */
+const float *importance_of(Call &call, const tp_plan &p) {
+    if (!p.importance) return nullptr;
+    const int64_t count = p.by_column ? p.length : p.part ? p.lines / p.part * p.length : p.lines;
+    return call.whole(const_cast<float *>(p.importance), count * (int64_t)sizeof(float), READ);
+}
+
 int bits_of_type(tp_dtype type) { return (int)tp_size_of(type) * 8; }
 int64_t granule(const tp_plan &p) { return p.by_column ? COLUMN_GRANULE : ROW_GRANULE; }
 
@@ -122,7 +132,11 @@ cudaError_t search_rows(cudaStream_t stream, const Job &job, int64_t begin, int6
         const int *l = lows + (b - begin), *h = highs + (b - begin);
         for (int64_t u = 0; u < runs; u += SEARCH_RUNS) {
             const int64_t to = smaller(u + SEARCH_RUNS, runs);
-            LAUNCH(stream, search_runs<TYPE>, grid(to - u, runs_at_once(p.clip_steps)), THREADS, 0, job, b, one, l, h, u, to, work.sums);
+            const cudaError_t error = by_importance(p, [&](auto counts) {
+                return tp_launch(stream, (search_runs<TYPE, decltype(counts)::value>), grid(to - u, runs_at_once(p.clip_steps)), THREADS, 0, job,
+                                 b, one, l, h, u, to, work.sums);
+            });
+            if (error != cudaSuccess) return error;
             LAUNCH(stream, add_runs, grid(groups * p.clip_steps, THREADS), THREADS, 0, job, one, u, to, work.sums, work.totals);
         }
         LAUNCH(stream, choose_steps, grid(groups, THREADS), THREADS, 0, job, b, groups, l, h, work.totals);
@@ -141,12 +155,15 @@ cudaError_t make_scales(cudaStream_t stream, const Job &job, int64_t begin, int6
     const tp_plan &p = job.plan;
     const int64_t lines = end - begin;
     if (p.clip_steps && p.by_column) {
-        LAUNCH(stream, search_columns<TYPE>, plane(lines, TP_WARP, p.groups), THREADS, 0, job, begin, end);
-        return cudaSuccess;
+        return by_importance(p, [&](auto counts) {
+            return tp_launch(stream, (search_columns<TYPE, decltype(counts)::value>), plane(lines, TP_WARP, p.groups), THREADS, 0, job, begin, end);
+        });
     }
     if (p.clip_steps && p.group <= RUN) {
-        LAUNCH(stream, search_row_blocks<TYPE>, grid(lines * p.groups, runs_at_once(p.clip_steps)), THREADS, 0, job, begin, end);
-        return cudaSuccess;
+        return by_importance(p, [&](auto counts) {
+            return tp_launch(stream, (search_row_blocks<TYPE, decltype(counts)::value>), grid(lines * p.groups, runs_at_once(p.clip_steps)),
+                             THREADS, 0, job, begin, end);
+        });
     }
     int *lows = work.lows + (begin - first), *highs = work.highs + (begin - first);
     LAUNCH(stream, start_extremes, grid(lines, THREADS), THREADS, 0, lows, highs, lines, 0.0f, 0.0f);
@@ -194,9 +211,11 @@ tp_status quantize_lines(tp_cuda *cuda, const tp_plan &plan, int64_t begin, int6
     const Arrays arrays(call, plan, in, bits_of_type(plan.in_type), READ, codes, plan.padded, WRITE, scales, zeros, given ? READ : WRITE);
     const bool first = !given && plan.length && by_type(plan.in_type, [&](auto type) { return scales_first<decltype(type)::value>(plan); });
     Workspace work = first ? Workspace(call, plan, end - begin, end - begin) : Workspace();
+    const float *importance = given ? nullptr : importance_of(call, plan);
     const tp_status status = call.run(begin, end, granule(plan), [&](const Piece &p) -> cudaError_t {
         Job job = arrays.job(call, plan, p);
         job.given = given;
+        job.plan.importance = importance;
         if (plan.length == 0) {
             LAUNCH(p.stream, scale_lines, grid(p.end - p.begin, THREADS), THREADS, 0, job, p.begin, p.end, nullptr, nullptr, p.begin);
             return cudaSuccess;
@@ -252,6 +271,7 @@ tp_status scale_tensor(tp_cuda *cuda, const tp_plan &plan, const void *in, float
     job.scales = call.whole(scales, 4, WRITE);
     job.zeros = call.whole(zeros, 1, WRITE);
     job.flags = call.flags();
+    job.plan.importance = importance_of(call, plan);
     int *extremes = call.scratch<int>(2);
     Workspace work = whole ? Workspace(call, plan, 1, plan.lines) : Workspace();
     const tp_status status = call.run(0, plan.lines, whole ? plan.lines : 1, [&](const Piece &p) -> cudaError_t {

@@ -27,7 +27,8 @@ struct Step {
         low = p.qmin - zero;
         high = p.qmax - zero;
     }
-    __device__ float term(float x) const {
+    /* In units of the scale. */
+    __device__ float square(float x) const {
         const float t = x * inverse, e = t - tp_round(tp_clamp(t, low, high));
         return e * e;
     }
@@ -35,9 +36,16 @@ struct Step {
     __device__ double error(double sum) const { return tp_is_finite(scale) ? sum * ((double)scale * scale) : (double)INFINITY; }
 };
 
-__device__ inline float run_error(const float *run, int count, const Step &step) {
+/* Of element i of a line and those after it. */
+template <bool COUNTS> __device__ float run_error(const Job &job, const float *run, int64_t line, int64_t i, int count, const Step &step) {
     float sum = 0;
-    for (int k = 0; k < count; k++) sum += step.term(run[k]);
+    if (!COUNTS) {
+        for (int k = 0; k < count; k++) sum += step.square(run[k]);
+        return sum;
+    }
+    const bool by_line = job.plan.part == 0;
+    const float *importance = by_line ? job.plan.importance + line : tp_importance_of(&job.plan, line) + i;
+    for (int k = 0; k < count; k++) sum += step.square(run[k]) * importance[by_line ? 0 : k];
     return sum;
 }
 
@@ -48,7 +56,7 @@ __device__ inline void store_step(const Job &job, int64_t line, int64_t n, float
 }
 
 /* Scales of blocks of rows, each of which is one run. */
-template <tp_dtype TYPE> TP_KERNEL(THREADS) search_row_blocks(Job job, int64_t begin, int64_t end) {
+template <tp_dtype TYPE, bool COUNTS> TP_KERNEL(THREADS) search_row_blocks(Job job, int64_t begin, int64_t end) {
     TP_SHARED(float, tile, [MOST_RUNS][RUN_PITCH]);
     TP_SHARED(int, lows, [MOST_RUNS]);
     TP_SHARED(int, highs, [MOST_RUNS]);
@@ -77,7 +85,7 @@ template <tp_dtype TYPE> TP_KERNEL(THREADS) search_row_blocks(Job job, int64_t b
         if (mine) {
             const Step step(p, of_ordered(lows[run]), of_ordered(highs[run]), number);
             const int length = (int)smaller(p.group, p.length - n * p.group);
-            errors[threadIdx.x] = step.error((double)run_error(tile[run], length, step));
+            errors[threadIdx.x] = step.error((double)run_error<COUNTS>(job, tile[run], line, n * p.group, length, step));
         }
         __syncthreads();
         if (mine && number == 0) {
@@ -94,7 +102,7 @@ template <tp_dtype TYPE> TP_KERNEL(THREADS) search_row_blocks(Job job, int64_t b
  * Whole rows, or a whole tensor (`one` group): sums of runs [u0, u1) to sums[(u - u0) * steps + step]. Run u is number u % (runs of a
  * row) of row begin + u / (runs of a row). Extremes are there, of the group of row begin at [0].
  */
-template <tp_dtype TYPE>
+template <tp_dtype TYPE, bool COUNTS>
 TP_KERNEL(THREADS) search_runs(Job job, int64_t begin, bool one, const int *lows, const int *highs, int64_t u0, int64_t u1, float *sums) {
     TP_SHARED(float, tile, [MOST_RUNS][RUN_PITCH]);
     const tp_plan &p = job.plan;
@@ -110,8 +118,9 @@ TP_KERNEL(THREADS) search_runs(Job job, int64_t begin, bool one, const int *lows
         if (run < runs && first + run < u1) {
             int64_t n;
             const int64_t line = divide(first + run, in_row, &n), group = one ? 0 : line;
+            const int length = (int)smaller(RUN, p.length - n * RUN);
             const Step step(p, of_ordered(lows[group]), of_ordered(highs[group]), number);
-            sums[(first + run - u0) * steps + number] = run_error(tile[run], (int)smaller(RUN, p.length - n * RUN), step);
+            sums[(first + run - u0) * steps + number] = run_error<COUNTS>(job, tile[run], begin + line, n * RUN, length, step);
         }
         __syncthreads();
     }
@@ -154,7 +163,7 @@ TP_KERNEL(THREADS) choose_steps(Job job, int64_t begin, int64_t groups, const in
  * Scales of columns, whole ones or blocks. A block of threads has as many columns as a warp has lanes; each warp has every eighth step,
  * and goes down the columns with them. The grid is panels of columns times groups.
  */
-template <tp_dtype TYPE> TP_KERNEL(THREADS) search_columns(Job job, int64_t begin, int64_t end) {
+template <tp_dtype TYPE, bool COUNTS> TP_KERNEL(THREADS) search_columns(Job job, int64_t begin, int64_t end) {
     TP_SHARED(int, lows, [TP_WARP]);
     TP_SHARED(int, highs, [TP_WARP]);
     TP_SHARED(double, errors, [WARPS][TP_WARP]);
@@ -188,10 +197,10 @@ template <tp_dtype TYPE> TP_KERNEL(THREADS) search_columns(Job job, int64_t begi
             const int64_t to = smaller(start + RUN, i1);
             float sums[STEPS_EACH] = {};
             for (int64_t i = start; i < to; i++) {
-                const float x = load_element<TYPE>(job.in, i * p.in_stride + line);
+                const float x = load_element<TYPE>(job.in, i * p.in_stride + line), importance = COUNTS ? p.importance[i] : 0;
 #pragma unroll
                 for (int k = 0; k < STEPS_EACH; k++)
-                    if (warp + k * WARPS < p.clip_steps) sums[k] += steps[k].term(x);
+                    if (warp + k * WARPS < p.clip_steps) sums[k] += COUNTS ? steps[k].square(x) * importance : steps[k].square(x);
             }
 #pragma unroll
             for (int k = 0; k < STEPS_EACH; k++) totals[k] += sums[k];

@@ -32,6 +32,9 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t pad;
  *     int32_t clip_steps;
  *     float clip_min;
+ *     int32_t power_of_two;
+ *     int32_t importance_parts;
+ *     const float *importance;
  * }
  * }
  */
@@ -59,7 +62,10 @@ public class tp_quant {
         Kernels.C_INT.withName("pad"),
         Kernels.C_INT.withName("clip_steps"),
         Kernels.C_FLOAT.withName("clip_min"),
-        MemoryLayout.paddingLayout(4)
+        Kernels.C_INT.withName("power_of_two"),
+        Kernels.C_INT.withName("importance_parts"),
+        MemoryLayout.paddingLayout(4),
+        Kernels.C_POINTER.withName("importance")
     ).withName("tp_quant");
 
     /**
@@ -815,6 +821,138 @@ public class tp_quant {
      */
     public static void clip_min(MemorySegment struct, float fieldValue) {
         struct.set(clip_min$LAYOUT, clip_min$OFFSET, fieldValue);
+    }
+
+    private static final OfInt power_of_two$LAYOUT = (OfInt)$LAYOUT.select(groupElement("power_of_two"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t power_of_two
+     * }
+     */
+    public static final OfInt power_of_two$layout() {
+        return power_of_two$LAYOUT;
+    }
+
+    private static final long power_of_two$OFFSET = $LAYOUT.byteOffset(groupElement("power_of_two"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t power_of_two
+     * }
+     */
+    public static final long power_of_two$offset() {
+        return power_of_two$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t power_of_two
+     * }
+     */
+    public static int power_of_two(MemorySegment struct) {
+        return struct.get(power_of_two$LAYOUT, power_of_two$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t power_of_two
+     * }
+     */
+    public static void power_of_two(MemorySegment struct, int fieldValue) {
+        struct.set(power_of_two$LAYOUT, power_of_two$OFFSET, fieldValue);
+    }
+
+    private static final OfInt importance_parts$LAYOUT = (OfInt)$LAYOUT.select(groupElement("importance_parts"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t importance_parts
+     * }
+     */
+    public static final OfInt importance_parts$layout() {
+        return importance_parts$LAYOUT;
+    }
+
+    private static final long importance_parts$OFFSET = $LAYOUT.byteOffset(groupElement("importance_parts"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t importance_parts
+     * }
+     */
+    public static final long importance_parts$offset() {
+        return importance_parts$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t importance_parts
+     * }
+     */
+    public static int importance_parts(MemorySegment struct) {
+        return struct.get(importance_parts$LAYOUT, importance_parts$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t importance_parts
+     * }
+     */
+    public static void importance_parts(MemorySegment struct, int fieldValue) {
+        struct.set(importance_parts$LAYOUT, importance_parts$OFFSET, fieldValue);
+    }
+
+    private static final AddressLayout importance$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("importance"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * const float *importance
+     * }
+     */
+    public static final AddressLayout importance$layout() {
+        return importance$LAYOUT;
+    }
+
+    private static final long importance$OFFSET = $LAYOUT.byteOffset(groupElement("importance"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * const float *importance
+     * }
+     */
+    public static final long importance$offset() {
+        return importance$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * const float *importance
+     * }
+     */
+    public static MemorySegment importance(MemorySegment struct) {
+        return struct.get(importance$LAYOUT, importance$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * const float *importance
+     * }
+     */
+    public static void importance(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(importance$LAYOUT, importance$OFFSET, fieldValue);
     }
 
     /**

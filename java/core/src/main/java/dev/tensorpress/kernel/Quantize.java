@@ -54,25 +54,59 @@ public final class Quantize {
         }
     }
 
+    /**
+     * What a squared error counts in a clip search.
+     *
+     * @param numbers f32, finite and not negative; {@code NULL}: all errors count alike
+     * @param parts 0: there is one for each row; n: rows are cut into n equal parts, each of which has one for each column. Those of
+     *     which groups consist, of a whole tensor either
+     */
+    public record Importance(MemorySegment numbers, int parts) {
+        public static final Importance NONE = new Importance(MemorySegment.NULL, 0);
+
+        boolean none() {
+            return numbers.equals(MemorySegment.NULL);
+        }
+    }
+
     /** {@code tp_quant}; sizes and strides in elements. */
     public record Spec(long rows, long cols, long inStride, long outStride, long groupRows, long groupCols, DType in,
             DType out, DType scale, int qmin, int qmax, Range range, Rounding rounding, boolean transposed, boolean pad,
-            int clipSteps, float clipMin) {
+            int clipSteps, float clipMin, boolean powerOfTwo, Importance importance) {
+
+        /** With any scales, all errors of a clip search counting alike. */
+        public Spec(long rows, long cols, long inStride, long outStride, long groupRows, long groupCols, DType in, DType out, DType scale,
+                int qmin, int qmax, Range range, Rounding rounding, boolean transposed, boolean pad, int clipSteps, float clipMin) {
+            this(rows, cols, inStride, outStride, groupRows, groupCols, in, out, scale, qmin, qmax, range, rounding, transposed, pad,
+                    clipSteps, clipMin, false, Importance.NONE);
+        }
 
         public Spec range(Range range) {
             return new Spec(rows, cols, inStride, outStride, groupRows, groupCols, in, out, scale, qmin, qmax, range,
-                    rounding, transposed, pad, clipSteps, clipMin);
+                    rounding, transposed, pad, clipSteps, clipMin, powerOfTwo, importance);
         }
 
         public Spec rounding(Rounding rounding) {
             return new Spec(rows, cols, inStride, outStride, groupRows, groupCols, in, out, scale, qmin, qmax, range,
-                    rounding, transposed, pad, clipSteps, clipMin);
+                    rounding, transposed, pad, clipSteps, clipMin, powerOfTwo, importance);
         }
 
         /** With a clip search of this many ratios from 1 down to {@code smallest}; one step is none. */
         public Spec clip(int steps, float smallest) {
             return new Spec(rows, cols, inStride, outStride, groupRows, groupCols, in, out, scale, qmin, qmax, range,
-                    rounding, transposed, pad, steps, smallest);
+                    rounding, transposed, pad, steps, smallest, powerOfTwo, importance);
+        }
+
+        /** With scales that are powers of two, and a search among this many: the first that holds all of the range, half of it, and so on. */
+        public Spec powersOfTwo(int steps) {
+            return new Spec(rows, cols, inStride, outStride, groupRows, groupCols, in, out, scale, qmin, qmax, range,
+                    rounding, transposed, pad, steps, 1, true, importance);
+        }
+
+        /** With errors of a clip search that count like this. */
+        public Spec importance(Importance importance) {
+            return new Spec(rows, cols, inStride, outStride, groupRows, groupCols, in, out, scale, qmin, qmax, range,
+                    rounding, transposed, pad, clipSteps, clipMin, powerOfTwo, importance);
         }
 
         /** Says which field no quantization can have, where the kernel would only say that there is one. */
@@ -100,6 +134,11 @@ public final class Quantize {
             if (clipSteps < 0 || clipSteps > 64 || clipSteps > 1 && !(clipMin > 0 && clipMin <= 1)) {
                 throw new IllegalArgumentException("a clip search has up to 64 steps from 1 down to a ratio above 0, not " + clipSteps
                         + " to " + clipMin);
+            }
+            int parts = importance.parts;
+            if (!importance.none() && (parts < 0 || parts > 0 && rows % parts != 0 || !perTensor() && linesAreRows() != parts > 0)) {
+                throw new IllegalArgumentException("importance in " + parts + " parts of " + rows + " rows: it is one of rows (0) or of columns,"
+                        + " of which groups of " + groupRows + " x " + groupCols + " have several");
             }
             if (transposed && linesAreRows()) {
                 throw new IllegalArgumentException("transposed codes need groups within columns, not " + groupRows + " x " + groupCols);
@@ -141,6 +180,10 @@ public final class Quantize {
 
         private long groups() {
             return Math.ceilDiv(rows, groupRows) * Math.ceilDiv(cols, groupCols);
+        }
+
+        private long importances() {
+            return importance.parts == 0 ? rows : Math.multiplyExact(importance.parts, cols);
         }
 
         private long inBytes(DType type) {
@@ -200,6 +243,9 @@ public final class Quantize {
             tp_quant.pad(s, pad ? 1 : 0);
             tp_quant.clip_steps(s, clipSteps);
             tp_quant.clip_min(s, clipMin);
+            tp_quant.power_of_two(s, powerOfTwo ? 1 : 0);
+            tp_quant.importance_parts(s, importance.parts);
+            tp_quant.importance(s, importance.numbers);
             return s;
         }
     }
@@ -225,6 +271,9 @@ public final class Quantize {
             Native.output("scales", scales, 0, executor);
         }
         Native.input("zeros", zeros, 0, executor);
+        if (!spec.importance.none()) {
+            Native.operand("importance", spec.importance.numbers, DType.F32, 1, spec.importances(), spec.importances(), executor);
+        }
         if (!given && !zeros.equals(MemorySegment.NULL)) {
             Native.output("zeros", zeros, 0, executor);
         }

@@ -137,6 +137,18 @@ class ExecutorTest {
         Quantize.Spec spec = new Quantize.Spec(ROWS, COLS, COLS, outStride, groupRows, groupCols, DType.F32, type, DType.F32,
                 type == DType.I8 ? -127 : 0, type == DType.I8 ? 127 : type == DType.U8 ? 255 : 15, range, Quantize.Rounding.DIVIDE,
                 transposed, false, clipSteps, 0.7f);
+        quantize(executor, memory, spec);
+        if (clipSteps > 1) {
+            MemorySegment numbers = memory.f32(ROWS * COLS, 0);
+            for (long i = 0; i < ROWS * COLS; i++) {
+                numbers.setAtIndex(ValueLayout.JAVA_FLOAT, i, Math.abs(numbers.getAtIndex(ValueLayout.JAVA_FLOAT, i)));
+            }
+            quantize(executor, memory, spec.importance(new Quantize.Importance(numbers, 1)).powersOfTwo(3));
+        }
+    }
+
+    private static void quantize(Executor executor, Memory memory, Quantize.Spec spec) {
+        Quantize.Range range = spec.range();
         MemorySegment in = memory.f32(ROWS * COLS, 0);
         MemorySegment codes = memory.result(ROWS * COLS);
         MemorySegment scales = memory.result(4L * ROWS * COLS);

@@ -521,6 +521,8 @@ class NativeBoundaryTest {
         wrong.put("groups of 1 x 5", new Quantize.Spec(N, N, N, N, 1, 5, DType.F32, DType.I8, DType.F32, -127, 127,
                 Quantize.Range.ABSMAX, Quantize.Rounding.DIVIDE, false, false, 1, 1));
         wrong.put("a clip search", good.clip(65, 0.5f));
+        wrong.put("importance in 0 parts of 16 rows", good.importance(new Quantize.Importance(MemorySegment.ofAddress(4), 0)));
+        wrong.put("importance in 3 parts of 16 rows", good.importance(new Quantize.Importance(MemorySegment.ofAddress(4), 3)));
         wrong.put("in cannot have 16 rows of 16 elements, with 15", new Quantize.Spec(N, N, N - 1, N, 1, N, DType.F32, DType.I8,
                 DType.F32, -127, 127, Quantize.Range.ABSMAX, Quantize.Rounding.DIVIDE, false, false, 1, 1));
         wrong.put("too many elements", new Quantize.Spec(Long.MAX_VALUE, N, N, N, 1, N, DType.F32, DType.I8, DType.F32, -127, 127,
