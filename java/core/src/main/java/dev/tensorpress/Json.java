@@ -65,7 +65,7 @@ final class Json {
                 }
                 json.writeStartObject();
                 weight(json, entry.planned().weight());
-                json.writeStringField("form", entry.planned().form().describe());
+                json.writeStringField("form", entry.planned().describe());
                 json.writeArrayFieldStart("steps");
                 for (Plan.Step step : entry.planned().steps()) {
                     json.writeString(step.name());
@@ -80,6 +80,9 @@ final class Json {
                 number(json, "seconds", entry.nanos() * 1e-9);
                 sparsity(json, entry.sparsity());
                 lowRank(json, entry.lowRank());
+                if (entry.fixedPoint() != null) {
+                    json.writeStringField("fixedPoint", entry.fixedPoint().describe());
+                }
                 distribution(json, entry.distribution());
                 json.writeEndObject();
             }

@@ -1,5 +1,7 @@
 package dev.tensorpress;
 
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
+
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Prune;
@@ -33,7 +35,7 @@ final class Measure {
             case SPARSE, LOW_RANK, SUM -> ofDecoded(original, values, workspace);
         };
         return new Report.Entry(planned, error.sumSquaredError(), error.sumSquares(), error.maxError(), sparsity,
-                lowRank(values), null, 0);
+                lowRank(values), planned.powersOfTwo() ? fixedPoint(values) : null, null, 0);
     }
 
     private static Tensor decoded(Encoding encoding, Workspace workspace) {
@@ -52,6 +54,29 @@ final class Measure {
             wide = new Tensor(DType.F32, original.shape(), copy);
         }
         return ofDense(wide, decoded, workspace);
+    }
+
+    /** Of a corrected weight that of what is corrected. */
+    private static Report.FixedPoint fixedPoint(Encoding values) {
+        return switch (values.kind()) {
+            case QUANTIZED -> fixedPoint((Encoding.Quantized) values);
+            case LOW_RANK -> fixedPoint(values.factors().left()).plus(fixedPoint(values.factors().right()));
+            case SUM -> fixedPoint(((Encoding.Sum) values).base());
+            case DENSE, SPARSE -> null;
+        };
+    }
+
+    private static Report.FixedPoint fixedPoint(Encoding.Quantized q) {
+        try (Arena arena = Arena.ofConfined()) {
+            int least = Integer.MAX_VALUE;
+            int most = Integer.MIN_VALUE;
+            for (float scale : q.scalesAsF32(arena).toArray(JAVA_FLOAT)) {
+                int n = -Math.getExponent(scale);
+                least = Math.min(least, n);
+                most = Math.max(most, n);
+            }
+            return new Report.FixedPoint(q.form().bits(), least, most);
+        }
     }
 
     private static Report.LowRank lowRank(Encoding encoding) {

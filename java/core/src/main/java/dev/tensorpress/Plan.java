@@ -76,6 +76,32 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
             return largest;
         }
 
+        /** {@link #form} in words for tables; of fixed-point numbers with their bits before and behind the point, n being that of a scale. */
+        public String describe() {
+            Form form = form();
+            Form.Quantized q = codes(form);
+            return form.describe() + (q != null && powersOfTwo() ? " Q(" + (q.bits() - 1) + "-n).n" : "");
+        }
+
+        /** Whether scales are powers of two. */
+        boolean powersOfTwo() {
+            for (Step step : steps) {
+                if (step.prepared().powersOfTwo()) {
+                    return true;
+                }
+            }
+            return false;
+        }
+
+        private static Form.Quantized codes(Form form) {
+            return switch (form.kind()) {
+                case DENSE -> null;
+                case QUANTIZED, SPARSE -> form.quantized();
+                case LOW_RANK -> codes(form.factors().left());
+                case SUM -> codes(form.base());
+            };
+        }
+
         /** The form in the written file. */
         public Form form() {
             return lowering.isPresent() ? lowering.get().form() : new Form.Dense(weight.tensor().dtype());

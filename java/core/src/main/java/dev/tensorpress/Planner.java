@@ -471,6 +471,12 @@ final class Planner {
                     if (!note.isEmpty()) {
                         dropped.add(note);
                     }
+                    for (int i = 0; i < taken.size(); i++) {
+                        String said = taken.get(i).prepared().note(weight, forms.get(i));
+                        if (!said.isEmpty()) {
+                            dropped.add(said);
+                        }
+                    }
                     return new Plan.Entry(weight, List.copyOf(taken), List.copyOf(forms), Optional.of(lowering),
                             String.join("; ", dropped), Optional.ofNullable(candidate.follows));
                 }

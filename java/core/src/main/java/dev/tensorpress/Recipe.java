@@ -45,7 +45,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
 
     /** Names of the presets. */
     public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int4", "prune50", "sparse24",
-            "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "w8a16", "w8a8", "w4a16");
+            "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "fixed8", "w8a16", "w8a8", "w4a16");
 
     private static final Role[] PRODUCTS = {Role.LINEAR, Role.HEAD};
     private static final List<String> VALUES = List.of("*value*", "*v_proj*", "*v_lin*", "*/v/*");
@@ -108,6 +108,10 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 steps.add(value(blocks));
                 steps.add(step("linear", blocks.activations(Activations.BLOCKWISE), PRODUCTS));
                 table = name.equals("int8") ? channel : four;
+            }
+            case "fixed8" -> {
+                table = channel = channel.scale(QuantizeMethod.Scale.POWER_OF_TWO);
+                steps.add(step("linear", channel, PRODUCTS));
             }
             case "int8-dynamic" -> steps.add(
                     step("linear", channel.asymmetric().activations(Activations.DYNAMIC), PRODUCTS));

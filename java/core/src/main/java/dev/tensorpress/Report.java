@@ -26,24 +26,25 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
      * @param maxError largest difference
      * @param sparsity what became of its zeros, null if it was not pruned
      * @param lowRank its factors, null if it has none
+     * @param fixedPoint what numbers it holds, null unless scales were to be powers of two
      * @param distribution of its elements and codes, null unless {@link Compressor.Options#distributions} asked for it
      * @param nanos wall time of encoding and measuring
      */
     public record Entry(Plan.Entry planned, double sumSquaredError, double sumSquares, double maxError,
-            Sparsity sparsity, LowRank lowRank, Distribution distribution, long nanos) {
+            Sparsity sparsity, LowRank lowRank, FixedPoint fixedPoint, Distribution distribution, long nanos) {
         /** The same after this time. */
         Entry after(long time) {
-            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, distribution, time);
+            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, fixedPoint, distribution, time);
         }
 
         Entry with(Distribution all) {
-            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, all, nanos);
+            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, fixedPoint, all, nanos);
         }
 
         /** This and what was measured of other rows of the same weight, which is neither pruned nor factorized. */
         Entry plus(Entry more) {
             return new Entry(planned, sumSquaredError + more.sumSquaredError, sumSquares + more.sumSquares,
-                    Math.max(maxError, more.maxError), null, null, null, nanos + more.nanos);
+                    Math.max(maxError, more.maxError), null, null, fixedPoint == null ? null : fixedPoint.plus(more.fixedPoint), null, nanos + more.nanos);
         }
 
         /** Frobenius norm of the difference over that of the original; 0 for a zero weight. */
@@ -74,6 +75,29 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
      */
     public record Distribution(long elements, float least, float largest, double from, double width, long below, long above,
             List<Long> counts, int firstCode, List<Long> codes) {}
+
+    /**
+     * Numbers Qm.n: m bits and a sign before the point, n behind it, which is what their scale of 2<sup>-n</sup> says. Either may be
+     * negative. A group of zeros has the scale 1.
+     *
+     * @param bits of a code: m + n + 1
+     * @param least n of all groups
+     * @param most n of all groups
+     */
+    public record FixedPoint(int bits, int least, int most) {
+        FixedPoint plus(FixedPoint other) {
+            return new FixedPoint(bits, Math.min(least, other.least), Math.max(most, other.most));
+        }
+
+        /** {@code Q1.6}, or {@code to Q1.6}. */
+        public String describe() {
+            return least == most ? format(least) : format(most) + " to " + format(least);
+        }
+
+        private String format(int n) {
+            return "Q" + (bits - 1 - n) + "." + n;
+        }
+    }
 
     /**
      * Factors of a weight, or of what quantization took off one.

@@ -32,7 +32,7 @@ final class WeightEvent extends Event {
         if (shouldCommit()) {
             Plan.Entry planned = entry.planned();
             weight = planned.weight().name();
-            form = planned.form().describe();
+            form = planned.describe();
             bytesBefore = planned.bytesBefore();
             bytesAfter = planned.after().bytes();
             relativeError = entry.relativeError();

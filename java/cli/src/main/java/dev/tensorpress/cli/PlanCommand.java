@@ -63,7 +63,7 @@ final class PlanCommand implements Command {
                 after += e.after().bytes();
                 zeros += zeros(e);
                 row(table, pruned, e.weight().name(), e.weight().role().id(),
-                        e.weight().tensor().shape().toString(), Names.dtype(e.weight()), e.form().describe(),
+                        e.weight().tensor().shape().toString(), Names.dtype(e.weight()), e.describe(),
                         e.form().sparse() != null ? Text.count(zeros(e)) : "", Text.count(e.bytesBefore()),
                         Text.count(e.after().bytes()), e.note());
             }
@@ -146,7 +146,7 @@ final class PlanCommand implements Command {
                 json.writeStartObject();
                 Names.weight(json, e.weight());
                 json.writeBooleanField("compressed", e.compressed());
-                json.writeStringField("form", e.form().describe());
+                json.writeStringField("form", e.describe());
                 json.writeArrayFieldStart("steps");
                 for (Plan.Step step : e.steps()) {
                     json.writeString(step.name());

@@ -56,6 +56,16 @@ public interface Prepared {
      */
     record Zeros(long asked, boolean twoOfFourDown) {}
 
+    /** Whether the scales of the codes that it makes are powers of two, so that values are fixed-point numbers. */
+    default boolean powersOfTwo() {
+        return false;
+    }
+
+    /** What a plan has to say of a weight that gets this form, beside the form; empty if nothing. */
+    default String note(Weight weight, Form form) {
+        return "";
+    }
+
     /**
      * True if {@link #apply} can take a weight as some of its rows at a time, those of its first axis, and what it makes of
      * them is what it would make of them within the whole weight.

@@ -7,6 +7,7 @@ import static java.lang.foreign.ValueLayout.JAVA_INT;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Feedback;
+import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.InputStatistics;
@@ -32,6 +33,11 @@ final class PreparedGptq extends PreparedByInputs {
     }
 
     @Override
+    public boolean powersOfTwo() {
+        return method.codes().powersOfTwo();
+    }
+
+    @Override
     Form planned(Weight weight, Form current) {
         return switch (current.kind()) {
             case DENSE, SPARSE -> method.codes().plan(weight, current);
@@ -53,9 +59,11 @@ final class PreparedGptq extends PreparedByInputs {
         Tensor in = ((Encoding.Dense) dense).tensor();
         ValueStatistics inputs = inputs(weight);
         int k = inputs.channels() / inputs.groups();
-        // Ranges; what the codes of this are is of no interest.
-        Encoding.Quantized ranges = (Encoding.Quantized) method.codes().apply(weight, dense, q, workspace);
         try (Arena arena = workspace.executor().arena()) {
+            Quantize.Importance importance = method.codes().counts()
+                    ? PreparedQuantize.importance(weight, inputs, companion(weight).isPresent(), arena) : Quantize.Importance.NONE;
+            // What the codes of this are is of no interest.
+            Encoding.Quantized ranges = method.codes().apply(weight, in, q, importance, workspace);
             Feedback.Codes codes = codes(ranges, k, in.shape().elements() / k, outputsFirst(weight), pruned, arena);
             MemorySegment exact = changed(weight, in, (part, w, lost) -> round(part, w, codes, lost, workspace), workspace);
             return QuantizeMethod.encodeExact(weight, new Tensor(DType.F32, in.shape(), exact), q, workspace);

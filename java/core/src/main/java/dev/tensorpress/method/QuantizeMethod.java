@@ -16,6 +16,7 @@ import java.lang.foreign.MemorySegment;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * Floats to integer codes with shared scales: round to nearest, the range of a group found by its largest magnitude
@@ -36,9 +37,12 @@ import java.util.Map;
  * @param clipMin smallest ratio
  * @param activations what products with the weight do with their other operand
  * @param weights how codes are held if activations are dynamic
+ * @param scale which scales there are: of powers of two, those next to the range's are tried, and with a clip search each half again
+ *     down to {@code clipMin}, {@code clipSteps} having no part in it
+ * @param importance what a squared error counts where ranges are tried; of any, only if they are
  */
 public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
-        Activations activations, Weights weights) implements Method, Prepared {
+        Activations activations, Weights weights, Scale scale, Importance importance) implements Method, Prepared {
 
     private static final int LEFT = 0;
     private static final int RIGHT = 1;
@@ -76,6 +80,22 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
         }
     }
 
+    /** Which scales there are. */
+    public enum Scale {
+        /** Any number. */
+        ANY,
+        /** Powers of two: values are fixed-point numbers. */
+        POWER_OF_TWO
+    }
+
+    /** What a squared error counts where ranges are tried. */
+    public enum Importance {
+        /** All alike. */
+        NONE,
+        /** As the mean square of the input that the element is multiplied with, which statistics have. */
+        INPUTS
+    }
+
     private static final Option BITS = new Option("bits", new Option.Whole(2, 8, 1), "8", "of a code");
     private static final Option BLOCK = new Option("block", new Option.Whole(16, 256, 16), "",
             "elements of the input axis, of tables elements of a row, that share a scale");
@@ -94,7 +114,11 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
             "what a product with the weight does with its other operand");
     private static final Option WEIGHTS = new Option("weights", Option.Words.of(Weights.values()), "auto",
             "how ONNX holds codes of products in integers, if activations are dynamic");
-    static final List<Option> OPTIONS = List.of(BITS, BLOCK, PER, SYMMETRIC, RANGE, CLIP, ACTIVATIONS, WEIGHTS);
+    private static final Option SCALE = new Option("scale", new Option.Words(List.of("any", "power-of-two")), "any",
+            "which scales there are; powers of two make fixed-point numbers");
+    private static final Option IMPORTANCE = new Option("importance", Option.Words.of(Importance.values()), "none",
+            "what errors count where ranges are tried: all alike, or as the squares of the inputs that meet them");
+    static final List<Option> OPTIONS = List.of(BITS, BLOCK, PER, SYMMETRIC, RANGE, CLIP, SCALE, IMPORTANCE, ACTIVATIONS, WEIGHTS);
 
     public QuantizeMethod {
         BITS.checked(bits);
@@ -114,7 +138,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     /** With codes of products in integers held as is exact on every processor. */
     public QuantizeMethod(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
             Activations activations) {
-        this(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, Weights.AUTO);
+        this(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, Weights.AUTO, Scale.ANY, Importance.NONE);
     }
 
     /** Eight bits, symmetric, one scale per output channel. */
@@ -128,42 +152,67 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     }
 
     public QuantizeMethod perChannel() {
-        return new QuantizeMethod(bits, Grain.CHANNEL, 0, symmetric, range, clipSteps, clipMin, activations, weights);
+        return new QuantizeMethod(bits, Grain.CHANNEL, 0, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
     }
 
     public QuantizeMethod perTensor() {
-        return new QuantizeMethod(bits, Grain.TENSOR, 0, symmetric, range, clipSteps, clipMin, activations, weights);
+        return new QuantizeMethod(bits, Grain.TENSOR, 0, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
     }
 
     public QuantizeMethod perBlock(int size) {
-        return new QuantizeMethod(bits, Grain.BLOCK, size, symmetric, range, clipSteps, clipMin, activations, weights);
+        return new QuantizeMethod(bits, Grain.BLOCK, size, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
     }
 
     public QuantizeMethod asymmetric() {
-        return new QuantizeMethod(bits, grain, block, false, range, clipSteps, clipMin, activations, weights);
+        return new QuantizeMethod(bits, grain, block, false, range, clipSteps, clipMin, activations, weights, scale, importance);
     }
 
     public QuantizeMethod range(Range range) {
-        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
     }
 
     public QuantizeMethod clipSearch(int steps, float smallest) {
-        return new QuantizeMethod(bits, grain, block, symmetric, range, steps, smallest, activations, weights);
+        return new QuantizeMethod(bits, grain, block, symmetric, range, steps, smallest, activations, weights, scale, importance);
+    }
+
+    /** With these scales. */
+    public QuantizeMethod scale(Scale scale) {
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
+    }
+
+    /** With errors that count like this where ranges are tried. */
+    public QuantizeMethod importance(Importance importance) {
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
     }
 
     /** With activations treated like this by the products that use the weight. */
     public QuantizeMethod activations(Activations activations) {
-        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
     }
 
     /** With codes of products in integers held like this. */
     public QuantizeMethod weights(Weights weights) {
-        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights);
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
     }
 
     @Override
     public String name() {
         return "quantize";
+    }
+
+    @Override
+    public Set<Requirement> requires() {
+        return counts() ? Set.of(Requirement.STATISTICS) : Set.of();
+    }
+
+    /** Whether ranges are tried, by what errors do to products. */
+    boolean counts() {
+        return importance == Importance.INPUTS && searches();
+    }
+
+    /** Whether several ranges are tried. */
+    private boolean searches() {
+        return clipSteps > 1 || scale == Scale.POWER_OF_TWO;
     }
 
     @Override
@@ -177,7 +226,8 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
             case "block" -> grain == Grain.BLOCK;
             case "range" -> symmetric;
             case "weights" -> activations == Activations.DYNAMIC;
-            case "bits", "per", "symmetric", "clip", "activations" -> true;
+            case "importance" -> searches();
+            case "bits", "per", "symmetric", "clip", "scale", "activations" -> true;
             default -> false;
         };
     }
@@ -191,6 +241,8 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
             case "symmetric" -> Boolean.toString(symmetric);
             case "range" -> range.id();
             case "clip" -> clipSteps == 1 && clipMin == 1 ? "none" : clipSteps + ":" + clipMin;
+            case "scale" -> scale == Scale.ANY ? "any" : "power-of-two";
+            case "importance" -> importance.name().toLowerCase(Locale.ROOT);
             case "activations" -> activations.id();
             case "weights" -> weights.id();
             default -> null;
@@ -202,13 +254,15 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     public Method with(String option, String value) {
         return switch (option) {
             case "bits" -> new QuantizeMethod((int) BITS.whole(value), grain, block, symmetric, range, clipSteps, clipMin,
-                    activations, weights);
+                    activations, weights, scale, importance);
             case "block" -> perBlock((int) BLOCK.whole(value));
             case "per" -> PER.word(value) == 0 ? perTensor() : perChannel();
             case "symmetric" -> new QuantizeMethod(bits, grain, block, SYMMETRIC.on(value), range, clipSteps, clipMin,
-                    activations, weights);
+                    activations, weights, scale, importance);
             case "range" -> range(Range.values()[RANGE.word(value)]);
             case "clip" -> clip(value);
+            case "scale" -> scale(Scale.values()[SCALE.word(value)]);
+            case "importance" -> importance(Importance.values()[IMPORTANCE.word(value)]);
             case "activations" -> activations(Activations.values()[ACTIVATIONS.word(value)]);
             case "weights" -> weights(Weights.values()[WEIGHTS.word(value)]);
             default -> null;
@@ -252,13 +306,23 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     }
 
     @Override
-    public QuantizeMethod prepare(Evidence evidence) {
-        return this;
+    public Prepared prepare(Evidence evidence) {
+        return counts() ? new PreparedQuantize(this, evidence.statistics()) : this;
     }
 
     @Override
     public QuantizeMethod method() {
         return this;
+    }
+
+    @Override
+    public String note(Weight weight, Form form) {
+        return importance == Importance.INPUTS && !searches() ? "importance means nothing where no ranges are tried" : "";
+    }
+
+    @Override
+    public boolean powersOfTwo() {
+        return scale == Scale.POWER_OF_TWO;
     }
 
     @Override
@@ -357,7 +421,22 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     }
 
     private Encoding apply(Weight weight, Tensor in, Form.Quantized q, Workspace workspace) {
-        return encode(weight, in, q, q.spec(in.dtype(), in.shape()).range(kernelRange(q.symmetric())).clip(clipSteps, clipMin), workspace);
+        return apply(weight, in, q, Quantize.Importance.NONE, workspace);
+    }
+
+    /** @param importance of the rows or columns of the form's {@link Form.Grid} */
+    Encoding.Quantized apply(Weight weight, Tensor in, Form.Quantized q, Quantize.Importance importance, Workspace workspace) {
+        Quantize.Spec spec = q.spec(in.dtype(), in.shape()).range(kernelRange(q.symmetric())).importance(importance);
+        return encode(weight, in, q, scale == Scale.ANY ? spec.clip(clipSteps, clipMin) : spec.powersOfTwo(powers()), workspace);
+    }
+
+    /** How many powers of two are tried: the two next to the range's at least, else down to the first not above the smallest ratio. */
+    private int powers() {
+        int n = 2;
+        for (float ratio = 0.5f; clipSteps > 1 && ratio > clipMin && n < 64; ratio /= 2) {
+            n++;
+        }
+        return n;
     }
 
     /** Codes of elements that are all multiples of the scales which {@link #apply} has left in the workspace. */

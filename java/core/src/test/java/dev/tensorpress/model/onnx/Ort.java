@@ -53,11 +53,11 @@ final class Ort {
         }
     }
 
-    /** Each output of a model with one input, which is a matrix. */
-    static float[][] run(Path model, float[] x, long rows, long cols) throws OrtException {
+    /** Each output of a model with one input. */
+    static float[][] run(Path model, float[] x, long... shape) throws OrtException {
         OrtEnvironment environment = OrtEnvironment.getEnvironment();
         try (OrtSession.SessionOptions o = options(); OrtSession s = environment.createSession(model.toString(), o);
-                OnnxTensor input = OnnxTensor.createTensor(environment, FloatBuffer.wrap(x), new long[] {rows, cols});
+                OnnxTensor input = OnnxTensor.createTensor(environment, FloatBuffer.wrap(x), shape);
                 OrtSession.Result result = s.run(Map.of(s.getInputNames().iterator().next(), input))) {
             float[][] all = new float[result.size()][];
             for (int i = 0; i < all.length; i++) {
