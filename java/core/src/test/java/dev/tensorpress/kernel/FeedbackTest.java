@@ -268,6 +268,13 @@ class FeedbackTest {
             assertFalse(Feedback.gptq(K, N, gram.fill((byte) 0), 0, order, weight, codes, lost, algebra, executor));
             assertThrows(IllegalArgumentException.class, () -> Feedback.gptq(K + 1, N, gram, 0, order, weight, codes, lost, algebra, executor));
             assertThrows(IllegalArgumentException.class, () -> Feedback.descend(K, N, gram, 0, weight, codes, weight, 1, algebra, executor));
+            MemorySegment mask = arena.allocate(K * (N + 7) / 8 + K);
+            for (int choices : new int[] {0, 3}) {
+                assertThrows(IllegalArgumentException.class, () -> Feedback.prune(K, N, gram, 1, weight, (scores, kept) -> { }, choices, 2, mask, lost,
+                        algebra, executor));
+            }
+            assertThrows(IllegalArgumentException.class, () -> Feedback.prune(K, N, gram, 1, weight, (scores, kept) -> { }, 1, 2, mask.asSlice(0, 9),
+                    lost, algebra, executor));
             codes.groups().setAtIndex(JAVA_INT, 3, 2);
             assertThrows(IllegalArgumentException.class, () -> Feedback.descend(K, N, gram, 0, weight, codes, lost, 1, algebra, executor));
         }

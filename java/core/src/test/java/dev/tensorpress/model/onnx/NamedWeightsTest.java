@@ -40,6 +40,8 @@ import java.util.TreeMap;
 import java.util.function.BiFunction;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Statistics that say by name what weights are multiplied with, for models without a graph. */
 final class NamedWeightsTest {
@@ -121,13 +123,15 @@ final class NamedWeightsTest {
         }
     }
 
-    @Test
-    void gptqIsThatOfOnnx() throws Exception {
+    @ParameterizedTest
+    @ValueSource(strings = {"", "prune: {sparsity: 0.5, scope: channel, criterion: activation}", "obs: {pattern: 2:4}"})
+    void weightsAreThoseOfOnnx(String before) throws Exception {
+        String steps = (before.isEmpty() ? "" : "  - name: before\n    select: {role: [linear, head], min-size: 0}\n    " + before + "\n") + STEP;
         Path named = named();
         Path one = folder.resolve("one.onnx");
         try (Compressor c = Compressor.open(onnx()); Statistics s = gathered(c)) {
             c.use(s);
-            c.compress(c.plan(recipe("target: onnx\n", STEP)), one);
+            c.compress(c.plan(recipe("target: onnx\n", steps)), one);
         }
         float[] identity = new float[K * K];
         for (int i = 0; i < K; i++) {
@@ -138,7 +142,7 @@ final class NamedWeightsTest {
             Path out = folder.resolve("out" + threads);
             try (Compressor c = Compressor.open(folder.resolve("m"), Compressor.Options.DEFAULT.threads(threads)); Statistics s = Statistics.load(named)) {
                 c.use(s);
-                c.compress(c.plan(recipe("", STEP)), out);
+                c.compress(c.plan(recipe("", steps)), out);
                 assertTrue(Files.readString(out.resolve("tensorpress-manifest.json")).contains(s.digest()), "a run that goes on needs the same statistics");
             }
             PlainDecoder.Module module = new PlainDecoder(out).modules.get(NAME.replace(".weight", ""));
