@@ -11,6 +11,7 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -55,6 +56,41 @@ class SafetensorsTest {
         r = run("inspect", folder.resolve(ONE), "--json");
         assertTrue(r.out().contains("\"role\" : \"embedding\"") && r.out().contains("\"file\" : \"" + folder.resolve(ONE)), r.out());
         assertTrue(run("inspect", folder, "--json").out().contains("\"companions\" : [ \"" + folder.resolve("config.json") + "\" ]"));
+    }
+
+    /** In the older form; the second name is none of the model. */
+    @Test
+    void importanceMatricesAreStatistics() throws IOException {
+        Path model = SmallModel.writeSafetensors(folder.resolve("small.safetensors"));
+        Path file = folder.resolve("imatrix.dat");
+        Path out = folder.resolve("out");
+        Path prune = Files.writeString(folder.resolve("p.yaml"), "name: p\nsteps:\n  - name: s\n    select: {role: linear, min-size: 0}\n"
+                + "    prune: {sparsity: 0.5, scope: channel, criterion: activation}\n");
+        ByteBuffer whole = ByteBuffer.allocate(4 + 2 * (19 + 12 + 4 * SmallModel.N)).order(ByteOrder.LITTLE_ENDIAN).putInt(2);
+        for (String name : List.of("blk.0.ffn_up.weight", "blk.9.ffn_up.weight")) {
+            whole.putInt(name.length()).put(name.getBytes(StandardCharsets.UTF_8)).putInt(3).putInt(SmallModel.N);
+            for (int i = 0; i < SmallModel.N; i++) {
+                whole.putFloat(i < SmallModel.N / 2 ? 1e-20f : 1);
+            }
+        }
+        Files.write(file, Arrays.copyOf(whole.array(), 700));
+        assertEquals(Main.MALFORMED, run("plan", model, "--recipe", prune, "--statistics", file).code());
+        Files.write(file, whole.array());
+        Result r = run("compress", model, "-o", out, "--recipe", prune, "--statistics", file);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.err().contains("no weight of the model has a name that fits 1 of " + file + ": blk.9.ffn_up.weight"), r.err());
+        // All of the half that hardly has inputs is zero, and nothing else.
+        byte[] bytes = Files.readAllBytes(out.resolve("model.safetensors"));
+        ByteBuffer weights = ByteBuffer.wrap(bytes, bytes.length - 4 * SmallModel.N * SmallModel.N, 4 * SmallModel.N * SmallModel.N).order(ByteOrder.LITTLE_ENDIAN);
+        for (int i = 0; i < SmallModel.N * SmallModel.N; i++) {
+            assertEquals(i % SmallModel.N < SmallModel.N / 2, weights.getFloat() == 0, "element " + i);
+        }
+        Path gptq = Files.writeString(folder.resolve("g.yaml"), "name: g\nsteps:\n  - name: s\n    select: {role: linear, min-size: 0}\n    gptq: {bits: 4}\n");
+        r = run("plan", model, "--recipe", gptq, "--statistics", file, "--json");
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().contains("no Gram matrix"), r.out());
+        r = run("calibrate", "--merge", file, "-o", folder.resolve("sum"));
+        assertEquals(Main.MALFORMED, r.code(), r.err());
     }
 
     @Test
