@@ -139,7 +139,7 @@ final class Planner {
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
-        Surroundings surroundings = new Surroundings(graph, w -> obstacle(step, all.get(w), target),
+        Surroundings surroundings = new Surroundings(graph, w -> obstacle(step, all.get(w), target), w -> operator(w, target),
                 w -> Optional.ofNullable(all.get(w).codes()).map(Recipe.Step::method));
         long bytes;
         try (Executor executor = Executor.on(options.device(), options.threads()); Workspace workspace = workspace(executor)) {
@@ -161,6 +161,16 @@ final class Planner {
             }
         }
         return bytes;
+    }
+
+    /** Why no operator can divide what a weight is multiplied with. */
+    private static Optional<String> operator(Weight weight, Target target) {
+        try {
+            target.divided(weight, target.lower(weight, new Form.Dense(weight.tensor().dtype())), new double[0]);
+            return Optional.empty();
+        } catch (UnsupportedRequestException e) {
+            return Optional.of(e.getMessage());
+        }
     }
 
     private static String refusal(Prepared prepared, Weight weight) {
@@ -456,6 +466,10 @@ final class Planner {
                 }
                 Form wanted = form;
                 Lowering lowering = target.lower(weight, wanted);
+                for (Plan.Step step : taken) {
+                    Optional<double[]> divided = step.prepared().divided(weight);
+                    lowering = divided.isPresent() ? target.divided(weight, lowering, divided.get()) : lowering;
+                }
                 form = lowering.form();
                 forms.set(forms.size() - 1, form);
                 if (form.base() != null) {

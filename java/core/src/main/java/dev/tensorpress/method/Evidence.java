@@ -20,9 +20,11 @@ public record Evidence(List<Weight> weights, Workspace workspace, InputStatistic
      * What stands around weights.
      *
      * @param obstacle why a weight must not be changed, be it one of those that the method was selected for or not; empty if it may
+     * @param operator why no operator can divide what a weight is multiplied with; empty if one can
      * @param codes the step that will make codes of a weight, of those that follow; empty if there is none
      */
-    public record Surroundings(Graph graph, Function<Weight, Optional<String>> obstacle, Function<Weight, Optional<Method>> codes) {}
+    public record Surroundings(Graph graph, Function<Weight, Optional<String>> obstacle, Function<Weight, Optional<String>> operator,
+            Function<Weight, Optional<Method>> codes) {}
 
     /** For methods that do not require the graph. */
     public Evidence(List<Weight> weights, Workspace workspace, InputStatistics statistics) {

@@ -35,6 +35,14 @@ public interface Prepared {
         return Map.of();
     }
 
+    /**
+     * What an operator in the model has to divide by what the weight is multiplied with, as {@link dev.tensorpress.model.Target#divided}; empty if
+     * there need be none.
+     */
+    default Optional<double[]> divided(Weight weight) {
+        return Optional.empty();
+    }
+
     /** What these become by {@link #changes}; such as they are if it does none. */
     default InputStatistics inputs(InputStatistics before) {
         return before;

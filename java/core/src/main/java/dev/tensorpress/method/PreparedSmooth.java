@@ -12,6 +12,7 @@ import dev.tensorpress.method.Workspace.Slot;
 import dev.tensorpress.model.Graph.Channels;
 import dev.tensorpress.model.Graph.Feed;
 import dev.tensorpress.model.Graph.Product;
+import dev.tensorpress.model.Graph.Source;
 import dev.tensorpress.model.Graph.Window;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -43,6 +44,8 @@ final class PreparedSmooth implements Prepared {
     /** By name of the weight. */
     private final Map<String, List<Scales>> scales = new HashMap<>();
     private final Map<String, double[]> divisors = new HashMap<>();
+    /** Those of them that operators divide by. */
+    private final Map<String, double[]> inserted = new HashMap<>();
     private final Map<String, String> refused = new HashMap<>();
 
     /** What elements are multiplied by. */
@@ -69,6 +72,9 @@ final class PreparedSmooth implements Prepared {
                     feeds.add(feed);
                 } catch (UnsupportedRequestException e) {
                     refuse(feed, e.getMessage());
+                    if (method.insert() && method.by() != By.EQUALIZATION) {
+                        insert(feed, selected, feeds);
+                    }
                 }
             }
         }
@@ -91,6 +97,25 @@ final class PreparedSmooth implements Prepared {
         feed.products().forEach(p -> refused.put(p.weight().name(), why));
     }
 
+    /** Each product by itself, as if nothing else read what it reads. */
+    private void insert(Feed feed, Set<Weight> selected, List<Feed> feeds) {
+        for (Product product : feed.products()) {
+            if (selected.contains(product.weight())) {
+                Feed alone = new Feed(feed.value(), feed.axis(), Optional.empty(), true, new Source(List.of(), ""), List.of(product));
+                try {
+                    check(product);
+                    Optional<String> why = evidence.surroundings().operator().apply(product.weight());
+                    if (why.isPresent()) {
+                        throw new UnsupportedRequestException(why.get());
+                    }
+                    feeds.add(alone);
+                } catch (UnsupportedRequestException e) {
+                    refuse(alone, e.getMessage());
+                }
+            }
+        }
+    }
+
     /** @throws UnsupportedRequestException if the feed cannot be scaled */
     private void check(Feed feed, Set<Weight> selected) {
         if (feed.source().weights().isEmpty()) {
@@ -104,14 +129,18 @@ final class PreparedSmooth implements Prepared {
             if (!selected.contains(product.weight())) {
                 throw new UnsupportedRequestException(product.weight().name() + ", which has the same input, is not selected");
             }
-            free(product.weight());
-            if (method.by() == By.SMOOTHQUANT) {
-                PreparedByInputs.inputs(product.weight(), evidence.statistics());
-            } else if (method.by() == By.AWQ) {
-                PreparedByInputs.withGram(product.weight(), evidence.statistics());
-            }
+            check(product);
         }
         feed.source().weights().forEach(c -> free(c.weight()));
+    }
+
+    private void check(Product product) {
+        free(product.weight());
+        if (method.by() == By.SMOOTHQUANT) {
+            PreparedByInputs.inputs(product.weight(), evidence.statistics());
+        } else if (method.by() == By.AWQ) {
+            PreparedByInputs.withGram(product.weight(), evidence.statistics());
+        }
     }
 
     private void free(Weight weight) {
@@ -134,13 +163,10 @@ final class PreparedSmooth implements Prepared {
         double[] x = new double[inputs(feed.products().getFirst()).channels()];
         double[] w = new double[x.length];
         for (Product product : feed.products()) {
-            ValueStatistics v = known(product.weight());
+            double[] input = largestInputs(product);
             double[] most = largest(product.weight(), inputs(product));
-            int each = v.channels() / x.length;
             for (int c = 0; c < x.length; c++) {
-                for (int i = c * each; i < (c + 1) * each; i++) {
-                    x[c] = Math.max(x[c], Math.max(Math.abs(v.min()[i]), Math.abs(v.max()[i])));
-                }
+                x[c] = Math.max(x[c], input[c]);
                 w[c] = Math.max(w[c], most[c]);
             }
         }
@@ -149,6 +175,16 @@ final class PreparedSmooth implements Prepared {
             by[c] = x[c] > 0 && w[c] > 0 ? Math.pow(x[c], method.alpha()) / Math.pow(w[c], 1 - method.alpha()) : 1;
         }
         return by;
+    }
+
+    private double[] largestInputs(Product product) {
+        ValueStatistics v = known(product.weight());
+        double[] x = new double[inputs(product).channels()];
+        int each = v.channels() / x.length;
+        for (int i = 0; i < v.channels(); i++) {
+            x[i / each] = Math.max(x[i / each], Math.max(Math.abs(v.min()[i]), Math.abs(v.max()[i])));
+        }
+        return x;
     }
 
     private double[] largest(Weight weight, Along along) {
@@ -279,6 +315,9 @@ final class PreparedSmooth implements Prepared {
         for (Product product : feed.products()) {
             stay(product.weight().tensor().dtype(), largest(product.weight(), inputs(product)), by, false, safe);
         }
+        if (feed.source().weights().isEmpty()) {
+            stay(feed.products().getFirst().weight().tensor().dtype(), largestInputs(feed.products().getFirst()), by, true, safe);
+        }
         for (Channels source : feed.source().weights()) {
             stay(source.weight().tensor().dtype(), largest(source.weight(), Along.axis(source.weight(), source.axis())), by, true, safe);
         }
@@ -300,8 +339,12 @@ final class PreparedSmooth implements Prepared {
         String range = String.format(Locale.ROOT, "%.2g to %.2g", Arrays.stream(by).min().orElse(1), Arrays.stream(by).max().orElse(1));
         String names = feed.products().stream().map(p -> p.weight().name()).collect(Collectors.joining(", "));
         for (Product product : feed.products()) {
-            change(product.weight(), inputs(product), by, "its inputs are divided by " + range);
+            boolean alone = feed.source().weights().isEmpty();
+            change(product.weight(), inputs(product), by, "its inputs are divided by " + range + (alone ? ", by an operator of its own" : ""));
             divisors.put(product.weight().name(), by);
+            if (alone) {
+                inserted.put(product.weight().name(), by);
+            }
         }
         double[] inverse = Arrays.stream(by).map(s -> 1 / s).toArray();
         for (Channels source : feed.source().weights()) {
@@ -323,6 +366,11 @@ final class PreparedSmooth implements Prepared {
     @Override
     public Map<Weight, String> changes() {
         return changes;
+    }
+
+    @Override
+    public Optional<double[]> divided(Weight weight) {
+        return Optional.ofNullable(inserted.get(weight.name()));
     }
 
     @Override

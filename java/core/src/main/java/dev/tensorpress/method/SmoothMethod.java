@@ -18,8 +18,10 @@ import java.util.Set;
  * @param by how the numbers are found
  * @param alpha of {@link By#SMOOTHQUANT}, from 0 to 1: how much of the inputs' sizes goes to the weights
  * @param grid of {@link By#AWQ}: how many parts of 1 are tried
+ * @param insert of both: whether an operator before a product divides its input where that comes from nothing that can be divided, or something
+ *     else reads it too. Each product has numbers and an operator of its own then
  */
-public record SmoothMethod(By by, double alpha, int grid) implements Method {
+public record SmoothMethod(By by, double alpha, int grid, boolean insert) implements Method {
     /** How it is decided what a channel is divided by. */
     public enum By {
         /**
@@ -51,7 +53,9 @@ public record SmoothMethod(By by, double alpha, int grid) implements Method {
             "of smoothquant: how much of the inputs' sizes goes to the weights");
     private static final Option GRID = new Option("grid", new Option.Whole(1, 1000, 1), "20",
             "of awq: how many powers of the inputs' sizes are tried");
-    static final List<Option> OPTIONS = List.of(BY, ALPHA, GRID);
+    private static final Option INSERT = new Option("insert", Option.Words.SWITCH, "false",
+            "true: where inputs come from nothing that can be divided, an operator divides them; false: they stay");
+    static final List<Option> OPTIONS = List.of(BY, ALPHA, GRID, INSERT);
 
     public SmoothMethod {
         ALPHA.checked(alpha);
@@ -60,7 +64,7 @@ public record SmoothMethod(By by, double alpha, int grid) implements Method {
 
     /** With all else as it is by default. */
     public static SmoothMethod by(By by) {
-        return new SmoothMethod(by, 0.5, 20);
+        return new SmoothMethod(by, 0.5, 20, false);
     }
 
     static Method of(Map<String, String> given) {
@@ -93,6 +97,7 @@ public record SmoothMethod(By by, double alpha, int grid) implements Method {
             case "by" -> true;
             case "alpha" -> by == By.SMOOTHQUANT;
             case "grid" -> by == By.AWQ;
+            case "insert" -> by != By.EQUALIZATION;
             default -> false;
         };
     }
@@ -103,6 +108,7 @@ public record SmoothMethod(By by, double alpha, int grid) implements Method {
             case "by" -> by.id();
             case "alpha" -> Double.toString(alpha);
             case "grid" -> Integer.toString(grid);
+            case "insert" -> Boolean.toString(insert);
             default -> null;
         };
     }
@@ -110,9 +116,10 @@ public record SmoothMethod(By by, double alpha, int grid) implements Method {
     @Override
     public Method with(String option, String value) {
         return switch (option) {
-            case "by" -> new SmoothMethod(By.values()[BY.word(value)], alpha, grid);
-            case "alpha" -> new SmoothMethod(by, ALPHA.real(value), grid);
-            case "grid" -> new SmoothMethod(by, alpha, (int) GRID.whole(value));
+            case "by" -> new SmoothMethod(By.values()[BY.word(value)], alpha, grid, insert);
+            case "alpha" -> new SmoothMethod(by, ALPHA.real(value), grid, insert);
+            case "grid" -> new SmoothMethod(by, alpha, (int) GRID.whole(value), insert);
+            case "insert" -> new SmoothMethod(by, alpha, grid, INSERT.on(value));
             default -> null;
         };
     }

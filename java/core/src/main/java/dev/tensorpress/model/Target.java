@@ -27,6 +27,16 @@ public interface Target {
     Lowering lower(Weight weight, Form wanted);
 
     /**
+     * The same, where an operator divides what the weight is multiplied with before the product, or convolution, reads it.
+     *
+     * @param by a positive number for each index of the weight's input axis
+     * @throws UnsupportedRequestException with the reason if no operator can stand there
+     */
+    default Lowering divided(Weight weight, Lowering lowering, double[] by) {
+        throw new UnsupportedRequestException("target " + name() + " puts no operators before products");
+    }
+
+    /**
      * Weights that readers of the target's files want stored alike: by one scheme, or all as they are.
      *
      * @param why for messages: a sentence without its full stop

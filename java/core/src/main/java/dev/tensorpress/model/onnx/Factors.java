@@ -68,7 +68,7 @@ final class Factors {
     /** @param base null if there is none */
     private void multiply(Rope r, Node n, Job job, Operand base, Operand left, Operand right) {
         boolean gemm = n.is("Gemm");
-        String x = n.inputs.get(0);
+        String x = nodes.first(n);
         String y = n.outputs.get(0);
         String c = gemm ? Nodes.input(n, 2) : "";
         byte[] kept = nodes.kept(n);

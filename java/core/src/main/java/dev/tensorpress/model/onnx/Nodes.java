@@ -2,7 +2,14 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.model.onnx.OnnxGraph.Attribute;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
+import dev.tensorpress.model.onnx.OnnxGraph.Use;
+import dev.tensorpress.model.onnx.OnnxGraph.Value;
 import dev.tensorpress.tensor.DType;
+import java.io.ByteArrayOutputStream;
+import java.util.ArrayList;
+import java.util.IdentityHashMap;
+import java.util.List;
+import java.util.Map;
 
 /** Builds nodes. Operators are those of onnx.ai/onnx/operators and of ONNX Runtime's ContribOperators.md. */
 final class Nodes {
@@ -10,6 +17,8 @@ final class Nodes {
 
     private final Wire wire;
     private final Names names;
+    /** What some nodes read in the place of their first operand. */
+    private final Map<Node, String> read = new IdentityHashMap<>(0);
     private boolean microsoft;
 
     Nodes(Wire wire, Names names) {
@@ -81,6 +90,56 @@ final class Nodes {
 
     static void attribute(Proto node, String name, long value) {
         node.message(5, new Proto().string(1, name).integer(3, value).integer(20, 2));
+    }
+
+    /** The products that read a matrix, as it is or transposed. */
+    static List<Node> products(Value matrix) {
+        List<Node> all = new ArrayList<>(1);
+        for (Use u : matrix.uses) {
+            if (u.node().is("Transpose")) {
+                all.addAll(products(u.node().result()));
+            } else {
+                all.add(u.node());
+            }
+        }
+        return all;
+    }
+
+    /** The name of what a node reads first. */
+    String first(Node n) {
+        return read.getOrDefault(n, n.inputs.getFirst());
+    }
+
+    /** Nodes that make the first operand of another one divided by these numbers along its last axis, which that will read. */
+    Rope dividing(Node n, DType type, List<Double> by) {
+        String x = n.inputs.getFirst();
+        String factors = names.fresh(x + ".factors");
+        String divided = names.fresh(x + ".divided");
+        Proto t = new Proto().integer(1, by.size()).integer(2, TensorInfo.code(type)).string(8, factors);
+        ByteArrayOutputStream data = new ByteArrayOutputStream();
+        for (double d : by) {
+            data.writeBytes(Tensors.number(type, (float) (1 / d)));
+        }
+        Proto constant = start("Constant", factors).string(3, names.fresh(factors + "/Constant"));
+        constant.message(5, new Proto().string(1, "value").message(5, t.bytes(9, data.toByteArray())).integer(20, 4));
+        read.put(n, divided);
+        return new Rope().add(field(constant)).add(node("Mul", divided, x, factors));
+    }
+
+    /** The same node, reading {@link #first}. */
+    Rope again(Node n) {
+        Proto p = new Proto();
+        boolean first = true;
+        wire.seek(n.start, n.end);
+        while (wire.next()) {
+            if (wire.field == 1 && first) {
+                p.string(1, first(n));
+                first = false;
+            } else {
+                p.fields(wire.bytes(wire.fieldStart, Math.toIntExact(wire.end() - wire.fieldStart)));
+            }
+        }
+        return new Rope().add(field(p));
     }
 
     /** What a replaced node keeps: its name, documentation, metadata and everything not understood here. */

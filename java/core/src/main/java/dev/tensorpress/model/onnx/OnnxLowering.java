@@ -13,6 +13,7 @@ import dev.tensorpress.model.onnx.OnnxGraph.Use;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 
@@ -21,8 +22,9 @@ import java.util.Set;
  *
  * @param shape of the weight or the matrix
  * @param parts of {@link Rewrite#FACTORS} the left and the right factor, of {@link Rewrite#CORRECTED} the base before them
+ * @param divisors of what the weight is multiplied with, which a Mul before the product takes; none if there is no such operator
  */
-record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> parts) implements Lowering {
+record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> parts, List<Double> divisors) implements Lowering {
     /** What is done to the graph. */
     enum Rewrite {
         /** The same tensor with other elements. */
@@ -61,6 +63,14 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
 
     OnnxLowering(Rewrite rewrite, Form form, Shape shape) {
         this(rewrite, form, shape, List.of());
+    }
+
+    OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> parts) {
+        this(rewrite, form, shape, parts, List.of());
+    }
+
+    OnnxLowering divided(double[] by) {
+        return new OnnxLowering(rewrite, form, shape, parts, Arrays.stream(by).boxed().toList());
     }
 
     @Override

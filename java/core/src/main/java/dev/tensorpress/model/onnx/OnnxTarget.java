@@ -14,6 +14,7 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.DataLayout.Placed;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
+import dev.tensorpress.tensor.DType;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
@@ -80,6 +81,16 @@ final class OnnxTarget implements SeparableTarget {
                     l.shape());
         }
         return l;
+    }
+
+    @Override
+    public OnnxLowering divided(Weight weight, Lowering lowering, double[] by) {
+        Info info = model.info(weight);
+        if (!info.replaceable || !weight.role().isProduct() || Nodes.products(info.value).size() != 1 || weight.tensor().dtype() == DType.BF16) {
+            throw new UnsupportedRequestException("no operator can divide what it is multiplied with: that takes a single MatMul or Gemm of"
+                    + " f32 or f16 whose second operand it is");
+        }
+        return Lowering.as(OnnxLowering.class, weight, lowering).divided(by);
     }
 
     /**

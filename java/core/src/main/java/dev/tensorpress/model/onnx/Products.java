@@ -70,7 +70,7 @@ final class Products {
 
     private void replace(Node n, Operand matrix) {
         Rope r = new Rope();
-        multiply(r, matrix, n.inputs.get(0), n.outputs.get(0), n.is("Gemm") ? Nodes.input(n, 2) : "", n.label(), nodes.kept(n));
+        multiply(r, matrix, nodes.first(n), n.outputs.get(0), n.is("Gemm") ? Nodes.input(n, 2) : "", n.label(), nodes.kept(n));
         edits.replace(n, r);
     }
 

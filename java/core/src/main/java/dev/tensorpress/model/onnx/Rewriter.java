@@ -68,7 +68,19 @@ final class Rewriter {
         return edits.assemble();
     }
 
+    /** Puts a Mul before the products with a weight, which read its result. */
+    private void divide(Job job) {
+        for (Node n : job.lowering.divisors().isEmpty() ? List.<Node>of() : Nodes.products(job.info.value)) {
+            edits.insert(n.graph, n.fieldStart, nodes.dividing(n, job.info.weight.tensor().dtype(), job.lowering.divisors()));
+            switch (job.lowering.rewrite()) {
+                case ELEMENTS, COORDINATES, DEQUANTIZE, ARITHMETIC -> edits.replace(n, nodes.again(n));
+                default -> { } // which takes the node's place
+            }
+        }
+    }
+
     private void lower(Job job) {
+        divide(job);
         Rope before = new Rope();
         boolean named = false;
         switch (job.lowering.rewrite()) {

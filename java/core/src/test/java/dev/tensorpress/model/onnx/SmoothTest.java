@@ -367,6 +367,57 @@ final class SmoothTest {
         assertTrue(b.error(smooth("by: smoothquant") + "  - name: codes\n    select: {name: q}\n    quantize: {bits: 8}\n") < 1e-3);
     }
 
+    /** A normalization that a sum reads as well, as in BERT: MatMul, Gemm, and a matrix that is transposed by a node. */
+    private Built summed() {
+        Built b = new Built(g -> {
+            g.init("s", DType.F32, scale(), K).init("b", DType.F32, TestModel.random(8, K), K);
+            matrix(matrix(matrix(g, "q", 1, K, K), "k", 2, K, K), "v", 3, K, K);
+            g.node("LayerNormalization", "n", "x", "s", "b").node("MatMul", "qx", "n", "q").node(new NodeBuilder("Gemm", "kx", "n", "k", "b").set("transB", 1))
+                    .node(new NodeBuilder("Transpose", "vt", "v").ints("perm", 1, 0)).node("MatMul", "vx", "n", "vt")
+                    .node("Sub", "d", "qx", "kx").node("Add", "e", "d", "vx").node("Add", "y", "e", "n");
+        }, ROWS, K);
+        b.shown = new String[] {"n"};
+        return b;
+    }
+
+    @Test
+    void operatorsDivideWhatNothingElseCan() throws Exception {
+        Built b = summed();
+        assertEquals("something else than products reads n too", note(b.plan(smooth("")), "q"));
+        Plan plan = b.plan(smooth("insert: true"));
+        for (String w : new String[] {"q", "k", "v"}) {
+            assertTrue(note(plan, w).endsWith(", by an operator of its own"), note(plan, w));
+        }
+        assertEquals(3, plan.compressed());
+        Path out = b.compressed(smooth("insert: true"), 1, "i.onnx");
+        assertEquals(plan.after().bytes(), Files.size(out));
+        assertTrue(Built.error(b.y(b.model(false)), b.y(out)) < 1e-11);
+        String[] all = {codes("quantize", "bits: 8, activations: dynamic"), codes("quantize", "bits: 4, block: 16"), codes("quantize", "bits: 3, per: tensor"),
+            codes("gptq", "bits: 4, block: 16"), codes("factorize", "rank: 20")};
+        for (String target : new String[] {"onnxruntime", "onnx"}) {
+            for (String steps : all) {
+                String by = steps.contains("dynamic") ? "by: smoothquant" : "by: smoothquant, alpha: 0.2";
+                double plain = b.error(steps + "target: " + target + "\n");
+                double with = b.error(smooth(by + ", insert: true") + steps + "target: " + target + "\n");
+                assertTrue(with < (steps.contains("dynamic") ? 0.3 : steps.contains("gptq") ? 1.5 : 1) * plain, steps + target + ": " + with + " against " + plain);
+            }
+        }
+    }
+
+    @Test
+    void operatorsStandBeforeSingleProductsAlone() throws Exception {
+        Built b = new Built(g -> {
+            matrix(matrix(g, "q", 1, K, K), "c", 2, K, K).node("MatMul", "m", "x", "q").node("Softmax", "h", "m").node("MatMul", "z", "h", "q")
+                    .node("Add", "e", "m", "z").node(new NodeBuilder("Gemm", "y", "e", "c").set("alpha", 0.5f));
+        }, ROWS, K);
+        b.shown = new String[] {"h", "e"};
+        Plan plan = b.plan(smooth("insert: true"));
+        assertEquals(0, plan.compressed());
+        for (String w : new String[] {"q", "c"}) {
+            assertTrue(note(plan, w).startsWith("no operator can divide what it is multiplied with"), note(plan, w));
+        }
+    }
+
     @Test
     void reportsMeasureWhatIsLostBeyond() throws Exception {
         Report report = normalized().report(smooth("by: smoothquant") + codes("quantize", "bits: 8"), 1, folder.resolve("r.onnx"));
