@@ -15,7 +15,7 @@ public interface Method {
         WEIGHTS,
         /** What these weights are multiplied with, as calibration has seen it. */
         STATISTICS,
-        /** What the model computes with weights. Such a method is prepared before others, comes first where it comes, and is shown no sizes. */
+        /** What the model computes with weights. A method that requires it is prepared before all others, and precedes them on each weight. */
         GRAPH
     }
 

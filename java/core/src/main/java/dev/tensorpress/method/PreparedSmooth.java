@@ -137,7 +137,9 @@ final class PreparedSmooth implements Prepared {
     private void check(Product product) {
         free(product.weight());
         if (method.by() == By.SMOOTHQUANT) {
-            PreparedByInputs.inputs(product.weight(), evidence.statistics());
+            if (!PreparedByInputs.inputs(product.weight(), evidence.statistics()).hasRange()) {
+                throw new UnsupportedRequestException("the statistics do not say how large what it is multiplied with gets");
+            }
         } else if (method.by() == By.AWQ) {
             PreparedByInputs.withGram(product.weight(), evidence.statistics());
         }
@@ -315,7 +317,7 @@ final class PreparedSmooth implements Prepared {
         for (Product product : feed.products()) {
             stay(product.weight().tensor().dtype(), largest(product.weight(), inputs(product)), by, false, safe);
         }
-        if (feed.source().weights().isEmpty()) {
+        if (feed.source().weights().isEmpty() && known(feed.products().getFirst().weight()).hasRange()) {
             stay(feed.products().getFirst().weight().tensor().dtype(), largestInputs(feed.products().getFirst()), by, true, safe);
         }
         for (Channels source : feed.source().weights()) {

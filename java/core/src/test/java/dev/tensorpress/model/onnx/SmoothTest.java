@@ -18,6 +18,8 @@ import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.TestModel.GraphBuilder;
 import dev.tensorpress.model.onnx.TestModel.NodeBuilder;
+import dev.tensorpress.model.safetensors.Safetensors;
+import dev.tensorpress.model.safetensors.SafetensorsWriter;
 import dev.tensorpress.statistics.Gatherer;
 import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Request;
@@ -31,8 +33,11 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.FloatBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -530,6 +535,32 @@ final class SmoothTest {
         float[] y = b.y(b.compressed(smooth("alpha: 1"), 1, "h.onnx"));
         float[] exact = b.y(b.model(false));
         assertTrue(Built.error(exact, y) < 1e-6, Double.toString(Built.error(exact, y)));
+    }
+
+    /** As files that were made elsewhere can be. */
+    @Test
+    void statisticsWithoutRanges() throws Exception {
+        Built b = normalized();
+        Path file = folder.resolve("s.safetensors");
+        Path less = folder.resolve("less.safetensors");
+        try (Compressor c = Compressor.open(b.model(false)); Statistics s = b.statistics(c, b.model(true))) {
+            s.save(file, true);
+        }
+        try (Safetensors in = Safetensors.open(file); FileChannel to = FileChannel.open(less, StandardOpenOption.CREATE, StandardOpenOption.WRITE)) {
+            List<SafetensorsWriter.Item> items = new ArrayList<>();
+            for (Safetensors.Entry e : in.inOrder()) {
+                if (!e.name().endsWith(".min") && !e.name().endsWith(".max")) {
+                    items.add(new SafetensorsWriter.Item(e.name(), e.dtype(), e.shape(), SafetensorsWriter.Data.of(in.tensor(e).data())));
+                }
+            }
+            new SafetensorsWriter(items, in.metadata()).write(to);
+        }
+        try (Compressor c = Compressor.open(b.model(false)); Statistics s = Statistics.load(less)) {
+            c.use(s);
+            assertEquals("the statistics do not say how large what it is multiplied with gets", note(c.plan(recipe(smooth("insert: true"))), "q"));
+            String codes = codes("quantize", "bits: 4, block: 16");
+            assertEquals(4, c.plan(recipe(smooth("by: awq") + codes)).compressed());
+        }
     }
 
     @Test
