@@ -279,6 +279,8 @@ final class SmoothTest {
     void codesByTheErrorOfCodes() throws Exception {
         Built b = normalized();
         String four = codes("quantize", "bits: 4, block: 16");
+        String counted = codes("quantize", "bits: 4, block: 16, clip: {steps: 8, min: 0.7}, importance: inputs");
+        assertTrue(b.error(smooth("by: awq") + counted) < b.error(counted));
         String gptq = codes("gptq", "bits: 4, block: 16, bias: false");
         double plain = b.error(four);
         double awq = b.error(smooth("by: awq") + four);
