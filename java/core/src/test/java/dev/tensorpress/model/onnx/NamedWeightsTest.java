@@ -124,9 +124,11 @@ final class NamedWeightsTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"", "prune: {sparsity: 0.5, scope: channel, criterion: activation}", "obs: {pattern: 2:4}"})
+    @ValueSource(strings = {"", "prune: {sparsity: 0.5, scope: channel, criterion: activation}", "obs: {pattern: 2:4}",
+        "quantize: {bits: 4, block: 32, symmetric: false, clip: {steps: 20, min: 0.7}, importance: inputs}"})
     void weightsAreThoseOfOnnx(String before) throws Exception {
-        String steps = (before.isEmpty() ? "" : "  - name: before\n    select: {role: [linear, head], min-size: 0}\n    " + before + "\n") + STEP;
+        String steps = (before.isEmpty() ? "" : "  - name: before\n    select: {role: [linear, head], min-size: 0}\n    " + before + "\n")
+                + (before.startsWith("quantize") ? "" : STEP);
         Path named = named();
         Path one = folder.resolve("one.onnx");
         try (Compressor c = Compressor.open(onnx()); Statistics s = gathered(c)) {
