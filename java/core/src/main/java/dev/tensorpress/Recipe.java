@@ -4,6 +4,7 @@ import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.method.CorrectMethod;
 import dev.tensorpress.method.FactorizeMethod;
+import dev.tensorpress.method.GptqMethod;
 import dev.tensorpress.method.Method;
 import dev.tensorpress.method.PruneMethod;
 import dev.tensorpress.method.QuantizeMethod;
@@ -45,7 +46,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
 
     /** Names of the presets. */
     public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int4", "prune50", "sparse24",
-            "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "fixed8", "w8a16", "w8a8", "w4a16");
+            "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "int4-gptq", "fixed8", "w8a16", "w8a8", "w4a16");
 
     private static final Role[] PRODUCTS = {Role.LINEAR, Role.HEAD};
     private static final List<String> VALUES = List.of("*value*", "*v_proj*", "*v_lin*", "*/v/*");
@@ -115,11 +116,13 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             }
             case "int8-dynamic" -> steps.add(
                     step("linear", channel.asymmetric().activations(Activations.DYNAMIC), PRODUCTS));
-            case "int4" -> {
+            case "int4", "int4-gptq" -> {
+                boolean byInputs = name.equals("int4-gptq");
                 QuantizeMethod eight = channel.perBlock(128).activations(Activations.BLOCKWISE);
+                QuantizeMethod fourBlockwise = four.activations(Activations.BLOCKWISE);
                 steps.add(step("head", eight, Role.HEAD));
-                steps.add(attention(eight));
-                steps.add(step("linear", four.activations(Activations.BLOCKWISE), Role.LINEAR));
+                steps.add(attention(byInputs ? GptqMethod.of(eight) : eight));
+                steps.add(step("linear", byInputs ? GptqMethod.of(fourBlockwise) : fourBlockwise, Role.LINEAR));
                 table = four.perBlock(64);
             }
             default -> throw new UnknownNameException("no recipe is named '" + name + "', and a recipe's file ends in .yaml",

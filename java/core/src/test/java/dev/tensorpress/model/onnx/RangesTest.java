@@ -10,6 +10,7 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
+import dev.tensorpress.Selector;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -28,6 +29,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Random;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -189,6 +191,29 @@ final class RangesTest {
             c.compress(c.plan(recipe), folder.resolve("found.onnx"));
             assertArrayEquals(Files.readAllBytes(folder.resolve("plain.onnx")), Files.readAllBytes(folder.resolve("found.onnx")));
         }
+    }
+
+    /** The same bytes as of int4, and nearer results. */
+    @Test
+    void int4Gptq() throws Exception {
+        float[] x = inputs(K);
+        for (int i = 0; i < x.length; i++) {
+            x[i] = 0.2f * x[i] + x[i / K * K]; // which are alike
+        }
+        Path model = withoutTable();
+        try (Compressor c = Compressor.open(model); Statistics s = statistics(c, x, Shape.of(ROWS, K), true)) {
+            Path four = compress(model, four("int4"), null, 1, "four.onnx");
+            Path moved = compress(model, four("int4-gptq"), s, 1, "moved.onnx");
+            assertEquals(Files.size(four), Files.size(moved));
+            assertTrue(errors(model, moved, x, ROWS, K)[0] < 0.5 * errors(model, four, x, ROWS, K)[0]);
+        }
+    }
+
+    /** Of the products of this model one is a head by nothing but its place. */
+    private static Recipe four(String name) {
+        Recipe recipe = Recipe.named(name).set("min-size", "0");
+        return new Recipe(name, "", recipe.steps().stream().filter(s -> s.name().equals("linear")).map(s -> new Recipe.Step(s.name(),
+                new Selector(Set.of(), List.of(), 0), s.method())).toList(), List.of(), recipe.options());
     }
 
     /** Inputs that are always 0 say nothing of ranges. */
