@@ -28,6 +28,7 @@ import java.util.HashSet;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
 import java.util.function.Predicate;
@@ -95,10 +96,16 @@ final class Planner {
             Set<Requirement> requires = step.method().requires();
             if (requires.contains(Requirement.STATISTICS) && !requires.contains(Requirement.GRAPH)) {
                 checkStatistics(step);
-                seen.put(step, inputs.withBiases(free(candidates, target)));
+                Predicate<Weight> free = free(candidates, target);
+                seen.put(step, inputs.withBiases(step.method().amends() ? free.and(moved(step, candidates, prepared)::contains) : free));
                 if (!requires.contains(Requirement.WEIGHTS)) {
                     prepared.put(step, step.method().prepare(new Evidence(List.of(), null, seen.get(step))));
                 }
+            }
+        }
+        for (Recipe.Step step : recipe.steps()) {
+            if (step.method().amends() && !seen.containsKey(step)) {
+                unmoved(step, candidates, prepared);
             }
         }
         do {
@@ -223,6 +230,32 @@ final class Planner {
             }
         }
         return w -> free.contains(w.name());
+    }
+
+    /** Biases that make up for steps before this one. */
+    private static Set<Weight> moved(Recipe.Step step, List<Candidate> candidates, Map<Recipe.Step, Prepared> prepared) {
+        Set<Weight> biases = Collections.newSetFromMap(new IdentityHashMap<>());
+        for (Candidate c : candidates) {
+            if (c.has(step)) {
+                moved(c, step, prepared).ifPresent(biases::add);
+            }
+        }
+        return biases;
+    }
+
+    private static Optional<Weight> moved(Candidate c, Recipe.Step step, Map<Recipe.Step, Prepared> prepared) {
+        return c.steps.stream().takeWhile(s -> s != step).map(prepared::get).filter(Objects::nonNull)
+                .flatMap(p -> p.companion(c.weight).stream()).findFirst();
+    }
+
+    /** Drops a step that would do a second time what a bias does already. */
+    private static void unmoved(Recipe.Step step, List<Candidate> candidates, Map<Recipe.Step, Prepared> prepared) {
+        for (Candidate c : candidates) {
+            if (c.has(step) && moved(c, step, prepared).isPresent()) {
+                c.steps.removeIf(s -> s == step);
+                c.remark("no " + step.method().name() + ": a bias makes up for part of the error already, which it takes statistics to know");
+            }
+        }
     }
 
     /** What changes with weights gets an entry of its own. */

@@ -19,7 +19,8 @@ import java.util.Set;
  * Adds to a quantized weight the best matrix of a rank for what quantization lost: W becomes Q(W) + A B, where A B
  * approximates W - Q(W). Best in the Frobenius norm; or, where statistics are to be gone by, for the product's results on the inputs that
  * those are of: in the norm of S (W - Q(W)), S<sup>T</sup> S being the Gram matrix of the inputs, 0.01 of the mean of its diagonal added
- * to that. A bias then takes on what the correction does to the mean of the results, and the Gram matrix is that of the inputs less their mean.
+ * to that. Where a bias makes up for what Q does to the mean of the results already, the Gram matrix is that of the inputs less their mean,
+ * and the bias gives back what the correction takes on.
  *
  * <p>What rounding leaves has a flat spectrum: expect a rank to take off not much more than its share of the error.
  *
@@ -123,6 +124,11 @@ public record CorrectMethod(long rank, Storage factors, int maxBits, Inputs inpu
 
     static Method of(Map<String, String> given) {
         return Methods.of(rank(1), List.of("rank"), given);
+    }
+
+    @Override
+    public boolean amends() {
+        return true;
     }
 
     @Override

@@ -55,6 +55,11 @@ public interface Method {
         return false;
     }
 
+    /** True if it makes up for what steps before it have done to a weight. Biases that do so as well have to be known to it. */
+    default boolean amends() {
+        return false;
+    }
+
     /** True if models are usually of no use after it until they are trained again. */
     default boolean wantsTraining() {
         return false;

@@ -43,7 +43,7 @@ final class PreparedCorrect extends PreparedByInputs {
         Encoding.Sum[] sum = new Encoding.Sum[1];
         byParts(weight, (part, arena) -> sum[0] = method.apply(weight, current, form, GramRoot.of(part, arena, workspace), workspace), workspace);
         if (companion(weight).isPresent()) {
-            // The weight gains what is added.
+            // The weight gains what is added, and the bias has made up for all of what it lacked.
             Factors.Matrix m = Factors.matrix(weight);
             MemorySegment added = workspace.take(Slot.DECODED, DType.F32.bytes(m.rows() * m.cols()));
             sum[0].correction().decode(added, workspace.executor());
