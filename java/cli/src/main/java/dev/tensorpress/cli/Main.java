@@ -33,6 +33,8 @@ public final class Main {
     static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "expand", "recipe", "calibrate", "search", "evaluate",
             "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
+    /** Whether the process was told to end: then libraries that want to be told of its end fail. */
+    private static volatile boolean ending;
 
     private Main() {}
 
@@ -41,11 +43,12 @@ public final class Main {
         boolean[] done = new boolean[1];
         Thread main = Thread.currentThread();
         // On Ctrl-C the work is interrupted and waited for, so that it takes its temporary files away itself.
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+        Thread hook = new Thread(() -> {
             synchronized (done) {
                 if (done[0]) {
                     return;
                 }
+                ending = true;
                 main.interrupt();
                 try {
                     // Not for the thread: it is to end the process, which this does already.
@@ -62,7 +65,12 @@ public final class Main {
                     Thread.currentThread().interrupt();
                 }
             }
-        }));
+        });
+        try {
+            Runtime.getRuntime().addShutdownHook(hook);
+        } catch (IllegalStateException e) {
+            return; // the process ends already
+        }
         int code = run(args, System.out, System.err);
         System.out.flush();
         synchronized (done) {
@@ -233,6 +241,9 @@ public final class Main {
             if (cause instanceof ClosedByInterruptException) {
                 return "interrupted";
             }
+        }
+        if (ending && code(e) == INTERNAL) {
+            return "interrupted";
         }
         return switch (e) {
             case NoSuchFileException f -> f.getReason() == null ? "no such file: " + f.getFile() : said;

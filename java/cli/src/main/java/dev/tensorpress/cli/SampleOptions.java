@@ -75,10 +75,15 @@ record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, Path folder,
         return given;
     }
 
+    /** Files and folders as they were given. */
+    List<Path> given() {
+        return Stream.concat(inputs.stream(), Stream.of(texts, tokenizer, folder, preprocessor).filter(Objects::nonNull)).toList();
+    }
+
     /** Files and folders that are read, and all that is in these. */
     List<Path> files() throws IOException {
         List<Path> all = new ArrayList<>();
-        for (Path file : Stream.concat(inputs.stream(), Stream.of(texts, tokenizer, folder, preprocessor).filter(Objects::nonNull)).toList()) {
+        for (Path file : given()) {
             all.add(file);
             if (Files.isDirectory(file)) {
                 try (Stream<Path> within = Files.walk(file, 2)) { // test_data_set_0/input_0.pb

@@ -33,6 +33,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.OptionalLong;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -48,6 +49,8 @@ final class SearchCommand implements Command {
     private static final int LEAST_SAMPLES = 8;
     /** What statistics in the folder are of. Every search makes it first. */
     private static final String KEY = "statistics.key";
+    /** What a search leaves that was killed before. */
+    private static final Set<String> BEFORE_KEY = Set.of("lock", KEY + ".new");
 
     @Override
     public Syntax syntax() {
@@ -81,8 +84,11 @@ final class SearchCommand implements Command {
         Path reportFile = arguments.path("report");
         try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
             Model model = compressor.model();
+            Samples samples = SampleOptions.run(() -> given.samples(model, arguments));
+            // What an earlier search wrote may lie in a folder of inputs: it is none of them.
             List<Path> read = new ArrayList<>(model.files());
-            read.addAll(given.files());
+            read.addAll(given.given());
+            read.addAll(samples.files());
             OutputFile.checkModel(arguments, "-o", out, force, read);
             if (reportFile != null) {
                 read.add(out);
@@ -93,15 +99,15 @@ final class SearchCommand implements Command {
             if (reportFile != null) {
                 OutputFile.checkOutside(arguments, "--report", reportFile, List.of(folder));
             }
-            Samples samples = SampleOptions.run(() -> given.samples(model, arguments));
             if (samples.size() < LEAST_SAMPLES) {
                 throw arguments.wrong("a search takes at least " + LEAST_SAMPLES + " samples, but there are " + samples.size());
             }
             int split = samples.size() - samples.size() / HELD_OUT;
+            String key = key(model, given, samples);
             try (FileChannel _ = lock(folder, arguments);
-                    Statistics statistics = statistics(model, samples.part(0, split), folder, given, arguments, console)) {
+                    Statistics statistics = statistics(model, samples.part(0, split), folder, key, arguments, console)) {
                 OptionalLong left = nanos.isPresent() ? OptionalLong.of(nanos.getAsLong() - (System.nanoTime() - start)) : nanos;
-                Measured measured = new Measured(folder.resolve("measured.txt"), key(model, given));
+                Measured measured = new Measured(folder.resolve("measured.txt"), key);
                 Search.Result found = SampleOptions.run(() -> Search.run(compressor, statistics, samples.part(split, samples.size()),
                         given.texts() != null ? Search.Compared.EMBEDDINGS : Search.Compared.OUTPUTS, goal, arguments.threads(), left, measured,
                         (what, models, expected) -> console.progress("measured", models, expected, what), folder.resolve("trial")));
@@ -151,7 +157,7 @@ final class SearchCommand implements Command {
         }
         Files.createDirectories(folder);
         try (Stream<Path> there = Files.list(folder)) {
-            if (!Files.isRegularFile(folder.resolve(KEY)) && there.findAny().isPresent()) {
+            if (!Files.isRegularFile(folder.resolve(KEY)) && there.anyMatch(f -> !BEFORE_KEY.contains(f.getFileName().toString()))) {
                 throw arguments.wrong(folder + " is where the search keeps what it finds, but holds files of something else; choose another OUT");
             }
         }
@@ -208,11 +214,10 @@ final class SearchCommand implements Command {
     }
 
     /** Of the samples; those of an earlier search if they are of the same. */
-    private static Statistics statistics(Model model, Samples samples, Path folder, SampleOptions given, Arguments arguments, Console console)
+    private static Statistics statistics(Model model, Samples samples, Path folder, String key, Arguments arguments, Console console)
             throws IOException {
         Path file = folder.resolve("statistics.safetensors");
         Path noted = folder.resolve(KEY);
-        String key = key(model, given);
         if (Files.isRegularFile(file) && Files.isRegularFile(noted) && read(noted).equals(List.of(key))) {
             try {
                 return Statistics.load(file);
@@ -229,12 +234,12 @@ final class SearchCommand implements Command {
     }
 
     /** What measurements depend on. */
-    private static String key(Model model, SampleOptions given) throws IOException {
+    private static String key(Model model, SampleOptions given, Samples samples) throws IOException {
         MessageDigest sha = sha256();
         for (String part : List.of(Machine.version(), Integer.toString(Machine.abi()), Evaluation.runtime(), Statistics.hash(model), given.toString())) {
             sha.update((part + "\n").getBytes(StandardCharsets.UTF_8));
         }
-        for (Path file : given.files()) {
+        for (Path file : Stream.concat(given.given().stream(), samples.files().stream()).toList()) {
             if (Files.isRegularFile(file)) {
                 sha.update(Files.readAllBytes(file));
             }

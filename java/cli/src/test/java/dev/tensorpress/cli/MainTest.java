@@ -269,13 +269,19 @@ class MainTest {
         assertTrue(json.contains("\"measuresQuality\" : false"), json);
     }
 
-    @Test
-    void evaluateTakesInputsFromFiles() throws IOException {
-        Path inputs = Files.createDirectory(folder.resolve("inputs"));
+    /** A file .npy of an input. */
+    private static byte[] zeros() {
         String header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 128)}";
         byte[] array = new byte[10 + header.length() + 4 * SmallModel.N];
         System.arraycopy(("\u0093NUMPY\1\0" + (char) header.length() + "\0" + header).getBytes(StandardCharsets.ISO_8859_1), 0,
                 array, 0, 10 + header.length());
+        return array;
+    }
+
+    @Test
+    void evaluateTakesInputsFromFiles() throws IOException {
+        Path inputs = Files.createDirectory(folder.resolve("inputs"));
+        byte[] array = zeros();
         Files.write(inputs.resolve("a.npy"), array);
         Files.write(inputs.resolve("b.npy"), array);
         Result r = run("evaluate", model, model, "--inputs", inputs, "--inputs", inputs.resolve("a.npy"));
@@ -374,6 +380,20 @@ class MainTest {
         Files.writeString(own.resolve("recipe.yaml"), "mine");
         assertEquals(2, run("search", model, "-o", folder.resolve("own.onnx"), "--bytes", "30%", "--random", 12, "--shape", "x=50x128").code);
         assertEquals("mine", Files.readString(own.resolve("recipe.yaml")));
+        // What it writes may lie beside inputs, which are no more by that.
+        Path inputs = Files.createDirectory(folder.resolve("searched"));
+        for (int i = 0; i < 8; i++) {
+            byte[] array = zeros();
+            for (int x = array.length - 1; x > array.length - 4 * SmallModel.N; x -= 4) {
+                array[x] = (byte) (x * (i + 1) % 7 < 3 ? 0x3f : 0xbf); // 0.5 or -0.5
+            }
+            Files.write(inputs.resolve(i + ".npy"), array);
+        }
+        for (String more : List.of("30%", "60%")) {
+            r = run("search", model, "-o", inputs.resolve("out.onnx"), "--bytes", more, "--inputs", inputs, "--force");
+            assertEquals(0, r.code, r.err);
+        }
+        assertEquals(2, run("search", model, "-o", inputs.resolve("0.npy"), "--bytes", "30%", "--inputs", inputs, "--force").code);
         // Too little time for all, and yet a model.
         r = run("search", model, "-o", out, "--bytes", "30%", "--time", "1s", "--random", 9, "--shape", "x=50x128", "--force");
         assertEquals(0, r.code, r.err);

@@ -214,6 +214,24 @@ class ProcessTest {
         Files.delete(in);
     }
 
+    /** Libraries that want to hear of the end of the process do not start once it has begun. */
+    @Test
+    void anInterruptedStartIsNoFault() throws Exception {
+        Path out = folder.resolve("early.onnx");
+        for (int millis = 150; millis <= 600; millis += 50) {
+            Process p = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "--enable-native-access=ALL-UNNAMED",
+                    "-cp", System.getProperty("java.class.path"), "dev.tensorpress.cli.Main", "search", model.toString(), "-o", out.toString(),
+                    "--bytes", "30%", "--random", "200", "--force").redirectErrorStream(true).redirectOutput(folder.resolve("early.log").toFile()).start();
+            Thread.sleep(millis);
+            p.destroy();
+            assertEquals(143, p.waitFor());
+            String said = Files.readString(folder.resolve("early.log"));
+            assertTrue(said.lines().allMatch(line -> line.isEmpty() || line.contains("tensorpress: interrupted")
+                    || line.startsWith("Runtime.exit(143) logging failed")), // a fault of Java's
+                    millis + " ms: " + said);
+        }
+    }
+
     private static List<String> temporary(String name) throws IOException {
         try (var files = Files.list(folder)) {
             return files.map(f -> f.getFileName().toString()).filter(f -> f.startsWith("." + name)).toList();

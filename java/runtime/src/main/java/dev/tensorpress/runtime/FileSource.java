@@ -91,6 +91,11 @@ final class FileSource extends Samples {
     }
 
     @Override
+    public List<Path> files() {
+        return inputs.stream().flatMap(List::stream).toList();
+    }
+
+    @Override
     Map<String, OnnxTensor> feed(Session session, int i) throws IOException {
         Path file = inputs.get(i).getFirst();
         Map<String, Tensor> arrays = arrays(session, inputs.get(i));

@@ -56,6 +56,11 @@ final class ImageSource extends Samples {
     }
 
     @Override
+    public List<Path> files() {
+        return files;
+    }
+
+    @Override
     Map<String, OnnxTensor> feed(Session session, int i) throws IOException {
         if (session.inputs().size() != 1) {
             throw new UnsupportedRequestException(session.model() + " takes more than an image: " + session.declared());

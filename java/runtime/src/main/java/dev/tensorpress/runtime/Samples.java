@@ -98,6 +98,11 @@ public abstract class Samples {
     /** How many there are. */
     public abstract int size();
 
+    /** What they are read from, if they are files of inputs or images; else nothing. */
+    public List<Path> files() {
+        return List.of();
+    }
+
     /** Values of the inputs in sample {@code i}, to be closed by the caller. */
     abstract Map<String, OnnxTensor> feed(Session session, int i) throws IOException;
 }

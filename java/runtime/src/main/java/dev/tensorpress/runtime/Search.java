@@ -143,6 +143,8 @@ public final class Search {
     /** By unit and candidate. */
     private final long[][] bytes;
     private final double[][] losses;
+    /** Of whose inputs statistics do not say what rounding by them takes. */
+    private final boolean[] blind;
     private final Map<String, Point> measured = new LinkedHashMap<>();
     private List<float[]> reference;
     private int models;
@@ -181,6 +183,7 @@ public final class Search {
         expected = CANDIDATES.size() - 1 + alone + ROUNDS;
         bytes = new long[units.size()][CANDIDATES.size()];
         losses = new double[units.size()][CANDIDATES.size()];
+        blind = new boolean[units.size()];
     }
 
     /**
@@ -266,9 +269,11 @@ public final class Search {
         return new Result(chosen, met, List.copyOf(all), least, List.copyOf(leftOut));
     }
 
-    private static Method method(Weight w, int candidate) {
+    private Method method(int unit, int candidate) {
         Candidate c = CANDIDATES.get(candidate);
-        return w.role() == Role.CONV ? c.conv : w.role() == Role.EMBEDDING ? c.table : c.product;
+        Role role = units.get(unit).role();
+        Method m = role == Role.CONV ? c.conv : role == Role.EMBEDDING ? c.table : c.product;
+        return blind[unit] && m instanceof GptqMethod g ? g.codes() : m;
     }
 
     /** A step for each kind and candidate that is in use. */
@@ -276,7 +281,7 @@ public final class Search {
         Map<Method, List<String>> names = new LinkedHashMap<>();
         for (int c = 0; c < CANDIDATES.size(); c++) {
             for (int i = 0; i < units.size(); i++) {
-                Method m = choice[i] == c ? method(units.get(i), c) : null;
+                Method m = choice[i] == c ? method(i, c) : null;
                 if (m != null) {
                     names.computeIfAbsent(m, method -> new ArrayList<>()).add(glob(units.get(i)));
                 }
@@ -299,6 +304,11 @@ public final class Search {
 
     /** What each candidate takes; those that a target refuses take what the weight does. */
     private void sizes() {
+        Map<String, Plan.Entry> entries = new HashMap<>();
+        compressor.plan(recipe(all(PROBE))).entries().forEach(e -> entries.put(e.weight().name(), e));
+        for (int i = 0; i < units.size(); i++) {
+            blind[i] = entries.get(units.get(i).name()).lowering().isEmpty();
+        }
         for (int c = 0; c < CANDIDATES.size(); c++) {
             Plan plan = compressor.plan(recipe(all(c)));
             Map<String, Long> after = new LinkedHashMap<>();
@@ -340,7 +350,7 @@ public final class Search {
             int[] choice = all(kept);
             for (int c = 0; !isProduct(i) && c < kept; c++) {
                 choice[i] = c;
-                if (method(units.get(i), c) != null) {
+                if (method(i, c) != null) {
                     losses[i][c] = outOfTime() ? losses[i][Math.max(0, c - 1)] : loss(choice, units.get(i).name());
                     products[c] -= losses[i][c];
                 }

@@ -19,6 +19,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.OptionalLong;
 import java.util.Random;
+import java.util.function.Predicate;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -42,6 +43,10 @@ class SearchTest {
     }
 
     private Search.Result search(Path model, Search.Goal goal) throws IOException {
+        return search(model, goal, request -> true);
+    }
+
+    private Search.Result search(Path model, Search.Goal goal, Predicate<Request> seen) throws IOException {
         Map<String, Double> known = new HashMap<>();
         Search.Memory memory = new Search.Memory() {
             @Override
@@ -56,7 +61,7 @@ class SearchTest {
         };
         try (Compressor compressor = Compressor.open(model, Compressor.Options.DEFAULT.overwrite(true)); Executor executor = Executor.cpu(1)) {
             Samples samples = Samples.random(compressor.model(), 8, 1, Map.of());
-            List<Request> requests = Request.feeds(compressor.model().graph().orElseThrow(), true);
+            List<Request> requests = Request.feeds(compressor.model().graph().orElseThrow(), true).stream().filter(seen).toList();
             try (Statistics statistics = Gatherer.gather(model, Statistics.hash(compressor.model()), requests, OnnxRunner.of(samples.part(0, 6), 1),
                     executor, (done, total) -> { })) {
                 return Search.run(compressor, statistics, samples.part(6, 8), Search.Compared.OUTPUTS, goal, 1, OptionalLong.empty(), memory,
@@ -103,6 +108,16 @@ class SearchTest {
         Arrays.fill(mask, 1);
         mask[0] = 0;
         return mask;
+    }
+
+    /** A product of whose inputs nothing is known is rounded without them. */
+    @Test
+    void productsWithoutStatistics() throws IOException {
+        Path model = model().node("MatMul", "x a -> h").node("MatMul", "h b -> y").weight("a", values(N * N, 1), N, N)
+                .weight("b", values(N * N, 2), N, N).write(folder.resolve("m.onnx"));
+        Search.Result found = search(model, new Search.Goal((long) (0.24 * Files.size(model)), -1), request -> request.value().name().equals("x"));
+        assertTrue(found.met());
+        assertTrue(found.chosen().recipe().yaml().contains("gptq") && found.chosen().recipe().yaml().contains("quantize"));
     }
 
     @Test
