@@ -8,6 +8,7 @@ import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.OnnxGraph.Use;
 import dev.tensorpress.model.onnx.OnnxGraph.Value;
+import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -55,6 +56,11 @@ final class Sources {
                 return none("products with " + value.name + " do not agree in their inputs");
             }
             channels = inputs;
+            for (Value v = (Value) products.get(i).input(); v != value; v = v.producer.operand(0)) {
+                if (!scales(v.producer)) {
+                    return none(value.name + " is rounded before products read it");
+                }
+            }
         }
         List<Channels> found = new Walk(axis, channels).from(value);
         return found == null ? none("nothing before " + value.name + " can be scaled in exchange") : new Source(found, "");
@@ -72,10 +78,11 @@ final class Sources {
             if (w != null || from.producer == null) {
                 return w;
             }
-            switch (from.producer.op) {
-                case "Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze" -> from = from.producer.domain.isEmpty() ? from.producer.operand(0) : null;
-                default -> from = null;
-            }
+            Node n = from.producer;
+            from = switch (n.op) {
+                case "Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze" -> n.domain.isEmpty() && scales(n) ? n.operand(0) : null;
+                default -> null;
+            };
         }
         return null;
     }
@@ -87,6 +94,12 @@ final class Sources {
         boolean along = shape != null && shape.elements() == channels && shape.rank() > 0 && (shape.rank() == 1 || axis == -1)
                 && shape.dim(-1) == channels;
         return along ? new Channels(w, shape.rank() - 1) : null;
+    }
+
+    /** Of nodes that move or convert: not if to integers. */
+    private static boolean scales(Node n) {
+        DType to = n.is("Cast") ? TensorInfo.dtype((int) n.integer("to", TensorInfo.FLOAT)) : DType.F32;
+        return to == DType.F64 || to != null && to.compressible();
     }
 
     /** Whether one node reads it, but for its shape. */
@@ -127,7 +140,8 @@ final class Sources {
                 return null;
             }
             return switch (n.op) {
-                case "Identity", "Cast", "Dropout", "Relu", "LeakyRelu", "PRelu" -> through(n.operand(0));
+                case "Cast" -> scales(n) ? through(n.operand(0)) : null;
+                case "Identity", "Dropout", "Relu", "LeakyRelu", "PRelu" -> through(n.operand(0));
                 case "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool" -> axis == 1 ? through(n.operand(0)) : null;
                 case "Transpose" -> axis == -1 && keepsLast(n) ? through(n.operand(0)) : null;
                 case "Reshape" -> axis == -1 ? reshaped(n) : null;

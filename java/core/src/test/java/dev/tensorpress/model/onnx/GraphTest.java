@@ -362,7 +362,7 @@ final class GraphTest {
     @Test
     void scalesGoToNormalizations() throws IOException {
         matrices("q", "k").vectors("s", "b");
-        g.node("LayerNormalization", "n", "x", "s", "b").node("Cast", "c", "n").node("MatMul", "qx", "c", "q").node("MatMul", "kx", "n", "k")
+        g.node("LayerNormalization", "n", "x", "s", "b").node(new NodeBuilder("Cast", "c", "n").set("to", FLOAT)).node("MatMul", "qx", "c", "q").node("MatMul", "kx", "n", "k")
                 .node("Shape", "size", "n").node("Add", "y", "qx", "kx");
         assertEquals(List.of("n: s@0 b@0"), sources());
         g.node("Add", "z", "n", "x");
@@ -403,6 +403,24 @@ final class GraphTest {
             g.node("MatMul", "y", "h", "w");
             String last = sources().getLast();
             assertEquals(one[1].isEmpty() ? "nothing before h can be scaled in exchange" : one[1], last.substring(last.indexOf(' ') + 1), one[0]);
+        }
+    }
+
+    /** What was a multiple of something else is none any more. */
+    @Test
+    void scalesDoNotGoThroughIntegers() throws IOException {
+        String[] reasons = {"n is rounded before products read it", "nothing before h can be scaled in exchange", "w has other readers, or is read in parts"};
+        for (int at = 0; at < reasons.length; at++) {
+            with(21);
+            matrices("w").vectors("s");
+            g.node("LayerNormalization", "n", "x", "s");
+            String[] cast = {"n", "n", "w"};
+            g.node(new NodeBuilder("Cast", "i", cast[at]).set("to", TensorInfo.INT32)).node(new NodeBuilder("Cast", "f", "i").set("to", FLOAT))
+                    .node("Relu", "h", at == 1 ? "f" : "n").node("MatMul", "y", at == 0 ? "f" : at == 1 ? "h" : "n", at == 2 ? "f" : "w");
+            if (at != 1) {
+                g.nodes.remove(3);
+            }
+            assertEquals(reasons[at], sources().getLast().replaceFirst("^[a-z]*: ", ""));
         }
     }
 
