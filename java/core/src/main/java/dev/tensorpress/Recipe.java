@@ -9,6 +9,7 @@ import dev.tensorpress.method.Method;
 import dev.tensorpress.method.PruneMethod;
 import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.method.QuantizeMethod.Range;
+import dev.tensorpress.method.SmoothMethod;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnknownNameException;
@@ -45,7 +46,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     private static final int LONGEST = 1 << 20;
 
     /** Names of the presets. */
-    public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int4", "prune50", "sparse24",
+    public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int8-smooth", "int4", "prune50", "sparse24",
             "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "int4-gptq", "fixed8", "w8a16", "w8a8", "w4a16");
 
     private static final Role[] PRODUCTS = {Role.LINEAR, Role.HEAD};
@@ -114,8 +115,12 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 table = channel = channel.scale(QuantizeMethod.Scale.POWER_OF_TWO);
                 steps.add(step("linear", channel, PRODUCTS));
             }
-            case "int8-dynamic" -> steps.add(
-                    step("linear", channel.asymmetric().activations(Activations.DYNAMIC), PRODUCTS));
+            case "int8-dynamic", "int8-smooth" -> {
+                if (name.equals("int8-smooth")) {
+                    steps.add(step("smooth", new SmoothMethod(SmoothMethod.By.SMOOTHQUANT, 0.8, 20, true), PRODUCTS));
+                }
+                steps.add(step("linear", channel.asymmetric().activations(Activations.DYNAMIC), PRODUCTS));
+            }
             case "int4", "int4-gptq" -> {
                 boolean byInputs = name.equals("int4-gptq");
                 QuantizeMethod eight = channel.perBlock(128).activations(Activations.BLOCKWISE);

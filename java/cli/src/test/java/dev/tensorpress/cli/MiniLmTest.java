@@ -110,15 +110,19 @@ class MiniLmTest {
         String codes = "  - select: {role: linear}\n    quantize: {bits: 8, symmetric: false, activations: dynamic}\n";
         assertTrue(cosine(smooth, statistics, folder) > 0.9999999);
         double plain = cosine("steps:\n" + codes, statistics, folder);
-        double with = cosine(smooth + codes, statistics, folder);
+        double with = cosine(Recipe.named("int8-smooth"), statistics, folder);
         assertTrue(1 - with < 0.4 * (1 - plain), with + " against " + plain);
     }
 
     private static double cosine(String steps, Path statistics, Path folder) throws IOException {
+        return cosine(Recipe.read(Files.writeString(folder.resolve("r.yaml"), steps)), statistics, folder);
+    }
+
+    private static double cosine(Recipe recipe, Path statistics, Path folder) throws IOException {
         Path out = folder.resolve("out.onnx");
         try (Statistics s = Statistics.load(statistics); Compressor compressor = Compressor.open(model, Compressor.Options.DEFAULT.overwrite(true))) {
             compressor.use(s);
-            compressor.compress(compressor.plan(Recipe.read(Files.writeString(folder.resolve("r.yaml"), steps))), out);
+            compressor.compress(compressor.plan(recipe), out);
         }
         return Evaluation.texts(model, out, DemoCommand.sentences().subList(256, 320), tokenizer, Evaluation.Options.DEFAULT.warmup(1).runs(1))
                 .outputs().getFirst().cosineMean();
