@@ -2,8 +2,10 @@
 """What ONNX Runtime's own quantizers make of a model, for fidelity.py and ocr.py to compare with ours.
 
 dynamic-s8, dynamic-u8: quantize_dynamic per channel. nbits4, nbits8: MatMulNBitsQuantizer (which wants onnx_ir too) in blocks of
-32, four bits asymmetric; with -table4 embeddings in four bits as well, if there are any. qdq: quantize_static per channel, u8
-activations and s8 weights, ranges by smallest and largest value over 64 inputs: sentences with --tokenizer, else rendered lines.
+32, four bits asymmetric; hqq4 and gptq4 the same by its HQQ (with torch) and GPTQ; with -table4 embeddings in four bits as well, if there are
+any. qdq: quantize_static per channel, u8 activations and s8 weights, ranges by smallest and largest value; qdq-minmax the same of products and
+tables alone, qdq-percentile and qdq-entropy by its other ways, which take inputs of one shape alone (sentences are padded) and no constant
+values, as masks have them. Inputs that calibrate are sentences with --tokenizer, else rendered lines.
 Weights in Constant nodes become initializers first, since these tools leave them alone otherwise; -table4 and qdq take operator sets
 21 and 13, to which older models are converted.
 """
@@ -16,8 +18,9 @@ from common import need
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("model")
 parser.add_argument("folder", help="for the results")
-parser.add_argument("--texts", default=rendered.SENTENCES, help="a sentence to a line; the last 64 calibrate")
+parser.add_argument("--texts", default=rendered.SENTENCES, help="a sentence to a line; the last ones calibrate")
 parser.add_argument("--tokenizer", help="a tokenizer.json, if the model takes sentences")
+parser.add_argument("--samples", type=int, default=64, help="that calibrate")
 parser.add_argument("--only", nargs="+", help="of these names")
 args = parser.parse_args()
 np, onnx, _, ort, quantization, nbits = need("numpy", "onnx", "onnx.version_converter", "onnxruntime", "onnxruntime.quantization",
@@ -44,17 +47,20 @@ def initializers(path):
 
 
 class Reader(quantization.CalibrationDataReader):
-    def __init__(self):
+    def __init__(self, padded=False):
         with open(args.texts, encoding="utf-8") as file:
-            texts = file.read().splitlines()[-64:]
+            texts = file.read().splitlines()[-args.samples:]
         names = [i.name for i in ort.InferenceSession(plain, providers=["CPUExecutionProvider"]).get_inputs()]
         if args.tokenizer:
             (tokenizers,) = need("tokenizers")
             tokenizer = tokenizers.Tokenizer.from_file(args.tokenizer)
-            tokenizer.no_padding()
+            if padded:
+                tokenizer.enable_padding()
+            else:
+                tokenizer.no_padding()
             values = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
             self.feeds = iter([{n: np.array([getattr(e, values[n])], np.int64) for n in names}
-                               for e in map(tokenizer.encode, texts)])
+                               for e in tokenizer.encode_batch(texts)])
         else:
             self.feeds = iter([{names[0]: image} for image in rendered.render(texts)[1]])
 
@@ -67,6 +73,8 @@ def converted(opset):
     model = onnx.load(plain)
     if next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")) < opset:
         model = onnx.version_converter.convert_version(model, opset)
+    for i, node in enumerate(model.graph.node):
+        node.name = node.name or f"node_{i}"  # GPTQ takes nodes without a name for one
     return model
 
 
@@ -74,22 +82,26 @@ def dynamic(out, weights):
     quantization.quantize_dynamic(plain, out, per_channel=True, weight_type=weights)
 
 
-def blocks(model, out, bits, *operators):
-    config = nbits.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=bits == 8, bits=bits,
-                                                op_types_to_quantize=operators)
-    made = nbits.MatMulNBitsQuantizer(model, algo_config=config)
+def blocks(model, out, config):
+    made = nbits.MatMulNBitsQuantizer(model, block_size=32, algo_config=config)
     made.process()
     onnx.save(made.model.model, out)
 
 
-def tables(out, bits):
-    """Products of as many bits, then tables in four, which the tool gives no bits of their own."""
-    blocks(converted(21), out, bits, "MatMul")
-    blocks(onnx.load(out), out, 4, "Gather")
+def rounded(bits, *operators):
+    return nbits.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=bits == 8, bits=bits, op_types_to_quantize=operators)
 
 
-def static(out):
-    quantization.quantize_static(converted(13), out, Reader(), per_channel=True, quant_format=quantization.QuantFormat.QDQ,
+def tables(out, config):
+    """Products, then tables in four bits, which the tool gives no bits of their own."""
+    blocks(converted(21), out, config)
+    blocks(onnx.load(out), out, rounded(4, "Gather"))
+
+
+def static(out, method, *operators):
+    padded = method != quantization.CalibrationMethod.MinMax
+    quantization.quantize_static(converted(13), out, Reader(padded), per_channel=True, quant_format=quantization.QuantFormat.QDQ,
+                                 calibrate_method=method, op_types_to_quantize=operators or None,
                                  activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)
 
 
@@ -98,16 +110,24 @@ onnx.save(initializers(args.model), plain)
 kinds = {
     "dynamic-s8": lambda out: dynamic(out, quantization.QuantType.QInt8),
     "dynamic-u8": lambda out: dynamic(out, quantization.QuantType.QUInt8),
-    "nbits4": lambda out: blocks(onnx.load(plain), out, 4, "MatMul"),
-    "nbits8": lambda out: blocks(onnx.load(plain), out, 8, "MatMul"),
-    "nbits4-table4": lambda out: tables(out, 4),
-    "nbits8-table4": lambda out: tables(out, 8),
-    "qdq": static,
+    "qdq": lambda out: static(out, quantization.CalibrationMethod.MinMax),
+    "qdq-minmax": lambda out: static(out, quantization.CalibrationMethod.MinMax, "MatMul", "Gather"),
+    "qdq-percentile": lambda out: static(out, quantization.CalibrationMethod.Percentile, "MatMul", "Gather"),
+    "qdq-entropy": lambda out: static(out, quantization.CalibrationMethod.Entropy, "MatMul", "Gather"),
+}
+products = {
+    "nbits4": lambda: rounded(4, "MatMul"),
+    "nbits8": lambda: rounded(8, "MatMul"),
+    "hqq4": lambda: nbits.HQQWeightOnlyQuantConfig(block_size=32, bits=4),
+    "gptq4": lambda: nbits.GPTQWeightOnlyQuantConfig(Reader()),
 }
 graph = onnx.load(plain).graph
 large = {i.name for i in graph.initializer if len(i.dims) == 2}
-if not any(n.op_type == "Gather" and n.input[0] in large for n in graph.node):
-    del kinds["nbits4-table4"], kinds["nbits8-table4"]
+tabled = any(n.op_type == "Gather" and n.input[0] in large for n in graph.node)
+for name, config in products.items():
+    kinds[name] = lambda out, config=config: blocks(onnx.load(plain), out, config())
+    if tabled:
+        kinds[name + "-table4"] = lambda out, config=config: tables(out, config())
 for name, make in kinds.items():
     if not args.only or name in args.only:
         make(os.path.join(args.folder, f"ort-{name}.onnx"))
