@@ -7,9 +7,11 @@ import dev.tensorpress.model.onnx.OnnxGraph.Value;
 import dev.tensorpress.tensor.DType;
 import java.io.ByteArrayOutputStream;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /** Builds nodes. Operators are those of onnx.ai/onnx/operators and of ONNX Runtime's ContribOperators.md. */
 final class Nodes {
@@ -19,6 +21,7 @@ final class Nodes {
     private final Names names;
     /** What some nodes read in the place of their first operand. */
     private final Map<Node, String> read = new IdentityHashMap<>(0);
+    private final Set<Node> unread = new HashSet<>(0);
     private boolean microsoft;
 
     Nodes(Wire wire, Names names) {
@@ -107,7 +110,15 @@ final class Nodes {
 
     /** The name of what a node reads first. */
     String first(Node n) {
+        unread.remove(n);
         return read.getOrDefault(n, n.inputs.getFirst());
+    }
+
+    /** Whoever replaces a node for which something is divided has to let others read {@link #first}: without that results would be wrong. */
+    void checkRead() {
+        if (!unread.isEmpty()) {
+            throw new IllegalStateException("what stands for " + unread.iterator().next().label() + " does not read what was divided for it");
+        }
     }
 
     /** Nodes that make the first operand of another one divided by these numbers along its last axis, which that will read. */
@@ -123,6 +134,7 @@ final class Nodes {
         Proto constant = start("Constant", factors).string(3, names.fresh(factors + "/Constant"));
         constant.message(5, new Proto().string(1, "value").message(5, t.bytes(9, data.toByteArray())).integer(20, 4));
         read.put(n, divided);
+        unread.add(n);
         return new Rope().add(field(constant)).add(node("Mul", divided, x, factors));
     }
 

@@ -59,6 +59,7 @@ final class Rewriter {
             OnnxGraph graph = infos.get(i).value.graph;
             lower(new Job(infos.get(i), lowerings.get(i), parsed.irVersion < 4 ? parsed.graph : graph, data));
         }
+        nodes.checkRead();
         if (data.exists()) {
             data.move(compressed, moveRaw, edits);
         }
