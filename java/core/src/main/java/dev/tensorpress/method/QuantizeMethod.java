@@ -32,7 +32,7 @@ import java.util.Set;
  * @param grain what shares a scale
  * @param block elements per scale along the input axis if the grain is a block, else 0
  * @param symmetric zero point fixed at the middle of the codes
- * @param range what the largest magnitude of a group becomes if symmetric
+ * @param range what the largest magnitude of a group becomes if symmetric, unless ranges are sought
  * @param clipSteps ratios to try, 1 for none; see {@code tp_quant} in {@code tensorpress/quantize.h}
  * @param clipMin smallest ratio
  * @param activations what products with the weight do with their other operand
@@ -55,7 +55,12 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
         /** 127: the lowest code is not used, and no value is clamped. */
         ABSMAX,
         /** 127.5, as compressed-tensors has it: all codes are used, the largest value is clamped by half a step if positive. */
-        FULL;
+        FULL,
+        /**
+         * Nothing that is fixed: scales, and zero points if there are any, are those of the least l<sub>p</sub> norm of the error, p = 3/4,
+         * by half-quadratic quantization (HQQ). A clip search has no part in it. Of channels and blocks, and with any scales.
+         */
+        HQQ;
 
         /** Lower case, as in recipes. */
         public String id() {
@@ -104,7 +109,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     private static final Option SYMMETRIC = new Option("symmetric", Option.Words.SWITCH, "true",
             "true: the zero point is fixed; false: there is one beside each scale");
     private static final Option RANGE = new Option("range", Option.Words.of(Range.values()), "absmax",
-            "what the largest magnitude of a group becomes, if symmetric: the highest code, or half a code more");
+            "what the largest magnitude of a group becomes, if symmetric: the highest code, or half a code more; hqq: the range is sought");
     private static final Option CLIP_STEPS = new Option("steps", new Option.Whole(1, 64, 1), null, "how many ranges are tried");
     private static final Option CLIP_MIN = new Option("min", new Option.Real(0, false, 1, true), "0.5", "the smallest, of the full one");
     private static final Option CLIP = new Option("clip",
@@ -132,6 +137,9 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
             CLIP_MIN.checked((double) clipMin);
         } catch (IllegalArgumentException e) {
             throw new IllegalArgumentException("clip: " + e.getMessage(), e);
+        }
+        if (range == Range.HQQ && (grain == Grain.TENSOR || scale == Scale.POWER_OF_TWO)) {
+            throw new IllegalArgumentException("range: hqq seeks any scales, of channels or blocks");
         }
     }
 
@@ -212,7 +220,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
 
     /** Whether several ranges are tried. */
     private boolean searches() {
-        return clipSteps > 1 || scale == Scale.POWER_OF_TWO;
+        return range != Range.HQQ && (clipSteps > 1 || scale == Scale.POWER_OF_TWO);
     }
 
     @Override
@@ -224,10 +232,11 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     public boolean uses(String option) {
         return switch (option) {
             case "block" -> grain == Grain.BLOCK;
-            case "range" -> symmetric;
+            case "range" -> symmetric || range == Range.HQQ;
             case "weights" -> activations == Activations.DYNAMIC;
             case "importance" -> searches();
-            case "bits", "per", "symmetric", "clip", "scale", "activations" -> true;
+            case "clip" -> range != Range.HQQ;
+            case "bits", "per", "symmetric", "scale", "activations" -> true;
             default -> false;
         };
     }
@@ -427,6 +436,13 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     /** @param importance of the rows or columns of the form's {@link Form.Grid} */
     Encoding.Quantized apply(Weight weight, Tensor in, Form.Quantized q, Quantize.Importance importance, Workspace workspace) {
         Quantize.Spec spec = q.spec(in.dtype(), in.shape()).range(kernelRange(q.symmetric())).importance(importance);
+        if (range == Range.HQQ) {
+            Encoding.Quantized first = encode(weight, in, q, spec, workspace);
+            MemorySegment scales = workspace.take(Workspace.Slot.SCALES, DType.F32.bytes(first.scales().shape().elements()));
+            HalfQuadratic.refine(q, in.shape(), Factors.f32(weight.over(in), workspace), scales,
+                    q.symmetric() ? MemorySegment.NULL : first.zeros().data(), workspace.executor());
+            return encodeExact(weight, in, q, workspace);
+        }
         return encode(weight, in, q, scale == Scale.ANY ? spec.clip(clipSteps, clipMin) : spec.powersOfTwo(powers()), workspace);
     }
 
