@@ -414,6 +414,31 @@ class CompressedTensorsTargetTest {
         }
     }
 
+    /** Scales of powers of two are those in whatever type the weight has; of a weight in parts the report has those of all. */
+    @Test
+    void fixedPoint() throws IOException {
+        for (DType type : new DType[] {DType.F32, DType.F16, DType.BF16}) {
+            Path in = model(type).add("x.weight", type, 40_000, 256).write(folder.resolve("in-" + type), 2);
+            Path out = folder.resolve("out-" + type);
+            Report report;
+            try (Compressor c = Compressor.open(in)) {
+                report = c.compress(c.plan(all("fixed8")), out);
+            }
+            PlainDecoder d = new PlainDecoder(out);
+            assertEquals(report.entries().size(), d.modules.size());
+            for (Report.Entry e : report.entries()) {
+                int least = Integer.MAX_VALUE;
+                int most = Integer.MIN_VALUE;
+                for (float scale : d.modules.get(e.planned().weight().name().replace(".weight", "")).scales()) {
+                    assertEquals(0, Float.floatToIntBits(scale) & 0x7fffff);
+                    least = Math.min(least, -Math.getExponent(scale));
+                    most = Math.max(most, -Math.getExponent(scale));
+                }
+                assertEquals(new Report.FixedPoint(8, least, most), e.fixedPoint());
+            }
+        }
+    }
+
     @Test
     void partsAreReportedAsOneWeight() throws IOException {
         SmallFolder m = new SmallFolder(Effort.seed()).add("x.weight", DType.BF16, 40_000, 256).add("y.weight", DType.BF16, 40_000, 256);
