@@ -9,6 +9,7 @@ import dev.tensorpress.method.Method;
 import dev.tensorpress.method.PruneMethod;
 import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.method.QuantizeMethod.Range;
+import dev.tensorpress.method.QuantizeMethod.Weights;
 import dev.tensorpress.method.SmoothMethod;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
@@ -46,8 +47,8 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     private static final int LONGEST = 1 << 20;
 
     /** Names of the presets. */
-    public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int8-smooth", "int4", "prune50", "sparse24",
-            "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "int4-gptq", "fixed8", "w8a16", "w8a8", "w4a16");
+    public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int8-smooth", "int8-static", "int4", "prune50",
+            "sparse24", "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "int4-gptq", "fixed8", "w8a16", "w8a8", "w4a16");
 
     private static final Role[] PRODUCTS = {Role.LINEAR, Role.HEAD};
     private static final List<String> VALUES = List.of("*value*", "*v_proj*", "*v_lin*", "*/v/*");
@@ -121,6 +122,13 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 }
                 steps.add(step("linear", channel.asymmetric().activations(Activations.DYNAMIC), PRODUCTS));
             }
+            case "int8-static" -> {
+                // Seven bits are as fast as eight, and exact on every processor.
+                QuantizeMethod integers = channel.clipSearch(20, 0.7f).weights(Weights.S7).activations(Activations.STATIC);
+                steps.add(step("linear", integers, PRODUCTS));
+                // Those of few channels are small, but see the largest images.
+                steps.add(new Step("conv", new Selector(Set.of(Role.CONV), List.of(), 0), integers));
+            }
             case "int4", "int4-gptq" -> {
                 boolean byInputs = name.equals("int4-gptq");
                 QuantizeMethod eight = channel.perBlock(128).activations(Activations.BLOCKWISE);
@@ -134,7 +142,9 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                     name, NAMES);
         }
         steps.add(step("embedding", table, Role.EMBEDDING));
-        steps.add(step("conv", channel, Role.CONV));
+        if (!name.equals("int8-static")) {
+            steps.add(step("conv", channel, Role.CONV));
+        }
         steps.add(step("recurrent", channel, Role.RECURRENT));
         return new Recipe(name, "", steps, List.of(), Map.of());
     }

@@ -86,7 +86,7 @@ class RecipeTest {
     void badValuesAreNamed() {
         Recipe r = Recipe.named("int8");
         for (String[] bad : new String[][] {{"block", "33"}, {"block", "8"}, {"block", "x"}, {"bits", "9"}, {"bits", "1"},
-            {"per", "row"}, {"symmetric", "maybe"}, {"clip", "65"}, {"clip", "4:0"}, {"clip", "4:z"}, {"activations", "static"}, {"linear.weights", "s9"},
+            {"per", "row"}, {"symmetric", "maybe"}, {"clip", "65"}, {"clip", "4:0"}, {"clip", "4:z"}, {"activations", "sometimes"}, {"linear.noise", "2"}, {"linear.percentile", "50"}, {"linear.input-range", "most"}, {"linear.weights", "s9"},
             {"min-size", "many"}, {"min-size", "-1"}}) {
             String message = assertThrows(IllegalArgumentException.class, () -> r.set(bad[0], bad[1]), bad[0]).getMessage();
             assertTrue(message.contains(bad[0].substring(bad[0].indexOf('.') + 1)), message);

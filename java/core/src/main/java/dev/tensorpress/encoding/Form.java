@@ -3,7 +3,9 @@ package dev.tensorpress.encoding;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
+import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
 
 /**
  * What an {@link Encoding} will be before its bytes exist: enough to predict its size and to ask a target whether it
@@ -87,11 +89,28 @@ public sealed interface Form {
         /** Quantizes it to int8 when it runs, a scale per block, if the runtime has such a kernel. */
         BLOCKWISE,
         /** Quantizes it to eight bits when it runs, one scale per tensor or per token, and multiplies in integers. */
-        DYNAMIC;
+        DYNAMIC,
+        /** The same with a scale that is known before, by calibration: {@link Quantized#fixed}. */
+        STATIC;
 
         /** Lower case, as in recipes. */
         public String id() {
             return name().toLowerCase(Locale.ROOT);
+        }
+    }
+
+    /**
+     * What is known before a model runs of the codes around a product with a weight.
+     *
+     * @param input of what is multiplied with the weight
+     * @param result of what the product makes, scaled and shifted output by output if that follows; empty if it makes floats
+     * @param activated of what an activation function makes of that; empty if there is none
+     * @param means of the input, channel by channel, by which biases make up for what rounding of the weight does to the mean of results;
+     *     none if the result is of floats
+     */
+    record Fixed(ValueCodes input, Optional<ValueCodes> result, Optional<ValueCodes> activated, List<Float> means) {
+        public Fixed {
+            means = List.copyOf(means);
         }
     }
 
@@ -126,10 +145,14 @@ public sealed interface Form {
      * @param activations what the consumer does with its other operand
      * @param transposed storage: a [K, N] matrix blocked along K is held as [N, K]
      * @param padded storage: lines of blocks are filled up to whole blocks
+     * @param fixed codes of what the consumer reads and makes, of {@link Activations#STATIC} alone
      */
-    record Quantized(Affine affine, int axis, int block, Activations activations, boolean transposed, boolean padded)
+    record Quantized(Affine affine, int axis, int block, Activations activations, boolean transposed, boolean padded, Optional<Fixed> fixed)
             implements Form {
         public Quantized {
+            if (fixed.isPresent() != (activations == Activations.STATIC)) {
+                throw new IllegalArgumentException("activations " + activations.id() + " with codes " + fixed);
+            }
             boolean interleaved = affine.layout() == Affine.Layout.INTERLEAVED;
             if (axis < -1 || block < 0 || block > 0 && axis < 0) {
                 throw new IllegalArgumentException("no groups along axis " + axis + " in blocks of " + block);
@@ -145,6 +168,11 @@ public sealed interface Form {
         @Override
         public Kind kind() {
             return Kind.QUANTIZED;
+        }
+
+        /** Of activations that are not static. */
+        public Quantized(Affine affine, int axis, int block, Activations activations, boolean transposed, boolean padded) {
+            this(affine, axis, block, activations, transposed, padded, Optional.empty());
         }
 
         /** With integer codes, apart from flat scales and, if not symmetric, zero points. */
@@ -238,7 +266,12 @@ public sealed interface Form {
 
         /** This form with its storage part replaced, as a target does. */
         public Quantized stored(DType type, DType scaleType, boolean transposed, boolean padded) {
-            return new Quantized(bits(), axis, block, symmetric(), activations, type, scaleType, transposed, padded);
+            return new Quantized(Affine.integers(bits(), symmetric(), type, scaleType), axis, block, activations, transposed, padded, fixed);
+        }
+
+        /** This form, its consumers reading and making such codes. */
+        public Quantized fixed(Fixed codes) {
+            return new Quantized(affine, axis, block, Activations.STATIC, transposed, padded, Optional.of(codes));
         }
 
         /** Lowest code in use, of integers. */

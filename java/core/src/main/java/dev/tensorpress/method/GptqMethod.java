@@ -6,6 +6,7 @@ import dev.tensorpress.model.Weight;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.HashSet;
 import java.util.Set;
 
 /**
@@ -59,7 +60,9 @@ public record GptqMethod(QuantizeMethod codes, double damping, boolean order, in
 
     @Override
     public Set<Requirement> requires() {
-        return Set.of(Requirement.STATISTICS);
+        Set<Requirement> all = new HashSet<>(codes.requires());
+        all.add(Requirement.STATISTICS);
+        return all;
     }
 
     @Override
@@ -116,6 +119,6 @@ public record GptqMethod(QuantizeMethod codes, double damping, boolean order, in
 
     @Override
     public Prepared prepare(Evidence evidence) {
-        return new PreparedGptq(this, evidence.statistics());
+        return codes.withActivations(new PreparedGptq(this, evidence.statistics()), evidence);
     }
 }

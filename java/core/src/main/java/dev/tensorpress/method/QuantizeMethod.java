@@ -35,14 +35,13 @@ import java.util.Set;
  * @param range what the largest magnitude of a group becomes if symmetric, unless ranges are sought
  * @param clipSteps ratios to try, 1 for none; see {@code tp_quant} in {@code tensorpress/quantize.h}
  * @param clipMin smallest ratio
- * @param activations what products with the weight do with their other operand
- * @param weights how codes are held if activations are dynamic
+ * @param consumers what products with the weight do
  * @param scale which scales there are: of powers of two, those next to the range's are tried, and with a clip search each half again
  *     down to {@code clipMin}, {@code clipSteps} having no part in it
  * @param importance what a squared error counts where ranges are tried; of any, only if they are
  */
 public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
-        Activations activations, Weights weights, Scale scale, Importance importance) implements Method, Prepared {
+        Consumers consumers, Scale scale, Importance importance) implements Method, Prepared {
 
     private static final int LEFT = 0;
     private static final int RIGHT = 1;
@@ -85,6 +84,25 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
         }
     }
 
+    /**
+     * What products with a weight do.
+     *
+     * @param activations with their other operand
+     * @param weights how codes are held if products are in integers
+     * @param range of codes of activations that are static
+     * @param noise that these may make of a convolution's results, as part of their variance; convolutions with more stay in floats
+     */
+    public record Consumers(Activations activations, Weights weights, ValueRange range, double noise) {
+        /** With all else as it is by default. */
+        static Consumers of(Activations activations) {
+            return new Consumers(activations, Weights.AUTO, new ValueRange(ValueRange.Rule.MSE, Double.parseDouble(PERCENTILE.fallback())), INPUT_NOISE);
+        }
+
+        private boolean inIntegers() {
+            return activations == Activations.DYNAMIC || activations == Activations.STATIC;
+        }
+    }
+
     /** Which scales there are. */
     public enum Scale {
         /** Any number. */
@@ -118,12 +136,19 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     private static final Option ACTIVATIONS = new Option("activations", Option.Words.of(Activations.values()), "float",
             "what a product with the weight does with its other operand");
     private static final Option WEIGHTS = new Option("weights", Option.Words.of(Weights.values()), "auto",
-            "how ONNX holds codes of products in integers, if activations are dynamic");
+            "how ONNX holds codes of products in integers, if activations are dynamic or static");
+    private static final Option INPUT_RANGE = new Option("input-range", Option.Words.of(ValueRange.Rule.values()), "mse",
+            "which part of the elements that calibration has seen gets codes, if activations are static");
+    private static final Option PERCENTILE = new Option("percentile", new Option.Real(50, false, 100, true), "99.99",
+            "of the elements, half of the rest at each end, if that is the range of inputs");
+    private static final double INPUT_NOISE = 0.02;
+    private static final Option NOISE = new Option("noise", new Option.Real(0, true, 1, true), Double.toString(INPUT_NOISE),
+            "that static codes may make of a convolution's results, as part of their variance; those with more stay in floating point");
     private static final Option SCALE = new Option("scale", new Option.Words(List.of("any", "power-of-two")), "any",
             "which scales there are; powers of two make fixed-point numbers");
     private static final Option IMPORTANCE = new Option("importance", Option.Words.of(Importance.values()), "none",
             "what errors count where ranges are tried: all alike, or as the squares of the inputs that meet them");
-    static final List<Option> OPTIONS = List.of(BITS, BLOCK, PER, SYMMETRIC, RANGE, CLIP, SCALE, IMPORTANCE, ACTIVATIONS, WEIGHTS);
+    static final List<Option> OPTIONS = List.of(BITS, BLOCK, PER, SYMMETRIC, RANGE, CLIP, SCALE, IMPORTANCE, ACTIVATIONS, WEIGHTS, INPUT_RANGE, PERCENTILE, NOISE);
 
     public QuantizeMethod {
         BITS.checked(bits);
@@ -146,7 +171,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     /** With codes of products in integers held as is exact on every processor. */
     public QuantizeMethod(int bits, Grain grain, int block, boolean symmetric, Range range, int clipSteps, float clipMin,
             Activations activations) {
-        this(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, Weights.AUTO, Scale.ANY, Importance.NONE);
+        this(bits, grain, block, symmetric, range, clipSteps, clipMin, Consumers.of(activations), Scale.ANY, Importance.NONE);
     }
 
     /** Eight bits, symmetric, one scale per output channel. */
@@ -160,47 +185,61 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     }
 
     public QuantizeMethod perChannel() {
-        return new QuantizeMethod(bits, Grain.CHANNEL, 0, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
+        return new QuantizeMethod(bits, Grain.CHANNEL, 0, symmetric, range, clipSteps, clipMin, consumers, scale, importance);
     }
 
     public QuantizeMethod perTensor() {
-        return new QuantizeMethod(bits, Grain.TENSOR, 0, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
+        return new QuantizeMethod(bits, Grain.TENSOR, 0, symmetric, range, clipSteps, clipMin, consumers, scale, importance);
     }
 
     public QuantizeMethod perBlock(int size) {
-        return new QuantizeMethod(bits, Grain.BLOCK, size, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
+        return new QuantizeMethod(bits, Grain.BLOCK, size, symmetric, range, clipSteps, clipMin, consumers, scale, importance);
     }
 
     public QuantizeMethod asymmetric() {
-        return new QuantizeMethod(bits, grain, block, false, range, clipSteps, clipMin, activations, weights, scale, importance);
+        return new QuantizeMethod(bits, grain, block, false, range, clipSteps, clipMin, consumers, scale, importance);
     }
 
     public QuantizeMethod range(Range range) {
-        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, consumers, scale, importance);
     }
 
     public QuantizeMethod clipSearch(int steps, float smallest) {
-        return new QuantizeMethod(bits, grain, block, symmetric, range, steps, smallest, activations, weights, scale, importance);
+        return new QuantizeMethod(bits, grain, block, symmetric, range, steps, smallest, consumers, scale, importance);
     }
 
     /** With these scales. */
     public QuantizeMethod scale(Scale scale) {
-        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, consumers, scale, importance);
     }
 
     /** With errors that count like this where ranges are tried. */
     public QuantizeMethod importance(Importance importance) {
-        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, consumers, scale, importance);
     }
 
     /** With activations treated like this by the products that use the weight. */
     public QuantizeMethod activations(Activations activations) {
-        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
+        return consumers(new Consumers(activations, consumers.weights, consumers.range, consumers.noise));
+    }
+
+    /** What products with the weight do with their other operand. */
+    public Activations activations() {
+        return consumers.activations;
     }
 
     /** With codes of products in integers held like this. */
     public QuantizeMethod weights(Weights weights) {
-        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, activations, weights, scale, importance);
+        return consumers(new Consumers(consumers.activations, weights, consumers.range, consumers.noise));
+    }
+
+    /** How codes of products in integers are held. */
+    public Weights weights() {
+        return consumers.weights;
+    }
+
+    private QuantizeMethod consumers(Consumers changed) {
+        return new QuantizeMethod(bits, grain, block, symmetric, range, clipSteps, clipMin, changed, scale, importance);
     }
 
     @Override
@@ -210,7 +249,8 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
 
     @Override
     public Set<Requirement> requires() {
-        return counts() ? Set.of(Requirement.STATISTICS) : Set.of();
+        return activations() == Activations.STATIC ? Set.of(Requirement.WEIGHTS, Requirement.STATISTICS)
+                : counts() ? Set.of(Requirement.STATISTICS) : Set.of();
     }
 
     /** Whether ranges are tried, by what errors do to products. */
@@ -233,7 +273,9 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
         return switch (option) {
             case "block" -> grain == Grain.BLOCK;
             case "range" -> symmetric || range == Range.HQQ;
-            case "weights" -> activations == Activations.DYNAMIC;
+            case "weights" -> consumers.inIntegers();
+            case "input-range", "noise" -> activations() == Activations.STATIC;
+            case "percentile" -> activations() == Activations.STATIC && consumers.range.rule() == ValueRange.Rule.PERCENTILE;
             case "importance" -> searches();
             case "clip" -> range != Range.HQQ;
             case "bits", "per", "symmetric", "scale", "activations" -> true;
@@ -252,8 +294,11 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
             case "clip" -> clipSteps == 1 && clipMin == 1 ? "none" : clipSteps + ":" + clipMin;
             case "scale" -> scale == Scale.ANY ? "any" : "power-of-two";
             case "importance" -> importance.name().toLowerCase(Locale.ROOT);
-            case "activations" -> activations.id();
-            case "weights" -> weights.id();
+            case "activations" -> activations().id();
+            case "weights" -> weights().id();
+            case "input-range" -> consumers.range.rule().name().toLowerCase(Locale.ROOT);
+            case "percentile" -> Double.toString(consumers.range.percentile());
+            case "noise" -> Double.toString(consumers.noise);
             default -> null;
         };
     }
@@ -262,20 +307,25 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
     @Override
     public Method with(String option, String value) {
         return switch (option) {
-            case "bits" -> new QuantizeMethod((int) BITS.whole(value), grain, block, symmetric, range, clipSteps, clipMin,
-                    activations, weights, scale, importance);
+            case "bits" -> new QuantizeMethod((int) BITS.whole(value), grain, block, symmetric, range, clipSteps, clipMin, consumers, scale, importance);
             case "block" -> perBlock((int) BLOCK.whole(value));
             case "per" -> PER.word(value) == 0 ? perTensor() : perChannel();
-            case "symmetric" -> new QuantizeMethod(bits, grain, block, SYMMETRIC.on(value), range, clipSteps, clipMin,
-                    activations, weights, scale, importance);
+            case "symmetric" -> new QuantizeMethod(bits, grain, block, SYMMETRIC.on(value), range, clipSteps, clipMin, consumers, scale, importance);
             case "range" -> range(Range.values()[RANGE.word(value)]);
             case "clip" -> clip(value);
             case "scale" -> scale(Scale.values()[SCALE.word(value)]);
             case "importance" -> importance(Importance.values()[IMPORTANCE.word(value)]);
             case "activations" -> activations(Activations.values()[ACTIVATIONS.word(value)]);
             case "weights" -> weights(Weights.values()[WEIGHTS.word(value)]);
+            case "input-range" -> range(new ValueRange(ValueRange.Rule.values()[INPUT_RANGE.word(value)], consumers.range.percentile()));
+            case "percentile" -> range(new ValueRange(consumers.range.rule(), PERCENTILE.real(value)));
+            case "noise" -> consumers(new Consumers(activations(), weights(), consumers.range, NOISE.real(value)));
             default -> null;
         };
+    }
+
+    private QuantizeMethod range(ValueRange changed) {
+        return consumers(new Consumers(activations(), weights(), changed, consumers.noise));
     }
 
     private QuantizeMethod clip(String value) {
@@ -316,7 +366,13 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
 
     @Override
     public Prepared prepare(Evidence evidence) {
-        return counts() ? new PreparedQuantize(this, evidence.statistics()) : this;
+        return withActivations(counts() ? new PreparedQuantize(this, evidence.statistics()) : this, evidence);
+    }
+
+    /** With codes of activations if these are static. */
+    Prepared withActivations(Prepared codes, Evidence evidence) {
+        return activations() != Activations.STATIC ? codes
+                : new PreparedStatic(codes, new StaticActivations(consumers.range, consumers.noise, evidence));
     }
 
     @Override
@@ -389,10 +445,12 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
                     + (grain == Grain.BLOCK ? "input" : "output") + " axis to quantize along");
         }
         // Signed or not, and how it lies in the file, is the target's to say, but for products in integers.
-        boolean integers = activations == Activations.DYNAMIC;
-        DType type = bits <= 4 ? DType.I4 : integers && (weights == Weights.AUTO || weights == Weights.U8) ? DType.U8 : DType.I8;
-        int used = integers && weights == Weights.S7 ? Math.min(bits, 7) : bits;
-        return new Form.Quantized(used, axis, block, symmetric, activations, type, DType.F32, false, false);
+        boolean integers = consumers.inIntegers();
+        DType type = bits <= 4 ? DType.I4 : integers && (weights() == Weights.AUTO || weights() == Weights.U8) ? DType.U8 : DType.I8;
+        int used = integers && weights() == Weights.S7 ? Math.min(bits, 7) : bits;
+        // What is static is known where statistics are.
+        return new Form.Quantized(used, axis, block, symmetric, activations() == Activations.STATIC ? Activations.FLOAT : activations(), type,
+                DType.F32, false, false);
     }
 
     /** {@inheritDoc} So it is if each group lies within a row. */

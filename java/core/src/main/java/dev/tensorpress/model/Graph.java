@@ -103,8 +103,29 @@ public record Graph(List<Operator> operators, List<Feed> feeds) {
      * @param input what it reads beside the weight
      * @param window of a convolution along one or two axes whose padding does not depend on its input; empty of all others
      * @param bias what is added to its result, an element for each output, and has no other use
+     * @param result what becomes of that of a convolution; empty of others
      */
-    public record Product(Operator operator, Weight weight, Value input, Optional<Window> window, Optional<Weight> bias) {}
+    public record Product(Operator operator, Weight weight, Value input, Optional<Window> window, Optional<Weight> bias,
+            Optional<Result> result) {}
+
+    /**
+     * What becomes of a convolution's sums before anything else can read them.
+     *
+     * @param value these, scaled and shifted output by output, as batch normalization does, if that follows
+     * @param scale of each output; not to be changed
+     * @param activation a function of single elements, if that alone reads the value
+     */
+    public record Result(Value value, float[] scale, Optional<Activation> activation) {}
+
+    /**
+     * An activation function.
+     *
+     * @param value what it makes
+     * @param clamps whether it does nothing between its bounds
+     * @param least what it makes of less it makes of this as well; at most 0
+     * @param most alike
+     */
+    public record Activation(Value value, boolean clamps, float least, float most) {}
 
     /**
      * Where a convolution looks, along the last two axes of its input [n, channels, height, width], or [n, channels, width], which is one

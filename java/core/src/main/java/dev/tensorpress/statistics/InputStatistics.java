@@ -24,6 +24,19 @@ public final class InputStatistics {
     private final Map<String, Weight> biases = new HashMap<>();
     /** What inputs are divided by, by name of the weight. */
     private final Map<String, double[]> divisors = new HashMap<>();
+    /** Around the one product that a weight is in, by its name. */
+    private final Map<String, Around> around = new HashMap<>();
+
+    /**
+     * What is known of the values around a product, each with its histogram, if there is one.
+     *
+     * @param input what the weight is multiplied with, as it is, not in patches
+     * @param result and what becomes of it, of convolutions
+     * @param resultStatistics of its value
+     * @param activated of what its activation function makes
+     */
+    public record Around(ValueStatistics input, Optional<Graph.Result> result, Optional<ValueStatistics> resultStatistics,
+            Optional<ValueStatistics> activated) {}
 
     private InputStatistics() {}
 
@@ -110,6 +123,10 @@ public final class InputStatistics {
                 Request request = new Request(feed.value(), axis, product.window(), true, false);
                 Set<ValueStatistics> of = inputs.computeIfAbsent(product.weight().name(), w -> new LinkedHashSet<>());
                 statistics.of(request).ifPresent(of::add);
+                statistics.of(feed.value()).ifPresent(input -> around.merge(product.weight().name(), new Around(input, product.result(),
+                        product.result().flatMap(r -> statistics.of(r.value())),
+                        product.result().flatMap(Graph.Result::activation).flatMap(a -> statistics.of(a.value()))),
+                        InputStatistics::both));
                 if (!seen.add(product.weight().name())) {
                     biases.remove(product.weight().name()); // each of the products has a mean of its own
                 } else {
@@ -117,6 +134,34 @@ public final class InputStatistics {
                 }
             }
         }
+    }
+
+    /** Of a weight in two products, of which each reads and makes something else. */
+    private static Around both(Around a, Around b) {
+        boolean same = a.input == b.input || a.input.channels() != b.input.channels();
+        return new Around(same ? a.input : a.input.plus(b.input), Optional.empty(), Optional.empty(), Optional.empty());
+    }
+
+    /**
+     * What is known of the values around the products of a weight; of its input without histogram where that is divided, and nothing of
+     * results where these are.
+     *
+     * @return empty if nothing is known of what the weight is multiplied with
+     */
+    public Optional<Around> around(Weight weight) {
+        Around of = around.get(weight.name());
+        if (of == null) {
+            return Optional.empty();
+        }
+        double[] by = divisors.get(weight.name());
+        boolean changed = of.resultStatistics.filter(this::divided).isPresent() || of.activated.filter(this::divided).isPresent();
+        return Optional.of(new Around(by == null ? of.input : of.input.divided(by), changed ? Optional.empty() : of.result,
+                of.resultStatistics, of.activated));
+    }
+
+    private boolean divided(ValueStatistics value) {
+        return divisors.keySet().stream().map(around::get)
+                .anyMatch(a -> a != null && a.input.name().equals(value.name()) && a.input.path().equals(value.path()));
     }
 
     /** The same, where these biases alone may be changed. */
@@ -142,6 +187,7 @@ public final class InputStatistics {
         all.inputs.putAll(inputs);
         all.biases.putAll(biases);
         all.divisors.putAll(divisors);
+        all.around.putAll(around);
         return all;
     }
 

@@ -40,7 +40,10 @@ public record Request(Graph.Value value, OptionalInt axis, Optional<Window> wind
         return all;
     }
 
-    /** {@link #of} all feeds, but for those in subgraphs, whose values no runner shows. */
+    /**
+     * {@link #of} all feeds, and what convolutions make of them, with histogram, channel by channel; but for those in subgraphs, whose
+     * values no runner shows.
+     */
     public static List<Request> feeds(Graph graph, boolean gram) {
         List<Request> all = new ArrayList<>();
         for (Graph.Feed feed : graph.feeds()) {
@@ -48,7 +51,23 @@ public record Request(Graph.Value value, OptionalInt axis, Optional<Window> wind
                 all.addAll(of(feed, gram));
             }
         }
+        Set<Graph.Value> seen = new HashSet<>();
+        all.forEach(r -> seen.add(r.value));
+        for (Graph.Feed feed : graph.feeds()) {
+            for (Graph.Product product : feed.products()) {
+                product.result().ifPresent(result -> {
+                    addResult(result.value(), seen, all);
+                    result.activation().ifPresent(a -> addResult(a.value(), seen, all));
+                });
+            }
+        }
         return all;
+    }
+
+    private static void addResult(Graph.Value value, Set<Graph.Value> seen, List<Request> to) {
+        if (value.path().isEmpty() && seen.add(value)) {
+            to.add(new Request(value, OptionalInt.of(1), Optional.empty(), false, true));
+        }
     }
 
     /** Without channels: every result of an operator outside of subgraphs that is of none of these requests. */

@@ -22,7 +22,15 @@ final class TinyModel {
 
     /** @param names inputs, separated by blanks, then {@code ->} and outputs */
     TinyModel node(String operator, String names) {
-        Message node = new Message().add(4, operator);
+        return node(new Message().add(4, operator), names);
+    }
+
+    /** With an attribute. */
+    TinyModel node(String operator, String names, String attribute, int value) {
+        return node(new Message().add(4, operator).add(5, new Message().add(1, attribute).add(3, value).add(20, 2)), names);
+    }
+
+    private TinyModel node(Message node, String names) {
         int field = 1;
         for (String name : names.split(" ")) {
             if (name.equals("->")) {

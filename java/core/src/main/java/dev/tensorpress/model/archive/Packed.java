@@ -175,7 +175,8 @@ final class Packed {
             json.writeNumberField("axis", q.axis());
             json.writeNumberField("block", q.block());
             json.writeBooleanField("symmetric", q.symmetric());
-            json.writeStringField("activations", q.activations().id());
+            // Codes of activations are known to the rest of the file.
+            json.writeStringField("activations", (q.activations() == Form.Activations.STATIC ? Form.Activations.FLOAT : q.activations()).id());
             json.writeStringField("type", q.type().name());
             json.writeStringField("scale_type", Header.id(q.scaleType()));
             json.writeBooleanField("transposed", q.transposed());

@@ -32,6 +32,7 @@ final class GraphFinder {
     private final Moves moves;
     private final Sources sources;
     private final Normalizations normalizations;
+    private final Tails tails;
     /** Weights, and what is made of them alone by moving, cutting, converting and joining. */
     private final Map<Value, Set<Weight>> matrices = new IdentityHashMap<>();
     private final Map<Value, Weight> weights = new IdentityHashMap<>();
@@ -68,6 +69,7 @@ final class GraphFinder {
         }
         this.normalizations = new Normalizations(model, weights, moves);
         this.sources = new Sources(weights, normalizations, moves, constants);
+        this.tails = new Tails(constants, weights);
     }
 
     Graph find() {
@@ -168,7 +170,9 @@ final class GraphFinder {
         }
         for (Weight w : matrices.getOrDefault(matrix, Set.of())) {
             if (w.role().isProduct() || w.role() == Role.CONV || w.role() == Role.RECURRENT) {
-                add(new Product(n, w, input, Windows.of(n, w), at == 1 ? bias(n, w) : Optional.empty()), n, input, matrix, axis(n, at), gemm);
+                Optional<Tails.Tail> tail = n.is("Conv") && weights.get(matrix) == w ? Optional.ofNullable(tails.of(n, w)) : Optional.empty();
+                add(new Product(n, w, input, Windows.of(n, w), at == 1 ? bias(n, w) : Optional.empty(), tail.map(Tails.Tail::seen)), n, input,
+                        matrix, axis(n, at), gemm);
             }
         }
     }

@@ -4,13 +4,17 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.tensor.DType;
 
-/** Products of integers: DynamicQuantizeLinear and MatMulInteger. */
+/** Products of integers: MatMulInteger behind DynamicQuantizeLinear, or of codes that are fixed before. */
 final class Integers {
+    private final boolean microsoft;
     private final Names names;
     private final Nodes nodes;
     private final Tensors tensors;
+    private final Coded coded;
 
-    Integers(Names names, Nodes nodes, Tensors tensors) {
+    Integers(boolean microsoft, Names names, Nodes nodes, Tensors tensors, Coded coded) {
+        this.microsoft = microsoft;
+        this.coded = coded;
         this.names = names;
         this.nodes = nodes;
         this.tensors = tensors;
@@ -41,7 +45,9 @@ final class Integers {
     private Operand matrix(Job job, String codes, String scales, String zeros, Rope before) {
         Form.Quantized f = job.form;
         String zero = f.symmetric() ? tensors.constant(job, "zero", f.type(), new byte[] {(byte) f.middle()}) : zeros;
-        return job.in == 0 ? multiplying(codes, scales, zero) : multiplying(transposed(job, codes, before), scales, zero);
+        String matrix = job.in == 0 ? codes : transposed(job, codes, before);
+        return f.fixed().isEmpty() ? multiplying(matrix, scales, zero)
+                : multiplyingCodes(matrix, scales, zero, coded.parameters(job, "input", f.fixed().get().input()));
     }
 
     /** Runtimes fold this when they load the model: both its input and its permutation are constant. */
@@ -73,6 +79,23 @@ final class Integers {
                 r.add(Nodes.field(dql)).add(Nodes.field(mm)).add(nodes.cast(floats, sums, DType.F32))
                         .add(nodes.node("Mul", scale, as, scales)).add(nodes.node("Mul", product, floats, scale));
             }
+        };
+    }
+
+    /** What is multiplied with it has to be codes. */
+    private Operand multiplyingCodes(String codes, String scales, String zeros, Coded.Parameters input) {
+        return (r, x, y, product, label, kept) -> {
+            if (microsoft) {
+                r.add(Nodes.field(nodes.startMicrosoft("MatMulIntegerToFloat", product, x, codes, input.scale(), scales, input.zero(), zeros)
+                        .fields(kept)));
+                return;
+            }
+            String sums = names.fresh(y + ".sums");
+            String floats = names.fresh(y + ".floats");
+            String scale = names.fresh(y + ".scale");
+            r.add(Nodes.field(Nodes.start("MatMulInteger", sums, x, codes, input.zero(), zeros).fields(kept)))
+                    .add(nodes.cast(floats, sums, DType.F32)).add(nodes.node("Mul", scale, input.scale(), scales))
+                    .add(nodes.node("Mul", product, floats, scale));
         };
     }
 }

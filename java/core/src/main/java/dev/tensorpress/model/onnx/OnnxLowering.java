@@ -1,5 +1,6 @@
 package dev.tensorpress.model.onnx;
 
+import dev.tensorpress.encoding.Affine;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.encoding.Form.Storage;
@@ -10,6 +11,7 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.OnnxGraph.Use;
+import dev.tensorpress.model.onnx.Tails.Tail;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
@@ -41,6 +43,8 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         INTEGER,
         /** The same, and Gather of these codes and of scales in place of Gather. */
         INTEGER_GATHERED,
+        /** QLinearConv in place of Conv and of what stands behind it. */
+        CONVOLUTION,
         /** Gather of codes and of scales in place of Gather. */
         GATHER,
         /** GatherBlockQuantized of com.microsoft in place of Gather. */
@@ -56,6 +60,9 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
     }
 
     private static final int INT4_IR = 10;
+    /** Operator sets with QLinearConv, and with all of what products of integers take. */
+    private static final int LINEAR_OPSET = 10;
+    private static final int INTEGER_OPSET = 11;
     /** ONNX Runtime 1.x that first runs MatMulNBits of four bits, that of eight, and GatherBlockQuantized of bytes. */
     private static final int NBITS_4 = 17;
     private static final int NBITS_8 = 23;
@@ -123,7 +130,7 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
 
     /** Adds s8, s7 or u8 if products are of integers: how their weights are held. */
     void integers(Set<String> held) {
-        if (rewrite == Rewrite.INTEGER || rewrite == Rewrite.INTEGER_GATHERED) {
+        if (rewrite == Rewrite.INTEGER || rewrite == Rewrite.INTEGER_GATHERED || rewrite == Rewrite.CONVOLUTION) {
             Form.Quantized q = form.quantized();
             held.add(q.type() == DType.U8 ? "u8" : q.bits() == 8 ? "s8" : "s7");
         }
@@ -132,8 +139,11 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         }
     }
 
-    /** @throws UnsupportedRequestException if the weight can have neither the wanted form nor one near it */
-    static OnnxLowering of(Info info, Form wanted, boolean microsoft, long opset, long ir) {
+    /**
+     * @param tail of the convolution that has the weight for its kernel, or null
+     * @throws UnsupportedRequestException if the weight can have neither the wanted form nor one near it
+     */
+    static OnnxLowering of(Info info, Form wanted, Tail tail, boolean microsoft, long opset, long ir) {
         Weight w = info.weight;
         if (w.obstacle().isPresent()) {
             throw new UnsupportedRequestException(w.obstacle().get());
@@ -141,8 +151,9 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         DType type = w.tensor().dtype();
         return switch (wanted.kind()) {
             case DENSE -> dense(Rewrite.ELEMENTS, (Form.Dense) wanted, type, w.tensor().shape());
-            case QUANTIZED -> quantized(Site.of(info), wanted.quantized(), microsoft, opset, ir);
-            case SPARSE -> sparse(info, wanted.sparse(), microsoft, opset, ir);
+            case QUANTIZED -> fixed(wanted.quantized()) && inIntegers(info, wanted.quantized(), tail, opset)
+                    ? inIntegers(info, wanted.quantized()) : quantized(Site.of(info), wanted.quantized(), microsoft, opset, ir);
+            case SPARSE -> sparse(info, wanted.sparse(), tail, microsoft, opset, ir);
             case LOW_RANK -> smaller(w, factors(info, wanted.factors(), microsoft, opset, ir));
             case SUM -> smaller(w, corrected(info, (Form.Sum) wanted, microsoft, opset, ir));
         };
@@ -155,13 +166,53 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         return new OnnxLowering(rewrite, d, shape);
     }
 
+    private static boolean fixed(Form.Quantized q) {
+        return q.activations() == Activations.STATIC && q.block() == 0 && q.bits() > 4 && q.bits() <= 8;
+    }
+
+    /** Whether a product or convolution can read codes, and if it is a convolution make them. */
+    private static boolean inIntegers(Info info, Form.Quantized q, Tail tail, long opset) {
+        for (Use u : info.value.uses) {
+            if (u.node().graph != info.value.graph) {
+                return false; // codes would be made where their scale is not seen
+            }
+        }
+        if (info.weight.tensor().dtype() != DType.F32) {
+            return false;
+        }
+        if (info.weight.role() == Role.CONV) {
+            boolean along = q.axis() <= 0 && q.fixed().orElseThrow().result().isPresent();
+            if (tail == null || !along || opset < LINEAR_OPSET) {
+                return false;
+            }
+            boolean swish = tail.function() != null && tail.function().kind() == Tails.Kind.HARD_SWISH;
+            for (int j = 0; j < tail.scale().length; j++) {
+                if (!(Math.abs(tail.scale()[j]) > 0) || !Double.isFinite(tail.scale()[j]) || !Double.isFinite(tail.shift()[j])) {
+                    return false;
+                }
+            }
+            return !swish || q.fixed().orElseThrow().activated().isPresent();
+        }
+        return info.weight.role().isProduct() && info.replaceable && opset >= INTEGER_OPSET && !Site.of(info).table;
+    }
+
+    private static OnnxLowering inIntegers(Info info, Form.Quantized q) {
+        Weight w = info.weight;
+        boolean conv = w.role() == Role.CONV;
+        DType codes = q.type() == DType.I8 ? DType.I8 : DType.U8;
+        // Kernels of convolutions whose 0 differs from output to output are not to be had.
+        Form.Quantized form = new Form.Quantized(Affine.integers(q.bits(), conv || q.symmetric(), codes, DType.F32),
+                q.axis() < 0 ? -1 : w.outputAxis(), 0, Activations.STATIC, false, false, q.fixed());
+        return new OnnxLowering(conv ? Rewrite.CONVOLUTION : Rewrite.INTEGER, form, w.tensor().shape());
+    }
+
     private static OnnxLowering quantized(Site m, Form.Quantized q, boolean microsoft, long opset, long ir) {
         DType type = m.type;
         if (q.bits() < 2 || q.bits() > 8) {
             throw new UnsupportedRequestException("ONNX targets store codes of 2 to 8 bits, not " + q.bits());
         }
         if (m.role.isProduct() && m.replaceable) {
-            if (q.activations() == Activations.DYNAMIC && q.block() == 0 && q.bits() > 4 && type == DType.F32 && opset >= 11
+            if (q.activations() == Activations.DYNAMIC && q.block() == 0 && q.bits() > 4 && type == DType.F32 && opset >= INTEGER_OPSET
                     && (!m.table || q.axis() >= 0)) {
                 int axis = q.axis() < 0 ? -1 : m.out;
                 DType codes = q.type() == DType.I8 ? DType.I8 : DType.U8;
@@ -197,8 +248,8 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
     }
 
     /** What a sparse form holds is expressed as it would be on its own: the zeros stay in place. */
-    private static OnnxLowering sparse(Info info, Form.Sparse s, boolean microsoft, long opset, long ir) {
-        OnnxLowering values = of(info, s.values(), microsoft, opset, ir);
+    private static OnnxLowering sparse(Info info, Form.Sparse s, Tail tail, boolean microsoft, long opset, long ir) {
+        OnnxLowering values = of(info, s.values(), tail, microsoft, opset, ir);
         return new OnnxLowering(values.rewrite, s.of(values.form).stored(Storage.MASKED), values.shape);
     }
 

@@ -50,6 +50,8 @@ public final class OnnxModel implements Model {
     private final List<TensorInfo> externals;
     private final List<Weight> weights;
     private final Map<Weight, Info> infos;
+    /** Null until somebody asks. */
+    private Tails tails;
     private Graph graph;
     /** Of the weight that is encoded; as large as the largest so far. */
     private Arena copies;
@@ -161,6 +163,20 @@ public final class OnnxModel implements Model {
             all.add(f.path());
         }
         return all;
+    }
+
+    /** What stands behind the one convolution that has this weight for its kernel; null if there is none. */
+    Tails.Tail tail(Info info) {
+        List<OnnxGraph.Use> uses = info.value.uses;
+        if (uses.size() != 1 || uses.getFirst().input() != 1 || !uses.getFirst().node().is("Conv")) {
+            return null;
+        }
+        if (tails == null) {
+            Map<OnnxGraph.Value, Weight> values = new IdentityHashMap<>();
+            infos.values().forEach(i -> values.put(i.value, i.weight));
+            tails = new Tails(new Constants(parsed, wire), values);
+        }
+        return tails.of(uses.getFirst().node(), info.weight);
     }
 
     /** The model file and the data files as they were when they were opened. */

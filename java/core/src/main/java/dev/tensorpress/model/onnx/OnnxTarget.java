@@ -75,7 +75,7 @@ final class OnnxTarget implements SeparableTarget {
     @Override
     public OnnxLowering lower(Weight weight, Form wanted) {
         Info info = model.info(weight);
-        OnnxLowering l = OnnxLowering.of(info, wanted, name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
+        OnnxLowering l = OnnxLowering.of(info, wanted, model.tail(info), name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
         if (l.rewrite() == OnnxLowering.Rewrite.ELEMENTS && l.form().sparse() != null && sparser(info, l.form().sparse())) {
             return new OnnxLowering(OnnxLowering.Rewrite.COORDINATES, l.form().sparse().stored(Form.Storage.COORDINATES),
                     l.shape());
@@ -183,7 +183,7 @@ final class OnnxTarget implements SeparableTarget {
     }
 
     private Plan plan(List<Info> infos, List<OnnxLowering> lowerings, String location, boolean moveRaw, boolean unchanged) {
-        Rewriter r = new Rewriter(model, accuracy, location, moveRaw);
+        Rewriter r = new Rewriter(model, name.equals(ONNXRUNTIME), accuracy, location, moveRaw);
         return new Plan(r.rewrite(infos, lowerings), r.data(), location, unchanged);
     }
 

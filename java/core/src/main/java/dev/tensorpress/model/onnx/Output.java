@@ -10,13 +10,16 @@ import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.Job.Component;
 import dev.tensorpress.model.onnx.Rope.Array;
+import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.zip.CRC32C;
 
 /** Streams pieces of a file into a channel. Of the encodings only the current one is in memory. */
@@ -184,8 +187,12 @@ final class Output {
             return;
         }
         Encoding.Quantized q = (Encoding.Quantized) encoding;
-        if (p.array() == Array.CODES) {
+        if (p.array() == Array.CODES && current.turns()) {
+            turned(q);
+        } else if (p.array() == Array.CODES) {
             exactly(p, q.codes());
+        } else if (p.array() == Array.OUTPUT_SCALES || p.array() == Array.BIASES) {
+            outputs(p, q);
         } else if (p.array() == Array.SCALES) {
             exactly(p, q.scales());
         } else if (p.array() == Array.ZEROS) {
@@ -193,6 +200,61 @@ final class Output {
         } else {
             packedZeros(p.array(), q.zeros().data());
         }
+    }
+
+    /** Codes of one byte, those of outputs that are turned round with the other sign. The lowest code has none and becomes the highest. */
+    private void turned(Encoding.Quantized q) throws IOException {
+        double[] scale = current.tail.scale();
+        MemorySegment codes = q.codes().data();
+        long row = codes.byteSize() / scale.length;
+        int middle = current.form.middle();
+        for (int j = 0; j < scale.length; j++) {
+            byte[] bytes = codes.asSlice(j * row, row).toArray(ValueLayout.JAVA_BYTE);
+            for (int i = 0; scale[j] < 0 && i < bytes.length; i++) {
+                int code = middle == 0 ? bytes[i] : bytes[i] & 0xff;
+                bytes[i] = (byte) Math.min(2 * middle - code, current.form.qmax());
+            }
+            segment(MemorySegment.ofArray(bytes));
+        }
+    }
+
+    /** Scales of the outputs of a convolution, or biases in steps of them times that of the input. */
+    private void outputs(Rope.Payload p, Encoding.Quantized q) throws IOException {
+        double[] scale = current.tail.scale();
+        double[] shift = current.tail.shift();
+        Form.Fixed fixed = current.form.fixed().orElseThrow();
+        boolean biases = p.array() == Array.BIASES;
+        ByteBuffer all = ByteBuffer.allocate(Math.toIntExact(p.length())).order(ByteOrder.LITTLE_ENDIAN);
+        for (int j = 0; j < scale.length; j++) {
+            float own = q.scales().data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * (current.form.axis() < 0 ? 0 : j));
+            float whole = (float) (own * Math.abs(scale[j]));
+            if (biases) {
+                double bias = shift[j] + scale[j] * meanLost(q, j, own, fixed.means());
+                double steps = Math.rint(bias / ((double) fixed.input().scale() * whole));
+                all.putInt((int) Math.max(Integer.MIN_VALUE, Math.min(Integer.MAX_VALUE, steps)));
+            } else {
+                all.putFloat(whole);
+            }
+        }
+        segment(MemorySegment.ofArray(all.array()));
+    }
+
+    /** What a convolution's output lacks on average since its weight is rounded; padding is left out of account. */
+    private double meanLost(Encoding.Quantized q, int output, float scale, List<Float> means) {
+        Shape shape = current.shape;
+        int inputs = Math.toIntExact(shape.dim(1));
+        int row = Math.toIntExact(shape.elements() / shape.dim(0));
+        int groups = means.size() / inputs;
+        int first = groups < 2 ? 0 : inputs * (int) (output / (shape.dim(0) / groups));
+        float[] exact = current.info.weight.tensor().data().asSlice(4L * output * row, 4L * row).toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
+        byte[] codes = q.codes().data().asSlice((long) output * row, row).toArray(ValueLayout.JAVA_BYTE);
+        int middle = current.form.middle();
+        double sum = 0;
+        for (int i = 0; i < row; i++) {
+            int code = middle == 0 ? codes[i] : (codes[i] & 0xff) - middle;
+            sum += (exact[i] - code * scale) * means.get(first + i / (row / inputs));
+        }
+        return sum;
     }
 
     private void dense(Rope.Payload p, Tensor t) throws IOException {

@@ -13,8 +13,9 @@ final class Products {
     private final Integers integers;
     private final Lookups lookups;
     private final Decoding decoding;
+    private final Coded coded;
 
-    Products(Edits edits, Names names, Nodes nodes, Blocks blocks, Integers integers, Lookups lookups, Decoding decoding) {
+    Products(Edits edits, Names names, Nodes nodes, Blocks blocks, Integers integers, Lookups lookups, Decoding decoding, Coded coded) {
         this.edits = edits;
         this.names = names;
         this.nodes = nodes;
@@ -22,6 +23,7 @@ final class Products {
         this.integers = integers;
         this.lookups = lookups;
         this.decoding = decoding;
+        this.coded = coded;
     }
 
     /** Makes the tensors of a matrix, and the nodes that it takes before anything can be multiplied with it. */
@@ -33,6 +35,12 @@ final class Products {
             case INTEGER -> integers.operand(m, before);
             default -> throw new IllegalArgumentException();
         };
+    }
+
+    /** Says what products will read, before any of them is replaced. */
+    void announce(WeightFinder.Info info, OnnxLowering lowering) {
+        lowering.form().quantized().fixed().filter(f -> lowering.divisors().isEmpty())
+                .ifPresent(f -> Nodes.products(info.value).forEach(n -> coded.reads(n, f.input())));
     }
 
     /** Products and lookups with codes, which lie as they need them, in place of those with floats. */
@@ -60,17 +68,19 @@ final class Products {
                 edits.replace(n, new Rope());
                 edits.remove(n.graph.valueInfos, turned.name);
                 for (Use product : turned.uses) {
-                    replace(product.node(), matrix);
+                    replace(job, product.node(), matrix);
                 }
             } else {
-                replace(n, matrix);
+                replace(job, n, matrix);
             }
         }
     }
 
-    private void replace(Node n, Operand matrix) {
+    private void replace(Job job, Node n, Operand matrix) {
         Rope r = new Rope();
-        multiply(r, matrix, nodes.first(n), n.outputs.get(0), n.is("Gemm") ? Nodes.input(n, 2) : "", n.label(), nodes.kept(n));
+        boolean codes = job.form != null && job.form.fixed().isPresent();
+        String x = codes ? coded.of(r, job, n, job.form.fixed().get().input()) : nodes.first(n);
+        multiply(r, matrix, x, n.outputs.get(0), n.is("Gemm") ? Nodes.input(n, 2) : "", n.label(), nodes.kept(n));
         edits.replace(n, r);
     }
 

@@ -14,6 +14,7 @@ import java.util.Set;
  * where encoded weights go.
  */
 final class Rewriter {
+    private final OnnxModel model;
     private final Parser parsed;
     private final DataLayout data;
     private final boolean moveRaw;
@@ -25,13 +26,16 @@ final class Rewriter {
     private final Blocks blocks;
     private final Products products;
     private final Factors factors;
+    private final Convolutions convolutions;
 
     /**
+     * @param microsoft whether there may be operators of com.microsoft
      * @param accuracy level of MatMulNBits; -1 to follow the forms
      * @param location name of the file for large tensors, or null to keep everything in the model
      * @param moveRaw whether tensors that are not compressed move there too
      */
-    Rewriter(OnnxModel model, int accuracy, String location, boolean moveRaw) {
+    Rewriter(OnnxModel model, boolean microsoft, int accuracy, String location, boolean moveRaw) {
+        this.model = model;
         this.parsed = model.parsed();
         this.moveRaw = moveRaw;
         Names names = new Names(parsed);
@@ -43,7 +47,9 @@ final class Rewriter {
         this.decoding = new Decoding(parsed.opsets.getOrDefault("", 0L), names, nodes, tensors);
         this.lookups = new Lookups(edits, names, nodes, tensors, decoding);
         this.blocks = new Blocks(accuracy, edits, nodes, tensors);
-        this.products = new Products(edits, names, nodes, blocks, new Integers(names, nodes, tensors), lookups, decoding);
+        Coded coded = new Coded(edits, names, nodes, tensors);
+        this.products = new Products(edits, names, nodes, blocks, new Integers(microsoft, names, nodes, tensors, coded), lookups, decoding, coded);
+        this.convolutions = new Convolutions(microsoft, edits, names, nodes, tensors, coded);
         this.factors = new Factors(model, edits, names, nodes, tensors, products);
     }
 
@@ -54,6 +60,13 @@ final class Rewriter {
     /** The whole model file. */
     Rope rewrite(List<Info> infos, List<OnnxLowering> lowerings) {
         Set<TensorInfo> compressed = Collections.newSetFromMap(new IdentityHashMap<>());
+        for (int i = 0; i < infos.size(); i++) {
+            switch (lowerings.get(i).rewrite()) {
+                case CONVOLUTION -> convolutions.announce(lowerings.get(i), model.tail(infos.get(i)));
+                case INTEGER -> products.announce(infos.get(i), lowerings.get(i));
+                default -> { }
+            }
+        }
         for (int i = 0; i < infos.size(); i++) {
             compressed.add(infos.get(i).tensor);
             OnnxGraph graph = infos.get(i).value.graph;
@@ -94,6 +107,10 @@ final class Rewriter {
                 return;
             }
             case NBITS, NBITS_GATHERED, INTEGER, INTEGER_GATHERED -> products.replaceReaders(job, before);
+            case CONVOLUTION -> {
+                job.tail = model.tail(job.info);
+                convolutions.replace(job);
+            }
             case GATHER -> lookups.replaceLookups(job);
             case GATHER_BLOCKS -> blocks.replaceLookups(job);
             case DEQUANTIZE, ARITHMETIC -> {
@@ -130,7 +147,7 @@ final class Rewriter {
     }
 
     /** Where nodes can go that the first reader of a value needs; the reader may be in a graph further in. */
-    private static long firstUse(Value v) {
+    static long firstUse(Value v) {
         Node first = null;
         for (Use u : v.uses) {
             Node n = u.node();

@@ -30,10 +30,11 @@ final class Rope {
         /** What an archive can keep apart of it; null for what it cannot. */
         SeparableTarget.Run run() {
             SeparableTarget.Content content = switch (array) {
-                case ELEMENTS, CODES -> SeparableTarget.Content.ELEMENTS;
+                case ELEMENTS -> SeparableTarget.Content.ELEMENTS;
+                case CODES -> job.turns() ? null : SeparableTarget.Content.ELEMENTS;
                 case NONZEROS -> SeparableTarget.Content.NONZEROS;
                 case INDICES -> SeparableTarget.Content.INDICES;
-                case SCALES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW -> null;
+                case SCALES, OUTPUT_SCALES, BIASES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW -> null;
             };
             return content == null ? null : new SeparableTarget.Run(job.info.weight, content, length);
         }
@@ -41,10 +42,11 @@ final class Rope {
 
     /**
      * The arrays of an encoding, and how zero points are laid out: a byte each, or packed in fours. Of dense values: all
-     * elements, or those with a bit set, and where these are in row-major order as int64.
+     * elements, or those with a bit set, and where these are in row-major order as int64. Of convolutions of codes: scales of
+     * outputs, with what stands behind the convolution, and biases in i32.
      */
     enum Array {
-        ELEMENTS, NONZEROS, INDICES, CODES, SCALES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW
+        ELEMENTS, NONZEROS, INDICES, CODES, SCALES, OUTPUT_SCALES, BIASES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW
     }
 
     /** Replaces bytes {@code from} to {@code to} of the model; inserts if they are the same. */

@@ -1,0 +1,136 @@
+package dev.tensorpress.model.onnx;
+
+import dev.tensorpress.encoding.Form;
+import dev.tensorpress.encoding.ValueCodes;
+import dev.tensorpress.model.onnx.Coded.Parameters;
+import dev.tensorpress.model.onnx.OnnxGraph.Attribute;
+import dev.tensorpress.model.onnx.OnnxGraph.Node;
+import dev.tensorpress.model.onnx.OnnxGraph.Value;
+import dev.tensorpress.model.onnx.Rope.Array;
+import dev.tensorpress.model.onnx.Tails.Kind;
+import dev.tensorpress.model.onnx.Tails.Tail;
+import dev.tensorpress.tensor.DType;
+
+/**
+ * QLinearConv in the place of a convolution and of what stands behind it: scales and shifts become part of the scales of its weight and of
+ * its bias, what clamps is done by its codes, and hard swish by QLinearAdd and QLinearMul of com.microsoft.
+ */
+final class Convolutions {
+    /** The last code of 0 to 255. */
+    private static final float LAST = 255;
+
+    private final boolean microsoft;
+    private final Edits edits;
+    private final Names names;
+    private final Nodes nodes;
+    private final Tensors tensors;
+    private final Coded coded;
+
+    Convolutions(boolean microsoft, Edits edits, Names names, Nodes nodes, Tensors tensors, Coded coded) {
+        this.microsoft = microsoft;
+        this.edits = edits;
+        this.names = names;
+        this.nodes = nodes;
+        this.tensors = tensors;
+        this.coded = coded;
+    }
+
+    /** Says what will be read and made, before any convolution is replaced. */
+    void announce(OnnxLowering lowering, Tail tail) {
+        Form.Quantized form = lowering.form().quantized();
+        if (lowering.divisors().isEmpty()) {
+            coded.reads(tail.node(), form.fixed().orElseThrow().input());
+        }
+        coded.makes(last(tail), codes(form, tail));
+    }
+
+    /** What is replaced with the convolution ends with this. */
+    private Value last(Tail tail) {
+        return replaced(tail) ? tail.function().value() : tail.result();
+    }
+
+    private static ValueCodes codes(Form.Quantized form, boolean swish) {
+        Form.Fixed fixed = form.fixed().orElseThrow();
+        return swish ? fixed.activated().orElseThrow() : fixed.result().orElseThrow();
+    }
+
+    private ValueCodes codes(Form.Quantized form, Tail tail) {
+        return codes(form, replaced(tail) && tail.function().kind() == Kind.HARD_SWISH);
+    }
+
+    private boolean replaced(Tail tail) {
+        return tail.function() != null && (tail.function().kind() == Kind.CLAMP || microsoft);
+    }
+
+    void replace(Job job) {
+        Tail tail = job.tail;
+        Node n = tail.node();
+        Form.Quantized f = job.form;
+        Form.Fixed fixed = f.fixed().orElseThrow();
+        ValueCodes result = fixed.result().orElseThrow();
+        boolean swish = replaced(tail) && tail.function().kind() == Kind.HARD_SWISH;
+        Rope r = new Rope();
+        String input = coded.of(r, job, n, fixed.input());
+        Parameters in = coded.parameters(job, "input", fixed.input());
+        Parameters out = coded.parameters(job, "result", result);
+        long outputs = job.shape.dim(0);
+        String codes = tensors.codes(job, f.type(), job.shape.dims());
+        String scales = tensors.payload(job, tensors.name(job, "scale"), DType.F32, new long[] {outputs}, Array.OUTPUT_SCALES,
+                DType.F32.bytes(outputs));
+        String zero = tensors.constant(job, "zero", f.type(), new byte[] {(byte) f.middle()});
+        String bias = tensors.payload(job, tensors.name(job, "bias"), DType.I32, new long[] {outputs}, Array.BIASES, DType.I32.bytes(outputs));
+        Value last = last(tail);
+        String made = coded.makes(last, codes(f, swish));
+        String sums = swish ? names.fresh(tail.result().name + ".codes") : made;
+        Proto conv = Nodes.start("QLinearConv", sums, input, in.scale(), in.zero(), codes, scales, zero, out.scale(), out.zero(), bias)
+                .fields(nodes.kept(n));
+        for (Attribute a : n.attributes) {
+            nodes.copy(conv, a);
+        }
+        r.add(Nodes.field(conv));
+        Parameters of = out;
+        if (swish) {
+            of = coded.parameters(job, "activated", fixed.activated().orElseThrow());
+            hardSwish(r, job, sums, out, made, of);
+        }
+        if (coded.needsFloats(last, codes(f, swish))) {
+            coded.decode(r, last, made, of);
+        }
+        edits.replace(n, r);
+        for (Node folded : tail.folded()) {
+            remove(folded, last);
+        }
+        if (replaced(tail)) {
+            for (Node node : tail.function().nodes()) {
+                remove(node, last);
+            }
+        }
+        if (n.result() != last) {
+            edits.remove(n.graph.valueInfos, n.result().name);
+        }
+    }
+
+    private void remove(Node n, Value last) {
+        edits.replace(n, new Rope());
+        if (n.result() != last) {
+            edits.remove(n.graph.valueInfos, n.result().name);
+        }
+    }
+
+    /** x + 3 with codes for 0 to 6, which clamp it; a sixth of that, by another scale, times x. */
+    private void hardSwish(Rope r, Job job, String x, Parameters ofX, String result, Parameters ofResult) {
+        Parameters three = coded.parameters(job, "three", 3 / LAST, 0);
+        String code = tensors.constant(job, "three", DType.U8, new byte[] {(byte) 255});
+        Parameters six = coded.parameters(job, "six", 6 / LAST, 0);
+        Parameters one = coded.parameters(job, "one", 1 / LAST, 0);
+        String gate = names.fresh(result + ".gate");
+        r.add(named(nodes.startMicrosoft("QLinearAdd", gate, x, ofX.scale(), ofX.zero(), code, three.scale(), three.zero(), six.scale(),
+                six.zero()), gate));
+        r.add(named(nodes.startMicrosoft("QLinearMul", result, x, ofX.scale(), ofX.zero(), gate, one.scale(), one.zero(), ofResult.scale(),
+                ofResult.zero()), result));
+    }
+
+    private Proto named(Proto node, String result) {
+        return Nodes.field(node.string(3, names.fresh(result + "/node")));
+    }
+}
