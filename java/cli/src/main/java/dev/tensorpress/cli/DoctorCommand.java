@@ -158,7 +158,7 @@ final class DoctorCommand implements Command {
     }
 
     /** Of the first processor; empty if there is none, as on other systems than Linux. */
-    private static String cpuInfo(String key) {
+    static String cpuInfo(String key) {
         try {
             for (String line : Files.readAllLines(Path.of("/proc/cpuinfo"), StandardCharsets.ISO_8859_1)) {
                 int colon = line.indexOf(':');

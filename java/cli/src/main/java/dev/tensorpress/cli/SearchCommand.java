@@ -39,7 +39,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
-/** {@code tensorpress search}: the recipe that loses least in a number of bytes, or takes the fewest bytes at a quality. */
+/** {@code tensorpress search}: the recipe that loses least in a number of bytes, or takes the fewest bytes, or the least time, at a quality. */
 final class SearchCommand implements Command {
     private static final Pattern PERCENT = Pattern.compile("(\\d{1,3}(?:\\.\\d{1,6})?)\\s*%");
     private static final Pattern TIME = Pattern.compile("(\\d{1,6})(s|m|h)");
@@ -54,11 +54,12 @@ final class SearchCommand implements Command {
 
     @Override
     public Syntax syntax() {
-        return SampleOptions.add(new Syntax("search", "Finds the recipe that loses least in a number of bytes, or the smallest at a quality, and"
+        return SampleOptions.add(new Syntax("search", "Finds the recipe that loses least in a number of bytes, or the smallest or fastest at a quality, and"
                 + " compresses by it.", "MODEL")
                 .option("o", "output", "OUT", "the file to write; what the search found goes to the folder OUT.search")
                 .option("bytes", "SIZE", "of the file at most, such as 18% of the original, or 16MB")
                 .option("at-least", "cosine=X", "the quality to keep: the mean cosine of outputs to the original's"))
+                .flag("fastest", "looks for the least time in ONNX Runtime on this machine at the quality of --at-least, not for the fewest bytes")
                 .option("time", "T", "to stop after with the best so far, such as 90s, 5m or 1h; no limit if left out")
                 .option("threads", "N", "at most; all processors if left out")
                 .option("report", "FILE", "writes sizes, errors and times of every weight, and if FILE ends with .html the frontier as well, as a page to look at")
@@ -74,6 +75,9 @@ final class SearchCommand implements Command {
         }
         if ((arguments.value("bytes") == null) == (arguments.value("at-least") == null)) {
             throw arguments.wrong("give either --bytes SIZE or --at-least cosine=X");
+        }
+        if (arguments.flag("fastest") && arguments.value("at-least") == null) {
+            throw arguments.wrong("--fastest takes a quality to keep: give --at-least cosine=X, not --bytes");
         }
         OptionalLong nanos = time(arguments);
         long start = System.nanoTime();
@@ -107,9 +111,10 @@ final class SearchCommand implements Command {
             try (FileChannel _ = lock(folder, arguments);
                     Statistics statistics = statistics(model, samples.part(0, split), folder, key, arguments, console)) {
                 OptionalLong left = nanos.isPresent() ? OptionalLong.of(nanos.getAsLong() - (System.nanoTime() - start)) : nanos;
-                Measured measured = new Measured(folder.resolve("measured.txt"), key);
+                Measured measured = new Measured(folder, key, arguments.threads());
                 Search.Result found = SampleOptions.run(() -> Search.run(compressor, statistics, samples.part(split, samples.size()),
                         given.texts() != null ? Search.Compared.EMBEDDINGS : Search.Compared.OUTPUTS, goal, arguments.threads(), left, measured,
+                        Search.Clock.of(samples.part(split, samples.size()), arguments.threads()),
                         (what, models, expected) -> console.progress("measured", models, expected, what), folder.resolve("trial")));
                 console.clearProgress();
                 put(folder.resolve("frontier.csv"), csv(found));
@@ -206,7 +211,7 @@ final class SearchCommand implements Command {
             if (!m.matches()) {
                 throw arguments.wrong("--at-least takes cosine=X with X from 0 to 1, not '" + quality + "'");
             }
-            return new Search.Goal(Long.MAX_VALUE, Double.parseDouble(m.group(1)));
+            return new Search.Goal(Long.MAX_VALUE, Double.parseDouble(m.group(1)), arguments.flag("fastest"));
         }
         Matcher m = PERCENT.matcher(arguments.value("bytes"));
         long bytes = m.matches() ? (long) (Double.parseDouble(m.group(1)) / 100 * modelBytes) : arguments.bytes("bytes", 1, 0);
@@ -260,14 +265,47 @@ final class SearchCommand implements Command {
         return Files.readAllLines(file, StandardCharsets.ISO_8859_1);
     }
 
-    /** A line for each measurement: SHA-256 of the recipe, samples, cosine; the first line says what of. */
+    /** Cosines by recipe and number of samples, and times of this machine. */
     private static final class Measured implements Search.Memory {
-        private static final Pattern LINE = Pattern.compile("([0-9a-f]{64} \\d{1,9}) (-?\\d(?:\\.\\d{1,20})?(?:E-?\\d{1,3})?);");
+        private final Notes cosines;
+        private final Notes times;
+
+        Measured(Path folder, String key, int threads) throws IOException {
+            cosines = new Notes(folder.resolve("measured.txt"), key, -1, 1);
+            String machine = DoctorCommand.cpuInfo("model name") + "\n" + DoctorCommand.cpuInfo("flags") + "\n"
+                    + Runtime.getRuntime().availableProcessors() + "\n" + threads;
+            times = new Notes(folder.resolve("times.txt"), key + " " + Notes.sha(machine), 0, 1e9);
+        }
+
+        @Override
+        public double cosine(String recipe, int samples) {
+            return cosines.get(recipe, samples);
+        }
+
+        @Override
+        public void put(String recipe, int samples, double cosine) throws IOException {
+            cosines.put(recipe, samples, cosine);
+        }
+
+        @Override
+        public double millis(String recipe) {
+            return times.get(recipe, 1);
+        }
+
+        @Override
+        public void putMillis(String recipe, double millis) throws IOException {
+            times.put(recipe, 1, millis);
+        }
+    }
+
+    /** A line for each measurement: SHA-256 of the recipe, samples, number; the first line says what of. Of several lines the last one counts. */
+    private static final class Notes {
+        private static final Pattern LINE = Pattern.compile("([0-9a-f]{64} \\d{1,9}) (-?\\d{1,9}(?:\\.\\d{1,20})?(?:E-?\\d{1,3})?);");
 
         private final Path file;
         private final Map<String, Double> known = new HashMap<>();
 
-        Measured(Path file, String key) throws IOException {
+        Notes(Path file, String key, double least, double most) throws IOException {
             this.file = file;
             List<String> lines = Files.isRegularFile(file) ? read(file) : List.of();
             if (lines.isEmpty() || !lines.getFirst().equals(key)) {
@@ -278,36 +316,35 @@ final class SearchCommand implements Command {
                 Matcher m = LINE.matcher(line);
                 // A process that was killed leaves half a line.
                 if (m.matches()) {
-                    double cosine = Double.parseDouble(m.group(2));
-                    if (cosine >= -1 && cosine <= 1) {
-                        known.put(m.group(1), cosine);
+                    double value = Double.parseDouble(m.group(2));
+                    if (value >= least && value <= most) {
+                        known.put(m.group(1), value);
                     }
                 }
             }
         }
 
-        private static String key(String recipe, int samples) {
-            return HexFormat.of().formatHex(sha256().digest(recipe.getBytes(StandardCharsets.UTF_8))) + " " + samples;
+        static String sha(String text) {
+            return HexFormat.of().formatHex(sha256().digest(text.getBytes(StandardCharsets.UTF_8)));
         }
 
-        @Override
-        public double cosine(String recipe, int samples) {
-            return known.getOrDefault(key(recipe, samples), Double.NaN);
+        double get(String recipe, int samples) {
+            return known.getOrDefault(sha(recipe) + " " + samples, Double.NaN);
         }
 
-        @Override
-        public void put(String recipe, int samples, double cosine) throws IOException {
-            known.put(key(recipe, samples), cosine);
-            Files.writeString(file, key(recipe, samples) + " " + cosine + ";\n", StandardOpenOption.APPEND);
+        void put(String recipe, int samples, double value) throws IOException {
+            String of = sha(recipe) + " " + samples;
+            known.put(of, value);
+            Files.writeString(file, of + " " + value + ";\n", StandardOpenOption.APPEND);
         }
     }
 
     private static String csv(Search.Result found) {
-        StringBuilder text = new StringBuilder("bytes,cosine,uniform,frontier,chosen\n");
+        StringBuilder text = new StringBuilder("bytes,cosine,uniform,frontier,chosen,milliseconds\n");
         List<Search.Point> frontier = found.frontier();
         for (Search.Point p : found.measured()) {
             text.append(p.bytes()).append(',').append(p.cosine()).append(',').append(p.uniform()).append(',').append(frontier.contains(p))
-                    .append(',').append(p == found.chosen()).append('\n');
+                    .append(',').append(p == found.chosen()).append(',').append(Double.isNaN(p.millis()) ? "" : p.millis()).append('\n');
         }
         return text.toString();
     }
@@ -330,6 +367,9 @@ final class SearchCommand implements Command {
                     json.writeStringField("name", p.uniform() ? "all weights alike" : "a mixture");
                     json.writeNumberField("bytes", p.bytes());
                     json.writeNumberField("quality", p.cosine());
+                    if (!Double.isNaN(p.millis())) {
+                        json.writeNumberField("milliseconds", p.millis());
+                    }
                     json.writeBooleanField("chosen", p == found.chosen());
                     if (all) {
                         json.writeStringField("recipe", p.recipe().yaml());
@@ -351,6 +391,10 @@ final class SearchCommand implements Command {
         return String.format(Locale.ROOT, "%.5f", cosine);
     }
 
+    private static String millis(Search.Point p) {
+        return String.format(Locale.ROOT, "%.3f", p.millis());
+    }
+
     private static String unmet(Search.Goal goal, Search.Result found, Path folder, long before) {
         Search.Point p = found.chosen();
         return (goal.cosine() < 0 ? "no combination that was measured fits into " + part(goal.bytes(), before) + "; the least there is are "
@@ -361,15 +405,25 @@ final class SearchCommand implements Command {
 
     private static void print(Report report, Search.Result found, Path folder, PrintStream out) {
         long before = report.bytesBefore();
-        Table table = new Table(">BYTES", ">PART", ">COSINE", "");
+        boolean timed = !Double.isNaN(found.chosen().millis());
+        Table table = timed ? new Table(">BYTES", ">PART", ">COSINE", ">MILLISECONDS", "") : new Table(">BYTES", ">PART", ">COSINE", "");
         for (Search.Point p : found.frontier()) {
-            table.row(Text.count(p.bytes()), Text.percent((double) p.bytes() / before), cosine(p.cosine()),
-                    (p == found.chosen() ? "chosen" : "") + (p.uniform() ? p == found.chosen() ? ", all weights alike" : "all weights alike" : ""));
+            List<String> row = new ArrayList<>(List.of(Text.count(p.bytes()), Text.percent((double) p.bytes() / before), cosine(p.cosine())));
+            if (timed) {
+                row.add(millis(p));
+            }
+            row.add((p == found.chosen() ? "chosen" : "") + (p.uniform() ? p == found.chosen() ? ", all weights alike" : "all weights alike" : ""));
+            table.row(row.toArray(String[]::new));
         }
         out.print(table);
         out.println();
         out.println(report.output() + ": " + Text.count(before) + " -> " + part(report.bytesAfter(), before) + ", at a cosine of "
                 + cosine(found.chosen().cosine()) + " on samples that statistics are not of");
+        if (timed) {
+            Search.Point original = found.measured().stream().filter(p -> p.recipe().steps().isEmpty()).findFirst().orElseThrow();
+            out.println("a sample takes " + millis(found.chosen()) + " ms, of the original " + millis(original) + " ms: "
+                    + String.format(Locale.ROOT, "%.2f", original.millis() / found.chosen().millis()) + " times as fast on this machine");
+        }
         if (!found.leftOut().isEmpty()) {
             out.println("note: " + Text.plural(found.leftOut().size(), "weight") + " stayed, since other weights or their nodes have the same name, which recipes"
                     + " cannot tell apart: " + Text.printable(found.leftOut().getFirst()) + (found.leftOut().size() > 1 ? ", ..." : ""));

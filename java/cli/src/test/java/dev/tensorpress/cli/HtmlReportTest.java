@@ -353,5 +353,12 @@ class HtmlReportTest {
         assertEquals("worse", shown("[...document.querySelectorAll('tbody tr')].at(-1).cells[0].textContent"));
         assertEquals(2.0, shown("document.querySelector('svg path').getAttribute('d').match(/[MV]/g).length"), "the line leaves out what is worse");
         assertEquals("a < b", shown("document.querySelector('pre').textContent"));
+        new HtmlReport("Searched", "model").data("search", most -> """
+                {"quality": "cosine", "frontier": [
+                  {"name": "fast", "bytes": 26000000, "quality": 0.99, "milliseconds": 2.5, "chosen": true},
+                  {"name": "slow", "bytes": 18000000, "quality": 1, "milliseconds": 5, "chosen": false}]}""").write(page);
+        show(page, "");
+        assertEquals("fast: 2.5 ms, 26,000,000 bytes, cosine 0.99", shown("document.querySelector('svg circle[r=\"7\"]').parentNode.textContent"));
+        assertEquals(2.0, shown("document.querySelector('svg path').getAttribute('d').match(/[MV]/g).length"));
     }
 }

@@ -400,6 +400,32 @@ class MainTest {
     }
 
     @Test
+    void searchFindsWhatIsFast() throws IOException {
+        Path model = SmallModel.write(folder.resolve("slow.onnx"), 512);
+        Path out = folder.resolve("fast.onnx");
+        Path state = folder.resolve("fast.onnx.search");
+        Result r = run("search", model, "-o", out, "--fastest", "--at-least", "cosine=0.9", "--random", 12, "--shape", "x=20x512");
+        assertEquals(0, r.code, r.err);
+        assertTrue(r.out.contains("MILLISECONDS") && r.out.contains("times as fast"), r.out);
+        List<String[]> points = Files.readAllLines(state.resolve("frontier.csv")).stream().skip(1).map(line -> line.split(",", -1)).toList();
+        double chosen = points.stream().filter(p -> p[4].equals("true")).mapToDouble(p -> Double.parseDouble(p[5])).sum();
+        double original = points.stream().filter(p -> p[1].equals("1.0")).mapToDouble(p -> Double.parseDouble(p[5])).sum();
+        assertTrue(chosen > 0 && chosen <= 1.01 * original, chosen + " of " + original);
+        // What was timed is not timed again, and the page shows it.
+        String times = Files.readString(state.resolve("times.txt"));
+        Path page = folder.resolve("fast.html");
+        r = run("search", model, "-o", out, "--fastest", "--at-least", "cosine=0.9", "--random", 12, "--shape", "x=20x512", "--force", "--report", page);
+        assertEquals(0, r.code, r.err);
+        assertEquals(times, Files.readString(state.resolve("times.txt")));
+        assertTrue(Files.readString(page).contains("\"milliseconds\""));
+        r = run("search", model, "-o", out, "--fastest", "--bytes", "30%", "--random", 12, "--force");
+        assertEquals(Main.USAGE, r.code, r.err);
+        assertTrue(r.line().contains("--fastest takes a quality"), r.err);
+        r = run("search", model, "-o", out, "--fastest", "--random", 12, "--force");
+        assertEquals(Main.USAGE, r.code, r.err);
+    }
+
+    @Test
     void calibrateKeepsWhatValuesAreLike() throws IOException {
         Path one = folder.resolve("one.safetensors");
         Path both = folder.resolve("both.safetensors");

@@ -5,6 +5,7 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Selector;
+import dev.tensorpress.encoding.Form;
 import dev.tensorpress.method.GptqMethod;
 import dev.tensorpress.method.Method;
 import dev.tensorpress.method.QuantizeMethod;
@@ -29,19 +30,30 @@ import java.util.Set;
 import java.util.stream.Stream;
 
 /**
- * Looks for the recipe that loses least in a number of bytes, or takes the fewest bytes at a quality. Each weight has a list of candidates:
- * bits, blocks and methods. What each costs in quality is measured on the model's own outputs, and estimated from that: products one by one in
+ * Looks for the recipe that loses least in a number of bytes, or takes the fewest bytes, or the least time, at a quality. Each weight has a list of candidates:
+ * bits, blocks and methods, and for time what products do with their other operand. What each costs in quality is measured on the model's own outputs, and estimated from that: products one by one in
  * one form, all of them in each, tables likewise. Then bytes are handed out by a Lagrange multiplier (Shoham and Gersho, "Efficient bit
  * allocation for an arbitrary set of quantizers", 1988), and what comes of it is measured. Candidates in which all weights are alike are
  * measured as well, so that what is chosen is never worse than those.
  *
+ * <p>Time is handed out as bytes are. What weights of a shape save in a candidate is measured on whole models, in which they alone have it; those
+ * that meet the goal then run against each other and the original.
+ *
  * <p>Quality is the mean cosine between outputs of the model and those of the original on samples that statistics were not made of. The same
- * samples give the same result, unless time runs out.
+ * samples give the same result, unless time runs out or is what is sought.
  */
 public final class Search {
     /** Of the first samples, from which sensitivities of single weights are taken. */
     private static final int FEW = 24;
     private static final int ROUNDS = 8;
+    /** Groups of products of a shape that are timed one by one. */
+    private static final int SHAPES = 6;
+    /** Of either kind, weights alike or not. */
+    private static final int FINALISTS = 3;
+    /** Models on the disk at once. */
+    private static final int TOGETHER = 6;
+    /** What all bytes of the original count, in its time: they decide between what runs as fast. */
+    private static final double BYTES = 0.01;
 
     /** What outputs are compared as. */
     public enum Compared {
@@ -56,12 +68,17 @@ public final class Search {
      *
      * @param bytes of the file at most, or {@link Long#MAX_VALUE}
      * @param cosine at least, or -1
+     * @param fastest whether the least time is sought at this cosine, and not the fewest bytes
      */
-    public record Goal(long bytes, double cosine) {
+    public record Goal(long bytes, double cosine, boolean fastest) {
         public Goal {
-            if ((bytes == Long.MAX_VALUE) == (cosine == -1)) {
-                throw new IllegalArgumentException("a goal is a number of bytes or a cosine");
+            if ((bytes == Long.MAX_VALUE) == (cosine == -1) || fastest && cosine == -1) {
+                throw new IllegalArgumentException("a goal is a number of bytes or a cosine, of which the latter may be met in the least time");
             }
+        }
+
+        public Goal(long bytes, double cosine) {
+            this(bytes, cosine, false);
         }
 
         boolean metBy(Point p) {
@@ -73,8 +90,9 @@ public final class Search {
      * A recipe that was measured.
      *
      * @param uniform whether it treats all weights of a kind alike
+     * @param millis for a sample, or NaN if that was not measured
      */
-    public record Point(Recipe recipe, long bytes, double cosine, boolean uniform) {}
+    public record Point(Recipe recipe, long bytes, double cosine, boolean uniform, double millis) {}
 
     /**
      * @param chosen the best that meets the goal; if none does, the one that comes nearest
@@ -83,10 +101,12 @@ public final class Search {
      * @param leftOut names of weights that stay as they are, since others, or nodes of others, have the same name
      */
     public record Result(Point chosen, boolean met, List<Point> measured, long leastBytes, List<String> leftOut) {
-        /** Those than which no other is both smaller and better, from the smallest on. */
+        /** Those than which no other is both smaller and better, from the smallest on; if time was measured, faster and better, from the fastest on. */
         public List<Point> frontier() {
+            List<Point> timed = new ArrayList<>(measured.stream().filter(p -> !Double.isNaN(p.millis)).toList());
+            timed.sort(Comparator.comparingDouble(Point::millis));
             List<Point> all = new ArrayList<>();
-            for (Point p : measured) {
+            for (Point p : timed.isEmpty() ? measured : timed) {
                 if (all.isEmpty() || p.cosine > all.getLast().cosine) {
                     all.add(p);
                 }
@@ -101,6 +121,28 @@ public final class Search {
         double cosine(String recipe, int samples);
 
         void put(String recipe, int samples, double cosine) throws IOException;
+
+        /** Of a sample; NaN if it is not known. */
+        double millis(String recipe);
+
+        void putMillis(String recipe, double millis) throws IOException;
+    }
+
+    /** Takes the time of models. */
+    @FunctionalInterface
+    public interface Clock {
+        /**
+         * What a sample takes, in milliseconds, by model; all measured together, so that they can be compared.
+         *
+         * @param recipes that the models were made by
+         */
+        double[] millis(List<Recipe> recipes, List<Path> models) throws IOException;
+
+        /** In ONNX Runtime, on some of the samples. */
+        static Clock of(Samples samples, int threads) {
+            Race race = new Race(samples, threads);
+            return (recipes, models) -> race.millis(models);
+        }
     }
 
     /** Told of each model that was measured, and how many there will be, about. */
@@ -119,21 +161,37 @@ public final class Search {
         return (bits == 8 ? QuantizeMethod.int8() : QuantizeMethod.int4().asymmetric().clipSearch(20, 0.7f)).perBlock(block);
     }
 
+    private static QuantizeMethod integers(QuantizeMethod.Weights weights) {
+        return QuantizeMethod.int8().asymmetric().activations(Form.Activations.DYNAMIC).weights(weights);
+    }
+
     /** From the smallest on; the last one leaves weights as they are. */
-    private static final List<Candidate> CANDIDATES = List.of(
+    private static final List<Candidate> SMALL = List.of(
             new Candidate("4 bits, blocks of 128", gptq(4, 128), codes(4, 128), null),
             new Candidate("4 bits, blocks of 64", gptq(4, 64), codes(4, 64), null),
             new Candidate("4 bits, blocks of 32", gptq(4, 32), codes(4, 32), null),
             new Candidate("4 bits, blocks of 16", gptq(4, 16), codes(4, 16), null),
             new Candidate("8 bits", gptq(8, 128), codes(8, 64), QuantizeMethod.int8()),
             new Candidate("as it is", null, null, null));
-    private static final int PROBE = 2;
+    /** For the least time, with operators that round what they multiply with; the last one leaves weights as they are. */
+    private static final List<Candidate> FAST = List.of(
+            new Candidate("4 bits, blocks of 32", GptqMethod.of(codes(4, 32).activations(Form.Activations.BLOCKWISE)), codes(4, 32), null),
+            new Candidate("8 bits, blocks of 64", codes(8, 64).activations(Form.Activations.BLOCKWISE), codes(8, 64), QuantizeMethod.int8()),
+            new Candidate("integers, u8", integers(QuantizeMethod.Weights.U8), codes(8, 64), QuantizeMethod.int8()),
+            new Candidate("integers, s8", integers(QuantizeMethod.Weights.S8), codes(8, 64), QuantizeMethod.int8()),
+            new Candidate("integers, s7", integers(QuantizeMethod.Weights.S7), codes(8, 64), QuantizeMethod.int8()),
+            new Candidate("as it is", null, null, null));
 
+    private final List<Candidate> candidates;
+    private final int kept;
+    /** In which products are measured one by one. */
+    private int probe;
     private final Compressor compressor;
     private final Samples samples;
     private final Compared compared;
     private final int threads;
     private final Memory memory;
+    private final Clock clock;
     private final Progress progress;
     private final Path scratch;
     private final long deadline;
@@ -142,21 +200,29 @@ public final class Search {
     private final List<String> leftOut = new ArrayList<>();
     /** By unit and candidate. */
     private final long[][] bytes;
+    /** What is handed out: bytes, or millionths of the original's time more than it takes. */
+    private final double[][] costs;
     private final double[][] losses;
     /** Of whose inputs statistics do not say what rounding by them takes. */
     private final boolean[] blind;
     private final Map<String, Point> measured = new LinkedHashMap<>();
+    /** What mixtures ought to cost, by the text of their recipes. */
+    private final Map<String, Double> expectations = new HashMap<>();
     private List<float[]> reference;
     private int models;
     private final int expected;
 
-    private Search(Compressor compressor, Samples samples, Compared compared, int threads, Memory memory, Progress progress, Path scratch,
-            long deadline) {
+    private Search(Compressor compressor, Samples samples, Compared compared, boolean fastest, int threads, Memory memory, Clock clock,
+            Progress progress, Path scratch, long deadline) {
+        candidates = fastest ? FAST : SMALL;
+        kept = candidates.size() - 1;
+        probe = 2;
         this.compressor = compressor;
         this.samples = samples;
         this.compared = compared;
         this.threads = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
         this.memory = memory;
+        this.clock = clock;
         this.progress = progress;
         this.scratch = scratch;
         this.deadline = deadline;
@@ -179,10 +245,11 @@ public final class Search {
                 leftOut.add(w.name());
             }
         }
-        int alone = units.stream().mapToInt(w -> w.role() == Role.EMBEDDING ? CANDIDATES.size() - 1 : 1).sum();
-        expected = CANDIDATES.size() - 1 + alone + ROUNDS;
-        bytes = new long[units.size()][CANDIDATES.size()];
-        losses = new double[units.size()][CANDIDATES.size()];
+        int alone = units.stream().mapToInt(w -> w.role() == Role.EMBEDDING ? candidates.size() - 1 : 1).sum();
+        expected = candidates.size() - 1 + alone + ROUNDS;
+        bytes = new long[units.size()][candidates.size()];
+        costs = new double[units.size()][candidates.size()];
+        losses = new double[units.size()][candidates.size()];
         blind = new boolean[units.size()];
     }
 
@@ -190,17 +257,18 @@ public final class Search {
      * @param compressor of the model, that may replace files
      * @param statistics of the model, which must not be closed before what is found is compressed
      * @param samples that statistics were not made of
+     * @param clock for goals that are met in the least time
      * @param nanos to stop after, when the measurement at hand is done
      * @param scratch a folder for models on the way: whatever has the name goes
      * @throws UnsupportedRequestException if the model has no weight that could be compressed, or cannot be run
      * @throws IOException if a file cannot be read or written
      */
     public static Result run(Compressor compressor, Statistics statistics, Samples samples, Compared compared, Goal goal, int threads,
-            OptionalLong nanos, Memory memory, Progress progress, Path scratch) throws IOException {
+            OptionalLong nanos, Memory memory, Clock clock, Progress progress, Path scratch) throws IOException {
         compressor.use(statistics);
         long deadline = nanos.isPresent() ? System.nanoTime() + nanos.getAsLong() : Long.MAX_VALUE;
         try {
-            return new Search(compressor, samples, compared, threads, memory, progress, scratch, deadline).run(goal);
+            return new Search(compressor, samples, compared, goal.fastest, threads, memory, clock, progress, scratch, deadline).run(goal);
         } finally {
             clear(scratch);
             Files.delete(scratch);
@@ -240,25 +308,32 @@ public final class Search {
         sizes();
         int[] smallest = new int[units.size()];
         for (int i = 0; i < units.size(); i++) {
-            for (int c = 0; c < CANDIDATES.size(); c++) {
+            for (int c = 0; c < candidates.size(); c++) {
                 smallest[i] = bytes[i][c] < bytes[i][smallest[i]] ? c : smallest[i];
             }
         }
         long least = planned(recipe(smallest));
         uniform();
+        if (goal.fastest) {
+            times();
+        }
         if (!outOfTime()) {
             sensitivities();
             if (goal.cosine == -1) {
                 inBytes(goal.bytes);
             } else {
-                atQuality(goal.cosine);
+                atQuality(goal);
             }
+        }
+        if (goal.fastest) {
+            finals(goal);
         }
         List<Point> all = new ArrayList<>(measured.values());
         all.sort(Comparator.comparingLong(Point::bytes).thenComparing(Comparator.comparingDouble(Point::cosine).reversed()));
         Point chosen = null;
         for (Point p : all) {
-            if (goal.metBy(p) && (chosen == null || goal.cosine == -1 && p.cosine > chosen.cosine)) {
+            boolean may = goal.metBy(p) && !(goal.fastest && Double.isNaN(p.millis));
+            if (may && (chosen == null || goal.cosine == -1 && p.cosine > chosen.cosine || goal.fastest && cost(p) < cost(chosen))) {
                 chosen = p;
             }
         }
@@ -270,7 +345,7 @@ public final class Search {
     }
 
     private Method method(int unit, int candidate) {
-        Candidate c = CANDIDATES.get(candidate);
+        Candidate c = candidates.get(candidate);
         Role role = units.get(unit).role();
         Method m = role == Role.CONV ? c.conv : role == Role.EMBEDDING ? c.table : c.product;
         return blind[unit] && m instanceof GptqMethod g ? g.codes() : m;
@@ -279,7 +354,7 @@ public final class Search {
     /** A step for each kind and candidate that is in use. */
     private Recipe recipe(int[] choice) {
         Map<Method, List<String>> names = new LinkedHashMap<>();
-        for (int c = 0; c < CANDIDATES.size(); c++) {
+        for (int c = 0; c < candidates.size(); c++) {
             for (int i = 0; i < units.size(); i++) {
                 Method m = choice[i] == c ? method(i, c) : null;
                 if (m != null) {
@@ -305,27 +380,31 @@ public final class Search {
     /** What each candidate takes; those that a target refuses take what the weight does. */
     private void sizes() {
         Map<String, Plan.Entry> entries = new HashMap<>();
-        compressor.plan(recipe(all(PROBE))).entries().forEach(e -> entries.put(e.weight().name(), e));
+        int rounding = 0;
+        while (!(candidates.get(rounding).product instanceof GptqMethod)) {
+            rounding++;
+        }
+        compressor.plan(recipe(all(rounding))).entries().forEach(e -> entries.put(e.weight().name(), e));
         for (int i = 0; i < units.size(); i++) {
             blind[i] = entries.get(units.get(i).name()).lowering().isEmpty();
         }
-        for (int c = 0; c < CANDIDATES.size(); c++) {
+        for (int c = 0; c < candidates.size(); c++) {
             Plan plan = compressor.plan(recipe(all(c)));
             Map<String, Long> after = new LinkedHashMap<>();
             plan.entries().forEach(e -> after.put(e.weight().name(), e.after().bytes()));
             for (int i = 0; i < units.size(); i++) {
                 bytes[i][c] = after.get(units.get(i).name());
+                costs[i][c] = bytes[i][c];
             }
         }
     }
 
     /** All weights alike, and all of a kind with the others as they are: what a candidate loses, kind by kind. */
     private void uniform() throws IOException {
-        int kept = CANDIDATES.size() - 1;
         Recipe original = recipe(all(kept));
-        measured.put(original.yaml(), new Point(original, planned(original), 1, true));
+        measured.put(original.yaml(), new Point(original, planned(original), 1, true, Double.NaN));
         for (int c = 0; c < kept && !(outOfTime() && measured.size() > 1); c++) {
-            measure(recipe(all(c)), "all weights: " + CANDIDATES.get(c).name, true);
+            measure(recipe(all(c)), "all weights: " + candidates.get(c).name, true);
         }
     }
 
@@ -338,7 +417,6 @@ public final class Search {
      * follows from the models in which all are alike, less what the others lose there.
      */
     private void sensitivities() throws IOException {
-        int kept = CANDIDATES.size() - 1;
         double[] products = new double[kept];
         double[] one = new double[units.size()];
         double sum = 0;
@@ -356,7 +434,7 @@ public final class Search {
                 }
             }
             if (isProduct(i)) {
-                choice[i] = PROBE;
+                choice[i] = probe;
                 one[i] = outOfTime() ? sum / Math.max(1, i) : loss(choice, units.get(i).name());
                 sum += one[i];
             }
@@ -375,12 +453,12 @@ public final class Search {
     }
 
     /**
-     * The choice that loses least in so many bytes, as far as estimates go.
+     * The choice that loses least at such costs, as far as estimates go.
      *
      * @param others what losses of all but products are multiplied with
      * @return null if there is none
      */
-    private int[] allocate(long budget, double others) {
+    private int[] allocate(double budget, double others) {
         double low = 0;
         double high = 1;
         while (sum(cheapest(high, others)) > budget) {
@@ -400,13 +478,13 @@ public final class Search {
         int[] choice = cheapest(high, others);
         // What is left over goes where it helps most.
         while (true) {
-            long left = budget - sum(choice);
+            double left = budget - sum(choice);
             int unit = -1;
             int to = -1;
             double best = 0;
             for (int i = 0; i < units.size(); i++) {
-                for (int c = 0; c < CANDIDATES.size(); c++) {
-                    long more = bytes[i][c] - bytes[i][choice[i]];
+                for (int c = 0; c < candidates.size(); c++) {
+                    double more = costs[i][c] - costs[i][choice[i]];
                     double gain = (losses[i][choice[i]] - losses[i][c]) * (isProduct(i) ? 1 : others) / Math.max(1, more);
                     if (more <= left && gain > best) {
                         best = gain;
@@ -426,8 +504,8 @@ public final class Search {
         int[] choice = new int[units.size()];
         for (int i = 0; i < units.size(); i++) {
             double best = Double.POSITIVE_INFINITY;
-            for (int c = 0; c < CANDIDATES.size(); c++) {
-                double cost = losses[i][c] * (isProduct(i) ? 1 : others) + price * bytes[i][c] * 1e-6;
+            for (int c = 0; c < candidates.size(); c++) {
+                double cost = losses[i][c] * (isProduct(i) ? 1 : others) + price * costs[i][c] * 1e-6;
                 if (cost < best) {
                     best = cost;
                     choice[i] = c;
@@ -437,10 +515,10 @@ public final class Search {
         return choice;
     }
 
-    private long sum(int[] choice) {
-        long sum = 0;
+    private double sum(int[] choice) {
+        double sum = 0;
         for (int i = 0; i < choice.length; i++) {
-            sum += bytes[i][choice[i]];
+            sum += costs[i][choice[i]];
         }
         return sum;
     }
@@ -448,7 +526,7 @@ public final class Search {
     /** The best choice whose file takes no more; null if there is none. */
     private Recipe within(long budget, double others) {
         // What a file has beside the weights depends on their forms, a little.
-        long rest = planned(recipe(all(PROBE))) - sum(all(PROBE));
+        double rest = planned(recipe(all(probe))) - sum(all(probe));
         for (int attempt = 0; attempt < 20; attempt++) {
             int[] choice = allocate(budget - rest, others);
             if (choice == null) {
@@ -474,22 +552,35 @@ public final class Search {
         }
     }
 
-    private void atQuality(double cosine) throws IOException {
-        long least = Long.MAX_VALUE;
-        long most = 0;
-        for (Point p : measured.values()) {
+    private void atQuality(Goal goal) throws IOException {
+        double least = Double.MAX_VALUE;
+        double most = -Double.MAX_VALUE;
+        if (goal.fastest) {
+            int[] fastest = cheapest(1e12, 1);
+            least = sum(fastest);
+            most = expected(fastest).cosine >= goal.cosine ? least : 0;
+        }
+        for (Point p : goal.fastest ? List.<Point>of() : measured.values()) {
             least = Math.min(least, p.bytes);
             most = Math.max(most, p.bytes);
         }
-        for (Point p : measured.values()) {
-            if (p.cosine >= cosine) {
-                most = Math.min(most, p.bytes);
+        for (int c = 0; c < kept; c++) {
+            Point alike = measured.get(recipe(all(c)).yaml());
+            if (alike != null && alike.cosine >= goal.cosine) {
+                most = Math.min(most, goal.fastest ? sum(all(c)) : alike.bytes);
             }
         }
-        for (int round = 0; round < ROUNDS && !outOfTime() && most - least > most / 500; round++) {
-            long middle = least + (most - least) / 2;
-            Recipe recipe = within(middle, 1);
-            if (recipe != null && measure(recipe, "a mixture", false).cosine >= cosine) {
+        for (int round = 0; round < ROUNDS && !outOfTime() && most - least > (goal.fastest ? 2000 : most / 500); round++) {
+            double middle = least + (most - least) / 2;
+            Point found = null;
+            if (goal.fastest) {
+                int[] choice = allocate(middle, 1);
+                found = choice == null ? null : expected(choice);
+            } else {
+                Recipe recipe = within((long) middle, 1);
+                found = recipe == null ? null : measure(recipe, "a mixture", false);
+            }
+            if (found != null && found.cosine >= goal.cosine) {
                 most = middle;
             } else {
                 least = middle;
@@ -497,11 +588,147 @@ public final class Search {
         }
     }
 
+    /** Measured, with a note of what it ought to cost. */
+    private Point expected(int[] choice) throws IOException {
+        Recipe recipe = recipe(choice);
+        expectations.put(recipe.yaml(), sum(choice));
+        return measure(recipe, "a mixture", false);
+    }
+
+    private double cost(Point p) {
+        return p.millis / memory.millis(recipe(all(kept)).yaml()) + BYTES * p.bytes / compressor.model().bytes();
+    }
+
+    /** What each weight costs in each candidate: the time of its shape, shared by elements, and a little for bytes. */
+    private void times() throws IOException {
+        List<Recipe> alike = new ArrayList<>();
+        for (int c = 0; c < kept; c++) {
+            Point p = measured.get(recipe(all(c)).yaml());
+            if (p != null) {
+                alike.add(p.recipe);
+            }
+        }
+        race(alike, false);
+        Map<String, List<Integer>> groups = new LinkedHashMap<>();
+        for (int i = 0; i < units.size(); i++) {
+            Weight w = units.get(i);
+            groups.computeIfAbsent(isProduct(i) ? w.tensor().shape().toString() : w.role().id(), shape -> new ArrayList<>()).add(i);
+        }
+        // Of the largest shapes each by itself, the others together; if there is no time for that, all as far as it is known.
+        List<List<Integer>> largest = new ArrayList<>(groups.values());
+        largest.sort(Comparator.comparingDouble(of -> -elements(of)));
+        while (largest.size() > (outOfTime() ? 1 : SHAPES)) {
+            List<Integer> both = new ArrayList<>(largest.removeLast());
+            both.addAll(largest.removeLast());
+            largest.add(both);
+        }
+        List<Recipe> trials = new ArrayList<>();
+        int[][] at = new int[largest.size()][kept];
+        for (int g = 0; g < largest.size(); g++) {
+            for (int c = 0; c < kept; c++) {
+                Point whole = measured.get(recipe(all(c)).yaml());
+                at[g][c] = -1;
+                if (whole != null && whole.millis < original().millis) {
+                    int[] choice = all(kept);
+                    for (int i : largest.get(g)) {
+                        choice[i] = c;
+                    }
+                    Recipe trial = recipe(choice);
+                    at[g][c] = trials.indexOf(trial);
+                    if (at[g][c] < 0) {
+                        at[g][c] = trials.size();
+                        trials.add(trial);
+                    }
+                }
+            }
+        }
+        double[] millis = new double[trials.size()];
+        for (int from = 0; from < millis.length; from += TOGETHER) {
+            List<Recipe> some = trials.subList(from, Math.min(from + TOGETHER, millis.length));
+            System.arraycopy(race(some, false), 0, millis, from, some.size());
+        }
+        double fastest = Double.MAX_VALUE;
+        for (int c = 0; c < kept; c++) {
+            Point whole = measured.get(recipe(all(c)).yaml());
+            if (whole != null && whole.millis < fastest) {
+                fastest = whole.millis;
+                probe = c;
+            }
+        }
+        for (int g = 0; g < largest.size(); g++) {
+            double all = elements(largest.get(g));
+            for (int i : largest.get(g)) {
+                for (int c = 0; c < kept; c++) {
+                    // What makes the whole model slower is not taken.
+                    double more = at[g][c] < 0 ? 10 : millis[at[g][c]] / original().millis - 1;
+                    double share = units.get(i).tensor().shape().elements() / all;
+                    costs[i][c] = 1e6 * (more * share + BYTES * (bytes[i][c] - bytes[i][kept]) / compressor.model().bytes());
+                }
+                costs[i][kept] = 0;
+            }
+        }
+    }
+
+    private double elements(List<Integer> of) {
+        return of.stream().mapToDouble(i -> units.get(i).tensor().shape().elements()).sum();
+    }
+
+    private Point original() {
+        return measured.get(recipe(all(kept)).yaml());
+    }
+
+    /** Those that meet the goal and ought to be fast, the original with them, against each other. */
+    private void finals(Goal goal) throws IOException {
+        List<Recipe> finalists = new ArrayList<>();
+        measured.values().stream().filter(p -> goal.metBy(p) && !Double.isNaN(p.millis) && !p.recipe.steps().isEmpty())
+                .sorted(Comparator.comparingDouble(this::cost)).limit(FINALISTS).forEach(p -> finalists.add(p.recipe));
+        measured.values().stream().filter(p -> goal.metBy(p) && expectations.containsKey(p.recipe.yaml()) && !finalists.contains(p.recipe))
+                .sorted(Comparator.comparingDouble(p -> expectations.get(p.recipe.yaml()))).limit(FINALISTS).forEach(p -> finalists.add(p.recipe));
+        race(finalists, true);
+    }
+
+    /**
+     * Milliseconds by recipe. Times of all are in proportion to the one that the original had at first, since a machine is not always as fast.
+     *
+     * @param together whether all run again if one has to
+     */
+    private double[] race(List<Recipe> recipes, boolean together) throws IOException {
+        String original = recipe(all(kept)).yaml();
+        List<Recipe> runners = new ArrayList<>(List.of(recipe(all(kept))));
+        for (Recipe recipe : recipes) {
+            if (Double.isNaN(memory.millis(recipe.yaml()))) {
+                runners.add(recipe);
+            }
+        }
+        if (runners.size() > 1 || Double.isNaN(memory.millis(original))) {
+            if (together) {
+                runners.subList(1, runners.size()).clear();
+                runners.addAll(recipes);
+            }
+            clear(scratch);
+            List<Path> files = new ArrayList<>(List.of(compressor.model().path()));
+            for (Recipe recipe : runners.subList(1, runners.size())) {
+                files.add(scratch.resolve(files.size() + ".onnx"));
+                compressor.compress(compressor.plan(recipe), files.getLast());
+            }
+            double[] millis = clock.millis(runners, files);
+            if (Double.isNaN(memory.millis(original))) {
+                memory.putMillis(original, millis[0]);
+            }
+            for (int i = 1; i < millis.length; i++) {
+                memory.putMillis(runners.get(i).yaml(), millis[i] / millis[0] * memory.millis(original));
+            }
+            progress.measured("the time of " + files.size() + " models", models, Math.max(models, expected));
+        }
+        measured.replaceAll((text, p) -> new Point(p.recipe, p.bytes, p.cosine, p.uniform, memory.millis(text)));
+        return recipes.stream().mapToDouble(recipe -> memory.millis(recipe.yaml())).toArray();
+    }
+
     private Point measure(Recipe recipe, String what, boolean uniform) throws IOException {
         String text = recipe.yaml();
         Point known = measured.get(text);
         if (known == null) {
-            known = new Point(recipe, planned(recipe), cosine(recipe, samples.size(), what), uniform);
+            known = new Point(recipe, planned(recipe), cosine(recipe, samples.size(), what), uniform, Double.NaN);
             measured.put(text, known);
         }
         return known;

@@ -5,7 +5,10 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Recipe;
+import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.statistics.Gatherer;
 import dev.tensorpress.statistics.Request;
@@ -47,7 +50,13 @@ class SearchTest {
     }
 
     private Search.Result search(Path model, Search.Goal goal, Predicate<Request> seen) throws IOException {
-        Map<String, Double> known = new HashMap<>();
+        return search(model, goal, seen, new HashMap<>(), (recipes, models) -> {
+            throw new AssertionError("time is of no interest");
+        });
+    }
+
+    private Search.Result search(Path model, Search.Goal goal, Predicate<Request> seen, Map<String, Double> known, Search.Clock clock)
+            throws IOException {
         Search.Memory memory = new Search.Memory() {
             @Override
             public double cosine(String recipe, int samples) {
@@ -58,13 +67,23 @@ class SearchTest {
             public void put(String recipe, int samples, double cosine) {
                 known.put(recipe + samples, cosine);
             }
+
+            @Override
+            public double millis(String recipe) {
+                return known.getOrDefault(recipe, Double.NaN);
+            }
+
+            @Override
+            public void putMillis(String recipe, double millis) {
+                known.put(recipe, millis);
+            }
         };
         try (Compressor compressor = Compressor.open(model, Compressor.Options.DEFAULT.overwrite(true)); Executor executor = Executor.cpu(1)) {
             Samples samples = Samples.random(compressor.model(), 8, 1, Map.of());
             List<Request> requests = Request.feeds(compressor.model().graph().orElseThrow(), true).stream().filter(seen).toList();
             try (Statistics statistics = Gatherer.gather(model, Statistics.hash(compressor.model()), requests, OnnxRunner.of(samples.part(0, 6), 1),
                     executor, (done, total) -> { })) {
-                return Search.run(compressor, statistics, samples.part(6, 8), Search.Compared.OUTPUTS, goal, 1, OptionalLong.empty(), memory,
+                return Search.run(compressor, statistics, samples.part(6, 8), Search.Compared.OUTPUTS, goal, 1, OptionalLong.empty(), memory, clock,
                         (what, models, expected) -> assertTrue(models <= expected), folder.resolve("trial"));
             }
         }
@@ -84,6 +103,46 @@ class SearchTest {
             assertTrue(p.bytes() > 0.24 * Files.size(model) || p.cosine() <= found.chosen().cosine());
         }
         assertTrue(Files.notExists(folder.resolve("trial")));
+    }
+
+    /** Two products, of which the one that bears no rounding keeps the time that it takes. */
+    @Test
+    void timeGoesWhereItMatters() throws IOException {
+        Path model = model().node("MatMul", "x a -> h").node("Mul", "h nothing -> g").node("MatMul", "x b -> k").node("Add", "g k -> y")
+                .weight("a", values(N * N, 1), N, N).weight("b", values(N * N, 2), N, N).weight("nothing", new float[] {1e-6f}, 1)
+                .write(folder.resolve("m.onnx"));
+        Map<String, Double> known = new HashMap<>();
+        Search.Goal goal = new Search.Goal(Long.MAX_VALUE, 0.9999999, true);
+        double[] speed = {1};
+        Search.Clock clock = (recipes, models) -> {
+            speed[0] *= 2; // machines are not always as fast
+            for (Path file : models) {
+                assertTrue(Files.exists(file));
+            }
+            return recipes.stream().mapToDouble(recipe -> speed[0] * (10 - recipe.steps().stream().mapToDouble(step -> saved(step)).sum())).toArray();
+        };
+        Search.Result found = search(model, goal, request -> true, known, clock);
+        assertTrue(found.met());
+        String recipe = found.chosen().recipe().yaml();
+        assertTrue(recipe.contains("s8") && recipe.contains("\"a\"") && !recipe.contains("\"b\""), recipe);
+        assertEquals(0.7, found.chosen().millis() / 20, 1e-9);
+        assertEquals(0.4, found.frontier().getFirst().millis() / 20, 1e-9);
+        assertEquals(1, found.frontier().getLast().cosine());
+        // Nothing is timed twice.
+        Search.Result again = search(model, goal, request -> true, known, (recipes, models) -> {
+            throw new AssertionError("known already");
+        });
+        assertEquals(found.chosen(), again.chosen());
+        // With less to keep, both are multiplied in integers.
+        found = search(model, new Search.Goal(Long.MAX_VALUE, 0.99, true), request -> true, known, clock);
+        assertTrue(found.chosen().uniform() && found.chosen().recipe().yaml().contains("s8"), found.chosen().recipe().yaml());
+        assertThrows(IllegalArgumentException.class, () -> new Search.Goal(1, -1, true));
+    }
+
+    private static double saved(Recipe.Step step) {
+        QuantizeMethod m = step.method() instanceof QuantizeMethod q ? q : QuantizeMethod.int8();
+        return step.selector().names().size() * (m.activations() != Form.Activations.DYNAMIC ? -1
+                : m.weights() == QuantizeMethod.Weights.S8 ? 3 : m.weights() == QuantizeMethod.Weights.S7 ? 2 : 1);
     }
 
     /** A convolution that must not be touched does not take the products beside it along. */

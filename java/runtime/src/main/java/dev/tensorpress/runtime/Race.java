@@ -1,0 +1,50 @@
+package dev.tensorpress.runtime;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+
+/** Models that run the same samples in turns, so that whatever else the machine does meets all of them. */
+final class Race {
+    private static final int ROUNDS = 5;
+    private static final int PASSES = 3;
+    private static final int SAMPLES = 16;
+
+    private final Samples samples;
+    private final int threads;
+
+    Race(Samples samples, int threads) {
+        this.samples = samples.first(SAMPLES);
+        this.threads = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
+    }
+
+    /**
+     * Of a sample, by model: the mean over samples of the least that each took, since on a busy machine medians are of the others as well.
+     * There is one session at a time: threads of another one spin while they wait, and take processors.
+     */
+    double[] millis(List<Path> models) throws IOException {
+        double[][] least = new double[models.size()][samples.size()];
+        for (double[] of : least) {
+            Arrays.fill(of, Double.POSITIVE_INFINITY);
+        }
+        for (int round = 0; round < ROUNDS; round++) {
+            for (int m = 0; m < least.length; m++) {
+                turn(models.get(m), least[m]);
+            }
+        }
+        return Arrays.stream(least).mapToDouble(of -> Arrays.stream(of).average().orElseThrow()).toArray();
+    }
+
+    /** Some passes over all samples, after one that is not timed. */
+    private void turn(Path model, double[] least) throws IOException {
+        try (Session session = Session.open(model, threads)) {
+            for (int pass = 0; pass <= PASSES; pass++) {
+                for (int i = 0; i < least.length; i++) {
+                    double millis = session.run(samples.feed(session, i), outputs -> { });
+                    least[i] = pass == 0 ? least[i] : Math.min(least[i], millis);
+                }
+            }
+        }
+    }
+}
