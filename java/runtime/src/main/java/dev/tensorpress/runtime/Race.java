@@ -7,7 +7,10 @@ import java.util.List;
 
 /** Models that run the same samples in turns, so that whatever else the machine does meets all of them. */
 final class Race {
-    private static final int ROUNDS = 5;
+    private static final int LEAST_ROUNDS = 3;
+    private static final int MOST_ROUNDS = 15;
+    /** Less than this part of its time is no gain for a model. */
+    private static final double GAIN = 0.01;
     private static final int PASSES = 3;
     private static final int SAMPLES = 16;
 
@@ -28,12 +31,19 @@ final class Race {
         for (double[] of : least) {
             Arrays.fill(of, Double.POSITIVE_INFINITY);
         }
-        for (int round = 0; round < ROUNDS; round++) {
+        double[] millis = new double[least.length];
+        Arrays.fill(millis, Double.POSITIVE_INFINITY);
+        // On a quiet machine that is soon over. Two rounds in which nothing gained may be chance less often than one.
+        for (int round = 1, quiet = 0; round <= LEAST_ROUNDS || round <= MOST_ROUNDS && quiet < 2; round++) {
+            quiet++;
             for (int m = 0; m < least.length; m++) {
                 turn(models.get(m), least[m]);
+                double now = Arrays.stream(least[m]).average().orElseThrow();
+                quiet = now < (1 - GAIN) * millis[m] ? 0 : quiet;
+                millis[m] = now;
             }
         }
-        return Arrays.stream(least).mapToDouble(of -> Arrays.stream(of).average().orElseThrow()).toArray();
+        return millis;
     }
 
     /** Some passes over all samples, after one that is not timed. */

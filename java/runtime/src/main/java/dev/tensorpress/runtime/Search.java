@@ -165,6 +165,10 @@ public final class Search {
         return QuantizeMethod.int8().asymmetric().activations(Form.Activations.DYNAMIC).weights(weights);
     }
 
+    private static QuantizeMethod fixed(QuantizeMethod.Weights weights) {
+        return QuantizeMethod.int8().clipSearch(20, 0.7f).activations(Form.Activations.STATIC).weights(weights);
+    }
+
     /** From the smallest on; the last one leaves weights as they are. */
     private static final List<Candidate> SMALL = List.of(
             new Candidate("4 bits, blocks of 128", gptq(4, 128), codes(4, 128), null),
@@ -180,12 +184,14 @@ public final class Search {
             new Candidate("integers, u8", integers(QuantizeMethod.Weights.U8), codes(8, 64), QuantizeMethod.int8()),
             new Candidate("integers, s8", integers(QuantizeMethod.Weights.S8), codes(8, 64), QuantizeMethod.int8()),
             new Candidate("integers, s7", integers(QuantizeMethod.Weights.S7), codes(8, 64), QuantizeMethod.int8()),
+            new Candidate("fixed codes, s8", fixed(QuantizeMethod.Weights.S8), codes(8, 64), fixed(QuantizeMethod.Weights.S8)),
+            new Candidate("fixed codes, s7", fixed(QuantizeMethod.Weights.S7), codes(8, 64), fixed(QuantizeMethod.Weights.S7)),
             new Candidate("as it is", null, null, null));
 
     private final List<Candidate> candidates;
     private final int kept;
-    /** In which products are measured one by one. */
-    private int probe;
+    /** By candidate, in which one products are measured one by one for it. */
+    private final int[] probes;
     private final Compressor compressor;
     private final Samples samples;
     private final Compared compared;
@@ -216,7 +222,8 @@ public final class Search {
             Progress progress, Path scratch, long deadline) {
         candidates = fastest ? FAST : SMALL;
         kept = candidates.size() - 1;
-        probe = 2;
+        probes = new int[kept];
+        Arrays.fill(probes, 2);
         this.compressor = compressor;
         this.samples = samples;
         this.compared = compared;
@@ -245,7 +252,7 @@ public final class Search {
                 leftOut.add(w.name());
             }
         }
-        int alone = units.stream().mapToInt(w -> w.role() == Role.EMBEDDING ? candidates.size() - 1 : 1).sum();
+        int alone = units.stream().mapToInt(w -> w.role() == Role.EMBEDDING ? kept : fastest ? 2 : 1).sum();
         expected = candidates.size() - 1 + alone + ROUNDS;
         bytes = new long[units.size()][candidates.size()];
         costs = new double[units.size()][candidates.size()];
@@ -418,8 +425,6 @@ public final class Search {
      */
     private void sensitivities() throws IOException {
         double[] products = new double[kept];
-        double[] one = new double[units.size()];
-        double sum = 0;
         for (int c = 0; c < kept; c++) {
             Point alike = measured.get(recipe(all(c)).yaml());
             products[c] = alike == null ? products[Math.max(0, c - 1)] : 1 - alike.cosine;
@@ -433,17 +438,28 @@ public final class Search {
                     products[c] -= losses[i][c];
                 }
             }
-            if (isProduct(i)) {
-                choice[i] = probe;
-                one[i] = outOfTime() ? sum / Math.max(1, i) : loss(choice, units.get(i).name());
-                sum += one[i];
-            }
         }
-        for (int i = 0; i < units.size(); i++) {
-            for (int c = 0; isProduct(i) && c < kept; c++) {
-                // Estimates of small differences may be off, but more bits never lose more.
-                double all = Math.max(products[c], 1e-9);
-                losses[i][c] = sum == 0 ? all / units.size() : one[i] / sum * all;
+        for (int probe : Arrays.stream(probes).distinct().toArray()) {
+            double[] one = new double[units.size()];
+            double sum = 0;
+            int count = 0;
+            for (int i = 0; i < units.size(); i++) {
+                if (isProduct(i)) {
+                    int[] choice = all(kept);
+                    choice[i] = probe;
+                    one[i] = outOfTime() ? sum / Math.max(1, count) : loss(choice, units.get(i).name());
+                    sum += one[i];
+                    count++;
+                }
+            }
+            for (int i = 0; i < units.size(); i++) {
+                for (int c = 0; isProduct(i) && c < kept; c++) {
+                    if (probes[c] == probe) {
+                        // Estimates of small differences may be off, but more bits never lose more.
+                        double all = Math.max(products[c], 1e-9);
+                        losses[i][c] = sum == 0 ? all / count : one[i] / sum * all;
+                    }
+                }
             }
         }
     }
@@ -526,7 +542,7 @@ public final class Search {
     /** The best choice whose file takes no more; null if there is none. */
     private Recipe within(long budget, double others) {
         // What a file has beside the weights depends on their forms, a little.
-        double rest = planned(recipe(all(probe))) - sum(all(probe));
+        double rest = planned(recipe(all(probes[0]))) - sum(all(probes[0]));
         for (int attempt = 0; attempt < 20; attempt++) {
             int[] choice = allocate(budget - rest, others);
             if (choice == null) {
@@ -647,13 +663,18 @@ public final class Search {
             List<Recipe> some = trials.subList(from, Math.min(from + TOGETHER, millis.length));
             System.arraycopy(race(some, false), 0, millis, from, some.size());
         }
-        double fastest = Double.MAX_VALUE;
+        // Products that lose much by codes that are fixed before are not those that lose much by others.
         for (int c = 0; c < kept; c++) {
-            Point whole = measured.get(recipe(all(c)).yaml());
-            if (whole != null && whole.millis < fastest) {
-                fastest = whole.millis;
-                probe = c;
+            int like = -1;
+            int any = -1;
+            for (int other = 0; other < kept; other++) {
+                Point p = measured.get(recipe(all(other)).yaml());
+                if (p != null && p.millis < original().millis) {
+                    like = activations(other) == activations(c) && (like < 0 || p.millis < millisOf(like)) ? other : like;
+                    any = other;
+                }
             }
+            probes[c] = like >= 0 ? like : any >= 0 ? any : probes[c];
         }
         for (int g = 0; g < largest.size(); g++) {
             double all = elements(largest.get(g));
@@ -667,6 +688,18 @@ public final class Search {
                 costs[i][kept] = 0;
             }
         }
+    }
+
+    private Form.Activations activations(int candidate) {
+        return switch (candidates.get(candidate).product) {
+            case QuantizeMethod q -> q.activations();
+            case GptqMethod g -> g.codes().activations();
+            default -> Form.Activations.FLOAT;
+        };
+    }
+
+    private double millisOf(int candidate) {
+        return measured.get(recipe(all(candidate)).yaml()).millis;
     }
 
     private double elements(List<Integer> of) {
