@@ -8,6 +8,8 @@ ones and blanks are dropped (greedy CTC), and the model's metadata say which cha
 character is, spaces aside, which these models, made for Chinese, often miss. "As the first" counts lines that are read as the
 first model reads them, spaces included.
 
+With --calibration 64 other lines are written to a folder, for `calibrate --images FOLDER --image mean=0.5 --image std=0.5`.
+
 Times are processor times of all threads, one session at a time, models taking turns, the median over the rounds.
 """
 import argparse
@@ -19,15 +21,25 @@ import lines as rendered
 from common import need, size
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("models", nargs="+", metavar="model", help="the first one is what the others are compared with")
+parser.add_argument("models", nargs="*", metavar="model", help="the first one is what the others are compared with")
 parser.add_argument("--texts", default=rendered.SENTENCES, help="a sentence to a line")
 parser.add_argument("--lines", type=int, default=200)
 parser.add_argument("--characters", type=int, default=rendered.CHARACTERS, help="of a line, at most")
 parser.add_argument("--fonts", default=rendered.FOLDER, help="as fonts-dejavu-core and fonts-liberation have them")
 parser.add_argument("--threads", type=int, default=1, help="within an operator")
 parser.add_argument("--rounds", type=int, default=0, help="of the times; none are measured without")
+parser.add_argument("--calibration", metavar="FOLDER", help="for lines as PNG; then there need be no models")
 parser.add_argument("--show", action="store_true", help="lines that are not right")
 args = parser.parse_args()
+if args.calibration:
+    np, image = need("numpy", "PIL.Image")
+    os.makedirs(args.calibration, exist_ok=True)
+    with open(args.texts, encoding="utf-8") as file:
+        for i, x in enumerate(rendered.render(file.read().splitlines()[-64:], args.fonts, args.characters)[1]):
+            pixels = np.rint((x[0].transpose(1, 2, 0) * 0.5 + 0.5) * 255).astype(np.uint8)
+            image.fromarray(pixels).save(os.path.join(args.calibration, f"{i:02}.png"))
+if not args.models:
+    raise SystemExit(0 if args.calibration else parser.error("a model is missing"))
 (ort,) = need("onnxruntime")
 ort.set_default_logger_severity(3)
 

@@ -23,11 +23,17 @@ import java.util.Optional;
 
 /** Finds codes of what products read and make, which are fixed before a model runs. */
 final class StaticActivations {
+    /** Gates, as of squeeze and excitation, take no time, and what they lose is multiplied with whole channels. */
+    private static final double LEAST_WORK = 0.001;
+
     private final ValueRange range;
     private final double noise;
     private final InputStatistics statistics;
     /** Of convolutions, by name: the sum of the squares of each output's elements. */
     private final Map<String, double[]> energies = new HashMap<>();
+    /** Of convolutions, by name: products of two numbers that the samples took; and of all of them. */
+    private final Map<String, Double> work = new HashMap<>();
+    private double allWork;
     /** Why activations of a weight stay in floating point, by name. */
     private final Map<String, String> reasons = new HashMap<>();
 
@@ -39,6 +45,10 @@ final class StaticActivations {
         for (Weight weight : evidence.weights()) {
             if (weight.role() == Role.CONV && weight.outputAxis() == 0 && evidence.workspace().tooLarge(weight) == null) {
                 energies.put(weight.name(), energies(evidence.workspace().load(weight), evidence.workspace()));
+                double own = statistics.around(weight).flatMap(Around::resultStatistics)
+                        .map(v -> (double) v.rows() * weight.tensor().shape().elements()).orElse(0.0);
+                work.put(weight.name(), own);
+                allWork += own;
             }
         }
     }
@@ -76,6 +86,10 @@ final class StaticActivations {
             return form;
         }
         Optional<ValueCodes> activated = around.get().activated().map(this::all);
+        if (work.getOrDefault(weight.name(), 0.0) < LEAST_WORK * allWork) {
+            reasons.put(weight.name(), "it is less than a thousandth of the work of all convolutions, so that codes would save no time");
+            return form;
+        }
         double least = result.activation().map(a -> (double) a.least()).orElse(Double.NEGATIVE_INFINITY);
         double most = result.activation().map(a -> (double) a.most()).orElse(Double.POSITIVE_INFINITY);
         // What clamps is done by codes that end where it does: they are those of what it makes.

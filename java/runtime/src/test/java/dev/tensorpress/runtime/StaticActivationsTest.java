@@ -208,6 +208,19 @@ class StaticActivationsTest {
         assertEquals(2, operators(folder.resolve("out.onnx")).get("Conv"));
     }
 
+    /** A gate that sees one position takes no time, and stays in floats. */
+    @Test
+    void gates() throws IOException {
+        Path model = images("1 8 8 8").weight("first", values(C * C * 25, 1, 0.1), C, C, 5, 5).weight("gate", values(C * C, 2, 0.3), C, C, 1, 1)
+                .node("Conv", "x first -> h").node("GlobalAveragePool", "h -> p").node("Conv", "p gate -> g").node("Sigmoid", "g -> s")
+                .node("Mul", "h s -> y").write(folder.resolve("m.onnx"));
+        Path out = folder.resolve("out.onnx");
+        Plan plan = compress(model, recipe("quantize: {activations: static, weights: s8, noise: 1}"), 1, out);
+        assertEquals(List.of(1, 1), List.of(operators(out).get("QLinearConv"), operators(out).get("Conv")));
+        assertTrue(plan.entries().stream().anyMatch(e -> e.weight().name().equals("gate") && e.note().contains("less than a thousandth of the work")));
+        assertTrue(lost(run(model, model), run(model, out)) < 1e-3);
+    }
+
     @Test
     void productsShareCodes() throws IOException {
         int n = 32;
