@@ -33,7 +33,7 @@ public final class Main {
     static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "expand", "recipe", "calibrate", "search", "evaluate",
             "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
-    /** Whether the process was told to end: then libraries that want to be told of its end fail. */
+    /** Whether the process was told to end: then libraries that want to be told of its end, or were, fail. */
     private static volatile boolean ending;
 
     private Main() {}
@@ -96,7 +96,7 @@ public final class Main {
             console.clearProgress();
             String advice = console.advice();
             PrintStream plain = console.err();
-            plain.println("tensorpress: " + oneLine(message(e)) + option(e) + (advice == null ? "" : "; " + advice));
+            plain.println("tensorpress: " + oneLine(message(e)) + (ending ? "" : option(e)) + (advice == null ? "" : "; " + advice));
             for (String arg : args) {
                 if (arg.equals("--" + Syntax.STACKTRACE)) {
                     e.printStackTrace(plain);
@@ -242,8 +242,8 @@ public final class Main {
                 return "interrupted";
             }
         }
-        if (ending && code(e) == INTERNAL) {
-            return "interrupted";
+        if (ending) {
+            return "interrupted"; // what fails now fails because of that: ONNX Runtime ends at once
         }
         return switch (e) {
             case NoSuchFileException f -> f.getReason() == null ? "no such file: " + f.getFile() : said;

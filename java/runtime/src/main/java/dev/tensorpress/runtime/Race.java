@@ -8,7 +8,7 @@ import java.util.List;
 /** Models that run the same samples in turns, so that whatever else the machine does meets all of them. */
 final class Race {
     private static final int LEAST_ROUNDS = 3;
-    private static final int MOST_ROUNDS = 15;
+    private static final int MOST_ROUNDS = 8;
     /** Less than this part of its time is no gain for a model. */
     private static final double GAIN = 0.01;
     private static final int PASSES = 3;
