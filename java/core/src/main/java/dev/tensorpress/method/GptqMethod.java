@@ -6,7 +6,6 @@ import dev.tensorpress.model.Weight;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.HashSet;
 import java.util.Set;
 
 /**
@@ -60,9 +59,7 @@ public record GptqMethod(QuantizeMethod codes, double damping, boolean order, in
 
     @Override
     public Set<Requirement> requires() {
-        Set<Requirement> all = new HashSet<>(codes.requires());
-        all.add(Requirement.STATISTICS);
-        return all;
+        return Set.of(Requirement.STATISTICS);
     }
 
     @Override

@@ -249,8 +249,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
 
     @Override
     public Set<Requirement> requires() {
-        return activations() == Activations.STATIC ? Set.of(Requirement.WEIGHTS, Requirement.STATISTICS)
-                : counts() ? Set.of(Requirement.STATISTICS) : Set.of();
+        return activations() == Activations.STATIC || counts() ? Set.of(Requirement.STATISTICS) : Set.of();
     }
 
     /** Whether ranges are tried, by what errors do to products. */

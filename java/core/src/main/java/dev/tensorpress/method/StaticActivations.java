@@ -12,6 +12,7 @@ import dev.tensorpress.statistics.InputStatistics.Around;
 import dev.tensorpress.statistics.ValueStatistics;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
@@ -29,11 +30,7 @@ final class StaticActivations {
     private final ValueRange range;
     private final double noise;
     private final InputStatistics statistics;
-    /** Of convolutions, by name: the sum of the squares of each output's elements. */
-    private final Map<String, double[]> energies = new HashMap<>();
-    /** Of convolutions, by name: products of two numbers that the samples took; and of all of them. */
-    private final Map<String, Double> work = new HashMap<>();
-    private double allWork;
+    private final double allWork;
     /** Why activations of a weight stay in floating point, by name. */
     private final Map<String, String> reasons = new HashMap<>();
 
@@ -42,37 +39,15 @@ final class StaticActivations {
         this.range = range;
         this.noise = noise;
         this.statistics = evidence.statistics();
-        for (Weight weight : evidence.weights()) {
-            if (weight.role() == Role.CONV && weight.outputAxis() == 0 && evidence.workspace().tooLarge(weight) == null) {
-                energies.put(weight.name(), energies(evidence.workspace().load(weight), evidence.workspace()));
-                double own = statistics.around(weight).flatMap(Around::resultStatistics)
-                        .map(v -> (double) v.rows() * weight.tensor().shape().elements()).orElse(0.0);
-                work.put(weight.name(), own);
-                allWork += own;
-            }
-        }
-    }
-
-    private static double[] energies(Weight weight, Workspace workspace) {
-        Tensor t = weight.tensor();
-        int n = (int) t.shape().dim(0);
-        int k = (int) (t.shape().elements() / Math.max(1, n));
-        MemorySegment wide = workspace.take(Workspace.Slot.MATRIX, DType.F32.bytes(t.shape().elements()));
-        Quantize.convert(t.dtype(), t.data(), t.shape().elements(), DType.F32, wide);
-        double[] sums = new double[n];
-        for (int j = 0; j < n; j++) {
-            for (float w : wide.asSlice(4L * j * k, 4L * k).toArray(ValueLayout.JAVA_FLOAT)) {
-                sums[j] += (double) w * w;
-            }
-        }
-        return sums;
+        this.allWork = statistics.work();
     }
 
     /** The form with codes of activations; as it is if there are none, which {@link #reason} tells then. */
     Form.Quantized of(Weight weight, Form.Quantized form) {
         Optional<Around> around = statistics.around(weight);
         if (around.isEmpty()) {
-            reasons.put(weight.name(), "nothing is known of what it is multiplied with");
+            reasons.put(weight.name(), statistics.of(weight).isEmpty() ? "nothing is known of what it is multiplied with"
+                    : "of what it is multiplied with the squares alone are known");
             return form;
         }
         ValueCodes input = all(around.get().input());
@@ -82,11 +57,12 @@ final class StaticActivations {
         Graph.Result result = around.get().result().orElse(null);
         ValueStatistics made = around.get().resultStatistics().orElse(null);
         if (result == null || made == null) {
-            reasons.put(weight.name(), "nothing is known of what the convolution makes");
+            reasons.put(weight.name(), result == null ? "it is no convolution of its own, with constants for bias and kernel"
+                    : "nothing is known of what the convolution makes");
             return form;
         }
         Optional<ValueCodes> activated = around.get().activated().map(this::all);
-        if (work.getOrDefault(weight.name(), 0.0) < LEAST_WORK * allWork) {
+        if (around.get().work() < LEAST_WORK * allWork) {
             reasons.put(weight.name(), "it is less than a thousandth of the work of all convolutions, so that codes would save no time");
             return form;
         }
@@ -118,10 +94,7 @@ final class StaticActivations {
      * are not constant.
      */
     private double noise(Weight weight, ValueCodes input, ValueCodes codes, Graph.Result result, ValueStatistics made) {
-        double[] energy = energies.get(weight.name());
-        if (energy == null || made.channels() != energy.length) {
-            return 1;
-        }
+        double[] energy = energy(weight.tensor());
         double sum = 0;
         int count = 0;
         for (int j = 0; j < energy.length; j++) {
@@ -134,6 +107,23 @@ final class StaticActivations {
             }
         }
         return count == 0 ? 0 : sum / count;
+    }
+
+    /** The sum of the squares of each output's elements. */
+    private static double[] energy(Tensor t) {
+        int n = (int) t.shape().dim(0);
+        int k = (int) (t.shape().elements() / n);
+        double[] sums = new double[n];
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment wide = arena.allocate(DType.F32.bytes(k), 64);
+            for (int j = 0; j < n; j++) {
+                Quantize.convert(t.dtype(), t.data().asSlice(t.dtype().bytes((long) j * k), t.dtype().bytes(k)), k, DType.F32, wide);
+                for (float w : wide.toArray(ValueLayout.JAVA_FLOAT)) {
+                    sums[j] += (double) w * w;
+                }
+            }
+        }
+        return sums;
     }
 
     /** Why activations stay in floating point; empty if they do not. */

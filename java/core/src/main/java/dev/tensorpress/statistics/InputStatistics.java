@@ -30,13 +30,19 @@ public final class InputStatistics {
     /**
      * What is known of the values around a product, each with its histogram, if there is one.
      *
+     * @param weight of the product
      * @param input what the weight is multiplied with, as it is, not in patches
      * @param result and what becomes of it, of convolutions
      * @param resultStatistics of its value
      * @param activated of what its activation function makes
      */
-    public record Around(ValueStatistics input, Optional<Graph.Result> result, Optional<ValueStatistics> resultStatistics,
-            Optional<ValueStatistics> activated) {}
+    public record Around(Weight weight, ValueStatistics input, Optional<Graph.Result> result, Optional<ValueStatistics> resultStatistics,
+            Optional<ValueStatistics> activated) {
+        /** Products of two numbers that the samples took in a convolution whose result is known; 0 in all else. */
+        public double work() {
+            return resultStatistics.map(v -> (double) v.rows() * weight.tensor().shape().elements()).orElse(0.0);
+        }
+    }
 
     private InputStatistics() {}
 
@@ -123,7 +129,7 @@ public final class InputStatistics {
                 Request request = new Request(feed.value(), axis, product.window(), true, false);
                 Set<ValueStatistics> of = inputs.computeIfAbsent(product.weight().name(), w -> new LinkedHashSet<>());
                 statistics.of(request).ifPresent(of::add);
-                statistics.of(feed.value()).ifPresent(input -> around.merge(product.weight().name(), new Around(input, product.result(),
+                statistics.of(feed.value()).ifPresent(input -> around.merge(product.weight().name(), new Around(product.weight(), input, product.result(),
                         product.result().flatMap(r -> statistics.of(r.value())),
                         product.result().flatMap(Graph.Result::activation).flatMap(a -> statistics.of(a.value()))),
                         InputStatistics::both));
@@ -139,7 +145,7 @@ public final class InputStatistics {
     /** Of a weight in two products, of which each reads and makes something else. */
     private static Around both(Around a, Around b) {
         boolean same = a.input == b.input || a.input.channels() != b.input.channels();
-        return new Around(same ? a.input : a.input.plus(b.input), Optional.empty(), Optional.empty(), Optional.empty());
+        return new Around(a.weight, same ? a.input : a.input.plus(b.input), Optional.empty(), Optional.empty(), Optional.empty());
     }
 
     /**
@@ -155,8 +161,13 @@ public final class InputStatistics {
         }
         double[] by = divisors.get(weight.name());
         boolean changed = of.resultStatistics.filter(this::divided).isPresent() || of.activated.filter(this::divided).isPresent();
-        return Optional.of(new Around(by == null ? of.input : of.input.divided(by), changed ? Optional.empty() : of.result,
+        return Optional.of(new Around(weight, by == null ? of.input : of.input.divided(by), changed ? Optional.empty() : of.result,
                 of.resultStatistics, of.activated));
+    }
+
+    /** {@link Around#work} of all convolutions. */
+    public double work() {
+        return around.values().stream().mapToDouble(Around::work).sum();
     }
 
     private boolean divided(ValueStatistics value) {

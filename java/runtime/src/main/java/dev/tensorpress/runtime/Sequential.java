@@ -53,6 +53,12 @@ public final class Sequential {
                         + " before the others");
             }
         }
+        for (Recipe.Step step : recipe.steps()) {
+            if ("static".equals(step.method().get("activations"))) {
+                throw new UnsupportedRequestException("step " + step.name() + " has activations that are static, which takes statistics of what"
+                        + " convolutions make as well: calibrate all layers at once");
+            }
+        }
         Graph graph = model.graph().orElseThrow(() -> new UnsupportedRequestException(model.path() + " has no graph that could be run"));
         List<Graph.Feed> feeds = graph.feeds().stream().filter(f -> f.value().path().isEmpty()).toList();
         // A weight in several feeds waits for the last of them.

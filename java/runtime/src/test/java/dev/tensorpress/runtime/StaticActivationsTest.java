@@ -154,6 +154,11 @@ class StaticActivationsTest {
             compress(model, recipe("quantize: {activations: static, weights: " + weights + ", noise: 1}"), 1, out);
             assertEquals(Map.of("QuantizeLinear", 1, "QLinearConv", 3, "QLinearAdd", 1, "QLinearMul", 1, "DequantizeLinear", 1, "Sigmoid", 1),
                     operators(out), weights);
+            try (Compressor c = Compressor.open(out)) {
+                // What became part of convolutions is no longer there.
+                assertTrue(c.model().weights().stream().noneMatch(w -> List.of("scale", "bias", "mean", "variance", "three", "zero", "six", "shift",
+                        "factor", "add").contains(w.name())));
+            }
             double lost = lost(run(model, model), run(model, out));
             assertTrue(lost < (weights.equals("s7") ? 2e-3 : 1e-3), weights + " " + lost);
         }
@@ -206,6 +211,69 @@ class StaticActivationsTest {
             assertTrue(e.note().contains("activations stay in floating point: codes of activations would make noise of 0.8"), e.weight().name() + e.note());
         }
         assertEquals(2, operators(folder.resolve("out.onnx")).get("Conv"));
+    }
+
+    /** Biases are i32 in steps of the input's scale times the weight's: where that is tiny they get larger steps. */
+    @Test
+    void biasesOfDeadOutputs() throws IOException {
+        for (float size : new float[] {1e-5f, 1e-6f, 1e-9f, 1e-20f}) {
+            float[] first = values(64 * C, 1, 0.3);
+            float[] bias = values(64, 2, 0.3);
+            for (int i = 0; i < 2 * C; i++) {
+                first[i] *= size;
+            }
+            bias[0] = 0.7f;
+            bias[1] = -0.7f;
+            Path model = images("1 64 12 12").weight("first", first, 64, C, 1, 1).weight("bias", bias, 64).node("Conv", "x first bias -> y")
+                    .write(folder.resolve("m.onnx"));
+            Path out = folder.resolve("out.onnx");
+            compress(model, recipe("quantize: {activations: static, weights: s8, noise: 1}"), 1, out);
+            assertEquals(1, operators(out).get("QLinearConv"));
+            float[] exact = run(model, model);
+            float[] found = run(model, out);
+            for (int i = 0; i < 2 * 144; i++) {
+                assertEquals(exact[i], found[i], 0.02, size + " at " + i);
+            }
+            assertTrue(lost(exact, found) < 1e-3);
+        }
+    }
+
+    /** A constant with more axes than the result would add them, and is left where it is. */
+    @Test
+    void constantsOfMoreAxes() throws IOException {
+        Path model = images("1 1 8 12 12").weight("first", values(C * C, 1, 0.3), C, C, 1, 1).weight("six", new float[] {6}, 1, 1, 1, 1, 1)
+                .node("Conv", "x first -> h").node("Div", "h six -> y").write(folder.resolve("m.onnx"));
+        Path out = folder.resolve("out.onnx");
+        compress(model, recipe("quantize: {activations: static, weights: s8}"), 1, out);
+        assertEquals(Map.of("QuantizeLinear", 1, "QLinearConv", 1, "DequantizeLinear", 1, "Div", 1), operators(out));
+    }
+
+    @Test
+    void smoothedBefore() throws IOException {
+        int n = 32;
+        float[] a = values(n * n, 1, 0.2);
+        for (int i = 0; i < n; i++) {
+            a[i * n] *= 50; // one input of the second product is large
+        }
+        Path model = new TinyModel().input("x", TinyModel.FLOAT, "20 " + n).output("y", TinyModel.FLOAT, "20 " + n)
+                .weight("a", a, n, n).weight("b", values(n * n, 2, 0.2), n, n)
+                .node("MatMul", "x a -> h").node("Relu", "h -> r").node("MatMul", "r b -> y").write(folder.resolve("m.onnx"));
+        Path plain = folder.resolve("plain.onnx");
+        Path smooth = folder.resolve("smooth.onnx");
+        compress(model, recipe("quantize: {activations: static, weights: s8}"), 1, plain);
+        compress(model, recipe("smooth: {by: smoothquant, alpha: 0.5}\n  - select: {role: [linear, head]}\n    quantize: {activations: static, weights: s8}"),
+                1, smooth);
+        assertEquals(2, operators(smooth).get("MatMulIntegerToFloat"));
+        float[] exact = run(model, model);
+        assertTrue(lost(exact, run(model, smooth)) < 2e-3, lost(exact, run(model, smooth)) + " " + lost(exact, run(model, plain)));
+    }
+
+    @Test
+    void layerByLayer() throws IOException {
+        try (Compressor c = Compressor.open(convolutions())) {
+            assertThrows(UnsupportedRequestException.class, () -> Sequential.gather(c, Recipe.named("int8-static"), true,
+                    Samples.random(c.model(), 1, 1, Map.of()), folder, 1, (done, total) -> { }));
+        }
     }
 
     /** A gate that sees one position takes no time, and stays in floats. */

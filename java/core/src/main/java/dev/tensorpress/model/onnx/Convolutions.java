@@ -10,6 +10,9 @@ import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.model.onnx.Tails.Kind;
 import dev.tensorpress.model.onnx.Tails.Tail;
 import dev.tensorpress.tensor.DType;
+import java.util.Collections;
+import java.util.IdentityHashMap;
+import java.util.Set;
 
 /**
  * QLinearConv in the place of a convolution and of what stands behind it: scales and shifts become part of the scales of its weight and of
@@ -25,6 +28,7 @@ final class Convolutions {
     private final Nodes nodes;
     private final Tensors tensors;
     private final Coded coded;
+    private final Set<Node> removed = Collections.newSetFromMap(new IdentityHashMap<>());
 
     Convolutions(boolean microsoft, Edits edits, Names names, Nodes nodes, Tensors tensors, Coded coded) {
         this.microsoft = microsoft;
@@ -97,23 +101,39 @@ final class Convolutions {
             coded.decode(r, last, made, of);
         }
         edits.replace(n, r);
-        for (Node folded : tail.folded()) {
-            remove(folded, last);
-        }
-        if (replaced(tail)) {
-            for (Node node : tail.function().nodes()) {
-                remove(node, last);
+        for (Node gone : tail.nodes(replaced(tail))) {
+            removed.add(gone);
+            if (gone != n) {
+                edits.replace(gone, new Rope());
             }
-        }
-        if (n.result() != last) {
-            edits.remove(n.graph.valueInfos, n.result().name);
+            if (gone.result() != last) {
+                edits.remove(gone.graph.valueInfos, gone.result().name);
+            }
         }
     }
 
-    private void remove(Node n, Value last) {
-        edits.replace(n, new Rope());
-        if (n.result() != last) {
-            edits.remove(n.graph.valueInfos, n.result().name);
+    /**
+     * Removes initializers and Constant nodes that only removed nodes have read.
+     *
+     * @param others tensors that are replaced, or removed, already; gets those that are now
+     */
+    void removeConstants(Set<TensorInfo> others) {
+        Set<Value> seen = Collections.newSetFromMap(new IdentityHashMap<>());
+        for (Node n : removed) {
+            for (int i = 0; i < n.inputs.size(); i++) {
+                Value v = n.operand(i);
+                boolean free = v != null && v.tensor != null && !v.input && !v.output && seen.add(v) && !others.contains(v.tensor);
+                for (int j = 0; free && j < v.uses.size(); j++) {
+                    free = removed.contains(v.uses.get(j).node());
+                }
+                if (free && v.producer != null) {
+                    edits.replace(v.producer, new Rope());
+                    others.add(v.tensor);
+                } else if (free) {
+                    edits.replace(v.graph, v.tensor.fieldStart, v.tensor.end, new Rope());
+                    others.add(v.tensor);
+                }
+            }
         }
     }
 

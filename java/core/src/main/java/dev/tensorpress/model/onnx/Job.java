@@ -3,7 +3,6 @@ package dev.tensorpress.model.onnx;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
 import dev.tensorpress.tensor.Shape;
-import java.util.Arrays;
 
 /** A weight to compress, or a matrix that is part of one. */
 final class Job {
@@ -76,10 +75,5 @@ final class Job {
     /** Dimensions of codes that are decoded: those of use, unless groups run along an axis that only the matrix has. */
     long[] decodedDims() {
         return form.block() == 0 && form.axis() <= 0 ? dims : shape.dims();
-    }
-
-    /** Whether codes of some outputs are stored with the other sign, since what stands behind the convolution turns them round. */
-    boolean turns() {
-        return tail != null && Arrays.stream(tail.scale()).anyMatch(a -> a < 0);
     }
 }

@@ -28,6 +28,8 @@ final class Output {
     /** Shorter pieces of the old file are gathered in the buffer, longer ones are copied by the system. */
     private static final int SHORT = 1 << 14;
     private static final long STEP = 8 << 20;
+    /** Sums of a convolution are in i32 like its bias. */
+    private static final int LARGEST_BIAS = 1 << 30;
 
     /** Where bytes go: to one of these two, the other is null. */
     private final FileChannel to;
@@ -187,8 +189,10 @@ final class Output {
             return;
         }
         Encoding.Quantized q = (Encoding.Quantized) encoding;
-        if (p.array() == Array.CODES && current.turns()) {
-            turned(q);
+        if (p.array() == Array.CODES && current.tail != null) {
+            for (int j = 0; j < current.tail.scale().length; j++) {
+                segment(MemorySegment.ofArray(codes(q, j)));
+            }
         } else if (p.array() == Array.CODES) {
             exactly(p, q.codes());
         } else if (p.array() == Array.OUTPUT_SCALES || p.array() == Array.BIASES) {
@@ -202,57 +206,73 @@ final class Output {
         }
     }
 
-    /** Codes of one byte, those of outputs that are turned round with the other sign. The lowest code has none and becomes the highest. */
-    private void turned(Encoding.Quantized q) throws IOException {
-        double[] scale = current.tail.scale();
-        MemorySegment codes = q.codes().data();
-        long row = codes.byteSize() / scale.length;
+    /**
+     * By what codes of a convolution's output are multiplied: turned round if what stands behind the convolution does so, and less than 1
+     * if its bias would else be too large for its type.
+     */
+    private double factor(Encoding.Quantized q, int output) {
+        double scale = current.tail.scale()[output];
+        return Math.signum(scale) * Math.min(1, own(q, output) * Math.abs(scale) / leastScale(output));
+    }
+
+    private float own(Encoding.Quantized q, int output) {
+        return q.scales().data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * (current.form.axis() < 0 ? 0 : output));
+    }
+
+    /** With which the bias of an output is within half of the numbers that there are, which leaves the other half to sums. */
+    private double leastScale(int output) {
+        return Math.abs(current.tail.shift()[output]) / (current.form.fixed().orElseThrow().input().scale() * (double) LARGEST_BIAS);
+    }
+
+    private float scale(Encoding.Quantized q, int output) {
+        return (float) Math.max(own(q, output) * Math.abs(current.tail.scale()[output]), leastScale(output));
+    }
+
+    /** Codes of a convolution, a byte each. The lowest one has none of the other sign, and becomes the highest. */
+    private byte[] codes(Encoding.Quantized q, int output) {
+        MemorySegment all = q.codes().data();
+        long row = all.byteSize() / current.tail.scale().length;
+        byte[] codes = all.asSlice(output * row, row).toArray(ValueLayout.JAVA_BYTE);
+        double factor = factor(q, output);
         int middle = current.form.middle();
-        for (int j = 0; j < scale.length; j++) {
-            byte[] bytes = codes.asSlice(j * row, row).toArray(ValueLayout.JAVA_BYTE);
-            for (int i = 0; scale[j] < 0 && i < bytes.length; i++) {
-                int code = middle == 0 ? bytes[i] : bytes[i] & 0xff;
-                bytes[i] = (byte) Math.min(2 * middle - code, current.form.qmax());
-            }
-            segment(MemorySegment.ofArray(bytes));
+        for (int i = 0; factor != 1 && i < codes.length; i++) {
+            int code = middle == 0 ? codes[i] : (codes[i] & 0xff) - middle;
+            codes[i] = (byte) Math.min(middle + Math.rint(code * factor), current.form.qmax());
         }
+        return codes;
     }
 
     /** Scales of the outputs of a convolution, or biases in steps of them times that of the input. */
     private void outputs(Rope.Payload p, Encoding.Quantized q) throws IOException {
-        double[] scale = current.tail.scale();
-        double[] shift = current.tail.shift();
         Form.Fixed fixed = current.form.fixed().orElseThrow();
-        boolean biases = p.array() == Array.BIASES;
         ByteBuffer all = ByteBuffer.allocate(Math.toIntExact(p.length())).order(ByteOrder.LITTLE_ENDIAN);
-        for (int j = 0; j < scale.length; j++) {
-            float own = q.scales().data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * (current.form.axis() < 0 ? 0 : j));
-            float whole = (float) (own * Math.abs(scale[j]));
-            if (biases) {
-                double bias = shift[j] + scale[j] * meanLost(q, j, own, fixed.means());
-                double steps = Math.rint(bias / ((double) fixed.input().scale() * whole));
-                all.putInt((int) Math.max(Integer.MIN_VALUE, Math.min(Integer.MAX_VALUE, steps)));
+        for (int j = 0; j < current.tail.scale().length; j++) {
+            float scale = scale(q, j);
+            if (p.array() == Array.BIASES) {
+                double bias = current.tail.shift()[j] + meanLost(q, j, fixed.means());
+                all.putInt(Math.toIntExact(Math.round(bias / ((double) fixed.input().scale() * scale))));
             } else {
-                all.putFloat(whole);
+                all.putFloat(scale);
             }
         }
         segment(MemorySegment.ofArray(all.array()));
     }
 
     /** What a convolution's output lacks on average since its weight is rounded; padding is left out of account. */
-    private double meanLost(Encoding.Quantized q, int output, float scale, List<Float> means) {
+    private double meanLost(Encoding.Quantized q, int output, List<Float> means) {
         Shape shape = current.shape;
         int inputs = Math.toIntExact(shape.dim(1));
         int row = Math.toIntExact(shape.elements() / shape.dim(0));
         int groups = means.size() / inputs;
         int first = groups < 2 ? 0 : inputs * (int) (output / (shape.dim(0) / groups));
         float[] exact = current.info.weight.tensor().data().asSlice(4L * output * row, 4L * row).toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
-        byte[] codes = q.codes().data().asSlice((long) output * row, row).toArray(ValueLayout.JAVA_BYTE);
+        byte[] codes = codes(q, output);
         int middle = current.form.middle();
+        float scale = scale(q, output);
         double sum = 0;
         for (int i = 0; i < row; i++) {
             int code = middle == 0 ? codes[i] : (codes[i] & 0xff) - middle;
-            sum += (exact[i] - code * scale) * means.get(first + i / (row / inputs));
+            sum += (exact[i] * current.tail.scale()[output] - code * scale) * means.get(first + i / (row / inputs));
         }
         return sum;
     }

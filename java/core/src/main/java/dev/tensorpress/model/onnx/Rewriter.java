@@ -73,6 +73,7 @@ final class Rewriter {
             lower(new Job(infos.get(i), lowerings.get(i), parsed.irVersion < 4 ? parsed.graph : graph, data));
         }
         nodes.checkRead();
+        convolutions.removeConstants(compressed);
         if (data.exists()) {
             data.move(compressed, moveRaw, edits);
         }

@@ -31,7 +31,8 @@ final class Rope {
         SeparableTarget.Run run() {
             SeparableTarget.Content content = switch (array) {
                 case ELEMENTS -> SeparableTarget.Content.ELEMENTS;
-                case CODES -> job.turns() ? null : SeparableTarget.Content.ELEMENTS;
+                // What stands behind a convolution changes its codes.
+                case CODES -> job.tail != null ? null : SeparableTarget.Content.ELEMENTS;
                 case NONZEROS -> SeparableTarget.Content.NONZEROS;
                 case INDICES -> SeparableTarget.Content.INDICES;
                 case SCALES, OUTPUT_SCALES, BIASES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW -> null;

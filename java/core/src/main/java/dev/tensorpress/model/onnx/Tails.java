@@ -52,6 +52,17 @@ final class Tails {
      * @param function or null
      */
     record Tail(Node node, List<Node> folded, double[] scale, double[] shift, Value result, Function function) {
+        /** The convolution, and all that is behind it. */
+        List<Node> nodes(boolean withFunction) {
+            List<Node> all = new ArrayList<>();
+            all.add(node);
+            all.addAll(folded);
+            if (withFunction) {
+                all.addAll(function.nodes);
+            }
+            return all;
+        }
+
         /** As graphs tell it. */
         Graph.Result seen() {
             float[] scales = new float[scale.length];
@@ -93,7 +104,7 @@ final class Tails {
             folded.add(next);
             result = next.result();
         }
-        return new Tail(conv, folded, scale, shift, result, function(result));
+        return new Tail(conv, folded, scale, shift, result, function(result, rank));
     }
 
     /** Scale and shift of outputs; null of nodes that do something else. */
@@ -133,7 +144,8 @@ final class Tails {
         };
     }
 
-    private Function function(Value x) {
+    /** @param rank of what convolutions make, which constants must not add to */
+    private Function function(Value x, int rank) {
         if (x.output || x.uses.isEmpty()) {
             return null;
         }
@@ -148,7 +160,7 @@ final class Tails {
             }
             return first.is("HardSwish") && first.result() != null ? hardSwish(List.of(first)) : null;
         }
-        return x.uses.size() == 2 ? spelledOut(x) : null;
+        return x.uses.size() == 2 ? spelledOut(x, rank) : null;
     }
 
     private static Function hardSwish(List<Node> nodes) {
@@ -156,14 +168,14 @@ final class Tails {
     }
 
     /** x (clamp(x + 3, 0, 6) / 6) or x hardSigmoid(x), in nodes of the same graph that nothing else reads. */
-    private Function spelledOut(Value x) {
+    private Function spelledOut(Value x, int rank) {
         for (int i = 0; i < 2; i++) {
             Node gate = x.uses.get(i).node();
             Node product = x.uses.get(1 - i).node();
             List<Node> nodes = new ArrayList<>();
             double factor = 1;
             nodes.add(gate);
-            if (gate.is("Add") && is(gate.operand(1 - x.uses.get(i).input()), 3)) {
+            if (gate.is("Add") && is(gate.operand(1 - x.uses.get(i).input()), 3, rank)) {
                 Node clip = onlyReader(gate.result());
                 float[] bounds = clip == null ? null : bounds(clip, gate.result());
                 if (bounds == null || bounds[0] != 0 || bounds[1] != 6) {
@@ -176,7 +188,7 @@ final class Tails {
             }
             Value open = nodes.getLast().result();
             Node scaled = factor == 1 ? null : onlyReader(open);
-            if (scaled != null && scaled != product && divides(scaled, open, factor)) {
+            if (scaled != null && scaled != product && divides(scaled, open, factor, rank)) {
                 nodes.add(scaled);
                 open = scaled.result();
                 factor = 1;
@@ -188,7 +200,7 @@ final class Tails {
             nodes.add(product);
             if (factor != 1) {
                 Node last = onlyReader(product.result());
-                if (last == null || !divides(last, product.result(), factor)) {
+                if (last == null || !divides(last, product.result(), factor, rank)) {
                     continue;
                 }
                 nodes.add(last);
@@ -199,13 +211,16 @@ final class Tails {
     }
 
     /** Whether a node divides by this number. */
-    private boolean divides(Node n, Value x, double by) {
-        return n.result() != null && n.inputs.size() == 2 && (n.is("Div") && n.operand(0) == x && is(n.operand(1), by)
-                || n.is("Mul") && is(n.operand(n.operand(0) == x ? 1 : 0), 1 / by));
+    private boolean divides(Node n, Value x, double by, int rank) {
+        return n.result() != null && n.inputs.size() == 2 && (n.is("Div") && n.operand(0) == x && is(n.operand(1), by, rank)
+                || n.is("Mul") && is(n.operand(n.operand(0) == x ? 1 : 0), 1 / by, rank));
     }
 
-    private boolean is(Value v, double number) {
+    private boolean is(Value v, double number, int rank) {
         double[] all = v == null ? null : floats(v, 1);
+        if (all != null && weights.get(v).tensor().shape().rank() > rank) {
+            return false;
+        }
         return all != null && Math.abs(all[0] - number) <= EXACT * number;
     }
 
@@ -257,7 +272,7 @@ final class Tails {
         }
         Shape shape = w.tensor().shape();
         dims = dims == null ? shape.dims() : dims;
-        if (shape.elements() == 1) {
+        if (shape.elements() == 1 && dims.length <= rank) {
             double[] all = new double[outputs];
             Arrays.fill(all, floats(from, 1)[0]);
             return all;
