@@ -15,6 +15,7 @@ final class Coded {
     private final Names names;
     private final Nodes nodes;
     private final Tensors tensors;
+    private final Map<OnnxGraph, Map<ValueCodes, Parameters>> parameters = new IdentityHashMap<>();
     /** Names of codes that some node makes. */
     private final Map<Value, Map<ValueCodes, String>> made = new IdentityHashMap<>();
     /** Codes that a node reads in the place of its first operand. */
@@ -30,13 +31,11 @@ final class Coded {
     /** Names of a scale and a zero point. */
     record Parameters(String scale, String zero) {}
 
-    Parameters parameters(Job job, String of, ValueCodes codes) {
-        return parameters(job, of, codes.scale(), codes.zeroPoint());
-    }
-
-    Parameters parameters(Job job, String of, float scale, int zeroPoint) {
-        return new Parameters(tensors.constant(job, of + ".scale", DType.F32, Tensors.number(DType.F32, scale)),
-                tensors.constant(job, of + ".zero", DType.U8, new byte[] {(byte) zeroPoint}));
+    /** Constants of these codes: one pair of them for all who ask within a graph. */
+    Parameters parameters(Job job, ValueCodes codes) {
+        return parameters.computeIfAbsent(job.home, home -> new HashMap<>()).computeIfAbsent(codes, key -> new Parameters(
+                tensors.constant(job, "codes.scale", DType.F32, Tensors.number(DType.F32, codes.scale())),
+                tensors.constant(job, "codes.zero", DType.U8, new byte[] {(byte) codes.zeroPoint()})));
     }
 
     /** Says that the first operand of a node will be read as codes. */
@@ -80,7 +79,7 @@ final class Coded {
     }
 
     private Proto encode(Job job, String value, String name, ValueCodes codes) {
-        Parameters p = parameters(job, "input", codes);
+        Parameters p = parameters(job, codes);
         return nodes.node("QuantizeLinear", name, value, p.scale, p.zero);
     }
 

@@ -19,8 +19,10 @@ import java.util.Set;
  * its bias, what clamps is done by its codes, and hard swish by QLinearAdd and QLinearMul of com.microsoft.
  */
 final class Convolutions {
-    /** The last code of 0 to 255. */
-    private static final float LAST = 255;
+    /** Of hard swish: the sum that it clamps, a sixth of that, and the number that it adds. */
+    private static final ValueCodes SIX = ValueCodes.of(0, 6);
+    private static final ValueCodes ONE = ValueCodes.of(0, 1);
+    private static final ValueCodes THREE = ValueCodes.of(0, 3);
 
     private final boolean microsoft;
     private final Edits edits;
@@ -53,17 +55,17 @@ final class Convolutions {
         return replaced(tail) ? tail.function().value() : tail.result();
     }
 
-    private static ValueCodes codes(Form.Quantized form, boolean swish) {
-        Form.Fixed fixed = form.fixed().orElseThrow();
-        return swish ? fixed.activated().orElseThrow() : fixed.result().orElseThrow();
-    }
-
     private ValueCodes codes(Form.Quantized form, Tail tail) {
-        return codes(form, replaced(tail) && tail.function().kind() == Kind.HARD_SWISH);
+        Form.Fixed fixed = form.fixed().orElseThrow();
+        return swish(tail) ? fixed.activated().orElseThrow() : fixed.result().orElseThrow();
     }
 
     private boolean replaced(Tail tail) {
         return tail.function() != null && (tail.function().kind() == Kind.CLAMP || microsoft);
+    }
+
+    private boolean swish(Tail tail) {
+        return replaced(tail) && tail.function().kind() == Kind.HARD_SWISH;
     }
 
     void replace(Job job) {
@@ -71,12 +73,10 @@ final class Convolutions {
         Node n = tail.node();
         Form.Quantized f = job.form;
         Form.Fixed fixed = f.fixed().orElseThrow();
-        ValueCodes result = fixed.result().orElseThrow();
-        boolean swish = replaced(tail) && tail.function().kind() == Kind.HARD_SWISH;
         Rope r = new Rope();
         String input = coded.of(r, job, n, fixed.input());
-        Parameters in = coded.parameters(job, "input", fixed.input());
-        Parameters out = coded.parameters(job, "result", result);
+        Parameters in = coded.parameters(job, fixed.input());
+        Parameters out = coded.parameters(job, fixed.result().orElseThrow());
         long outputs = job.shape.dim(0);
         String codes = tensors.codes(job, f.type(), job.shape.dims());
         String scales = tensors.payload(job, tensors.name(job, "scale"), DType.F32, new long[] {outputs}, Array.OUTPUT_SCALES,
@@ -84,21 +84,20 @@ final class Convolutions {
         String zero = tensors.constant(job, "zero", f.type(), new byte[] {(byte) f.middle()});
         String bias = tensors.payload(job, tensors.name(job, "bias"), DType.I32, new long[] {outputs}, Array.BIASES, DType.I32.bytes(outputs));
         Value last = last(tail);
-        String made = coded.makes(last, codes(f, swish));
-        String sums = swish ? names.fresh(tail.result().name + ".codes") : made;
+        ValueCodes codesOfLast = codes(f, tail);
+        String made = coded.makes(last, codesOfLast);
+        String sums = swish(tail) ? names.fresh(tail.result().name + ".codes") : made;
         Proto conv = Nodes.start("QLinearConv", sums, input, in.scale(), in.zero(), codes, scales, zero, out.scale(), out.zero(), bias)
                 .fields(nodes.kept(n));
         for (Attribute a : n.attributes) {
             nodes.copy(conv, a);
         }
         r.add(Nodes.field(conv));
-        Parameters of = out;
-        if (swish) {
-            of = coded.parameters(job, "activated", fixed.activated().orElseThrow());
-            hardSwish(r, job, sums, out, made, of);
+        if (swish(tail)) {
+            hardSwish(r, job, sums, out, made, coded.parameters(job, codesOfLast));
         }
-        if (coded.needsFloats(last, codes(f, swish))) {
-            coded.decode(r, last, made, of);
+        if (coded.needsFloats(last, codesOfLast)) {
+            coded.decode(r, last, made, coded.parameters(job, codesOfLast));
         }
         edits.replace(n, r);
         for (Node gone : tail.nodes(replaced(tail))) {
@@ -139,12 +138,12 @@ final class Convolutions {
 
     /** x + 3 with codes for 0 to 6, which clamp it; a sixth of that, by another scale, times x. */
     private void hardSwish(Rope r, Job job, String x, Parameters ofX, String result, Parameters ofResult) {
-        Parameters three = coded.parameters(job, "three", 3 / LAST, 0);
-        String code = tensors.constant(job, "three", DType.U8, new byte[] {(byte) 255});
-        Parameters six = coded.parameters(job, "six", 6 / LAST, 0);
-        Parameters one = coded.parameters(job, "one", 1 / LAST, 0);
+        Parameters three = coded.parameters(job, THREE);
+        Parameters six = coded.parameters(job, SIX);
+        Parameters one = coded.parameters(job, ONE);
+        String last = tensors.constant(job, "three", DType.U8, new byte[] {(byte) 255});
         String gate = names.fresh(result + ".gate");
-        r.add(named(nodes.startMicrosoft("QLinearAdd", gate, x, ofX.scale(), ofX.zero(), code, three.scale(), three.zero(), six.scale(),
+        r.add(named(nodes.startMicrosoft("QLinearAdd", gate, x, ofX.scale(), ofX.zero(), last, three.scale(), three.zero(), six.scale(),
                 six.zero()), gate));
         r.add(named(nodes.startMicrosoft("QLinearMul", result, x, ofX.scale(), ofX.zero(), gate, one.scale(), one.zero(), ofResult.scale(),
                 ofResult.zero()), result));

@@ -14,10 +14,10 @@ final class Integers {
 
     Integers(boolean microsoft, Names names, Nodes nodes, Tensors tensors, Coded coded) {
         this.microsoft = microsoft;
-        this.coded = coded;
         this.names = names;
         this.nodes = nodes;
         this.tensors = tensors;
+        this.coded = coded;
     }
 
     Operand operand(Job job, Rope before) {
@@ -47,7 +47,7 @@ final class Integers {
         String zero = f.symmetric() ? tensors.constant(job, "zero", f.type(), new byte[] {(byte) f.middle()}) : zeros;
         String matrix = job.in == 0 ? codes : transposed(job, codes, before);
         return f.fixed().isEmpty() ? multiplying(matrix, scales, zero)
-                : multiplyingCodes(matrix, scales, zero, coded.parameters(job, "input", f.fixed().get().input()));
+                : multiplyingCodes(matrix, scales, zero, coded.parameters(job, f.fixed().get().input()));
     }
 
     /** Runtimes fold this when they load the model: both its input and its permutation are constant. */

@@ -151,8 +151,8 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         DType type = w.tensor().dtype();
         return switch (wanted.kind()) {
             case DENSE -> dense(Rewrite.ELEMENTS, (Form.Dense) wanted, type, w.tensor().shape());
-            case QUANTIZED -> fixed(wanted.quantized()) && inIntegers(info, wanted.quantized(), tail, opset)
-                    ? inIntegers(info, wanted.quantized()) : quantized(Site.of(info), wanted.quantized(), microsoft, opset, ir);
+            case QUANTIZED -> readsCodes(info, wanted.quantized(), tail, opset)
+                    ? ofCodes(info, wanted.quantized()) : quantized(Site.of(info), wanted.quantized(), microsoft, opset, ir);
             case SPARSE -> sparse(info, wanted.sparse(), tail, microsoft, opset, ir);
             case LOW_RANK -> smaller(w, factors(info, wanted.factors(), microsoft, opset, ir));
             case SUM -> smaller(w, corrected(info, (Form.Sum) wanted, microsoft, opset, ir));
@@ -166,12 +166,11 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         return new OnnxLowering(rewrite, d, shape);
     }
 
-    private static boolean fixed(Form.Quantized q) {
-        return q.activations() == Activations.STATIC && q.block() == 0 && q.bits() > 4 && q.bits() <= 8;
-    }
-
-    /** Whether a product or convolution can read codes, and if it is a convolution make them. */
-    private static boolean inIntegers(Info info, Form.Quantized q, Tail tail, long opset) {
+    /** Whether a product or convolution can read codes that are fixed, and if it is a convolution make them. */
+    private static boolean readsCodes(Info info, Form.Quantized q, Tail tail, long opset) {
+        if (q.activations() != Activations.STATIC || q.block() != 0 || q.bits() <= 4 || q.bits() > 8) {
+            return false;
+        }
         for (Use u : info.value.uses) {
             if (u.node().graph != info.value.graph) {
                 return false; // codes would be made where their scale is not seen
@@ -196,7 +195,7 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         return info.weight.role().isProduct() && info.replaceable && opset >= INTEGER_OPSET && !Site.of(info).table;
     }
 
-    private static OnnxLowering inIntegers(Info info, Form.Quantized q) {
+    private static OnnxLowering ofCodes(Info info, Form.Quantized q) {
         Weight w = info.weight;
         boolean conv = w.role() == Role.CONV;
         DType codes = q.type() == DType.I8 ? DType.I8 : DType.U8;

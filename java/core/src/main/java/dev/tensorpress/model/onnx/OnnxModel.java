@@ -52,6 +52,7 @@ public final class OnnxModel implements Model {
     private final Map<Weight, Info> infos;
     /** Null until somebody asks. */
     private Tails tails;
+    private final Map<Info, Tails.Tail> known = new IdentityHashMap<>(0);
     private Graph graph;
     /** Of the weight that is encoded; as large as the largest so far. */
     private Arena copies;
@@ -176,7 +177,7 @@ public final class OnnxModel implements Model {
             infos.values().forEach(i -> values.put(i.value, i.weight));
             tails = new Tails(new Constants(parsed, wire), values);
         }
-        return tails.of(uses.getFirst().node(), info.weight);
+        return known.computeIfAbsent(info, i -> tails.of(uses.getFirst().node(), i.weight));
     }
 
     /** The model file and the data files as they were when they were opened. */

@@ -75,7 +75,9 @@ final class OnnxTarget implements SeparableTarget {
     @Override
     public OnnxLowering lower(Weight weight, Form wanted) {
         Info info = model.info(weight);
-        OnnxLowering l = OnnxLowering.of(info, wanted, model.tail(info), name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
+        Form.Quantized codes = wanted.quantized();
+        OnnxLowering l = OnnxLowering.of(info, wanted, codes != null && codes.fixed().isPresent() ? model.tail(info) : null, name.equals(ONNXRUNTIME),
+                opset, model.parsed().irVersion);
         if (l.rewrite() == OnnxLowering.Rewrite.ELEMENTS && l.form().sparse() != null && sparser(info, l.form().sparse())) {
             return new OnnxLowering(OnnxLowering.Rewrite.COORDINATES, l.form().sparse().stored(Form.Storage.COORDINATES),
                     l.shape());

@@ -19,7 +19,6 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.file.Path;
-import java.util.List;
 import java.util.zip.CRC32C;
 
 /** Streams pieces of a file into a channel. Of the encodings only the current one is in memory. */
@@ -245,11 +244,15 @@ final class Output {
     /** Scales of the outputs of a convolution, or biases in steps of them times that of the input. */
     private void outputs(Rope.Payload p, Encoding.Quantized q) throws IOException {
         Form.Fixed fixed = current.form.fixed().orElseThrow();
+        float[] means = new float[fixed.means().size()];
+        for (int i = 0; i < means.length; i++) {
+            means[i] = fixed.means().get(i);
+        }
         ByteBuffer all = ByteBuffer.allocate(Math.toIntExact(p.length())).order(ByteOrder.LITTLE_ENDIAN);
         for (int j = 0; j < current.tail.scale().length; j++) {
             float scale = scale(q, j);
             if (p.array() == Array.BIASES) {
-                double bias = current.tail.shift()[j] + meanLost(q, j, fixed.means());
+                double bias = current.tail.shift()[j] + meanLost(q, j, means);
                 all.putInt(Math.toIntExact(Math.round(bias / ((double) fixed.input().scale() * scale))));
             } else {
                 all.putFloat(scale);
@@ -259,20 +262,22 @@ final class Output {
     }
 
     /** What a convolution's output lacks on average since its weight is rounded; padding is left out of account. */
-    private double meanLost(Encoding.Quantized q, int output, List<Float> means) {
+    private double meanLost(Encoding.Quantized q, int output, float[] means) {
         Shape shape = current.shape;
         int inputs = Math.toIntExact(shape.dim(1));
         int row = Math.toIntExact(shape.elements() / shape.dim(0));
-        int groups = means.size() / inputs;
+        int groups = means.length / inputs;
         int first = groups < 2 ? 0 : inputs * (int) (output / (shape.dim(0) / groups));
         float[] exact = current.info.weight.tensor().data().asSlice(4L * output * row, 4L * row).toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
         byte[] codes = codes(q, output);
         int middle = current.form.middle();
         float scale = scale(q, output);
+        double whole = current.tail.scale()[output];
+        int positions = row / inputs;
         double sum = 0;
         for (int i = 0; i < row; i++) {
             int code = middle == 0 ? codes[i] : (codes[i] & 0xff) - middle;
-            sum += (exact[i] * current.tail.scale()[output] - code * scale) * means.get(first + i / (row / inputs));
+            sum += (exact[i] * whole - code * scale) * means[first + i / positions];
         }
         return sum;
     }
