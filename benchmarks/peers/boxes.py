@@ -12,11 +12,9 @@ Times are processor times, one session at a time, models taking turns, the media
 """
 import argparse
 import os
-import statistics
-import time
 
 import lines as rendered
-from common import need, size
+from common import need, processor_times, ratio, session, size
 
 SIDE = 640
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -83,34 +81,17 @@ if args.calibration:
     for i in range(8):
         page(sentences[::-1], args.pages + i).save(os.path.join(args.calibration, f"{i}.png"))
 if args.models:
-    (ort,) = need("onnxruntime")
-    ort.set_default_logger_severity(3)
-
-    def session(model):
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = args.threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting is no work
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
     first = None
-    times = {model: [] for model in args.models}
-    for _ in range(args.rounds):
-        for model in args.models:
-            s = session(model)
-            boxes(s, pages[0])
-            start = time.process_time()
-            for p in pages:
-                boxes(s, p)
-            times[model].append(time.process_time() - start)
+    times = processor_times(args.models, args.threads, args.rounds, lambda s: [boxes(s, p) for p in pages])
     print("| | boxes | IoU | MB | of the first |" + (" time, first = 1 |" if args.rounds else ""))
     print("|---|---:|---:|---:|---:|" + ("---:|" if args.rounds else ""))
     for model in args.models:
-        s = session(model)
+        s = session(model, args.threads, spin=False)
         all_ = [boxes(s, p) for p in pages]
         first = first or all_
         scores = [score for a, b in zip(first, all_) for score in agreement(a, b)]
         row = (f"| {os.path.basename(model)} | {sum(map(len, all_))} | {np.mean(scores):.4f} | {size(model) / 1e6:.2f} | "
                f"{size(model) / size(args.models[0]):.4f} |")
         if args.rounds:
-            row += f" {statistics.median(a / b for a, b in zip(times[model], times[args.models[0]])):.2f} |"
+            row += f" {ratio(times[model], times[args.models[0]]):.2f} |"
         print(row)

@@ -2,9 +2,9 @@
 """Compression that goes by texts: ONNX Runtime's quantizers against ours, each in a process of its own.
 
 Four bits in blocks of 32, asymmetric, tables too: its rounding to nearest, HQQ and GPTQ, and our quantize and gptq. Eight bits: its static
-quantization of products and tables by smallest and largest values, percentiles and entropy, and our recipes int8 and int8-dynamic. All of the texts that calibrate are used. Seconds
-and peak memory are those of whole processes, ours being calibrate and compress one after the other; then fidelity.py compares the results
-on other texts.
+quantization of products and tables by smallest and largest values, percentiles and entropy, and our recipes int8 and int8-dynamic. All
+of the texts that calibrate are used. Seconds and peak memory are those of whole processes, ours being calibrate and compress one after
+the other; then fidelity.py compares the results on other texts.
 """
 import argparse
 import os
@@ -12,10 +12,9 @@ import subprocess
 import sys
 import tempfile
 
-from common import measure, require, size
+from common import LAUNCHER, measure, require, size
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-LAUNCHER = os.path.join(HERE, "..", "..", "tensorpress")
 CODES = "{bits: 4, block: 32, symmetric: false, clip: {steps: 20, min: 0.7}}"
 RECIPE = """name: %(method)s4
 steps:

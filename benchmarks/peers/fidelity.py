@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 
-from common import need, size
+from common import need, ratio, sentences, session, size
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("reference")
@@ -23,7 +23,6 @@ parser.add_argument("--rounds", type=int, default=5, help="of the latencies")
 parser.add_argument("--processor", action="store_true", help="time of processors instead of latencies, for a busy machine")
 args = parser.parse_args()
 np, ort, tokenizers = need("numpy", "onnxruntime", "tokenizers")
-ort.set_default_logger_severity(3)
 
 tokenizer = tokenizers.Tokenizer.from_file(args.tokenizer)
 tokenizer.no_padding()
@@ -32,25 +31,10 @@ with open(args.texts, encoding="utf-8") as lines:
 encodings = [tokenizer.encode(text) for text in texts]
 
 
-def session(model):
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = args.threads
-    options.inter_op_num_threads = 1
-    if args.processor:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting is no work
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def inputs(s):
-    values = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-    names = [i.name for i in s.get_inputs()]
-    return [{name: np.array([getattr(e, values[name])], np.int64) for name in names} for e in encodings]
-
-
 def one_pass(model):
     """Embeddings, and milliseconds per sentence."""
-    s = session(model)
-    feeds = inputs(s)
+    s = session(model, args.threads, spin=not args.processor)
+    feeds = sentences(s, encodings)
     output = s.get_outputs()[0].name
     for feed in feeds[:16]:
         s.run([output], feed)
@@ -75,6 +59,5 @@ print("| | cosine mean | lowest | MB | of the original | ms per sentence | of th
 for model in models:
     e = embeddings[model]
     cosine = (e * reference).sum(axis=1) / np.linalg.norm(e, axis=1) / np.linalg.norm(reference, axis=1)
-    ratio = statistics.median(a / b for a, b in zip(latencies[model], latencies[args.reference]))
     print(f"| {os.path.basename(model)} | {cosine.mean():.6f} | {cosine.min():.6f} | {size(model) / 1e6:.2f} | "
-          f"{size(model) / size(args.reference):.4f} | {statistics.median(latencies[model]):.2f} | {ratio:.2f} |")
+          f"{size(model) / size(args.reference):.4f} | {statistics.median(latencies[model]):.2f} | {ratio(latencies[model], latencies[args.reference]):.2f} |")

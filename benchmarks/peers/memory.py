@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 
-from common import need
+from common import need, session
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("models", nargs="+", metavar="model")
@@ -23,13 +23,10 @@ def resident():
 
 
 if args.one:
-    np, ort = need("numpy", "onnxruntime")
-    ort.set_default_logger_severity(3)
+    np, _ = need("numpy", "onnxruntime")
     before = resident()[0]
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(args.models[0], options, providers=["CPUExecutionProvider"])
-    session.run(None, {i.name: np.ones((1, 48), np.int64) for i in session.get_inputs()})
+    s = session(args.models[0], 1)
+    s.run(None, {i.name: np.ones((1, 48), np.int64) for i in s.get_inputs()})
     print(*(mb - before for mb in resident()))
 else:
     print("| | memory, MB | peak, MB |\n|---|---:|---:|")

@@ -10,14 +10,13 @@ import statistics
 import sys
 import tempfile
 
-from common import measure, require, size
+from common import LAUNCHER, measure, require, size
 
 CALL = """
 import sys
 from onnxruntime.quantization import QuantType, quantize_dynamic
 quantize_dynamic(sys.argv[1], sys.argv[2], per_channel=True, weight_type=QuantType[sys.argv[3]])
 """
-LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tensorpress")
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("model", help="an ONNX file, such as all-minilm-l6-v2.onnx")

@@ -15,10 +15,9 @@ Times are processor times of all threads, one session at a time, models taking t
 import argparse
 import os
 import statistics
-import time
 
 import lines as rendered
-from common import need, size
+from common import need, processor_times, ratio, session, size
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("models", nargs="*", metavar="model", help="the first one is what the others are compared with")
@@ -41,15 +40,6 @@ if args.calibration:
 if not args.models:
     raise SystemExit(0 if args.calibration else parser.error("a model is missing"))
 (ort,) = need("onnxruntime")
-ort.set_default_logger_severity(3)
-
-
-def session(model):
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = args.threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting is no work
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def read(s):
@@ -68,22 +58,10 @@ def same(a, b):
     return a.replace(" ", "") == b.replace(" ", "")
 
 
-def processor_time(model):
-    """Milliseconds per line."""
-    s = session(model)
-    read(s)
-    start = time.process_time()
-    read(s)
-    return (time.process_time() - start) * 1e3 / len(images)
-
-
 with open(args.texts, encoding="utf-8") as file:
     texts, images = rendered.render(file.read().splitlines()[: args.lines], args.fonts, args.characters)
-results = {model: read(session(model)) for model in args.models}
-times = {model: [] for model in args.models}
-for _ in range(args.rounds):
-    for model in args.models:
-        times[model].append(processor_time(model))
+results = {model: read(session(model, args.threads, spin=False)) for model in args.models}
+times = processor_times(args.models, args.threads, args.rounds, read)
 
 first = args.models[0]
 timed = f", threads: {args.threads}, processor time, median of {args.rounds} rounds" if args.rounds else ""
@@ -95,8 +73,7 @@ for model, lines in results.items():
     as_first = sum(a == b for a, b in zip(lines, results[first]))
     row = f"| {os.path.basename(model)} | {right} | {as_first} | {size(model) / 1e6:.2f} | {size(model) / size(first):.4f} |"
     if args.rounds:
-        ratio = statistics.median(a / b for a, b in zip(times[model], times[first]))
-        row += f" {statistics.median(times[model]):.2f} | {ratio:.2f} |"
+        row += f" {statistics.median(times[model]) * 1e3 / len(images):.2f} | {ratio(times[model], times[first]):.2f} |"
     print(row)
 if args.show:
     for model, lines in results.items():

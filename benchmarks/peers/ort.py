@@ -13,7 +13,7 @@ import argparse
 import os
 
 import lines as rendered
-from common import need
+from common import need, sentences, session
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("model")
@@ -23,9 +23,8 @@ parser.add_argument("--tokenizer", help="a tokenizer.json, if the model takes se
 parser.add_argument("--samples", type=int, default=64, help="that calibrate")
 parser.add_argument("--only", nargs="+", help="of these names")
 args = parser.parse_args()
-np, onnx, _, ort, quantization, nbits = need("numpy", "onnx", "onnx.version_converter", "onnxruntime", "onnxruntime.quantization",
-                                          "onnxruntime.quantization.matmul_nbits_quantizer")
-ort.set_default_logger_severity(3)
+onnx, _, quantization, nbits = need("onnx", "onnx.version_converter", "onnxruntime.quantization",
+                                    "onnxruntime.quantization.matmul_nbits_quantizer")
 os.makedirs(args.folder, exist_ok=True)
 
 
@@ -50,7 +49,7 @@ class Reader(quantization.CalibrationDataReader):
     def __init__(self, padded=False):
         with open(args.texts, encoding="utf-8") as file:
             texts = file.read().splitlines()[-args.samples:]
-        names = [i.name for i in ort.InferenceSession(plain, providers=["CPUExecutionProvider"]).get_inputs()]
+        s = session(plain, 1)
         if args.tokenizer:
             (tokenizers,) = need("tokenizers")
             tokenizer = tokenizers.Tokenizer.from_file(args.tokenizer)
@@ -58,11 +57,9 @@ class Reader(quantization.CalibrationDataReader):
                 tokenizer.enable_padding()
             else:
                 tokenizer.no_padding()
-            values = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-            self.feeds = iter([{n: np.array([getattr(e, values[n])], np.int64) for n in names}
-                               for e in tokenizer.encode_batch(texts)])
+            self.feeds = iter(sentences(s, tokenizer.encode_batch(texts)))
         else:
-            self.feeds = iter([{names[0]: image} for image in rendered.render(texts)[1]])
+            self.feeds = iter([{s.get_inputs()[0].name: image} for image in rendered.render(texts)[1]])
 
     def get_next(self):
         return next(self.feeds, None)
