@@ -155,7 +155,7 @@ public final class Evaluation {
         int n = Math.min(wanted.size(), NEIGHBOUR_TEXTS);
         double neighbours = Embeddings.sameNeighbours(wanted.subList(0, n), got.subList(0, n), NEIGHBOURS);
         return new Comparison(side(reference, before, beforeTimes), side(candidate, after, afterTimes), Session.version(),
-                threads(options), source.size(), "texts", List.of(), List.of(fidelity.result()), neighbours,
+                Session.threads(options.threads), source.size(), "texts", List.of(), List.of(fidelity.result()), neighbours,
                 answers.embeddings(texts.size(), wanted, got));
     }
 
@@ -261,7 +261,7 @@ public final class Evaluation {
             results.add(fidelity.result());
         }
         return new Comparison(side(reference, before, beforeTimes), side(candidate, after, afterTimes), Session.version(),
-                threads(options), source.size(), inputs, List.of(), List.copyOf(results), Double.NaN, answers.classes());
+                Session.threads(options.threads), source.size(), inputs, List.of(), List.copyOf(results), Double.NaN, answers.classes());
     }
 
     /** Sees the floating-point outputs of each input once; they are gone when it returns. */
@@ -278,7 +278,7 @@ public final class Evaluation {
      * @return milliseconds of each timed run, ascending
      */
     private static double[] run(Path model, Samples source, Options options, Sink sink) throws IOException {
-        try (Session session = Session.open(model, threads(options))) {
+        try (Session session = Session.open(model, options.threads)) {
             int n = source.size();
             for (int i = 0; i < options.warmup; i++) {
                 session.run(source.feed(session, i % n), outputs -> { });
@@ -302,10 +302,6 @@ public final class Evaluation {
             Arrays.sort(sorted);
             return sorted;
         }
-    }
-
-    private static int threads(Options options) {
-        return options.threads == 0 ? Runtime.getRuntime().availableProcessors() : options.threads;
     }
 
     private static Comparison.Side side(Path path, long bytes, double[] times) {

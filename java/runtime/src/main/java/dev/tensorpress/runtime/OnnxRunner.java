@@ -65,7 +65,7 @@ public final class OnnxRunner implements Runner {
      * @param threads at most; 0 for all processors
      */
     public static Factory of(Samples samples, int threads) {
-        int count = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
+        int count = Session.threads(threads);
         int together = Math.clamp(samples.size(), 1, Math.min(count, MOST_TOGETHER));
         return new Factory() {
             @Override

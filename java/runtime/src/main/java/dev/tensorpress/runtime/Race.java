@@ -19,7 +19,7 @@ final class Race {
 
     Race(Samples samples, int threads) {
         this.samples = samples.first(SAMPLES);
-        this.threads = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
+        this.threads = threads;
     }
 
     /**

@@ -1,6 +1,5 @@
 package dev.tensorpress.runtime;
 
-import ai.onnxruntime.OnnxTensor;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
@@ -15,7 +14,6 @@ import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.nio.file.Files;
-import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -27,7 +25,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.OptionalLong;
 import java.util.Set;
-import java.util.stream.Stream;
 
 /**
  * Looks for the recipe that loses least in a number of bytes, or takes the fewest bytes, or the least time, at a quality. Each weight has a list of candidates:
@@ -193,13 +190,9 @@ public final class Search {
     /** By candidate, in which one products are measured one by one for it. */
     private final int[] probes;
     private final Compressor compressor;
-    private final Samples samples;
-    private final Compared compared;
-    private final int threads;
+    private final int samples;
     private final Memory memory;
-    private final Clock clock;
-    private final Progress progress;
-    private final Path scratch;
+    private final Trials trials;
     private final long deadline;
     private final List<Weight> units = new ArrayList<>();
     /** Whose name no recipe can say without another weight. */
@@ -214,9 +207,8 @@ public final class Search {
     private final Map<String, Point> measured = new LinkedHashMap<>();
     /** What mixtures ought to cost, by the text of their recipes. */
     private final Map<String, Double> expectations = new HashMap<>();
-    private List<float[]> reference;
-    private int models;
-    private final int expected;
+    /** By candidate, the text of the recipe that gives it to all weights: making it takes time where these are many. */
+    private final String[] alike;
 
     private Search(Compressor compressor, Samples samples, Compared compared, boolean fastest, int threads, Memory memory, Clock clock,
             Progress progress, Path scratch, long deadline) {
@@ -225,14 +217,10 @@ public final class Search {
         probes = new int[kept];
         Arrays.fill(probes, 2);
         this.compressor = compressor;
-        this.samples = samples;
-        this.compared = compared;
-        this.threads = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
+        this.samples = samples.size();
         this.memory = memory;
-        this.clock = clock;
-        this.progress = progress;
-        this.scratch = scratch;
         this.deadline = deadline;
+        alike = new String[candidates.size()];
         List<Weight> weights = compressor.model().weights();
         Map<String, Integer> named = new HashMap<>();
         for (Weight w : weights) {
@@ -253,7 +241,7 @@ public final class Search {
             }
         }
         int alone = units.stream().mapToInt(w -> w.role() == Role.EMBEDDING ? kept : fastest ? 2 : 1).sum();
-        expected = candidates.size() - 1 + alone + ROUNDS;
+        trials = new Trials(compressor, samples, compared, threads, memory, clock, progress, kept + alone + ROUNDS, scratch);
         bytes = new long[units.size()][candidates.size()];
         costs = new double[units.size()][candidates.size()];
         losses = new double[units.size()][candidates.size()];
@@ -277,23 +265,8 @@ public final class Search {
         try {
             return new Search(compressor, samples, compared, goal.fastest, threads, memory, clock, progress, scratch, deadline).run(goal);
         } finally {
-            clear(scratch);
+            Trials.clear(scratch);
             Files.delete(scratch);
-        }
-    }
-
-    /** Makes it an empty folder: models have files of data beside them, and what was killed leaves some. */
-    private static void clear(Path folder) throws IOException {
-        if (!Files.isDirectory(folder, LinkOption.NOFOLLOW_LINKS)) {
-            Files.deleteIfExists(folder);
-            Files.createDirectory(folder);
-        }
-        List<Path> files;
-        try (Stream<Path> there = Files.list(folder)) {
-            files = there.toList();
-        }
-        for (Path file : files) {
-            Files.delete(file);
         }
     }
 
@@ -396,7 +369,9 @@ public final class Search {
             blind[i] = entries.get(units.get(i).name()).lowering().isEmpty();
         }
         for (int c = 0; c < candidates.size(); c++) {
-            Plan plan = compressor.plan(recipe(all(c)));
+            Recipe recipe = recipe(all(c));
+            alike[c] = recipe.yaml();
+            Plan plan = compressor.plan(recipe);
             Map<String, Long> after = new LinkedHashMap<>();
             plan.entries().forEach(e -> after.put(e.weight().name(), e.after().bytes()));
             for (int i = 0; i < units.size(); i++) {
@@ -426,8 +401,8 @@ public final class Search {
     private void sensitivities() throws IOException {
         double[] products = new double[kept];
         for (int c = 0; c < kept; c++) {
-            Point alike = measured.get(recipe(all(c)).yaml());
-            products[c] = alike == null ? products[Math.max(0, c - 1)] : 1 - alike.cosine;
+            Point p = alike(c);
+            products[c] = p == null ? products[Math.max(0, c - 1)] : 1 - p.cosine;
         }
         for (int i = 0; i < units.size(); i++) {
             int[] choice = all(kept);
@@ -465,7 +440,7 @@ public final class Search {
     }
 
     private double loss(int[] choice, String what) throws IOException {
-        return Math.max(0, 1 - cosine(recipe(choice), Math.min(FEW, samples.size()), what));
+        return Math.max(0, 1 - trials.cosine(recipe(choice), Math.min(FEW, samples), what));
     }
 
     /**
@@ -581,9 +556,9 @@ public final class Search {
             most = Math.max(most, p.bytes);
         }
         for (int c = 0; c < kept; c++) {
-            Point alike = measured.get(recipe(all(c)).yaml());
-            if (alike != null && alike.cosine >= goal.cosine) {
-                most = Math.min(most, goal.fastest ? sum(all(c)) : alike.bytes);
+            Point p = alike(c);
+            if (p != null && p.cosine >= goal.cosine) {
+                most = Math.min(most, goal.fastest ? sum(all(c)) : p.bytes);
             }
         }
         for (int round = 0; round < ROUNDS && !outOfTime() && most - least > (goal.fastest ? 2000 : most / 500); round++) {
@@ -612,19 +587,22 @@ public final class Search {
     }
 
     private double cost(Point p) {
-        return p.millis / memory.millis(recipe(all(kept)).yaml()) + BYTES * p.bytes / compressor.model().bytes();
+        return p.millis / original().millis + BYTES * p.bytes / compressor.model().bytes();
     }
 
     /** What each weight costs in each candidate: the time of its shape, shared by elements, and a little for bytes. */
     private void times() throws IOException {
-        List<Recipe> alike = new ArrayList<>();
+        List<Recipe> whole = new ArrayList<>();
         for (int c = 0; c < kept; c++) {
-            Point p = measured.get(recipe(all(c)).yaml());
-            if (p != null) {
-                alike.add(p.recipe);
+            if (alike(c) != null) {
+                whole.add(alike(c).recipe);
             }
         }
-        race(alike, false);
+        race(whole, false);
+        boolean[] faster = new boolean[kept];
+        for (int c = 0; c < kept; c++) {
+            faster[c] = alike(c) != null && alike(c).millis < original().millis;
+        }
         Map<String, List<Integer>> groups = new LinkedHashMap<>();
         for (int i = 0; i < units.size(); i++) {
             Weight w = units.get(i);
@@ -638,29 +616,28 @@ public final class Search {
             both.addAll(largest.removeLast());
             largest.add(both);
         }
-        List<Recipe> trials = new ArrayList<>();
+        List<Recipe> parts = new ArrayList<>();
         int[][] at = new int[largest.size()][kept];
         for (int g = 0; g < largest.size(); g++) {
             for (int c = 0; c < kept; c++) {
-                Point whole = measured.get(recipe(all(c)).yaml());
                 at[g][c] = -1;
-                if (whole != null && whole.millis < original().millis) {
+                if (faster[c]) {
                     int[] choice = all(kept);
                     for (int i : largest.get(g)) {
                         choice[i] = c;
                     }
-                    Recipe trial = recipe(choice);
-                    at[g][c] = trials.indexOf(trial);
+                    Recipe part = recipe(choice);
+                    at[g][c] = parts.indexOf(part);
                     if (at[g][c] < 0) {
-                        at[g][c] = trials.size();
-                        trials.add(trial);
+                        at[g][c] = parts.size();
+                        parts.add(part);
                     }
                 }
             }
         }
-        double[] millis = new double[trials.size()];
+        double[] millis = new double[parts.size()];
         for (int from = 0; from < millis.length; from += TOGETHER) {
-            List<Recipe> some = trials.subList(from, Math.min(from + TOGETHER, millis.length));
+            List<Recipe> some = parts.subList(from, Math.min(from + TOGETHER, millis.length));
             System.arraycopy(race(some, false), 0, millis, from, some.size());
         }
         // Products that lose much by codes that are fixed before are not those that lose much by others.
@@ -668,9 +645,8 @@ public final class Search {
             int like = -1;
             int any = -1;
             for (int other = 0; other < kept; other++) {
-                Point p = measured.get(recipe(all(other)).yaml());
-                if (p != null && p.millis < original().millis) {
-                    like = activations(other) == activations(c) && (like < 0 || p.millis < millisOf(like)) ? other : like;
+                if (faster[other]) {
+                    like = activations(other) == activations(c) && (like < 0 || alike(other).millis < alike(like).millis) ? other : like;
                     any = other;
                 }
             }
@@ -698,16 +674,17 @@ public final class Search {
         };
     }
 
-    private double millisOf(int candidate) {
-        return measured.get(recipe(all(candidate)).yaml()).millis;
-    }
-
     private double elements(List<Integer> of) {
         return of.stream().mapToDouble(i -> units.get(i).tensor().shape().elements()).sum();
     }
 
+    /** With all weights in this candidate; null if that was not measured. */
+    private Point alike(int candidate) {
+        return measured.get(alike[candidate]);
+    }
+
     private Point original() {
-        return measured.get(recipe(all(kept)).yaml());
+        return alike(kept);
     }
 
     /** Those that meet the goal and ought to be fast, the original with them, against each other. */
@@ -720,39 +697,9 @@ public final class Search {
         race(finalists, true);
     }
 
-    /**
-     * Milliseconds by recipe. Times of all are in proportion to the one that the original had at first, since a machine is not always as fast.
-     *
-     * @param together whether all run again if one has to
-     */
+    /** Milliseconds by recipe, as {@link Trials#race}. */
     private double[] race(List<Recipe> recipes, boolean together) throws IOException {
-        String original = recipe(all(kept)).yaml();
-        List<Recipe> runners = new ArrayList<>(List.of(recipe(all(kept))));
-        for (Recipe recipe : recipes) {
-            if (Double.isNaN(memory.millis(recipe.yaml()))) {
-                runners.add(recipe);
-            }
-        }
-        if (runners.size() > 1 || Double.isNaN(memory.millis(original))) {
-            if (together) {
-                runners.subList(1, runners.size()).clear();
-                runners.addAll(recipes);
-            }
-            clear(scratch);
-            List<Path> files = new ArrayList<>(List.of(compressor.model().path()));
-            for (Recipe recipe : runners.subList(1, runners.size())) {
-                files.add(scratch.resolve(files.size() + ".onnx"));
-                compressor.compress(compressor.plan(recipe), files.getLast());
-            }
-            double[] millis = clock.millis(runners, files);
-            if (Double.isNaN(memory.millis(original))) {
-                memory.putMillis(original, millis[0]);
-            }
-            for (int i = 1; i < millis.length; i++) {
-                memory.putMillis(runners.get(i).yaml(), millis[i] / millis[0] * memory.millis(original));
-            }
-            progress.measured("the time of " + files.size() + " models", models, Math.max(models, expected));
-        }
+        trials.race(original().recipe, recipes, together);
         measured.replaceAll((text, p) -> new Point(p.recipe, p.bytes, p.cosine, p.uniform, memory.millis(text)));
         return recipes.stream().mapToDouble(recipe -> memory.millis(recipe.yaml())).toArray();
     }
@@ -761,81 +708,9 @@ public final class Search {
         String text = recipe.yaml();
         Point known = measured.get(text);
         if (known == null) {
-            known = new Point(recipe, planned(recipe), cosine(recipe, samples.size(), what), uniform, Double.NaN);
+            known = new Point(recipe, planned(recipe), trials.cosine(recipe, samples, what), uniform, Double.NaN);
             measured.put(text, known);
         }
         return known;
-    }
-
-    /** Over the first samples. */
-    private double cosine(Recipe recipe, int count, String what) throws IOException {
-        String text = recipe.yaml();
-        double known = memory.cosine(text, count);
-        if (!Double.isNaN(known)) {
-            return known;
-        }
-        if (reference == null) {
-            reference = vectors(compressor.model().path(), samples.size());
-            for (int i = 0; i < reference.size(); i++) {
-                for (float x : reference.get(i)) {
-                    if (!Float.isFinite(x)) {
-                        throw new UnsupportedRequestException("the model itself puts out " + x + " for sample " + i
-                                + " of those held out, with which nothing can be compared");
-                    }
-                }
-            }
-        }
-        clear(scratch);
-        Path trial = scratch.resolve("model.onnx");
-        compressor.compress(compressor.plan(recipe), trial);
-        List<float[]> found = vectors(trial, count);
-        double sum = 0;
-        for (int i = 0; i < count; i++) {
-            if (found.get(i).length != reference.get(i).length) {
-                throw new UnsupportedRequestException("outputs of sample " + i + " have other sizes once weights are compressed (" + what + ")");
-            }
-            double cosine = Embeddings.cosine(reference.get(i), found.get(i));
-            sum += Double.isNaN(cosine) ? 0 : cosine; // what is not finite is near to nothing
-        }
-        progress.measured(what, ++models, Math.max(models, expected));
-        memory.put(text, count, sum / count);
-        return sum / count;
-    }
-
-    private List<float[]> vectors(Path model, int count) throws IOException {
-        List<float[]> all = new ArrayList<>();
-        String[] name = new String[1];
-        try (Session session = Session.open(model, threads)) {
-            for (int i = 0; i < count; i++) {
-                session.run(samples.feed(session, i), outputs -> {
-                    if (compared == Compared.OUTPUTS) {
-                        all.add(joined(outputs));
-                    } else {
-                        name[0] = name[0] == null ? Embeddings.output(model, outputs) : name[0];
-                        all.add(Embeddings.of(model, outputs, name[0]));
-                    }
-                });
-            }
-        }
-        return all;
-    }
-
-    private static float[] joined(Map<String, OnnxTensor> outputs) {
-        List<float[]> parts = new ArrayList<>();
-        int n = 0;
-        for (OnnxTensor output : outputs.values()) {
-            parts.add(Embeddings.floats(output));
-            n += parts.getLast().length;
-        }
-        if (n == 0) {
-            throw new UnsupportedRequestException("the model has no output of floating-point numbers that could be compared");
-        }
-        float[] all = new float[n];
-        int at = 0;
-        for (float[] part : parts) {
-            System.arraycopy(part, 0, all, at, part.length);
-            at += part.length;
-        }
-        return all;
     }
 }

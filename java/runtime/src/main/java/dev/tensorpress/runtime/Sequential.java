@@ -14,11 +14,9 @@ import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.stream.Stream;
 
 /**
  * Calibration layer by layer: statistics of what a product reads are taken after all that comes before it was compressed, so that they are
@@ -118,15 +116,8 @@ public final class Sequential {
         }
     }
 
-    /** A folder with files alone. */
     private static void delete(Path folder) throws IOException {
-        List<Path> files = new ArrayList<>();
-        try (Stream<Path> all = Files.list(folder)) {
-            all.forEach(files::add);
-        }
-        for (Path file : files) {
-            Files.delete(file);
-        }
+        Trials.clear(folder);
         Files.delete(folder);
     }
 }

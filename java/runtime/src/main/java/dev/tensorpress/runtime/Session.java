@@ -49,6 +49,12 @@ final class Session implements AutoCloseable {
         return environment().getVersion();
     }
 
+    /** How many are meant: 0 is all processors, as everywhere here, though ONNX Runtime would take the cores. */
+    static int threads(int asked) {
+        return asked == 0 ? Runtime.getRuntime().availableProcessors() : asked;
+    }
+
+    /** @param threads within an operator, as {@link #threads} takes it */
     static Session open(Path model, int threads) throws IOException {
         return open(model, threads, List.of());
     }
@@ -57,7 +63,7 @@ final class Session implements AutoCloseable {
     static Session open(Path model, int threads, Collection<String> shown) throws IOException {
         OrtSession session = null;
         try (OrtSession.SessionOptions options = new OrtSession.SessionOptions(); Arena arena = Arena.ofConfined()) {
-            options.setIntraOpNumThreads(threads);
+            options.setIntraOpNumThreads(threads(threads));
             options.setInterOpNumThreads(1);
             if (shown.isEmpty()) {
                 session = environment().createSession(model.toString(), options);
