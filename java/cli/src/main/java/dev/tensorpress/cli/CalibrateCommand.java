@@ -26,9 +26,6 @@ import java.util.Map;
 
 /** {@code tensorpress calibrate}: runs a model and keeps what its values are like. */
 final class CalibrateCommand implements Command {
-    /** Weights that a note names. */
-    private static final int NAMED = 4;
-
     @Override
     public Syntax syntax() {
         return SampleOptions.add(new Syntax("calibrate", "Runs a model in ONNX Runtime, and keeps statistics of what its products read.", "[MODEL]")
@@ -103,7 +100,7 @@ final class CalibrateCommand implements Command {
         Map<String, List<String>> names = new LinkedHashMap<>();
         unknown.forEach((weight, why) -> names.computeIfAbsent(why, w -> new ArrayList<>()).add(weight.name()));
         names.forEach((why, of) -> out.println("note: nothing is known of the inputs of " + Text.plural(of.size(), "weight") + ": " + why + " ("
-                + Text.plain(String.join(", ", of.subList(0, Math.min(NAMED, of.size())))) + (of.size() > NAMED ? " and others" : "") + ")"));
+                + Text.names(of) + ")"));
         out.flush();
     }
 

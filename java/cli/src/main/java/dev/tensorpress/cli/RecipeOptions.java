@@ -23,9 +23,6 @@ final class RecipeOptions {
     /** Buffers to read and write with, and the values of some rows. */
     private static final long LEAST_MEMORY = 128L << 20;
 
-    /** Names that a note has. */
-    private static final int NAMED = 8;
-
     static final String MEMORY = "of buffers and working memory at most, as far as single weights allow; 512MiB if left out";
     static final String SHARD_SIZE = "of the tensors in one file at most, where a folder is written; 5GB if left out";
     static final String DEVICE = "that kernels run on: cpu, cuda for the first GPU, or cuda:1 and so on; cpu if left out";
@@ -116,8 +113,7 @@ final class RecipeOptions {
         List<String> unused = statistics.unused();
         if (!unused.isEmpty()) {
             console.err().println("note: no weight of the model has a name that fits " + unused.size() + " of " + file + ": "
-                    + Text.plain(String.join(", ", unused.subList(0, Math.min(NAMED, unused.size()))))
-                    + (unused.size() > NAMED ? " and " + (unused.size() - NAMED) + " more" : ""));
+                    + Text.names(unused));
         }
         return statistics;
     }

@@ -30,7 +30,6 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.OptionalLong;
 import java.util.Set;
@@ -112,9 +111,10 @@ final class SearchCommand implements Command {
                     Statistics statistics = statistics(model, samples.part(0, split), folder, key, arguments, console)) {
                 OptionalLong left = nanos.isPresent() ? OptionalLong.of(nanos.getAsLong() - (System.nanoTime() - start)) : nanos;
                 Measured measured = new Measured(folder, key, arguments.threads());
-                Search.Result found = SampleOptions.run(() -> Search.run(compressor, statistics, samples.part(split, samples.size()),
+                Samples heldOut = samples.part(split, samples.size());
+                Search.Result found = SampleOptions.run(() -> Search.run(compressor, statistics, heldOut,
                         given.texts() != null ? Search.Compared.EMBEDDINGS : Search.Compared.OUTPUTS, goal, arguments.threads(), left, measured,
-                        Search.Clock.of(samples.part(split, samples.size()), arguments.threads()),
+                        Search.Clock.of(heldOut, arguments.threads()),
                         (what, models, expected) -> console.progress("measured", models, expected, what), folder.resolve("trial")));
                 console.clearProgress();
                 put(folder.resolve("frontier.csv"), csv(found));
@@ -388,11 +388,11 @@ final class SearchCommand implements Command {
     }
 
     private static String cosine(double cosine) {
-        return String.format(Locale.ROOT, "%.5f", cosine);
+        return Text.fixed(cosine, 5);
     }
 
     private static String millis(Search.Point p) {
-        return String.format(Locale.ROOT, "%.3f", p.millis());
+        return Text.fixed(p.millis(), 3);
     }
 
     private static String unmet(Search.Goal goal, Search.Result found, Path folder, long before) {
@@ -422,11 +422,11 @@ final class SearchCommand implements Command {
         if (timed) {
             Search.Point original = found.measured().stream().filter(p -> p.recipe().steps().isEmpty()).findFirst().orElseThrow();
             out.println("a sample takes " + millis(found.chosen()) + " ms, of the original " + millis(original) + " ms: "
-                    + String.format(Locale.ROOT, "%.2f", original.millis() / found.chosen().millis()) + " times as fast on this machine");
+                    + Text.fixed(original.millis() / found.chosen().millis(), 2) + " times as fast on this machine");
         }
         if (!found.leftOut().isEmpty()) {
             out.println("note: " + Text.plural(found.leftOut().size(), "weight") + " stayed, since other weights or their nodes have the same name, which recipes"
-                    + " cannot tell apart: " + Text.printable(found.leftOut().getFirst()) + (found.leftOut().size() > 1 ? ", ..." : ""));
+                    + " cannot tell apart: " + Text.names(found.leftOut()));
         }
         if (found.chosen().recipe().steps().isEmpty()) {
             out.println(folder + ": the frontier. What was chosen is the original as it is, for which there is no recipe");

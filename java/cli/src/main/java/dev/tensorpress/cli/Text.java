@@ -1,9 +1,12 @@
 package dev.tensorpress.cli;
 
+import java.util.List;
+
 /** Numbers and columns. {@code String.format} would cost more at the first use than a small model takes to compress. */
 final class Text {
     private static final int LONGEST_NAME = 200;
     private static final int LONGEST_LINE = 4000;
+    private static final int NAMED = 4;
     private static final String[] UNITS = {"bytes", "KiB", "MiB", "GiB", "TiB"};
 
     private Text() {}
@@ -99,6 +102,12 @@ final class Text {
     /** 4, "weight": 4 weights. */
     static String plural(long n, String noun) {
         return count(n) + " " + noun + (n == 1 ? "" : "s");
+    }
+
+    /** The first names of many, as they can be shown: a, b, c and 5 more. */
+    static String names(List<String> names) {
+        String first = plain(String.join(", ", names.subList(0, Math.min(NAMED, names.size()))));
+        return names.size() > NAMED ? first + " and " + count(names.size() - NAMED) + " more" : first;
     }
 
     /** A part as percent: 25.8 %. */
