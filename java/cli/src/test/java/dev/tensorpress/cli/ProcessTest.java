@@ -224,8 +224,9 @@ class ProcessTest {
                     "--bytes", "30%", "--random", "200", "--force").redirectErrorStream(true).redirectOutput(folder.resolve("early.log").toFile()).start();
             Thread.sleep(millis);
             p.destroy();
-            assertEquals(143, p.waitFor());
+            int code = p.waitFor();
             String said = Files.readString(folder.resolve("early.log"));
+            assertEquals(143, code, millis + " ms: " + said);
             assertTrue(said.lines().allMatch(line -> line.isEmpty() || line.contains("tensorpress: interrupted")
                     || line.startsWith("Runtime.exit(143) logging failed")), // a fault of Java's
                     millis + " ms: " + said);
