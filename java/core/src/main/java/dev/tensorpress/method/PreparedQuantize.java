@@ -62,9 +62,6 @@ record PreparedQuantize(QuantizeMethod method, InputStatistics statistics) imple
 
     /** Empty if nothing is known of what it is multiplied with, or groups do not lie along that. */
     private Optional<ValueStatistics> inputs(Weight weight, Form.Quantized q) {
-        if (weight.inputAxis() < 0 || statistics.of(weight).isEmpty()) {
-            return Optional.empty();
-        }
         try {
             return Optional.of(PreparedByInputs.inputs(weight, statistics)).filter(v -> fits(v, weight, q));
         } catch (UnsupportedRequestException e) {
@@ -87,8 +84,10 @@ record PreparedQuantize(QuantizeMethod method, InputStatistics statistics) imple
         double[] squares = inputs.squares().clone();
         double largest = 0;
         for (int i = 0; i < squares.length; i++) {
-            double x = inputs.sum()[i];
-            squares[i] = Math.max(0, centred ? squares[i] - x * (x / inputs.rows()) : squares[i]);
+            if (centred) {
+                double x = inputs.sum()[i];
+                squares[i] = Math.max(0, squares[i] - x * (x / inputs.rows()));
+            }
             largest = Math.max(largest, squares[i]);
         }
         if (largest == 0) {

@@ -172,7 +172,8 @@ final class NamedWeightsTest {
 
     @Test
     void squaresAlone() throws Exception {
-        Path file = changed(named(), Map.of(), (name, bytes) -> name.endsWith(".squares") ? bytes : null);
+        Path named = named();
+        Path file = changed(named, Map.of(), (name, bytes) -> name.endsWith(".squares") ? bytes : null);
         Path saved = folder.resolve("saved.safetensors");
         try (Compressor c = Compressor.open(folder.resolve("m")); Statistics s = Statistics.load(file)) {
             ValueStatistics v = s.values().getFirst();
@@ -185,6 +186,15 @@ final class NamedWeightsTest {
             Plan plan = c.plan(recipe("", STEP));
             assertEquals(0, plan.compressed());
             assertTrue(plan.entries().getFirst().note().contains("no Gram matrix"), plan.entries().getFirst().note());
+            String ranges = "  - name: ranges\n    select: {role: [linear, head], min-size: 0}\n    quantize: {bits: 4, block: 32, clip: 20, importance: inputs}\n";
+            Plan counted = c.plan(recipe("", ranges));
+            assertEquals("", counted.entries().getFirst().note());
+            c.compress(counted, folder.resolve("squares"));
+            try (Statistics whole = Statistics.load(named)) {
+                c.use(whole);
+                c.compress(c.plan(recipe("", ranges)), folder.resolve("whole"));
+            }
+            assertArrayEquals(Files.readAllBytes(folder.resolve("whole/model.safetensors")), Files.readAllBytes(folder.resolve("squares/model.safetensors")));
             s.add(s);
             s.save(saved, true);
             try (Statistics again = Statistics.load(saved)) {
