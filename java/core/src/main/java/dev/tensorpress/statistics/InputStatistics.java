@@ -12,6 +12,7 @@ import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.Set;
@@ -19,13 +20,20 @@ import java.util.function.Predicate;
 
 /** What is known of the values that weights are multiplied with: statistics, seen from the weights. */
 public final class InputStatistics {
-    private final Map<String, Set<ValueStatistics>> inputs = new HashMap<>();
-    /** By name of the matrix. */
-    private final Map<String, Weight> biases = new HashMap<>();
-    /** What inputs are divided by, by name of the weight. */
-    private final Map<String, double[]> divisors = new HashMap<>();
+    private final Map<String, Set<ValueStatistics>> inputs;
     /** Around the one product that a weight is in, by its name. */
-    private final Map<String, Around> around = new HashMap<>();
+    private final Map<String, Around> around;
+    /** By name of the matrix. */
+    private final Map<String, Weight> biases;
+    /** What inputs are divided by, by name of the weight. */
+    private final Map<String, double[]> divisors;
+    /** Values that are divided for a weight, by path and name. */
+    private final Set<List<String>> divided = new HashSet<>();
+    /** Methods ask many times of one weight, and to divide or to add a Gram matrix takes time and memory. */
+    private volatile Known last;
+
+    /** Of the weight of this name. */
+    private record Known(String weight, Optional<ValueStatistics> inputs) {}
 
     /**
      * What is known of the values around a product, each with its histogram, if there is one.
@@ -44,7 +52,23 @@ public final class InputStatistics {
         }
     }
 
-    private InputStatistics() {}
+    private InputStatistics() {
+        this(new HashMap<>(), new HashMap<>(), new HashMap<>(), Map.of());
+    }
+
+    /** What is not changed by them later, copies share. */
+    private InputStatistics(Map<String, Set<ValueStatistics>> inputs, Map<String, Around> around, Map<String, Weight> biases,
+            Map<String, double[]> divisors) {
+        this.inputs = inputs;
+        this.around = around;
+        this.biases = biases;
+        this.divisors = divisors;
+        divisors.keySet().stream().map(around::get).filter(Objects::nonNull).forEach(a -> divided.add(place(a.input)));
+    }
+
+    private static List<String> place(ValueStatistics value) {
+        return List.of(value.path(), value.name());
+    }
 
     /** By the products of a model's graph. Weights that several products read have the statistics of all of their inputs. */
     public static InputStatistics of(Statistics statistics, Graph graph) {
@@ -129,7 +153,7 @@ public final class InputStatistics {
                 Request request = new Request(feed.value(), axis, product.window(), true, false);
                 Set<ValueStatistics> of = inputs.computeIfAbsent(product.weight().name(), w -> new LinkedHashSet<>());
                 statistics.of(request).ifPresent(of::add);
-                statistics.of(feed.value()).ifPresent(input -> around.merge(product.weight().name(), new Around(product.weight(), input, product.result(),
+                statistics.of(feed.value()).map(ValueStatistics::withoutGram).ifPresent(input -> around.merge(product.weight().name(), new Around(product.weight(), input, product.result(),
                         product.result().flatMap(r -> statistics.of(r.value())),
                         product.result().flatMap(Graph.Result::activation).flatMap(a -> statistics.of(a.value()))),
                         InputStatistics::both));
@@ -144,7 +168,7 @@ public final class InputStatistics {
 
     /** Of a weight in two products, of which each reads and makes something else. */
     private static Around both(Around a, Around b) {
-        boolean same = a.input == b.input || a.input.channels() != b.input.channels();
+        boolean same = a.input.equals(b.input) || a.input.channels() != b.input.channels();
         return new Around(a.weight, same ? a.input : a.input.plus(b.input), Optional.empty(), Optional.empty(), Optional.empty());
     }
 
@@ -171,15 +195,14 @@ public final class InputStatistics {
     }
 
     private boolean divided(ValueStatistics value) {
-        return divisors.keySet().stream().map(around::get)
-                .anyMatch(a -> a != null && a.input.name().equals(value.name()) && a.input.path().equals(value.path()));
+        return divided.contains(place(value));
     }
 
     /** The same, where these biases alone may be changed. */
     public InputStatistics withBiases(Predicate<Weight> free) {
-        InputStatistics all = copy();
-        all.biases.values().removeIf(bias -> !free.test(bias));
-        return all;
+        Map<String, Weight> some = new HashMap<>(biases);
+        some.values().removeIf(bias -> !free.test(bias));
+        return new InputStatistics(inputs, around, some, divisors);
     }
 
     /**
@@ -188,18 +211,9 @@ public final class InputStatistics {
      * @param by name of the weight, a positive number for each channel of the value that it is multiplied with
      */
     public InputStatistics divided(Map<String, double[]> by) {
-        InputStatistics all = copy();
-        all.divisors.putAll(by);
-        return all;
-    }
-
-    private InputStatistics copy() {
-        InputStatistics all = new InputStatistics();
-        all.inputs.putAll(inputs);
-        all.biases.putAll(biases);
-        all.divisors.putAll(divisors);
-        all.around.putAll(around);
-        return all;
+        Map<String, double[]> more = new HashMap<>(divisors);
+        more.putAll(by);
+        return new InputStatistics(inputs, around, biases, more);
     }
 
     /** What is added to the results of the one product that the weight is in, and may be changed; empty if there is none. */
@@ -215,6 +229,15 @@ public final class InputStatistics {
      *     use of it, so that an input of one is none of another
      */
     public Optional<ValueStatistics> of(Weight weight) {
+        Known known = last;
+        if (known == null || !known.weight.equals(weight.name())) {
+            known = new Known(weight.name(), find(weight));
+            last = known;
+        }
+        return known.inputs;
+    }
+
+    private Optional<ValueStatistics> find(Weight weight) {
         Set<ValueStatistics> all = inputs.getOrDefault(weight.name(), Set.of());
         boolean alike = all.stream().map(v -> List.of(v.channels(), v.groups())).distinct().count() < 2;
         Optional<ValueStatistics> found = alike ? all.stream().reduce(ValueStatistics::plus) : Optional.empty();

@@ -30,6 +30,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -55,6 +56,8 @@ public final class Statistics implements AutoCloseable {
     private long samples;
     private String source;
     private final Map<Key, ValueStatistics> values = new LinkedHashMap<>();
+    /** The first of each value without a window: models have thousands of values, and of each it is asked. */
+    private final Map<Place, Key> first = new HashMap<>();
     private List<String> unused = List.of();
 
     /** What statistics are told apart by. */
@@ -64,13 +67,23 @@ public final class Statistics implements AutoCloseable {
         }
     }
 
+    /** A value of a model. */
+    private record Place(String path, String name) {}
+
     /** @param close what Gram matrices are in */
     Statistics(String model, long samples, String source, List<ValueStatistics> values, Runnable close) {
         this.model = model;
         this.samples = samples;
         this.source = source;
         this.held.add(close);
-        values.forEach(v -> this.values.put(Key.of(v), v));
+        values.forEach(v -> put(Key.of(v), v));
+    }
+
+    private void put(Key key, ValueStatistics v) {
+        values.put(key, v);
+        if (key.window.isEmpty()) {
+            first.putIfAbsent(new Place(key.path, key.name), key);
+        }
     }
 
     /** SHA-256 of the files of a model, one after the other. */
@@ -127,7 +140,7 @@ public final class Statistics implements AutoCloseable {
 
     /** The first of a value without a window. */
     public Optional<ValueStatistics> of(String path, String name) {
-        return values.values().stream().filter(v -> v.path().equals(path) && v.name().equals(name) && v.window().isEmpty()).findFirst();
+        return Optional.ofNullable(first.get(new Place(path, name))).map(values::get);
     }
 
     /**
@@ -181,9 +194,10 @@ public final class Statistics implements AutoCloseable {
      */
     public void join(Statistics other) {
         for (Map.Entry<Key, ValueStatistics> e : other.values.entrySet()) {
-            if (values.putIfAbsent(e.getKey(), e.getValue()) != null) {
+            if (values.containsKey(e.getKey())) {
                 throw new IllegalArgumentException("value " + e.getKey().name + " is in both");
             }
+            put(e.getKey(), e.getValue());
         }
         held.addAll(other.held);
         other.held.clear();

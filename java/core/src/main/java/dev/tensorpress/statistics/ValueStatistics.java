@@ -23,9 +23,10 @@ import java.util.OptionalInt;
  * @param max the largest element; a channel is constant where it equals the least one, and dead if both are 0
  * @param sum of the elements; null if it is not known
  * @param squares sum of their squares
- * @param gram can be a mapped file, which native code must not read: f64 [groups, channels / groups, channels / groups], the groups being those of the window, or else one: X<sup>T</sup> X of
+ * @param gram f64 [groups, channels / groups, channels / groups], the groups being those of the window, or else one: X<sup>T</sup> X of
  *     the columns of X [rows, channels] that are those of a group, symmetric; products of elements are summed in f32 over up
- *     to 256 rows, and these sums in f64. Not scaled, and not damped: its rank is at most that of X, so it can be singular
+ *     to 256 rows, and these sums in f64. Not scaled, and not damped: its rank is at most that of X, so it can be singular. It can be
+ *     in a mapped file, which native code must not read
  * @param weights names of those that are multiplied with the value, for models whose graph does not tell; empty of all others
  */
 public record ValueStatistics(String path, String name, OptionalInt axis, Optional<Window> window, long rows, float[] min, float[] max,
@@ -103,19 +104,39 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
             ofSquares[c] = squares[c] / (d * d);
         }
         int k = n / groups();
-        Optional<MemorySegment> of = gram.map(g -> {
-            MemorySegment all = Arena.ofAuto().allocate(g.byteSize(), 64);
-            for (int i = 0; i < n; i++) {
-                // Arrays: elements of segments cost ten times as much before the second compiler.
-                double[] row = g.asSlice(8L * i * k, 8L * k).toArray(JAVA_DOUBLE);
-                for (int j = 0; j < k; j++) {
-                    row[j] /= divisors[i / each] * divisors[(i / k * k + j) / each];
-                }
-                MemorySegment.copy(row, 0, all, JAVA_DOUBLE, 8L * i * k, k);
+        Optional<MemorySegment> of = gram.map(g -> rows(g, (i, row) -> {
+            for (int j = 0; j < k; j++) {
+                row[j] /= divisors[i / each] * divisors[(i / k * k + j) / each];
             }
-            return all;
-        });
+        }));
         return new ValueStatistics(path, name, axis, window, rows, least, most, sums, ofSquares, Optional.empty(), of, weights);
+    }
+
+    private interface Change {
+        void make(int i, double[] row);
+    }
+
+    /** A copy of a Gram matrix of this value with its rows changed. */
+    private MemorySegment rows(MemorySegment gram, Change change) {
+        int k = channels() / groups();
+        MemorySegment all = Arena.ofAuto().allocate(gram.byteSize(), 64);
+        for (int i = 0; i < channels(); i++) {
+            double[] row = row(gram, i, k);
+            change.make(i, row);
+            MemorySegment.copy(row, 0, all, JAVA_DOUBLE, 8L * i * k, k);
+        }
+        return all;
+    }
+
+    /** Arrays: elements of segments cost ten times as much before the second compiler. */
+    private static double[] row(MemorySegment gram, int i, int k) {
+        return gram.asSlice(8L * i * k, 8L * k).toArray(JAVA_DOUBLE);
+    }
+
+    /** The same without its Gram matrix, which costs most where a value is divided or added. */
+    ValueStatistics withoutGram() {
+        return gram.isEmpty() ? this
+                : new ValueStatistics(path, name, axis, window, rows, min, max, sum, squares, histogram, Optional.empty(), weights);
     }
 
     /** Of all rows of both, which are of the same channels. The Gram matrix is new; there is none unless both have one. */
@@ -135,13 +156,12 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
             }
             ofSquares[c] = squares[c] + other.squares[c];
         }
-        Optional<MemorySegment> both = gram.flatMap(g -> other.gram.map(h -> {
-            MemorySegment of = Arena.ofAuto().allocate(g.byteSize(), 64);
-            for (long i = 0; i < g.byteSize() / 8; i++) {
-                of.setAtIndex(JAVA_DOUBLE, i, g.getAtIndex(JAVA_DOUBLE, i) + h.getAtIndex(JAVA_DOUBLE, i));
+        Optional<MemorySegment> both = gram.flatMap(g -> other.gram.map(h -> rows(g, (i, row) -> {
+            double[] more = row(h, i, row.length);
+            for (int j = 0; j < row.length; j++) {
+                row[j] += more[j];
             }
-            return of;
-        }));
+        })));
         return new ValueStatistics(path, name, axis, window, rows + other.rows, least, most, sums, ofSquares,
                 histogram.flatMap(h -> other.histogram.map(h::plus)), both, weights);
     }

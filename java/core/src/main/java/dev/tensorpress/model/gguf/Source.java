@@ -64,11 +64,6 @@ final class Source implements AutoCloseable {
         buffer.flip();
     }
 
-    int u8(String what) throws IOException {
-        need(1, what);
-        return buffer.get() & 0xff;
-    }
-
     int i32(String what) throws IOException {
         need(4, what);
         return buffer.getInt();
