@@ -31,8 +31,22 @@ final class StaticActivations {
     private final double noise;
     private final InputStatistics statistics;
     private final double allWork;
-    /** Why activations of a weight stay in floating point, by name. */
-    private final Map<String, String> reasons = new HashMap<>();
+    /** By name of the weight: plans are made several times, and what is found in histograms and weights takes time. */
+    private final Map<String, Found> found = new HashMap<>();
+    /** Several products read one value. */
+    private final Map<ValueStatistics, ValueCodes> ranges = new HashMap<>();
+
+    /**
+     * What was found for a weight.
+     *
+     * @param codes null if activations stay in floating point
+     * @param reason why they do; empty if they do not
+     */
+    private record Found(Fixed codes, String reason) {
+        static Found none(String reason) {
+            return new Found(null, reason);
+        }
+    }
 
     /** @param noise that codes may make of a convolution's results, as part of their variance */
     StaticActivations(ValueRange range, double noise, Evidence evidence) {
@@ -44,28 +58,31 @@ final class StaticActivations {
 
     /** The form with codes of activations; as it is if there are none, which {@link #reason} tells then. */
     Form.Quantized of(Weight weight, Form.Quantized form) {
+        Fixed codes = found.computeIfAbsent(weight.name(), name -> find(weight)).codes;
+        return codes == null ? form : form.fixed(codes);
+    }
+
+    private Found find(Weight weight) {
         Optional<Around> around = statistics.around(weight);
         if (around.isEmpty()) {
-            reasons.put(weight.name(), statistics.of(weight).isEmpty() ? "nothing is known of what it is multiplied with"
+            return Found.none(statistics.of(weight).isEmpty() ? "nothing is known of what it is multiplied with"
                     : "of what it is multiplied with the squares alone are known");
-            return form;
         }
-        ValueCodes input = all(around.get().input());
+        ValueStatistics in = around.get().input();
         if (weight.role() != Role.CONV) {
-            return form.fixed(new Fixed(input, Optional.empty(), Optional.empty(), List.of()));
+            return new Found(new Fixed(all(in), Optional.empty(), Optional.empty(), List.of()), "");
         }
         Graph.Result result = around.get().result().orElse(null);
         ValueStatistics made = around.get().resultStatistics().orElse(null);
         if (result == null || made == null) {
-            reasons.put(weight.name(), result == null ? "it is no convolution of its own, with constants for bias and kernel"
+            return Found.none(result == null ? "it is no convolution of its own, with constants for bias and kernel"
                     : "nothing is known of what the convolution makes");
-            return form;
         }
-        Optional<ValueCodes> activated = around.get().activated().map(this::all);
         if (around.get().work() < LEAST_WORK * allWork) {
-            reasons.put(weight.name(), "it is less than a thousandth of the work of all convolutions, so that codes would save no time");
-            return form;
+            return Found.none("it is less than a thousandth of the work of all convolutions, so that codes would save no time");
         }
+        ValueCodes input = all(in);
+        Optional<ValueCodes> activated = around.get().activated().map(this::all);
         double least = result.activation().map(a -> (double) a.least()).orElse(Double.NEGATIVE_INFINITY);
         double most = result.activation().map(a -> (double) a.most()).orElse(Double.POSITIVE_INFINITY);
         // What clamps is done by codes that end where it does: they are those of what it makes.
@@ -73,20 +90,18 @@ final class StaticActivations {
                 .orElseGet(() -> range.of(made, least, most));
         double loud = noise(weight, input, codes, result, made);
         if (loud > noise) {
-            reasons.put(weight.name(), String.format(Locale.ROOT, "codes of activations would make noise of %.2f of its results' variance, more"
+            return Found.none(String.format(Locale.ROOT, "codes of activations would make noise of %.2f of its results' variance, more"
                     + " than %s", loud, noise));
-            return form;
         }
-        ValueStatistics in = around.get().input();
         List<Float> means = new ArrayList<>(in.channels());
         for (double sum : in.sum()) {
             means.add((float) (sum / in.rows()));
         }
-        return form.fixed(new Fixed(input, Optional.of(codes), activated, means));
+        return new Found(new Fixed(input, Optional.of(codes), activated, means), "");
     }
 
     private ValueCodes all(ValueStatistics value) {
-        return range.of(value, Double.NEGATIVE_INFINITY, Double.POSITIVE_INFINITY);
+        return ranges.computeIfAbsent(value, v -> range.of(v, Double.NEGATIVE_INFINITY, Double.POSITIVE_INFINITY));
     }
 
     /**
@@ -115,9 +130,12 @@ final class StaticActivations {
         int k = (int) (t.shape().elements() / n);
         double[] sums = new double[n];
         try (Arena arena = Arena.ofConfined()) {
+            // A copy: native code must not read a mapped file.
+            MemorySegment row = arena.allocate(t.dtype().bytes(k), 64);
             MemorySegment wide = arena.allocate(DType.F32.bytes(k), 64);
             for (int j = 0; j < n; j++) {
-                Quantize.convert(t.dtype(), t.data().asSlice(t.dtype().bytes((long) j * k), t.dtype().bytes(k)), k, DType.F32, wide);
+                MemorySegment.copy(t.data(), j * row.byteSize(), row, 0, row.byteSize());
+                Quantize.convert(t.dtype(), row, k, DType.F32, wide);
                 for (float w : wide.toArray(ValueLayout.JAVA_FLOAT)) {
                     sums[j] += (double) w * w;
                 }
@@ -128,7 +146,7 @@ final class StaticActivations {
 
     /** Why activations stay in floating point; empty if they do not. */
     String reason(Weight weight) {
-        String why = reasons.get(weight.name());
-        return why == null ? "" : "activations stay in floating point: " + why;
+        Found of = found.get(weight.name());
+        return of == null || of.reason.isEmpty() ? "" : "activations stay in floating point: " + of.reason;
     }
 }
