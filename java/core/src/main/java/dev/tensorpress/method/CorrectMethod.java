@@ -2,7 +2,6 @@ package dev.tensorpress.method;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.QuantizeMethod.Grain;
 import dev.tensorpress.method.Workspace.Slot;
 import dev.tensorpress.model.Option;
@@ -10,7 +9,6 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -187,7 +185,7 @@ public record CorrectMethod(long rank, Storage factors, int maxBits, Inputs inpu
         Factors.Matrix m = Factors.matrix(weight);
         MemorySegment residual = workspace.take(Slot.DECODED, DType.F32.bytes(weight.tensor().shape().elements()));
         base.decode(residual, workspace.executor());
-        subtract(Factors.f32(weight, workspace), residual, m, workspace.executor());
+        PreparedByInputs.subtract(Factors.f32(weight, workspace), residual, residual, m.rows(), m.cols(), workspace.executor());
         if (root != null) {
             root.multiply(residual, m, workspace);
         }
@@ -199,16 +197,5 @@ public record CorrectMethod(long rank, Storage factors, int maxBits, Inputs inpu
             correction = (Encoding.LowRank) int8(base.form()).apply(weight, correction, c, workspace.part(PART));
         }
         return new Encoding.Sum(sum, base, correction);
-    }
-
-    /** What is missing in {@code decoded} takes its place. */
-    private static void subtract(MemorySegment original, MemorySegment decoded, Factors.Matrix m, Executor executor) {
-        long cols = m.cols();
-        executor.run(m.rows(), 1, Executor.worth(cols), (begin, end, worker) -> {
-            for (long at = begin * cols; at < end * cols; at++) {
-                decoded.setAtIndex(ValueLayout.JAVA_FLOAT, at, original.getAtIndex(ValueLayout.JAVA_FLOAT, at)
-                        - decoded.getAtIndex(ValueLayout.JAVA_FLOAT, at));
-            }
-        });
     }
 }

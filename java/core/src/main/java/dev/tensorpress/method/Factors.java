@@ -23,7 +23,7 @@ import java.lang.foreign.ValueLayout;
 final class Factors {
     /** Relative error that f32 alone may cause. */
     private static final double ROUNDING = 1e-6;
-    private static final float LARGEST_F16 = 65504;
+    static final float LARGEST_F16 = 65504;
 
     private Factors() {}
 

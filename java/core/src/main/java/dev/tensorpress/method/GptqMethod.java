@@ -102,11 +102,7 @@ public record GptqMethod(QuantizeMethod codes, double damping, boolean order, in
 
     static Method of(Map<String, String> given) {
         QuantizeMethod.exclusive(given);
-        Method method = of(QuantizeMethod.int8());
-        for (Map.Entry<String, String> option : given.entrySet()) {
-            method = Methods.with(method, option.getKey(), option.getValue());
-        }
-        return method;
+        return Methods.with(of(QuantizeMethod.int8()), given);
     }
 
     @Override

@@ -81,6 +81,15 @@ public final class Methods {
         return method;
     }
 
+    /** With all of these, in their order. */
+    static Method with(Method start, Map<String, String> given) {
+        Method method = start;
+        for (Map.Entry<String, String> option : given.entrySet()) {
+            method = with(method, option.getKey(), option.getValue());
+        }
+        return method;
+    }
+
     static Method with(Method method, String option, String value) {
         try {
             return method.with(option, value);

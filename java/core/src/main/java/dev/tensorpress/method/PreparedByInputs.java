@@ -123,9 +123,11 @@ abstract class PreparedByInputs implements Prepared {
         long n = shift.length;
         MemorySegment wide = workspace.take(Slot.MATRIX, DType.F32.bytes(n));
         Quantize.convert(bias.dtype(), bias.data(), n, DType.F32, wide);
-        for (int j = 0; j < n; j++) {
-            wide.setAtIndex(JAVA_FLOAT, j, (float) (wide.getAtIndex(JAVA_FLOAT, j) + shift[j]));
+        float[] x = wide.toArray(JAVA_FLOAT);
+        for (int j = 0; j < x.length; j++) {
+            x[j] = (float) (x[j] + shift[j]);
         }
+        wide.copyFrom(MemorySegment.ofArray(x));
         MemorySegment stored = workspace.take(Slot.CODES, bias.bytes());
         Quantize.convert(DType.F32, wide, n, bias.dtype(), stored);
         return new Encoding.Dense(new Tensor(bias.dtype(), bias.shape(), stored));
@@ -338,18 +340,17 @@ abstract class PreparedByInputs implements Prepared {
         }
     }
 
-    /** W less what is lost takes its place, row by row. */
-    static void subtract(MemorySegment w, MemorySegment lost, long k, long n, Executor executor) {
-        executor.run(k, 1, Executor.worth(n), (begin, end, worker) -> {
+    /** One matrix [rows, cols] of f32 less another; out can be either of them. */
+    static void subtract(MemorySegment from, MemorySegment what, MemorySegment out, long rows, long cols, Executor executor) {
+        executor.run(rows, 1, Executor.worth(cols), (begin, end, worker) -> {
             for (long i = begin; i < end; i++) {
                 // Arrays, since elements of segments cost ten times as much before the second compiler.
-                MemorySegment row = w.asSlice(4 * i * n, 4 * n);
-                float[] x = row.toArray(JAVA_FLOAT);
-                float[] e = lost.asSlice(4 * i * n, 4 * n).toArray(JAVA_FLOAT);
+                float[] x = Along.row(from, i, cols).toArray(JAVA_FLOAT);
+                float[] y = Along.row(what, i, cols).toArray(JAVA_FLOAT);
                 for (int j = 0; j < x.length; j++) {
-                    x[j] -= e[j];
+                    x[j] -= y[j];
                 }
-                row.copyFrom(MemorySegment.ofArray(x));
+                Along.row(out, i, cols).copyFrom(MemorySegment.ofArray(x));
             }
         });
     }

@@ -84,7 +84,7 @@ final class PreparedGptq extends PreparedByInputs {
                 Feedback.descend(k, n, part.gram(), damping, w, codes, lost, method.descent(), workspace.algebra(), workspace.executor());
             }
         }
-        subtract(w, lost, k, n, workspace.executor());
+        subtract(w, lost, w, k, n, workspace.executor());
     }
 
     /** Scales and zero points as [groups of inputs, outputs]. */

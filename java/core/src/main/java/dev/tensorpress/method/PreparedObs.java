@@ -114,7 +114,7 @@ final class PreparedObs extends PreparedByInputs {
                 Prune.lines(spec, 0, scores, keptOf(part.k()), kept, executor);
             }
         }, method.choices(), method.descent(), mask, lost, workspace.algebra(), executor);
-        subtract(w, lost, part.k(), n, executor);
+        subtract(w, lost, w, part.k(), n, executor);
         long line = (n + 7) / 8;
         executor.run(part.k(), 1, Executor.worth(n), (begin, end, worker) -> {
             for (long i = begin; i < end; i++) {

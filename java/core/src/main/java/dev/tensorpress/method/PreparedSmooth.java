@@ -1,7 +1,6 @@
 package dev.tensorpress.method;
 
 import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
-import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
@@ -47,6 +46,11 @@ final class PreparedSmooth implements Prepared {
     /** Those of them that operators divide by. */
     private final Map<String, double[]> inserted = new HashMap<>();
     private final Map<String, String> refused = new HashMap<>();
+    /** The largest magnitudes of weights, which are asked for twice. */
+    private final Map<Side, double[]> largest = new HashMap<>();
+
+    /** @param weight its name */
+    private record Side(String weight, Along along) {}
 
     /** What elements are multiplied by. */
     private record Scales(Along along, double[] by) {}
@@ -59,6 +63,7 @@ final class PreparedSmooth implements Prepared {
     static PreparedSmooth of(SmoothMethod method, Evidence evidence) {
         PreparedSmooth prepared = new PreparedSmooth(method, evidence);
         prepared.decide();
+        prepared.largest.clear();
         return prepared;
     }
 
@@ -190,6 +195,10 @@ final class PreparedSmooth implements Prepared {
     }
 
     private double[] largest(Weight weight, Along along) {
+        return largest.computeIfAbsent(new Side(weight.name(), along), side -> find(weight, along));
+    }
+
+    private double[] find(Weight weight, Along along) {
         Weight loaded = evidence.workspace().load(weight);
         double[] largest = along.largest(Factors.f32(loaded, evidence.workspace()), weight.tensor().shape());
         for (double x : largest) {
@@ -212,27 +221,27 @@ final class PreparedSmooth implements Prepared {
             }
             sizes[c] = Math.sqrt(squares / each / v.rows());
         }
-        double[] best = null;
-        double least = Double.POSITIVE_INFINITY;
-        for (int i = 0; i <= method.grid(); i++) {
-            double[] by = powers(sizes, (double) i / method.grid());
-            double loss = 0;
-            for (Product product : feed.products()) {
-                loss += loss(product, by);
-            }
-            if (loss < least) {
-                least = loss;
-                best = i == 0 ? null : by;
+        double[] losses = new double[method.grid() + 1];
+        for (Product product : feed.products()) {
+            QuantizeMethod codes = codes(product.weight());
+            Weight weight = evidence.workspace().load(product.weight());
+            for (int i = 0; i < losses.length; i++) {
+                losses[i] += loss(weight, inputs(product), codes, power(sizes, i));
             }
         }
-        if (best == null) {
+        int best = 0;
+        for (int i = 1; i < losses.length; i++) {
+            best = losses[i] < losses[best] ? i : best;
+        }
+        if (best == 0) {
             throw new UnsupportedRequestException("no scales of its inputs make the error of its codes less");
         }
-        return best;
+        return power(sizes, best);
     }
 
-    /** Around 1: the largest times the smallest is that. */
-    private static double[] powers(double[] sizes, double exponent) {
+    /** A step of the grid, around 1: the largest times the smallest is that. */
+    private double[] power(double[] sizes, int step) {
+        double exponent = (double) step / method.grid();
         double[] by = new double[sizes.length];
         double most = 0;
         double least = Double.POSITIVE_INFINITY;
@@ -249,26 +258,23 @@ final class PreparedSmooth implements Prepared {
     }
 
     /** The sum over outputs of e<sup>T</sup> H e, of the codes of the weight multiplied by these numbers. */
-    private double loss(Product product, double[] by) {
+    private double loss(Weight weight, Along along, QuantizeMethod method, double[] by) {
         Workspace workspace = evidence.workspace();
-        Weight weight = workspace.load(product.weight());
-        Along along = inputs(product);
         Tensor scaled = scaled(weight, List.of(new Scales(along, by)), workspace);
-        InputStatistics divided = evidence.statistics().divided(Map.of(weight.name(), by));
-        Prepared codes = codes(product.weight()).prepare(new Evidence(List.of(), null, divided));
+        Prepared codes = method.codes(evidence.statistics().divided(Map.of(weight.name(), by)));
         Form form = codes.plan(weight, new Form.Dense(scaled.dtype()));
         Encoding encoding = codes.apply(weight.over(scaled), new Encoding.Dense(scaled), form, workspace);
         Shape shape = scaled.shape();
         MemorySegment lost = workspace.take(Slot.DECODED, DType.F32.bytes(shape.elements()));
         encoding.decode(lost, workspace.executor());
         along.multiply(lost, shape, Arrays.stream(by).map(s -> 1 / s).toArray(), lost, workspace.executor());
-        subtract(Factors.f32(weight, workspace), lost, shape);
+        PreparedByInputs.subtract(Factors.f32(weight, workspace), lost, lost, shape.elements() / shape.dim(-1), shape.dim(-1), workspace.executor());
 
         ValueStatistics inputs = known(weight);
         int parts = inputs.groups();
         int k = inputs.channels() / parts;
         long n = shape.elements() / k / parts;
-        boolean outputsFirst = shape.rank() != 2 || weight.inputAxis() == 1;
+        boolean outputsFirst = PreparedByInputs.outputsFirst(weight);
         double sum = 0;
         try (Arena arena = workspace.executor().arena()) {
             MemorySegment squares = arena.allocate(JAVA_DOUBLE, (long) k * k);
@@ -298,19 +304,6 @@ final class PreparedSmooth implements Prepared {
         };
     }
 
-    /** What is left of the original. */
-    private static void subtract(MemorySegment original, MemorySegment decoded, Shape shape) {
-        long cols = shape.dim(-1);
-        for (long i = 0; i < shape.elements() / cols; i++) {
-            float[] w = Along.row(original, i, cols).toArray(JAVA_FLOAT);
-            float[] q = Along.row(decoded, i, cols).toArray(JAVA_FLOAT);
-            for (int j = 0; j < cols; j++) {
-                w[j] -= q[j];
-            }
-            Along.row(decoded, i, cols).copyFrom(MemorySegment.ofArray(w));
-        }
-    }
-
     /** 1 where a weight would leave what is normal in its type. */
     private double[] inRange(Feed feed, double[] by) {
         double[] safe = by.clone();
@@ -327,7 +320,7 @@ final class PreparedSmooth implements Prepared {
     }
 
     private static void stay(DType type, double[] largest, double[] by, boolean divided, double[] safe) {
-        double most = type == DType.F16 ? 65504 : 3e38;
+        double most = type == DType.F16 ? Factors.LARGEST_F16 : 3e38;
         double least = type == DType.F16 ? 0x1p-14 : Float.MIN_NORMAL;
         for (int c = 0; c < by.length; c++) {
             double then = divided ? largest[c] / by[c] : largest[c] * by[c];

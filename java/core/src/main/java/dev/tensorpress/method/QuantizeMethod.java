@@ -9,6 +9,7 @@ import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -345,11 +346,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
 
     static Method of(Map<String, String> given) {
         exclusive(given);
-        Method method = int8();
-        for (Map.Entry<String, String> option : given.entrySet()) {
-            method = Methods.with(method, option.getKey(), option.getValue());
-        }
-        return method;
+        return Methods.with(int8(), given);
     }
 
     static void exclusive(Map<String, String> given) {
@@ -365,7 +362,12 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
 
     @Override
     public Prepared prepare(Evidence evidence) {
-        return withActivations(counts() ? new PreparedQuantize(this, evidence.statistics()) : this, evidence);
+        return withActivations(codes(evidence.statistics()), evidence);
+    }
+
+    /** Codes of weights, without those of activations. */
+    Prepared codes(InputStatistics statistics) {
+        return counts() ? new PreparedQuantize(this, statistics) : this;
     }
 
     /** With codes of activations if these are static. */

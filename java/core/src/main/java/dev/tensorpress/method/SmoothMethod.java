@@ -68,11 +68,7 @@ public record SmoothMethod(By by, double alpha, int grid, boolean insert) implem
     }
 
     static Method of(Map<String, String> given) {
-        Method method = by(By.SMOOTHQUANT);
-        for (Map.Entry<String, String> option : given.entrySet()) {
-            method = Methods.with(method, option.getKey(), option.getValue());
-        }
-        return method;
+        return Methods.with(by(By.SMOOTHQUANT), given);
     }
 
     @Override
