@@ -160,7 +160,7 @@ final class Planner {
                 c.bound.add(step);
                 c.remark(changes.get(c.weight));
             } else if (Candidate.has(steps, step)) {
-                c.steps = steps.stream().filter(s -> s != step).toList();
+                c.drop(step);
                 c.reason = refusal(prepared.get(step), c.weight);
                 if (!c.steps.isEmpty()) {
                     c.remark("no " + step.method().name() + ": " + c.reason);
@@ -252,7 +252,7 @@ final class Planner {
     private static void unmoved(Recipe.Step step, List<Candidate> candidates, Map<Recipe.Step, Prepared> prepared) {
         for (Candidate c : candidates) {
             if (c.has(step) && moved(c, step, prepared).isPresent()) {
-                c.steps.removeIf(s -> s == step);
+                c.drop(step);
                 c.remark("no " + step.method().name() + ": a bias makes up for part of the error already, which it takes statistics to know");
             }
         }
@@ -293,7 +293,7 @@ final class Planner {
             try {
                 target.lower(c.weight, probe.get());
             } catch (UnsupportedRequestException e) {
-                c.steps.remove(step);
+                c.drop(step);
                 c.reason = e.getMessage();
                 c.remark = c.steps.isEmpty() ? "" : "no " + step.method().name() + ": " + e.getMessage();
             }
@@ -324,6 +324,10 @@ final class Planner {
             this.steps = steps;
             this.reason = reason;
             this.barred = barred;
+        }
+
+        void drop(Recipe.Step step) {
+            steps = steps.stream().filter(s -> s != step).toList();
         }
 
         void remark(String more) {

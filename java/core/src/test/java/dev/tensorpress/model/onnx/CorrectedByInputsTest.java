@@ -98,6 +98,9 @@ final class CorrectedByInputsTest {
         assertTrue(equal.plan().entries().stream().anyMatch(e -> e.weight().name().equals("B") && e.form().kind() == Form.Kind.QUANTIZED
                 && e.note().contains("no correct: a bias makes up")));
         assertTrue(equal.plan().entries().stream().anyMatch(e -> e.weight().name().equals("A") && e.form().kind() == Form.Kind.SUM));
+        Report smooth = compress(1, "smooth.onnx", "smooth: {insert: true}", "gptq: {bits: 4, block: 32}", "correct: {rank: 16}");
+        assertTrue(smooth.plan().entries().stream().anyMatch(e -> e.weight().name().equals("B") && e.form().kind() == Form.Kind.QUANTIZED
+                && e.note().contains("no correct: a bias makes up")));
         compress(1, "found.onnx", "gptq: {bits: 4, block: 32}", "correct: {rank: 16, inputs: statistics}");
         double[][] gptq = errors("gptq.onnx");
         double[][] found = errors("found.onnx");
