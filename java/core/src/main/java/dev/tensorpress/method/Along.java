@@ -27,6 +27,16 @@ record Along(int size, int groups, boolean columns, long inner, long rowsOfGroup
         return of(weight.tensor().shape(), weight.inputAxis(), groups);
     }
 
+    /**
+     * All that an output of a matrix [rows, cols] is summed over, patches of convolutions included.
+     *
+     * @param down whether those are its rows, else its columns
+     * @param groups of a convolution, whose outputs are the rows
+     */
+    static Along matrix(Shape matrix, boolean down, int groups) {
+        return new Along(Math.toIntExact(matrix.dim(down ? 0 : 1)), groups, !down, 1, Math.max(1, matrix.dim(0) / groups));
+    }
+
     private static Along of(Shape shape, int axis, int groups) {
         long inner = 1;
         for (int i = axis + 1; i < shape.rank() - 1; i++) {

@@ -213,28 +213,15 @@ final class PreparedPrune implements Prepared {
             return t.data();
         }
         ValueStatistics inputs = PreparedByInputs.inputs(weight, statistics);
-        float[] sizes = new float[inputs.channels()];
+        double[] sizes = new double[inputs.channels()];
         for (int c = 0; c < sizes.length; c++) {
             sizes[c] = (float) Math.sqrt(inputs.squares()[c] / inputs.rows());
         }
-        long n = t.shape().elements();
-        MemorySegment scores = room.apply(DType.F32.bytes(n));
-        Quantize.convert(t.dtype(), t.data(), n, DType.F32, scores, executor);
-        long rows = t.shape().dim(0);
-        int cols = Math.toIntExact(n / rows);
-        long rowsOfGroup = rows / inputs.groups();
-        boolean down = weight.inputAxis() == 0;
-        executor.run(rows, 1, Executor.worth(cols), (begin, end, worker) -> {
-            for (long i = begin; i < end; i++) {
-                MemorySegment row = scores.asSlice(4 * i * cols, 4L * cols);
-                float[] x = row.toArray(ValueLayout.JAVA_FLOAT);
-                int first = down ? 0 : (int) (i / rowsOfGroup) * cols;
-                for (int j = 0; j < cols; j++) {
-                    x[j] *= down ? sizes[(int) i] : sizes[first + j];
-                }
-                row.copyFrom(MemorySegment.ofArray(x));
-            }
-        });
+        Shape shape = t.shape();
+        MemorySegment scores = room.apply(DType.F32.bytes(shape.elements()));
+        Quantize.convert(t.dtype(), t.data(), shape.elements(), DType.F32, scores, executor);
+        Shape matrix = Shape.of(shape.dim(0), shape.elements() / shape.dim(0));
+        Along.matrix(matrix, weight.inputAxis() == 0, inputs.groups()).multiply(scores, matrix, sizes, scores, executor);
         return scores;
     }
 
