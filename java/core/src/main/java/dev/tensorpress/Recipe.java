@@ -70,6 +70,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         QuantizeMethod blocks = channel.perBlock(64);
         QuantizeMethod four = QuantizeMethod.int4().asymmetric().clipSearch(20, 0.7f);
         QuantizeMethod table = channel;
+        Step conv = null;
         List<Step> steps = new ArrayList<>();
         switch (name) {
             case "prune50" -> {
@@ -127,7 +128,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 QuantizeMethod integers = channel.clipSearch(20, 0.7f).weights(Weights.S7).activations(Activations.STATIC);
                 steps.add(step("linear", integers, PRODUCTS));
                 // Those of few channels are small, but see the largest images.
-                steps.add(new Step("conv", new Selector(Set.of(Role.CONV), List.of(), 0), integers));
+                conv = new Step("conv", new Selector(Set.of(Role.CONV), List.of(), 0), integers);
             }
             case "int4", "int4-gptq" -> {
                 boolean byInputs = name.equals("int4-gptq");
@@ -142,9 +143,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                     name, NAMES);
         }
         steps.add(step("embedding", table, Role.EMBEDDING));
-        if (!name.equals("int8-static")) {
-            steps.add(step("conv", channel, Role.CONV));
-        }
+        steps.add(conv == null ? step("conv", channel, Role.CONV) : conv);
         steps.add(step("recurrent", channel, Role.RECURRENT));
         return new Recipe(name, "", steps, List.of(), Map.of());
     }

@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.BooleanSupplier;
 
 /** Models that run the same samples in turns, so that whatever else the machine does meets all of them. */
 final class Race {
@@ -25,8 +26,10 @@ final class Race {
     /**
      * Of a sample, by model: the mean over samples of the least that each took, since on a busy machine medians are of the others as well.
      * There is one session at a time: threads of another one spin while they wait, and take processors.
+     *
+     * @param outOfTime true once the round at hand, of which there is at least one, shall be the last
      */
-    double[] millis(List<Path> models) throws IOException {
+    double[] millis(List<Path> models, BooleanSupplier outOfTime) throws IOException {
         double[][] least = new double[models.size()][samples.size()];
         for (double[] of : least) {
             Arrays.fill(of, Double.POSITIVE_INFINITY);
@@ -34,7 +37,7 @@ final class Race {
         double[] millis = new double[least.length];
         Arrays.fill(millis, Double.POSITIVE_INFINITY);
         // On a quiet machine that is soon over. Two rounds in which nothing gained may be chance less often than one.
-        for (int round = 1, quiet = 0; round <= LEAST_ROUNDS || round <= MOST_ROUNDS && quiet < 2; round++) {
+        for (int round = 1, quiet = 0; round == 1 || !outOfTime.getAsBoolean() && (round <= LEAST_ROUNDS || round <= MOST_ROUNDS && quiet < 2); round++) {
             quiet++;
             for (int m = 0; m < least.length; m++) {
                 turn(models.get(m), least[m]);

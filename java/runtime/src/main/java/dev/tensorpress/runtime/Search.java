@@ -25,6 +25,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.OptionalLong;
 import java.util.Set;
+import java.util.function.BooleanSupplier;
 
 /**
  * Looks for the recipe that loses least in a number of bytes, or takes the fewest bytes, or the least time, at a quality. Each weight has a list of candidates:
@@ -132,13 +133,14 @@ public final class Search {
          * What a sample takes, in milliseconds, by model; all measured together, so that they can be compared.
          *
          * @param recipes that the models were made by
+         * @param outOfTime true once each model shall run no more often than is needed for a time of it
          */
-        double[] millis(List<Recipe> recipes, List<Path> models) throws IOException;
+        double[] millis(List<Recipe> recipes, List<Path> models, BooleanSupplier outOfTime) throws IOException;
 
         /** In ONNX Runtime, on some of the samples. */
         static Clock of(Samples samples, int threads) {
             Race race = new Race(samples, threads);
-            return (recipes, models) -> race.millis(models);
+            return (recipes, models, outOfTime) -> race.millis(models, outOfTime);
         }
     }
 
@@ -699,7 +701,7 @@ public final class Search {
 
     /** Milliseconds by recipe, as {@link Trials#race}. */
     private double[] race(List<Recipe> recipes, boolean together) throws IOException {
-        trials.race(original().recipe, recipes, together);
+        trials.race(original().recipe, recipes, together, this::outOfTime);
         measured.replaceAll((text, p) -> new Point(p.recipe, p.bytes, p.cosine, p.uniform, memory.millis(text)));
         return recipes.stream().mapToDouble(recipe -> memory.millis(recipe.yaml())).toArray();
     }

@@ -11,6 +11,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.function.BooleanSupplier;
 import java.util.stream.Stream;
 
 /** Models that recipes make on the way of a {@link Search}: how near their outputs stay to the original's, and how long they take. */
@@ -62,8 +63,9 @@ final class Trials {
      *
      * @param whole the recipe of the original, without steps
      * @param together whether all run again if one has to
+     * @param outOfTime as {@link Search.Clock} has it
      */
-    void race(Recipe whole, List<Recipe> recipes, boolean together) throws IOException {
+    void race(Recipe whole, List<Recipe> recipes, boolean together, BooleanSupplier outOfTime) throws IOException {
         String original = whole.yaml();
         List<Recipe> runners = new ArrayList<>(List.of(whole));
         for (Recipe recipe : recipes) {
@@ -82,7 +84,7 @@ final class Trials {
                 files.add(scratch.resolve(files.size() + ".onnx"));
                 compressor.compress(compressor.plan(recipe), files.getLast());
             }
-            double[] millis = clock.millis(runners, files);
+            double[] millis = clock.millis(runners, files, outOfTime);
             if (Double.isNaN(memory.millis(original))) {
                 memory.putMillis(original, millis[0]);
             }

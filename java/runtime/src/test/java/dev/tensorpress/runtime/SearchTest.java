@@ -50,7 +50,7 @@ class SearchTest {
     }
 
     private Search.Result search(Path model, Search.Goal goal, Predicate<Request> seen) throws IOException {
-        return search(model, goal, seen, new HashMap<>(), (recipes, models) -> {
+        return search(model, goal, seen, new HashMap<>(), (recipes, models, outOfTime) -> {
             throw new AssertionError("time is of no interest");
         });
     }
@@ -89,6 +89,24 @@ class SearchTest {
         }
     }
 
+    /** Each model runs once even then: without a time of it nothing could be chosen. */
+    @Test
+    void aRaceEndsWhenThereIsNoTimeLeft() throws IOException {
+        Path model = model().node("MatMul", "x a -> y").weight("a", values(N * N, 1), N, N).write(folder.resolve("m.onnx"));
+        try (Compressor compressor = Compressor.open(model, Compressor.Options.DEFAULT)) {
+            Search.Clock clock = Search.Clock.of(Samples.random(compressor.model(), 2, 1, Map.of()), 1);
+            for (boolean out : new boolean[] {true, false}) {
+                int[] asked = new int[1];
+                double[] millis = clock.millis(List.of(), List.of(model), () -> {
+                    asked[0]++;
+                    return out;
+                });
+                assertTrue(millis[0] > 0 && millis[0] < Double.POSITIVE_INFINITY);
+                assertTrue(out ? asked[0] == 1 : asked[0] >= 3, asked[0] + " rounds ended");
+            }
+        }
+    }
+
     /** One product after the other, of which the first is multiplied with nothing in the end. */
     @Test
     void bitsGoWhereTheyMatter() throws IOException {
@@ -114,7 +132,7 @@ class SearchTest {
         Map<String, Double> known = new HashMap<>();
         Search.Goal goal = new Search.Goal(Long.MAX_VALUE, 0.9999999, true);
         double[] speed = {1};
-        Search.Clock clock = (recipes, models) -> {
+        Search.Clock clock = (recipes, models, outOfTime) -> {
             speed[0] *= 2; // machines are not always as fast
             for (Path file : models) {
                 assertTrue(Files.exists(file));
@@ -129,7 +147,7 @@ class SearchTest {
         assertEquals(0.4, found.frontier().getFirst().millis() / 20, 1e-9);
         assertEquals(1, found.frontier().getLast().cosine());
         // Nothing is timed twice.
-        Search.Result again = search(model, goal, request -> true, known, (recipes, models) -> {
+        Search.Result again = search(model, goal, request -> true, known, (recipes, models, outOfTime) -> {
             throw new AssertionError("known already");
         });
         assertEquals(found.chosen(), again.chosen());
