@@ -56,7 +56,7 @@ final class ArchiveTarget implements Target {
 
     @Override
     public String name() {
-        return Archive.NAME;
+        return SparseFiles.NAME;
     }
 
     @Override

@@ -10,13 +10,13 @@ import java.util.List;
 import java.util.Map;
 
 /** Target {@value #NAME}: files that pruned weights are smaller in, of which {@code expand} makes what another target would have written. */
-public final class Archive implements TargetFactory {
+public final class SparseFiles implements TargetFactory {
     static final String NAME = "sparse";
 
     private final TargetFactory ordinary;
 
     /** @param ordinary makes the targets, each a {@link SeparableTarget}, whose files are archived */
-    public Archive(TargetFactory ordinary) {
+    public SparseFiles(TargetFactory ordinary) {
         this.ordinary = ordinary;
     }
 
