@@ -10,11 +10,13 @@ import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.util.Comparator;
 import java.util.HashSet;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -113,12 +115,13 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         try {
             for (int i = 0; i < entry.steps().size(); i++) {
                 Prepared prepared = entry.steps().get(i).prepared();
-                encoding = prepared.apply(part, encoding, entry.forms().get(i), workspace);
+                encoding = prepared.apply(part, encoding, entry.forms().get(i).made(), workspace);
                 if (prepared.changes().containsKey(weight)) {
                     // Whatever follows goes by what it is now, and so does what is measured.
                     part = weight.over(((Encoding.Dense) encoding).tensor());
                 }
             }
+            encoding = decoded(encoding, entry.form(), rows.dtype());
         } catch (NonFiniteWeightException e) {
             throw first == 0 ? e : e.from(first * (weight.tensor().shape().elements() / rowsOf(weight)));
         }
@@ -131,6 +134,18 @@ final class Encoder implements Target.Encoder, AutoCloseable {
             add(measured.after(nanos), weight, first, rows.shape());
         }
         return encoding;
+    }
+
+    /** Elements in the place of what has just been made, if that is all that the target has a place for. */
+    private Encoding decoded(Encoding made, Form form, DType type) {
+        if (!form.decoded()) {
+            return made;
+        }
+        long n = made.shape().elements();
+        MemorySegment floats = workspace.take(Workspace.Slot.DECODED, DType.F32.bytes(n));
+        MemorySegment out = type == DType.F32 ? floats : workspace.take(Workspace.Slot.NARROWED, type.bytes(n));
+        Encoding dense = Encoding.Dense.decoded(made.values(), type, out, floats, executor);
+        return form.sparse() == null ? dense : new Encoding.Sparse(form.sparse(), dense);
     }
 
     private void add(Report.Entry measured, Weight weight, long first, Shape rows) {

@@ -110,7 +110,7 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
 
     static boolean byRows(Weight weight, List<Step> steps, List<Form> forms) {
         for (int i = 0; i < steps.size(); i++) {
-            if (!steps.get(i).prepared().byRows(weight, forms.get(i))) {
+            if (!steps.get(i).prepared().byRows(weight, forms.get(i).made())) {
                 return false;
             }
         }
@@ -171,6 +171,14 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         String loss = loss();
         if (!loss.isEmpty()) {
             remarks.add(loss);
+        }
+        int decoded = 0;
+        for (Entry e : entries) {
+            decoded += e.form().decoded() ? 1 : 0;
+        }
+        if (decoded > 0) {
+            remarks.add((decoded == 1 ? "1 weight is" : decoded + " weights are") + " written decoded, in as many bytes as before, since "
+                    + target.name() + " has no form for the codes; an archive keeps the codes");
         }
         remarks.addAll(target.remarks(lowerings()));
         return remarks;

@@ -518,12 +518,12 @@ final class Planner {
                 // Zeros, and other elements, in place save nothing by themselves, and yet are what was asked for.
                 if (after < before || after == before && (form.dense() || form.sparse() != null)) {
                     // Where the zeros are kept is not what a recipe asks for.
-                    String note = form.values().describe().equals(wanted.values().describe()) ? "" : "wanted " + wanted.describe();
+                    String note = form.made().values().describe().equals(wanted.values().describe()) ? "" : "wanted " + wanted.describe();
                     if (!note.isEmpty()) {
                         dropped.add(note);
                     }
                     for (int i = 0; i < taken.size(); i++) {
-                        String said = taken.get(i).prepared().note(weight, forms.get(i));
+                        String said = taken.get(i).prepared().note(weight, forms.get(i).made());
                         if (!said.isEmpty()) {
                             dropped.add(said);
                         }

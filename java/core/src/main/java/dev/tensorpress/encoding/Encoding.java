@@ -10,6 +10,7 @@ import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Optional;
 
 /** What a compressed weight is. Encodings nest, so that methods compose. */
 public sealed interface Encoding {
@@ -55,8 +56,31 @@ public sealed interface Encoding {
      */
     void decode(MemorySegment out, Executor executor);
 
-    /** Elements each on its own. */
-    record Dense(Tensor tensor) implements Encoding {
+    /**
+     * Elements each on its own.
+     *
+     * @param of what they were decoded from; empty if they were not
+     */
+    record Dense(Tensor tensor, Optional<Encoding> of) implements Encoding {
+        /** Of elements that were not decoded. */
+        public Dense(Tensor tensor) {
+            this(tensor, Optional.empty());
+        }
+
+        /**
+         * Of elements decoded to the type of a weight.
+         *
+         * @param out at least as many bytes as the elements take, aligned to 4
+         * @param floats the same in f32; {@code out} itself if that is the type
+         */
+        public static Dense decoded(Encoding encoding, DType type, MemorySegment out, MemorySegment floats, Executor executor) {
+            encoding.decode(floats, executor);
+            if (type != DType.F32) {
+                Quantize.convert(DType.F32, floats, encoding.shape().elements(), type, out, executor);
+            }
+            return new Dense(new Tensor(type, encoding.shape(), out), Optional.of(encoding));
+        }
+
         @Override
         public Shape shape() {
             return tensor.shape();
@@ -64,12 +88,12 @@ public sealed interface Encoding {
 
         @Override
         public Form form() {
-            return new Form.Dense(tensor.dtype());
+            return new Form.Dense(tensor.dtype(), of.map(Encoding::form));
         }
 
         @Override
         public Dense copy(Arena arena) {
-            return new Dense(Encoding.copy(tensor, arena));
+            return new Dense(Encoding.copy(tensor, arena), of.map(encoding -> encoding.copy(arena)));
         }
 
         /** @throws IllegalArgumentException if the tensor is not f32, f16 or bf16 */

@@ -56,6 +56,24 @@ public sealed interface Form {
         };
     }
 
+    /** What has to be made first of a weight that gets this form: what its elements are decoded from; the form itself if they are not. */
+    default Form made() {
+        return switch (kind()) {
+            case DENSE -> ((Dense) this).of().orElse(this);
+            case SPARSE -> sparse().of(values().made());
+            case QUANTIZED, LOW_RANK, SUM -> this;
+        };
+    }
+
+    /** True if its elements are decoded from another form, which archives keep in their place. */
+    default boolean decoded() {
+        return switch (kind()) {
+            case DENSE -> ((Dense) this).of().isPresent();
+            case SPARSE -> values().decoded();
+            case QUANTIZED, LOW_RANK, SUM -> false;
+        };
+    }
+
     /** The codes that the values, pruned or not, are; null if they are anything else. */
     default Quantized quantized() {
         return switch (kind()) {
@@ -114,8 +132,27 @@ public sealed interface Form {
         }
     }
 
-    /** Elements each on its own: those of the weight, or what a method makes of them in their place. */
-    record Dense(DType dtype) implements Form {
+    /**
+     * Elements each on its own: those of the weight, or what a method makes of them in their place.
+     *
+     * @param of what they are decoded from, where a target has no place for that; empty if they are not
+     */
+    record Dense(DType dtype, Optional<Form> of) implements Form {
+        public Dense {
+            boolean possible = of.isEmpty() || switch (of.get().kind()) {
+                case QUANTIZED -> true;
+                case DENSE, SPARSE, LOW_RANK, SUM -> false;
+            };
+            if (!possible) {
+                throw new IllegalArgumentException("elements are not decoded from " + of.get());
+            }
+        }
+
+        /** Of elements that are not decoded. */
+        public Dense(DType dtype) {
+            this(dtype, Optional.empty());
+        }
+
         @Override
         public Kind kind() {
             return Kind.DENSE;
@@ -128,7 +165,7 @@ public sealed interface Form {
 
         @Override
         public String describe() {
-            return dtype.name().toLowerCase(Locale.ROOT);
+            return dtype.name().toLowerCase(Locale.ROOT) + (of.isPresent() ? " decoded from " + of.get().describe() : "");
         }
     }
 

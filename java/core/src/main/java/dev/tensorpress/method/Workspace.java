@@ -27,6 +27,8 @@ public final class Workspace implements AutoCloseable {
         /** The weight at hand, if its own memory is not safe to read. */
         INPUT,
         CODES, SCALES, STORED_SCALES, ZEROS, ERRORS, MASK, BLOCK_MASK, SCORES, BLOCK_SCORES, MASKED, DECODED,
+        /** What is decoded, in the type of the weight. */
+        NARROWED,
         /** A weight as f32. */
         MATRIX,
         /** What a decomposition is made of. */

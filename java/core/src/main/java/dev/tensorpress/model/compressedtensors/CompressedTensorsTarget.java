@@ -125,13 +125,15 @@ final class CompressedTensorsTarget implements Target {
         if (weight.role() == Role.HEAD && model.tied().isPresent()) {
             throw new UnsupportedRequestException("is tied to the token embedding");
         }
-        if (weight.role() == Role.HEAD && !force) {
+        Form.Quantized codes = wanted.base() == null ? wanted.quantized() : null;
+        boolean decoded = codes != null && !Scheme.holds(codes.bits());
+        if (weight.role() == Role.HEAD && !force && !decoded) {
             throw new UnsupportedRequestException("is the head, which vLLM before March 2026, and SGLang, take for one that is not"
                     + " compressed; " + HOW);
         }
         return switch (wanted.kind()) {
             case DENSE -> wanted;
-            case QUANTIZED -> quantized(weight, wanted.quantized());
+            case QUANTIZED -> decoded ? decoded(weight, codes) : quantized(weight, codes);
             case SPARSE -> wanted.sparse().of(form(weight, wanted.values())).stored(Form.Storage.MASKED);
             case LOW_RANK -> {
                 if (!wanted.factors().left().dense() || !wanted.factors().right().dense()) {
@@ -141,6 +143,17 @@ final class CompressedTensorsTarget implements Target {
             }
             case SUM -> throw new UnsupportedRequestException("compressed-tensors has no place for a correction");
         };
+    }
+
+    /** Of codes with bits that are not packed: elements of the weight's type. */
+    private static Form.Dense decoded(Weight weight, Form.Quantized q) {
+        Shape shape = weight.tensor().shape();
+        // Groups along the middle axes of a stack, or of a kernel, are not to be seen in one matrix.
+        boolean plain = shape.rank() <= 2 || q.axis() < 0 || q.axis() == 0 && q.block() == 0;
+        int axis = plain ? q.axis() : shape.rank() - 1;
+        int block = plain || q.block() > 0 ? q.block() : GROUPS[GROUPS.length - 1];
+        return new Form.Dense(weight.tensor().dtype(), Optional.of(new Form.Quantized(q.bits(), axis, block, q.symmetric(),
+                Form.Activations.FLOAT, q.bits() < 4 ? DType.I4 : DType.I8, DType.F32, false, false)));
     }
 
     private Form.Quantized quantized(Weight weight, Form.Quantized q) {
@@ -160,9 +173,6 @@ final class CompressedTensorsTarget implements Target {
         if (CompressedLowering.module(weight.name()) == null && !stack) {
             throw new UnsupportedRequestException((turned ? "is stored [in, out], and " : "") + "its name has no '.weight' at its"
                     + " end, by which readers find it");
-        }
-        if (q.bits() != 4 && q.bits() != 8) {
-            throw new UnsupportedRequestException("compressed-tensors packs codes of 4 and of 8 bits, not of " + q.bits());
         }
         // Experts are read with neither zero points nor activations that are rounded.
         boolean expert = !force && ModulePatterns.isExpert(weight.name());

@@ -40,6 +40,11 @@ record Scheme(boolean packed, int bits, boolean symmetric, Strategy strategy, lo
     /** A tensor that a matrix is stored as. */
     record Stored(String name, DType dtype, Shape shape) {}
 
+    /** Whether there are codes of so many bits. */
+    static boolean holds(int bits) {
+        return bits == 4 || bits == 8;
+    }
+
     static Scheme of(Form.Quantized q) {
         boolean packed = !q.type().signed();
         return new Scheme(packed, q.bits(), q.symmetric(), q.block() > 0 ? Strategy.GROUP : Strategy.CHANNEL, q.block(), !packed);
