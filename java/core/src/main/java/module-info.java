@@ -4,6 +4,7 @@ module dev.tensorpress {
     requires jdk.jfr;
     requires org.snakeyaml.engine;
     requires com.fasterxml.jackson.core;
+    requires static org.bouncycastle.provider;
 
     exports dev.tensorpress;
     exports dev.tensorpress.encoding;
