@@ -31,7 +31,7 @@ public final class Main {
     static final int INTERNAL = 70;
 
     static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "expand", "recipe", "calibrate", "search", "evaluate",
-            "doctor", "demo");
+            "keygen", "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
     /** Whether the process was told to end: then libraries that want to be told of its end, or were, fail. */
     private static volatile boolean ending;
@@ -175,6 +175,7 @@ public final class Main {
             case "calibrate" -> new CalibrateCommand();
             case "search" -> new SearchCommand();
             case "evaluate" -> new EvaluateCommand();
+            case "keygen" -> new KeygenCommand();
             case "doctor" -> new DoctorCommand();
             case "demo" -> new DemoCommand();
             default -> null;
