@@ -6,6 +6,7 @@
 #include "core/dispatch.h"
 #include "support.h"
 #include "svd/kernels.h"
+#include "tensorpress/coding.h"
 #include "tensorpress/feedback.h"
 #include "tensorpress/gemm.h"
 #include "tensorpress/prune.h"
@@ -52,6 +53,26 @@ int main(int argc, char **argv) {
     EXPECT(tp_unpack4(TP_I4, &byte, 1, &code));
     EXPECT(tp_convert(TP_F32, &x, 1, TP_F16, &half));
     EXPECT(tp_find_nonfinite(&q, &x, &row, &col));
+    static _Alignas(64) char coders[TP_CODING_SCRATCH + 256];
+    static uint32_t histogram[256];
+    static const uint16_t frequencies[256] = {1024, 1024};
+    static const uint8_t lengths[256] = {1, 1};
+    uint8_t coded_bytes[256], symbol = 0;
+    const uint8_t *const planes[2] = {&symbol, &symbol};
+    int64_t bytes = 0;
+    tp_coded coded = {0};
+    EXPECT(tp_coding_histogram(1, 1, &symbol, histogram));
+    EXPECT(tp_rans_encode(1, 1, &symbol, 11, frequencies, coded_bytes, sizeof coded_bytes, &bytes, coders));
+    EXPECT(tp_rans_decode(1, 1, 11, frequencies, coded_bytes, bytes, &symbol, coders));
+    EXPECT(tp_huffman_encode(1, &symbol, lengths, coded_bytes, sizeof coded_bytes, &bytes, coders));
+    EXPECT(tp_huffman_decode(1, lengths, coded_bytes, bytes, &symbol, coders));
+    EXPECT(tp_planes_split(TP_CODE_BF16, 1, &half, NULL, coded_bytes));
+    EXPECT(tp_planes_merge(TP_CODE_BF16, 1, planes, NULL, &half));
+    EXPECT(tp_xor(1, &symbol, &symbol, coded_bytes));
+    EXPECT(tp_zeros_cut(1, &symbol, coded_bytes, coded_bytes + 1, &bytes));
+    EXPECT(tp_zeros_put(1, coded_bytes, coded_bytes + 1, bytes, &code));
+    EXPECT(tp_block_encode(TP_CODE_BYTES, 1, &symbol, NULL, coded_bytes, sizeof coded_bytes, coders, &coded));
+    CHECK(tp_block_decode(coded_bytes, coded.bytes, NULL, &symbol, 1, coders) == (refused ? TP_ERR_ISA : TP_OK), "%s: block", name);
     const tp_feedback rounding = {.inputs = 1, .outputs = 1, .m_stride = 1, .stride = 1, .scale_stride = 1, .qmax = 1};
     const tp_refit refit = {.inputs = 1, .outputs = 1, .m_stride = 1, .stride = 1, .mask_stride = 1};
     const int32_t group = 0;

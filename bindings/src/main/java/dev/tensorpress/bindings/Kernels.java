@@ -955,6 +955,1325 @@ public class Kernels extends Kernels$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+    private static final int TP_CODING_ALPHABET = (int)4096L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODING_ALPHABET = 4096
+     * }
+     */
+    public static int TP_CODING_ALPHABET() {
+        return TP_CODING_ALPHABET;
+    }
+    private static final int TP_CODING_LANES = (int)32L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODING_LANES = 32
+     * }
+     */
+    public static int TP_CODING_LANES() {
+        return TP_CODING_LANES;
+    }
+    private static final int TP_HUFFMAN_LONGEST = (int)11L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_HUFFMAN_LONGEST = 11
+     * }
+     */
+    public static int TP_HUFFMAN_LONGEST() {
+        return TP_HUFFMAN_LONGEST;
+    }
+    private static final int TP_CODING_SCRATCH = (int)196608L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODING_SCRATCH = 196608
+     * }
+     */
+    public static int TP_CODING_SCRATCH() {
+        return TP_CODING_SCRATCH;
+    }
+    private static final int TP_BLOCK_MOST = (int)67108864L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_BLOCK_MOST = 67108864
+     * }
+     */
+    public static int TP_BLOCK_MOST() {
+        return TP_BLOCK_MOST;
+    }
+    private static final int TP_BLOCK_HEADER = (int)16L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_BLOCK_HEADER = 16
+     * }
+     */
+    public static int TP_BLOCK_HEADER() {
+        return TP_BLOCK_HEADER;
+    }
+    private static final int TP_BLOCK_SLACK = (int)64L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_BLOCK_SLACK = 64
+     * }
+     */
+    public static int TP_BLOCK_SLACK() {
+        return TP_BLOCK_SLACK;
+    }
+    private static final int TP_BLOCK_PLANES = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_BLOCK_PLANES = 4
+     * }
+     */
+    public static int TP_BLOCK_PLANES() {
+        return TP_BLOCK_PLANES;
+    }
+
+    private static class tp_coding_histogram {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_coding_histogram");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_coding_histogram(int32_t width, int64_t n, const void *in, uint32_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_coding_histogram$descriptor() {
+        return tp_coding_histogram.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_coding_histogram(int32_t width, int64_t n, const void *in, uint32_t *counts)
+     * }
+     */
+    public static MethodHandle tp_coding_histogram$handle() {
+        return tp_coding_histogram.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_coding_histogram(int32_t width, int64_t n, const void *in, uint32_t *counts)
+     * }
+     */
+    public static MemorySegment tp_coding_histogram$address() {
+        return tp_coding_histogram.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_coding_histogram(int32_t width, int64_t n, const void *in, uint32_t *counts)
+     * }
+     */
+    public static int tp_coding_histogram(int width, long n, MemorySegment in, MemorySegment counts) {
+        var mh$ = tp_coding_histogram.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_coding_histogram", width, n, in, counts);
+            }
+            return (int)mh$.invokeExact(width, n, in, counts);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_coding_frequencies {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_coding_frequencies");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_coding_frequencies(int32_t alphabet, const uint32_t *counts, int32_t log_total, uint16_t *frequencies, int32_t *chosen, int64_t *bits)
+     * }
+     */
+    public static FunctionDescriptor tp_coding_frequencies$descriptor() {
+        return tp_coding_frequencies.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_coding_frequencies(int32_t alphabet, const uint32_t *counts, int32_t log_total, uint16_t *frequencies, int32_t *chosen, int64_t *bits)
+     * }
+     */
+    public static MethodHandle tp_coding_frequencies$handle() {
+        return tp_coding_frequencies.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_coding_frequencies(int32_t alphabet, const uint32_t *counts, int32_t log_total, uint16_t *frequencies, int32_t *chosen, int64_t *bits)
+     * }
+     */
+    public static MemorySegment tp_coding_frequencies$address() {
+        return tp_coding_frequencies.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_coding_frequencies(int32_t alphabet, const uint32_t *counts, int32_t log_total, uint16_t *frequencies, int32_t *chosen, int64_t *bits)
+     * }
+     */
+    public static int tp_coding_frequencies(int alphabet, MemorySegment counts, int log_total, MemorySegment frequencies, MemorySegment chosen, MemorySegment bits) {
+        var mh$ = tp_coding_frequencies.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_coding_frequencies", alphabet, counts, log_total, frequencies, chosen, bits);
+            }
+            return (int)mh$.invokeExact(alphabet, counts, log_total, frequencies, chosen, bits);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_rans_encode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_rans_encode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_rans_encode(int32_t width, int64_t n, const void *in, int32_t log_total, const uint16_t *frequencies, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_rans_encode$descriptor() {
+        return tp_rans_encode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_rans_encode(int32_t width, int64_t n, const void *in, int32_t log_total, const uint16_t *frequencies, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_rans_encode$handle() {
+        return tp_rans_encode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_rans_encode(int32_t width, int64_t n, const void *in, int32_t log_total, const uint16_t *frequencies, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_rans_encode$address() {
+        return tp_rans_encode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_rans_encode(int32_t width, int64_t n, const void *in, int32_t log_total, const uint16_t *frequencies, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * }
+     */
+    public static int tp_rans_encode(int width, long n, MemorySegment in, int log_total, MemorySegment frequencies, MemorySegment out, long capacity, MemorySegment bytes, MemorySegment scratch) {
+        var mh$ = tp_rans_encode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_rans_encode", width, n, in, log_total, frequencies, out, capacity, bytes, scratch);
+            }
+            return (int)mh$.invokeExact(width, n, in, log_total, frequencies, out, capacity, bytes, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_rans_decode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_rans_decode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_rans_decode(int32_t width, int64_t n, int32_t log_total, const uint16_t *frequencies, const uint8_t *in, int64_t bytes, void *out, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_rans_decode$descriptor() {
+        return tp_rans_decode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_rans_decode(int32_t width, int64_t n, int32_t log_total, const uint16_t *frequencies, const uint8_t *in, int64_t bytes, void *out, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_rans_decode$handle() {
+        return tp_rans_decode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_rans_decode(int32_t width, int64_t n, int32_t log_total, const uint16_t *frequencies, const uint8_t *in, int64_t bytes, void *out, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_rans_decode$address() {
+        return tp_rans_decode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_rans_decode(int32_t width, int64_t n, int32_t log_total, const uint16_t *frequencies, const uint8_t *in, int64_t bytes, void *out, void *scratch)
+     * }
+     */
+    public static int tp_rans_decode(int width, long n, int log_total, MemorySegment frequencies, MemorySegment in, long bytes, MemorySegment out, MemorySegment scratch) {
+        var mh$ = tp_rans_decode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_rans_decode", width, n, log_total, frequencies, in, bytes, out, scratch);
+            }
+            return (int)mh$.invokeExact(width, n, log_total, frequencies, in, bytes, out, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_huffman_lengths {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_huffman_lengths");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_huffman_lengths(const uint32_t *counts, uint8_t *lengths, int64_t *bits)
+     * }
+     */
+    public static FunctionDescriptor tp_huffman_lengths$descriptor() {
+        return tp_huffman_lengths.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_huffman_lengths(const uint32_t *counts, uint8_t *lengths, int64_t *bits)
+     * }
+     */
+    public static MethodHandle tp_huffman_lengths$handle() {
+        return tp_huffman_lengths.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_huffman_lengths(const uint32_t *counts, uint8_t *lengths, int64_t *bits)
+     * }
+     */
+    public static MemorySegment tp_huffman_lengths$address() {
+        return tp_huffman_lengths.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_huffman_lengths(const uint32_t *counts, uint8_t *lengths, int64_t *bits)
+     * }
+     */
+    public static int tp_huffman_lengths(MemorySegment counts, MemorySegment lengths, MemorySegment bits) {
+        var mh$ = tp_huffman_lengths.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_huffman_lengths", counts, lengths, bits);
+            }
+            return (int)mh$.invokeExact(counts, lengths, bits);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_huffman_encode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_huffman_encode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_huffman_encode$descriptor() {
+        return tp_huffman_encode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_huffman_encode$handle() {
+        return tp_huffman_encode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_huffman_encode$address() {
+        return tp_huffman_encode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * }
+     */
+    public static int tp_huffman_encode(long n, MemorySegment in, MemorySegment lengths, MemorySegment out, long capacity, MemorySegment bytes, MemorySegment scratch) {
+        var mh$ = tp_huffman_encode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_huffman_encode", n, in, lengths, out, capacity, bytes, scratch);
+            }
+            return (int)mh$.invokeExact(n, in, lengths, out, capacity, bytes, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_huffman_decode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_huffman_decode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_huffman_decode(int64_t n, const uint8_t *lengths, const uint8_t *in, int64_t bytes, uint8_t *out, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_huffman_decode$descriptor() {
+        return tp_huffman_decode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_huffman_decode(int64_t n, const uint8_t *lengths, const uint8_t *in, int64_t bytes, uint8_t *out, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_huffman_decode$handle() {
+        return tp_huffman_decode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_huffman_decode(int64_t n, const uint8_t *lengths, const uint8_t *in, int64_t bytes, uint8_t *out, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_huffman_decode$address() {
+        return tp_huffman_decode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_huffman_decode(int64_t n, const uint8_t *lengths, const uint8_t *in, int64_t bytes, uint8_t *out, void *scratch)
+     * }
+     */
+    public static int tp_huffman_decode(long n, MemorySegment lengths, MemorySegment in, long bytes, MemorySegment out, MemorySegment scratch) {
+        var mh$ = tp_huffman_decode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_huffman_decode", n, lengths, in, bytes, out, scratch);
+            }
+            return (int)mh$.invokeExact(n, lengths, in, bytes, out, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    /**
+     * {@snippet lang=c :
+     * typedef int32_t tp_elements
+     * }
+     */
+    public static final OfInt tp_elements = Kernels.C_INT;
+    private static final int TP_CODE_BYTES = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODE_BYTES = 1
+     * }
+     */
+    public static int TP_CODE_BYTES() {
+        return TP_CODE_BYTES;
+    }
+    private static final int TP_CODE_NIBBLES = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODE_NIBBLES = 2
+     * }
+     */
+    public static int TP_CODE_NIBBLES() {
+        return TP_CODE_NIBBLES;
+    }
+    private static final int TP_CODE_SYMBOLS = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODE_SYMBOLS = 3
+     * }
+     */
+    public static int TP_CODE_SYMBOLS() {
+        return TP_CODE_SYMBOLS;
+    }
+    private static final int TP_CODE_F8_E4M3 = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODE_F8_E4M3 = 4
+     * }
+     */
+    public static int TP_CODE_F8_E4M3() {
+        return TP_CODE_F8_E4M3;
+    }
+    private static final int TP_CODE_F8_E5M2 = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODE_F8_E5M2 = 5
+     * }
+     */
+    public static int TP_CODE_F8_E5M2() {
+        return TP_CODE_F8_E5M2;
+    }
+    private static final int TP_CODE_F16 = (int)6L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODE_F16 = 6
+     * }
+     */
+    public static int TP_CODE_F16() {
+        return TP_CODE_F16;
+    }
+    private static final int TP_CODE_BF16 = (int)7L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODE_BF16 = 7
+     * }
+     */
+    public static int TP_CODE_BF16() {
+        return TP_CODE_BF16;
+    }
+    private static final int TP_CODE_F32 = (int)8L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODE_F32 = 8
+     * }
+     */
+    public static int TP_CODE_F32() {
+        return TP_CODE_F32;
+    }
+
+    private static class tp_planes_split {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_planes_split");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_planes_split(tp_elements elements, int64_t n, const void *in, const void *base, uint8_t *planes)
+     * }
+     */
+    public static FunctionDescriptor tp_planes_split$descriptor() {
+        return tp_planes_split.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_planes_split(tp_elements elements, int64_t n, const void *in, const void *base, uint8_t *planes)
+     * }
+     */
+    public static MethodHandle tp_planes_split$handle() {
+        return tp_planes_split.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_planes_split(tp_elements elements, int64_t n, const void *in, const void *base, uint8_t *planes)
+     * }
+     */
+    public static MemorySegment tp_planes_split$address() {
+        return tp_planes_split.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_planes_split(tp_elements elements, int64_t n, const void *in, const void *base, uint8_t *planes)
+     * }
+     */
+    public static int tp_planes_split(int elements, long n, MemorySegment in, MemorySegment base, MemorySegment planes) {
+        var mh$ = tp_planes_split.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_planes_split", elements, n, in, base, planes);
+            }
+            return (int)mh$.invokeExact(elements, n, in, base, planes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_planes_merge {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_planes_merge");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_planes_merge(tp_elements elements, int64_t n, const uint8_t *const *planes, const void *base, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_planes_merge$descriptor() {
+        return tp_planes_merge.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_planes_merge(tp_elements elements, int64_t n, const uint8_t *const *planes, const void *base, void *out)
+     * }
+     */
+    public static MethodHandle tp_planes_merge$handle() {
+        return tp_planes_merge.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_planes_merge(tp_elements elements, int64_t n, const uint8_t *const *planes, const void *base, void *out)
+     * }
+     */
+    public static MemorySegment tp_planes_merge$address() {
+        return tp_planes_merge.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_planes_merge(tp_elements elements, int64_t n, const uint8_t *const *planes, const void *base, void *out)
+     * }
+     */
+    public static int tp_planes_merge(int elements, long n, MemorySegment planes, MemorySegment base, MemorySegment out) {
+        var mh$ = tp_planes_merge.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_planes_merge", elements, n, planes, base, out);
+            }
+            return (int)mh$.invokeExact(elements, n, planes, base, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_xor {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_xor");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_xor(int64_t n, const uint8_t *a, const uint8_t *b, uint8_t *out)
+     * }
+     */
+    public static FunctionDescriptor tp_xor$descriptor() {
+        return tp_xor.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_xor(int64_t n, const uint8_t *a, const uint8_t *b, uint8_t *out)
+     * }
+     */
+    public static MethodHandle tp_xor$handle() {
+        return tp_xor.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_xor(int64_t n, const uint8_t *a, const uint8_t *b, uint8_t *out)
+     * }
+     */
+    public static MemorySegment tp_xor$address() {
+        return tp_xor.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_xor(int64_t n, const uint8_t *a, const uint8_t *b, uint8_t *out)
+     * }
+     */
+    public static int tp_xor(long n, MemorySegment a, MemorySegment b, MemorySegment out) {
+        var mh$ = tp_xor.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_xor", n, a, b, out);
+            }
+            return (int)mh$.invokeExact(n, a, b, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_zeros_cut {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_zeros_cut");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_zeros_cut(int64_t n, const uint8_t *in, uint8_t *mask, uint8_t *rest, int64_t *count)
+     * }
+     */
+    public static FunctionDescriptor tp_zeros_cut$descriptor() {
+        return tp_zeros_cut.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_zeros_cut(int64_t n, const uint8_t *in, uint8_t *mask, uint8_t *rest, int64_t *count)
+     * }
+     */
+    public static MethodHandle tp_zeros_cut$handle() {
+        return tp_zeros_cut.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_zeros_cut(int64_t n, const uint8_t *in, uint8_t *mask, uint8_t *rest, int64_t *count)
+     * }
+     */
+    public static MemorySegment tp_zeros_cut$address() {
+        return tp_zeros_cut.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_zeros_cut(int64_t n, const uint8_t *in, uint8_t *mask, uint8_t *rest, int64_t *count)
+     * }
+     */
+    public static int tp_zeros_cut(long n, MemorySegment in, MemorySegment mask, MemorySegment rest, MemorySegment count) {
+        var mh$ = tp_zeros_cut.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_zeros_cut", n, in, mask, rest, count);
+            }
+            return (int)mh$.invokeExact(n, in, mask, rest, count);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_zeros_put {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_zeros_put");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_zeros_put(int64_t n, const uint8_t *mask, const uint8_t *rest, int64_t count, uint8_t *out)
+     * }
+     */
+    public static FunctionDescriptor tp_zeros_put$descriptor() {
+        return tp_zeros_put.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_zeros_put(int64_t n, const uint8_t *mask, const uint8_t *rest, int64_t count, uint8_t *out)
+     * }
+     */
+    public static MethodHandle tp_zeros_put$handle() {
+        return tp_zeros_put.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_zeros_put(int64_t n, const uint8_t *mask, const uint8_t *rest, int64_t count, uint8_t *out)
+     * }
+     */
+    public static MemorySegment tp_zeros_put$address() {
+        return tp_zeros_put.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_zeros_put(int64_t n, const uint8_t *mask, const uint8_t *rest, int64_t count, uint8_t *out)
+     * }
+     */
+    public static int tp_zeros_put(long n, MemorySegment mask, MemorySegment rest, long count, MemorySegment out) {
+        var mh$ = tp_zeros_put.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_zeros_put", n, mask, rest, count, out);
+            }
+            return (int)mh$.invokeExact(n, mask, rest, count, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    /**
+     * {@snippet lang=c :
+     * typedef int32_t tp_coding
+     * }
+     */
+    public static final OfInt tp_coding = Kernels.C_INT;
+    private static final int TP_CODING_STORED = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODING_STORED = 0
+     * }
+     */
+    public static int TP_CODING_STORED() {
+        return TP_CODING_STORED;
+    }
+    private static final int TP_CODING_CONSTANT = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODING_CONSTANT = 1
+     * }
+     */
+    public static int TP_CODING_CONSTANT() {
+        return TP_CODING_CONSTANT;
+    }
+    private static final int TP_CODING_RANS = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODING_RANS = 2
+     * }
+     */
+    public static int TP_CODING_RANS() {
+        return TP_CODING_RANS;
+    }
+    private static final int TP_CODING_HUFFMAN = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODING_HUFFMAN = 3
+     * }
+     */
+    public static int TP_CODING_HUFFMAN() {
+        return TP_CODING_HUFFMAN;
+    }
+    private static final int TP_CODING_MASKED = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODING_MASKED = 4
+     * }
+     */
+    public static int TP_CODING_MASKED() {
+        return TP_CODING_MASKED;
+    }
+    private static final int TP_CODING_RUNS = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODING_RUNS = 5
+     * }
+     */
+    public static int TP_CODING_RUNS() {
+        return TP_CODING_RUNS;
+    }
+    private static final int TP_CODING_CODES = (int)6L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODING_CODES = 6
+     * }
+     */
+    public static int TP_CODING_CODES() {
+        return TP_CODING_CODES;
+    }
+    private static final int TP_CODINGS = (int)7L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODINGS = 7
+     * }
+     */
+    public static int TP_CODINGS() {
+        return TP_CODINGS;
+    }
+    /**
+     * {@snippet lang=c :
+     * typedef int32_t tp_part
+     * }
+     */
+    public static final OfInt tp_part = Kernels.C_INT;
+    private static final int TP_PART_BYTES = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_PART_BYTES = 1
+     * }
+     */
+    public static int TP_PART_BYTES() {
+        return TP_PART_BYTES;
+    }
+    private static final int TP_PART_SYMBOLS = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_PART_SYMBOLS = 2
+     * }
+     */
+    public static int TP_PART_SYMBOLS() {
+        return TP_PART_SYMBOLS;
+    }
+    private static final int TP_PART_EXPONENTS = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_PART_EXPONENTS = 3
+     * }
+     */
+    public static int TP_PART_EXPONENTS() {
+        return TP_PART_EXPONENTS;
+    }
+    private static final int TP_PART_MANTISSAS = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_PART_MANTISSAS = 4
+     * }
+     */
+    public static int TP_PART_MANTISSAS() {
+        return TP_PART_MANTISSAS;
+    }
+    private static final int TP_PART_MIDDLE = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_PART_MIDDLE = 5
+     * }
+     */
+    public static int TP_PART_MIDDLE() {
+        return TP_PART_MIDDLE;
+    }
+    private static final int TP_PART_LOW = (int)6L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_PART_LOW = 6
+     * }
+     */
+    public static int TP_PART_LOW() {
+        return TP_PART_LOW;
+    }
+
+    private static class tp_block_scratch {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_block_scratch");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_block_scratch(tp_elements elements, int64_t bytes, int64_t *scratch_bytes)
+     * }
+     */
+    public static FunctionDescriptor tp_block_scratch$descriptor() {
+        return tp_block_scratch.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_block_scratch(tp_elements elements, int64_t bytes, int64_t *scratch_bytes)
+     * }
+     */
+    public static MethodHandle tp_block_scratch$handle() {
+        return tp_block_scratch.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_block_scratch(tp_elements elements, int64_t bytes, int64_t *scratch_bytes)
+     * }
+     */
+    public static MemorySegment tp_block_scratch$address() {
+        return tp_block_scratch.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_block_scratch(tp_elements elements, int64_t bytes, int64_t *scratch_bytes)
+     * }
+     */
+    public static int tp_block_scratch(int elements, long bytes, MemorySegment scratch_bytes) {
+        var mh$ = tp_block_scratch.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_block_scratch", elements, bytes, scratch_bytes);
+            }
+            return (int)mh$.invokeExact(elements, bytes, scratch_bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_block_encode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_block_encode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_block_encode(tp_elements elements, int64_t bytes, const void *in, const void *base, uint8_t *out, int64_t capacity, void *scratch, tp_coded *coded)
+     * }
+     */
+    public static FunctionDescriptor tp_block_encode$descriptor() {
+        return tp_block_encode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_block_encode(tp_elements elements, int64_t bytes, const void *in, const void *base, uint8_t *out, int64_t capacity, void *scratch, tp_coded *coded)
+     * }
+     */
+    public static MethodHandle tp_block_encode$handle() {
+        return tp_block_encode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_block_encode(tp_elements elements, int64_t bytes, const void *in, const void *base, uint8_t *out, int64_t capacity, void *scratch, tp_coded *coded)
+     * }
+     */
+    public static MemorySegment tp_block_encode$address() {
+        return tp_block_encode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_block_encode(tp_elements elements, int64_t bytes, const void *in, const void *base, uint8_t *out, int64_t capacity, void *scratch, tp_coded *coded)
+     * }
+     */
+    public static int tp_block_encode(int elements, long bytes, MemorySegment in, MemorySegment base, MemorySegment out, long capacity, MemorySegment scratch, MemorySegment coded) {
+        var mh$ = tp_block_encode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_block_encode", elements, bytes, in, base, out, capacity, scratch, coded);
+            }
+            return (int)mh$.invokeExact(elements, bytes, in, base, out, capacity, scratch, coded);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_block_header {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_block_header");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_block_header(const uint8_t *block, int64_t block_bytes, tp_block *header)
+     * }
+     */
+    public static FunctionDescriptor tp_block_header$descriptor() {
+        return tp_block_header.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_block_header(const uint8_t *block, int64_t block_bytes, tp_block *header)
+     * }
+     */
+    public static MethodHandle tp_block_header$handle() {
+        return tp_block_header.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_block_header(const uint8_t *block, int64_t block_bytes, tp_block *header)
+     * }
+     */
+    public static MemorySegment tp_block_header$address() {
+        return tp_block_header.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_block_header(const uint8_t *block, int64_t block_bytes, tp_block *header)
+     * }
+     */
+    public static int tp_block_header(MemorySegment block, long block_bytes, MemorySegment header) {
+        var mh$ = tp_block_header.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_block_header", block, block_bytes, header);
+            }
+            return (int)mh$.invokeExact(block, block_bytes, header);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_block_decode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_block_decode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_block_decode(const uint8_t *block, int64_t block_bytes, const void *base, void *out, int64_t bytes, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_block_decode$descriptor() {
+        return tp_block_decode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_block_decode(const uint8_t *block, int64_t block_bytes, const void *base, void *out, int64_t bytes, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_block_decode$handle() {
+        return tp_block_decode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_block_decode(const uint8_t *block, int64_t block_bytes, const void *base, void *out, int64_t bytes, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_block_decode$address() {
+        return tp_block_decode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_block_decode(const uint8_t *block, int64_t block_bytes, const void *base, void *out, int64_t bytes, void *scratch)
+     * }
+     */
+    public static int tp_block_decode(MemorySegment block, long block_bytes, MemorySegment base, MemorySegment out, long bytes, MemorySegment scratch) {
+        var mh$ = tp_block_decode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_block_decode", block, block_bytes, base, out, bytes, scratch);
+            }
+            return (int)mh$.invokeExact(block, block_bytes, base, out, bytes, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int TP_FEEDBACK_BLOCK = (int)64L;
     /**
      * {@snippet lang=c :
