@@ -4,6 +4,7 @@ module dev.tensorpress {
     requires jdk.jfr;
     requires org.snakeyaml.engine;
     requires com.fasterxml.jackson.core;
+    requires com.github.luben.zstd_jni;
     requires static org.bouncycastle.provider;
 
     exports dev.tensorpress;

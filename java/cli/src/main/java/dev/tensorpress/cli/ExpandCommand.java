@@ -3,7 +3,9 @@ package dev.tensorpress.cli;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Option;
+import dev.tensorpress.model.archive.Archive;
 import dev.tensorpress.model.archive.SparseFile;
+import dev.tensorpress.model.archive.Unpacker;
 import dev.tensorpress.model.compressedtensors.CompressedModel;
 import dev.tensorpress.model.compressedtensors.CompressedTensors;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
@@ -14,14 +16,14 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 
-/** {@code tensorpress expand}: makes the ordinary model of a compressed folder, or of a sparse file. */
+/** {@code tensorpress expand}: makes the ordinary model of a compressed folder or a sparse file, and what was packed of an archive. */
 final class ExpandCommand implements Command {
     @Override
     public Syntax syntax() {
         return RecipeOptions.declareFolder(new Syntax("expand",
-                "Makes an ordinary model of a folder of compressed-tensors, or of a file that --target sparse wrote.",
-                "FOLDER|FILE")
-                .option("o", "output", "OUT", "the folder, or for a sparse file the model, to write, which must be given"))
+                "Makes an ordinary model of a folder of compressed-tensors or of a file that --target sparse wrote, and of an archive what was"
+                        + " packed.", "FOLDER|FILE")
+                .option("o", "output", "OUT", "the folder or file to write, which must be given"))
                 .option("device", "D", RecipeOptions.DEVICE)
                 .option("threads", "N", "that kernels use; all processors if left out")
                 .flag("force", "replaces OUT if it exists")
@@ -37,12 +39,35 @@ final class ExpandCommand implements Command {
         Path from = arguments.path(0);
         Destination to = new Destination(out, arguments.flag("force"), arguments.flag("resume"), RecipeOptions.memory(arguments), Map.of());
         try (Executor executor = Executor.on(arguments.device(), arguments.threads())) {
-            if (SafetensorsModel.isFolder(from)) {
+            if (Archive.isArchive(from)) {
+                expandArchive(arguments, from, to, console);
+            } else if (SafetensorsModel.isFolder(from)) {
                 expandFolder(arguments, from, to, executor, console);
             } else {
                 RecipeOptions.refuseFolder(arguments);
                 expandFile(arguments, from, out, executor, console);
             }
+        }
+    }
+
+    private static void expandArchive(Arguments arguments, Path from, Destination to, Console console) throws IOException {
+        long start = System.nanoTime();
+        try (Archive archive = Archive.open(from)) {
+            if (arguments.flag("shard-size")) {
+                throw arguments.wrong("--shard-size is for compressed folders; an archive has files of sizes of their own");
+            }
+            if (archive.isFolder()) {
+                OutputFile.checkFolder(arguments, "-o", to.path(), to.overwrite(), List.of(from));
+            } else {
+                RecipeOptions.refuseFolder(arguments);
+                OutputFile.checkModel(arguments, "-o", to.path(), to.overwrite(), List.of(from));
+            }
+            console.begin("expanding", archive.plainBytes());
+            Unpacker.expand(archive, to.path(), new Unpacker.Settings(to.overwrite(), to.resume(), arguments.threads(), to.memory(),
+                    console::reached));
+            console.clearProgress();
+            console.out().println(to.path() + ": " + Text.count(archive.bytes()) + " -> " + Text.count(archive.plainBytes()) + " bytes, "
+                    + Text.plural(archive.members().size(), "file") + ", in " + Text.time(System.nanoTime() - start));
         }
     }
 

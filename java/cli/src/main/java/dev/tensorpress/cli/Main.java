@@ -30,7 +30,7 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "expand", "recipe", "calibrate", "search", "evaluate",
+    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "pack", "expand", "recipe", "calibrate", "search", "evaluate",
             "keygen", "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
     /** Whether the process was told to end: then libraries that want to be told of its end, or were, fail. */
@@ -170,6 +170,7 @@ public final class Main {
             case "plan" -> new PlanCommand();
             case "compress" -> new CompressCommand();
             case "profile" -> new ProfileCommand();
+            case "pack" -> new PackCommand();
             case "expand" -> new ExpandCommand();
             case "recipe" -> new RecipeCommand();
             case "calibrate" -> new CalibrateCommand();

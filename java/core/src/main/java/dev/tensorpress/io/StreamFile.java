@@ -33,7 +33,10 @@ public final class StreamFile implements AutoCloseable {
     private static final Block END = new Block(null, 0, List.of(), new CountDownLatch(0));
 
     private final Path path;
-    private final long length;
+    private static final long UNKNOWN = Long.MAX_VALUE;
+
+    /** {@link #UNKNOWN} until it is finished, if nobody said it. */
+    private long length;
     private final Buffers buffers;
     private final DurableFile file;
     private final Disk disk;
@@ -84,6 +87,11 @@ public final class StreamFile implements AutoCloseable {
     public static StreamFile unhashed(Path folder, String name, long length, Buffers buffers) throws IOException {
         return new StreamFile(folder.resolve(name), length, buffers, false,
                 new DurableFile(folder, name, buffers.phases()), null);
+    }
+
+    /** {@link #unhashed} of a length that nobody knows before {@link #finish}. */
+    public static StreamFile growing(Path folder, String name, Buffers buffers) throws IOException {
+        return unhashed(folder, name, UNKNOWN, buffers);
     }
 
     /** How bytes get to a file; tests have disks that are full, or slow. */
@@ -168,7 +176,8 @@ public final class StreamFile implements AutoCloseable {
         Throwable f = failure;
         if (f instanceof IOException e) {
             long free = path.toAbsolutePath().getParent().toFile().getUsableSpace();
-            throw new IOException(DurableFile.explain(e, path).getMessage() + "; it needs " + length + " bytes, " + free
+            throw new IOException(DurableFile.explain(e, path).getMessage() + "; it "
+                    + (length == UNKNOWN ? "has " + written + " bytes so far, " : "needs " + length + " bytes, ") + free
                     + " more are free there", e);
         }
         if (f != null) {
@@ -187,6 +196,10 @@ public final class StreamFile implements AutoCloseable {
      */
     public Summary finish() throws IOException {
         if (!finished) {
+            if (length == UNKNOWN) {
+                length = written;
+                summary = new Summary(length, "", Map.of());
+            }
             if (written != length) {
                 throw new IllegalStateException(path + " was to have " + length + " bytes, and has " + written);
             }
@@ -217,8 +230,13 @@ public final class StreamFile implements AutoCloseable {
      * @throws IOException if the file cannot be written
      */
     public void commit(Path target) throws IOException {
+        commit(target, true);
+    }
+
+    /** {@link #finish}, then {@link DurableFile#commit(Path, boolean)}. */
+    public void commit(Path target, boolean replace) throws IOException {
         finish();
-        file.commit(target);
+        file.commit(target, replace);
         try (PageCache cache = new PageCache(target)) {
             cache.drop(0, length);
         }

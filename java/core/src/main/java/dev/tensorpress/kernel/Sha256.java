@@ -49,10 +49,15 @@ public final class Sha256 {
 
     /** The digest in hexadecimal. Another message begins. */
     public String finish() {
+        return HexFormat.of().formatHex(digest());
+    }
+
+    /** The 32 bytes of the digest. Another message begins. */
+    public byte[] digest() {
         try (OneThread _ = oneThread.enter()) {
             Native.check("tp_sha256_finish", Kernels.tp_sha256_finish(state, digest));
             start();
-            return HexFormat.of().formatHex(digest.toArray(ValueLayout.JAVA_BYTE));
+            return digest.toArray(ValueLayout.JAVA_BYTE);
         }
     }
 }

@@ -1,5 +1,7 @@
 package dev.tensorpress.model;
 
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
@@ -52,6 +54,30 @@ public interface Model extends AutoCloseable {
     /** Bytes of {@link #load} that count where memory is limited; 0 in formats whose weights are encoded whole anyway. */
     default long loadedBytes(Weight weight) {
         return 0;
+    }
+
+    /**
+     * Where elements of one type lie in the files: of weights, and of whatever else the format knows the types of. They may overlap, and what is
+     * not named is of no known type.
+     *
+     * @return none in formats that cannot tell
+     */
+    default List<Array> arrays() {
+        return List.of();
+    }
+
+    /**
+     * Elements in a file, packed, and little-endian.
+     *
+     * @param name unlike that of any other; of a weight its name
+     * @param file one of {@link #files}
+     * @param offset of the first byte
+     */
+    record Array(String name, Path file, long offset, DType type, Shape shape) {
+        /** That they take. */
+        public long bytes() {
+            return type.bytes(shape.elements());
+        }
     }
 
     /**

@@ -11,6 +11,8 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.DataFiles.DataFile;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -264,6 +266,35 @@ public final class OnnxModel implements Model {
     @Override
     public List<Weight> weights() {
         return List.copyOf(weights);
+    }
+
+    @Override
+    public List<Array> arrays() {
+        return new ArrayFinder(this).find();
+    }
+
+    /** The place of a tensor's elements in its file; null if they lie in none as they are in memory. */
+    Array array(TensorInfo t, String name) {
+        DType type = t.elementType();
+        if (type == null || t.elements == 0) {
+            return null;
+        }
+        Shape shape = Shape.of(t.dims);
+        if (t.external) {
+            return new Array(name, file(t), t.externalOffset, type, shape);
+        }
+        if (t.hasRaw && t.rawLength > 0) {
+            return new Array(name, path, t.rawStart, type, shape);
+        }
+        return t.typedContiguous && (type == DType.F32 || type == DType.F64) ? new Array(name, path, t.typedStart, type, shape) : null;
+    }
+
+    private Path file(TensorInfo external) {
+        try {
+            return files.of(external).path();
+        } catch (IOException e) {
+            throw new IllegalStateException("its file was opened with the model", e);
+        }
     }
 
     @Override

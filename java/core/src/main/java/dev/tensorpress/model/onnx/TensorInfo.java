@@ -55,6 +55,30 @@ final class TensorInfo {
         };
     }
 
+    /** {@link #dtype()} of all types of numbers. */
+    DType elementType() {
+        return switch (type) {
+            case UINT8 -> DType.U8;
+            case INT8 -> DType.I8;
+            case 4 -> DType.U16;
+            case INT16 -> DType.I16;
+            case INT32 -> DType.I32;
+            case INT64 -> DType.I64;
+            case BOOL -> DType.BOOL;
+            case 12 -> DType.U32;
+            case 13 -> DType.U64;
+            case 14 -> DType.C64;
+            case 17 -> DType.F8E4M3;
+            case 18 -> DType.F8E4M3FNUZ;
+            case 19 -> DType.F8E5M2;
+            case 20 -> DType.F8E5M2FNUZ;
+            case UINT4 -> DType.U4;
+            case INT4 -> DType.I4;
+            case 23 -> DType.F4;
+            default -> dtype();
+        };
+    }
+
     static int code(DType type) {
         return switch (type) {
             case F32 -> FLOAT;

@@ -409,6 +409,19 @@ public final class SafetensorsModel implements Model {
     }
 
     @Override
+    public List<Array> arrays() {
+        List<Array> all = new ArrayList<>();
+        for (Safetensors s : shards) {
+            for (Safetensors.Entry e : s.inOrder()) {
+                if (e.length() > 0) {
+                    all.add(new Array(e.name(), s.path(), e.start(), e.dtype(), e.shape()));
+                }
+            }
+        }
+        return all;
+    }
+
+    @Override
     public Weight load(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
         Safetensors.Entry e = entry(weight);
         MemorySegment to = memory.apply(e.length());

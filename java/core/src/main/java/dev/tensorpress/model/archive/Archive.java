@@ -1,0 +1,414 @@
+package dev.tensorpress.model.archive;
+
+import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.UnknownNameException;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.archive.Index.Chunk;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import java.io.IOException;
+import java.io.InputStream;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.HexFormat;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Function;
+
+/**
+ * An archive, {@code docs/archive.md}: files of models, packed. Opening reads its index alone. What is read of it is checked against the
+ * hashes there, which the root of the hash tree vouches for.
+ */
+public final class Archive implements AutoCloseable {
+    private final Path path;
+    private final FileChannel channel;
+    private final InputFiles inputs = new InputFiles();
+    private final Layout layout;
+    private final ChunkCipher cipher;
+    private final Index index;
+    private final Map<String, Index.Array> arrays = new LinkedHashMap<>();
+    /** Where the frame of each chunk is. */
+    private final long[] places;
+    /** Where each member begins. */
+    private final Map<String, Long> starts = new LinkedHashMap<>();
+    private Base base;
+    /** Made when a chunk is read by itself; its bytes are those of the chunk read last. */
+    private Piece piece;
+    private int last = -1;
+
+    /**
+     * A file in an archive.
+     *
+     * @param name with slashes
+     * @param sha256 in hexadecimal
+     */
+    public record Member(String name, long bytes, String sha256) {}
+
+    /** Elements in a file that is in an archive. */
+    public record Array(String name, DType type, Shape shape) {
+        /** That they take in the file. */
+        public long bytes() {
+            return type.bytes(shape.elements());
+        }
+    }
+
+    private Archive(Path path, FileChannel channel, Function<byte[], ChunkCipher> key) throws IOException {
+        this.path = path;
+        this.channel = channel;
+        inputs.add(path);
+        layout = Layout.read(channel, path);
+        byte[] parameters = layout.parameters();
+        cipher = parameters.length == 0 ? null : key.apply(parameters);
+        try (Arena arena = Arena.ofShared()) {
+            HashTree tree = new HashTree(arena);
+            HashTree.Leaf leaf = new HashTree.Leaf(arena);
+            MemorySegment stored = readIndex(arena);
+            index = index(stored, arena);
+            tree.add(leaf.digest(arena.allocateFrom(ValueLayout.JAVA_BYTE, layout.header())));
+            for (Chunk c : index.chunks()) {
+                tree.add(c.digest());
+            }
+            tree.add(leaf.digest(stored));
+            if (!java.util.Arrays.equals(tree.root(), layout.root())) {
+                throw bad(layout.size() - Layout.TRAILER, "the root of the archive's hash tree is not that of its header, chunks and index");
+            }
+        }
+        places = places();
+        for (Index.Array a : index.arrays()) {
+            arrays.put(a.name(), a);
+        }
+        long start = 0;
+        for (Index.Member m : index.members()) {
+            starts.put(m.name(), start);
+            start += m.bytes();
+        }
+    }
+
+    private MalformedModelException bad(long at, String what) {
+        return new MalformedModelException(path, at, what);
+    }
+
+    private MemorySegment readIndex(Arena arena) throws IOException {
+        long n = layout.indexBytes();
+        int overhead = overhead();
+        if (n - Frame.BYTES - overhead > Index.LARGEST || n < Frame.BYTES + overhead) {
+            throw bad(layout.indexAt(), "the archive claims an index of " + n + " bytes, expected " + Index.LARGEST + " at most");
+        }
+        MemorySegment stored = arena.allocate(n);
+        readStored(layout.indexAt(), stored);
+        return stored;
+    }
+
+    private int overhead() {
+        return cipher == null ? 0 : cipher.overhead();
+    }
+
+    private Index index(MemorySegment stored, Arena arena) {
+        int n = Math.toIntExact(stored.byteSize() - Frame.BYTES);
+        MemorySegment plain = stored.asSlice(Frame.BYTES);
+        if (cipher != null) {
+            plain = arena.allocate(n - overhead());
+            if (!cipher.open(Frame.ordinal(stored), stored.asSlice(0, Frame.BYTES).asByteBuffer(), stored.asSlice(Frame.BYTES).asByteBuffer(),
+                    plain.asByteBuffer())) {
+                throw bad(layout.indexAt(), "the archive's index is not what was sealed");
+            }
+        }
+        Index read = Index.read(plain.asByteBuffer(), path, layout.indexAt() + Frame.BYTES, overhead());
+        Frame expected = new Frame(read.chunks().size(), Index.total(read.members()), n - overhead(), n, Frame.Stored.INDEX, -1);
+        if (!expected.isIn(stored)) {
+            throw bad(layout.indexAt(), "the archive's index is preceded by another frame than it should");
+        }
+        return read;
+    }
+
+    private long[] places() {
+        long[] all = new long[index.chunks().size()];
+        long at = layout.header().length;
+        for (int i = 0; i < all.length; i++) {
+            all[i] = at;
+            at += Frame.BYTES + (long) index.chunks().get(i).frame().stored();
+        }
+        if (at != layout.indexAt()) {
+            throw bad(layout.indexAt(), "the archive's chunks end at byte " + at + ", where its index does not begin");
+        }
+        return all;
+    }
+
+    private void readStored(long at, MemorySegment to) throws IOException {
+        ByteBuffer b = to.asByteBuffer();
+        while (b.hasRemaining()) {
+            if (channel.read(b, at + b.position()) < 0) {
+                throw new IOException(path + " became shorter while it was read");
+            }
+        }
+    }
+
+    /** True if a file begins as archives do. */
+    public static boolean isArchive(Path path) throws IOException {
+        if (!InputFiles.isFile(path)) {
+            return false;
+        }
+        try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
+            return Layout.isAt(channel);
+        }
+    }
+
+    /**
+     * Opens an archive that is not encrypted. The caller closes it.
+     *
+     * @throws MalformedModelException if it is none, or a damaged one
+     * @throws UnsupportedRequestException if it is one of another version, or encrypted
+     * @throws IOException if it cannot be read
+     */
+    public static Archive open(Path path) throws IOException {
+        return open(path, parameters -> {
+            throw new UnsupportedRequestException(path + " is encrypted; it takes a key");
+        });
+    }
+
+    /**
+     * {@link #open(Path)} of any archive.
+     *
+     * @param key makes a cipher of its parameters; it throws if it has not the right key
+     */
+    public static Archive open(Path path, Function<byte[], ChunkCipher> key) throws IOException {
+        FileChannel channel;
+        try {
+            channel = FileChannel.open(path, StandardOpenOption.READ);
+        } catch (NoSuchFileException e) {
+            throw new NoSuchFileException(path + ": no such file");
+        }
+        try {
+            return new Archive(path, channel, key);
+        } catch (IOException | RuntimeException | Error e) {
+            channel.close();
+            throw e;
+        }
+    }
+
+    /** The archive. */
+    public Path path() {
+        return path;
+    }
+
+    /** Bytes of the archive. */
+    public long bytes() {
+        return layout.size();
+    }
+
+    /** Bytes of all members. */
+    public long plainBytes() {
+        return Index.total(index.members());
+    }
+
+    /** Whether the members lie in a folder; else there is one. */
+    public boolean isFolder() {
+        return index.folder();
+    }
+
+    /** The member that is to be opened as a model; empty for the folder. */
+    public String entry() {
+        return index.entry();
+    }
+
+    /** The files that it holds, in their order. */
+    public List<Member> members() {
+        return members(index.members());
+    }
+
+    /** The files that have to be there to read it; none if it stands for itself. */
+    public List<Member> base() {
+        return members(index.base());
+    }
+
+    private static List<Member> members(List<Index.Member> files) {
+        List<Member> all = new ArrayList<>();
+        for (Index.Member m : files) {
+            all.add(new Member(m.name(), m.bytes(), HexFormat.of().formatHex(m.sha256())));
+        }
+        return all;
+    }
+
+    /** What {@link #read} can be asked for, by name: weights, and other elements of one type. */
+    public List<Array> arrays() {
+        List<Array> all = new ArrayList<>();
+        for (Index.Array a : index.arrays()) {
+            all.add(new Array(a.name(), a.type(), a.shape()));
+        }
+        return all;
+    }
+
+    /**
+     * An array.
+     *
+     * @throws UnknownNameException if there is none of this name
+     */
+    public Array array(String name) {
+        Index.Array a = find(name);
+        return new Array(a.name(), a.type(), a.shape());
+    }
+
+    private Index.Array find(String name) {
+        Index.Array a = arrays.get(name);
+        if (a == null) {
+            throw new UnknownNameException(path + " has no array '" + name + "'", name, List.copyOf(arrays.keySet()));
+        }
+        return a;
+    }
+
+    /**
+     * Reads the elements of one array, and what lies in the same chunks.
+     *
+     * @param out as many bytes as the array has
+     * @throws UnknownNameException if there is none of this name
+     * @throws MalformedModelException if they are damaged
+     * @throws IOException if they cannot be read
+     */
+    public void weight(String name, MemorySegment out) throws IOException {
+        Index.Array a = find(name);
+        if (out.byteSize() != a.bytes()) {
+            throw new IllegalArgumentException("'" + name + "' has " + a.bytes() + " bytes, the memory " + out.byteSize());
+        }
+        read(a.position(), out);
+    }
+
+    private synchronized void read(long position, MemorySegment out) throws IOException {
+        for (long done = 0; done < out.byteSize();) {
+            Chunk c = index.chunks().get(chunk(position + done));
+            decode(c);
+            long from = position + done - c.frame().position();
+            long n = Math.min(c.frame().plain() - from, out.byteSize() - done);
+            MemorySegment.copy(piece.plain, from, out, done, n);
+            done += n;
+        }
+    }
+
+    private void decode(Chunk c) throws IOException {
+        int ordinal = c.frame().ordinal();
+        if (ordinal == last) {
+            return;
+        }
+        last = -1;
+        if (piece == null) {
+            piece = new Piece();
+        }
+        readStored(places[ordinal], piece.stored.asSlice(0, Frame.BYTES + (long) c.frame().stored()));
+        piece.decode(c, opened(), cipher, path, places[ordinal]);
+        last = ordinal;
+    }
+
+    /** The chunk with a byte. */
+    int chunk(long position) {
+        int from = 0;
+        int to = places.length - 1;
+        while (from < to) {
+            int middle = (from + to + 1) >>> 1;
+            if (index.chunks().get(middle).frame().position() <= position) {
+                from = middle;
+            } else {
+                to = middle - 1;
+            }
+        }
+        return from;
+    }
+
+    /**
+     * The bytes of a member. One of a large archive takes no more memory than one of a small one; the archive has to stay open.
+     *
+     * @throws UnknownNameException if there is none of this name
+     */
+    public InputStream stream(String member) {
+        Long start = starts.get(member);
+        if (start == null) {
+            throw new UnknownNameException(path + " has no member '" + member + "'", member, List.copyOf(starts.keySet()));
+        }
+        long length = index.members().get(List.copyOf(starts.keySet()).indexOf(member)).bytes();
+        return new InputStream() {
+            private long at;
+
+            @Override
+            public int read() throws IOException {
+                byte[] one = new byte[1];
+                return read(one, 0, 1) < 0 ? -1 : one[0] & 0xff;
+            }
+
+            @Override
+            public int read(byte[] to, int from, int n) throws IOException {
+                int most = (int) Math.min(n, length - at);
+                if (most <= 0) {
+                    return n == 0 ? 0 : -1;
+                }
+                Archive.this.read(start + at, MemorySegment.ofArray(to).asSlice(from, most));
+                at += most;
+                return most;
+            }
+        };
+    }
+
+    /**
+     * The files that an archive with a {@link #base} is coded by, which are hashed.
+     *
+     * @param folder that they are in; or the file, if there is one
+     * @throws UnsupportedRequestException if they are not those that it was made with
+     * @throws IOException if they cannot be read
+     */
+    public void useBase(Path folder) throws IOException {
+        Map<String, Path> files = new LinkedHashMap<>();
+        for (Index.Member m : index.base()) {
+            files.put(m.name(), InputFiles.isFile(folder) && index.base().size() == 1 ? folder : InputFiles.resolve(folder, m.name()));
+        }
+        Base opened = Base.open(files);
+        String difference = opened.difference(index.base());
+        if (difference != null) {
+            opened.close();
+            throw new UnsupportedRequestException(folder + " is not the model that " + path + " was packed with: " + difference);
+        }
+        base = opened;
+    }
+
+    /** @throws UnsupportedRequestException if it is needed, and nobody gave it */
+    Base opened() {
+        if (base == null && !index.base().isEmpty()) {
+            throw new UnsupportedRequestException(path + " holds what changed since another model, which has to be given as well");
+        }
+        return base;
+    }
+
+    Index index() {
+        return index;
+    }
+
+    ChunkCipher cipher() {
+        return cipher;
+    }
+
+    long place(int chunk) {
+        return places[chunk];
+    }
+
+    /** @throws IOException if the archive changed since it was opened */
+    void checkUnchanged() throws IOException {
+        inputs.check();
+    }
+
+    @Override
+    public void close() throws IOException {
+        try (channel) {
+            if (piece != null) {
+                piece.close();
+            }
+            if (base != null) {
+                base.close();
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+package dev.tensorpress.model.archive;
+
+import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import java.io.ByteArrayOutputStream;
+import java.nio.BufferUnderflowException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+
+/**
+ * What the bytes of an archive are. All members, one after the other, are one sequence of bytes, which chunks cut: positions count in
+ * that.
+ *
+ * @param folder whether members lie in a folder; else there is one
+ * @param entry the member that is to be opened as a model; empty for the folder
+ * @param base files that chunks are coded by
+ */
+record Index(boolean folder, String entry, List<Member> members, List<Member> base, List<Array> arrays, List<Chunk> chunks) {
+    /** Of this in bytes: what it becomes in memory is several times as large. */
+    static final int LARGEST = 32 << 20;
+    /** Plain bytes of a chunk at most. */
+    static final int LARGEST_CHUNK = 4 << 20;
+    private static final int LONGEST_NAME = 4096;
+    private static final int HIGHEST_RANK = 64;
+    private static final int FOLDER = 1;
+
+    /** A file. */
+    record Member(String name, long bytes, byte[] sha256) {}
+
+    /** @param position of its first byte */
+    record Array(String name, DType type, Shape shape, long position) {
+        long bytes() {
+            return type.bytes(shape.elements());
+        }
+    }
+
+    /** @param digest of frame and stored bytes, as a leaf of the {@link HashTree} */
+    record Chunk(Frame frame, byte[] digest) {}
+
+    /** Bytes of some files. */
+    static long total(List<Member> files) {
+        long sum = 0;
+        for (Member m : files) {
+            sum = Math.addExact(sum, m.bytes);
+        }
+        return sum;
+    }
+
+    /**
+     * Returns if members can be called so.
+     *
+     * @throws UnsupportedRequestException if one cannot
+     */
+    static void checkNames(Iterable<String> members) {
+        Set<String> names = new HashSet<>();
+        for (String name : members) {
+            String fault = fault(name, names);
+            if (fault != null) {
+                throw new UnsupportedRequestException("the file '" + name + "' cannot be packed: " + fault);
+            }
+        }
+    }
+
+    /**
+     * As it is stored.
+     *
+     * @throws UnsupportedRequestException if it is too large
+     */
+    byte[] write() {
+        Out out = new Out();
+        out.u32(folder ? FOLDER : 0);
+        out.text(entry);
+        files(out, members);
+        files(out, base);
+        out.u32(arrays.size());
+        for (Array a : arrays) {
+            out.text(a.name);
+            out.text(a.type.name());
+            out.u32(a.shape.rank());
+            for (long d : a.shape.dims()) {
+                out.u64(d);
+            }
+            out.u64(a.position);
+        }
+        out.u32(chunks.size());
+        for (Chunk c : chunks) {
+            out.u32(c.frame.plain());
+            out.u32(c.frame.stored());
+            out.u32(c.frame.coding().ordinal());
+            out.u64(c.frame.base());
+            out.bytes.writeBytes(c.digest);
+        }
+        if (out.bytes.size() > LARGEST) {
+            throw new UnsupportedRequestException("the index of this archive would have " + out.bytes.size() + " bytes, of " + LARGEST
+                    + " at most: there are too many files, or they are too large");
+        }
+        return out.bytes.toByteArray();
+    }
+
+    private static void files(Out out, List<Member> files) {
+        out.u32(files.size());
+        for (Member m : files) {
+            out.text(m.name);
+            out.u64(m.bytes);
+            out.bytes.writeBytes(m.sha256);
+        }
+    }
+
+    private static final class Out {
+        final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+
+        void u32(int v) {
+            bytes.writeBytes(ByteBuffer.allocate(4).order(ByteOrder.LITTLE_ENDIAN).putInt(v).array());
+        }
+
+        void u64(long v) {
+            bytes.writeBytes(ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN).putLong(v).array());
+        }
+
+        void text(String s) {
+            byte[] utf8 = s.getBytes(StandardCharsets.UTF_8);
+            u32(utf8.length);
+            bytes.writeBytes(utf8);
+        }
+    }
+
+    /** Why a member cannot be called so, or null; what it may not be called by names that are taken already. */
+    private static String fault(String name, Set<String> taken) {
+        if (name.isEmpty() || name.length() > LONGEST_NAME) {
+            return "its name has " + name.length() + " characters, expected 1 to " + LONGEST_NAME;
+        }
+        for (int i = 0; i < name.length(); i++) {
+            char c = name.charAt(i);
+            if (c < ' ' || c == 0x7f || c == '\\') {
+                return "its name has a control character, or a backslash";
+            }
+        }
+        for (String part : name.split("/", -1)) {
+            if (part.isEmpty() || part.equals(".") || part.equals("..")) {
+                return "its name is no path inside a folder";
+            }
+        }
+        // Folders are noted with a slash at their end, which no name has.
+        if (!taken.add(name) || taken.contains(name + "/")) {
+            return "its name is there twice";
+        }
+        for (int slash = name.indexOf('/'); slash >= 0; slash = name.indexOf('/', slash + 1)) {
+            if (taken.contains(name.substring(0, slash))) {
+                return "its folder is a file";
+            }
+            taken.add(name.substring(0, slash + 1));
+        }
+        return null;
+    }
+
+    /**
+     * What {@link #write} wrote.
+     *
+     * @param bytes all of it
+     * @param path of the archive, and {@code at} where in it the index is, for messages
+     * @param overhead of the archive's cipher
+     * @throws MalformedModelException if it is nothing of the kind
+     */
+    static Index read(ByteBuffer bytes, Path path, long at, int overhead) {
+        return new In(bytes.order(ByteOrder.LITTLE_ENDIAN), path, at, overhead).index();
+    }
+
+    private static final class In {
+        private final ByteBuffer bytes;
+        private final Path path;
+        private final long at;
+        private final int overhead;
+
+        In(ByteBuffer bytes, Path path, long at, int overhead) {
+            this.bytes = bytes;
+            this.path = path;
+            this.at = at;
+            this.overhead = overhead;
+        }
+
+        Index index() {
+            try {
+                int flags = bytes.getInt();
+                if ((flags & ~FOLDER) != 0) {
+                    throw bad("flags that nobody knows: " + flags);
+                }
+                String entry = text();
+                List<Member> members = files();
+                List<Member> base = files();
+                List<Array> arrays = arrays(Index.total(members));
+                List<Chunk> chunks = chunks(Index.total(members), Index.total(base));
+                if (bytes.hasRemaining()) {
+                    throw bad(bytes.remaining() + " bytes behind its end");
+                }
+                Index index = new Index((flags & FOLDER) != 0, entry, members, base, arrays, chunks);
+                boolean named = members.stream().anyMatch(m -> m.name.equals(entry));
+                if (index.folder ? !named && !entry.isEmpty() : !named || members.size() != 1 || entry.contains("/")) {
+                    throw bad("an entry that is no member, or several members without a folder");
+                }
+                return index;
+            } catch (BufferUnderflowException e) {
+                throw bad("it ends early");
+            } catch (ArithmeticException e) {
+                throw bad("sizes that do not fit in 64 bits");
+            }
+        }
+
+        private MalformedModelException bad(String found) {
+            return new MalformedModelException(path, at + bytes.position(), "the archive's index is damaged: " + found);
+        }
+
+        /** How many of something follow that take at least so many bytes each. */
+        private int count(int least) {
+            int n = bytes.getInt();
+            if (n < 0 || n > bytes.remaining() / least) {
+                throw bad("it claims " + Integer.toUnsignedLong(n) + " of something where " + bytes.remaining() + " bytes are left");
+            }
+            return n;
+        }
+
+        private String text() {
+            int n = count(1);
+            ByteBuffer utf8 = bytes.slice(bytes.position(), n);
+            try {
+                String s = StandardCharsets.UTF_8.newDecoder().decode(utf8).toString();
+                bytes.position(bytes.position() + n);
+                return s;
+            } catch (CharacterCodingException e) {
+                throw bad("a name that is not UTF-8");
+            }
+        }
+
+        private byte[] digest() {
+            byte[] d = new byte[HashTree.DIGEST];
+            bytes.get(d);
+            return d;
+        }
+
+        private List<Member> files() {
+            int n = count(4 + 8 + HashTree.DIGEST);
+            Set<String> names = new HashSet<>();
+            List<Member> all = new ArrayList<>(n);
+            for (int i = 0; i < n; i++) {
+                String name = text();
+                String fault = fault(name, names);
+                long size = bytes.getLong();
+                if (fault != null || size < 0) {
+                    throw bad("file " + i + ": " + (fault == null ? "it has " + size + " bytes" : fault));
+                }
+                all.add(new Member(name, size, digest()));
+            }
+            return all;
+        }
+
+        private List<Array> arrays(long total) {
+            int n = count(4 + 4 + 4 + 8);
+            Set<String> names = new HashSet<>();
+            List<Array> all = new ArrayList<>(n);
+            for (int i = 0; i < n; i++) {
+                String name = text();
+                if (!names.add(name)) {
+                    throw bad("array '" + name + "' is there twice");
+                }
+                DType type = type(text());
+                int rank = count(8);
+                if (rank > HIGHEST_RANK) {
+                    throw bad("array '" + name + "' has " + rank + " axes");
+                }
+                long[] dims = new long[rank];
+                for (int d = 0; d < rank; d++) {
+                    dims[d] = bytes.getLong();
+                    if (dims[d] < 0) {
+                        throw bad("array '" + name + "' has a negative size");
+                    }
+                }
+                Array a = new Array(name, type, Shape.of(dims), bytes.getLong());
+                if (a.position < 0 || a.position > total - a.bytes()) {
+                    throw bad("array '" + name + "' is not within the " + total + " bytes that there are");
+                }
+                all.add(a);
+            }
+            return all;
+        }
+
+        private DType type(String name) {
+            try {
+                return DType.valueOf(name);
+            } catch (IllegalArgumentException e) {
+                throw bad("a type that nobody knows: " + name);
+            }
+        }
+
+        private List<Chunk> chunks(long total, long baseTotal) {
+            int n = count(4 + 4 + 4 + 8 + HashTree.DIGEST);
+            List<Chunk> all = new ArrayList<>(n);
+            long position = 0;
+            for (int i = 0; i < n; i++) {
+                int plain = bytes.getInt();
+                int stored = bytes.getInt();
+                Frame.Stored coding = Frame.Stored.of(bytes.getInt());
+                long base = bytes.getLong();
+                if (plain < 1 || plain > LARGEST_CHUNK || plain > total - position) {
+                    throw bad("chunk " + i + " claims " + plain + " bytes where " + (total - position) + " are left, and "
+                            + LARGEST_CHUNK + " the most");
+                }
+                if (stored <= overhead || stored - overhead > plain || coding == null || coding == Frame.Stored.INDEX
+                        || coding == Frame.Stored.PLAIN && (stored - overhead != plain || base != -1)) {
+                    throw bad("chunk " + i + " of " + plain + " bytes claims to be stored in " + stored + " as nothing is");
+                }
+                if (base != -1 && (base < 0 || base > baseTotal - plain)) {
+                    throw bad("chunk " + i + " is coded by bytes that the base does not have");
+                }
+                all.add(new Chunk(new Frame(i, position, plain, stored, coding, base), digest()));
+                position += plain;
+            }
+            if (position != total) {
+                throw bad("chunks have " + position + " bytes, members " + total);
+            }
+            return all;
+        }
+    }
+}

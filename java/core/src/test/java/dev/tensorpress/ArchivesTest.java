@@ -1,0 +1,191 @@
+package dev.tensorpress;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.model.UnknownNameException;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.archive.Archive;
+import dev.tensorpress.model.archive.Packer;
+import dev.tensorpress.model.archive.Unpacker;
+import dev.tensorpress.model.safetensors.SmallFolder;
+import dev.tensorpress.tensor.DType;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import java.util.TreeMap;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+final class ArchivesTest {
+    private static final long MEMORY = 128 << 20;
+
+    @TempDir
+    Path temp;
+
+    static Packer.Packed pack(Path from, Path to, int threads) throws IOException {
+        return Packer.pack(Archives.find(from, false).contents(), new Packer.Settings(null, new byte[0], threads, MEMORY, null), to, false);
+    }
+
+    static void expand(Path from, Path to, boolean overwrite, boolean resume) throws IOException {
+        try (Archive archive = Archive.open(from)) {
+            Unpacker.expand(archive, to, new Unpacker.Settings(overwrite, resume, 2, MEMORY, null));
+        }
+    }
+
+    private static Map<String, byte[]> contents(Path folder) throws IOException {
+        Map<String, byte[]> all = new TreeMap<>();
+        List<Path> files;
+        try (Stream<Path> walk = Files.walk(folder)) {
+            files = walk.filter(Files::isRegularFile).toList();
+        }
+        for (Path p : files) {
+            all.put(folder.relativize(p).toString(), Files.readAllBytes(p));
+        }
+        return all;
+    }
+
+    private static void assertSame(Path expected, Path found) throws IOException {
+        Map<String, byte[]> a = contents(expected);
+        Map<String, byte[]> b = contents(found);
+        assertEquals(a.keySet(), b.keySet());
+        a.forEach((name, bytes) -> assertArrayEquals(bytes, b.get(name), name));
+    }
+
+    private SmallFolder model() {
+        return new SmallFolder(3).add("a", DType.BF16, 700, 1000).add("b", DType.F32, 300, 301).add("c", DType.I8, 77, 99)
+                .add("small", DType.F16, 5).add("d", DType.F32, 1100, 1000).add("empty", DType.F32, 0);
+    }
+
+    private Path folder() throws IOException {
+        Path folder = model().write(temp.resolve("model"), 2);
+        Files.createDirectories(folder.resolve("deep/er"));
+        Files.writeString(folder.resolve("deep/er/words.txt"), "one two three ".repeat(1000));
+        Files.writeString(folder.resolve("deep/nothing"), "");
+        Files.writeString(folder.resolve(".hidden"), "here as well");
+        Files.writeString(folder.resolve("broken.onnx"), "no model at all");
+        return folder;
+    }
+
+    @Test
+    void aFolderComesBackBitForBit() throws IOException {
+        Path folder = folder();
+        Path one = temp.resolve("one.tpa");
+        Path two = temp.resolve("two.tpa");
+        Packer.Packed packed = pack(folder, one, 1);
+        pack(folder, two, 5);
+        assertEquals(-1, Files.mismatch(one, two));
+        assertEquals(Files.size(one), packed.bytes());
+        assertTrue(packed.bytes() < packed.bytesBefore());
+        assertEquals(List.of("a", "b", "c", "d"), List.copyOf(packed.arrays().keySet()));
+        assertTrue(Archive.isArchive(one));
+        assertFalse(Archive.isArchive(folder.resolve("config.json")));
+        Path out = temp.resolve("out");
+        expand(one, out, false, false);
+        assertSame(folder, out);
+        assertFalse(Files.exists(temp.resolve("out.partial")));
+        assertEquals(1, Archives.find(folder, false).notes().size());
+    }
+
+    @Test
+    void oneArrayIsReadAlone() throws IOException {
+        SmallFolder model = model();
+        Path archive = temp.resolve("m.tpa");
+        pack(model.write(temp.resolve("model"), 2), archive, 2);
+        try (Archive a = Archive.open(archive); Arena arena = Arena.ofConfined()) {
+            assertEquals(5, a.arrays().size());
+            for (Archive.Array array : a.arrays()) {
+                MemorySegment out = arena.allocate(array.bytes());
+                a.weight(array.name(), out);
+                assertArrayEquals(model.bytes.get(array.name()), out.toArray(ValueLayout.JAVA_BYTE), array.name());
+                assertEquals(model.tensors.get(array.name()).shape(), array.shape());
+                assertEquals(model.tensors.get(array.name()).dtype(), array.type());
+            }
+            assertThrows(UnknownNameException.class, () -> a.array("z"));
+            assertThrows(IllegalArgumentException.class, () -> a.weight("a", arena.allocate(8)));
+            for (Archive.Member m : a.members()) {
+                assertArrayEquals(Files.readAllBytes(temp.resolve("model").resolve(m.name())), a.stream(m.name()).readAllBytes());
+            }
+        }
+    }
+
+    @Test
+    void aFileComesBackAsAFile() throws IOException {
+        byte[] noise = new byte[9_000_001];
+        new Random(1).nextBytes(noise);
+        for (byte[] bytes : List.of(noise, new byte[9_000_001], new byte[0], new byte[] {7})) {
+            Path file = Files.write(temp.resolve("file"), bytes);
+            Path archive = temp.resolve("file.tpa");
+            pack(file, archive, 2);
+            assertTrue(Files.size(archive) < bytes.length + 600);
+            Path out = temp.resolve("again");
+            expand(archive, out, true, false);
+            assertArrayEquals(bytes, Files.readAllBytes(out));
+            Files.delete(archive);
+        }
+    }
+
+    @Test
+    void nothingIsReplacedUnasked() throws IOException {
+        Path folder = folder();
+        Path archive = temp.resolve("m.tpa");
+        pack(folder, archive, 2);
+        byte[] before = Files.readAllBytes(archive);
+        assertThrows(FileAlreadyExistsException.class, () -> pack(temp.resolve("model/config.json"), archive, 1));
+        assertArrayEquals(before, Files.readAllBytes(archive));
+        Path out = temp.resolve("out");
+        expand(archive, out, false, false);
+        assertThrows(FileAlreadyExistsException.class, () -> expand(archive, out, false, false));
+        Files.writeString(out.resolve("config.json"), "changed");
+        expand(archive, out, true, false);
+        assertSame(folder, out);
+        Files.writeString(out.resolve("mine"), "must stay");
+        assertThrows(UnsupportedRequestException.class, () -> expand(archive, out, true, false));
+        assertTrue(Files.exists(out.resolve("mine")));
+        assertThrows(UnsupportedRequestException.class, () -> expand(archive, temp, true, false));
+    }
+
+    /** What an interrupted run finished is used if it is whole, and only when asked for. */
+    @Test
+    void expandingIsResumed() throws IOException {
+        Path folder = folder();
+        Path archive = temp.resolve("m.tpa");
+        pack(folder, archive, 2);
+        Path out = temp.resolve("out");
+        Path partial = Files.createDirectory(temp.resolve("out.partial"));
+        List<Path> shards = new ArrayList<>();
+        try (Stream<Path> all = Files.list(folder)) {
+            all.filter(p -> p.toString().endsWith(".safetensors")).sorted().forEach(shards::add);
+        }
+        Path first = partial.resolve(shards.getFirst().getFileName());
+        Files.copy(shards.getFirst(), first);
+        Files.write(partial.resolve(shards.getLast().getFileName()), new byte[(int) Files.size(shards.getLast())]);
+        Object key = Files.getAttribute(first, "unix:ino");
+        assertThrows(FileAlreadyExistsException.class, () -> expand(archive, out, false, false));
+        expand(archive, out, false, true);
+        assertSame(folder, out);
+        assertEquals(key, Files.getAttribute(out.resolve(first.getFileName()), "unix:ino"));
+    }
+
+    @Test
+    void linksOutOfTheFolderAreNotFollowed() throws IOException {
+        Path folder = folder();
+        Path secret = Files.writeString(temp.resolve("secret"), "secret");
+        Files.createSymbolicLink(folder.resolve("link.json"), secret);
+        UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> Archives.find(folder, false));
+        assertEquals("allowLinks", e.setting());
+        assertTrue(Archives.find(folder, true).contents().files().containsKey("link.json"));
+    }
+}
