@@ -36,7 +36,7 @@ final class ArchivesTest {
     Path temp;
 
     static Packer.Packed pack(Path from, Path to, int threads) throws IOException {
-        return Packer.pack(Archives.find(from, false).contents(), new Packer.Settings(null, new byte[0], threads, MEMORY, null), to, false);
+        return Packer.pack(Archives.find(from, false).contents(), new Packer.Settings(null, null, threads, MEMORY, null), to, false);
     }
 
     static void expand(Path from, Path to, boolean overwrite, boolean resume) throws IOException {

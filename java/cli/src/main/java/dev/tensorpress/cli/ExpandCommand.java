@@ -4,8 +4,10 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.archive.Archive;
+import dev.tensorpress.model.archive.ArchiveKey;
 import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.model.archive.Unpacker;
+import dev.tensorpress.model.archive.VerifyingKey;
 import dev.tensorpress.model.compressedtensors.CompressedModel;
 import dev.tensorpress.model.compressedtensors.CompressedTensors;
 import dev.tensorpress.model.safetensors.SafetensorsModel;
@@ -20,14 +22,14 @@ import java.util.Map;
 final class ExpandCommand implements Command {
     @Override
     public Syntax syntax() {
-        return RecipeOptions.declareFolder(new Syntax("expand",
+        return KeyOptions.declare(KeyOptions.declareSigner(RecipeOptions.declareFolder(new Syntax("expand",
                 "Makes an ordinary model of a folder of compressed-tensors or of a file that --target sparse wrote, and of an archive what was"
                         + " packed.", "FOLDER|FILE")
                 .option("o", "output", "OUT", "the folder or file to write, which must be given"))
                 .option("device", "D", RecipeOptions.DEVICE)
                 .option("threads", "N", "that kernels use; all processors if left out")
                 .flag("force", "replaces OUT if it exists")
-                .flag("allow-links", RecipeOptions.LINKS);
+                .flag("allow-links", RecipeOptions.LINKS)));
     }
 
     @Override
@@ -41,7 +43,10 @@ final class ExpandCommand implements Command {
         try (Executor executor = Executor.on(arguments.device(), arguments.threads())) {
             if (Archive.isArchive(from)) {
                 expandArchive(arguments, from, to, console);
-            } else if (SafetensorsModel.isFolder(from)) {
+                return;
+            }
+            KeyOptions.refuse(arguments);
+            if (SafetensorsModel.isFolder(from)) {
                 expandFolder(arguments, from, to, executor, console);
             } else {
                 RecipeOptions.refuseFolder(arguments);
@@ -52,7 +57,12 @@ final class ExpandCommand implements Command {
 
     private static void expandArchive(Arguments arguments, Path from, Destination to, Console console) throws IOException {
         long start = System.nanoTime();
-        try (Archive archive = Archive.open(from)) {
+        ArchiveKey key = KeyOptions.toOpen(arguments);
+        VerifyingKey signer = KeyOptions.signer(arguments);
+        try (Archive archive = Archive.open(from, key)) {
+            if (signer != null) {
+                archive.requireSigner(signer);
+            }
             if (arguments.flag("shard-size")) {
                 throw arguments.wrong("--shard-size is for compressed folders; an archive has files of sizes of their own");
             }

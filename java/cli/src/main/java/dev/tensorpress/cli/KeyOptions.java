@@ -1,17 +1,20 @@
 package dev.tensorpress.cli;
 
 import dev.tensorpress.model.archive.ArchiveKey;
+import dev.tensorpress.model.archive.VerifyingKey;
 import java.io.IOException;
 import java.nio.CharBuffer;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.function.Function;
 
-/** The secret of an encrypted archive, which is never on the command line, since others see that. */
+/** The secret of an encrypted archive, which is never on the command line, since others see that, and whose signature it has. */
 final class KeyOptions {
     private static final String KEY = "key";
     private static final String ASK = "passphrase";
     private static final String FILE = "passphrase-file";
+    private static final String SIGNED_BY = "signed-by";
 
     private KeyOptions() {}
 
@@ -23,34 +26,46 @@ final class KeyOptions {
                 .option(FILE, "FILE", "an archive is encrypted with a passphrase, the first line of this file");
     }
 
+    /** {@code --signed-by}, which {@link #signer} reads. */
+    static Syntax declareSigner(Syntax syntax) {
+        return syntax.option(SIGNED_BY, "PUB.pem", "the public key of who has to have signed the archive; any other one is refused");
+    }
+
+    /** Who has to have signed an archive; null if nobody has to. */
+    static VerifyingKey signer(Arguments arguments) throws IOException {
+        return arguments.value(SIGNED_BY) == null ? null : VerifyingKey.read(arguments.path(SIGNED_BY));
+    }
+
+    /**
+     * Refuses options about archives for what is none.
+     *
+     * @throws UsageException if there is one
+     */
+    static void refuse(Arguments arguments) {
+        for (String option : List.of(KEY, ASK, FILE, SIGNED_BY)) {
+            if (arguments.flag(option)) {
+                throw arguments.wrong(arguments.text(0) + " is no archive, so it is neither encrypted nor signed, and --" + option + " was given");
+            }
+        }
+    }
+
     /** What a new archive is encrypted with; null if no option says that it is. */
     static ArchiveKey toSeal(Arguments arguments) throws IOException {
-        return toSeal(arguments, System.getenv(), KeyOptions::ask);
+        return given(arguments, System.getenv(), KeyOptions::ask, true);
     }
 
-    /** What an archive that is read may be encrypted with: by the options, or else by the environment; null if neither says anything. */
+    /** What an archive that is read is encrypted with; null if no option says that it is, when the environment may have the key. */
     static ArchiveKey toOpen(Arguments arguments) throws IOException {
-        return toOpen(arguments, System.getenv(), KeyOptions::ask);
+        return given(arguments, System.getenv(), KeyOptions::ask, false);
     }
 
-    /** @param ask shows a text and returns what is typed; null if there is nobody to ask */
-    static ArchiveKey toSeal(Arguments arguments, Map<String, String> environment, Function<String, char[]> ask) throws IOException {
-        return given(arguments, environment, ask, true);
-    }
-
-    static ArchiveKey toOpen(Arguments arguments, Map<String, String> environment, Function<String, char[]> ask) throws IOException {
-        ArchiveKey given = given(arguments, environment, ask, false);
-        if (given != null) {
-            return given;
-        }
-        try {
-            return ArchiveKey.of(environment);
-        } catch (IllegalArgumentException e) {
-            throw arguments.wrong(e.getMessage());
-        }
-    }
-
-    private static ArchiveKey given(Arguments arguments, Map<String, String> environment, Function<String, char[]> ask, boolean twice)
+    /**
+     * By the options.
+     *
+     * @param ask shows a text and returns what is typed; null if there is nobody to ask
+     * @param twice whether it is asked for twice
+     */
+    static ArchiveKey given(Arguments arguments, Map<String, String> environment, Function<String, char[]> ask, boolean twice)
             throws IOException {
         boolean key = arguments.value(KEY) != null;
         boolean file = arguments.value(FILE) != null;

@@ -91,17 +91,14 @@ final class KeyTest {
         run("keygen", "-o", key);
         Path phrase = secret("p", "open sesame\n");
         Map<String, String> set = Map.of("TENSORPRESS_PASSPHRASE", "open sesame");
+        Map<String, String> unset = Map.of();
         Function<String, char[]> nobody = typing();
-        assertEquals("a key", KeyOptions.toSeal(arguments("--key", key), set, nobody).toString());
-        assertEquals("a passphrase", KeyOptions.toSeal(arguments("--passphrase-file", phrase), Map.of(), nobody).toString());
-        assertEquals("a passphrase", KeyOptions.toSeal(arguments("--passphrase"), set, nobody).toString());
-        assertEquals("a passphrase", KeyOptions.toSeal(arguments("--passphrase"), Map.of(), typing("x", "x")).toString());
-        assertEquals("a passphrase", KeyOptions.toOpen(arguments("--passphrase"), Map.of(), typing("x")).toString());
-        // A new archive is encrypted only where it is said, one that is read with what is there.
-        assertEquals(null, KeyOptions.toSeal(arguments(), set, nobody));
-        assertEquals("a passphrase", KeyOptions.toOpen(arguments(), set, nobody).toString());
-        assertEquals("a key", KeyOptions.toOpen(arguments(), Map.of("TENSORPRESS_KEY_FILE", key.toString()), nobody).toString());
-        assertEquals(null, KeyOptions.toOpen(arguments(), Map.of(), nobody));
+        assertEquals("a key", KeyOptions.given(arguments("--key", key), set, nobody, true).toString());
+        assertEquals("a passphrase", KeyOptions.given(arguments("--passphrase-file", phrase), unset, nobody, true).toString());
+        assertEquals("a passphrase", KeyOptions.given(arguments("--passphrase"), set, nobody, true).toString());
+        assertEquals("a passphrase", KeyOptions.given(arguments("--passphrase"), unset, typing("x", "x"), true).toString());
+        assertEquals("a passphrase", KeyOptions.given(arguments("--passphrase"), unset, typing("x"), false).toString());
+        assertEquals(null, KeyOptions.given(arguments(), set, nobody, true)); // encrypted only where it is said
     }
 
     @Test
@@ -109,20 +106,78 @@ final class KeyTest {
         Path phrase = secret("p", "open sesame\n");
         Arguments asks = arguments("--passphrase");
         Map<String, String> unset = Map.of();
-        String message = assertThrows(UsageException.class, () -> KeyOptions.toSeal(asks, unset, typing())).getMessage();
+        String message = assertThrows(UsageException.class, () -> KeyOptions.given(asks, unset, typing(), true)).getMessage();
         assertTrue(message.contains("no terminal"), message);
-        message = assertThrows(UsageException.class, () -> KeyOptions.toSeal(asks, unset, typing(""))).getMessage();
+        message = assertThrows(UsageException.class, () -> KeyOptions.given(asks, unset, typing(""), true)).getMessage();
         assertTrue(message.contains("empty"), message);
         for (Function<String, char[]> typing : List.of(typing("x", "y"), typing("x"))) {
-            message = assertThrows(UsageException.class, () -> KeyOptions.toSeal(asks, unset, typing)).getMessage();
+            message = assertThrows(UsageException.class, () -> KeyOptions.given(asks, unset, typing, true)).getMessage();
             assertTrue(message.contains("differ"), message);
         }
         for (Arguments two : List.of(arguments("--passphrase", "--passphrase-file", phrase), arguments("--key", phrase, "--passphrase"),
                 arguments("--key", phrase, "--passphrase-file", phrase))) {
-            message = assertThrows(UsageException.class, () -> KeyOptions.toOpen(two, unset, typing())).getMessage();
+            message = assertThrows(UsageException.class, () -> KeyOptions.given(two, unset, typing(), false)).getMessage();
             assertTrue(message.contains("exclude"), message);
         }
-        assertThrows(UsageException.class, () -> KeyOptions.toOpen(arguments(),
-                Map.of("TENSORPRESS_KEY_FILE", "k", "TENSORPRESS_PASSPHRASE", "p"), typing()));
+    }
+
+    /** A folder with two files, packed, and what came of it with a key and without. */
+    @Test
+    void archivesAreEncryptedSignedAndVerified() throws IOException {
+        Path in = Files.createDirectory(folder.resolve("in"));
+        Files.writeString(in.resolve("a.txt"), "one\n");
+        Files.writeString(in.resolve("b.txt"), "two\n");
+        Path key = folder.resolve("k");
+        Path sign = folder.resolve("s.pem");
+        Path open = folder.resolve("s.pub.pem");
+        run("keygen", "-o", key);
+        run("keygen", "--sign", "-o", sign, "--comment", "Release team");
+        String fingerprint = VerifyingKey.read(open).fingerprint();
+        run("keygen", "--sign", "-o", folder.resolve("other.pem"));
+        Path other = folder.resolve("other.pub.pem");
+        Path archive = folder.resolve("m.tpa");
+        Path out = folder.resolve("out");
+        Result r = run("pack", in, "-o", archive, "--key", key, "--sign", sign);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().contains("encrypted with a key, signed by " + fingerprint + " (Release team)"), r.out());
+        r = run("verify", archive);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().contains("\nencrypted\nsigned by " + fingerprint + ";") && !r.out().contains("Release team"), r.out());
+        r = run("verify", archive, "--signed-by", open, "--key", key);
+        assertTrue(r.out().endsWith("\nencrypted\nsigned by " + fingerprint + " (Release team)\n"), r.out());
+        r = run("verify", archive, "--signed-by", other);
+        assertEquals(Main.MALFORMED, r.code());
+        assertTrue(r.line().contains("it is signed by " + fingerprint), r.err());
+        run("keygen", "-o", folder.resolve("wrong"));
+        for (Object[] wrong : new Object[][] {{"expand", archive, "-o", out}, {"expand", archive, "-o", out, "--key", folder.resolve("wrong")},
+            {"verify", archive, "--key", folder.resolve("wrong")}}) {
+            r = run(wrong);
+            assertEquals(Main.UNSUPPORTED, r.code(), r.err());
+            assertTrue(r.line().contains("is encrypted with a"), r.err());
+        }
+        r = run("expand", archive, "-o", out, "--key", key, "--signed-by", other);
+        assertEquals(Main.MALFORMED, r.code());
+        assertFalse(Files.exists(out));
+        r = run("expand", archive, "-o", out, "--key", key, "--signed-by", open);
+        assertEquals(0, r.code(), r.err());
+        assertEquals(-1, Files.mismatch(in.resolve("b.txt"), out.resolve("b.txt")));
+
+        // Neither encrypted nor signed: what demands either refuses it.
+        Path plain = folder.resolve("p.tpa");
+        assertEquals(0, run("pack", in, "-o", plain).code());
+        r = run("verify", plain);
+        assertTrue(r.out().endsWith("\nnot encrypted\nnot signed: anybody can have made it\n"), r.out());
+        assertEquals(Main.UNSUPPORTED, run("expand", plain, "-o", folder.resolve("o"), "--key", key).code());
+        assertEquals(Main.MALFORMED, run("expand", plain, "-o", folder.resolve("o"), "--signed-by", open).code());
+        assertEquals(Main.MALFORMED, run("verify", plain, "--signed-by", open).code());
+        // What is no archive has neither.
+        for (Object[] option : new Object[][] {{"--signed-by", open}, {"--key", key}}) {
+            r = run("expand", in.resolve("a.txt"), "-o", folder.resolve("o"), option[0], option[1]);
+            assertEquals(Main.USAGE, r.code(), r.err());
+            assertTrue(r.line().contains("is no archive"), r.err());
+        }
+        assertEquals(Main.MALFORMED, run("verify", in.resolve("a.txt")).code());
+        assertEquals(Main.IO, run("verify", folder.resolve("none")).code());
+        assertFalse(Files.exists(folder.resolve("o")));
     }
 }

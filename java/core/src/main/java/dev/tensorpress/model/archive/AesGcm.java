@@ -13,7 +13,7 @@ import javax.crypto.spec.GCMParameterSpec;
  * hash is associated with each piece: none is of another place, nor of another archive.
  */
 final class AesGcm implements ChunkCipher {
-    private static final int TAG = 16;
+    static final int TAG = 16;
     private static final int NONCE = 12;
 
     private final SecretKey key;

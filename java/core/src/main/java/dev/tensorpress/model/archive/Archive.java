@@ -14,6 +14,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -22,7 +23,7 @@ import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.function.Function;
+import java.util.Optional;
 
 /**
  * An archive, {@code docs/archive.md}: files of models, packed. Opening reads its index alone. What is read of it is checked against the
@@ -31,10 +32,11 @@ import java.util.function.Function;
 public final class Archive implements AutoCloseable {
     private final Path path;
     private final FileChannel channel;
-    private final InputFiles inputs = new InputFiles();
+    private final InputFiles inputs;
     private final Layout layout;
     private final ChunkCipher cipher;
     private final Index index;
+    private final VerifyingKey signer;
     private final Map<String, Index.Array> arrays = new LinkedHashMap<>();
     /** Where the frame of each chunk is. */
     private final long[] places;
@@ -61,17 +63,16 @@ public final class Archive implements AutoCloseable {
         }
     }
 
-    private Archive(Path path, FileChannel channel, Function<byte[], ChunkCipher> key) throws IOException {
+    private Archive(Path path, FileChannel channel, InputFiles inputs, ArchiveKey key) throws IOException {
         this.path = path;
         this.channel = channel;
-        inputs.add(path);
+        this.inputs = inputs;
         layout = Layout.read(channel, path);
-        byte[] parameters = layout.parameters();
-        cipher = parameters.length == 0 ? null : key.apply(parameters);
+        cipher = Sealing.cipher(path, layout, key);
         try (Arena arena = Arena.ofShared()) {
             HashTree tree = new HashTree(arena);
             HashTree.Leaf leaf = new HashTree.Leaf(arena);
-            MemorySegment stored = readIndex(arena);
+            MemorySegment stored = layout.readIndex(channel, path, arena);
             index = index(stored, arena);
             tree.add(leaf.digest(arena.allocateFrom(ValueLayout.JAVA_BYTE, layout.header())));
             for (Chunk c : index.chunks()) {
@@ -82,6 +83,7 @@ public final class Archive implements AutoCloseable {
                 throw bad(layout.size() - Layout.TRAILER, "the root of the archive's hash tree is not that of its header, chunks and index");
             }
         }
+        signer = Signatures.read(path, layout);
         places = places();
         for (Index.Array a : index.arrays()) {
             arrays.put(a.name(), a);
@@ -97,17 +99,6 @@ public final class Archive implements AutoCloseable {
         return new MalformedModelException(path, at, what);
     }
 
-    private MemorySegment readIndex(Arena arena) throws IOException {
-        long n = layout.indexBytes();
-        int overhead = overhead();
-        if (n - Frame.BYTES - overhead > Index.LARGEST || n < Frame.BYTES + overhead) {
-            throw bad(layout.indexAt(), "the archive claims an index of " + n + " bytes, expected " + Index.LARGEST + " at most");
-        }
-        MemorySegment stored = arena.allocate(n);
-        readStored(layout.indexAt(), stored);
-        return stored;
-    }
-
     private int overhead() {
         return cipher == null ? 0 : cipher.overhead();
     }
@@ -116,7 +107,7 @@ public final class Archive implements AutoCloseable {
         int n = Math.toIntExact(stored.byteSize() - Frame.BYTES);
         MemorySegment plain = stored.asSlice(Frame.BYTES);
         if (cipher != null) {
-            plain = arena.allocate(n - overhead());
+            plain = arena.allocate(Math.max(0, n - overhead()));
             if (!cipher.open(Frame.ordinal(stored), stored.asSlice(0, Frame.BYTES).asByteBuffer(), stored.asSlice(Frame.BYTES).asByteBuffer(),
                     plain.asByteBuffer())) {
                 throw bad(layout.indexAt(), "the archive's index is not what was sealed");
@@ -143,15 +134,6 @@ public final class Archive implements AutoCloseable {
         return all;
     }
 
-    private void readStored(long at, MemorySegment to) throws IOException {
-        ByteBuffer b = to.asByteBuffer();
-        while (b.hasRemaining()) {
-            if (channel.read(b, at + b.position()) < 0) {
-                throw new IOException(path + " became shorter while it was read");
-            }
-        }
-    }
-
     /** True if a file begins as archives do. */
     public static boolean isArchive(Path path) throws IOException {
         if (!InputFiles.isFile(path)) {
@@ -163,36 +145,51 @@ public final class Archive implements AutoCloseable {
     }
 
     /**
-     * Opens an archive that is not encrypted. The caller closes it.
+     * Opens an archive. If it is encrypted, the environment has to name the key, as {@link ArchiveKey#of} has it. The caller closes it.
      *
      * @throws MalformedModelException if it is none, or a damaged one
-     * @throws UnsupportedRequestException if it is one of another version, or encrypted
+     * @throws WrongKeyException if the environment has not its key
+     * @throws UnsupportedRequestException if it is one of another version
      * @throws IOException if it cannot be read
      */
     public static Archive open(Path path) throws IOException {
-        return open(path, parameters -> {
-            throw new UnsupportedRequestException(path + " is encrypted; it takes a key");
-        });
+        return open(path, null);
     }
 
     /**
-     * {@link #open(Path)} of any archive.
+     * {@link #open(Path)} of an archive that is encrypted. One that is not is refused: anybody could have made it.
      *
-     * @param key makes a cipher of its parameters; it throws if it has not the right key
+     * @param key or null, for {@link #open(Path)}
+     * @throws WrongKeyException if it is encrypted with another key, or with none
      */
-    public static Archive open(Path path, Function<byte[], ChunkCipher> key) throws IOException {
-        FileChannel channel;
-        try {
-            channel = FileChannel.open(path, StandardOpenOption.READ);
-        } catch (NoSuchFileException e) {
-            throw new NoSuchFileException(path + ": no such file");
+    public static Archive open(Path path, ArchiveKey key) throws IOException {
+        if (!Files.exists(path)) {
+            throw new NoSuchFileException(path.toString());
         }
+        InputFiles inputs = new InputFiles();
+        inputs.add(path); // before it is opened, which blocks for a pipe
+        FileChannel channel = FileChannel.open(path, StandardOpenOption.READ);
         try {
-            return new Archive(path, channel, key);
+            return new Archive(path, channel, inputs, key);
         } catch (IOException | RuntimeException | Error e) {
             channel.close();
             throw e;
         }
+    }
+
+    /** Whose signature it has, which is one of all that it holds; empty if it is not signed. */
+    public Optional<VerifyingKey> signer() {
+        return Optional.ofNullable(signer);
+    }
+
+    /** Whether it takes a key. */
+    public boolean isEncrypted() {
+        return cipher != null;
+    }
+
+    /** @throws MalformedModelException unless it is signed by this key */
+    public void requireSigner(VerifyingKey key) {
+        Signatures.require(path, signer, key);
     }
 
     /** The archive. */
@@ -301,7 +298,7 @@ public final class Archive implements AutoCloseable {
         if (piece == null) {
             piece = new Piece();
         }
-        readStored(places[ordinal], piece.stored.asSlice(0, Frame.BYTES + (long) c.frame().stored()));
+        Layout.read(channel, path, places[ordinal], piece.stored.asSlice(0, Frame.BYTES + (long) c.frame().stored()));
         piece.decode(c, opened(), cipher, path, places[ordinal]);
         last = ordinal;
     }

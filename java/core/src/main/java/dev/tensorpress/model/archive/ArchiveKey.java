@@ -1,6 +1,7 @@
 package dev.tensorpress.model.archive;
 
 import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.UnsupportedRequestException;
 import java.io.IOException;
 import java.nio.CharBuffer;
 import java.nio.charset.StandardCharsets;
@@ -59,7 +60,7 @@ public final class ArchiveKey {
      * Reads a file that {@link #write} wrote.
      *
      * @throws MalformedModelException if it holds no key
-     * @throws dev.tensorpress.model.UnsupportedRequestException if others than its owner may read it
+     * @throws UnsupportedRequestException if others than its owner may read it
      */
     public static ArchiveKey read(Path file) throws IOException {
         String text = SecretFile.read(file).strip();
@@ -82,7 +83,7 @@ public final class ArchiveKey {
      * The first line of a file as a passphrase.
      *
      * @throws MalformedModelException if it is empty
-     * @throws dev.tensorpress.model.UnsupportedRequestException if others than its owner may read it
+     * @throws UnsupportedRequestException if others than its owner may read it
      */
     public static ArchiveKey readPassphrase(Path file) throws IOException {
         String line = SecretFile.read(file).lines().findFirst().orElse("");
@@ -96,13 +97,13 @@ public final class ArchiveKey {
      * What {@value #KEY_FILE} or {@value #PASSPHRASE} names, or null if neither is set.
      *
      * @param environment such as {@link System#getenv()}
-     * @throws IllegalArgumentException if both are set
+     * @throws UnsupportedRequestException if both are set
      */
     public static ArchiveKey of(Map<String, String> environment) throws IOException {
         String file = environment.getOrDefault(KEY_FILE, "");
         String text = environment.getOrDefault(PASSPHRASE, "");
         if (!file.isEmpty() && !text.isEmpty()) {
-            throw new IllegalArgumentException("both " + KEY_FILE + " and " + PASSPHRASE + " are set");
+            throw new UnsupportedRequestException("both " + KEY_FILE + " and " + PASSPHRASE + " are set");
         }
         return !file.isEmpty() ? read(Path.of(file)) : !text.isEmpty() ? ofPassphrase(text) : null;
     }

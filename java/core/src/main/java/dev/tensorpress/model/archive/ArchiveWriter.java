@@ -16,6 +16,7 @@ import java.util.List;
 /** Puts an archive together: its header, chunks in their order, then what says what they are. Closed without {@link #commit}, it leaves nothing. */
 final class ArchiveWriter implements AutoCloseable {
     private final ChunkCipher cipher;
+    private final SigningKey signer;
     private final StreamFile file;
     private final Arena arena = Arena.ofShared();
     private final HashTree tree = new HashTree(arena);
@@ -23,14 +24,25 @@ final class ArchiveWriter implements AutoCloseable {
     private long position;
     private long written;
 
-    /** @param parameters of the cipher, which may be null */
-    ArchiveWriter(Path out, ChunkCipher cipher, byte[] parameters, Buffers buffers) throws IOException {
-        this.cipher = cipher;
+    /**
+     * @param key that encrypts, or null
+     * @param signer that signs, or null
+     */
+    ArchiveWriter(Path out, ArchiveKey key, SigningKey signer, Buffers buffers) throws IOException {
+        Sealing sealing = key == null ? null : Sealing.create(key);
+        byte[] start = Layout.header(sealing == null ? new byte[0] : sealing.bytes());
+        cipher = sealing == null ? null : sealing.cipher(start);
+        this.signer = signer;
         Path whole = out.toAbsolutePath().normalize();
         file = StreamFile.growing(whole.getParent(), whole.getFileName().toString(), buffers);
-        MemorySegment header = copy(Layout.header(parameters));
+        MemorySegment header = copy(start);
         tree.add(new HashTree.Leaf(arena).digest(header));
         write(header);
+    }
+
+    /** What chunks have to be sealed with before they are added; null for nothing. */
+    ChunkCipher cipher() {
+        return cipher;
     }
 
     private MemorySegment copy(byte[] bytes) {
@@ -66,7 +78,8 @@ final class ArchiveWriter implements AutoCloseable {
             tree.add(piece.digest());
         }
         write(bytes);
-        write(copy(Layout.end(indexAt, new byte[0], tree.root())));
+        byte[] root = tree.root();
+        write(copy(Layout.end(indexAt, Signatures.write(signer, root), root)));
         file.commit(out, replace);
         return written;
     }

@@ -56,4 +56,9 @@ record Frame(int ordinal, long position, int plain, int stored, Stored coding, l
     static int ordinal(MemorySegment from) {
         return from.get(INT, 0);
     }
+
+    /** {@link #ordinal} likewise. */
+    static int stored(MemorySegment from) {
+        return from.get(INT, 16);
+    }
 }

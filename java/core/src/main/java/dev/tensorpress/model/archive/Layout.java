@@ -3,6 +3,8 @@ package dev.tensorpress.model.archive;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
@@ -34,6 +36,11 @@ record Layout(byte[] header, long indexAt, byte[] signature, byte[] root, long s
         }
         return ByteBuffer.allocate(HEADER + parameters.length).order(ByteOrder.LITTLE_ENDIAN).put(MARK).putInt(VERSION)
                 .putInt(parameters.length).put(parameters).array();
+    }
+
+    /** Where the parameters are. */
+    long parametersAt() {
+        return HEADER;
     }
 
     /** Of the cipher; none without one. */
@@ -106,8 +113,34 @@ record Layout(byte[] header, long indexAt, byte[] signature, byte[] root, long s
         return new Layout(read(channel, 0, HEADER + parameters), indexAt, read(channel, end - signature, signature), root, size);
     }
 
-    /** Bytes of the index, its frame included. */
-    long indexBytes() {
-        return size - TRAILER - signature.length - indexAt;
+    /** Where the signature is. */
+    long signatureAt() {
+        return size - TRAILER - signature.length;
+    }
+
+    /**
+     * Reads the index as it is stored, with its frame.
+     *
+     * @throws MalformedModelException if it is larger than any
+     */
+    MemorySegment readIndex(FileChannel channel, Path path, Arena arena) throws IOException {
+        long n = signatureAt() - indexAt;
+        if (n > Frame.BYTES + Index.LARGEST + AesGcm.TAG) {
+            throw new MalformedModelException(path, indexAt, "the archive claims an index of " + n + " bytes, expected " + Index.LARGEST
+                    + " at most");
+        }
+        MemorySegment stored = arena.allocate(n);
+        read(channel, path, indexAt, stored);
+        return stored;
+    }
+
+    /** @throws IOException if the file ends before that */
+    static void read(FileChannel channel, Path path, long at, MemorySegment to) throws IOException {
+        ByteBuffer b = to.asByteBuffer();
+        while (b.hasRemaining()) {
+            if (channel.read(b, at + b.position()) < 0) {
+                throw new IOException(path + " became shorter while it was read");
+            }
+        }
     }
 }

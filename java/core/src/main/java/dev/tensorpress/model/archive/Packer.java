@@ -62,12 +62,13 @@ public final class Packer {
     /**
      * How.
      *
-     * @param cipher or null, with its {@code parameters}
+     * @param key that encrypts the archive, or null
+     * @param signer that signs it, or null
      * @param threads that code; 0 for one per processor
      * @param memory bytes of buffers and working memory at most
      * @param progress told how many bytes are packed, and of which file the last one is; or null
      */
-    public record Settings(ChunkCipher cipher, byte[] parameters, int threads, long memory, BiConsumer<Long, String> progress) {}
+    public record Settings(ArchiveKey key, SigningKey signer, int threads, long memory, BiConsumer<Long, String> progress) {}
 
     /**
      * What became of it.
@@ -151,7 +152,7 @@ public final class Packer {
     private Packed run(Path out, boolean replace) throws IOException {
         try (Arena arena = Arena.ofShared();
                 Buffers buffers = new Buffers(settings.memory / 2, new Phases());
-                ArchiveWriter writer = new ArchiveWriter(out, settings.cipher, settings.parameters, buffers);
+                ArchiveWriter writer = new ArchiveWriter(out, settings.key, settings.signer, buffers);
                 Conveyor conveyor = new Conveyor(settings.threads, settings.memory, piece -> {
                     int array = parts.get(piece.frame().ordinal()).array;
                     if (array >= 0) {
@@ -168,7 +169,7 @@ public final class Packer {
                 reader.read(piece.plain.asSlice(0, p.length));
                 progress(p, reader);
                 conveyor.start(piece, () -> {
-                    piece.encode(ordinal, p.position, p.length, null, -1, settings.cipher);
+                    piece.encode(ordinal, p.position, p.length, null, -1, writer.cipher());
                     return null;
                 });
             }

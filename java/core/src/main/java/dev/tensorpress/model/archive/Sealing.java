@@ -1,6 +1,7 @@
 package dev.tensorpress.model.archive;
 
 import dev.tensorpress.model.MalformedModelException;
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -50,6 +51,28 @@ final class Sealing {
         to.putShort((short) (argon2 == null ? 0 : argon2.lanes())).putInt(argon2 == null ? 0 : argon2.memory());
         to.putInt(argon2 == null ? 0 : argon2.passes()).put(salt).put(expand(derived, salt, "check", CHECK));
         return new Sealing(to.array(), new SecretKeySpec(expand(derived, salt, "pieces", 32), "AES"));
+    }
+
+    /**
+     * What opens the pieces of an archive that is read; null if they are not encrypted.
+     *
+     * @param key or null, for the one that the environment names
+     * @throws MalformedModelException if its header says what none says, or asks for more work than it may
+     * @throws WrongKeyException if it is not the key of this archive
+     */
+    static ChunkCipher cipher(Path file, Layout layout, ArchiveKey key) throws IOException {
+        byte[] parameters = layout.parameters();
+        if (parameters.length == 0) {
+            if (key != null) {
+                throw new WrongKeyException(file + " is not encrypted, and " + key + " was given: whoever has no key can have made it");
+            }
+            return null;
+        }
+        if (parameters.length != BYTES) {
+            throw new MalformedModelException(file, layout.parametersAt(), "expected " + BYTES + " bytes that say how it is encrypted, there are "
+                    + parameters.length);
+        }
+        return open(file, layout.parametersAt(), parameters, key != null ? key : ArchiveKey.of(System.getenv())).cipher(layout.header());
     }
 
     /**

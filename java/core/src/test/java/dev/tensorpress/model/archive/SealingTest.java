@@ -289,7 +289,7 @@ final class SealingTest {
         assertFalse(ArchiveKey.of(Map.of("TENSORPRESS_KEY_FILE", file.toString())).isPassphrase());
         assertTrue(ArchiveKey.of(Map.of("TENSORPRESS_PASSPHRASE", "x")).isPassphrase());
         assertEquals(null, ArchiveKey.of(Map.of("TENSORPRESS_PASSPHRASE", "")));
-        assertThrows(IllegalArgumentException.class,
+        assertThrows(UnsupportedRequestException.class,
                 () -> ArchiveKey.of(Map.of("TENSORPRESS_KEY_FILE", file.toString(), "TENSORPRESS_PASSPHRASE", "x")));
         Path phrase = folder.resolve("phrase");
         Files.createFile(phrase, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));

@@ -1,0 +1,102 @@
+package dev.tensorpress.model.archive;
+
+import dev.tensorpress.io.Buffers;
+import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.io.ReadAhead;
+import dev.tensorpress.model.MalformedModelException;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Optional;
+import java.util.function.LongConsumer;
+
+/**
+ * That an archive is whole: its bytes have the hash that it ends with, and the signature, if there is one, is of that. It takes no key, since
+ * what is hashed is encrypted already.
+ *
+ * @param bytes of the archive
+ * @param chunks that it has
+ * @param encrypted whether reading it takes a key
+ * @param root of the hash tree, in hexadecimal
+ * @param signer whose signature it has
+ */
+public record Verification(long bytes, int chunks, boolean encrypted, String root, Optional<VerifyingKey> signer) {
+    /**
+     * Verifies an archive.
+     *
+     * @param progress told how many bytes are verified; or null
+     * @throws MalformedModelException if it is none, is cut, or was changed
+     * @throws IOException if it cannot be read, or changes meanwhile
+     */
+    public static Verification of(Path file, LongConsumer progress) throws IOException {
+        if (!Files.exists(file)) {
+            throw new NoSuchFileException(file.toString());
+        }
+        InputFiles inputs = new InputFiles();
+        inputs.add(file); // before it is opened, which blocks for a pipe
+        try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ);
+                Arena arena = Arena.ofConfined();
+                Buffers buffers = new Buffers(0)) {
+            Layout layout = Layout.read(channel, file);
+            List<ReadAhead.Range> chunks = chunks(file, channel, layout);
+            HashTree tree = new HashTree(arena);
+            HashTree.Leaf leaf = new HashTree.Leaf(arena);
+            tree.add(leaf.digest(arena.allocateFrom(ValueLayout.JAVA_BYTE, layout.header())));
+            try (ReadAhead ahead = new ReadAhead(chunks, buffers)) {
+                for (ReadAhead.Range c : chunks) {
+                    tree.add(leaf.digest(ahead.next()));
+                    if (progress != null) {
+                        progress.accept(c.start() + c.length());
+                    }
+                }
+            }
+            tree.add(leaf.digest(layout.readIndex(channel, file, arena)));
+            if (!Arrays.equals(tree.root(), layout.root())) {
+                throw new MalformedModelException(file, layout.size() - Layout.TRAILER,
+                        "the root of the archive's hash tree is not that of its header, chunks and index: they were changed");
+            }
+            VerifyingKey signer = Signatures.read(file, layout);
+            inputs.check();
+            return new Verification(layout.size(), chunks.size(), layout.parameters().length > 0, HexFormat.of().formatHex(layout.root()),
+                    Optional.ofNullable(signer));
+        }
+    }
+
+    /**
+     * Demands a signature.
+     *
+     * @param file that was verified
+     * @throws MalformedModelException unless it is signed by this key
+     */
+    public void requireSigner(Path file, VerifyingKey key) {
+        Signatures.require(file, signer.orElse(null), key);
+    }
+
+    /** From frame to frame. */
+    private static List<ReadAhead.Range> chunks(Path file, FileChannel channel, Layout layout) throws IOException {
+        List<ReadAhead.Range> all = new ArrayList<>();
+        long at = layout.header().length;
+        while (at < layout.indexAt()) {
+            byte[] frame = Layout.read(channel, at, Frame.BYTES);
+            long stored = frame.length < Frame.BYTES ? -1 : Frame.stored(MemorySegment.ofArray(frame));
+            long length = Frame.BYTES + stored;
+            if (stored < 0 || length > Buffers.CHUNK || length > layout.indexAt() - at) {
+                throw new MalformedModelException(file, at, "expected chunk " + all.size() + " of the archive, before its index at byte "
+                        + layout.indexAt());
+            }
+            all.add(new ReadAhead.Range(file, at, length));
+            at += length;
+        }
+        return all;
+    }
+}
