@@ -518,7 +518,8 @@ final class Planner {
                 // Zeros, and other elements, in place save nothing by themselves, and yet are what was asked for.
                 if (after < before || after == before && (form.dense() || form.sparse() != null)) {
                     // Where the zeros are kept is not what a recipe asks for.
-                    String note = form.made().values().describe().equals(wanted.values().describe()) ? "" : "wanted " + wanted.describe();
+                    String note = form.made().values().describe().equals(wanted.values().describe()) ? ""
+                            : "wanted " + wanted.describe() + target.obstacle(weight, wanted).map(why -> ", but " + why).orElse("");
                     if (!note.isEmpty()) {
                         dropped.add(note);
                     }

@@ -26,6 +26,11 @@ public interface Target {
      */
     Lowering lower(Weight weight, Form wanted);
 
+    /** Why {@link #lower} exchanges a form where that is not plain to see: what about the weight or its readers is to blame. */
+    default Optional<String> obstacle(Weight weight, Form wanted) {
+        return Optional.empty();
+    }
+
     /**
      * The same, where an operator divides what the weight is multiplied with before the product, or convolution, reads it.
      *

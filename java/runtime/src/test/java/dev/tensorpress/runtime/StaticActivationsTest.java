@@ -322,6 +322,16 @@ class StaticActivationsTest {
         assertTrue(lost(run(model, model), run(model, out)) < 1e-3);
     }
 
+    /** A product of a transposed input takes no codes; the plan says what is in the way. */
+    @Test
+    void readersWithoutCodes() throws IOException {
+        Path model = new TinyModel().input("x", TinyModel.FLOAT, "64 2").output("y", TinyModel.FLOAT, "2 64")
+                .weight("w", values(64 * 64, 1, 0.2), 64, 64).node("Gemm", "x w -> y", "transA", 1).write(folder.resolve("m.onnx"));
+        Plan plan = compress(model, recipe("quantize: {bits: 8, per: channel, activations: static}"), 1, folder.resolve("o.onnx"));
+        String note = plan.entries().getFirst().note();
+        assertTrue(note.contains("static, but not all that reads it is MatMul, or Gemm with neither transA nor alpha"), note);
+    }
+
     @Test
     void withoutStatistics() throws IOException {
         try (Compressor c = Compressor.open(convolutions())) {

@@ -17,6 +17,8 @@ import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
+import java.util.Optional;
 import java.util.Set;
 
 /**
@@ -151,7 +153,7 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         DType type = w.tensor().dtype();
         return switch (wanted.kind()) {
             case DENSE -> dense(Rewrite.ELEMENTS, (Form.Dense) wanted, type, w.tensor().shape());
-            case QUANTIZED -> readsCodes(info, wanted.quantized(), tail, opset)
+            case QUANTIZED -> wanted.quantized().activations() == Activations.STATIC && obstacle(info, wanted.quantized(), tail, opset).isEmpty()
                     ? ofCodes(info, wanted.quantized()) : quantized(Site.of(info), wanted.quantized(), microsoft, opset, ir);
             case SPARSE -> sparse(info, wanted.sparse(), tail, microsoft, opset, ir);
             case LOW_RANK -> smaller(w, factors(info, wanted.factors(), microsoft, opset, ir));
@@ -166,33 +168,38 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         return new OnnxLowering(rewrite, d, shape);
     }
 
-    /** Whether a product or convolution can read codes that are fixed, and if it is a convolution make them. */
-    private static boolean readsCodes(Info info, Form.Quantized q, Tail tail, long opset) {
-        if (q.activations() != Activations.STATIC || q.block() != 0 || q.bits() <= 4 || q.bits() > 8) {
-            return false;
+    /** Why no product or convolution can read codes that are fixed, and if it is a convolution make them; empty if one can. */
+    static Optional<String> obstacle(Info info, Form.Quantized q, Tail tail, long opset) {
+        if (q.block() != 0 || q.bits() <= 4 || q.bits() > 8) {
+            return Optional.of("products of integers take codes of five to eight bits without blocks");
         }
         for (Use u : info.value.uses) {
             if (u.node().graph != info.value.graph) {
-                return false; // codes would be made where their scale is not seen
+                return Optional.of("it is read in a subgraph"); // codes would be made where their scale is not seen
             }
         }
-        if (info.weight.tensor().dtype() != DType.F32) {
-            return false;
+        DType type = info.weight.tensor().dtype();
+        if (type != DType.F32) {
+            return Optional.of("products of integers make f32, and not " + type.name().toLowerCase(Locale.ROOT));
         }
-        if (info.weight.role() == Role.CONV) {
-            boolean along = q.axis() <= 0 && q.fixed().orElseThrow().result().isPresent();
-            if (tail == null || !along || opset < LINEAR_OPSET) {
-                return false;
-            }
-            boolean swish = tail.function() != null && tail.function().kind() == Tails.Kind.HARD_SWISH;
-            for (int j = 0; j < tail.scale().length; j++) {
-                if (!(Math.abs(tail.scale()[j]) > 0) || !Double.isFinite(tail.scale()[j]) || !Double.isFinite(tail.shift()[j])) {
-                    return false;
-                }
-            }
-            return !swish || q.fixed().orElseThrow().activated().isPresent();
+        long least = info.weight.role() == Role.CONV ? LINEAR_OPSET : INTEGER_OPSET;
+        if (opset < least) {
+            return Optional.of("operators of integers need opset " + least);
         }
-        return info.weight.role().isProduct() && info.replaceable && opset >= INTEGER_OPSET && !Site.of(info).table;
+        if (info.weight.role() != Role.CONV) {
+            return info.weight.role().isProduct() && info.replaceable && !Site.of(info).table ? Optional.empty()
+                    : Optional.of("not all that reads it is MatMul, or Gemm with neither transA nor alpha, with it as second operand");
+        }
+        if (tail == null || q.axis() > 0 || q.fixed().orElseThrow().result().isEmpty()) {
+            return Optional.of("what the convolution makes has no codes that are fixed");
+        }
+        for (int j = 0; j < tail.scale().length; j++) {
+            if (!(Math.abs(tail.scale()[j]) > 0) || !Double.isFinite(tail.scale()[j]) || !Double.isFinite(tail.shift()[j])) {
+                return Optional.of("what follows the convolution scales an output by 0, or by what is not finite");
+            }
+        }
+        boolean swish = tail.function() != null && tail.function().kind() == Tails.Kind.HARD_SWISH;
+        return !swish || q.fixed().orElseThrow().activated().isPresent() ? Optional.empty() : Optional.of("its hard swish has no codes that are fixed");
     }
 
     private static OnnxLowering ofCodes(Info info, Form.Quantized q) {

@@ -13,6 +13,7 @@ import dev.tensorpress.model.Size;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.DataLayout.Placed;
+import dev.tensorpress.model.onnx.Tails.Tail;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
 import dev.tensorpress.tensor.DType;
 import java.io.IOException;
@@ -76,13 +77,27 @@ final class OnnxTarget implements SeparableTarget {
     public OnnxLowering lower(Weight weight, Form wanted) {
         Info info = model.info(weight);
         Form.Quantized codes = wanted.quantized();
-        OnnxLowering l = OnnxLowering.of(info, wanted, codes != null && codes.fixed().isPresent() ? model.tail(info) : null, name.equals(ONNXRUNTIME),
-                opset, model.parsed().irVersion);
+        OnnxLowering l = OnnxLowering.of(info, wanted, tail(info, codes), name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
         if (l.rewrite() == OnnxLowering.Rewrite.ELEMENTS && l.form().sparse() != null && sparser(info, l.form().sparse())) {
             return new OnnxLowering(OnnxLowering.Rewrite.COORDINATES, l.form().sparse().stored(Form.Storage.COORDINATES),
                     l.shape());
         }
         return l;
+    }
+
+    /** {@inheritDoc} Told of codes of activations that are fixed. */
+    @Override
+    public Optional<String> obstacle(Weight weight, Form wanted) {
+        Form.Quantized codes = wanted.quantized();
+        if (codes == null || codes.activations() != Form.Activations.STATIC) {
+            return Optional.empty();
+        }
+        Info info = model.info(weight);
+        return OnnxLowering.obstacle(info, codes, tail(info, codes), opset);
+    }
+
+    private Tail tail(Info info, Form.Quantized codes) {
+        return codes != null && codes.fixed().isPresent() ? model.tail(info) : null;
     }
 
     @Override
