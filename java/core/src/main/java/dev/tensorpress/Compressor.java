@@ -19,6 +19,7 @@ import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -43,6 +44,7 @@ import java.util.function.Predicate;
  */
 public final class Compressor implements AutoCloseable {
     private final Formats.Entry format;
+    private final Mount mount;
     private final Model model;
     private final Options options;
     /** Of weights that a plan decomposed: the next plan needs them as well. */
@@ -112,7 +114,8 @@ public final class Compressor implements AutoCloseable {
         }
     }
 
-    private Compressor(Formats.Entry format, Model model, Options options) {
+    private Compressor(Formats.Entry format, Model model, Options options, Mount mount) {
+        this.mount = mount;
         this.format = format;
         this.model = model;
         this.options = options;
@@ -125,15 +128,21 @@ public final class Compressor implements AutoCloseable {
 
     /**
      * Opens a model of one of the {@link Formats}: a file, or where a format has such, a folder or an index. Files are mapped, not
-     * read.
+     * read. Of an archive, what it holds is expanded into a temporary folder first, until this is closed.
      *
      * @throws dev.tensorpress.model.MalformedModelException if it is not a model, or a damaged one
      * @throws UnsupportedRequestException if {@link Options#roles} do not fit the model
      * @throws IOException if it cannot be read
      */
     public static Compressor open(Path path, Options options) throws IOException {
-        Formats.Entry entry = Formats.of(path);
-        return new Compressor(entry, entry.format().open(path, options.roles, options.allowLinks), options);
+        Mount mount = Mount.of(path);
+        try {
+            Formats.Entry entry = Formats.of(mount.model());
+            return new Compressor(entry, entry.format().open(mount.model(), options.roles, options.allowLinks), options, mount);
+        } catch (IOException | RuntimeException | Error e) {
+            mount.close();
+            throw e;
+        }
     }
 
     /** The model's format. */
@@ -296,8 +305,14 @@ public final class Compressor implements AutoCloseable {
         }
     }
 
+    /** @throws UncheckedIOException if what was expanded of an archive cannot be removed */
     @Override
     public void close() {
         model.close();
+        try {
+            mount.close();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
     }
 }

@@ -13,6 +13,7 @@ import dev.tensorpress.model.archive.Packer;
 import dev.tensorpress.model.archive.Unpacker;
 import dev.tensorpress.model.safetensors.SmallFolder;
 import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -24,7 +25,9 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.Set;
 import java.util.TreeMap;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -36,7 +39,7 @@ final class ArchivesTest {
     Path temp;
 
     static Packer.Packed pack(Path from, Path to, int threads) throws IOException {
-        return Packer.pack(Archives.find(from, false).contents(), new Packer.Settings(null, null, threads, MEMORY, null), to, false);
+        return Packer.pack(Archives.find(from, false).contents(), new Packer.Settings(null, null, null, threads, MEMORY, null), to, false);
     }
 
     static void expand(Path from, Path to, boolean overwrite, boolean resume) throws IOException {
@@ -89,7 +92,7 @@ final class ArchivesTest {
         assertEquals(-1, Files.mismatch(one, two));
         assertEquals(Files.size(one), packed.bytes());
         assertTrue(packed.bytes() < packed.bytesBefore());
-        assertEquals(List.of("a", "b", "c", "d"), List.copyOf(packed.arrays().keySet()));
+        assertEquals(Set.of("a", "b", "c", "d"), packed.arrays().stream().map(Packer.Stored::name).collect(Collectors.toSet()));
         assertTrue(Archive.isArchive(one));
         assertFalse(Archive.isArchive(folder.resolve("config.json")));
         Path out = temp.resolve("out");
@@ -177,6 +180,100 @@ final class ArchivesTest {
         expand(archive, out, false, true);
         assertSame(folder, out);
         assertEquals(key, Files.getAttribute(out.resolve(first.getFileName()), "unix:ino"));
+    }
+
+    /** The next version of a model: few elements are others, a tensor is new, another one has another shape. */
+    @Test
+    void whatChangedIsStoredAlone() throws IOException {
+        Path old = folder();
+        SmallFolder next = model();
+        for (int i = 0; i < 1000; i++) {
+            next.bytes.get("d")[4 * i * 1000] ^= 1;
+        }
+        next.add("b", DType.F32, 301, 301).add("new", DType.I8, 50, 60);
+        Path changed = next.write(temp.resolve("next"), 2);
+        Path whole = temp.resolve("whole.tpa");
+        long alone = pack(changed, whole, 2).bytes();
+        Path delta = temp.resolve("delta.tpa");
+        Packer.Contents base = Archives.find(old, false).contents();
+        for (int threads : new int[] {3, 1}) {
+            Packer.Packed packed = Packer.pack(Archives.find(changed, false).contents(),
+                    new Packer.Settings(null, null, base, threads, MEMORY, null), delta, true);
+            assertTrue(packed.bytes() < alone / 8, packed.bytes() + " of " + alone);
+            byte[] bytes = Files.readAllBytes(delta);
+            Files.write(temp.resolve("delta" + threads), bytes);
+        }
+        assertEquals(-1, Files.mismatch(temp.resolve("delta1"), temp.resolve("delta3")));
+        Path out = temp.resolve("out");
+        assertThrows(UnsupportedRequestException.class, () -> expand(delta, out, false, false));
+        assertThrows(UnsupportedRequestException.class, () -> Compressor.open(delta));
+        try (Archive archive = Archive.open(delta)) {
+            assertThrows(UnsupportedRequestException.class, () -> archive.useBase(changed));
+            assertThrows(UnsupportedRequestException.class, () -> archive.useBase(temp));
+            archive.useBase(old);
+            Unpacker.expand(archive, out, new Unpacker.Settings(false, false, 2, MEMORY, null));
+        }
+        assertSame(changed, out);
+        assertThrows(UnsupportedRequestException.class, () -> Packer.pack(Archives.find(changed, false).contents(),
+                new Packer.Settings(null, null, base, 1, MEMORY, null), old.resolve("config.json"), true));
+    }
+
+    /** One that is like nothing in its base stands for itself. */
+    @Test
+    void aBaseThatIsOfNoUseIsNotNeeded() throws IOException {
+        byte[] noise = new byte[10_000];
+        new Random(1).nextBytes(noise);
+        Path file = Files.write(temp.resolve("file"), noise);
+        Path old = Files.writeString(temp.resolve("old"), "short");
+        Path archive = temp.resolve("m.tpa");
+        Packer.pack(Archives.find(file, false).contents(),
+                new Packer.Settings(null, null, Archives.find(old, false).contents(), 1, MEMORY, null), archive, false);
+        expand(archive, temp.resolve("out"), false, false);
+        assertEquals(-1, Files.mismatch(file, temp.resolve("out")));
+    }
+
+    @Test
+    void anArchiveIsOpenedAsAModel() throws IOException {
+        SmallFolder model = model();
+        Path folder = model.write(temp.resolve("model"), 2);
+        Path archive = temp.resolve("m.tpa");
+        pack(folder, archive, 2);
+        Path where;
+        try (Compressor c = Compressor.open(archive)) {
+            where = c.model().path();
+            assertEquals(6, c.model().weights().size());
+            for (var w : c.model().weights()) {
+                assertArrayEquals(model.bytes.get(w.name()), w.tensor().data().toArray(ValueLayout.JAVA_BYTE), w.name());
+            }
+        }
+        assertFalse(Files.exists(where.getParent()));
+        Path one = temp.resolve("one.tpa");
+        pack(folder.resolve("config.json"), one, 1);
+        long before = temporary();
+        assertThrows(RuntimeException.class, () -> Compressor.open(one));
+        assertEquals(before, temporary());
+    }
+
+    private static long temporary() throws IOException {
+        try (Stream<Path> all = Files.list(Path.of(System.getProperty("java.io.tmpdir")))) {
+            return all.filter(p -> p.getFileName().toString().startsWith("tensorpress-")).count();
+        }
+    }
+
+    /** What elements of each type are coded as, and why. */
+    @Test
+    void theReportSaysWhatWasChosen() throws IOException {
+        Path folder = new SmallFolder(5).add("bf16", DType.BF16, 1200, 1000).add("i8", DType.I8, 100, 100).add("f32", DType.F32, 100, 100)
+                .add("zeros", DType.F32, Shape.of(100, 100), new float[10_000]).write(temp.resolve("model"), 1);
+        Map<String, Packer.Stored> found = new TreeMap<>();
+        pack(folder, temp.resolve("m.tpa"), 2).arrays().forEach(a -> found.put(a.name(), a));
+        assertEquals("bf16", found.get("bf16").way());
+        assertTrue(found.get("bf16").stored() < found.get("bf16").bytes() * 0.8);
+        assertTrue(found.get("bf16").sizes().get("bf16") < found.get("bf16").sizes().get("zstd"));
+        assertEquals(2_400_000, found.get("bf16").planes().stream().mapToLong(Packer.Plane::bytes).sum());
+        assertEquals("plain", found.get("i8").way());
+        assertEquals("f32", found.get("f32").way());
+        assertTrue(found.get("zeros").stored() < 400);
     }
 
     @Test

@@ -1,18 +1,23 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.Mount;
 import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
+import java.io.IOException;
 import java.math.BigDecimal;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import org.apache.commons.cli.CommandLine;
 
 /** What a command was given. Options go by their long names. */
-final class Arguments {
+final class Arguments implements AutoCloseable {
     private final Syntax syntax;
     private final CommandLine line;
     private final List<String> words;
+    private final Map<Path, Mount> mounts = new HashMap<>();
 
     /** @param words all that was given, the command's name included */
     Arguments(Syntax syntax, CommandLine line, List<String> words) {
@@ -43,6 +48,33 @@ final class Arguments {
     /** The parameter at {@code index} as a path. */
     Path path(int index) {
         return parse(text(index));
+    }
+
+    /** The parameter at {@code index} as a model: of an archive what it holds, expanded until these arguments are closed. */
+    Path model(int index) throws IOException {
+        return mount(path(index));
+    }
+
+    /** {@link #model(int)} of an option; null if it is not given. */
+    Path model(String option) throws IOException {
+        Path path = path(option);
+        return path == null ? null : mount(path);
+    }
+
+    private Path mount(Path path) throws IOException {
+        Mount mount = mounts.get(path);
+        if (mount == null) {
+            mount = Mount.of(path);
+            mounts.put(path, mount);
+        }
+        return mount.model();
+    }
+
+    @Override
+    public void close() throws IOException {
+        for (Mount mount : mounts.values()) {
+            mount.close();
+        }
     }
 
     /** The option as a path, or null. */

@@ -68,7 +68,7 @@ final class CalibrateCommand implements Command {
         SampleOptions given = SampleOptions.of(arguments, null);
         int most = arguments.number("samples", 1, Integer.MAX_VALUE);
         Compressor.Options options = Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links"));
-        try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+        try (Compressor compressor = Compressor.open(arguments.model(0), options)) {
             Model model = compressor.model();
             List<Path> read = new ArrayList<>(model.files());
             read.addAll(given.files());

@@ -51,7 +51,7 @@ final class CompressCommand implements Command {
                 .memory(RecipeOptions.memory(arguments))
                 .distributions(HtmlReport.named(reportFile))
                 .progress(progress);
-        try (Compressor compressor = Compressor.open(arguments.path(0), options);
+        try (Compressor compressor = Compressor.open(arguments.model(0), options);
                 Statistics statistics = RecipeOptions.statistics(arguments, compressor, console)) {
             Recipe recipe = RecipeOptions.recipe(arguments, compressor);
             boolean folder = compressor.target(recipe).writesFolder();

@@ -29,7 +29,7 @@ final class EvaluateCommand implements Command {
         TaskOptions tasks = TaskOptions.of(arguments);
         Path report = arguments.path("report");
         if (report != null) {
-            List<Path> read = new ArrayList<>(List.of(arguments.path(0), arguments.path(1)));
+            List<Path> read = new ArrayList<>(List.of(arguments.model(0), arguments.model(1)));
             read.addAll(given.files());
             read.addAll(tasks.files());
             OutputFile.check(arguments, "--report", report, arguments.flag("force"), read);
@@ -40,10 +40,10 @@ final class EvaluateCommand implements Command {
                 .tasks(tasks.read(arguments))
                 .allowLinks(arguments.flag("allow-links"));
         Comparison comparison = SampleOptions.run(() -> !given.inputs().isEmpty()
-                ? Evaluation.inputs(arguments.path(0), arguments.path(1), given.inputs(), options)
-                : given.folder() != null ? Evaluation.images(arguments.path(0), arguments.path(1), given.folder(), given.images(), options)
-                : given.random() > 0 ? Evaluation.random(arguments.path(0), arguments.path(1), given.random(), options)
-                : Evaluation.texts(arguments.path(0), arguments.path(1), given.lines(arguments), given.tokenizer(), options));
+                ? Evaluation.inputs(arguments.model(0), arguments.model(1), given.inputs(), options)
+                : given.folder() != null ? Evaluation.images(arguments.model(0), arguments.model(1), given.folder(), given.images(), options)
+                : given.random() > 0 ? Evaluation.random(arguments.model(0), arguments.model(1), given.random(), options)
+                : Evaluation.texts(arguments.model(0), arguments.model(1), given.lines(arguments), given.tokenizer(), options));
         console.clearProgress();
         if (report != null) {
             write(report, comparison, arguments);

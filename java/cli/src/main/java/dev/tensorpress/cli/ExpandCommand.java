@@ -28,6 +28,7 @@ final class ExpandCommand implements Command {
                 .option("o", "output", "OUT", "the folder or file to write, which must be given"))
                 .option("device", "D", RecipeOptions.DEVICE)
                 .option("threads", "N", "that kernels use; all processors if left out")
+                .option("base", "OLD", "the model, or an archive of it, that an archive was packed with")
                 .flag("force", "replaces OUT if it exists")
                 .flag("allow-links", RecipeOptions.LINKS)));
     }
@@ -71,6 +72,10 @@ final class ExpandCommand implements Command {
             } else {
                 RecipeOptions.refuseFolder(arguments);
                 OutputFile.checkModel(arguments, "-o", to.path(), to.overwrite(), List.of(from));
+            }
+            Path base = arguments.model("base");
+            if (base != null) {
+                archive.useBase(base);
             }
             console.begin("expanding", archive.plainBytes());
             Unpacker.expand(archive, to.path(), new Unpacker.Settings(to.overwrite(), to.resume(), arguments.threads(), to.memory(),

@@ -29,7 +29,7 @@ final class InspectCommand implements Command {
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
         Compressor.Options options = RecipeOptions.model(arguments);
-        try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+        try (Compressor compressor = Compressor.open(arguments.model(0), options)) {
             Format format = compressor.format();
             Model model = compressor.model();
             Graph graph = arguments.flag("graph") ? graph(format, model) : null;

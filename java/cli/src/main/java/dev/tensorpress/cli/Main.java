@@ -154,13 +154,14 @@ public final class Main {
         if (command == null) {
             throw new UsageException("no command '" + args[0] + "'" + UnknownNameException.hint(args[0], COMMANDS));
         }
-        Arguments arguments = command.syntax().parse(args);
-        if (arguments == null) {
-            command.syntax().help(console.out());
+        try (Arguments arguments = command.syntax().parse(args)) {
+            if (arguments == null) {
+                command.syntax().help(console.out());
+            } else {
+                command.run(arguments, console);
+            }
             return OK;
         }
-        command.run(arguments, console);
-        return OK;
     }
 
     /** One class each: what a command does not need is not loaded. */

@@ -21,9 +21,10 @@ final class PackCommand implements Command {
         return KeyOptions.declare(new Syntax("pack", "Packs a model, or anything else, into an archive, bit for bit.", "MODEL")
                 .option("o", "output", "FILE.tpa", "the archive to write, which must be given")
                 .flag("lossless", "packs the files as they are, which it does anyway")
+                .option("base", "OLD", "stores what changed since this model, or the one in this archive, without which nobody can expand it")
                 .option("threads", "N", "that code; all processors if left out")
                 .option("memory", "SIZE", RecipeOptions.MEMORY)
-                .option("report", "FILE.json", "writes what each array takes in the archive")
+                .option("report", "FILE.json", "writes how each array is stored in the archive, and why")
                 .flag("force", "replaces the archive, and the report, if they exist")
                 .flag("allow-links", RecipeOptions.LINKS)
                 .option("sign", "KEY.pem", "signs the archive with this key of keygen --sign"));
@@ -40,7 +41,13 @@ final class PackCommand implements Command {
         long start = System.nanoTime();
         boolean force = arguments.flag("force");
         Archives.Found found = Archives.find(arguments.path(0), arguments.flag("allow-links"));
+        Path old = arguments.model("base");
+        Packer.Contents base = old == null ? null : Archives.find(old, arguments.flag("allow-links")).contents();
         List<Path> inputs = new ArrayList<>(found.contents().files().values());
+        if (base != null) {
+            inputs.addAll(base.files().values());
+            inputs.add(arguments.path("base"));
+        }
         OutputFile.checkModel(arguments, "-o", out, force, inputs);
         Path report = arguments.path("report");
         if (report != null) {
@@ -51,7 +58,7 @@ final class PackCommand implements Command {
             console.err().println("note: packed as bytes of no type: " + Text.plain(note));
         }
         console.begin("packing", found.contents().bytes());
-        Packer.Packed packed = Packer.pack(found.contents(), new Packer.Settings(key, signer, arguments.threads(),
+        Packer.Packed packed = Packer.pack(found.contents(), new Packer.Settings(key, signer, base, arguments.threads(),
                 RecipeOptions.memory(arguments), console::reached), out, force);
         console.clearProgress();
         if (report != null) {
@@ -72,12 +79,28 @@ final class PackCommand implements Command {
             json.writeNumberField("bytesBefore", packed.bytesBefore());
             json.writeNumberField("bytesAfter", packed.bytes());
             json.writeArrayFieldStart("arrays");
-            for (Map.Entry<String, Packer.Stored> e : packed.arrays().entrySet()) {
+            for (Packer.Stored a : packed.arrays()) {
                 json.writeStartObject();
-                json.writeStringField("name", e.getKey());
-                json.writeStringField("dtype", e.getValue().type().name().toLowerCase(Locale.ROOT));
-                json.writeNumberField("bytesBefore", e.getValue().bytes());
-                json.writeNumberField("bytesAfter", e.getValue().stored());
+                json.writeStringField("name", a.name());
+                json.writeStringField("dtype", a.type().name().toLowerCase(Locale.ROOT));
+                json.writeNumberField("bytesBefore", a.bytes());
+                json.writeNumberField("bytesAfter", a.stored());
+                json.writeStringField("coding", a.way());
+                json.writeObjectFieldStart("firstChunk");
+                for (Map.Entry<String, Integer> size : a.sizes().entrySet()) {
+                    json.writeNumberField(size.getKey(), size.getValue());
+                }
+                json.writeEndObject();
+                json.writeArrayFieldStart("planes");
+                for (Packer.Plane plane : a.planes()) {
+                    json.writeStartObject();
+                    json.writeStringField("part", plane.part());
+                    json.writeStringField("coding", plane.kind());
+                    json.writeNumberField("bytesBefore", plane.bytes());
+                    json.writeNumberField("bytesAfter", plane.stored());
+                    json.writeEndObject();
+                }
+                json.writeEndArray();
                 json.writeEndObject();
             }
             json.writeEndArray();

@@ -28,7 +28,7 @@ final class PlanCommand implements Command {
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
         Compressor.Options options = RecipeOptions.model(arguments).device(arguments.device()).memory(RecipeOptions.memory(arguments));
-        try (Compressor compressor = Compressor.open(arguments.path(0), options);
+        try (Compressor compressor = Compressor.open(arguments.model(0), options);
                 Statistics _ = RecipeOptions.statistics(arguments, compressor, console)) {
             Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
             Map<String, Long> files = plan.files();

@@ -94,7 +94,7 @@ final class ProfileCommand implements Command {
         Path recorded = folder.resolve("events.jfr");
         try (Recording recording = start()) {
             long start = System.nanoTime();
-            try (Compressor compressor = Compressor.open(arguments.path(0), options);
+            try (Compressor compressor = Compressor.open(arguments.model(0), options);
                     Statistics _ = RecipeOptions.statistics(arguments, compressor, console)) {
                 long opened = System.nanoTime();
                 progress.begin(compressor.model());

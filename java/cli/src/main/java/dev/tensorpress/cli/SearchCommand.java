@@ -85,7 +85,7 @@ final class SearchCommand implements Command {
         Compressor.Options options = Compressor.Options.DEFAULT.threads(arguments.threads()).allowLinks(arguments.flag("allow-links"))
                 .overwrite(true).distributions(HtmlReport.named(arguments.path("report")));
         Path reportFile = arguments.path("report");
-        try (Compressor compressor = Compressor.open(arguments.path(0), options)) {
+        try (Compressor compressor = Compressor.open(arguments.model(0), options)) {
             Model model = compressor.model();
             Samples samples = SampleOptions.run(() -> given.samples(model, arguments));
             // What an earlier search wrote may lie in a folder of inputs: it is none of them.

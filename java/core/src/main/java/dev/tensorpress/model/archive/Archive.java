@@ -235,7 +235,7 @@ public final class Archive implements AutoCloseable {
         return all;
     }
 
-    /** What {@link #read} can be asked for, by name: weights, and other elements of one type. */
+    /** What {@link #weight} can be asked for, by name: weights, and other elements of one type. */
     public List<Array> arrays() {
         List<Array> all = new ArrayList<>();
         for (Index.Array a : index.arrays()) {
@@ -354,22 +354,32 @@ public final class Archive implements AutoCloseable {
     /**
      * The files that an archive with a {@link #base} is coded by, which are hashed.
      *
-     * @param folder that they are in; or the file, if there is one
+     * @param path the folder that they are in, or the one that is opened as a model
      * @throws UnsupportedRequestException if they are not those that it was made with
      * @throws IOException if they cannot be read
      */
-    public void useBase(Path folder) throws IOException {
+    public void useBase(Path path) throws IOException {
+        boolean file = InputFiles.isFile(path);
         Map<String, Path> files = new LinkedHashMap<>();
         for (Index.Member m : index.base()) {
-            files.put(m.name(), InputFiles.isFile(folder) && index.base().size() == 1 ? folder : InputFiles.resolve(folder, m.name()));
+            Path one = file && index.base().size() == 1 ? path
+                    : InputFiles.resolve(file ? path.toAbsolutePath().getParent() : path, m.name());
+            if (!InputFiles.isFile(one)) {
+                throw otherBase(path, "it has no file '" + m.name() + "'");
+            }
+            files.put(m.name(), one);
         }
         Base opened = Base.open(files);
         String difference = opened.difference(index.base());
         if (difference != null) {
             opened.close();
-            throw new UnsupportedRequestException(folder + " is not the model that " + path + " was packed with: " + difference);
+            throw otherBase(path, difference);
         }
         base = opened;
+    }
+
+    private UnsupportedRequestException otherBase(Path given, String why) {
+        return new UnsupportedRequestException(given + " is not the model that " + path + " was packed with: " + why);
     }
 
     /** @throws UnsupportedRequestException if it is needed, and nobody gave it */

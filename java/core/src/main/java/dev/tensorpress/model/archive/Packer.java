@@ -2,6 +2,7 @@ package dev.tensorpress.model.archive;
 
 import dev.tensorpress.io.Buffers;
 import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.kernel.Coding;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -16,8 +17,10 @@ import java.util.Comparator;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.concurrent.CompletableFuture;
 import java.util.function.BiConsumer;
 
 /** Packs files, of which it is known where elements of which type lie, into an archive. */
@@ -26,12 +29,16 @@ public final class Packer {
     private static final int ARRAY_CHUNK = 1 << 20;
     /** Smaller arrays would take more to describe than they gain. */
     private static final int SMALLEST_ARRAY = 2048;
+    /** The part by which Zstandard has to be smaller than codes of elements: a hundredth. */
+    private static final int ZSTD_HANDICAP = 100;
 
     private final Contents contents;
     private final Settings settings;
     private final List<Part> parts = new ArrayList<>();
     private final List<Array> arrays = new ArrayList<>();
-    private final long[] stored;
+    private final Growing[] growing;
+    /** Null without one. */
+    private final Base base;
 
     /**
      * What is packed.
@@ -64,35 +71,81 @@ public final class Packer {
      *
      * @param key that encrypts the archive, or null
      * @param signer that signs it, or null
+     * @param base what most of it is like, which whoever expands the archive has to have as well; null if it is to stand for itself
      * @param threads that code; 0 for one per processor
      * @param memory bytes of buffers and working memory at most
-     * @param progress told how many bytes are packed, and of which file the last one is; or null
+     * @param progress told how many bytes are packed, and of which file or array the last one is; or null
      */
-    public record Settings(ArchiveKey key, SigningKey signer, int threads, long memory, BiConsumer<Long, String> progress) {}
+    public record Settings(ArchiveKey key, SigningKey signer, Contents base, int threads, long memory, BiConsumer<Long, String> progress) {}
 
     /**
      * What became of it.
      *
      * @param bytes of the archive
-     * @param arrays bytes that each array takes in it, by its name
+     * @param arrays what each array is stored as; those that are too small to be stored by themselves are not there
      */
-    public record Packed(long bytesBefore, long bytes, Map<String, Stored> arrays) {}
+    public record Packed(long bytesBefore, long bytes, List<Stored> arrays) {
+        public Packed {
+            arrays = List.copyOf(arrays);
+        }
+    }
 
-    /** @param bytes that it had */
-    public record Stored(DType type, long bytes, long stored) {}
+    /**
+     * What became of an array.
+     *
+     * @param bytes that it had
+     * @param stored that it takes
+     * @param way in which it is coded, in words; {@code plain} where chunks get no smaller
+     * @param sizes bytes of its first chunk in each way, by which that was chosen
+     * @param planes what its elements were taken apart into, and how many bytes of these are coded in which way
+     */
+    public record Stored(String name, DType type, long bytes, long stored, String way, Map<String, Integer> sizes, List<Plane> planes) {
+        public Stored {
+            sizes = Collections.unmodifiableMap(new LinkedHashMap<>(sizes));
+            planes = List.copyOf(planes);
+        }
+    }
+
+    /** A part of elements, such as their exponents, and those bytes of it that were coded in one way. */
+    public record Plane(String part, String kind, long bytes, long stored) {}
+
+    /** What is known of an array while its chunks come. */
+    private static final class Growing {
+        /** Decided by the first chunk; later ones wait for it. */
+        final CompletableFuture<Way> way = new CompletableFuture<>();
+        final Map<String, Integer> sizes = new LinkedHashMap<>();
+        final Map<String, Plane> planes = new TreeMap<>();
+        boolean plain = true;
+        long stored;
+
+        void add(Piece piece) {
+            stored += Frame.BYTES + piece.frame().stored();
+            plain &= piece.frame().coding() == Frame.Stored.PLAIN;
+            for (Coding.Plane p : piece.planes()) {
+                Plane one = new Plane(p.part().name().toLowerCase(Locale.ROOT), p.kind().name().toLowerCase(Locale.ROOT), p.bytesIn(), p.bytesOut());
+                planes.merge(one.part + " " + one.kind, one, (x, y) -> new Plane(x.part, x.kind, x.bytes + y.bytes, x.stored + y.stored));
+            }
+        }
+    }
 
     /**
      * Bytes of a chunk.
      *
      * @param array number of the array that they are elements of; -1 if they are anything else
+     * @param first whether it is the array's first
+     * @param base position of bytes that they are perhaps like; -1 if there are none
      */
-    private record Part(long position, int length, int array) {}
+    private record Part(long position, int length, int array, boolean first, long base) {}
 
-    private Packer(Contents contents, Settings settings) {
+    private Packer(Contents contents, Settings settings, Base base) {
         this.contents = contents;
         this.settings = settings;
+        this.base = base;
         plan();
-        stored = new long[arrays.size()];
+        growing = new Growing[arrays.size()];
+        for (int i = 0; i < growing.length; i++) {
+            growing[i] = new Growing();
+        }
     }
 
     /**
@@ -103,11 +156,20 @@ public final class Packer {
      * @throws IOException if a file cannot be read, or changed meanwhile; if the archive cannot be written
      */
     public static Packed pack(Contents contents, Settings settings, Path out, boolean replace) throws IOException {
-        if (InputFiles.replacedBy(out, contents.files.values()) != null) {
-            throw new UnsupportedRequestException("the output " + out + " is a file that is to be packed");
+        List<Path> inputs = new ArrayList<>(contents.files.values());
+        if (settings.base != null) {
+            inputs.addAll(settings.base.files.values());
+        }
+        if (InputFiles.replacedBy(out, inputs) != null) {
+            throw new UnsupportedRequestException("the output " + out + " is a file that is to be packed, or of the base");
         }
         Index.checkNames(contents.files.keySet());
-        return new Packer(contents, settings).run(out, replace);
+        if (settings.base == null) {
+            return new Packer(contents, settings, null).run(out, replace);
+        }
+        try (Base base = Base.open(settings.base.files)) {
+            return new Packer(contents, settings, base).run(out, replace);
+        }
     }
 
     private void plan() {
@@ -115,12 +177,15 @@ public final class Packer {
         for (Model.Array a : contents.arrays) {
             byFile.computeIfAbsent(a.file(), f -> new ArrayList<>()).add(a);
         }
+        Map<String, Long> like = likeArrays();
         long position = 0;
         long other = 0;
-        for (Path file : contents.files.values()) {
-            long size = contents.inputs.stamp(file).size();
-            List<Model.Array> there = byFile.getOrDefault(file, new ArrayList<>());
+        long likeOther = -1;
+        for (Map.Entry<String, Path> file : contents.files.entrySet()) {
+            List<Model.Array> there = byFile.getOrDefault(file.getValue(), new ArrayList<>());
             there.sort(Comparator.comparing(Model.Array::offset));
+            long likeFile = likeFile(file.getKey());
+            likeOther = other == position ? likeFile : likeOther;
             long at = 0;
             for (Model.Array a : there) {
                 int number = arrays.size();
@@ -128,36 +193,69 @@ public final class Packer {
                 if (a.bytes() < SMALLEST_ARRAY || a.offset() < at) {
                     continue; // it is read from where it is all the same
                 }
-                cut(other, position + a.offset(), Index.LARGEST_CHUNK, -1);
+                cut(other, position + a.offset(), Index.LARGEST_CHUNK, -1, likeOther);
                 at = a.offset() + a.bytes();
                 other = position + at;
-                cut(position + a.offset(), other, ARRAY_CHUNK, number);
+                likeOther = likeFile < 0 ? -1 : likeFile + at;
+                cut(position + a.offset(), other, ARRAY_CHUNK, number, like.getOrDefault(described(a), -1L));
             }
-            position = Math.addExact(position, size);
+            position = Math.addExact(position, contents.inputs.stamp(file.getValue()).size());
         }
-        cut(other, position, Index.LARGEST_CHUNK, -1);
+        cut(other, position, Index.LARGEST_CHUNK, -1, likeOther);
     }
 
-    /** In parts that are about as large as each other. */
-    private void cut(long from, long to, int most, int array) {
-        if (from < to) {
-            long n = Math.ceilDiv(to - from, most);
-            long step = Math.ceilDiv(Math.ceilDiv(to - from, n), Long.BYTES) * Long.BYTES;
-            for (long at = from; at < to; at += step) {
-                parts.add(new Part(at, Math.toIntExact(Math.min(step, to - at)), array));
+    private static String described(Model.Array a) {
+        return a.type() + " " + a.shape() + " " + a.name();
+    }
+
+    /** Where the base has elements of arrays. */
+    private Map<String, Long> likeArrays() {
+        Map<String, Long> all = new HashMap<>();
+        if (base != null) {
+            Map<Path, String> names = new HashMap<>();
+            settings.base.files.forEach((name, path) -> names.put(path, name));
+            for (Model.Array a : settings.base.arrays) {
+                all.put(described(a), base.position(names.get(a.file())) + a.offset());
             }
+        }
+        return all;
+    }
+
+    /** Where the base has the file of this name, or the model if this is one by another name; -1 if it has neither. */
+    private long likeFile(String name) {
+        if (base == null) {
+            return -1;
+        }
+        long same = base.position(name);
+        return same < 0 && name.equals(contents.entry) ? base.position(settings.base.entry) : same;
+    }
+
+    /** In parts that are about as large as each other; {@code like} is where in the base the first byte is, or -1. */
+    private void cut(long from, long to, int most, int array, long like) {
+        if (from == to) {
+            return;
+        }
+        long n = Math.ceilDiv(to - from, most);
+        long step = Math.ceilDiv(Math.ceilDiv(to - from, n), Long.BYTES) * Long.BYTES;
+        for (long at = from; at < to; at += step) {
+            int length = Math.toIntExact(Math.min(step, to - at));
+            // Of bytes that are no elements the place is a guess, which may lead behind the base's end.
+            boolean there = like >= 0 && base.bytes() >= length;
+            parts.add(new Part(at, length, array, at == from, there ? Math.min(like + at - from, base.bytes() - length) : -1));
         }
     }
 
     private Packed run(Path out, boolean replace) throws IOException {
+        boolean[] based = new boolean[1];
         try (Arena arena = Arena.ofShared();
                 Buffers buffers = new Buffers(settings.memory / 2, new Phases());
                 ArchiveWriter writer = new ArchiveWriter(out, settings.key, settings.signer, buffers);
                 Conveyor conveyor = new Conveyor(settings.threads, settings.memory, piece -> {
                     int array = parts.get(piece.frame().ordinal()).array;
                     if (array >= 0) {
-                        stored[array] += Frame.BYTES + piece.frame().stored();
+                        growing[array].add(piece);
                     }
+                    based[0] |= piece.frame().base() >= 0;
                     writer.add(piece);
                 });
                 MemberReader reader = new MemberReader(contents.files, contents.inputs, parts.stream().map(Part::length).toList(), arena,
@@ -169,14 +267,43 @@ public final class Packer {
                 reader.read(piece.plain.asSlice(0, p.length));
                 progress(p, reader);
                 conveyor.start(piece, () -> {
-                    piece.encode(ordinal, p.position, p.length, null, -1, writer.cipher());
+                    byte[] like = p.base < 0 ? null : base.read(p.base, p.length);
+                    piece.encode(ordinal, p.position, p.length, way(p, piece, like), p.base, like, writer.cipher());
                     return null;
                 });
             }
             conveyor.finish();
             contents.inputs.check();
-            long bytes = writer.commit(contents.folder, contents.entry, reader.members(), List.of(), arrays, out, replace);
+            long bytes = writer.commit(contents.folder, contents.entry, reader.members(), based[0] ? base.files() : List.of(), arrays, out, replace);
             return new Packed(Index.total(reader.members()), bytes, report());
+        }
+    }
+
+    /** In which way a part is coded: that in which the first chunk of its array is smallest, so that most are coded once. */
+    private Way way(Part p, Piece piece, byte[] like) {
+        if (p.array < 0) {
+            return new Way(null, like != null);
+        }
+        Growing g = growing[p.array];
+        if (!p.first) {
+            return g.way.join();
+        }
+        try {
+            Way best = null;
+            long least = Long.MAX_VALUE;
+            for (Map.Entry<Way, Integer> e : piece.sizes(Way.of(arrays.get(p.array).type(), like != null), p.length, like).entrySet()) {
+                g.sizes.put(e.getKey().describe(), e.getValue());
+                // Where Zstandard gains next to nothing, elements are decoded faster.
+                long size = e.getKey().elements() == null ? e.getValue() + e.getValue() / ZSTD_HANDICAP : e.getValue();
+                if (size < least) {
+                    least = size;
+                    best = e.getKey();
+                }
+            }
+            g.way.complete(best);
+            return best;
+        } finally {
+            g.way.completeExceptionally(new IllegalStateException("the first chunk could not be coded"));
         }
     }
 
@@ -186,11 +313,14 @@ public final class Packer {
         }
     }
 
-    private Map<String, Stored> report() {
-        Map<String, Stored> all = new TreeMap<>();
-        for (int i = 0; i < stored.length; i++) {
-            if (stored[i] > 0) {
-                all.put(arrays.get(i).name(), new Stored(arrays.get(i).type(), arrays.get(i).bytes(), stored[i]));
+    private List<Stored> report() {
+        List<Stored> all = new ArrayList<>();
+        for (int i = 0; i < growing.length; i++) {
+            Growing g = growing[i];
+            if (g.stored > 0) {
+                Array a = arrays.get(i);
+                all.add(new Stored(a.name(), a.type(), a.bytes(), g.stored, g.plain ? "plain" : g.way.join().describe(), g.sizes,
+                        List.copyOf(g.planes.values())));
             }
         }
         return all;

@@ -3,6 +3,8 @@ package dev.tensorpress.model.archive;
 import com.github.luben.zstd.ZstdCompressCtx;
 import com.github.luben.zstd.ZstdDecompressCtx;
 import com.github.luben.zstd.ZstdException;
+import dev.tensorpress.kernel.Coding;
+import dev.tensorpress.kernel.CodingFormatException;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.archive.Frame.Stored;
 import java.io.IOException;
@@ -11,13 +13,17 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
 
 /** A chunk in memory, plain and stored, and what turns one into the other. One thread at a time. */
 final class Piece implements AutoCloseable {
     /** More than Zstandard, and blocks of elements, can take beyond what they are given; and all that a cipher adds. */
     private static final int ROOM = 64 << 10;
-    /** Of one of these, with what Zstandard needs, in bytes. */
-    static final long MEMORY = 5L * Index.LARGEST_CHUNK;
+    /** Of one of these, with what codecs need, in bytes. */
+    static final long MEMORY = 7L * Index.LARGEST_CHUNK;
     private static final int LEVEL = 3;
     /** Windows that reach from the last byte of a chunk to the first of what it is coded by. */
     private static final int BASE_WINDOW = 23;
@@ -34,6 +40,11 @@ final class Piece implements AutoCloseable {
     private ZstdDecompressCtx decompressor;
     private Frame frame;
     private byte[] digest;
+    private List<Coding.Plane> planes = List.of();
+    /** Bytes of the base, for blocks. */
+    private MemorySegment base;
+    private Arena scratches;
+    private MemorySegment scratch = MemorySegment.NULL;
 
     /** The chunk as it is stored. */
     Frame frame() {
@@ -50,28 +61,76 @@ final class Piece implements AutoCloseable {
         return stored.asSlice(0, Frame.BYTES + (long) frame.stored());
     }
 
+    /** What became of the elements that were coded; none if they were coded in another way. */
+    List<Coding.Plane> planes() {
+        return planes;
+    }
+
     MemorySegment plainBytes() {
         return plain.asSlice(0, frame.plain());
     }
 
     /**
-     * Codes plain bytes.
+     * What plain bytes take in each of some ways.
      *
-     * @param from position in the base of bytes that these are like; -1 if there are none
+     * @param like bytes of the base; null if there are none
+     */
+    Map<Way, Integer> sizes(List<Way> ways, int length, byte[] like) {
+        Map<Way, Integer> all = new LinkedHashMap<>();
+        for (Way way : ways) {
+            all.put(way, code(way, length, like, coded()));
+        }
+        return all;
+    }
+
+    /**
+     * Codes plain bytes; those that get no smaller are stored as they are.
+     *
+     * @param from position in the base of {@code like}
      * @param cipher or null
      */
-    void encode(int ordinal, long position, int length, Base base, long from, ChunkCipher cipher) throws IOException {
+    void encode(int ordinal, long position, int length, Way way, long from, byte[] like, ChunkCipher cipher) {
         int overhead = cipher == null ? 0 : cipher.overhead();
-        MemorySegment out = cipher == null ? stored.asSlice(Frame.BYTES) : opened();
-        byte[] like = from < 0 ? null : base.read(from, length);
-        int n = compress(length, like, out);
+        MemorySegment out = cipher == null ? stored.asSlice(Frame.BYTES) : coded();
+        int n = code(way, length, like, out);
         if (n >= length) {
+            planes = List.of();
             out.copyFrom(plain.asSlice(0, length));
             frame = new Frame(ordinal, position, length, length + overhead, Stored.PLAIN, -1);
         } else {
-            frame = new Frame(ordinal, position, length, n + overhead, Stored.ZSTD, from);
+            frame = new Frame(ordinal, position, length, n + overhead, way.stored(), way.based() ? from : -1);
         }
         seal(out, cipher);
+    }
+
+    private int code(Way way, int length, byte[] like, MemorySegment out) {
+        planes = List.of();
+        if (way.elements() == null) {
+            return compress(length, way.based() ? like : null, out);
+        }
+        MemorySegment base = way.based() ? off(like) : MemorySegment.NULL;
+        Coding.Coded c = Coding.encode(way.elements(), plain.asSlice(0, length), base, out, scratch(Coding.scratchBytes(way.elements(), length)));
+        planes = c.planes();
+        return Math.toIntExact(c.bytes());
+    }
+
+    private MemorySegment off(byte[] like) {
+        if (base == null) {
+            base = arena.allocate(Index.LARGEST_CHUNK, 64);
+        }
+        MemorySegment.copy(like, 0, base, ValueLayout.JAVA_BYTE, 0, like.length);
+        return base.asSlice(0, like.length);
+    }
+
+    private MemorySegment scratch(long bytes) {
+        if (scratch.byteSize() < bytes) {
+            if (scratches != null) {
+                scratches.close();
+            }
+            scratches = Arena.ofShared();
+            scratch = scratches.allocate(bytes, 64);
+        }
+        return scratch;
     }
 
     /** Stores bytes of the index. */
@@ -103,7 +162,7 @@ final class Piece implements AutoCloseable {
         return stored.asSlice(Frame.BYTES).asByteBuffer();
     }
 
-    private MemorySegment opened() {
+    private MemorySegment coded() {
         if (open == null) {
             open = arena.allocate(Index.LARGEST_CHUNK + ROOM, 64);
         }
@@ -135,7 +194,7 @@ final class Piece implements AutoCloseable {
         check(expected, path, at);
         MemorySegment coded = stored.asSlice(Frame.BYTES, frame.stored());
         if (cipher != null) {
-            MemorySegment to = opened().asSlice(0, frame.stored() - cipher.overhead());
+            MemorySegment to = coded().asSlice(0, frame.stored() - cipher.overhead());
             if (!cipher.open(frame.ordinal(), associated(stored), coded.asByteBuffer(), to.asByteBuffer())) {
                 throw bad(path, at, "is not what was sealed");
             }
@@ -144,7 +203,8 @@ final class Piece implements AutoCloseable {
         switch (frame.coding()) {
             case PLAIN -> MemorySegment.copy(coded, 0, plain, 0, frame.plain());
             case ZSTD -> decompress(coded, frame.base() < 0 ? null : base.read(frame.base(), frame.plain()), path, at);
-            case CODED, INDEX -> throw bad(path, at, "is stored in a way that this reader does not know");
+            case CODED -> decodeBlock(coded, base, path, at);
+            case INDEX -> throw new IllegalStateException("an index as a chunk");
         }
     }
 
@@ -159,8 +219,21 @@ final class Piece implements AutoCloseable {
             throw bad(path, at, "is preceded by another frame than the index has");
         }
         digest = leaf.digest(bytes());
-        if (!java.security.MessageDigest.isEqual(digest, expected.digest())) {
+        if (!MessageDigest.isEqual(digest, expected.digest())) {
             throw bad(path, at, "has not the SHA-256 that the index has");
+        }
+    }
+
+    private void decodeBlock(MemorySegment block, Base files, Path path, long at) throws IOException {
+        MemorySegment like = frame.base() < 0 ? MemorySegment.NULL : off(files.read(frame.base(), frame.plain()));
+        try {
+            long bytes = Coding.decodedBytes(block);
+            if (bytes != frame.plain()) {
+                throw bad(path, at, "decodes to " + bytes + " bytes, expected " + frame.plain());
+            }
+            Coding.decode(block, like, plainBytes(), scratch(Coding.scratchBytes(Coding.elements(block), bytes)));
+        } catch (CodingFormatException e) {
+            throw bad(path, at, "is " + e.getMessage());
         }
     }
 
@@ -197,6 +270,9 @@ final class Piece implements AutoCloseable {
         }
         if (decompressor != null) {
             decompressor.close();
+        }
+        if (scratches != null) {
+            scratches.close();
         }
         arena.close();
     }

@@ -78,18 +78,6 @@ public final class Unpacker implements AutoCloseable {
     }
 
     /**
-     * Checks all chunks of an archive, and decodes none.
-     *
-     * @throws MalformedModelException if one is not what the index has
-     * @throws IOException if it cannot be read
-     */
-    public static void check(Archive archive, Settings settings) throws IOException {
-        try (Unpacker u = new Unpacker(archive, settings)) {
-            u.pass(true);
-        }
-    }
-
-    /**
      * Makes the files.
      *
      * @param out a folder if the archive holds one, else a file
@@ -109,7 +97,7 @@ public final class Unpacker implements AutoCloseable {
                 u.folder(out.toAbsolutePath().normalize());
             } else {
                 u.single = out.toAbsolutePath().normalize();
-                u.pass(false);
+                u.pass();
             }
         }
     }
@@ -139,7 +127,7 @@ public final class Unpacker implements AutoCloseable {
         Files.createDirectories(folder);
         boolean whole = false;
         try {
-            pass(false);
+            pass();
             forceFolders();
             whole = true;
         } finally {
@@ -198,7 +186,8 @@ public final class Unpacker implements AutoCloseable {
         return empty[0];
     }
 
-    static void delete(Path folder) throws IOException {
+    /** Removes a folder with all that is in it; what links in it lead to stays. */
+    public static void delete(Path folder) throws IOException {
         Files.walkFileTree(folder, new SimpleFileVisitor<>() {
             @Override
             public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) throws IOException {
@@ -257,38 +246,29 @@ public final class Unpacker implements AutoCloseable {
         }
     }
 
-    private void pass(boolean checkOnly) throws IOException {
+    private void pass() throws IOException {
         Needed needed = new Needed();
         List<Chunk> chunks = archive.index().chunks().stream().filter(needed::needs).toList();
         List<ReadAhead.Range> ranges = chunks.stream().map(c -> new ReadAhead.Range(archive.path(), archive.place(c.frame().ordinal()),
                 Frame.BYTES + (long) c.frame().stored())).toList();
-        Base base = checkOnly ? null : archive.opened();
+        Base base = archive.opened();
         try (ReadAhead ahead = new ReadAhead(ranges, buffers);
-                Conveyor conveyor = new Conveyor(settings.threads, settings.memory, piece -> {
-                    if (!checkOnly) {
-                        write(piece.frame().position(), piece.plainBytes());
-                    } else if (settings.progress != null) {
-                        settings.progress.accept(piece.frame().position() + piece.frame().plain(), "");
-                    }
-                })) {
+                Conveyor conveyor = new Conveyor(settings.threads, settings.memory, piece ->
+                        write(piece.frame().position(), piece.plainBytes()))) {
             for (Chunk c : chunks) {
                 long at = archive.place(c.frame().ordinal());
                 Piece piece = conveyor.next();
                 MemorySegment bytes = ahead.next();
                 MemorySegment.copy(bytes, 0, piece.stored, 0, bytes.byteSize());
                 conveyor.start(piece, () -> {
-                    if (checkOnly) {
-                        piece.check(c, archive.path(), at);
-                    } else {
-                        piece.decode(c, base, archive.cipher(), archive.path(), at);
-                    }
+                    piece.decode(c, base, archive.cipher(), archive.path(), at);
                     return null;
                 });
             }
             conveyor.finish();
         }
         archive.checkUnchanged();
-        while (!checkOnly && member < members.size()) {
+        while (member < members.size()) {
             end();
         }
     }

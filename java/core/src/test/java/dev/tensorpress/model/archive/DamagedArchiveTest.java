@@ -65,7 +65,7 @@ final class DamagedArchiveTest {
     }
 
     private static Packer.Settings settings() {
-        return new Packer.Settings(null, null, 1, 1 << 27, null);
+        return new Packer.Settings(null, null, null, 1, 1 << 27, null);
     }
 
     private Path write(byte[] bytes) throws IOException {

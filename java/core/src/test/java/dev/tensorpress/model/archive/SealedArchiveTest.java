@@ -60,7 +60,7 @@ final class SealedArchiveTest {
             inputs.add(in.resolve(m));
         }
         Path archive = folder.resolve(name);
-        Packer.pack(new Packer.Contents(files, true, "", List.of(), inputs), new Packer.Settings(key, signer, 2, 64 << 20, null), archive, true);
+        Packer.pack(new Packer.Contents(files, true, "", List.of(), inputs), new Packer.Settings(key, signer, null, 2, 64 << 20, null), archive, true);
         return archive;
     }
 
