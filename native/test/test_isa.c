@@ -9,10 +9,12 @@
 #include "tensorpress/coding.h"
 #include "tensorpress/feedback.h"
 #include "tensorpress/gemm.h"
+#include "tensorpress/hashing.h"
 #include "tensorpress/prune.h"
 #include "tensorpress/sparse.h"
 #include "tensorpress/spmm.h"
 #include "tensorpress/statistics.h"
+#include "tensorpress/transform.h"
 
 int main(int argc, char **argv) {
     test_start("test_isa");
@@ -79,6 +81,25 @@ int main(int argc, char **argv) {
     int32_t moved = 0;
     EXPECT(tp_feedback_round(&rounding, 0, 1, &x, &x, &x, &group, &scale, NULL, &out, &max, &moved));
     EXPECT(tp_feedback_refit(&refit, 0, 1, &x, &x, &x, &byte, &out, &max));
+    const tp_hashing hashing = {.rows = 1, .cols = 1, .stride = 1, .buckets = 1};
+    double hashed = 0;
+    EXPECT(tp_hash_add(&hashing, 0, 1, &x, &hashed, &moved));
+    EXPECT(tp_hash_mean(1, 1, 0, 1, &hashed, &moved, &out));
+    EXPECT(tp_hash_decode(&hashing, 0, 1, &x, &out));
+    const tp_dct dct = {.rows = 1, .cols = 1, .in_stride = 1, .out_stride = 1, .block = 2, .dimensions = 1};
+    const tp_wavelet wavelet = {.rows = 1, .cols = 1, .in_stride = 1, .out_stride = 1, .kind = TP_HAAR};
+    const tp_zone zone = {.elements = 1, .step = 1, .zone = 0.5f, .limit = 1};
+    static char tables[TP_DCT_SCRATCH] __attribute__((aligned(64)));
+    int32_t number;
+    int64_t numbers[3] = {0};
+    EXPECT(tp_dct_blocks(&dct, 0, 1, &x, &out, tables));
+    EXPECT(tp_wavelet_rows(&wavelet, 0, 1, &x, &out, tables));
+    EXPECT(tp_wavelet_columns(&wavelet, 0, 1, &x, &out));
+    EXPECT(tp_zone_quantize(&zone, 0, 1, &x, &number, NULL));
+    EXPECT(tp_zone_decode(&zone, 0, 1, &group, &out));
+    EXPECT(tp_widen_codes(TP_I8, 0, 1, &code, &number));
+    EXPECT(tp_narrow_codes(TP_I8, 0, 1, &group, &code));
+    EXPECT(tp_count_codes(1, 0, 1, &group, numbers));
     const tp_sparse sparse = {.rows = 1, .cols = 1, .stride = 1, .type = TP_F32, .layout = TP_SPARSE_BITMASK};
     tp_survey survey;
     int64_t count;

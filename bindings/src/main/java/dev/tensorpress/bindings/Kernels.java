@@ -2720,6 +2720,201 @@ public class Kernels extends Kernels$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+
+    private static class tp_hash_add {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_hash_add");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_hash_add(const tp_hashing *spec, int64_t begin, int64_t end, const float *in, double *sums, int32_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_hash_add$descriptor() {
+        return tp_hash_add.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_hash_add(const tp_hashing *spec, int64_t begin, int64_t end, const float *in, double *sums, int32_t *counts)
+     * }
+     */
+    public static MethodHandle tp_hash_add$handle() {
+        return tp_hash_add.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_hash_add(const tp_hashing *spec, int64_t begin, int64_t end, const float *in, double *sums, int32_t *counts)
+     * }
+     */
+    public static MemorySegment tp_hash_add$address() {
+        return tp_hash_add.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_hash_add(const tp_hashing *spec, int64_t begin, int64_t end, const float *in, double *sums, int32_t *counts)
+     * }
+     */
+    public static int tp_hash_add(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment sums, MemorySegment counts) {
+        var mh$ = tp_hash_add.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_hash_add", spec, begin, end, in, sums, counts);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, sums, counts);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_hash_mean {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_hash_mean");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_hash_mean(int64_t parts, int64_t buckets, int64_t begin, int64_t end, const double *sums, const int32_t *counts, float *values)
+     * }
+     */
+    public static FunctionDescriptor tp_hash_mean$descriptor() {
+        return tp_hash_mean.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_hash_mean(int64_t parts, int64_t buckets, int64_t begin, int64_t end, const double *sums, const int32_t *counts, float *values)
+     * }
+     */
+    public static MethodHandle tp_hash_mean$handle() {
+        return tp_hash_mean.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_hash_mean(int64_t parts, int64_t buckets, int64_t begin, int64_t end, const double *sums, const int32_t *counts, float *values)
+     * }
+     */
+    public static MemorySegment tp_hash_mean$address() {
+        return tp_hash_mean.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_hash_mean(int64_t parts, int64_t buckets, int64_t begin, int64_t end, const double *sums, const int32_t *counts, float *values)
+     * }
+     */
+    public static int tp_hash_mean(long parts, long buckets, long begin, long end, MemorySegment sums, MemorySegment counts, MemorySegment values) {
+        var mh$ = tp_hash_mean.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_hash_mean", parts, buckets, begin, end, sums, counts, values);
+            }
+            return (int)mh$.invokeExact(parts, buckets, begin, end, sums, counts, values);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_hash_decode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_hash_decode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_hash_decode(const tp_hashing *spec, int64_t begin, int64_t end, const float *values, float *out)
+     * }
+     */
+    public static FunctionDescriptor tp_hash_decode$descriptor() {
+        return tp_hash_decode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_hash_decode(const tp_hashing *spec, int64_t begin, int64_t end, const float *values, float *out)
+     * }
+     */
+    public static MethodHandle tp_hash_decode$handle() {
+        return tp_hash_decode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_hash_decode(const tp_hashing *spec, int64_t begin, int64_t end, const float *values, float *out)
+     * }
+     */
+    public static MemorySegment tp_hash_decode$address() {
+        return tp_hash_decode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_hash_decode(const tp_hashing *spec, int64_t begin, int64_t end, const float *values, float *out)
+     * }
+     */
+    public static int tp_hash_decode(MemorySegment spec, long begin, long end, MemorySegment values, MemorySegment out) {
+        var mh$ = tp_hash_decode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_hash_decode", spec, begin, end, values, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, values, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int TP_ORDER_MAGNITUDE = (int)1L;
     /**
      * {@snippet lang=c :
@@ -6942,6 +7137,590 @@ public class Kernels extends Kernels$shared {
                 traceDowncall("tp_svd_small", spec, begin, end, in, u, s, vt);
             }
             return (int)mh$.invokeExact(spec, begin, end, in, u, s, vt);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int TP_I16 = (int)9L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_I16 = 9
+     * }
+     */
+    public static int TP_I16() {
+        return TP_I16;
+    }
+    private static final int TP_DCT_MOST = (int)64L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_DCT_MOST = 64
+     * }
+     */
+    public static int TP_DCT_MOST() {
+        return TP_DCT_MOST;
+    }
+    private static final int TP_DCT_SCRATCH = (int)81920L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_DCT_SCRATCH = 81920
+     * }
+     */
+    public static int TP_DCT_SCRATCH() {
+        return TP_DCT_SCRATCH;
+    }
+
+    private static class tp_dct_blocks {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_dct_blocks");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_dct_blocks(const tp_dct *spec, int64_t begin, int64_t end, const float *in, float *out, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_dct_blocks$descriptor() {
+        return tp_dct_blocks.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_dct_blocks(const tp_dct *spec, int64_t begin, int64_t end, const float *in, float *out, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_dct_blocks$handle() {
+        return tp_dct_blocks.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_dct_blocks(const tp_dct *spec, int64_t begin, int64_t end, const float *in, float *out, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_dct_blocks$address() {
+        return tp_dct_blocks.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_dct_blocks(const tp_dct *spec, int64_t begin, int64_t end, const float *in, float *out, void *scratch)
+     * }
+     */
+    public static int tp_dct_blocks(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment out, MemorySegment scratch) {
+        var mh$ = tp_dct_blocks.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_dct_blocks", spec, begin, end, in, out, scratch);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, out, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    /**
+     * {@snippet lang=c :
+     * typedef int32_t tp_wavelet_kind
+     * }
+     */
+    public static final OfInt tp_wavelet_kind = Kernels.C_INT;
+    private static final int TP_HAAR = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_HAAR = 1
+     * }
+     */
+    public static int TP_HAAR() {
+        return TP_HAAR;
+    }
+    private static final int TP_CDF53 = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CDF53 = 2
+     * }
+     */
+    public static int TP_CDF53() {
+        return TP_CDF53;
+    }
+    private static final int TP_CDF97 = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CDF97 = 3
+     * }
+     */
+    public static int TP_CDF97() {
+        return TP_CDF97;
+    }
+
+    private static class tp_wavelet_rows {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_wavelet_rows");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_wavelet_rows(const tp_wavelet *spec, int64_t begin, int64_t end, const void *in, void *out, void *scratch)
+     * }
+     */
+    public static FunctionDescriptor tp_wavelet_rows$descriptor() {
+        return tp_wavelet_rows.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_wavelet_rows(const tp_wavelet *spec, int64_t begin, int64_t end, const void *in, void *out, void *scratch)
+     * }
+     */
+    public static MethodHandle tp_wavelet_rows$handle() {
+        return tp_wavelet_rows.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_wavelet_rows(const tp_wavelet *spec, int64_t begin, int64_t end, const void *in, void *out, void *scratch)
+     * }
+     */
+    public static MemorySegment tp_wavelet_rows$address() {
+        return tp_wavelet_rows.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_wavelet_rows(const tp_wavelet *spec, int64_t begin, int64_t end, const void *in, void *out, void *scratch)
+     * }
+     */
+    public static int tp_wavelet_rows(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment out, MemorySegment scratch) {
+        var mh$ = tp_wavelet_rows.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_wavelet_rows", spec, begin, end, in, out, scratch);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, out, scratch);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_wavelet_columns {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_wavelet_columns");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_wavelet_columns(const tp_wavelet *spec, int64_t begin, int64_t end, const void *in, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_wavelet_columns$descriptor() {
+        return tp_wavelet_columns.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_wavelet_columns(const tp_wavelet *spec, int64_t begin, int64_t end, const void *in, void *out)
+     * }
+     */
+    public static MethodHandle tp_wavelet_columns$handle() {
+        return tp_wavelet_columns.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_wavelet_columns(const tp_wavelet *spec, int64_t begin, int64_t end, const void *in, void *out)
+     * }
+     */
+    public static MemorySegment tp_wavelet_columns$address() {
+        return tp_wavelet_columns.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_wavelet_columns(const tp_wavelet *spec, int64_t begin, int64_t end, const void *in, void *out)
+     * }
+     */
+    public static int tp_wavelet_columns(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment out) {
+        var mh$ = tp_wavelet_columns.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_wavelet_columns", spec, begin, end, in, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int TP_CODE_LINE = (int)4096L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODE_LINE = 4096
+     * }
+     */
+    public static int TP_CODE_LINE() {
+        return TP_CODE_LINE;
+    }
+
+    private static class tp_zone_quantize {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_zone_quantize");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_zone_quantize(const tp_zone *spec, int64_t begin, int64_t end, const float *in, int32_t *codes, double *errors)
+     * }
+     */
+    public static FunctionDescriptor tp_zone_quantize$descriptor() {
+        return tp_zone_quantize.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_zone_quantize(const tp_zone *spec, int64_t begin, int64_t end, const float *in, int32_t *codes, double *errors)
+     * }
+     */
+    public static MethodHandle tp_zone_quantize$handle() {
+        return tp_zone_quantize.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_zone_quantize(const tp_zone *spec, int64_t begin, int64_t end, const float *in, int32_t *codes, double *errors)
+     * }
+     */
+    public static MemorySegment tp_zone_quantize$address() {
+        return tp_zone_quantize.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_zone_quantize(const tp_zone *spec, int64_t begin, int64_t end, const float *in, int32_t *codes, double *errors)
+     * }
+     */
+    public static int tp_zone_quantize(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment codes, MemorySegment errors) {
+        var mh$ = tp_zone_quantize.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_zone_quantize", spec, begin, end, in, codes, errors);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, codes, errors);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_zone_decode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_zone_decode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_zone_decode(const tp_zone *spec, int64_t begin, int64_t end, const int32_t *codes, float *out)
+     * }
+     */
+    public static FunctionDescriptor tp_zone_decode$descriptor() {
+        return tp_zone_decode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_zone_decode(const tp_zone *spec, int64_t begin, int64_t end, const int32_t *codes, float *out)
+     * }
+     */
+    public static MethodHandle tp_zone_decode$handle() {
+        return tp_zone_decode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_zone_decode(const tp_zone *spec, int64_t begin, int64_t end, const int32_t *codes, float *out)
+     * }
+     */
+    public static MemorySegment tp_zone_decode$address() {
+        return tp_zone_decode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_zone_decode(const tp_zone *spec, int64_t begin, int64_t end, const int32_t *codes, float *out)
+     * }
+     */
+    public static int tp_zone_decode(MemorySegment spec, long begin, long end, MemorySegment codes, MemorySegment out) {
+        var mh$ = tp_zone_decode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_zone_decode", spec, begin, end, codes, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, codes, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_widen_codes {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_widen_codes");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_widen_codes(tp_dtype type, int64_t begin, int64_t end, const void *in, int32_t *out)
+     * }
+     */
+    public static FunctionDescriptor tp_widen_codes$descriptor() {
+        return tp_widen_codes.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_widen_codes(tp_dtype type, int64_t begin, int64_t end, const void *in, int32_t *out)
+     * }
+     */
+    public static MethodHandle tp_widen_codes$handle() {
+        return tp_widen_codes.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_widen_codes(tp_dtype type, int64_t begin, int64_t end, const void *in, int32_t *out)
+     * }
+     */
+    public static MemorySegment tp_widen_codes$address() {
+        return tp_widen_codes.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_widen_codes(tp_dtype type, int64_t begin, int64_t end, const void *in, int32_t *out)
+     * }
+     */
+    public static int tp_widen_codes(int type, long begin, long end, MemorySegment in, MemorySegment out) {
+        var mh$ = tp_widen_codes.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_widen_codes", type, begin, end, in, out);
+            }
+            return (int)mh$.invokeExact(type, begin, end, in, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_narrow_codes {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_narrow_codes");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_narrow_codes(tp_dtype type, int64_t begin, int64_t end, const int32_t *in, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_narrow_codes$descriptor() {
+        return tp_narrow_codes.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_narrow_codes(tp_dtype type, int64_t begin, int64_t end, const int32_t *in, void *out)
+     * }
+     */
+    public static MethodHandle tp_narrow_codes$handle() {
+        return tp_narrow_codes.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_narrow_codes(tp_dtype type, int64_t begin, int64_t end, const int32_t *in, void *out)
+     * }
+     */
+    public static MemorySegment tp_narrow_codes$address() {
+        return tp_narrow_codes.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_narrow_codes(tp_dtype type, int64_t begin, int64_t end, const int32_t *in, void *out)
+     * }
+     */
+    public static int tp_narrow_codes(int type, long begin, long end, MemorySegment in, MemorySegment out) {
+        var mh$ = tp_narrow_codes.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_narrow_codes", type, begin, end, in, out);
+            }
+            return (int)mh$.invokeExact(type, begin, end, in, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_count_codes {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_count_codes");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_count_codes(int32_t limit, int64_t begin, int64_t end, const int32_t *codes, int64_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_count_codes$descriptor() {
+        return tp_count_codes.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_count_codes(int32_t limit, int64_t begin, int64_t end, const int32_t *codes, int64_t *counts)
+     * }
+     */
+    public static MethodHandle tp_count_codes$handle() {
+        return tp_count_codes.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_count_codes(int32_t limit, int64_t begin, int64_t end, const int32_t *codes, int64_t *counts)
+     * }
+     */
+    public static MemorySegment tp_count_codes$address() {
+        return tp_count_codes.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_count_codes(int32_t limit, int64_t begin, int64_t end, const int32_t *codes, int64_t *counts)
+     * }
+     */
+    public static int tp_count_codes(int limit, long begin, long end, MemorySegment codes, MemorySegment counts) {
+        var mh$ = tp_count_codes.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_count_codes", limit, begin, end, codes, counts);
+            }
+            return (int)mh$.invokeExact(limit, begin, end, codes, counts);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

@@ -5,6 +5,8 @@ public sealed class KernelException extends RuntimeException permits DeviceExcep
     private static final long serialVersionUID = 1;
     /** {@code TP_ERR_NONFINITE}. */
     public static final int NONFINITE = 5;
+    /** {@code TP_ERR_MAGNITUDE}. */
+    public static final int MAGNITUDE = 12;
     /** {@code TP_ERR_FORMAT}. */
     public static final int FORMAT = 8;
     /** {@code TP_ERR_LAYOUT}. */

@@ -128,6 +128,8 @@ class ExecutorTest {
                 new Family("statistics", ExecutorTest::statistics),
                 new Family("feedback", ExecutorTest::feedback),
                 new Family("svd", ExecutorTest::svd),
+                new Family("transform", ExecutorTest::transform),
+                new Family("hashing", ExecutorTest::hashing),
                 new Family("pca", ExecutorTest::pca));
     }
 
@@ -223,6 +225,33 @@ class ExecutorTest {
             Feedback.prune(ROWS, COLS, h, 0.1, w, (scores, mask) -> Prune.lines(spec, 0, scores, ROWS / 2, mask, executor), 2, 3,
                     memory.result(spec.maskBytes()), memory.result(4L * ROWS * COLS), algebra, executor);
         }
+    }
+
+    private static void transform(Executor executor, Memory memory) {
+        long n = (long) ROWS * COLS;
+        MemorySegment x = memory.f32(n, 0);
+        MemorySegment codes = memory.result(4 * n);
+        for (int dimensions = 1; dimensions <= 2; dimensions++) {
+            Transform.dct(ROWS, COLS, 16, dimensions, false, x, memory.result(4 * n), executor);
+            for (boolean inverse : new boolean[] {false, true}) {
+                Transform.wavelet(Transform.Wavelet.CDF97, ROWS, COLS, dimensions, 3, inverse, x, memory.result(4 * n), executor);
+            }
+        }
+        Transform.Zone zone = new Transform.Zone(0.05f, 0.7f, 0.1f, 300);
+        memory.values.add(Transform.quantize(zone, n, x, codes, executor));
+        Transform.decode(zone, n, codes, memory.result(4 * n), executor);
+        Transform.narrow(DType.I16, n, codes, memory.result(2 * n), executor);
+        Transform.widen(DType.I16, n, memory.results.getLast(), memory.result(4 * n), executor);
+        for (long count : Transform.counts(300, n, codes, executor)) {
+            memory.values.add(count);
+        }
+    }
+
+    private static void hashing(Executor executor, Memory memory) {
+        Hashing.Spec spec = new Hashing.Spec(ROWS, COLS, 500, 3);
+        MemorySegment values = memory.result(4 * 500);
+        Hashing.fit(spec, memory.f32((long) ROWS * COLS, 0), values, executor);
+        Hashing.decode(spec, values, memory.result(4L * ROWS * COLS), executor);
     }
 
     /** One row is long enough to be split. */
