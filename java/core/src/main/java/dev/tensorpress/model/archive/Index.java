@@ -30,6 +30,8 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
     /** Plain bytes of a chunk at most. */
     static final int LARGEST_CHUNK = 4 << 20;
     private static final int LONGEST_NAME = 4096;
+    /** Parts of a name: each is looked up. */
+    private static final int DEEPEST = 64;
     private static final int HIGHEST_RANK = 64;
     private static final int FOLDER = 1;
 
@@ -61,12 +63,9 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
      * @throws UnsupportedRequestException if one cannot
      */
     static void checkNames(Iterable<String> members) {
-        Set<String> names = new HashSet<>();
-        for (String name : members) {
-            String fault = fault(name, names);
-            if (fault != null) {
-                throw new UnsupportedRequestException("the file '" + name + "' cannot be packed: " + fault);
-            }
+        String fault = fault(members);
+        if (fault != null) {
+            throw new UnsupportedRequestException("cannot be packed: " + fault);
         }
     }
 
@@ -133,33 +132,46 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
         }
     }
 
-    /** Why a member cannot be called so, or null; what it may not be called by names that are taken already. */
-    private static String fault(String name, Set<String> taken) {
+    /** Why files cannot be called so, or null. */
+    private static String fault(Iterable<String> files) {
+        Set<String> names = new HashSet<>();
+        for (String name : files) {
+            String fault = fault(name);
+            if (fault == null && !names.add(name)) {
+                fault = "is there twice";
+            }
+            if (fault != null) {
+                return "the file '" + name + "' " + fault;
+            }
+        }
+        // Folders are looked up, not kept: of names from anybody they can be a thousand times as large as these.
+        for (String name : names) {
+            for (int slash = name.indexOf('/'); slash >= 0; slash = name.indexOf('/', slash + 1)) {
+                if (names.contains(name.substring(0, slash))) {
+                    return "the file '" + name + "' has a file as its folder";
+                }
+            }
+        }
+        return null;
+    }
+
+    private static String fault(String name) {
         if (name.isEmpty() || name.length() > LONGEST_NAME) {
-            return "its name has " + name.length() + " characters, expected 1 to " + LONGEST_NAME;
+            return "has a name of " + name.length() + " characters, expected 1 to " + LONGEST_NAME;
         }
         for (int i = 0; i < name.length(); i++) {
             char c = name.charAt(i);
             if (c < ' ' || c == 0x7f || c == '\\') {
-                return "its name has a control character, or a backslash";
+                return "has a control character, or a backslash, in its name";
             }
         }
-        for (String part : name.split("/", -1)) {
+        String[] parts = name.split("/", -1);
+        for (String part : parts) {
             if (part.isEmpty() || part.equals(".") || part.equals("..")) {
-                return "its name is no path inside a folder";
+                return "has a name that is no path inside a folder";
             }
         }
-        // Folders are noted with a slash at their end, which no name has.
-        if (!taken.add(name) || taken.contains(name + "/")) {
-            return "its name is there twice";
-        }
-        for (int slash = name.indexOf('/'); slash >= 0; slash = name.indexOf('/', slash + 1)) {
-            if (taken.contains(name.substring(0, slash))) {
-                return "its folder is a file";
-            }
-            taken.add(name.substring(0, slash + 1));
-        }
-        return null;
+        return parts.length > DEEPEST ? "lies in more than " + (DEEPEST - 1) + " folders" : null;
     }
 
     /**
@@ -247,16 +259,18 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
 
         private List<Member> files() {
             int n = count(4 + 8 + HashTree.DIGEST);
-            Set<String> names = new HashSet<>();
             List<Member> all = new ArrayList<>(n);
             for (int i = 0; i < n; i++) {
                 String name = text();
-                String fault = fault(name, names);
                 long size = bytes.getLong();
-                if (fault != null || size < 0) {
-                    throw bad("file " + i + ": " + (fault == null ? "it has " + size + " bytes" : fault));
+                if (size < 0) {
+                    throw bad("file " + i + " has " + size + " bytes");
                 }
                 all.add(new Member(name, size, digest()));
+            }
+            String fault = fault(all.stream().map(Member::name).toList());
+            if (fault != null) {
+                throw bad(fault);
             }
             return all;
         }

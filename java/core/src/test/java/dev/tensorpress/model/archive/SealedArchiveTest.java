@@ -6,9 +6,14 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.Effort;
+import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.Model;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -20,6 +25,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -34,6 +40,7 @@ import org.junit.jupiter.api.io.TempDir;
 final class SealedArchiveTest {
     private static final ArchiveKey KEY = ArchiveKey.random();
     private static final SigningKey SIGNER = SigningKey.random("");
+    private static final Path FILE = Path.of("m.tpa");
     private static final String SECRET_NAME = "unreleased-model.bin";
 
     @TempDir
@@ -128,7 +135,9 @@ final class SealedArchiveTest {
             byte[] changed = good.clone();
             changed[i] ^= (byte) (1 << i % 8);
             check(Files.write(bad, changed));
-            check(Files.write(bad, Arrays.copyOf(good, i)));
+            if (i % 3 == 0) {
+                check(Files.write(bad, Arrays.copyOf(good, i)));
+            }
         }
         check(Files.write(bad, Arrays.copyOf(good, good.length + 1)));
         check(Files.write(bad, concat(good, good)));
@@ -158,6 +167,12 @@ final class SealedArchiveTest {
         return all.array();
     }
 
+    private static byte[] leaf(byte[] piece) {
+        try (Arena arena = Arena.ofConfined()) {
+            return new HashTree.Leaf(arena).digest(arena.allocateFrom(ValueLayout.JAVA_BYTE, piece));
+        }
+    }
+
     /** An archive in parts, which an attacker puts together anew. */
     private static final class Parts {
         byte[] header;
@@ -185,13 +200,9 @@ final class SealedArchiveTest {
         byte[] root() {
             try (Arena arena = Arena.ofConfined()) {
                 HashTree tree = new HashTree(arena);
-                HashTree.Leaf leaf = new HashTree.Leaf(arena);
-                List<byte[]> leaves = new ArrayList<>(List.of(header));
-                leaves.addAll(chunks);
-                leaves.add(index);
-                for (byte[] l : leaves) {
-                    tree.add(leaf.digest(arena.allocateFrom(ValueLayout.JAVA_BYTE, l)));
-                }
+                tree.add(leaf(header));
+                chunks.forEach(c -> tree.add(leaf(c)));
+                tree.add(leaf(index));
                 return tree.root();
             }
         }
@@ -373,6 +384,100 @@ final class SealedArchiveTest {
             ByteBuffer.wrap(changed).order(ByteOrder.LITTLE_ENDIAN).putInt(16 + 16, stored);
             Files.write(bad, changed);
             assertThrows(MalformedModelException.class, () -> Verification.of(bad, null));
+        }
+    }
+
+    /** Indexes and chunks whose hashes are right, and which say anything: what opens all the same is read, or found out. */
+    @RandomTest
+    void anArchiveOfAnybodyIsReadOrRefused() throws IOException {
+        Random random = Effort.random();
+        ByteBuffer elements = ByteBuffer.allocate(16_000).order(ByteOrder.LITTLE_ENDIAN);
+        while (elements.position() < 2400) {
+            elements.putFloat((float) random.nextGaussian());
+        }
+        while (elements.position() < 4800) {
+            elements.putShort((short) (Float.floatToIntBits((float) random.nextGaussian()) >> 16));
+        }
+        while (elements.hasRemaining()) {
+            elements.put((byte) Math.round(3 * random.nextGaussian())); // few values, whatever they are elements of
+        }
+        Path data = Files.write(in.resolve("data"), elements.array());
+        InputFiles inputs = new InputFiles();
+        inputs.add(data);
+        DType[] types = {DType.F32, DType.BF16, DType.F8E4M3, DType.I8, DType.U4, DType.I32};
+        List<Model.Array> arrays = new ArrayList<>();
+        for (int i = 0; i < types.length; i++) {
+            arrays.add(new Model.Array(types[i].name(), data, 2400 * i, types[i], Shape.of(2400 * 8 / types[i].bits())));
+        }
+        Path a = folder.resolve("a.tpa");
+        Packer.pack(new Packer.Contents(Map.of("data", data), true, "", arrays, inputs), new Packer.Settings(null, null, null, 1, 64 << 20, null),
+                a, true);
+        Parts good = new Parts(a);
+        List<Integer> codings = good.chunks.stream().map(c -> (int) c[20]).toList();
+        assertTrue(Collections.frequency(codings, Frame.Stored.CODED.ordinal()) >= 4, codings.toString());
+        Path bad = folder.resolve("bad.tpa");
+        int opened = 0;
+        for (int i = 0; i < 1500; i++) {
+            Parts p = new Parts(a);
+            if (random.nextBoolean()) {
+                change(random, p.index);
+                if (random.nextInt(8) == 0) {
+                    p.index = Arrays.copyOf(p.index, random.nextInt(Frame.BYTES, p.index.length + 10));
+                    ByteBuffer.wrap(p.index).order(ByteOrder.LITTLE_ENDIAN).putInt(12, p.index.length - Frame.BYTES)
+                            .putInt(16, p.index.length - Frame.BYTES);
+                }
+            } else {
+                int chunk = random.nextInt(p.chunks.size());
+                change(random, p.chunks.get(chunk));
+                byte[] digest = leaf(p.chunks.get(chunk));
+                System.arraycopy(digest, 0, p.index, p.index.length - 52 * (p.chunks.size() - chunk) + 20, digest.length);
+            }
+            p.write(bad);
+            try (Archive archive = Archive.open(bad)) {
+                opened++;
+                for (Archive.Array x : archive.arrays()) {
+                    try (Arena arena = Arena.ofConfined()) {
+                        archive.weight(x.name(), arena.allocate(x.bytes()));
+                    }
+                }
+                expand(archive);
+                Unpacker.delete(out);
+            } catch (MalformedModelException | UnsupportedRequestException e) {
+                assertTrue(nothingWritten());
+            }
+        }
+        assertTrue(opened > 500, opened + " of them opened");
+    }
+
+    /** Some bytes behind the frame. */
+    private static void change(Random random, byte[] piece) {
+        ByteBuffer b = ByteBuffer.wrap(piece).order(ByteOrder.LITTLE_ENDIAN);
+        for (int changes = random.nextInt(1, 4); changes > 0; changes--) {
+            int at = Frame.BYTES + random.nextInt(Math.min(piece.length - Frame.BYTES - 8, random.nextBoolean() ? 64 : Integer.MAX_VALUE));
+            switch (random.nextInt(4)) {
+                case 0 -> b.put(at, (byte) random.nextInt());
+                case 1 -> b.putInt(at, random.nextInt(-2, 3));
+                case 2 -> b.putLong(at, Long.MAX_VALUE - random.nextInt(3));
+                default -> b.putInt(at, 1 << random.nextInt(32));
+            }
+        }
+    }
+
+    /** Each folder of each name is looked up, and there may be half as many as there are letters. */
+    @Test
+    void namesLieInAsManyFoldersAsAnybodyHas() {
+        for (int folders : new int[] {63, 64, 2000}) {
+            List<Index.Member> members = new ArrayList<>();
+            for (int i = 0; i < 5000; i++) {
+                members.add(new Index.Member(i + "/" + "a/".repeat(folders - 1) + "b", 0, new byte[32]));
+            }
+            byte[] bytes = new Index(true, "", members, List.of(), List.of(), List.of()).write();
+            if (folders == 63) {
+                assertEquals(5000, Index.read(ByteBuffer.wrap(bytes), FILE, 0, 0).members().size());
+            } else {
+                String message = assertThrows(MalformedModelException.class, () -> Index.read(ByteBuffer.wrap(bytes), FILE, 0, 0)).getMessage();
+                assertTrue(message.contains("more than 63 folders"), message);
+            }
         }
     }
 }
