@@ -25,6 +25,8 @@
  * start <= slot < start + frequency; x = frequency * (x / 2^k) + slot - start; and if x < 2^16, x = x * 2^16 + the next word, a u16.
  * Symbols are decoded in order, so words lie in the order of lanes within 32 symbols. The bytes are the 32 states to begin with, each at least
  * 2^16, then the words. At the end each state is 2^16, and no word is left.
+ * From 65536 symbols on there are two such sequences, since a processor decodes two at once in little more time than one: a u32, the bytes of the
+ * first one; the first n / 64 * 32 of the n symbols; and the others.
  *
  * Huffman. Lengths of codes are 1 to 11 bits, and sum(2^-length) = 1. Codes are given to symbols in the order of length, then of symbol, as
  * ascending binary numbers, a longer one continuing where the shorter ones end (as in RFC 1951); the first bit of a code is its most
@@ -75,6 +77,7 @@ extern "C" {
 enum {
     TP_CODING_ALPHABET = 4096,     /* symbols of u16 are below */
     TP_CODING_LANES = 32,
+    TP_RANS_HALVED = 65536,        /* symbols from which on there are two sequences */
     TP_HUFFMAN_LONGEST = 11,       /* bits */
     TP_CODING_SCRATCH = 192 * 1024, /* bytes that any of the coders needs, and a block beside what grows with it */
     TP_BLOCK_MOST = 1 << 26,       /* bytes */
@@ -98,7 +101,7 @@ TP_API tp_status tp_coding_histogram(int32_t width, int64_t n, const void *in, u
  *
  *   alphabet   256 or TP_CODING_ALPHABET
  *   counts     [alphabet], that sum to less than 2^28; at least two are not 0, else TP_ERR_ARGUMENT
- *   log_total  k, 11 to 15; or 0: the one for which table and symbols are smallest, though for 256 symbols above 12 only if that gains 1/256,
+ *   log_total  k, 11 to 15; or 0: the one for which table and symbols are smallest, though for 256 symbols above 12 only if that gains 1/128,
  *              since it is slower. TP_ERR_ARGUMENT if 2^k is less than the symbols that there are
  *   frequencies [alphabet], out: each less than 2^k
  *   chosen     out: k

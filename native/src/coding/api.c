@@ -1,5 +1,6 @@
 /* The public functions: checks up front, so that kernels have none but for what symbols are. */
 #include "coding/block.h"
+#include "coding/rans.h"
 #include "coding/scalar.h"
 
 const tp_coding_kernels tp_coding_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_CODING_KERNELS);
@@ -21,7 +22,7 @@ tp_status tp_rans_encode(int32_t width, int64_t n, const void *in, int32_t log_t
     TRY(tp_check_frequencies(width, log_total, frequencies));
     if (!bytes || !tp_aligned(scratch) || (capacity > 0 && !out)) return TP_ERR_ARGUMENT;
     if (capacity < 0) return TP_ERR_SHAPE;
-    return kernels->rans_encode(width, n, in, log_total, frequencies, out, capacity, bytes, scratch);
+    return tp_rans_write(kernels, width, n, in, log_total, frequencies, out, capacity, bytes, scratch);
 }
 
 tp_status tp_rans_decode(int32_t width, int64_t n, int32_t log_total, const uint16_t *frequencies, const uint8_t *in, int64_t bytes,
@@ -32,7 +33,7 @@ tp_status tp_rans_decode(int32_t width, int64_t n, int32_t log_total, const uint
     TRY(tp_check_frequencies(width, log_total, frequencies));
     if (!tp_aligned(scratch) || (bytes > 0 && !in)) return TP_ERR_ARGUMENT;
     if (bytes < 0) return TP_ERR_SHAPE;
-    return kernels->rans_decode(width, n, log_total, frequencies, in, bytes, out, scratch);
+    return tp_rans_read(kernels, width, n, log_total, frequencies, in, bytes, out, scratch);
 }
 
 tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes,

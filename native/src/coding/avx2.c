@@ -1,68 +1,129 @@
-#include "coding/kernels.h"
+#include <immintrin.h>
+
 #include "coding/scalar.h"
 
-tp_status tp_coding_histogram__avx2(int32_t width, int64_t n, const void *in, uint32_t *counts) {
-    for (int64_t i = 0; i < n; i++) {
-        const uint32_t s = symbol_at(width, in, i);
-        if (s >= TP_CODING_ALPHABET) return TP_ERR_MAGNITUDE;
-        counts[s]++;
+#define TP_VARIANT(name) tp_##name##__avx2
+#define INLINE static inline __attribute__((always_inline))
+
+enum { LANES = 8 };
+typedef __m256i v;
+typedef __m256i v_mask;
+
+INLINE v v_set(uint32_t x) { return _mm256_set1_epi32((int)x); }
+INLINE v v_load(const uint32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+INLINE void v_store(uint32_t *p, v x) { _mm256_storeu_si256((__m256i *)p, x); }
+INLINE v v_add(v x, v y) { return _mm256_add_epi32(x, y); }
+INLINE v v_sub(v x, v y) { return _mm256_sub_epi32(x, y); }
+INLINE v v_and(v x, v y) { return _mm256_and_si256(x, y); }
+INLINE v v_or(v x, v y) { return _mm256_or_si256(x, y); }
+INLINE v v_product(v x, v y) { return _mm256_mullo_epi32(x, y); }
+#define v_right(x, n) _mm256_srli_epi32(x, n)
+INLINE v v_shift_right(v x, v n) { return _mm256_srlv_epi32(x, n); }
+INLINE v v_float_bits(v x) { return _mm256_castps_si256(_mm256_cvtepi32_ps(x)); }
+INLINE v v_gather(const uint32_t *p, v i) { return _mm256_i32gather_epi32((const int *)p, i, 4); }
+/* And what is behind, above. */
+INLINE v v_gather16(const uint16_t *p, v i) { return _mm256_i32gather_epi32((const int *)(const void *)p, i, 2); }
+INLINE v v_high_product(v x, v y) {
+    const v even = _mm256_mul_epu32(x, y), odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(y, 32));
+    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+}
+/* As signed numbers. */
+INLINE v_mask v_above(v x, v y) { return _mm256_cmpgt_epi32(x, y); }
+/* By 16 in lanes of the mask. */
+INLINE v v_right_some(v x, v_mask m) { return _mm256_srlv_epi32(x, _mm256_and_si256(m, v_set(16))); }
+INLINE bool v_any(v x) { return !_mm256_testz_si256(x, x); }
+
+INLINE v v_symbols(int32_t width, const uint8_t *p) {
+    return width == 1 ? _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)) : _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+INLINE void v_put_symbols(int32_t width, uint8_t *out, const v *s) {
+    const v a = _mm256_packus_epi32(s[0], s[1]), b = _mm256_packus_epi32(s[2], s[3]);
+    if (width == 1) {
+        const v all = _mm256_packus_epi16(a, b);
+        _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(all, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    } else {
+        _mm256_storeu_si256((__m256i *)out, _mm256_permute4x64_epi64(a, 0xd8));
+        _mm256_storeu_si256((__m256i *)(out + 32), _mm256_permute4x64_epi64(b, 0xd8));
     }
-    return TP_OK;
 }
 
-tp_status tp_rans_encode__avx2(int32_t width, int64_t n, const void *in, int32_t log_total, const uint16_t *frequencies, uint8_t *out,
-                              int64_t capacity, int64_t *bytes, void *scratch) {
-    uint32_t states[LANES_ALL], *const ranges = scratch;
-    uint8_t *end = out + capacity;
-    bool missing = false;
-    for (int l = 0; l < LANES_ALL; l++) states[l] = LOWEST_STATE;
-    rans_ranges(width, frequencies, ranges);
-    const bool fits = rans_encode_some(width, n, 0, in, log_total, ranges, states, out, &end, &missing);
-    *bytes = fits ? rans_finish(states, out, capacity, end) : -1;
-    return missing ? TP_ERR_MAGNITUDE : TP_OK;
+/* For each mask of eight, bytes or lanes that something comes from. */
+typedef struct v_tables {
+    _Alignas(32) uint8_t from[256][32];
+} v_tables;
+
+/* Words of the mask take the first ones, others are 0. */
+static void v_begin_take(v_tables *t) {
+    for (uint32_t m = 0; m < 256; m++)
+        for (uint32_t l = 0; l < 8; l++) {
+            const uint32_t from = 2 * (uint32_t)__builtin_popcount(m & ((1u << l) - 1));
+            t->from[m][2 * l] = m >> l & 1 ? (uint8_t)from : 128;
+            t->from[m][2 * l + 1] = m >> l & 1 ? (uint8_t)(from + 1) : 128;
+        }
 }
 
-tp_status tp_rans_decode__avx2(int32_t width, int64_t n, int32_t log_total, const uint16_t *frequencies, const uint8_t *in, int64_t bytes,
-                              void *out, void *scratch) {
-    uint32_t states[LANES_ALL];
-    rans_slots *const slots = scratch;
-    if (!rans_begin(in, bytes, states)) return TP_ERR_FORMAT;
-    rans_find_slots(width, frequencies, slots);
-    return rans_decode_rest(width, n, 0, log_total, slots, states, in + STATE_BYTES, in + bytes, out);
+/* States below 2^16 take the next words. */
+INLINE const uint8_t *v_take(const v_tables *t, v *x, const uint8_t *p) {
+    const v low = _mm256_cmpeq_epi32(_mm256_srli_epi32(*x, 16), _mm256_setzero_si256());
+    const uint32_t m = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(low));
+    const __m128i words = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)p), _mm_load_si128((const __m128i *)t->from[m]));
+    *x = _mm256_or_si256(_mm256_sllv_epi32(*x, _mm256_and_si256(low, v_set(16))), _mm256_cvtepu16_epi32(words));
+    return p + 2 * (size_t)(unsigned)__builtin_popcount(m);
 }
 
-tp_status tp_huffman_encode__avx2(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes,
-                                 void *scratch) {
-    (void)scratch;
-    return huffman_encode_all(n, in, lengths, out, capacity, bytes);
+/* The last lanes are those of the mask. */
+static void v_begin_give(v_tables *t) {
+    for (uint32_t m = 0; m < 256; m++) {
+        uint32_t at = 8 - (uint32_t)__builtin_popcount(m);
+        memset(t->from[m], 0, 32);
+        for (uint32_t l = 0; l < 8; l++)
+            if (m >> l & 1) put32(t->from[m] + 4 * at++, l);
+    }
 }
 
-tp_status tp_huffman_decode__avx2(int64_t n, const uint8_t *lengths, const uint8_t *in, int64_t bytes, uint8_t *out, void *scratch) {
-    return huffman_decode_all(n, lengths, in, bytes, out, scratch);
+/* Writes the lower halves of lanes of the mask, so that they end at p. */
+INLINE uint8_t *v_give(const v_tables *t, v x, v_mask lanes, uint8_t *p) {
+    const uint32_t m = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(lanes));
+    const v last = _mm256_permutevar8x32_epi32(x, _mm256_load_si256((const __m256i *)t->from[m]));
+    const v words = _mm256_shuffle_epi8(last, _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1,
+                                                               0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1));
+    _mm_storeu_si128((__m128i *)(p - 16), _mm256_castsi256_si128(_mm256_permute4x64_epi64(words, 0x08)));
+    return p - 2 * (size_t)(unsigned)__builtin_popcount(m);
 }
 
-tp_status tp_planes_split__avx2(tp_elements elements, int64_t n, const void *in, const void *base, uint8_t *planes) {
-    split_some(elements, 0, n, in, base, planes);
-    return TP_OK;
+/* Bytes of the mask come first. */
+static void v_begin_cut(v_tables *t) {
+    for (uint32_t m = 0; m < 256; m++) {
+        uint8_t from[8] = {0};
+        int at = 0;
+        for (uint8_t l = 0; l < 8; l++)
+            if (m >> l & 1) from[at++] = l;
+        memcpy(t->from[m], from, 8);
+    }
 }
 
-tp_status tp_planes_merge__avx2(tp_elements elements, int64_t n, const uint8_t *const *planes, const void *base, void *out) {
-    merge_some(elements, 0, n, planes, base, out);
-    return TP_OK;
+INLINE int64_t v_cut(const v_tables *t, const uint8_t *in, uint8_t *mask, uint8_t *rest) {
+    const __m128i x = _mm_loadl_epi64((const __m128i *)in);
+    const uint32_t m = ~(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_setzero_si128())) & 255;
+    *mask = (uint8_t)m;
+    _mm_storel_epi64((__m128i *)rest, _mm_shuffle_epi8(x, _mm_loadl_epi64((const __m128i *)t->from[m])));
+    return __builtin_popcount(m);
 }
 
-tp_status tp_xor__avx2(int64_t n, const uint8_t *a, const uint8_t *b, uint8_t *out) {
-    for (int64_t i = 0; i < n; i++) out[i] = a[i] ^ b[i];
-    return TP_OK;
+/* Bytes of the mask take the first ones, others 0. */
+static void v_begin_put(v_tables *t) {
+    for (uint32_t m = 0; m < 256; m++) {
+        uint8_t from[8];
+        for (uint32_t l = 0; l < 8; l++) from[l] = m >> l & 1 ? (uint8_t)__builtin_popcount(m & ((1u << l) - 1)) : 128;
+        memcpy(t->from[m], from, 8);
+    }
 }
 
-tp_status tp_zeros_cut__avx2(int64_t n, const uint8_t *in, uint8_t *mask, uint8_t *rest, int64_t *count) {
-    *count = cut_some(0, n, in, mask, rest, 0);
-    return TP_OK;
+INLINE int64_t v_put(const v_tables *t, const uint8_t *mask, const uint8_t *rest, uint8_t *out) {
+    const __m128i x = _mm_loadl_epi64((const __m128i *)rest);
+    _mm_storel_epi64((__m128i *)out, _mm_shuffle_epi8(x, _mm_loadl_epi64((const __m128i *)t->from[*mask])));
+    return __builtin_popcount(*mask);
 }
 
-tp_status tp_zeros_put__avx2(int64_t n, const uint8_t *mask, const uint8_t *rest, int64_t count, uint8_t *out) {
-    (void)count;
-    put_some(0, n, mask, rest, out);
-    return TP_OK;
-}
+#include "coding/vector.h"

@@ -1,68 +1,89 @@
-#include "coding/kernels.h"
+#include <immintrin.h>
+
 #include "coding/scalar.h"
 
-tp_status tp_coding_histogram__avx512(int32_t width, int64_t n, const void *in, uint32_t *counts) {
-    for (int64_t i = 0; i < n; i++) {
-        const uint32_t s = symbol_at(width, in, i);
-        if (s >= TP_CODING_ALPHABET) return TP_ERR_MAGNITUDE;
-        counts[s]++;
+#define TP_VARIANT(name) tp_##name##__avx512
+#define INLINE static inline __attribute__((always_inline))
+
+enum { LANES = 16 };
+typedef __m512i v;
+typedef __mmask16 v_mask;
+
+INLINE v v_set(uint32_t x) { return _mm512_set1_epi32((int)x); }
+INLINE v v_load(const uint32_t *p) { return _mm512_loadu_si512(p); }
+INLINE void v_store(uint32_t *p, v x) { _mm512_storeu_si512(p, x); }
+INLINE v v_add(v x, v y) { return _mm512_add_epi32(x, y); }
+INLINE v v_sub(v x, v y) { return _mm512_sub_epi32(x, y); }
+INLINE v v_and(v x, v y) { return _mm512_and_si512(x, y); }
+INLINE v v_or(v x, v y) { return _mm512_or_si512(x, y); }
+INLINE v v_product(v x, v y) { return _mm512_mullo_epi32(x, y); }
+#define v_right(x, n) _mm512_srli_epi32(x, n)
+INLINE v v_shift_right(v x, v n) { return _mm512_srlv_epi32(x, n); }
+INLINE v v_float_bits(v x) { return _mm512_castps_si512(_mm512_cvtepi32_ps(x)); }
+INLINE v v_gather(const uint32_t *p, v i) { return _mm512_i32gather_epi32(i, p, 4); }
+/* And what is behind, above. */
+INLINE v v_gather16(const uint16_t *p, v i) { return _mm512_i32gather_epi32(i, p, 2); }
+INLINE v v_high_product(v x, v y) {
+    const v even = _mm512_mul_epu32(x, y), odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(y, 32));
+    return _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+}
+/* As signed numbers. */
+INLINE v_mask v_above(v x, v y) { return _mm512_cmpgt_epi32_mask(x, y); }
+/* By 16 in lanes of the mask. */
+INLINE v v_right_some(v x, v_mask m) { return _mm512_mask_srli_epi32(x, m, x, 16); }
+INLINE bool v_any(v x) { return _mm512_test_epi32_mask(x, x) != 0; }
+
+INLINE v v_symbols(int32_t width, const uint8_t *p) {
+    return width == 1 ? _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)) : _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+
+INLINE void v_put_symbols(int32_t width, uint8_t *out, const v *s) {
+    for (int j = 0; j < 2; j++) {
+        if (width == 1) _mm_storeu_si128((__m128i *)(out + 16 * j), _mm512_cvtepi32_epi8(s[j]));
+        else _mm256_storeu_si256((__m256i *)(out + 32 * j), _mm512_cvtepi32_epi16(s[j]));
     }
-    return TP_OK;
 }
 
-tp_status tp_rans_encode__avx512(int32_t width, int64_t n, const void *in, int32_t log_total, const uint16_t *frequencies, uint8_t *out,
-                              int64_t capacity, int64_t *bytes, void *scratch) {
-    uint32_t states[LANES_ALL], *const ranges = scratch;
-    uint8_t *end = out + capacity;
-    bool missing = false;
-    for (int l = 0; l < LANES_ALL; l++) states[l] = LOWEST_STATE;
-    rans_ranges(width, frequencies, ranges);
-    const bool fits = rans_encode_some(width, n, 0, in, log_total, ranges, states, out, &end, &missing);
-    *bytes = fits ? rans_finish(states, out, capacity, end) : -1;
-    return missing ? TP_ERR_MAGNITUDE : TP_OK;
+/* None: this tier compresses and expands by masks. */
+typedef int v_tables;
+static void v_begin_take(v_tables *t) { *t = 0; }
+static void v_begin_give(v_tables *t) { *t = 0; }
+static void v_begin_cut(v_tables *t) { *t = 0; }
+static void v_begin_put(v_tables *t) { *t = 0; }
+
+/* States below 2^16 take the next words. */
+INLINE const uint8_t *v_take(const v_tables *t, v *x, const uint8_t *p) {
+    (void)t;
+    const v_mask low = _mm512_cmplt_epu32_mask(*x, _mm512_set1_epi32(1 << 16));
+    const v words = _mm512_maskz_expand_epi32(low, _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)));
+    *x = _mm512_or_si512(_mm512_mask_slli_epi32(*x, low, *x, 16), words);
+    return p + 2 * (size_t)(unsigned)__builtin_popcount(low);
 }
 
-tp_status tp_rans_decode__avx512(int32_t width, int64_t n, int32_t log_total, const uint16_t *frequencies, const uint8_t *in, int64_t bytes,
-                              void *out, void *scratch) {
-    uint32_t states[LANES_ALL];
-    rans_slots *const slots = scratch;
-    if (!rans_begin(in, bytes, states)) return TP_ERR_FORMAT;
-    rans_find_slots(width, frequencies, slots);
-    return rans_decode_rest(width, n, 0, log_total, slots, states, in + STATE_BYTES, in + bytes, out);
+/* Writes the lower halves of lanes of the mask, so that they end at p. */
+INLINE uint8_t *v_give(const v_tables *t, v x, v_mask lanes, uint8_t *p) {
+    (void)t;
+    const int count = __builtin_popcount(lanes);
+    p -= 2 * count;
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << count) - 1), _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(lanes, x)));
+    return p;
 }
 
-tp_status tp_huffman_encode__avx512(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes,
-                                 void *scratch) {
-    (void)scratch;
-    return huffman_encode_all(n, in, lengths, out, capacity, bytes);
+INLINE int64_t v_cut(const v_tables *t, const uint8_t *in, uint8_t *mask, uint8_t *rest) {
+    (void)t;
+    const __m128i x = _mm_loadu_si128((const __m128i *)in);
+    const __mmask16 m = _mm_test_epi8_mask(x, x);
+    put16(mask, m);
+    _mm_storeu_si128((__m128i *)rest, _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(m, _mm512_cvtepu8_epi32(x))));
+    return __builtin_popcount(m);
 }
 
-tp_status tp_huffman_decode__avx512(int64_t n, const uint8_t *lengths, const uint8_t *in, int64_t bytes, uint8_t *out, void *scratch) {
-    return huffman_decode_all(n, lengths, in, bytes, out, scratch);
+INLINE int64_t v_put(const v_tables *t, const uint8_t *mask, const uint8_t *rest, uint8_t *out) {
+    (void)t;
+    const __mmask16 m = get16(mask);
+    const v x = _mm512_maskz_expand_epi32(m, _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)rest)));
+    _mm_storeu_si128((__m128i *)out, _mm512_cvtepi32_epi8(x));
+    return __builtin_popcount(m);
 }
 
-tp_status tp_planes_split__avx512(tp_elements elements, int64_t n, const void *in, const void *base, uint8_t *planes) {
-    split_some(elements, 0, n, in, base, planes);
-    return TP_OK;
-}
-
-tp_status tp_planes_merge__avx512(tp_elements elements, int64_t n, const uint8_t *const *planes, const void *base, void *out) {
-    merge_some(elements, 0, n, planes, base, out);
-    return TP_OK;
-}
-
-tp_status tp_xor__avx512(int64_t n, const uint8_t *a, const uint8_t *b, uint8_t *out) {
-    for (int64_t i = 0; i < n; i++) out[i] = a[i] ^ b[i];
-    return TP_OK;
-}
-
-tp_status tp_zeros_cut__avx512(int64_t n, const uint8_t *in, uint8_t *mask, uint8_t *rest, int64_t *count) {
-    *count = cut_some(0, n, in, mask, rest, 0);
-    return TP_OK;
-}
-
-tp_status tp_zeros_put__avx512(int64_t n, const uint8_t *mask, const uint8_t *rest, int64_t count, uint8_t *out) {
-    (void)count;
-    put_some(0, n, mask, rest, out);
-    return TP_OK;
-}
+#include "coding/vector.h"

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "coding/rans.h"
 #include "coding/scalar.h"
 #include "coding/tables.h"
 
@@ -80,6 +81,7 @@ static void no_sizes(int64_t *sizes) {
 static bool gains(int64_t size, int64_t than) { return size >= 0 && size + than / 128 < than; }
 
 static tp_status make_plan(int32_t width, int64_t n, const uint32_t *counts, plan *p) {
+    /* Huffman's codes take what the entropy says at least. */
     const int32_t alphabet = tp_alphabet(width);
     int32_t present = 0;
     for (int32_t s = 0; s < alphabet; s++) present += counts[s] > 0;
@@ -90,7 +92,7 @@ static tp_status make_plan(int32_t width, int64_t n, const uint32_t *counts, pla
         int64_t bits;
         TRY(tp_coding_frequencies(alphabet, counts, 0, p->frequencies, &p->log_total, &bits));
         p->sizes[TP_CODING_RANS] = rans_bytes((double)bits);
-        if (width == 1) {
+        if (width == 1 && gains((int64_t)(tp_entropy_bits(256, counts) / 8) + 12 + present / 2, p->sizes[TP_CODING_RANS])) {
             TRY(tp_huffman_lengths(counts, p->lengths, &bits));
             p->sizes[TP_CODING_HUFFMAN] = STREAM + (tp_lengths_bits(p->lengths) + 7) / 8 + 12 + bits / 8 + 2;
         }
@@ -120,7 +122,7 @@ static tp_status put_plain(const areas *a, const plan *p, int32_t width, int64_t
         const int64_t table = tp_frequencies_write(tp_alphabet(width), p->frequencies, at + 1, most - 1) + 1;
         at[0] = (uint8_t)p->log_total;
         if (table > 0)
-            TRY(a->kernels->rans_encode(width, n, in, p->log_total, p->frequencies, at + table, most - table, &body, a->coders));
+            TRY(tp_rans_write(a->kernels, width, n, in, p->log_total, p->frequencies, at + table, most - table, &body, a->coders));
         if (body >= 0) body += table;
     }
     if (p->coding == TP_CODING_HUFFMAN) {
@@ -143,26 +145,28 @@ static uint8_t *put_number(uint8_t *p, int64_t x) {
     return p;
 }
 
-/* The list of runs of zeros, its bytes, and the zeros in it. Each run takes at most 8 bytes of list, and has 64 zeros. */
+static bool all_zero(const uint8_t *p) {
+    uint64_t x[SHORTEST_RUN / 16];
+    memcpy(x, p, sizeof x);
+    return !(x[0] | x[1] | x[2] | x[3]);
+}
+
+/* The list of runs of zeros, its bytes, and the zeros in it. Each run takes at most 8 bytes of list, and has 64 zeros; so it has an aligned half of that. */
 static int64_t list_runs(int64_t n, const uint8_t *in, uint8_t *list, int64_t *zeros) {
     uint8_t *p = list;
     int64_t done = 0;
     *zeros = 0;
-    for (int64_t i = 0; i < n;) {
-        uint64_t eight;
-        if (in[i] || (n - i >= 8 && (memcpy(&eight, in + i, 8), eight))) {
-            i++;
-            continue;
-        }
-        int64_t end = i + 1;
-        while (n - end >= 8 && (memcpy(&eight, in + end, 8), !eight)) end += 8;
+    for (int64_t at = 0; at + SHORTEST_RUN / 2 <= n; at += SHORTEST_RUN / 2) {
+        if (!all_zero(in + at)) continue;
+        int64_t begin = at, end = at + SHORTEST_RUN / 2;
+        while (begin > done && !in[begin - 1]) begin--;
+        while (n - end >= SHORTEST_RUN / 2 && all_zero(in + end)) end += SHORTEST_RUN / 2;
+        at = end - SHORTEST_RUN / 2;
         while (end < n && !in[end]) end++;
-        if (end - i >= SHORTEST_RUN) {
-            p = put_number(put_number(p, i - done), end - i);
-            *zeros += end - i;
-            done = end;
-        }
-        i = end;
+        if (end - begin < SHORTEST_RUN) continue;
+        p = put_number(put_number(p, begin - done), end - begin);
+        *zeros += end - begin;
+        done = end;
     }
     return p - list;
 }
@@ -355,7 +359,7 @@ static tp_status get_plain(const areas *a, const stream *s, int32_t width, int64
             if (s->bytes < 1 || s->body[0] < 11 || s->body[0] > 15) return TP_ERR_FORMAT;
             const int64_t table = tp_frequencies_read(tp_alphabet(width), s->body[0], s->body + 1, s->bytes - 1, w->whole.frequencies) + 1;
             if (table < 1) return TP_ERR_FORMAT;
-            return a->kernels->rans_decode(width, n, s->body[0], w->whole.frequencies, s->body + table, s->bytes - table, to, a->coders);
+            return tp_rans_read(a->kernels, width, n, s->body[0], w->whole.frequencies, s->body + table, s->bytes - table, to, a->coders);
         }
         case TP_CODING_HUFFMAN: {
             if (width != 1) return TP_ERR_FORMAT;

@@ -5,12 +5,20 @@
 #include "core/family.h"
 #include "tensorpress/coding.h"
 
+/* What is decoded as one: n symbols, of all these bytes. */
+typedef struct tp_sequence {
+    int64_t n, bytes;
+    const uint8_t *in;
+    void *out;
+} tp_sequence;
+
+/* rans_encode makes one sequence; rans_decode reads one, or two at once where `two` is not null. */
 #define TP_CODING_KERNELS(X)                                                                                          \
     X(coding_histogram, (int32_t width, int64_t n, const void *in, uint32_t *counts))                                 \
     X(rans_encode, (int32_t width, int64_t n, const void *in, int32_t log_total, const uint16_t *frequencies,         \
                     uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch))                                   \
-    X(rans_decode, (int32_t width, int64_t n, int32_t log_total, const uint16_t *frequencies, const uint8_t *in,      \
-                    int64_t bytes, void *out, void *scratch))                                                         \
+    X(rans_decode, (int32_t width, int32_t log_total, const uint16_t *frequencies, const tp_sequence *one,            \
+                    const tp_sequence *two, void *scratch))                                                           \
     X(huffman_encode, (int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity,          \
                        int64_t *bytes, void *scratch))                                                                \
     X(huffman_decode, (int64_t n, const uint8_t *lengths, const uint8_t *in, int64_t bytes, uint8_t *out,             \

@@ -22,13 +22,14 @@ tp_status tp_rans_encode__ref(int32_t width, int64_t n, const void *in, int32_t 
     return missing ? TP_ERR_MAGNITUDE : TP_OK;
 }
 
-tp_status tp_rans_decode__ref(int32_t width, int64_t n, int32_t log_total, const uint16_t *frequencies, const uint8_t *in, int64_t bytes,
-                              void *out, void *scratch) {
+tp_status tp_rans_decode__ref(int32_t width, int32_t log_total, const uint16_t *frequencies, const tp_sequence *one, const tp_sequence *two,
+                              void *scratch) {
     uint32_t states[LANES_ALL];
     rans_slots *const slots = scratch;
-    if (!rans_begin(in, bytes, states)) return TP_ERR_FORMAT;
+    if (!rans_begin(one, states)) return TP_ERR_FORMAT;
     rans_find_slots(width, frequencies, slots);
-    return rans_decode_rest(width, n, 0, log_total, slots, states, in + STATE_BYTES, in + bytes, out);
+    TRY(rans_decode_rest(width, one, 0, log_total, slots, states, one->in + STATE_BYTES));
+    return two ? tp_rans_decode__ref(width, log_total, frequencies, two, NULL, scratch) : TP_OK;
 }
 
 tp_status tp_huffman_encode__ref(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "coding/checks.h"
+#include "coding/kernels.h"
 
 static inline uint16_t get16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 static inline uint32_t get32(const uint8_t *p) { return (uint32_t)get16(p) | (uint32_t)get16(p + 2) << 16; }
@@ -27,6 +28,9 @@ static inline void put_symbol(int32_t width, void *out, int64_t i, uint32_t s) {
 }
 
 enum { LANES_ALL = TP_CODING_LANES, STATE_BYTES = 4 * TP_CODING_LANES };
+/* Where another part of scratch begins. */
+static inline size_t rounded_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 #define LOWEST_STATE (UINT32_C(1) << 16)
 
 /* frequency | start << 16 of each symbol. */
@@ -85,10 +89,11 @@ static inline int64_t rans_finish(const uint32_t *states, uint8_t *out, int64_t 
     return bytes;
 }
 
-/* Decodes symbols `from`, a multiple of 32, up to n, and sees that all has come to its end. */
-static inline tp_status rans_decode_rest(int32_t width, int64_t n, int64_t from, int32_t k, const rans_slots *slots, uint32_t *states,
-                                         const uint8_t *p, const uint8_t *end, void *out) {
-    for (int64_t i = from; i < n; i++) {
+/* Decodes symbols `from`, a multiple of 32, up to the last, and sees that all has come to its end. */
+static inline tp_status rans_decode_rest(int32_t width, const tp_sequence *q, int64_t from, int32_t k, const rans_slots *slots, uint32_t *states,
+                                         const uint8_t *p) {
+    const uint8_t *const end = q->in + q->bytes;
+    for (int64_t i = from; i < q->n; i++) {
         uint32_t x = states[i % LANES_ALL];
         const uint32_t slot = x & ((UINT32_C(1) << k) - 1), s = slots->symbols[slot], range = slots->ranges[s];
         x = (range & 0xffff) * (x >> k) + slot - (range >> 16);
@@ -98,7 +103,7 @@ static inline tp_status rans_decode_rest(int32_t width, int64_t n, int64_t from,
             p += 2;
         }
         states[i % LANES_ALL] = x;
-        put_symbol(width, out, i, s);
+        put_symbol(width, q->out, i, s);
     }
     for (int l = 0; l < LANES_ALL; l++)
         if (states[l] != LOWEST_STATE) return TP_ERR_FORMAT;
@@ -106,11 +111,11 @@ static inline tp_status rans_decode_rest(int32_t width, int64_t n, int64_t from,
 }
 
 /* The states to begin with; false if there are none. */
-static inline bool rans_begin(const uint8_t *in, int64_t bytes, uint32_t *states) {
-    if (bytes < STATE_BYTES) return false;
+static inline bool rans_begin(const tp_sequence *q, uint32_t *states) {
+    if (q->bytes < STATE_BYTES) return false;
     bool right = true;
     for (int l = 0; l < LANES_ALL; l++) {
-        states[l] = get32(in + 4 * l);
+        states[l] = get32(q->in + 4 * l);
         right &= states[l] >= LOWEST_STATE;
     }
     return right;

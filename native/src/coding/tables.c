@@ -200,11 +200,15 @@ static uint64_t sum_scaled(int32_t alphabet, const uint32_t *counts, uint64_t sc
 static void normalize(int32_t alphabet, const uint32_t *counts, uint64_t all, int32_t log_total, uint16_t *frequencies) {
     const uint64_t total = UINT64_C(1) << log_total;
     /* With the first one sums are at most 2^k, since each is then 1; with the second one they are more. */
-    uint64_t low = 0, high = ((total + TP_CODING_ALPHABET) << 32) / all + 1;
+    uint64_t low = 0, high = ((total + TP_CODING_ALPHABET) << 32) / all + 1, scale = (total << 32) / all;
     while (high - low > 1) {
-        const uint64_t middle = low + (high - low) / 2;
-        if (sum_scaled(alphabet, counts, middle) <= total) low = middle;
-        else high = middle;
+        const uint64_t sum = sum_scaled(alphabet, counts, scale);
+        if (sum <= total) low = scale;
+        else high = scale;
+        /* Sums are nearly proportional to scales; what that does not find, halving does. */
+        const int64_t next = (int64_t)scale + ((int64_t)total - (int64_t)sum) * (int64_t)((UINT64_C(1) << 32) / all);
+        const bool near = next > (int64_t)low && next < (int64_t)high && (uint64_t)next != scale && high - low > 64;
+        scale = near ? (uint64_t)next : low + (high - low) / 2;
     }
     uint64_t missing = total - sum_scaled(alphabet, counts, low);
     for (int32_t s = 0; s < alphabet; s++) {
@@ -229,16 +233,19 @@ tp_status tp_coding_frequencies(int32_t alphabet, const uint32_t *counts, int32_
         present += counts[s] > 0;
     }
     if (present < 2 || all >= UINT64_C(1) << 28 || (log_total && present > UINT32_C(1) << log_total)) return TP_ERR_ARGUMENT;
+    const double entropy = tp_entropy_bits(alphabet, counts);
     double least = 0;
     *chosen = 0;
     for (int32_t k = log_total ? log_total : 11; k <= (log_total ? log_total : 15); k++) {
         if (present > UINT32_C(1) << k) continue;
+        const double most = alphabet == 256 && k > 12 ? least * 127 / 128 : least;
+        /* Symbols take no less than their entropy, and the table grows with k. */
+        if (*chosen && entropy + (double)tp_frequencies_bits(alphabet, frequencies) >= most) break;
         normalize(alphabet, counts, all, k, frequencies);
         const double cost = cost_of(alphabet, counts, k, frequencies);
-        if (!*chosen || cost < (alphabet == 256 && k > 12 ? least * 255 / 256 : least)) {
-            least = cost;
-            *chosen = k;
-        }
+        if (*chosen && cost >= most) continue;
+        least = cost;
+        *chosen = k;
     }
     normalize(alphabet, counts, all, *chosen, frequencies);
     *bits = (int64_t)least + 1;

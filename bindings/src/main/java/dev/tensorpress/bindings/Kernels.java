@@ -973,6 +973,15 @@ public class Kernels extends Kernels$shared {
     public static int TP_CODING_LANES() {
         return TP_CODING_LANES;
     }
+    private static final int TP_RANS_HALVED = (int)65536L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_RANS_HALVED = 65536
+     * }
+     */
+    public static int TP_RANS_HALVED() {
+        return TP_RANS_HALVED;
+    }
     private static final int TP_HUFFMAN_LONGEST = (int)11L;
     /**
      * {@snippet lang=c :
