@@ -21,11 +21,13 @@
 #include <string>
 #include <vector>
 
+#include "tensorpress/cuda/feedback.h"
 #include "tensorpress/cuda/gemm.h"
 #include "tensorpress/cuda/prune.h"
 #include "tensorpress/cuda/quantize.h"
 #include "tensorpress/cuda/sparse.h"
 #include "tensorpress/cuda/spmm.h"
+#include "tensorpress/cuda/statistics.h"
 #include "tensorpress/cuda/svd.h"
 
 namespace {
@@ -417,6 +419,104 @@ void gemm(int64_t n) {
     });
 }
 
+/* ---- calibration ---- */
+
+void calibrate(int64_t n) {
+    head("Statistics, and rounding by them", n, n);
+    Memory x(n * n * 4), sums(n * n * 8), seen(n * n * 4), counts(TP_STATISTICS_BINS * 8), min(n * 4), max(n * 4), sum(n * 8), squares(n * 8);
+    fill(x.on_host<float>(), n * n, 0);
+    x.upload();
+    const double bytes = (double)x.bytes();
+    for (Memory *m : {&min, &max, &sum, &squares, &counts, &sums}) m->upload(); /* zeros */
+    int64_t at;
+    row_bytes("minima, maxima, sums and squares of channels", bytes, 0, [&](int slot) {
+        DID(tp_cuda_observe_channels(cuda, n, n, n, 0, n, x.slots[slot], min.at<float>(slot), max.at<float>(slot), sum.at<double>(slot),
+                                     squares.at<double>(slot), &at));
+    });
+    /* How often a slot was added to depends on the rounds; here once more, from zeros. */
+    for (Memory *m : {&min, &max, &sum, &squares}) m->upload();
+    CHECK(tp_observe_channels(n, n, n, 0, n, x.host.data(), min.on_host<float>(), max.on_host<float>(), sum.on_host<double>(), squares.on_host<double>(), &at));
+    CHECK(tp_cuda_observe_channels(cuda, n, n, n, 0, n, x.slots[0], min.at<float>(0), max.at<float>(0), sum.at<double>(0), squares.at<double>(0), &at));
+    same("minima", min.host.data(), min.slots[0], min.bytes());
+    same("maxima", max.host.data(), max.slots[0], max.bytes());
+    same("sums", sum.host.data(), sum.slots[0], sum.bytes());
+    same("squares", squares.host.data(), squares.slots[0], squares.bytes());
+    row_bytes("histogram", bytes, 0, [&](int slot) {
+        DID(tp_cuda_observe_histogram(cuda, n, n, n, 0, n, x.slots[slot], 0x1p-9f, counts.at<int64_t>(slot)));
+    });
+    counts.upload();
+    CHECK(tp_observe_histogram(n, n, n, 0, n, x.host.data(), 0x1p-9f, counts.on_host<int64_t>()));
+    CHECK(tp_cuda_observe_histogram(cuda, n, n, n, 0, n, x.slots[0], 0x1p-9f, counts.at<int64_t>(0)));
+    same("histogram", counts.host.data(), counts.slots[0], counts.bytes());
+    row_bytes("add to f64", 5 * bytes, 0.9, [&](int slot) { DID(tp_cuda_accumulate(cuda, n, n, n, n, 0, n, x.at<float>(slot), sums.at<double>(slot))); });
+    sums.upload();
+    CHECK(tp_accumulate(n, n, n, n, 0, n, x.on_host<float>(), sums.on_host<double>()));
+    CHECK(tp_cuda_accumulate(cuda, n, n, n, n, 0, n, x.at<float>(0), sums.at<double>(0)));
+    same("add to f64", sums.host.data(), sums.slots[0], sums.bytes());
+    /* As many patches of 64 channels as x has elements, or nearly. */
+    tp_window w = {};
+    w.channels = 64;
+    w.kernel_height = w.kernel_width = 3;
+    w.height = w.width = (int64_t)std::sqrt((double)(n * n) / (64 * 9));
+    w.stride_height = w.stride_width = w.dilation_height = w.dilation_width = 1;
+    w.before_height = w.before_width = w.after_height = w.after_width = 1;
+    const int64_t positions = w.height * w.width, patch_bytes = positions * w.channels * 9 * 4;
+    CHECK(tp_patches(&w, 0, positions, x.host.data(), seen.on_host<float>()));
+    row_bytes("patches of 64 channels, 3 x 3", (double)patch_bytes * 10 / 9, 0, [&](int slot) {
+        DID(tp_cuda_patches(cuda, &w, 0, positions, x.slots[slot], seen.at<float>(slot)));
+    });
+    same("patches", seen.host.data(), seen.slots[0], patch_bytes);
+
+    enum { INPUTS = TP_FEEDBACK_BLOCK };
+    const int64_t outputs = small ? 2 * n : 16 * n;
+    Memory m(INPUTS * INPUTS * 4), weight(INPUTS * outputs * 4), outside(weight.bytes()), e(weight.bytes()), change(weight.bytes()), scales(outputs * 4),
+        moved(outputs * 4), mask(INPUTS * (outputs / 8));
+    fill(m.on_host<float>(), INPUTS * INPUTS, 0);
+    fill(weight.on_host<float>(), INPUTS * outputs, 0);
+    fill(outside.on_host<float>(), INPUTS * outputs, 0);
+    for (int64_t j = 0; j < outputs; j++) scales.on_host<float>()[j] = 0.25f;
+    for (int64_t i = 0; i < mask.bytes(); i++) mask.host[(size_t)i] = (char)bits();
+    for (Memory *each : {&m, &weight, &outside, &e, &scales, &moved, &mask}) each->upload();
+    const int32_t groups[INPUTS] = {};
+    tp_feedback s = {};
+    s.inputs = s.m_stride = INPUTS;
+    s.outputs = s.stride = s.scale_stride = outputs;
+    s.qmin = -7;
+    s.qmax = 7;
+    const double moving = 5.0 * (double)weight.bytes();
+    char name[80];
+    snprintf(name, sizeof name, "rounding of 64 inputs, %lld outputs", (long long)outputs);
+    row_bytes(name, moving, 0.5, [&](int slot) {
+        DID(tp_cuda_feedback_round(cuda, &s, 0, outputs, m.at<float>(slot), weight.at<float>(slot), outside.at<float>(slot), groups, scales.at<float>(slot),
+                                   nullptr, e.at<float>(slot), change.at<float>(slot), moved.at<int32_t>(slot)));
+    });
+    e.upload();
+    moved.upload();
+    CHECK(tp_feedback_round(&s, 0, outputs, m.on_host<float>(), weight.on_host<float>(), outside.on_host<float>(), groups, scales.on_host<float>(), nullptr,
+                            e.on_host<float>(), change.on_host<float>(), moved.on_host<int32_t>()));
+    CHECK(tp_cuda_feedback_round(cuda, &s, 0, outputs, m.at<float>(0), weight.at<float>(0), outside.at<float>(0), groups, scales.at<float>(0), nullptr,
+                                 e.at<float>(0), change.at<float>(0), moved.at<int32_t>(0)));
+    same("errors of rounding", e.host.data(), e.slots[0], e.bytes());
+    same("changes of rounding", change.host.data(), change.slots[0], change.bytes());
+    same("moved", moved.host.data(), moved.slots[0], moved.bytes());
+    tp_refit r = {};
+    r.inputs = r.m_stride = INPUTS;
+    r.outputs = r.stride = outputs;
+    r.mask_stride = outputs / 8;
+    snprintf(name, sizeof name, "refit of 64 inputs, %lld outputs", (long long)outputs);
+    row_bytes(name, moving, 0.5, [&](int slot) {
+        DID(tp_cuda_feedback_refit(cuda, &r, 0, outputs, m.at<float>(slot), weight.at<float>(slot), outside.at<float>(slot), mask.at<uint8_t>(slot),
+                                   e.at<float>(slot), change.at<float>(slot)));
+    });
+    e.upload();
+    CHECK(tp_feedback_refit(&r, 0, outputs, m.on_host<float>(), weight.on_host<float>(), outside.on_host<float>(), mask.on_host<uint8_t>(),
+                            e.on_host<float>(), change.on_host<float>()));
+    CHECK(tp_cuda_feedback_refit(cuda, &r, 0, outputs, m.at<float>(0), weight.at<float>(0), outside.at<float>(0), mask.at<uint8_t>(0), e.at<float>(0),
+                                 change.at<float>(0)));
+    same("errors of the refit", e.host.data(), e.slots[0], e.bytes());
+    same("changes of the refit", change.host.data(), change.slots[0], change.bytes());
+}
+
 /* ---- decompositions ---- */
 
 /*
@@ -532,6 +632,7 @@ int main(int argc, char **argv) {
     prune(n);
     sparse(n);
     gemm(n);
+    calibrate(n);
     svd(small ? 64 : 8192, small ? 20 : 10000);
     tp_cuda_close(cuda);
     print("\n%s\n", failed ? "Some bytes differ from the processor's: see FAILED above." : "All bytes that have to be equal to the processor's are.");

@@ -23,7 +23,7 @@ void tp_cuda_keep(tp_cuda *cuda, int32_t keep);
 static struct {
     void *memory, *host, *device;
     size_t bytes;
-} arrays_on_device[5];
+} arrays_on_device[8];
 static int arrays_moved;
 static bool all_on_host; /* for calls whose arguments say nothing of their arrays */
 static int64_t cuda_budget = -1;

@@ -1,15 +1,67 @@
 /*
- * The feedback family against a loop written from feedback.h alone, on every tier. Every array ends or starts at a page that cannot be
- * touched, and ranges are cut at random. Whole matrices, a block at a time: GPTQ's loss is no more than that of rounding, and descent's never rises.
+ * The feedback family against a loop written from feedback.h alone, on every tier and on a CUDA device. Every array ends or starts at a page that
+ * cannot be touched, and ranges are cut at random. Whole matrices, a block at a time: GPTQ's loss is no more than that of rounding, and descent's never rises.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda_arrays.h"
 #include "support.h"
-#include "tensorpress/feedback.h"
+#include "tensorpress/cuda/feedback.h"
 
 static guarded m_memory, w_memory, outside_memory, scale_memory, zero_memory, error_memory, change_memory;
+
+/* ---- the same calls on the device ---- */
+
+#define CUDA_CALL(call)                                                                                               \
+    tp_status status;                                                                                                 \
+    do status = call;                                                                                                 \
+    while (short_of_memory(status));                                                                                  \
+    return end_call(status)
+
+static size_t bytes_of(int64_t rows, int64_t cols, int64_t stride, size_t size) {
+    return rows > 0 && cols > 0 ? (size_t)((rows - 1) * stride + cols) * size : 0;
+}
+static float *lent(const float *x, int64_t rows, int64_t cols, int64_t stride, bool written) {
+    return placed(x, all_on_host ? 0 : bytes_of(rows, cols, stride, 4), 4, written);
+}
+
+static tp_status cuda_round(const tp_feedback *s, int64_t begin, int64_t end, const float *m, const float *w, const float *outside,
+                            const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int32_t *moved) {
+    start_call();
+    if (!all_on_host) {
+        int64_t rows = 0;
+        for (int64_t i = 0; i < s->inputs; i++) rows = groups[i] < rows ? rows : groups[i] + 1;
+        m = lent(m, s->inputs, s->inputs, s->m_stride, false);
+        w = lent(w, s->inputs, s->outputs, s->stride, false);
+        outside = lent(outside, s->inputs, s->outputs, s->stride, false);
+        scales = lent(scales, rows, s->outputs, s->scale_stride, false);
+        zeros = lent(zeros, rows, s->outputs, s->scale_stride, false);
+        e = lent(e, s->inputs, s->outputs, s->stride, true);
+        change = lent(change, s->inputs, s->outputs, s->stride, true);
+        moved = placed(moved, (size_t)s->outputs * 4, 4, true);
+    }
+    CUDA_CALL(tp_cuda_feedback_round(test_cuda, s, begin, end, m, w, outside, groups, scales, zeros, e, change, moved));
+}
+
+static tp_status cuda_refit(const tp_refit *s, int64_t begin, int64_t end, const float *m, const float *w, const float *outside,
+                            const uint8_t *mask, float *e, float *change) {
+    start_call();
+    if (!all_on_host) {
+        m = lent(m, s->inputs, s->inputs, s->m_stride, false);
+        w = lent(w, s->inputs, s->outputs, s->stride, false);
+        outside = lent(outside, s->inputs, s->outputs, s->stride, false);
+        mask = placed(mask, bytes_of(s->inputs, (s->outputs + 7) / 8, s->mask_stride, 1), 1, false);
+        e = lent(e, s->inputs, s->outputs, s->stride, true);
+        change = lent(change, s->inputs, s->outputs, s->stride, true);
+    }
+    CUDA_CALL(tp_cuda_feedback_refit(test_cuda, s, begin, end, m, w, outside, mask, e, change));
+}
+
+/* From here on these names mean the tier at hand. */
+#define tp_feedback_round(...) (on_cuda ? cuda_round(__VA_ARGS__) : tp_feedback_round(__VA_ARGS__))
+#define tp_feedback_refit(...) (on_cuda ? cuda_refit(__VA_ARGS__) : tp_feedback_refit(__VA_ARGS__))
 
 static float normal(void) { return (float)(random_unit() + random_unit() + random_unit() - 1.5); }
 
@@ -65,8 +117,8 @@ static void check_round(int64_t inputs, int64_t outputs) {
             moving[j] += memcmp(&error, &start[at], 4) != 0 && error != start[at];
             want[at] = error;
         }
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         float *e = guarded_take(&error_memory, size * 4, at_end), *change = guarded_take(&change_memory, size * 4, at_end);
         memcpy(e, start, size * 4);
         memset(change, 0xff, size * 4);
@@ -116,8 +168,8 @@ static void check_refit(int64_t inputs, int64_t outputs) {
             want[at] = *byte >> j % 8 & 1 ? 0 - inner : w[at];
             wanted[at] = want[at] - start[at];
         }
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         float *e = guarded_take(&error_memory, size * 4, at_end), *change = guarded_take(&change_memory, size * 4, at_end);
         memcpy(e, start, size * 4);
         memset(change, 0xff, size * 4);
@@ -255,7 +307,9 @@ static void check_pruning(void) {
         }
 }
 
-static void check_arguments(void) {
+static void check_arguments(int tier) {
+    use_tier(tier);
+    all_on_host = true;
     const tp_feedback good = {.inputs = 1, .outputs = 1, .m_stride = 1, .stride = 1, .scale_stride = 1, .qmin = 0, .qmax = 15};
     float x = 0, y = 0, one = 1;
     int32_t group = 0;
@@ -289,6 +343,8 @@ static void check_arguments(void) {
     CHECK(REFIT(&r, 0, 9) == TP_OK && REFIT(&r, 8, 9) == TP_OK && REFIT(&r, 8, 8) == TP_OK, "good");
     CHECK(REFIT(NULL, 0, 9) == TP_ERR_ARGUMENT, "null");
     CHECK(tp_feedback_refit(&r, 0, 9, &x, row, row, NULL, row, out) == TP_ERR_ARGUMENT, "null");
+    if (on_cuda) CHECK(tp_cuda_feedback_round(NULL, &good, 0, 1, &x, &x, &x, &group, &one, NULL, &x, &y, &moved) == TP_ERR_ARGUMENT
+                           && tp_cuda_feedback_refit(NULL, &r, 0, 9, &x, row, row, mask, row, out) == TP_ERR_ARGUMENT, "no device");
     CHECK(REFIT(&r, 1, 9) == TP_ERR_RANGE && REFIT(&r, 0, 10) == TP_ERR_RANGE, "range");
     r.inputs = r.m_stride = TP_FEEDBACK_BLOCK + 1;
     CHECK(REFIT(&r, 0, 9) == TP_ERR_SHAPE, "block");
@@ -297,23 +353,32 @@ static void check_arguments(void) {
     r.m_stride = 2;
     r.mask_stride = 1;
     CHECK(REFIT(&r, 0, 9) == TP_ERR_SHAPE, "stride of the mask");
+    all_on_host = false;
 }
 
 int main(void) {
     test_start("feedback");
     guarded *const all[] = {&m_memory, &w_memory, &outside_memory, &scale_memory, &zero_memory, &error_memory, &change_memory};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i] = guarded_new(1 << 18);
-    check_arguments();
     while (test_round()) {
-        check_methods();
-        check_pruning();
+        check_arguments(0);
+        check_arguments(test_tiers);
+        for (int tier = 0; tier < test_tiers; tier++) {
+            use_tier(tier);
+            check_methods();
+            check_pruning();
+        }
         static const int64_t some[] = {0, 1, 2, 7, 8, 9, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200, 300};
         for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
             check_round(some[i] < 64 ? some[i] : 64, 1 + random_below(300));
             check_round(random_below(65), some[i]);
             check_refit(some[i] < 64 ? some[i] : 64, 1 + random_below(300));
             check_refit(random_below(65), some[i]);
+            /* Long enough for pieces of a device that is short of memory. */
+            check_round(1 + random_below(8), 300 + random_below(1000));
+            check_refit(1 + random_below(8), 300 + random_below(1000));
         }
     }
+    check_calls();
     return test_end();
 }

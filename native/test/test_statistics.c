@@ -1,16 +1,70 @@
 /*
- * The statistics family against loops written from statistics.h, bit for bit on every tier. Every array ends or starts at a page that
- * cannot be touched, and ranges are cut at random.
+ * The statistics family against loops written from statistics.h, bit for bit on every tier and on a CUDA device. Every array ends or
+ * starts at a page that cannot be touched, and ranges are cut at random.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda_arrays.h"
 #include "support.h"
-#include "tensorpress/statistics.h"
+#include "tensorpress/cuda/statistics.h"
 
 enum { BINS = TP_STATISTICS_BINS, MOST = 1 << 18 };
 static guarded in_memory, out_memory, min_memory, max_memory, sum_memory, square_memory;
+
+/* ---- the same calls on the device ---- */
+
+#define CUDA_CALL(call)                                                                                               \
+    tp_status status;                                                                                                 \
+    do status = call;                                                                                                 \
+    while (short_of_memory(status));                                                                                  \
+    return end_call(status)
+
+static void *lent(const void *x, int64_t rows, int64_t cols, int64_t stride, int size, bool written) {
+    return placed(x, !all_on_host && rows > 0 && cols > 0 ? (size_t)(((rows - 1) * stride + cols) * size) : 0, size, written);
+}
+
+static tp_status cuda_channels(int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float *min, float *max,
+                               double *sum, double *squares, int64_t *nonfinite) {
+    start_call();
+    x = lent(x, rows, channels, stride, 4, false);
+    min = lent(min, 1, channels, 0, 4, true);
+    max = lent(max, 1, channels, 0, 4, true);
+    sum = lent(sum, 1, channels, 0, 8, true);
+    squares = lent(squares, 1, channels, 0, 8, true);
+    nonfinite = lent(nonfinite, 1, 1, 0, 8, true);
+    CUDA_CALL(tp_cuda_observe_channels(test_cuda, rows, channels, stride, begin, end, x, min, max, sum, squares, nonfinite));
+}
+
+static tp_status cuda_histogram(int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float width,
+                                int64_t *counts) {
+    start_call();
+    x = lent(x, rows, channels, stride, 4, false);
+    counts = lent(counts, 1, BINS, 0, 8, true);
+    CUDA_CALL(tp_cuda_observe_histogram(test_cuda, rows, channels, stride, begin, end, x, width, counts));
+}
+
+static tp_status cuda_accumulate(int64_t rows, int64_t cols, int64_t in_stride, int64_t out_stride, int64_t begin, int64_t end, const float *in,
+                                 double *out) {
+    start_call();
+    in = lent(in, rows, cols, in_stride, 4, false);
+    out = lent(out, rows, cols, out_stride, 8, true);
+    CUDA_CALL(tp_cuda_accumulate(test_cuda, rows, cols, in_stride, out_stride, begin, end, in, out));
+}
+
+static tp_status cuda_patches(const tp_window *w, int64_t begin, int64_t end, const void *image, float *out) {
+    start_call();
+    image = lent(image, w->channels * w->height, w->width, w->width, 4, false);
+    out = lent(out, end - begin, w->channels * w->kernel_height * w->kernel_width, w->channels * w->kernel_height * w->kernel_width, 4, true);
+    CUDA_CALL(tp_cuda_patches(test_cuda, w, begin, end, image, out));
+}
+
+/* From here on these names mean the tier at hand. */
+#define tp_observe_channels(...) (on_cuda ? cuda_channels(__VA_ARGS__) : tp_observe_channels(__VA_ARGS__))
+#define tp_observe_histogram(...) (on_cuda ? cuda_histogram(__VA_ARGS__) : tp_observe_histogram(__VA_ARGS__))
+#define tp_accumulate(...) (on_cuda ? cuda_accumulate(__VA_ARGS__) : tp_accumulate(__VA_ARGS__))
+#define tp_patches(...) (on_cuda ? cuda_patches(__VA_ARGS__) : tp_patches(__VA_ARGS__))
 
 static float value(void) {
     const int64_t kind = random_below(30);
@@ -56,8 +110,8 @@ static void check_channels(int64_t rows, int64_t channels, bool finite) {
         sums[c] = value();
         squares[c] = value();
     }
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         float *min = guarded_take(&min_memory, n * 4, at_end), *max = guarded_take(&max_memory, n * 4, at_end);
         double *sum = guarded_take(&sum_memory, n * 8, at_end), *square = guarded_take(&square_memory, n * 8, at_end);
         memcpy(min, least, n * 4);
@@ -107,8 +161,8 @@ static void check_histogram(int64_t rows, int64_t channels) {
             const double bin = floor((double)(float)((double)e / width)) + BINS / 2;
             want[!(bin > 0) ? 0 : bin < BINS ? (int)bin : BINS - 1]++;
         }
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         memset(counts, 0, sizeof counts);
         const int64_t cut = random_below(rows + 1);
         CHECK(!tp_observe_histogram(rows, channels, stride, 0, cut, x, width, counts), "status");
@@ -127,8 +181,8 @@ static void check_accumulate(int64_t rows, int64_t cols) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < cols; c++) in[r * in_stride + c] = value();
     for (size_t i = 0; i < n; i++) start[i] = value();
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         double *out = guarded_take(&sum_memory, n * 8, at_end);
         memcpy(out, start, n * 8);
         const int64_t cut = random_below(rows + 1);
@@ -170,8 +224,8 @@ static void check_patches(void) {
                                 && p % across * w.stride_width + j * w.dilation_width == x + w.before_width)
                                 want[p * length + (c * w.kernel_height + i) * w.kernel_width + j] = get(image, (c * w.height + y) * w.width + x);
     const int64_t begin = random_below(positions + 1), end = begin + random_below(positions - begin + 1);
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         float *out = guarded_take(&out_memory, (size_t)((end - begin) * length) * 4, at_end);
         CHECK(!tp_patches(&w, begin, end, image, out), "status");
         CHECK(!memcmp(out, want + begin * length, (size_t)((end - begin) * length) * 4), "tier %d: patches [%lld, %lld) of %lld", tier,
@@ -180,7 +234,9 @@ static void check_patches(void) {
     free(want);
 }
 
-static void check_arguments(void) {
+static void check_arguments(int tier) {
+    use_tier(tier);
+    all_on_host = true;
     float x = 1, min = 0, max = 0;
     double sum = 0, squares = 0;
     int64_t at = 0, counts[BINS] = {0};
@@ -217,14 +273,20 @@ static void check_arguments(void) {
     w = good;
     w.kernel_width = 2;
     CHECK(tp_patches_count(&w, &at) == TP_OK && at == 0, "a window larger than its image");
+    if (on_cuda) CHECK(tp_cuda_observe_channels(NULL, 1, 1, 1, 0, 1, &x, &min, &max, &sum, &squares, &at) == TP_ERR_ARGUMENT
+                           && tp_cuda_observe_histogram(NULL, 1, 1, 1, 0, 1, &x, 1, counts) == TP_ERR_ARGUMENT
+                           && tp_cuda_accumulate(NULL, 1, 1, 1, 1, 0, 1, &x, &sum) == TP_ERR_ARGUMENT
+                           && tp_cuda_patches(NULL, &good, 0, 1, &x, &min) == TP_ERR_ARGUMENT, "no device");
+    all_on_host = false;
 }
 
 int main(void) {
     test_start("statistics");
     guarded *const all[] = {&in_memory, &out_memory, &min_memory, &max_memory, &sum_memory, &square_memory};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i] = guarded_new(MOST * 8);
-    check_arguments();
     while (test_round()) {
+        check_arguments(0);
+        check_arguments(test_tiers);
         static const int64_t some[] = {0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 130};
         for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
             for (int finite = 0; finite < 2; finite++) {
@@ -233,8 +295,12 @@ int main(void) {
             }
             check_histogram(random_below(20), some[i]);
             check_accumulate(random_below(20), some[i]);
+            /* Long enough for pieces of a device that is short of memory. */
+            check_channels(random_below(20), 300 + random_below(700), true);
+            check_accumulate(random_below(40), 200 + random_below(200));
         }
         for (int i = 0; i < 300; i++) check_patches();
     }
+    check_calls();
     return test_end();
 }

@@ -48,7 +48,7 @@ struct Array {
 struct Piece {
     int64_t begin, end;
     cudaStream_t stream;
-    enum { MOST = 4 };
+    enum { MOST = 8 };
     Array arrays[MOST];
     const Array &operator[](int i) const { return arrays[i]; }
 };

@@ -36,6 +36,15 @@ inline Walk walk_over(int64_t begin, int64_t end, int64_t units) {
     return {begin, end, units, across};
 }
 
+/* Rows [begin, end) with columns in groups of eight, as a walk. If they may be taken as one row, they are, and cols is that of it. */
+inline Walk walk_eights(int64_t begin, int64_t end, bool as_one, int64_t *cols) {
+    if (as_one) {
+        *cols *= end - begin;
+        end = begin + 1;
+    }
+    return walk_over(begin, end, (*cols + EIGHT - 1) / EIGHT);
+}
+
 /* About eight blocks for each multiprocessor, which is what it can hold; what is more goes round. */
 inline dim3 grid_of(const Walk &w, int multiprocessors) {
     const int64_t most = (int64_t)multiprocessors * 8, lanes = 1 << w.across, high = ROW_THREADS >> w.across;

@@ -1,7 +1,5 @@
-#include <math.h>
-#include <stdbool.h>
-
 #include "feedback/kernels.h"
+#include "feedback/scalar.h"
 
 tp_status tp_feedback_round__ref(const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside,
                                  const int32_t *groups, const float *scales, const float *zeros, float *e, float *change,
@@ -13,12 +11,7 @@ tp_status tp_feedback_round__ref(const tp_feedback *spec, int64_t begin, int64_t
             const float s = scales[group], z = zeros ? zeros[group] : 0;
             float sum = 0;
             for (int64_t l = 0; l < i; l++) sum = fmaf(m[i * spec->m_stride + l], change[l * spec->stride + j], sum);
-            float t = w[at] + (outside[at] + sum);
-            if (spec->keep_zeros && w[at] == 0) t = 0;
-            float q = rintf(t / s) + z;
-            q = q > qmin ? q : qmin;
-            q = q < qmax ? q : qmax;
-            const float error = w[at] - (q - z) * s;
+            const float error = tp_error_of_rounding(w[at], outside[at] + sum, s, z, qmin, qmax, spec->keep_zeros != 0);
             change[at] = error - e[at];
             moved[j] += error != e[at];
             e[at] = error;
@@ -35,7 +28,7 @@ tp_status tp_feedback_refit__ref(const tp_refit *spec, int64_t begin, int64_t en
             const bool kept = mask[i * spec->mask_stride + j / 8] >> j % 8 & 1;
             float sum = 0;
             for (int64_t l = 0; l < i; l++) sum = fmaf(m[i * spec->m_stride + l], change[l * spec->stride + j], sum);
-            const float error = kept ? 0 - (outside[at] + sum) : w[at];
+            const float error = tp_error_of_pruning(w[at], outside[at] + sum, kept);
             change[at] = error - e[at];
             e[at] = error;
         }

@@ -21,15 +21,6 @@ int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /* Blocks for so many pieces of work that are alike; twice as many as run at a time, so that few wait at the end. */
 dim3 grid_of_lines(const Call &call, int64_t lines) { return dim3((unsigned)least(lines, (int64_t)call.multiprocessors() * 16)); }
 
-/* Rows [begin, end) with columns in groups of eight, as a walk. If they may be taken as one row, they are, and cols is that of it. */
-Walk walk_eights(int64_t begin, int64_t end, bool as_one, int64_t *cols) {
-    if (as_one) {
-        *cols *= end - begin;
-        end = begin + 1;
-    }
-    return walk_over(begin, end, tp_mask_stride(*cols));
-}
-
 template <class T> Rows<T> mask_rows(const Array &a) { return {a.as<T>(), a.stride, a.stride}; }
 
 /* Whether masks have no bits between the rows. */

@@ -8643,6 +8643,147 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_cuda_feedback_round {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_feedback_round");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_feedback_round(tp_cuda *cuda, const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int32_t *moved)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_feedback_round$descriptor() {
+        return tp_cuda_feedback_round.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_feedback_round(tp_cuda *cuda, const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int32_t *moved)
+     * }
+     */
+    public static MethodHandle tp_cuda_feedback_round$handle() {
+        return tp_cuda_feedback_round.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_feedback_round(tp_cuda *cuda, const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int32_t *moved)
+     * }
+     */
+    public static MemorySegment tp_cuda_feedback_round$address() {
+        return tp_cuda_feedback_round.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_feedback_round(tp_cuda *cuda, const tp_feedback *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const int32_t *groups, const float *scales, const float *zeros, float *e, float *change, int32_t *moved)
+     * }
+     */
+    public static int tp_cuda_feedback_round(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment m, MemorySegment w, MemorySegment outside, MemorySegment groups, MemorySegment scales, MemorySegment zeros, MemorySegment e, MemorySegment change, MemorySegment moved) {
+        var mh$ = tp_cuda_feedback_round.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_feedback_round", cuda, spec, begin, end, m, w, outside, groups, scales, zeros, e, change, moved);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, m, w, outside, groups, scales, zeros, e, change, moved);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_feedback_refit {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_feedback_refit");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_feedback_refit(tp_cuda *cuda, const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const uint8_t *mask, float *e, float *change)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_feedback_refit$descriptor() {
+        return tp_cuda_feedback_refit.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_feedback_refit(tp_cuda *cuda, const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const uint8_t *mask, float *e, float *change)
+     * }
+     */
+    public static MethodHandle tp_cuda_feedback_refit$handle() {
+        return tp_cuda_feedback_refit.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_feedback_refit(tp_cuda *cuda, const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const uint8_t *mask, float *e, float *change)
+     * }
+     */
+    public static MemorySegment tp_cuda_feedback_refit$address() {
+        return tp_cuda_feedback_refit.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_feedback_refit(tp_cuda *cuda, const tp_refit *spec, int64_t begin, int64_t end, const float *m, const float *w, const float *outside, const uint8_t *mask, float *e, float *change)
+     * }
+     */
+    public static int tp_cuda_feedback_refit(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment m, MemorySegment w, MemorySegment outside, MemorySegment mask, MemorySegment e, MemorySegment change) {
+        var mh$ = tp_cuda_feedback_refit.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_feedback_refit", cuda, spec, begin, end, m, w, outside, mask, e, change);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, m, w, outside, mask, e, change);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_cuda_gemm {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,
@@ -10564,6 +10705,278 @@ public class Kernels extends Kernels$shared {
                 traceDowncall("tp_cuda_spmm_transposed", cuda, spec, begin, end, first, last, offsets, indices, values, b, out);
             }
             return (int)mh$.invokeExact(cuda, spec, begin, end, first, last, offsets, indices, values, b, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_observe_channels {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_observe_channels");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_observe_channels(tp_cuda *cuda, int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float *min, float *max, double *sum, double *squares, int64_t *nonfinite)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_observe_channels$descriptor() {
+        return tp_cuda_observe_channels.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_observe_channels(tp_cuda *cuda, int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float *min, float *max, double *sum, double *squares, int64_t *nonfinite)
+     * }
+     */
+    public static MethodHandle tp_cuda_observe_channels$handle() {
+        return tp_cuda_observe_channels.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_observe_channels(tp_cuda *cuda, int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float *min, float *max, double *sum, double *squares, int64_t *nonfinite)
+     * }
+     */
+    public static MemorySegment tp_cuda_observe_channels$address() {
+        return tp_cuda_observe_channels.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_observe_channels(tp_cuda *cuda, int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float *min, float *max, double *sum, double *squares, int64_t *nonfinite)
+     * }
+     */
+    public static int tp_cuda_observe_channels(MemorySegment cuda, long rows, long channels, long stride, long begin, long end, MemorySegment x, MemorySegment min, MemorySegment max, MemorySegment sum, MemorySegment squares, MemorySegment nonfinite) {
+        var mh$ = tp_cuda_observe_channels.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_observe_channels", cuda, rows, channels, stride, begin, end, x, min, max, sum, squares, nonfinite);
+            }
+            return (int)mh$.invokeExact(cuda, rows, channels, stride, begin, end, x, min, max, sum, squares, nonfinite);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_observe_histogram {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_FLOAT,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_observe_histogram");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_observe_histogram(tp_cuda *cuda, int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float width, int64_t *counts)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_observe_histogram$descriptor() {
+        return tp_cuda_observe_histogram.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_observe_histogram(tp_cuda *cuda, int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float width, int64_t *counts)
+     * }
+     */
+    public static MethodHandle tp_cuda_observe_histogram$handle() {
+        return tp_cuda_observe_histogram.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_observe_histogram(tp_cuda *cuda, int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float width, int64_t *counts)
+     * }
+     */
+    public static MemorySegment tp_cuda_observe_histogram$address() {
+        return tp_cuda_observe_histogram.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_observe_histogram(tp_cuda *cuda, int64_t rows, int64_t channels, int64_t stride, int64_t begin, int64_t end, const void *x, float width, int64_t *counts)
+     * }
+     */
+    public static int tp_cuda_observe_histogram(MemorySegment cuda, long rows, long channels, long stride, long begin, long end, MemorySegment x, float width, MemorySegment counts) {
+        var mh$ = tp_cuda_observe_histogram.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_observe_histogram", cuda, rows, channels, stride, begin, end, x, width, counts);
+            }
+            return (int)mh$.invokeExact(cuda, rows, channels, stride, begin, end, x, width, counts);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_accumulate {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_accumulate");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_accumulate(tp_cuda *cuda, int64_t rows, int64_t cols, int64_t in_stride, int64_t out_stride, int64_t begin, int64_t end, const float *in, double *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_accumulate$descriptor() {
+        return tp_cuda_accumulate.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_accumulate(tp_cuda *cuda, int64_t rows, int64_t cols, int64_t in_stride, int64_t out_stride, int64_t begin, int64_t end, const float *in, double *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_accumulate$handle() {
+        return tp_cuda_accumulate.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_accumulate(tp_cuda *cuda, int64_t rows, int64_t cols, int64_t in_stride, int64_t out_stride, int64_t begin, int64_t end, const float *in, double *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_accumulate$address() {
+        return tp_cuda_accumulate.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_accumulate(tp_cuda *cuda, int64_t rows, int64_t cols, int64_t in_stride, int64_t out_stride, int64_t begin, int64_t end, const float *in, double *out)
+     * }
+     */
+    public static int tp_cuda_accumulate(MemorySegment cuda, long rows, long cols, long in_stride, long out_stride, long begin, long end, MemorySegment in, MemorySegment out) {
+        var mh$ = tp_cuda_accumulate.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_accumulate", cuda, rows, cols, in_stride, out_stride, begin, end, in, out);
+            }
+            return (int)mh$.invokeExact(cuda, rows, cols, in_stride, out_stride, begin, end, in, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_patches {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_patches");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_patches(tp_cuda *cuda, const tp_window *window, int64_t begin, int64_t end, const void *image, float *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_patches$descriptor() {
+        return tp_cuda_patches.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_patches(tp_cuda *cuda, const tp_window *window, int64_t begin, int64_t end, const void *image, float *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_patches$handle() {
+        return tp_cuda_patches.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_patches(tp_cuda *cuda, const tp_window *window, int64_t begin, int64_t end, const void *image, float *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_patches$address() {
+        return tp_cuda_patches.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_patches(tp_cuda *cuda, const tp_window *window, int64_t begin, int64_t end, const void *image, float *out)
+     * }
+     */
+    public static int tp_cuda_patches(MemorySegment cuda, MemorySegment window, long begin, long end, MemorySegment image, MemorySegment out) {
+        var mh$ = tp_cuda_patches.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_patches", cuda, window, begin, end, image, out);
+            }
+            return (int)mh$.invokeExact(cuda, window, begin, end, image, out);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
