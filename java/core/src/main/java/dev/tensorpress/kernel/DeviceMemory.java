@@ -7,7 +7,8 @@ import dev.tensorpress.bindings.Kernels;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Map;
-import java.util.concurrent.ConcurrentHashMap;
+import java.util.NavigableMap;
+import java.util.concurrent.ConcurrentSkipListMap;
 
 /**
  * Memory of a device, so that what several kernels work on is copied once. Kernel classes take its {@link #segment} for a matrix
@@ -15,7 +16,9 @@ import java.util.concurrent.ConcurrentHashMap;
  */
 public final class DeviceMemory implements AutoCloseable {
     /** By address, as long as they are open. */
-    private static final Map<Long, DeviceMemory> ALL = new ConcurrentHashMap<>();
+    private static final NavigableMap<Long, DeviceMemory> ALL = new ConcurrentSkipListMap<>();
+    /** Zeros that are copied at a time. */
+    private static final long ZEROS = 1 << 20;
 
     private final CudaExecutor owner;
     private final long bytes;
@@ -61,6 +64,11 @@ public final class DeviceMemory implements AutoCloseable {
         return segment;
     }
 
+    /** The same from this byte on. */
+    MemorySegment at(long offset) {
+        return DeviceHandles.of(MemorySegment.ofAddress(segment.address() + offset), arena);
+    }
+
     /** Size on the device. */
     public long bytes() {
         return bytes;
@@ -78,10 +86,15 @@ public final class DeviceMemory implements AutoCloseable {
         owner.call("tp_cuda_copy", cuda -> Kernels.tp_cuda_copy(cuda, segment, from, bytes));
     }
 
-    /** Makes the first bytes zero. */
-    void clear(long count) {
-        try (Arena zeros = Arena.ofConfined()) {
-            upload(zeros.allocate(count));
+    /** Makes bytes zero, from this address on. */
+    void clear(MemorySegment from, long count) {
+        try (Arena own = Arena.ofConfined()) {
+            MemorySegment zeros = own.allocate(Math.min(count, ZEROS));
+            for (long at = 0; at < count; at += ZEROS) {
+                MemorySegment to = Native.from(from, at);
+                long n = Math.min(ZEROS, count - at);
+                owner.call("tp_cuda_copy", cuda -> Kernels.tp_cuda_copy(cuda, to, zeros, n));
+            }
         }
     }
 
@@ -98,19 +111,21 @@ public final class DeviceMemory implements AutoCloseable {
         }
     }
 
-    /** The memory that this segment stands for; null if it is none of a device. */
+    /** The memory that this segment, which has no bytes, is in; null if it is none of a device. */
     static DeviceMemory of(MemorySegment segment) {
-        return ALL.get(segment.address());
+        Map.Entry<Long, DeviceMemory> last = segment.byteSize() == 0 ? ALL.floorEntry(segment.address()) : null;
+        return last == null || segment.address() - last.getKey() > last.getValue().bytes ? null : last.getValue();
     }
 
-    /** As {@link Native#input} does with memory of the process. */
-    void check(String name, long needed, Executor executor) {
+    /** As {@link Native#input} does with memory of the process, from this address on. */
+    void check(String name, MemorySegment from, long needed, Executor executor) {
         if (executor != owner) {
             throw new IllegalArgumentException(name + " is memory of " + owner.device() + ", which this call does not run on"
                     + (executor instanceof CudaExecutor ? ": it is another executor's" : ""));
         }
-        if (needed > bytes) {
-            throw new IllegalArgumentException(name + " needs " + needed + " bytes, but has " + bytes + " on " + owner.device());
+        long left = bytes - (from.address() - segment.address());
+        if (needed > left) {
+            throw new IllegalArgumentException(name + " needs " + needed + " bytes, but has " + left + " on " + owner.device());
         }
     }
 

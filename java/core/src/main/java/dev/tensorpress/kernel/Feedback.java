@@ -19,8 +19,9 @@ import java.util.stream.IntStream;
  * e<sup>T</sup> H e becomes small, where e is what that changes an output's elements by, and H [k, k] the Gram matrix of the inputs.
  * {@code tensorpress/feedback.h} has the methods and their numerics; here whole matrices are cut into its blocks.
  *
- * <p>Matrices are off-heap, row-major, without gaps and aligned to their elements. Bits do not depend on the number of threads. What it
- * runs on are the threads of the executor.
+ * <p>Matrices are off-heap, row-major, without gaps and aligned to their elements. Bits do not depend on the number of threads, nor on the
+ * device. On a device, matrices are there from beginning to end, and have to fit: M, and up to seven of the size of the weight; what M is made of, the
+ * factor of H with it, is the threads'.
  */
 public final class Feedback {
     /** {@code TP_FEEDBACK_BLOCK}: inputs. */
@@ -48,6 +49,11 @@ public final class Feedback {
      * @param keepZeros whether elements that are 0 stay so
      */
     public record Codes(int qmin, int qmax, MemorySegment groups, MemorySegment scales, MemorySegment zeros, long rows, boolean keepZeros) {
+        /** The same where kernels run, for all but the groups. */
+        private Codes at(Place place) {
+            return new Codes(qmin, qmax, groups, place.of(scales), place.of(zeros), rows, keepZeros);
+        }
+
         private void check(long k, long n, Executor executor) {
             Native.operand("groups", groups, DType.I32, 1, k, k, executor);
             Native.operand("scales", scales, DType.F32, rows, n, n, executor);
@@ -104,17 +110,20 @@ public final class Feedback {
             algebra.copy(turned, k, k, new View(DType.F32, m, k), false, 1, reverse, factors);
 
             MemorySegment ordered = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, n)), 64);
-            MemorySegment lost = arena.allocate(ordered.byteSize(), 64);
             MemorySegment groups = arena.allocate(JAVA_INT, k);
             for (int i = 0; i < k; i++) {
                 groups.setAtIndex(JAVA_INT, i, codes.groups.getAtIndex(JAVA_INT, order[i]));
                 ordered.asSlice(4 * i * n, 4 * n).copyFrom(w.asSlice(4 * order[i] * n, 4 * n));
             }
-            MemorySegment outside = arena.allocate(ordered.byteSize(), 64);
             Codes inOrder = new Codes(codes.qmin, codes.qmax, groups, codes.scales, codes.zeros, codes.rows, codes.keepZeros);
-            sweep(k, m, true, new Outputs(n, ordered, lost, outside, inOrder), arena.allocate(JAVA_INT, n), host);
-            for (int i = 0; i < k; i++) {
-                e.asSlice(4 * order[i] * n, 4 * n).copyFrom(lost.asSlice(4 * i * n, 4 * n));
+            try (Place place = new Place(executor)) {
+                MemorySegment lost = place.allocate(ordered.byteSize());
+                sweep(k, place.of(m), true, new Outputs(n, place.of(ordered), lost, place.allocate(ordered.byteSize()), inOrder.at(place)),
+                        arena.allocate(JAVA_INT, n), executor);
+                MemorySegment found = place.fetched(lost, ordered.byteSize());
+                for (int i = 0; i < k; i++) {
+                    e.asSlice(4 * order[i] * n, 4 * n).copyFrom(found.asSlice(4 * i * n, 4 * n));
+                }
             }
         }
         return true;
@@ -134,13 +143,10 @@ public final class Feedback {
             LinearAlgebra algebra, Executor executor) {
         Executor host = Native.host(executor);
         check(k, n, gram, w, codes, e, host);
-        try (Arena arena = host.arena()) {
-            MemorySegment m = relative(k, gram, damping, algebra, arena);
-            MemorySegment outside = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, n)), 64);
-            try (Gemm all = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, k, n, k), host)) {
-                all.pack(e).multiply(m, outside);
-            }
-            return descend(k, m, new Outputs(n, w, e, outside, codes), sweeps, host);
+        long bytes = DType.F32.bytes(Math.multiplyExact(k, n));
+        try (Arena arena = host.arena(); Place place = new Place(executor)) {
+            MemorySegment m = place.of(relative(k, gram, damping, algebra, arena));
+            return descend(k, n, m, w.asSlice(0, bytes), codes, e.asSlice(0, bytes), sweeps, algebra, executor);
         }
     }
 
@@ -202,32 +208,41 @@ public final class Feedback {
             // Ratios, which take nothing out of range.
             roots[i] = most == 0 ? 0 : (float) Math.sqrt((gram.getAtIndex(JAVA_DOUBLE, (long) i * k + i) + damping) / most);
         }
-        try (Arena arena = host.arena()) {
-            MemorySegment m = relative(k, gram, damping, algebra, arena);
-            MemorySegment outside = arena.allocate(DType.F32.bytes(Math.multiplyExact(k, n)), 64);
-            MemorySegment scores = arena.allocate(outside.byteSize(), 64);
+        long bytes = DType.F32.bytes(Math.multiplyExact(k, n));
+        try (Arena arena = host.arena(); Place place = new Place(executor)) {
+            MemorySegment m = place.of(relative(k, gram, damping, algebra, arena));
+            MemorySegment there = place.of(w.asSlice(0, bytes));
+            MemorySegment lost = place.onDevice() ? place.allocate(bytes) : e.asSlice(0, bytes).fill((byte) 0);
+            MemorySegment outside = place.allocate(bytes);
+            MemorySegment seen = place.onDevice() ? arena.allocate(bytes, 64) : outside;
+            MemorySegment scores = arena.allocate(bytes, 64);
             MemorySegment spec = tp_refit.allocate(arena);
             tp_refit.outputs(spec, n);
             tp_refit.m_stride(spec, k);
             tp_refit.stride(spec, n);
             tp_refit.mask_stride(spec, line);
-            e.asSlice(0, outside.byteSize()).fill((byte) 0);
             for (int sweep = 0; sweep < sweeps; sweep++) {
                 if (sweep < choices) {
-                    scores(k, n, w, outside, roots, scores, host);
+                    place.fetch(outside, seen);
+                    scores(k, n, w, seen, roots, scores, host);
                     choice.make(scores, mask);
                 }
                 sweep(k, n, m, false, outside, (first, size, change) -> {
                     tp_refit.inputs(spec, size);
                     long at = 4 * first * n;
-                    MemorySegment block = m.asSlice(4 * (first * k + first));
+                    MemorySegment block = Native.from(m, 4 * (first * k + first));
+                    MemorySegment own = Native.from(there, at);
+                    MemorySegment others = Native.from(outside, at);
+                    MemorySegment kept = mask.asSlice(first * line);
+                    MemorySegment errors = Native.from(lost, at);
                     Native.Cost cost = new Native.Cost(4 * (size * size + 3 * size * n), 8 * size * n, size * size * n);
-                    Native.run("tp_feedback_refit", host, n, GRANULE, Executor.worth(size * size / 8), cost, (begin, end, worker) ->
-                            Kernels.tp_feedback_refit(spec, begin, end, block, w.asSlice(at), outside.asSlice(at), mask.asSlice(first * line),
-                                    e.asSlice(at), change));
+                    Native.run("tp_feedback_refit", executor, n, GRANULE, Executor.worth(size * size / 8), cost, (begin, end, worker) ->
+                            Kernels.tp_feedback_refit(spec, begin, end, block, own, others, kept, errors, change), (cuda, begin, end) ->
+                            Kernels.tp_cuda_feedback_refit(cuda, spec, begin, end, block, own, others, kept, errors, change));
                     return true;
-                }, host);
+                }, executor);
             }
+            place.fetch(lost, e.asSlice(0, bytes));
         }
     }
 
@@ -246,49 +261,77 @@ public final class Feedback {
     }
 
     /** Outputs that a sweep has left as they were have come to their end, and are left out once they are many. */
-    private static int descend(long k, MemorySegment m, Outputs all, int sweeps, Executor executor) {
-        Outputs left = all;
-        int[] places = IntStream.range(0, Math.toIntExact(all.n)).toArray();
-        Arena arena = executor.arena();
-        try {
+    private static int descend(long k, long n, MemorySegment m, MemorySegment w, Codes codes, MemorySegment e, int sweeps, LinearAlgebra algebra,
+            Executor executor) {
+        int[] places = IntStream.range(0, Math.toIntExact(n)).toArray();
+        Place place = new Place(executor);
+        try (Arena arena = executor.arena()) {
+            MemorySegment counts = arena.allocate(JAVA_INT, n);
+            Outputs left = new Outputs(n, place.of(w), place.of(e), place.allocate(w.byteSize()), codes.at(place));
+            try (Gemm product = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, k, n, k), executor)) {
+                product.pack(left.e).multiply(m, left.outside);
+            }
             for (int made = 1; made <= sweeps; made++) {
-                MemorySegment moved = arena.allocate(JAVA_INT, left.n);
+                MemorySegment moved = counts.asSlice(0, 4 * left.n).fill((byte) 0);
                 sweep(k, m, false, left, moved, executor);
                 int[] moving = IntStream.range(0, places.length).filter(j -> moved.getAtIndex(JAVA_INT, j) > 0).toArray();
                 boolean last = moving.length == 0 || made == sweeps;
                 if (last || moving.length < LEFT * places.length) {
-                    if (left != all) {
-                        all.put(k, left.e, places, executor);
+                    if (left.n == n) {
+                        place.fetch(left.e, e);
+                    } else {
+                        put(k, n, e, place.fetched(left.e, 4 * k * left.n), places, Native.host(executor));
                     }
                     if (last) {
                         return made;
                     }
-                    Arena next = executor.arena();
-                    left = left.take(k, moving, next, executor);
-                    arena.close();
-                    arena = next;
+                    Place next = new Place(executor);
+                    try {
+                        left = left.take(k, moving, next, algebra, executor);
+                    } finally {
+                        place.close();
+                        place = next;
+                    }
                     int[] before = places;
                     places = IntStream.of(moving).map(j -> before[j]).toArray();
                 }
             }
             return sweeps;
         } finally {
-            arena.close();
+            place.close();
         }
+    }
+
+    /** Puts errors of some outputs where they belong among those of all. */
+    private static void put(long k, long n, MemorySegment e, MemorySegment from, int[] columns, Executor executor) {
+        executor.run(k, 1, Executor.worth(columns.length), (begin, end, worker) -> {
+            for (long i = begin; i < end; i++) {
+                float[] row = Outputs.row(e, i, n).toArray(JAVA_FLOAT);
+                float[] some = Outputs.row(from, i, columns.length).toArray(JAVA_FLOAT);
+                for (int j = 0; j < some.length; j++) {
+                    row[columns[j]] = some[j];
+                }
+                Outputs.row(e, i, n).copyFrom(MemorySegment.ofArray(row));
+            }
+        });
     }
 
     /** Some outputs: [k, n] each. */
     private record Outputs(long n, MemorySegment w, MemorySegment e, MemorySegment outside, Codes codes) {
         /** Copies of some of these. */
-        Outputs take(long k, int[] columns, Arena arena, Executor executor) {
-            MemorySegment zeros = codes.zeros.equals(MemorySegment.NULL) ? codes.zeros : take(codes.zeros, codes.rows, columns, arena, executor);
-            return new Outputs(columns.length, take(w, k, columns, arena, executor), take(e, k, columns, arena, executor),
-                    take(outside, k, columns, arena, executor), new Codes(codes.qmin, codes.qmax, codes.groups,
-                    take(codes.scales, codes.rows, columns, arena, executor), zeros, codes.rows, codes.keepZeros));
+        Outputs take(long k, int[] columns, Place place, LinearAlgebra algebra, Executor executor) {
+            MemorySegment zeros = codes.zeros.equals(MemorySegment.NULL) ? codes.zeros : take(codes.zeros, codes.rows, columns, place, algebra, executor);
+            return new Outputs(columns.length, take(w, k, columns, place, algebra, executor), take(e, k, columns, place, algebra, executor),
+                    take(outside, k, columns, place, algebra, executor), new Codes(codes.qmin, codes.qmax, codes.groups,
+                    take(codes.scales, codes.rows, columns, place, algebra, executor), zeros, codes.rows, codes.keepZeros));
         }
 
-        private MemorySegment take(MemorySegment from, long rows, int[] columns, Arena arena, Executor executor) {
-            MemorySegment to = arena.allocate(DType.F32.bytes(rows * columns.length), 64);
+        private MemorySegment take(MemorySegment from, long rows, int[] columns, Place place, LinearAlgebra algebra, Executor executor) {
+            MemorySegment to = place.allocate(DType.F32.bytes(rows * columns.length));
+            if (place.onDevice()) {
+                takeThere(from, rows, columns, to, algebra, executor);
+                return to;
+            }
             executor.run(rows, 1, Executor.worth(columns.length), (begin, end, worker) -> {
                 // Arrays: elements of segments cost ten times as much before the second compiler.
                 float[] some = new float[columns.length];
@@ -303,18 +346,17 @@ public final class Feedback {
             return to;
         }
 
-        /** Errors of some of these. */
-        void put(long k, MemorySegment from, int[] columns, Executor executor) {
-            executor.run(k, 1, Executor.worth(columns.length), (begin, end, worker) -> {
-                for (long i = begin; i < end; i++) {
-                    float[] row = row(e, i, n).toArray(JAVA_FLOAT);
-                    float[] some = row(from, i, columns.length).toArray(JAVA_FLOAT);
-                    for (int j = 0; j < some.length; j++) {
-                        row[columns[j]] = some[j];
-                    }
-                    row(e, i, n).copyFrom(MemorySegment.ofArray(row));
-                }
-            });
+        /** A device copies rows in any order, and turns matrices. */
+        private void takeThere(MemorySegment from, long rows, int[] columns, MemorySegment to, LinearAlgebra algebra, Executor executor) {
+            long count = columns.length;
+            try (Place place = new Place(executor); Arena arena = executor.arena()) {
+                MemorySegment order = arena.allocateFrom(JAVA_LONG, IntStream.of(columns).asLongStream().toArray());
+                View turned = new View(DType.F32, place.allocate(DType.F32.bytes(n * rows)), rows);
+                View taken = new View(DType.F32, place.allocate(DType.F32.bytes(count * rows)), rows);
+                algebra.copy(new View(DType.F32, from, n), rows, n, turned, rows, true, MemorySegment.NULL, MemorySegment.NULL);
+                algebra.copy(turned, n, rows, taken, count, false, order, MemorySegment.NULL);
+                algebra.copy(taken, count, rows, new View(DType.F32, to, count), count, true, MemorySegment.NULL, MemorySegment.NULL);
+            }
         }
 
         private static MemorySegment row(MemorySegment of, long i, long length) {
@@ -346,13 +388,14 @@ public final class Feedback {
      */
     private static void sweep(long k, long n, MemorySegment m, boolean lower, MemorySegment outside, Block block, Executor executor) {
         long last = k % BLOCK;
-        try (Arena arena = executor.arena(); Gemm whole = others(k, n, Math.min(k, BLOCK), executor); Gemm part = others(k, n, last, executor)) {
-            MemorySegment change = arena.allocate(DType.F32.bytes(Math.multiplyExact(Math.min(k, BLOCK), n)), 64);
+        try (Place place = new Place(executor); Gemm whole = others(k, n, Math.min(k, BLOCK), executor); Gemm part = others(k, n, last, executor)) {
+            MemorySegment change = place.allocate(DType.F32.bytes(Math.multiplyExact(Math.min(k, BLOCK), n)));
             for (long first = 0; first < k; first += BLOCK) {
                 long size = Math.min(BLOCK, k - first);
                 long from = lower ? first + size : 0;
                 if (block.make(first, size, change) && from < k) {
-                    (size == BLOCK ? whole : part).pack(change).multiply(k - from, m.asSlice(4 * (from * k + first)), outside.asSlice(4 * from * n));
+                    (size == BLOCK ? whole : part).pack(change).multiply(k - from, Native.from(m, 4 * (from * k + first)),
+                            Native.from(outside, 4 * from * n));
                 }
             }
         }
@@ -399,11 +442,16 @@ public final class Feedback {
 
     private static void round(long first, long size, long k, MemorySegment spec, MemorySegment m, Outputs o, MemorySegment change,
             MemorySegment moved, Executor executor) {
-        MemorySegment block = m.asSlice(4 * (first * k + first));
+        MemorySegment block = Native.from(m, 4 * (first * k + first));
         long at = 4 * first * o.n;
+        MemorySegment w = Native.from(o.w, at);
+        MemorySegment outside = Native.from(o.outside, at);
+        MemorySegment groups = o.codes.groups.asSlice(4 * first);
+        MemorySegment e = Native.from(o.e, at);
         Native.Cost cost = new Native.Cost(4 * (size * size + 3 * size * o.n), 8 * size * o.n, size * size * o.n);
         Native.run("tp_feedback_round", executor, o.n, GRANULE, Executor.worth(size * size / 8), cost, (begin, end, worker) ->
-                Kernels.tp_feedback_round(spec, begin, end, block, o.w.asSlice(at), o.outside.asSlice(at), o.codes.groups.asSlice(4 * first),
-                        o.codes.scales, o.codes.zeros, o.e.asSlice(at), change, moved));
+                Kernels.tp_feedback_round(spec, begin, end, block, w, outside, groups, o.codes.scales, o.codes.zeros, e, change, moved),
+                (cuda, begin, end) -> Kernels.tp_cuda_feedback_round(cuda, spec, begin, end, block, w, outside, groups, o.codes.scales,
+                        o.codes.zeros, e, change, moved));
     }
 }

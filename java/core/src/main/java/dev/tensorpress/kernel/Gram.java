@@ -12,9 +12,10 @@ import java.lang.foreign.MemorySegment;
 /**
  * Gram matrices X<sup>T</sup> X of values X [rows, groups * channels] in f32: one [channels, channels] for each group of channels, without
  * products between groups. Products are summed in f32 over blocks of 256 rows, counted from the first one ever given, and these sums in f64.
- * So how rows are cut into calls makes no difference, nor does the number of threads or the processor.
+ * So how rows are cut into calls makes no difference, nor does the number of threads, the processor or the device.
  *
- * <p>Memory is the matrices', a block of rows, and up to 600 KB of scratch for each thread of the executor, on which it runs. One thread at a time
+ * <p>Memory is the matrices', a block of rows, and up to 600 KB of scratch for each thread of the executor. On a device, matrices of
+ * 128 channels and more are summed there, and take one and a half times their size, and a block of rows twice. One thread at a time
  * may use it: another one gets an {@link IllegalStateException}. Close it when done.
  */
 public final class Gram implements AutoCloseable {
@@ -24,6 +25,8 @@ public final class Gram implements AutoCloseable {
     private static final int TILE = 128;
     /** Rows and columns of a tile that is copied. */
     private static final int MIRROR = 64;
+    /** Channels with which the way to a device pays. */
+    private static final int LARGE = 128;
     /** Multiplications that are worth a thread. */
     private static final long WORTH = 1 << 20;
 
@@ -35,14 +38,32 @@ public final class Gram implements AutoCloseable {
     private final int channels;
     /** f64 [groups, channels, channels], of which the upper triangles are added to. */
     private final MemorySegment sums;
+    /** The threads. */
     private final Executor executor;
     private final Arena arena;
+    /** Where all is summed, if that is a device; else null. */
+    private final Device there;
     /** Rows of a block that is not full; null before there are any. */
     private MemorySegment pending;
     private final MemorySegment[] specs;
     private final OneThread oneThread = new OneThread("this Gram matrix");
     private int waiting;
     private boolean finished;
+
+    /** What lies on a device: sums as above, a block of rows, and its product. */
+    private record Device(Executor executor, Place place, MemorySegment sums, DeviceMemory block, MemorySegment product) {
+        static Device of(int groups, long channels, Executor executor) {
+            Place place = new Place(executor);
+            try {
+                MemorySegment block = place.allocate(DType.F32.bytes(BLOCK * groups * channels));
+                return new Device(executor, place, place.allocate(DType.F64.bytes(groups * channels * channels)), DeviceMemory.of(block),
+                        place.allocate(DType.F32.bytes(channels * channels)));
+            } catch (RuntimeException | Error e) {
+                place.close();
+                throw e;
+            }
+        }
+    }
 
     /**
      * @param sums f64 [groups, channels, channels], zeros; its own until it is finished
@@ -62,6 +83,12 @@ public final class Gram implements AutoCloseable {
         for (int i = 0; i < specs.length; i++) {
             specs[i] = tp_gemm_spec.allocate(arena);
         }
+        try {
+            there = Native.onDevice(executor) && channels >= LARGE ? Device.of(groups, channels, executor) : null;
+        } catch (RuntimeException | Error e) {
+            arena.close();
+            throw e;
+        }
     }
 
     /**
@@ -80,7 +107,7 @@ public final class Gram implements AutoCloseable {
             }
             for (long done = 0; done < rows && width > 0;) {
                 long take = Math.min(BLOCK - waiting, rows - done);
-                if (take == BLOCK) {
+                if (take == BLOCK && (there == null || stride == width)) {
                     multiply(x.asSlice(4 * done * stride), BLOCK, stride);
                 } else {
                     pending = pending == null ? arena.allocate(DType.F32.bytes(BLOCK * width), 64) : pending;
@@ -110,6 +137,10 @@ public final class Gram implements AutoCloseable {
             finished = true;
             if (waiting > 0) {
                 flush();
+            }
+            if (there != null) {
+                there.place.fetch(there.sums, sums.asSlice(0, 8L * groups * channels * channels));
+                return;
             }
             int strips = Math.ceilDiv(channels, MIRROR);
             executor.run((long) groups * strips, 1, Executor.worth((long) MIRROR * channels), (begin, end, worker) -> {
@@ -142,8 +173,29 @@ public final class Gram implements AutoCloseable {
         }
     }
 
+    /** A block of rows without gaps. What is below a diagonal has the same bits as what is above. */
+    private void multiplyThere(MemorySegment x, int rows) {
+        long width = (long) groups * channels;
+        long square = (long) channels * channels;
+        there.block.upload(x.asSlice(0, DType.F32.bytes(rows * width)));
+        try (Gemm gemm = new Gemm(new Gemm.Spec(DType.F32, Gemm.Form.ATB, channels, channels, rows, width, width, channels, false), there.executor)) {
+            for (int g = 0; g < groups; g++) {
+                MemorySegment of = there.block.at(DType.F32.bytes((long) g * channels));
+                MemorySegment to = Native.from(there.sums, DType.F64.bytes(g * square));
+                gemm.pack(of).multiply(of, there.product);
+                Native.run("tp_accumulate", there.executor, channels, 1, 1, Native.Cost.of(12 * square, 8 * square), (begin, end, worker) ->
+                        Kernels.tp_accumulate(channels, channels, channels, channels, begin, end, there.product, to), (cuda, begin, end) ->
+                        Kernels.tp_cuda_accumulate(cuda, channels, channels, channels, channels, begin, end, there.product, to));
+            }
+        }
+    }
+
     /** A block of rows: each task has a strip of columns of one group, from the first row to the diagonal; the longest strips come first. */
     private void multiply(MemorySegment x, int rows, long stride) {
+        if (there != null) {
+            multiplyThere(x, rows);
+            return;
+        }
         int strips = Math.ceilDiv(channels, TILE);
         long most = Math.min(TILE, channels);
         fill(specs[0], most, most, rows, stride);
@@ -212,6 +264,9 @@ public final class Gram implements AutoCloseable {
         try (OneThread _ = oneThread.enter()) {
             if (arena.scope().isAlive()) {
                 arena.close();
+                if (there != null) {
+                    there.place.close();
+                }
             }
         }
     }

@@ -255,16 +255,20 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /** On all threads. */
     void multiply(Product p) {
+        multiply(p, Native.onDevice(given));
+    }
+
+    private void multiply(Product p, boolean onDevice) {
         long start = System.nanoTime();
-        multiplyOnAll(p);
+        multiplyOnAll(p, onDevice);
         productSince(start);
     }
 
-    private void multiplyOnAll(Product p) {
+    private void multiplyOnAll(Product p, boolean onDevice) {
         MemorySegment spec = lanes[0].multiplication;
         p.fill(spec);
         double work = (double) p.m * p.n * p.k;
-        if (Native.onDevice(given) && worthCopies(work, p.cost())) {
+        if (onDevice && worthCopies(work, p.cost())) {
             spread("tp_multiply", p.m, 8, work, p.cost(), (begin, end, worker) -> p.run(spec, begin, end, worker.scratch()),
                     (cuda, begin, end) -> Kernels.tp_cuda_multiply(cuda, spec, begin, end, p.a.data(), p.b.data(), p.c));
             return;
@@ -395,14 +399,15 @@ public final class LinearAlgebra implements AutoCloseable {
                 Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data()));
     }
 
-    /** Only the first {@code count} rows of the result. */
+    /** Only the first {@code count} rows of the result; on a device if one of the two lies there. */
     void copy(View in, long rows, long cols, View out, long count, boolean transposed, MemorySegment order,
             MemorySegment factors) {
         MemorySegment spec = lanes[0].copying;
         fillCopy(spec, in, rows, cols, out, transposed, 1);
         Native.Cost cost = Native.Cost.of(in.type().bytes(count * cols), out.type().bytes(count * cols));
-        spread("tp_copy_rows", count, 16, 2.0 * count * cols, cost, (begin, end, worker) ->
-                Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data()));
+        Native.run("tp_copy_rows", Native.near(given, in.data(), out.data()), count, 16, minimum(count, 2.0 * count * cols), cost, (begin, end, worker) ->
+                Kernels.tp_copy_rows(spec, begin, end, order, factors, in.data(), out.data()), (cuda, begin, end) ->
+                Kernels.tp_cuda_copy_rows(cuda, spec, begin, end, order, factors, in.data(), out.data()));
     }
 
     private static void fillCopy(MemorySegment spec, View in, long rows, long cols, View out, boolean transposed,
@@ -614,7 +619,7 @@ public final class LinearAlgebra implements AutoCloseable {
 
     /**
      * Cholesky's factor in the lower triangle, in place; what is above is left over. Some columns at a time, the others being made up for by
-     * products.
+     * products. No device takes part, whose products have other last bits.
      *
      * @param g f64 [n, n]
      * @return false if the matrix is not definite: {@code tp_cholesky}
@@ -633,7 +638,7 @@ public final class LinearAlgebra implements AutoCloseable {
             MemorySegment block = at(g, first * n + first);
             if (first > 0) {
                 View rows = View.of(at(g, first * n), n);
-                multiply(new Product(rows, false, rows, true, block, n, n - first, size, first, false, -1, 1));
+                multiply(new Product(rows, false, rows, true, block, n, n - first, size, first, false, -1, 1), false);
             }
             if (!cholesky(size, n, block)) {
                 return false;

@@ -74,11 +74,11 @@ final class Native {
             throw new IllegalStateException("the arena of " + name + " is closed");
         }
         if (segment.byteSize() < bytes) {
-            DeviceMemory device = segment.byteSize() == 0 ? DeviceMemory.of(segment) : null;
+            DeviceMemory device = DeviceMemory.of(segment);
             if (device == null) {
                 throw new IllegalArgumentException(name + " needs " + bytes + " bytes, but has " + segment.byteSize());
             }
-            device.check(name, bytes, executor);
+            device.check(name, segment, bytes, executor);
         }
         if (!segment.isAccessibleBy(Thread.currentThread())
                 || executor != null && executor.threads() > 1 && !segment.isAccessibleBy(ANOTHER)) {
@@ -98,17 +98,23 @@ final class Native {
 
     /** Makes the first bytes zero, of memory that was found to be right. */
     static void clear(MemorySegment segment, long bytes) {
-        DeviceMemory device = segment.byteSize() == 0 ? DeviceMemory.of(segment) : null;
+        DeviceMemory device = DeviceMemory.of(segment);
         if (device == null) {
             segment.asSlice(0, bytes).fill((byte) 0);
         } else {
-            device.clear(bytes);
+            device.clear(segment, bytes);
         }
+    }
+
+    /** The memory from this byte on, of the process or of a device. */
+    static MemorySegment from(MemorySegment segment, long offset) {
+        DeviceMemory device = DeviceMemory.of(segment);
+        return device == null ? segment.asSlice(offset) : device.at(segment.address() - device.segment().address() + offset);
     }
 
     /** What is written while the other one is read. */
     static void apart(String name, MemorySegment segment, String otherName, MemorySegment other) {
-        boolean same = segment.byteSize() == 0 && segment.address() == other.address() && DeviceMemory.of(segment) != null;
+        boolean same = segment.address() == other.address() && DeviceMemory.of(segment) != null;
         if (same || segment.asOverlappingSlice(other).isPresent()) {
             throw new IllegalArgumentException(name + " must not overlap " + otherName);
         }
@@ -257,6 +263,19 @@ final class Native {
     /** Whether kernels that a device has run there. To ask for its class would load that. */
     static boolean onDevice(Executor executor) {
         return executor.device().kind() == Device.Kind.CUDA;
+    }
+
+    /**
+     * What a kernel runs on that reads each element once and does so little with it that no copy to a device pays: the device if one of the
+     * matrices lies there already, else the threads.
+     */
+    static Executor near(Executor executor, MemorySegment... matrices) {
+        for (MemorySegment matrix : matrices) {
+            if (DeviceMemory.of(matrix) != null) {
+                return executor;
+            }
+        }
+        return host(executor);
     }
 
     /** The threads of an executor, without its device. */

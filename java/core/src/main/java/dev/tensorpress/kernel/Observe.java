@@ -13,8 +13,8 @@ import java.lang.foreign.MemorySegment;
  * Kernel family {@code statistics}: what values X [rows, channels] are like. Formulas are documented once, in {@code
  * tensorpress/statistics.h}; {@link Gram} and {@link Patches} are of the same family.
  *
- * <p>X is f32, off-heap, at any byte. Results are the same for any number of threads and every processor. It all runs on the threads of the
- * executor.
+ * <p>X is f32, off-heap, at any byte. Results are the same for any number of threads, every processor and every device. It runs on a
+ * device if X is a {@link DeviceMemory} of it: reading X is all that there is to do, so to copy it would take longer.
  */
 public final class Observe {
     /** Bins of a histogram. */
@@ -45,13 +45,14 @@ public final class Observe {
     public static long channels(MemorySegment x, long rows, long channels, long stride, MemorySegment min, MemorySegment max, MemorySegment sum,
             MemorySegment squares, Executor executor) {
         Executor host = Native.host(executor);
-        Native.input("x", x, Native.bytes("x", DType.F32, rows, channels, stride), host);
+        Native.input("x", x, Native.bytes("x", DType.F32, rows, channels, stride), executor);
         Native.result("min", min, DType.F32, 1, channels, channels, host);
         Native.result("max", max, DType.F32, 1, channels, channels, host);
         Native.result("sum", sum, DType.F64, 1, channels, channels, host);
         Native.result("squares", squares, DType.F64, 1, channels, channels, host);
-        return channels == 1 && stride == 1 && rows >= SUMS ? one(x, rows, min, max, sum, squares, host)
-                : several(x, rows, channels, stride, min, max, sum, squares, host);
+        Executor near = Native.near(executor, x);
+        return channels == 1 && stride == 1 && rows >= SUMS ? one(x, rows, min, max, sum, squares, near)
+                : several(x, rows, channels, stride, min, max, sum, squares, near);
     }
 
     private static long several(MemorySegment x, long rows, long channels, long stride, MemorySegment min, MemorySegment max, MemorySegment sum,
@@ -65,6 +66,13 @@ public final class Observe {
                 first[0] = first[0] < 0 || at >= 0 && at < first[0] ? at : first[0];
             }
             return status;
+        }, (cuda, begin, end) -> {
+            try (Arena arena = Arena.ofConfined()) {
+                MemorySegment at = arena.allocate(JAVA_LONG);
+                int status = Kernels.tp_cuda_observe_channels(cuda, rows, channels, stride, begin, end, x, min, max, sum, squares, at);
+                first[0] = at.get(JAVA_LONG, 0);
+                return status;
+            }
         });
         return first[0];
     }
@@ -84,7 +92,7 @@ public final class Observe {
             long whole = n / SUMS * SUMS;
             long at = several(x, n / SUMS, SUMS, SUMS, least, most, sums, squareSums, executor);
             if (at < 0) {
-                at = several(x.asSlice(4 * whole), 1, n - whole, n - whole, least, most, sums, squareSums, executor);
+                at = several(Native.from(x, 4 * whole), 1, n - whole, n - whole, least, most, sums, squareSums, executor);
                 at = at < 0 ? at : whole + at;
             }
             for (int i = 0; i < SUMS; i++) {
@@ -105,13 +113,12 @@ public final class Observe {
      * @param counts int64 [BINS]
      */
     public static void histogram(MemorySegment x, long rows, long channels, long stride, float width, MemorySegment counts, Executor executor) {
-        Executor host = Native.host(executor);
-        Native.input("x", x, Native.bytes("x", DType.F32, rows, channels, stride), host);
-        Native.result("counts", counts, DType.I64, 1, BINS, BINS, host);
+        Native.input("x", x, Native.bytes("x", DType.F32, rows, channels, stride), executor);
+        Native.result("counts", counts, DType.I64, 1, BINS, BINS, Native.host(executor));
         // One row is as good as many, if they lie without gaps.
         long line = stride == channels ? 1 : channels;
         Native.Cost cost = Native.Cost.of(4 * rows * channels, 8 * BINS);
-        Native.run("tp_observe_histogram", host, line == 1 ? rows * channels : rows, 1, 4 * Executor.worth(line), 8 * BINS, cost,
+        Native.run("tp_observe_histogram", Native.near(executor, x), line == 1 ? rows * channels : rows, 1, 4 * Executor.worth(line), 8 * BINS, cost,
                 (begin, end, worker) -> {
                     MemorySegment own = worker.scratch().asSlice(0, 8 * BINS).fill((byte) 0);
                     int status = line == 1
@@ -123,6 +130,6 @@ public final class Observe {
                         }
                     }
                     return status;
-                });
+                }, (cuda, begin, end) -> Kernels.tp_cuda_observe_histogram(cuda, rows, channels, stride, 0, rows, x, width, counts));
     }
 }

@@ -57,7 +57,7 @@ public final class Patches {
     }
 
     /**
-     * Writes the rows of some positions.
+     * Writes the rows of some positions: on a device, if image or result lies there.
      *
      * @param image f32, at any byte
      * @param first position
@@ -65,15 +65,15 @@ public final class Patches {
      * @param out f32 [count, length]
      */
     public void take(MemorySegment image, long first, long count, MemorySegment out, Executor executor) {
-        Executor host = Native.host(executor);
         if (first < 0 || count < 0 || first > positions - count) {
             throw new IllegalArgumentException("no positions " + first + " to " + (first + count) + " of " + positions);
         }
-        Native.input("image", image, imageBytes, host);
-        Native.result("out", out, DType.F32, count, length, length, host);
+        Native.input("image", image, imageBytes, executor);
+        Native.result("out", out, DType.F32, count, length, length, executor);
         Native.apart("out", out, "image", image);
         Native.Cost cost = Native.Cost.of(imageBytes * count / Math.max(1, positions), 4 * count * length);
-        Native.run("tp_patches", host, count, 16, Executor.worth(length), cost, (begin, end, worker) ->
-                Kernels.tp_patches(window, first + begin, first + end, image, out.asSlice(4 * begin * length)));
+        Native.run("tp_patches", Native.near(executor, image, out), count, 16, Executor.worth(length), cost, (begin, end, worker) ->
+                Kernels.tp_patches(window, first + begin, first + end, image, out.asSlice(4 * begin * length)), (cuda, begin, end) ->
+                Kernels.tp_cuda_patches(cuda, window, first, first + count, image, out));
     }
 }

@@ -1,6 +1,7 @@
 package dev.tensorpress.kernel;
 
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -196,6 +197,86 @@ class CudaExecutorTest {
             // Of what was searched further they are larger, and never larger than they are.
             float value = values[1].getAtIndex(JAVA_FLOAT, i);
             assertTrue(value >= values[0].getAtIndex(JAVA_FLOAT, i) * 0.9999f && value <= full.getAtIndex(JAVA_FLOAT, i) * 1.0001f, "" + value);
+        }
+    }
+
+    /** What looks at values runs where they are, from any element on. */
+    @Test
+    void valuesAreObservedWhereTheyAre() {
+        int rows = 70;
+        int channels = 90;
+        MemorySegment x = arena.allocate(4L * rows * channels, 64);
+        try (LinearAlgebra algebra = new LinearAlgebra(cpu); DeviceMemory there = DeviceMemory.allocate(x.byteSize(), device)) {
+            algebra.gaussian(5, 0, (long) rows * channels, DType.F32, x);
+            there.upload(x);
+            Patches.Pair two = new Patches.Pair(2, 2);
+            Patches patches = new Patches(1, rows, channels, two, two, two, two, two);
+            byte[][] expected = observed(x, rows, channels, patches, cpu);
+            byte[][] found = observed(there.segment(), rows, channels, patches, device);
+            for (int i = 0; i < expected.length; i++) {
+                assertArrayEquals(expected[i], found[i], "result " + i);
+            }
+            x.setAtIndex(JAVA_FLOAT, 99, Float.NaN);
+            there.upload(x);
+            MemorySegment results = arena.allocate(24L * channels, 64);
+            assertEquals(99, Observe.channels(there.segment(), rows, channels, channels, results, results.asSlice(4L * channels),
+                    results.asSlice(8L * channels), results.asSlice(16L * channels), device));
+        }
+    }
+
+    private static byte[][] observed(MemorySegment x, int rows, int channels, Patches patches, Executor executor) {
+        MemorySegment results = arena.allocate(24L * channels + 24, 64);
+        assertEquals(-1, Observe.channels(x, rows, channels, channels, results, results.asSlice(4L * channels), results.asSlice(8L * channels),
+                results.asSlice(16L * channels), executor));
+        MemorySegment one = results.asSlice(24L * channels);
+        assertEquals(-1, Observe.channels(x, (long) rows * channels, 1, 1, one, one.asSlice(4), one.asSlice(8), one.asSlice(16), executor));
+        MemorySegment counts = arena.allocate(8L * Observe.BINS, 64);
+        Observe.histogram(x, rows, channels - 1, channels, 0x1p-8f, counts, executor);
+        MemorySegment seen = arena.allocate(4 * (patches.positions() - 3) * patches.length(), 64);
+        patches.take(x, 3, patches.positions() - 3, seen, executor);
+        return new byte[][] {results.toArray(JAVA_BYTE), counts.toArray(JAVA_BYTE), seen.toArray(JAVA_BYTE)};
+    }
+
+    /** What rounding goes by is the processor's, since products of a device have other last bits. */
+    @Test
+    void factorsAreTheProcessors() {
+        int n = 900;
+        byte[][] factors = new byte[2][];
+        for (int i = 0; i < 2; i++) {
+            MemorySegment g = arena.allocate(8L * n * n, 64);
+            try (LinearAlgebra algebra = new LinearAlgebra(i == 0 ? cpu : device)) {
+                algebra.gaussian(4, 0, (long) n * n, DType.F64, g);
+                for (long r = 0; r < n; r++) {
+                    g.setAtIndex(JAVA_DOUBLE, r * n + r, 200);
+                }
+                assertTrue(algebra.cholesky(n, g));
+            }
+            factors[i] = g.toArray(JAVA_BYTE);
+        }
+        assertArrayEquals(factors[0], factors[1]);
+    }
+
+    /** Rounding runs on the device, where its matrices have to fit; what was taken is given back. */
+    @Test
+    void matricesThatDoNotFitAreNotRounded() {
+        int k = 100;
+        long n = 300;
+        try (Executor small = new CudaExecutor(Device.cuda(0), 1, 300_000); LinearAlgebra algebra = new LinearAlgebra(small)) {
+            MemorySegment gram = arena.allocate(8L * k * k, 64);
+            MemorySegment groups = arena.allocate(4L * k, 64);
+            MemorySegment scales = arena.allocate(4 * n, 64);
+            for (int i = 0; i < k; i++) {
+                gram.setAtIndex(JAVA_DOUBLE, (long) i * k + i, 1);
+            }
+            for (long j = 0; j < n; j++) {
+                scales.setAtIndex(JAVA_FLOAT, j, 1);
+            }
+            Feedback.Codes codes = new Feedback.Codes(-7, 7, groups, scales, MemorySegment.NULL, 1, false);
+            MemorySegment w = arena.allocate(4 * k * n, 64);
+            MemorySegment e = arena.allocate(4 * k * n, 64);
+            DeviceException refusal = assertThrows(DeviceException.class, () -> Feedback.descend(k, n, gram, 0, w, codes, e, 3, algebra, small));
+            assertEquals(DeviceException.MEMORY, refusal.status());
+            DeviceMemory.allocate(290_000, small).close();
         }
     }
 

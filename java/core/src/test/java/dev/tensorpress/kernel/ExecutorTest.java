@@ -362,7 +362,8 @@ class ExecutorTest {
     void resultsOnADeviceAreThoseOfTheProcessor(Family family) {
         boolean floats = List.of("spmm f32", "svd", "pca").contains(family.name);
         // Memory for pieces of the matrices, or for little more than what is taken whole.
-        long memory = family.name.startsWith("gemm") ? 1 << 20 : floats || family.name.startsWith("spmm") ? 16 << 20 : 500_000;
+        long memory = family.name.startsWith("gemm") ? 1 << 20 : floats || family.name.startsWith("spmm") ? 16 << 20
+                : List.of("statistics", "feedback").contains(family.name) ? 3 << 20 : 500_000;
         try (Executor one = Executor.cpu(1); Executor device = Executor.on(Device.cuda(0), 1);
                 Executor small = new CudaExecutor(Device.cuda(0), 3, memory)) {
             assertAlike(family, floats ? small : one, device, small);

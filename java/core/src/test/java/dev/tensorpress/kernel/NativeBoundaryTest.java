@@ -218,7 +218,8 @@ class NativeBoundaryTest {
             assertEquals(new TreeSet<>(List.of("quantize in", "quantize codes*", "quantize scales*", "quantize zeros*", "dequantize codes",
                     "dequantize out*", "prune apply in", "prune apply mask", "prune apply out*", "prune mask*", "prune nm mask*",
                     "prune blocks out*", "prune expand mask*", "sparse survey in", "sparse unpack out*", "spmm b", "spmm out*",
-                    "spmm transposed out*", "convert on threads in", "convert on threads out*", "gemm b", "gemm a", "gemm c*")), taken);
+                    "spmm transposed out*", "convert on threads in", "convert on threads out*", "gemm b", "gemm a", "gemm c*", "observe channels x",
+                    "observe histogram x", "patches image", "patches out*")), taken);
             calls(arena, one).forEach((name, call) ->
                     assertThrows(IllegalArgumentException.class, () -> call.accept(memory.segment()), name + ", on the processor"));
         }
