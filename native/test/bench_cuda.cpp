@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "tensorpress/cuda/coding.h"
 #include "tensorpress/cuda/feedback.h"
 #include "tensorpress/cuda/gemm.h"
 #include "tensorpress/cuda/prune.h"
@@ -517,6 +518,44 @@ void calibrate(int64_t n) {
     same("changes of the refit", change.host.data(), change.slots[0], change.bytes());
 }
 
+/* ---- coding ---- */
+
+/* Bytes about as codes of 8 bits are, in arrays of so many. */
+void coding(int64_t count, int64_t length) {
+    head("Arrays of bytes coded by rANS", count, length);
+    Memory plain(count * length), coded(count * (length + 512)), out(count * length);
+    for (char &byte : plain.host) {
+        const uint64_t b = bits();
+        int sum = 0;
+        for (int i = 0; i < 8; i++) sum += (int)(b >> 8 * i & 31);
+        byte = (char)(sum - 124);
+    }
+    std::vector<tp_rans_array> arrays((size_t)count);
+    std::vector<uint16_t> frequencies((size_t)count * 256);
+    void *scratch = aligned_alloc(64, TP_CODING_SCRATCH);
+    int64_t all = 0;
+    for (int64_t a = 0; a < count; a++) {
+        uint32_t counts[256] = {};
+        int64_t estimate, size;
+        int32_t k;
+        const char *in = plain.host.data() + a * length;
+        uint16_t *f = frequencies.data() + a * 256;
+        CHECK(tp_coding_histogram(1, length, in, counts));
+        CHECK(tp_coding_frequencies(256, counts, 12, f, &k, &estimate));
+        CHECK(tp_rans_encode(1, length, in, k, f, coded.on_host<uint8_t>() + all, coded.bytes() - all, &size, scratch));
+        arrays[(size_t)a] = {length, all, size, a * length, k};
+        all += size;
+    }
+    free(scratch);
+    coded.upload();
+    char name[80];
+    snprintf(name, sizeof name, "decode %lld arrays, %.2f of their bytes", (long long)count, (double)all / (double)plain.bytes());
+    row_bytes(name, (double)(all + plain.bytes()), 0, [&](int slot) {
+        DID(tp_cuda_rans_decode_all(cuda, 1, count, arrays.data(), frequencies.data(), coded.at<uint8_t>(slot), all, out.slots[slot], out.bytes()));
+    });
+    same("rANS", plain.host.data(), out.slots[0], plain.bytes());
+}
+
 /* ---- decompositions ---- */
 
 /*
@@ -633,6 +672,7 @@ int main(int argc, char **argv) {
     sparse(n);
     gemm(n);
     calibrate(n);
+    coding(small ? 5 : 8192, small ? 30000 : 32768);
     svd(small ? 64 : 8192, small ? 20 : 10000);
     tp_cuda_close(cuda);
     print("\n%s\n", failed ? "Some bytes differ from the processor's: see FAILED above." : "All bytes that have to be equal to the processor's are.");

@@ -1,13 +1,15 @@
 /*
- * The coding family against coders written from coding.h alone, on every tier: the same bytes out of each, and back. Every array ends or
- * starts at a page that cannot be touched. Streams and blocks that are damaged or cut have the same status on each tier, and touch nothing.
+ * The coding family against coders written from coding.h alone, on every tier: the same bytes out of each, and back, rANS on a CUDA device
+ * too. Every array ends or starts at a page that cannot be touched. Streams and blocks that are damaged or cut have the same status on each tier,
+ * and touch nothing.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "on_cuda.h"
 #include "support.h"
-#include "tensorpress/coding.h"
+#include "tensorpress/cuda/coding.h"
 
 enum { MOST = 70000, ROOM = 4 * MOST + 4096 };
 
@@ -15,6 +17,49 @@ static guarded in_memory, base_memory, coded_memory, out_memory, mask_memory;
 static char *scratch;
 
 static uint32_t symbol(int width, const uint8_t *p, int64_t i) { return width == 1 ? p[i] : (uint32_t)(p[2 * i] | p[2 * i + 1] << 8); }
+
+/* ---- the same call on the device: some arrays that are alike, with gaps between them ---- */
+
+enum { GAP = 0x5a };
+
+static tp_status cuda_decode(int32_t width, int64_t n, int32_t k, const uint16_t *f, const uint8_t *in, int64_t bytes, void *out) {
+    const int64_t count = 1 + random_below(3), alphabet = width == 1 ? 256 : TP_CODING_ALPHABET;
+    const int64_t in_step = bytes + random_below(3), out_step = n + random_below(3), in_bytes = (count - 1) * in_step + bytes;
+    const size_t out_bytes = (size_t)(((count - 1) * out_step + n) * width);
+    tp_rans_array arrays[3];
+    uint16_t *const frequencies = malloc((size_t)(count * alphabet) * 2);
+    uint8_t *const all_in = malloc((size_t)in_bytes + 1), *const all_out = malloc(out_bytes + 1);
+    memset(all_in, GAP, (size_t)in_bytes);
+    memset(all_out, GAP, out_bytes);
+    for (int64_t a = 0; a < count; a++) {
+        arrays[a] = (tp_rans_array){.symbols = n, .in = a * in_step, .bytes = bytes, .out = a * out_step, .log_total = k};
+        memcpy(frequencies + a * alphabet, f, (size_t)alphabet * 2);
+        memcpy(all_in + a * in_step, in, (size_t)bytes);
+    }
+    void *memory[2] = {NULL, NULL};
+    const bool there = random_below(2);
+    const uint8_t *const from = there ? on_device(&memory[0], all_in, (size_t)in_bytes, 1) : all_in;
+    uint8_t *const to = there ? on_device(&memory[1], all_out, out_bytes, width) : all_out;
+    const tp_status status = tp_cuda_rans_decode_all(test_cuda, width, count, arrays, frequencies, from, in_bytes, to, (int64_t)out_bytes / width);
+    if (there) {
+        CHECK(tp_cuda_copy(test_cuda, all_out, to, (int64_t)out_bytes) == TP_OK, "copy");
+        for (int i = 0; i < 2; i++) CHECK(tp_cuda_free(test_cuda, memory[i]) == TP_OK, "free");
+    }
+    CHECK(status == TP_OK || status == TP_ERR_FORMAT, "%s: %s", tp_status_name(status), tp_cuda_message(test_cuda));
+    memcpy(out, all_out, (size_t)(n * width));
+    for (int64_t a = 1; a < count; a++) {
+        CHECK(status || !memcmp(all_out + a * out_step * width, out, (size_t)(n * width)), "array %lld of %lld", (long long)a, (long long)count);
+        for (int64_t i = ((a - 1) * out_step + n) * width; i < a * out_step * width; i++) CHECK(all_out[i] == GAP, "writes between arrays");
+    }
+    free(frequencies);
+    free(all_in);
+    free(all_out);
+    return status;
+}
+
+/* From here on this name means the tier at hand. */
+#define tp_rans_decode(width, n, k, f, in, bytes, out, scratch)                                                       \
+    (on_cuda ? cuda_decode(width, n, k, f, in, bytes, out) : tp_rans_decode(width, n, k, f, in, bytes, out, scratch))
 
 /* Symbols of one of several kinds of distribution. */
 static void fill(int width, int64_t n, uint8_t *p) {
@@ -42,8 +87,9 @@ static int64_t present(int alphabet, const uint32_t *counts) {
 static void same_on_tiers(int width, int64_t n, int k, const uint16_t *f, const uint8_t *lengths, const uint8_t *bytes, int64_t size) {
     uint8_t *first = malloc((size_t)(n * width) + 1);
     tp_status said = TP_OK;
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    const bool on_device_too = f && random_below(4) == 0;
+    for (int tier = 0; tier < test_tiers + on_device_too; tier++) {
+        use_tier(tier);
         uint8_t *in = guarded_take(&coded_memory, (size_t)size, true), *out = guarded_take(&out_memory, (size_t)(n * width), true);
         memcpy(in, bytes, (size_t)size);
         memset(out, 0, (size_t)(n * width));
@@ -127,6 +173,9 @@ static void check_rans(int width, int64_t n) {
                   "tier %d: %lld of %lld bytes", tier, (long long)size, (long long)(bytes - less));
         }
         CHECK(!memcmp(first, guarded_take(&coded_memory, 0, true), 0), "none");
+    }
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         uint8_t *coded = guarded_take(&coded_memory, (size_t)bytes, at_end), *again = guarded_take(&out_memory, (size_t)(n * width), at_end);
         memcpy(coded, first, (size_t)bytes);
         CHECK(tp_rans_decode(width, n, k, f, coded, bytes, again, scratch) == TP_OK && !memcmp(again, in, (size_t)(n * width)),
@@ -440,12 +489,34 @@ static void check_arguments(void) {
     CHECK(tp_block_decode(out, coded.bytes, same, in, 4, scratch) == TP_OK && !memcmp(in, same, 4), "in place");
 }
 
+static void check_cuda_arguments(void) {
+    uint16_t f[256] = {1024, 1024};
+    uint8_t in[300] = {0}, out[8];
+    const tp_rans_array good = {.symbols = 4, .in = 100, .bytes = 200, .out = 4, .log_total = 11};
+#define DECODE(a) tp_cuda_rans_decode_all(test_cuda, 1, 1, a, f, in, 300, out, 8)
+    CHECK(DECODE(&good) == TP_ERR_FORMAT, "states that are 0");
+    CHECK(DECODE(NULL) == TP_ERR_ARGUMENT && tp_cuda_rans_decode_all(NULL, 1, 1, &good, f, in, 300, out, 8) == TP_ERR_ARGUMENT, "null");
+    CHECK(tp_cuda_rans_decode_all(test_cuda, 3, 1, &good, f, in, 300, out, 8) == TP_ERR_ARGUMENT, "width");
+    CHECK(tp_cuda_rans_decode_all(test_cuda, 1, 0, NULL, NULL, NULL, 0, NULL, 0) == TP_OK, "no arrays");
+    CHECK(tp_cuda_rans_decode_all(test_cuda, 1, -1, &good, f, in, 300, out, 8) == TP_ERR_SHAPE, "count");
+    const int64_t wrong[][4] = {{-1, 100, 200, 4}, {5, 100, 200, 4}, {4, -1, 200, 4}, {4, 101, 200, 4}, {4, 100, -1, 4}, {4, 100, 200, -1}, {4, 100, 200, 5}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const tp_rans_array a = {.symbols = wrong[i][0], .in = wrong[i][1], .bytes = wrong[i][2], .out = wrong[i][3], .log_total = 11};
+        CHECK(DECODE(&a) == TP_ERR_SHAPE, "array %d", (int)i);
+    }
+    f[1] = 1023;
+    CHECK(DECODE(&good) == TP_ERR_ARGUMENT, "frequencies");
+#undef DECODE
+}
+
 int main(void) {
     test_start("coding");
     guarded *const all[] = {&in_memory, &base_memory, &coded_memory, &out_memory, &mask_memory};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i] = guarded_new(1 << 19);
     scratch = aligned_alloc(64, ROOM + TP_CODING_SCRATCH);
+    open_cuda(0);
     check_arguments();
+    check_cuda_arguments();
     check_runs();
     while (test_round()) {
         for (int64_t n = TP_RANS_HALVED - 1; n <= MOST; n += 1487) {
@@ -466,5 +537,6 @@ int main(void) {
             }
     }
     free(scratch);
+    tp_cuda_close(test_cuda);
     return test_end();
 }

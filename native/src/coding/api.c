@@ -2,6 +2,7 @@
 #include "coding/block.h"
 #include "coding/rans.h"
 #include "coding/scalar.h"
+#include "core/dispatch.h"
 
 const tp_coding_kernels tp_coding_tables[TP_TIERS_BUILT] = TP_KERNEL_TABLES(TP_CODING_KERNELS);
 

@@ -2,7 +2,7 @@
 #ifndef TP_CODING_CHECKS_H
 #define TP_CODING_CHECKS_H
 
-#include "core/dispatch.h"
+#include "core/checks.h"
 #include "tensorpress/coding.h"
 
 /* Symbols that any call may have, so that counts and offsets do not overflow. */

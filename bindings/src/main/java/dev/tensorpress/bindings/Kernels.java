@@ -8643,6 +8643,74 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_cuda_rans_decode_all {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_rans_decode_all");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_rans_decode_all(tp_cuda *cuda, int32_t width, int64_t count, const tp_rans_array *arrays, const uint16_t *frequencies, const uint8_t *in, int64_t in_bytes, void *out, int64_t out_symbols)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_rans_decode_all$descriptor() {
+        return tp_cuda_rans_decode_all.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_rans_decode_all(tp_cuda *cuda, int32_t width, int64_t count, const tp_rans_array *arrays, const uint16_t *frequencies, const uint8_t *in, int64_t in_bytes, void *out, int64_t out_symbols)
+     * }
+     */
+    public static MethodHandle tp_cuda_rans_decode_all$handle() {
+        return tp_cuda_rans_decode_all.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_rans_decode_all(tp_cuda *cuda, int32_t width, int64_t count, const tp_rans_array *arrays, const uint16_t *frequencies, const uint8_t *in, int64_t in_bytes, void *out, int64_t out_symbols)
+     * }
+     */
+    public static MemorySegment tp_cuda_rans_decode_all$address() {
+        return tp_cuda_rans_decode_all.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_rans_decode_all(tp_cuda *cuda, int32_t width, int64_t count, const tp_rans_array *arrays, const uint16_t *frequencies, const uint8_t *in, int64_t in_bytes, void *out, int64_t out_symbols)
+     * }
+     */
+    public static int tp_cuda_rans_decode_all(MemorySegment cuda, int width, long count, MemorySegment arrays, MemorySegment frequencies, MemorySegment in, long in_bytes, MemorySegment out, long out_symbols) {
+        var mh$ = tp_cuda_rans_decode_all.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_rans_decode_all", cuda, width, count, arrays, frequencies, in, in_bytes, out, out_symbols);
+            }
+            return (int)mh$.invokeExact(cuda, width, count, arrays, frequencies, in, in_bytes, out, out_symbols);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_cuda_feedback_round {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,
