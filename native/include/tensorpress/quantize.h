@@ -135,7 +135,8 @@ typedef struct tp_quant {
     int32_t importance_parts;       /* 0: importance has one number for each row; n: for each column, [n, cols], rows being cut into
                                        n equal parts. Rows or columns, whichever groups lie along; per tensor either. TP_ERR_SHAPE if
                                        they do not, or rows are no multiple of n. Only looked at if there is importance */
-    const float *importance;        /* null: all squares count alike */
+    const float *importance;        /* null: all squares count alike; 0 or more and finite, which is not checked: of others the search
+                                       takes any of its ratios */
 } tp_quant;
 
 /* The number of lines of this quantization, of groups, and of bytes that the codes take from the first to the last.

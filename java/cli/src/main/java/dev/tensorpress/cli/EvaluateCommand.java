@@ -127,7 +127,7 @@ final class EvaluateCommand implements Command {
         }
         if (c.speedup() < SLOWER) {
             out.println("The candidate is slower than the reference on this machine: decoding weights while the model runs"
-                    + " takes time. What it saves is size; --set accuracy-level=4, or --recipe int8-dynamic, gives some fidelity"
+                    + " takes time. What it saves is size; --recipe int8-dynamic, or int8-static with statistics, gives some fidelity"
                     + " for speed.");
         }
         out.flush();

@@ -7,7 +7,11 @@ import dev.tensorpress.runtime.InputException;
 import dev.tensorpress.runtime.Samples;
 import dev.tensorpress.tensor.Shape;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -30,6 +34,10 @@ import java.util.stream.Stream;
  */
 record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, Path folder, Path preprocessor, Images images, int random,
         Map<String, Shape> shapes) {
+    private static final int MOST_TEXT = 1 << 28;
+    /** Of the order of bytes, which is nothing that anybody wrote. */
+    private static final String MARK = "\uFEFF";
+
     /** Work on models that are run. */
     @FunctionalInterface
     interface Run<T> {
@@ -102,16 +110,26 @@ record SampleOptions(Path texts, Path tokenizer, List<Path> inputs, Path folder,
     }
 
     /**
-     * Those lines of a file that are not blank.
+     * Those lines of a file that are not blank, without the mark by which some editors say that it is UTF-8.
      *
      * @param file of this option, or null
-     * @throws UsageException if there are none in it
+     * @throws UsageException if there are none in it, or it is not text
      */
     static List<String> lines(Arguments arguments, String option, Path file) throws IOException {
         if (file == null) {
             return List.of();
         }
-        List<String> lines = Files.readAllLines(file).stream().filter(line -> !line.isBlank()).toList();
+        String text;
+        try (InputStream in = Files.newInputStream(file)) {
+            byte[] bytes = in.readNBytes(MOST_TEXT + 1);
+            if (bytes.length > MOST_TEXT) {
+                throw arguments.wrong("--" + option + " " + file + " has more than " + Text.size(MOST_TEXT));
+            }
+            text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
+        } catch (CharacterCodingException e) {
+            throw new UsageException("--" + option + " " + file + " is not UTF-8 text", e);
+        }
+        List<String> lines = text.substring(text.startsWith(MARK) ? 1 : 0).lines().filter(line -> !line.isBlank()).toList();
         if (lines.isEmpty()) {
             throw arguments.wrong("--" + option + " " + file + " holds no text");
         }

@@ -295,7 +295,7 @@ class MainTest {
         for (int i = 0; i < SmallModel.N; i++) {
             largest = answer[i] > answer[largest] ? i : largest;
         }
-        Path labels = Files.writeString(folder.resolve("labels"), largest + "\n\n " + (largest + 1) % SmallModel.N + "\n");
+        Path labels = Files.writeString(folder.resolve("labels"), "\uFEFF" + largest + "\n\n " + (largest + 1) % SmallModel.N + "\n");
         Path report = folder.resolve("report.json");
         r = run("evaluate", model, model, "--inputs", inputs, "--labels", labels, "--report", report);
         assertEquals(0, r.code, r.err);
@@ -635,6 +635,7 @@ class MainTest {
         "evaluate MODEL MODEL --texts T --tokenizer T --labels BAD.yaml | has numbers from 0 on, and not 'steps: 1'",
         "evaluate MODEL MODEL --texts T --tokenizer T --queries BAD.yaml --relevant BAD.yaml | has numbers from 1 on, and not 'steps:'",
         "evaluate MODEL MODEL --texts T --tokenizer T --queries NONE | NONE holds no text",
+        "evaluate MODEL MODEL --texts T --tokenizer T --labels BINARY | BINARY is not UTF-8 text",
         "evaluate MODEL MODEL --random 0               | --random must be a number of at least 1",
         "evaluate MODEL MODEL --texts T --tokenizer T --shape x=1x2 | --shape goes with --random",
         "evaluate MODEL MODEL --inputs MODEL --random 1 | either --texts",
@@ -651,6 +652,7 @@ class MainTest {
     void wrongUsageIs2(String line, String message) throws IOException {
         Files.writeString(folder.resolve("BAD.yaml"), "steps: 1\n");
         Files.writeString(folder.resolve("NONE"), "\n");
+        Files.write(folder.resolve("BINARY"), new byte[] {(byte) 0xff, 0});
         Result r = run(words(line));
         assertEquals(Main.USAGE, r.code, r.err);
         assertTrue(r.line().contains(message), r.err);
@@ -661,7 +663,7 @@ class MainTest {
         return line == null ? new Object[0] : Stream.of(line.split(" +")).map(word -> switch (word) {
             case "MODEL" -> model;
             case "OUT" -> out;
-            case "BAD.yaml", "NONE" -> folder.resolve(word);
+            case "BAD.yaml", "BINARY", "NONE" -> folder.resolve(word);
             default -> word;
         }).toArray();
     }

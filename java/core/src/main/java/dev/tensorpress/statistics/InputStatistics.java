@@ -2,6 +2,7 @@ package dev.tensorpress.statistics;
 
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.Shape;
@@ -125,7 +126,9 @@ public final class InputStatistics {
             } else if (!feed.value().path().isEmpty()) {
                 why = "their inputs are in a subgraph, of which ONNX Runtime shows nothing";
             } else if (v.isPresent()) {
-                why = "they are convolutions along three axes, or with a padding that depends on the input, which have no patches";
+                why = weight.role() == Role.CONV
+                        ? "they are convolutions along three axes, or with a padding that depends on the input, which have no patches"
+                        : "they are gates, of several directions or more than one product, whose inputs nothing goes by";
             } else if (known.inputs.get(weight.name()).size() > 1) {
                 why = "products make different use of them";
             } else if (statistics.of(feed.value()).isPresent()) {
