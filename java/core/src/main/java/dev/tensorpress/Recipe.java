@@ -48,7 +48,7 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
 
     /** Names of the presets. */
     public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int8-smooth", "int8-static", "int4", "prune50",
-            "sparse24", "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "int4-gptq", "fixed8", "w8a16", "w8a8", "w4a16");
+            "sparse24", "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "int4-gptq", "fixed8", "archive8", "archive4", "w8a16", "w8a8", "w4a16");
 
     private static final Role[] PRODUCTS = {Role.LINEAR, Role.HEAD};
     private static final List<String> VALUES = List.of("*value*", "*v_proj*", "*v_lin*", "*/v/*");
@@ -113,6 +113,11 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
                 steps.add(step("linear", blocks.activations(Activations.BLOCKWISE), PRODUCTS));
                 table = name.equals("int8") ? channel : four;
             }
+            case "archive4" -> {
+                return new Recipe(name, "", named("int4").steps, List.of(), Map.of());
+            }
+            // Codes of a block reach its largest element, and are as many as there can be; those of a channel are fewer.
+            case "archive8" -> steps.add(step("linear", channel, PRODUCTS));
             case "fixed8" -> {
                 table = channel = channel.scale(QuantizeMethod.Scale.POWER_OF_TWO);
                 steps.add(step("linear", channel, PRODUCTS));

@@ -3,11 +3,17 @@ package dev.tensorpress.cli;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Archives;
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
+import dev.tensorpress.Report;
 import dev.tensorpress.model.archive.ArchiveKey;
 import dev.tensorpress.model.archive.Packer;
 import dev.tensorpress.model.archive.SigningKey;
+import dev.tensorpress.model.archive.Unpacker;
+import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.io.StringWriter;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -16,17 +22,20 @@ import java.util.Map;
 
 /** {@code tensorpress pack}: makes an archive. */
 final class PackCommand implements Command {
+    /** Of recipes: what is said of them without one would have no effect. */
+    private static final List<String> OF_RECIPES = List.of("set", "target", "exclude", "statistics", "force-scheme", "role");
+
     @Override
     public Syntax syntax() {
-        return KeyOptions.declare(new Syntax("pack", "Packs a model, or anything else, into an archive, bit for bit.", "MODEL")
+        return KeyOptions.declare(RecipeOptions.declare(new Syntax("pack", "Packs a model, or anything else, into an archive: bit for bit, unless a recipe is"
+                        + " given.", "MODEL")
                 .option("o", "output", "FILE.tpa", "the archive to write, which must be given")
-                .flag("lossless", "packs the files as they are, which it does anyway")
+                .flag("lossless", "packs the files as they are, which it does without a recipe anyway"))
                 .option("base", "OLD", "stores what changed since this model, or the one in this archive, without which nobody can expand it")
                 .option("threads", "N", "that code; all processors if left out")
                 .option("memory", "SIZE", RecipeOptions.MEMORY)
                 .option("report", "FILE.json", "writes how each array is stored in the archive, and why")
                 .flag("force", "replaces the archive, and the report, if they exist")
-                .flag("allow-links", RecipeOptions.LINKS)
                 .option("sign", "KEY.pem", "signs the archive with this key of keygen --sign"));
     }
 
@@ -36,14 +45,55 @@ final class PackCommand implements Command {
         if (out == null) {
             throw arguments.wrong("missing -o FILE.tpa");
         }
+        Path model = arguments.value("recipe") == null ? arguments.path(0) : arguments.model(0);
+        OutputFile.checkModel(arguments, "-o", out, arguments.flag("force"), List.of(arguments.path(0)));
+        if (arguments.value("recipe") == null) {
+            for (String option : OF_RECIPES) {
+                if (arguments.flag(option)) {
+                    throw arguments.wrong("--" + option + " is for packing by a --recipe");
+                }
+            }
+            pack(arguments, model, out, console);
+            return;
+        }
+        if (arguments.flag("lossless")) {
+            throw arguments.wrong("--lossless and --recipe exclude each other");
+        }
+        Path folder = Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
+        try {
+            pack(arguments, compress(arguments, model, folder, console), out, console);
+        } finally {
+            Unpacker.delete(folder);
+        }
+    }
+
+    /** Makes the model that is packed. */
+    private static Path compress(Arguments arguments, Path model, Path folder, Console console) throws IOException {
+        CompressCommand.Progress progress = new CompressCommand.Progress(console);
+        Compressor.Options options = RecipeOptions.model(arguments).threads(arguments.threads()).memory(RecipeOptions.memory(arguments))
+                .progress(progress);
+        try (Compressor compressor = Compressor.open(model, options);
+                Statistics statistics = RecipeOptions.statistics(arguments, compressor, console)) {
+            Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
+            progress.begin(compressor.model());
+            Report report = compressor.compress(plan, folder.resolve(model.toAbsolutePath().normalize().getFileName()));
+            console.clearProgress();
+            console.out().println("recipe " + plan.recipe().name() + ": " + Text.count(report.bytesBefore()) + " -> " + Text.count(report.bytesAfter())
+                    + " bytes, " + Text.percent(report.ratio()) + ", relative error " + Text.digits(report.relativeError()));
+            return report.output();
+        }
+    }
+
+    private static void pack(Arguments arguments, Path model, Path out, Console console) throws IOException {
         ArchiveKey key = KeyOptions.toSeal(arguments);
         SigningKey signer = arguments.value("sign") == null ? null : SigningKey.read(arguments.path("sign"));
         long start = System.nanoTime();
         boolean force = arguments.flag("force");
-        Archives.Found found = Archives.find(arguments.path(0), arguments.flag("allow-links"));
+        Archives.Found found = Archives.find(model, arguments.flag("allow-links"));
         Path old = arguments.model("base");
         Packer.Contents base = old == null ? null : Archives.find(old, arguments.flag("allow-links")).contents();
         List<Path> inputs = new ArrayList<>(found.contents().files().values());
+        inputs.add(arguments.path(0));
         if (base != null) {
             inputs.addAll(base.files().values());
             inputs.add(arguments.path("base"));
@@ -67,8 +117,7 @@ final class PackCommand implements Command {
         console.out().println(out + ": " + Text.count(packed.bytesBefore()) + " -> " + Text.count(packed.bytes()) + " bytes, "
                 + Text.percent(packed.bytesBefore() == 0 ? 1 : (double) packed.bytes() / packed.bytesBefore()) + ", of "
                 + Text.plural(found.contents().files().size(), "file") + " with " + Text.plural(packed.arrays().size(), "array") + ", in "
-                + Text.time(System.nanoTime() - start) + (key == null ? "" : ", encrypted with " + key)
-                + (signer == null ? "" : ", signed by " + signer.verifying()));
+                + Text.time(System.nanoTime() - start));
     }
 
     private static String json(Packer.Packed packed) throws IOException {

@@ -1,5 +1,7 @@
 package dev.tensorpress.model.archive;
 
+import com.github.luben.zstd.Zstd;
+import com.github.luben.zstd.ZstdException;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnknownNameException;
@@ -105,16 +107,29 @@ public final class Archive implements AutoCloseable {
 
     private Index index(MemorySegment stored, Arena arena) {
         int n = Math.toIntExact(stored.byteSize() - Frame.BYTES);
-        MemorySegment plain = stored.asSlice(Frame.BYTES);
+        MemorySegment coded = stored.asSlice(Frame.BYTES);
         if (cipher != null) {
-            plain = arena.allocate(Math.max(0, n - overhead()));
+            coded = arena.allocate(Math.max(0, n - overhead()));
             if (!cipher.open(Frame.ordinal(stored), stored.asSlice(0, Frame.BYTES).asByteBuffer(), stored.asSlice(Frame.BYTES).asByteBuffer(),
-                    plain.asByteBuffer())) {
+                    coded.asByteBuffer())) {
                 throw bad(layout.indexAt(), "the archive's index is not what was sealed");
             }
         }
-        Index read = Index.read(plain.asByteBuffer(), path, layout.indexAt() + Frame.BYTES, overhead());
-        Frame expected = new Frame(read.chunks().size(), Index.total(read.members()), n - overhead(), n, Frame.Stored.INDEX, -1);
+        int length = Frame.plain(stored);
+        if (length < 0 || length > Index.LARGEST) {
+            throw bad(layout.indexAt(), "the archive claims an index of " + Integer.toUnsignedLong(length) + " bytes, expected " + Index.LARGEST
+                    + " at most");
+        }
+        MemorySegment plain = arena.allocate(length);
+        try {
+            if (Zstd.decompress(plain.asByteBuffer(), coded.asByteBuffer()) != length) {
+                throw bad(layout.indexAt(), "the archive's index has not the " + length + " bytes that it claims");
+            }
+        } catch (ZstdException e) {
+            throw bad(layout.indexAt(), "the archive's index is no Zstandard: " + e.getMessage());
+        }
+        Index read = Index.read(plain.asByteBuffer(), path, layout.indexAt(), overhead());
+        Frame expected = new Frame(read.chunks().size(), Index.total(read.members()), length, n, Frame.Stored.INDEX, -1);
         if (!expected.isIn(stored)) {
             throw bad(layout.indexAt(), "the archive's index is preceded by another frame than it should");
         }

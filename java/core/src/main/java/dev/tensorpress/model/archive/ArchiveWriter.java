@@ -1,5 +1,6 @@
 package dev.tensorpress.model.archive;
 
+import com.github.luben.zstd.Zstd;
 import dev.tensorpress.io.Buffers;
 import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.archive.Index.Array;
@@ -15,6 +16,8 @@ import java.util.List;
 
 /** Puts an archive together: its header, chunks in their order, then what says what they are. Closed without {@link #commit}, it leaves nothing. */
 final class ArchiveWriter implements AutoCloseable {
+    private static final int INDEX_LEVEL = 9;
+
     private final ChunkCipher cipher;
     private final SigningKey signer;
     private final StreamFile file;
@@ -72,9 +75,10 @@ final class ArchiveWriter implements AutoCloseable {
             throws IOException {
         byte[] index = new Index(folder, entry, members, base, arrays, chunks).write();
         long indexAt = written;
-        MemorySegment bytes = arena.allocate(Frame.BYTES + index.length + (cipher == null ? 0L : cipher.overhead()));
+        byte[] coded = Zstd.compress(index, INDEX_LEVEL);
+        MemorySegment bytes = arena.allocate(Frame.BYTES + coded.length + (cipher == null ? 0L : cipher.overhead()));
         try (Piece piece = new Piece()) {
-            piece.index(chunks.size(), position, copy(index), cipher, bytes);
+            piece.index(chunks.size(), position, index.length, copy(coded), cipher, bytes);
             tree.add(piece.digest());
         }
         write(bytes);

@@ -26,7 +26,7 @@ record Frame(int ordinal, long position, int plain, int stored, Stored coding, l
         ZSTD,
         /** A block of {@link dev.tensorpress.kernel.Coding}. */
         CODED,
-        /** The index, as it is. */
+        /** The index, a frame of Zstandard. */
         INDEX;
 
         private static final Stored[] ALL = values();
@@ -53,6 +53,11 @@ record Frame(int ordinal, long position, int plain, int stored, Stored coding, l
     }
 
     /** Of bytes where {@link #write} wrote; any number if they are no frame. */
+    static int plain(MemorySegment from) {
+        return from.get(INT, 12);
+    }
+
+    /** As {@link #plain}. */
     static int ordinal(MemorySegment from) {
         return from.get(INT, 0);
     }

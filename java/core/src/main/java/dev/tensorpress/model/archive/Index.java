@@ -227,7 +227,7 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
         }
 
         private MalformedModelException bad(String found) {
-            return new MalformedModelException(path, at + bytes.position(), "the archive's index is damaged: " + found);
+            return new MalformedModelException(path, at, "the archive's index is damaged before its byte " + bytes.position() + ": " + found);
         }
 
         /** How many of something follow that take at least so many bytes each. */

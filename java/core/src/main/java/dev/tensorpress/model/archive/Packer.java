@@ -282,7 +282,7 @@ public final class Packer {
     /** In which way a part is coded: that in which the first chunk of its array is smallest, so that most are coded once. */
     private Way way(Part p, Piece piece, byte[] like) {
         if (p.array < 0) {
-            return new Way(null, like != null);
+            return Way.ofOther(like != null);
         }
         Growing g = growing[p.array];
         if (!p.first) {

@@ -24,7 +24,6 @@ final class Piece implements AutoCloseable {
     private static final int ROOM = 64 << 10;
     /** Of one of these, with what codecs need, in bytes. */
     static final long MEMORY = 7L * Index.LARGEST_CHUNK;
-    private static final int LEVEL = 3;
     /** Windows that reach from the last byte of a chunk to the first of what it is coded by. */
     private static final int BASE_WINDOW = 23;
 
@@ -106,7 +105,7 @@ final class Piece implements AutoCloseable {
     private int code(Way way, int length, byte[] like, MemorySegment out) {
         planes = List.of();
         if (way.elements() == null) {
-            return compress(length, way.based() ? like : null, out);
+            return compress(length, way.level(), way.based() ? like : null, out);
         }
         MemorySegment base = way.based() ? off(like) : MemorySegment.NULL;
         Coding.Coded c = Coding.encode(way.elements(), plain.asSlice(0, length), base, out, scratch(Coding.scratchBytes(way.elements(), length)));
@@ -133,10 +132,10 @@ final class Piece implements AutoCloseable {
         return scratch;
     }
 
-    /** Stores bytes of the index. */
-    void index(int ordinal, long position, MemorySegment bytes, ChunkCipher cipher, MemorySegment to) {
+    /** Stores the index, of so many plain bytes, which are coded. */
+    void index(int ordinal, long position, int length, MemorySegment bytes, ChunkCipher cipher, MemorySegment to) {
         int n = Math.toIntExact(bytes.byteSize());
-        frame = new Frame(ordinal, position, n, n + (cipher == null ? 0 : cipher.overhead()), Stored.INDEX, -1);
+        frame = new Frame(ordinal, position, length, n + (cipher == null ? 0 : cipher.overhead()), Stored.INDEX, -1);
         frame.write(to);
         if (cipher == null) {
             to.asSlice(Frame.BYTES).copyFrom(bytes);
@@ -169,18 +168,18 @@ final class Piece implements AutoCloseable {
         return open;
     }
 
-    private int compress(int length, byte[] like, MemorySegment out) {
+    private int compress(int length, int level, byte[] like, MemorySegment out) {
         ByteBuffer to = out.asByteBuffer();
         ByteBuffer in = plain.asSlice(0, length).asByteBuffer();
         if (like != null) {
-            try (ZstdCompressCtx own = new ZstdCompressCtx().setLevel(LEVEL).setWindowLog(BASE_WINDOW)) {
+            try (ZstdCompressCtx own = new ZstdCompressCtx().setLevel(level).setWindowLog(BASE_WINDOW)) {
                 return own.loadDict(like).compress(to, in);
             }
         }
         if (compressor == null) {
-            compressor = new ZstdCompressCtx().setLevel(LEVEL);
+            compressor = new ZstdCompressCtx();
         }
-        return compressor.compress(to, in);
+        return compressor.setLevel(level).compress(to, in);
     }
 
     /**

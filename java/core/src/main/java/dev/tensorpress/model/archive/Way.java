@@ -12,9 +12,16 @@ import java.util.Locale;
  *
  * @param elements that it has, if they are coded as such; else null
  * @param based whether by bytes of the base
+ * @param level of Zstandard
  */
-record Way(Elements elements, boolean based) {
-    private static final Way ZSTD = new Way(null, false);
+record Way(Elements elements, boolean based, int level) {
+    private static final int LEVEL = 3;
+    /** Of bytes that are no elements: there are few of them, and it suits them better. */
+    private static final int HIGH_LEVEL = 9;
+
+    static Way ofOther(boolean base) {
+        return new Way(null, base, HIGH_LEVEL);
+    }
 
     Stored stored() {
         return elements == null ? Stored.ZSTD : Stored.CODED;
@@ -34,15 +41,15 @@ record Way(Elements elements, boolean based) {
     static List<Way> of(DType type, boolean base) {
         List<Way> all = new ArrayList<>();
         for (Elements e : elements(type)) {
-            all.add(new Way(e, false));
+            all.add(new Way(e, false, LEVEL));
             if (base) {
-                all.add(new Way(e, true));
+                all.add(new Way(e, true, LEVEL));
             }
         }
         if (base) {
-            all.add(new Way(null, true));
+            all.add(new Way(null, true, LEVEL));
         }
-        all.add(ZSTD);
+        all.add(new Way(null, false, LEVEL));
         return all;
     }
 

@@ -141,6 +141,32 @@ final class DamagedArchiveTest {
         return all;
     }
 
+    /** With an index that is no index, or not of the length that is claimed. */
+    private static byte[] withIndex(byte[] coded, int claimed) {
+        byte[] header = Layout.header(new byte[0]);
+        byte[] last = bytes(new Frame(0, 0, claimed, coded.length, Stored.INDEX, -1), coded);
+        ByteArrayOutputStream all = new ByteArrayOutputStream();
+        all.writeBytes(header);
+        all.writeBytes(last);
+        all.writeBytes(Layout.end(header.length, new byte[0], root(List.of(sha256(new byte[1], header), sha256(new byte[1], last)))));
+        return all.toByteArray();
+    }
+
+    @Test
+    void theIndexIsNoBomb() throws IOException {
+        byte[] empty = new Index(true, "", List.of(), List.of(), List.of(), List.of()).write();
+        byte[] coded = Zstd.compress(empty);
+        expand(write(withIndex(coded, empty.length)));
+        Files.delete(temp.resolve("out"));
+        for (int claimed : new int[] {empty.length - 1, empty.length + 1, 0, -1, Index.LARGEST + 1, Integer.MAX_VALUE}) {
+            refused(write(withIndex(coded, claimed)));
+        }
+        refused(write(withIndex(Zstd.compress(new byte[Index.LARGEST + 1]), Index.LARGEST)));
+        refused(write(withIndex(Zstd.compress(new byte[Index.LARGEST]), Index.LARGEST)));
+        refused(write(withIndex(empty, empty.length)));
+        refused(write(withIndex(new byte[0], 0)));
+    }
+
     private record Forged(List<Frame> frames, List<byte[]> payloads) {
         Forged() {
             this(new ArrayList<>(), new ArrayList<>());
@@ -167,9 +193,10 @@ final class DamagedArchiveTest {
                 chunks.add(new Chunk(frames.get(i), leaves.getLast()));
             }
             byte[] index = new Index(folder, entry, members, List.of(), arrays, chunks).write();
+            byte[] coded = Zstd.compress(index);
             long at = all.size();
-            byte[] last = bytes(new Frame(chunks.size(), frames.stream().mapToLong(Frame::plain).sum(), index.length, index.length,
-                    Stored.INDEX, -1), index);
+            byte[] last = bytes(new Frame(chunks.size(), frames.stream().mapToLong(Frame::plain).sum(), index.length, coded.length,
+                    Stored.INDEX, -1), coded);
             all.writeBytes(last);
             leaves.add(sha256(new byte[1], last));
             all.writeBytes(Layout.end(at, new byte[0], root(leaves)));
