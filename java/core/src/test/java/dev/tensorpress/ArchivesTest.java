@@ -276,6 +276,32 @@ final class ArchivesTest {
         assertTrue(found.get("zeros").stored() < 400);
     }
 
+    /** Weights of a codebook, pruned: a value takes what its frequency says; where there are too many values, elements are coded as such. */
+    @Test
+    void fewValuesTakeFewBits() throws IOException {
+        Random r = new Random(7);
+        float[] few = new float[400_000];
+        float[] later = new float[400_000];
+        for (int i = 0; i < few.length; i++) {
+            few[i] = r.nextInt(10) > 0 ? 0 : (r.nextInt(31) - 15) * 0.3711f;
+            later[i] = i < 300_000 ? few[i] : (float) r.nextGaussian();
+        }
+        SmallFolder model = new SmallFolder(5).add("few", DType.F32, Shape.of(400_000), few).add("half", DType.BF16, Shape.of(400_000), few)
+                .add("later", DType.F32, Shape.of(400_000), later);
+        Path folder = model.write(temp.resolve("model"), 1);
+        Map<String, Packer.Stored> found = new TreeMap<>();
+        pack(folder, temp.resolve("m.tpa"), 2).arrays().forEach(a -> found.put(a.name(), a));
+        double bits = 0.469 + 0.1 * Math.log(31) / Math.log(2); // of 0 or not, and of the 31 values
+        for (String name : List.of("few", "half")) {
+            assertEquals("palette", found.get(name).way());
+            assertTrue(found.get(name).stored() < few.length * bits / 8 * 1.03, () -> name + " " + found.get(name).stored());
+        }
+        assertEquals("palette", found.get("later").way());
+        assertTrue(found.get("later").stored() < 450_000, () -> "" + found.get("later").stored());
+        expand(temp.resolve("m.tpa"), temp.resolve("out"), false, false);
+        assertSame(folder, temp.resolve("out"));
+    }
+
     @Test
     void linksOutOfTheFolderAreNotFollowed() throws IOException {
         Path folder = folder();

@@ -27,7 +27,9 @@ record Frame(int ordinal, long position, int plain, int stored, Stored coding, l
         /** A block of {@link dev.tensorpress.kernel.Coding}. */
         CODED,
         /** The index, a frame of Zstandard. */
-        INDEX;
+        INDEX,
+        /** Elements of few values: a {@link Palette}. */
+        PALETTE;
 
         private static final Stored[] ALL = values();
 

@@ -327,7 +327,8 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
                             + LARGEST_CHUNK + " the most");
                 }
                 if (stored <= overhead || stored - overhead > plain || coding == null || coding == Frame.Stored.INDEX
-                        || coding == Frame.Stored.PLAIN && (stored - overhead != plain || base != -1)) {
+                        || coding == Frame.Stored.PLAIN && (stored - overhead != plain || base != -1)
+                        || coding == Frame.Stored.PALETTE && base != -1) {
                     throw bad("chunk " + i + " of " + plain + " bytes claims to be stored in " + stored + " as nothing is");
                 }
                 if (base != -1 && (base < 0 || base > baseTotal - plain)) {

@@ -29,8 +29,6 @@ public final class Packer {
     private static final int ARRAY_CHUNK = 1 << 20;
     /** Smaller arrays would take more to describe than they gain. */
     private static final int SMALLEST_ARRAY = 2048;
-    /** The part by which Zstandard has to be smaller than codes of elements: a hundredth. */
-    private static final int ZSTD_HANDICAP = 100;
 
     private final Contents contents;
     private final Settings settings;
@@ -293,8 +291,7 @@ public final class Packer {
             long least = Long.MAX_VALUE;
             for (Map.Entry<Way, Integer> e : piece.sizes(Way.of(arrays.get(p.array).type(), like != null), p.length, like).entrySet()) {
                 g.sizes.put(e.getKey().describe(), e.getValue());
-                // Where Zstandard gains next to nothing, elements are decoded faster.
-                long size = e.getKey().elements() == null ? e.getValue() + e.getValue() / ZSTD_HANDICAP : e.getValue();
+                long size = e.getKey().counted(e.getValue());
                 if (size < least) {
                     least = size;
                     best = e.getKey();

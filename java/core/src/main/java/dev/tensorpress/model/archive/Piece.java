@@ -42,6 +42,7 @@ final class Piece implements AutoCloseable {
     private List<Coding.Plane> planes = List.of();
     /** Bytes of the base, for blocks. */
     private MemorySegment base;
+    private Palette palette;
     private Arena scratches;
     private MemorySegment scratch = MemorySegment.NULL;
 
@@ -77,7 +78,10 @@ final class Piece implements AutoCloseable {
     Map<Way, Integer> sizes(List<Way> ways, int length, byte[] like) {
         Map<Way, Integer> all = new LinkedHashMap<>();
         for (Way way : ways) {
-            all.put(way, code(way, length, like, coded()));
+            int n = code(way, length, like, coded());
+            if (n >= 0) {
+                all.put(way, n);
+            }
         }
         return all;
     }
@@ -91,26 +95,42 @@ final class Piece implements AutoCloseable {
     void encode(int ordinal, long position, int length, Way way, long from, byte[] like, ChunkCipher cipher) {
         int overhead = cipher == null ? 0 : cipher.overhead();
         MemorySegment out = cipher == null ? stored.asSlice(Frame.BYTES) : coded();
+        Way used = way;
         int n = code(way, length, like, out);
+        if (n < 0) {
+            used = way.withoutPalette();
+            n = code(used, length, like, out);
+        }
         if (n >= length) {
             planes = List.of();
             out.copyFrom(plain.asSlice(0, length));
             frame = new Frame(ordinal, position, length, length + overhead, Stored.PLAIN, -1);
         } else {
-            frame = new Frame(ordinal, position, length, n + overhead, way.stored(), way.based() ? from : -1);
+            frame = new Frame(ordinal, position, length, n + overhead, used.stored(), used.based() ? from : -1);
         }
         seal(out, cipher);
     }
 
+    /** Bytes of it; -1 if it cannot be coded in this way, as a palette. */
     private int code(Way way, int length, byte[] like, MemorySegment out) {
         planes = List.of();
-        if (way.elements() == null) {
+        if (way.stored() == Stored.ZSTD) {
             return compress(length, way.level(), way.based() ? like : null, out);
+        }
+        if (way.stored() == Stored.PALETTE) {
+            return palette().encode(way.elements().bytes(), plain.asSlice(0, length), out);
         }
         MemorySegment base = way.based() ? off(like) : MemorySegment.NULL;
         Coding.Coded c = Coding.encode(way.elements(), plain.asSlice(0, length), base, out, scratch(Coding.scratchBytes(way.elements(), length)));
         planes = c.planes();
         return Math.toIntExact(c.bytes());
+    }
+
+    private Palette palette() {
+        if (palette == null) {
+            palette = new Palette(arena.allocate(Index.LARGEST_CHUNK, 64), this::scratch);
+        }
+        return palette;
     }
 
     private MemorySegment off(byte[] like) {
@@ -203,6 +223,7 @@ final class Piece implements AutoCloseable {
             case PLAIN -> MemorySegment.copy(coded, 0, plain, 0, frame.plain());
             case ZSTD -> decompress(coded, frame.base() < 0 ? null : base.read(frame.base(), frame.plain()), path, at);
             case CODED -> decodeBlock(coded, base, path, at);
+            case PALETTE -> decodePalette(coded, path, at);
             case INDEX -> throw new IllegalStateException("an index as a chunk");
         }
     }
@@ -231,6 +252,17 @@ final class Piece implements AutoCloseable {
                 throw bad(path, at, "decodes to " + bytes + " bytes, expected " + frame.plain());
             }
             Coding.decode(block, like, plainBytes(), scratch(Coding.scratchBytes(Coding.elements(block), bytes)));
+        } catch (CodingFormatException e) {
+            throw bad(path, at, "is " + e.getMessage());
+        }
+    }
+
+    private void decodePalette(MemorySegment coded, Path path, long at) {
+        try {
+            String fault = palette().decode(coded, plainBytes());
+            if (fault != null) {
+                throw bad(path, at, fault);
+            }
         } catch (CodingFormatException e) {
             throw bad(path, at, "is " + e.getMessage());
         }

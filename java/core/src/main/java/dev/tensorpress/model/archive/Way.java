@@ -10,53 +10,71 @@ import java.util.Locale;
 /**
  * A way to code a chunk.
  *
- * @param elements that it has, if they are coded as such; else null
+ * @param elements that it has, unless it is coded by Zstandard
  * @param based whether by bytes of the base
  * @param level of Zstandard
  */
-record Way(Elements elements, boolean based, int level) {
+record Way(Stored stored, Elements elements, boolean based, int level) {
     private static final int LEVEL = 3;
     /** Of bytes that are no elements: there are few of them, and it suits them better. */
     private static final int HIGH_LEVEL = 9;
+    /** Percent that another way has to gain before elements are not coded as what they are, which is decoded fastest. */
+    private static final int GAIN = 2;
 
     static Way ofOther(boolean base) {
-        return new Way(null, base, HIGH_LEVEL);
+        return new Way(Stored.ZSTD, null, base, HIGH_LEVEL);
     }
 
-    Stored stored() {
-        return elements == null ? Stored.ZSTD : Stored.CODED;
+    private static Way of(Elements e, boolean based) {
+        return new Way(Stored.CODED, e, based, LEVEL);
+    }
+
+    /** That for chunks whose elements have too many values. */
+    Way withoutPalette() {
+        return of(elements, false);
+    }
+
+    /** A size, as it counts where ways are compared. */
+    long counted(long size) {
+        return stored == Stored.CODED ? size : size + size * GAIN / 100;
     }
 
     /** For reports. */
     String describe() {
-        return (elements == null ? "zstd" : elements.name().toLowerCase(Locale.ROOT).replace('_', ' ')) + (based ? " by base" : "");
+        String how = switch (stored) {
+            case ZSTD -> "zstd";
+            case PALETTE -> "palette";
+            case CODED -> elements.name().toLowerCase(Locale.ROOT).replace('_', ' ');
+            case PLAIN, INDEX -> throw new IllegalStateException("no way: " + stored);
+        };
+        return how + (based ? " by base" : "");
     }
 
     /**
      * Those that a chunk of elements can be coded in, the first one first where two are as good.
      *
-     * @param type null if they are bytes of no type
+     * @param type of the elements
      * @param base whether there are bytes of the base that they may be like
      */
     static List<Way> of(DType type, boolean base) {
         List<Way> all = new ArrayList<>();
         for (Elements e : elements(type)) {
-            all.add(new Way(e, false, LEVEL));
+            all.add(of(e, false));
             if (base) {
-                all.add(new Way(e, true, LEVEL));
+                all.add(of(e, true));
+            }
+            if (e == Elements.F32 || e == Elements.F16 || e == Elements.BF16) {
+                all.add(new Way(Stored.PALETTE, e, false, LEVEL));
             }
         }
         if (base) {
-            all.add(new Way(null, true, LEVEL));
+            all.add(new Way(Stored.ZSTD, null, true, LEVEL));
         }
-        all.add(new Way(null, false, LEVEL));
+        all.add(new Way(Stored.ZSTD, null, false, LEVEL));
         return all;
     }
 
     private static List<Elements> elements(DType type) {
-        if (type == null) {
-            return List.of();
-        }
         return switch (type) {
             case F32 -> List.of(Elements.F32);
             case F16 -> List.of(Elements.F16);

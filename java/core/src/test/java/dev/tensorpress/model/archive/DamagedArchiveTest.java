@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.github.luben.zstd.Zstd;
 import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.kernel.Coding;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -20,6 +21,8 @@ import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
@@ -269,6 +272,53 @@ final class DamagedArchiveTest {
         refused(write(text().archive(true, "", a, List.of(new Index.Array("x", DType.F64, Shape.of(1L << 61), 0)))));
         Index.Array x = new Index.Array("x", DType.I8, Shape.of(1), 0);
         refused(write(text().archive(true, "", a, List.of(x, x))));
+    }
+
+    @Test
+    void palettesAndBlocksAreNotBelieved() throws IOException {
+        byte[] codes = new byte[1000];
+        for (int i = 0; i < codes.length; i++) {
+            codes[i] = (byte) (i % 7 % 3);
+        }
+        byte[] block = block(Coding.Elements.BYTES, codes);
+        byte[] plain = new byte[4000];
+        ByteBuffer values = ByteBuffer.wrap(plain).order(ByteOrder.LITTLE_ENDIAN);
+        for (byte c : codes) {
+            values.putInt(c * 7);
+        }
+        List<Member> a = List.of(member("a", plain));
+        expand(write(palette(4, 3, block).archive(true, "a", a, List.of())));
+        Files.delete(temp.resolve("out/a"));
+        Files.delete(temp.resolve("out"));
+        for (int width : new int[] {0, 1, 2, 3, 5, 8, -1}) {
+            refused(write(palette(width, 3, block).archive(true, "a", a, List.of())));
+        }
+        for (int count : new int[] {0, 1, 2, 4, 300, 5000, -1, Integer.MAX_VALUE}) {
+            refused(write(palette(4, count, block).archive(true, "a", a, List.of())));
+        }
+        refused(write(palette(4, 3, block(Coding.Elements.BYTES, new byte[999])).archive(true, "a", a, List.of())));
+        refused(write(palette(4, 3, block(Coding.Elements.SYMBOLS, new byte[1000])).archive(true, "a", a, List.of())));
+        refused(write(palette(4, 3, new byte[50]).archive(true, "a", a, List.of())));
+        refused(write(new Forged().add(4000, 5, Stored.PALETTE, -1, new byte[5]).archive(true, "a", a, List.of())));
+        refused(write(new Forged().add(4000, block.length, Stored.CODED, -1, block).archive(true, "a", a, List.of())));
+        refused(write(new Forged().add(4000, 70, Stored.CODED, -1, new byte[70]).archive(true, "a", a, List.of())));
+        refused(write(new Forged().add(1001, block.length, Stored.CODED, -1, block).archive(true, "a", List.of(member("a", new byte[1001])),
+                List.of())));
+    }
+
+    private static Forged palette(int width, int count, byte[] block) {
+        byte[] all = ByteBuffer.allocate(8 + 12 + block.length).order(ByteOrder.LITTLE_ENDIAN).putInt(width).putInt(count).putInt(0).putInt(7).putInt(14)
+                .put(block).array();
+        return new Forged().add(4000, all.length, Stored.PALETTE, -1, all);
+    }
+
+    private static byte[] block(Coding.Elements e, byte[] bytes) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment out = arena.allocate(Coding.bound(e, bytes.length));
+            MemorySegment scratch = arena.allocate(Coding.scratchBytes(e, bytes.length), 64);
+            long n = Coding.encode(e, arena.allocateFrom(ValueLayout.JAVA_BYTE, bytes), MemorySegment.NULL, out, scratch).bytes();
+            return out.asSlice(0, n).toArray(ValueLayout.JAVA_BYTE);
+        }
     }
 
     /** Each chunk says where it belongs. */
