@@ -178,7 +178,7 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         }
         if (decoded > 0) {
             remarks.add((decoded == 1 ? "1 weight is" : decoded + " weights are") + " written decoded, in as many bytes as before, since "
-                    + target.name() + " has no form for the codes; an archive keeps the codes");
+                    + target.name() + " has no form for the codes; an archive is smaller by them where a weight has 4096 values at most");
         }
         remarks.addAll(target.remarks(lowerings()));
         return remarks;

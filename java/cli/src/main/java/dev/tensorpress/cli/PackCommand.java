@@ -117,7 +117,8 @@ final class PackCommand implements Command {
         console.out().println(out + ": " + Text.count(packed.bytesBefore()) + " -> " + Text.count(packed.bytes()) + " bytes, "
                 + Text.percent(packed.bytesBefore() == 0 ? 1 : (double) packed.bytes() / packed.bytesBefore()) + ", of "
                 + Text.plural(found.contents().files().size(), "file") + " with " + Text.plural(packed.arrays().size(), "array") + ", in "
-                + Text.time(System.nanoTime() - start));
+                + Text.time(System.nanoTime() - start) + (key == null ? "" : ", encrypted with " + key)
+                + (signer == null ? "" : ", signed by " + signer.verifying()));
     }
 
     private static String json(Packer.Packed packed) throws IOException {
