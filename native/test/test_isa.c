@@ -6,6 +6,7 @@
 #include "core/dispatch.h"
 #include "support.h"
 #include "svd/kernels.h"
+#include "tensorpress/codebook.h"
 #include "tensorpress/coding.h"
 #include "tensorpress/feedback.h"
 #include "tensorpress/gemm.h"
@@ -75,6 +76,16 @@ int main(int argc, char **argv) {
     EXPECT(tp_zeros_put(1, coded_bytes, coded_bytes + 1, bytes, &code));
     EXPECT(tp_block_encode(TP_CODE_BYTES, 1, &symbol, NULL, coded_bytes, sizeof coded_bytes, coders, &coded));
     CHECK(tp_block_decode(coded_bytes, coded.bytes, NULL, &symbol, 1, coders) == (refused ? TP_ERR_ISA : TP_OK), "%s: block", name);
+    const tp_codebook book = {.rows = 1, .cols = 2, .stride = 2, .group_rows = 1, .group_cols = 2, .dimension = 2, .bits = 1, .type = TP_F32};
+    const float pair[2] = {1, 2};
+    float entries[4] = {0}, decoded[2];
+    double sums[4];
+    static char room[1 << 16] __attribute__((aligned(64)));
+    EXPECT(tp_codebook_train(&book, 0, 1, 0, 1, pair, NULL, NULL, room, entries));
+    EXPECT(tp_codebook_assign(&book, 0, 1, pair, entries, &byte));
+    byte = 0;
+    EXPECT(tp_codebook_decode(&book, 0, 1, &byte, entries, decoded));
+    EXPECT(tp_codebook_gradients(&book, 0, 1, &byte, pair, sums));
     const tp_feedback rounding = {.inputs = 1, .outputs = 1, .m_stride = 1, .stride = 1, .scale_stride = 1, .qmax = 1};
     const tp_refit refit = {.inputs = 1, .outputs = 1, .m_stride = 1, .stride = 1, .mask_stride = 1};
     const int32_t group = 0;

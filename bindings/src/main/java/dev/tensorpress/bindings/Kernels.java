@@ -955,6 +955,340 @@ public class Kernels extends Kernels$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+    private static final int TP_CODEBOOK_MOST_BITS = (int)12L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_CODEBOOK_MOST_BITS = 12
+     * }
+     */
+    public static int TP_CODEBOOK_MOST_BITS() {
+        return TP_CODEBOOK_MOST_BITS;
+    }
+
+    private static class tp_codebook_scratch {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_codebook_scratch");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_scratch(const tp_codebook *spec, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor tp_codebook_scratch$descriptor() {
+        return tp_codebook_scratch.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_scratch(const tp_codebook *spec, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle tp_codebook_scratch$handle() {
+        return tp_codebook_scratch.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_scratch(const tp_codebook *spec, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment tp_codebook_scratch$address() {
+        return tp_codebook_scratch.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_codebook_scratch(const tp_codebook *spec, int64_t *bytes)
+     * }
+     */
+    public static int tp_codebook_scratch(MemorySegment spec, MemorySegment bytes) {
+        var mh$ = tp_codebook_scratch.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_codebook_scratch", spec, bytes);
+            }
+            return (int)mh$.invokeExact(spec, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_codebook_train {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_codebook_train");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_train(const tp_codebook *spec, uint64_t seed, int32_t iterations, int64_t begin, int64_t end, const void *in, const float *row_weights, const float *col_weights, void *scratch, float *tables)
+     * }
+     */
+    public static FunctionDescriptor tp_codebook_train$descriptor() {
+        return tp_codebook_train.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_train(const tp_codebook *spec, uint64_t seed, int32_t iterations, int64_t begin, int64_t end, const void *in, const float *row_weights, const float *col_weights, void *scratch, float *tables)
+     * }
+     */
+    public static MethodHandle tp_codebook_train$handle() {
+        return tp_codebook_train.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_train(const tp_codebook *spec, uint64_t seed, int32_t iterations, int64_t begin, int64_t end, const void *in, const float *row_weights, const float *col_weights, void *scratch, float *tables)
+     * }
+     */
+    public static MemorySegment tp_codebook_train$address() {
+        return tp_codebook_train.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_codebook_train(const tp_codebook *spec, uint64_t seed, int32_t iterations, int64_t begin, int64_t end, const void *in, const float *row_weights, const float *col_weights, void *scratch, float *tables)
+     * }
+     */
+    public static int tp_codebook_train(MemorySegment spec, long seed, int iterations, long begin, long end, MemorySegment in, MemorySegment row_weights, MemorySegment col_weights, MemorySegment scratch, MemorySegment tables) {
+        var mh$ = tp_codebook_train.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_codebook_train", spec, seed, iterations, begin, end, in, row_weights, col_weights, scratch, tables);
+            }
+            return (int)mh$.invokeExact(spec, seed, iterations, begin, end, in, row_weights, col_weights, scratch, tables);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_codebook_assign {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_codebook_assign");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_assign(const tp_codebook *spec, int64_t begin, int64_t end, const void *in, const float *tables, void *codes)
+     * }
+     */
+    public static FunctionDescriptor tp_codebook_assign$descriptor() {
+        return tp_codebook_assign.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_assign(const tp_codebook *spec, int64_t begin, int64_t end, const void *in, const float *tables, void *codes)
+     * }
+     */
+    public static MethodHandle tp_codebook_assign$handle() {
+        return tp_codebook_assign.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_assign(const tp_codebook *spec, int64_t begin, int64_t end, const void *in, const float *tables, void *codes)
+     * }
+     */
+    public static MemorySegment tp_codebook_assign$address() {
+        return tp_codebook_assign.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_codebook_assign(const tp_codebook *spec, int64_t begin, int64_t end, const void *in, const float *tables, void *codes)
+     * }
+     */
+    public static int tp_codebook_assign(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment tables, MemorySegment codes) {
+        var mh$ = tp_codebook_assign.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_codebook_assign", spec, begin, end, in, tables, codes);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, tables, codes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_codebook_decode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_codebook_decode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_decode(const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *tables, float *out)
+     * }
+     */
+    public static FunctionDescriptor tp_codebook_decode$descriptor() {
+        return tp_codebook_decode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_decode(const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *tables, float *out)
+     * }
+     */
+    public static MethodHandle tp_codebook_decode$handle() {
+        return tp_codebook_decode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_decode(const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *tables, float *out)
+     * }
+     */
+    public static MemorySegment tp_codebook_decode$address() {
+        return tp_codebook_decode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_codebook_decode(const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *tables, float *out)
+     * }
+     */
+    public static int tp_codebook_decode(MemorySegment spec, long begin, long end, MemorySegment codes, MemorySegment tables, MemorySegment out) {
+        var mh$ = tp_codebook_decode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_codebook_decode", spec, begin, end, codes, tables, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, codes, tables, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_codebook_gradients {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_codebook_gradients");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_gradients(const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *gradients, double *sums)
+     * }
+     */
+    public static FunctionDescriptor tp_codebook_gradients$descriptor() {
+        return tp_codebook_gradients.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_gradients(const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *gradients, double *sums)
+     * }
+     */
+    public static MethodHandle tp_codebook_gradients$handle() {
+        return tp_codebook_gradients.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_codebook_gradients(const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *gradients, double *sums)
+     * }
+     */
+    public static MemorySegment tp_codebook_gradients$address() {
+        return tp_codebook_gradients.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_codebook_gradients(const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *gradients, double *sums)
+     * }
+     */
+    public static int tp_codebook_gradients(MemorySegment spec, long begin, long end, MemorySegment codes, MemorySegment gradients, MemorySegment sums) {
+        var mh$ = tp_codebook_gradients.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_codebook_gradients", spec, begin, end, codes, gradients, sums);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, codes, gradients, sums);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int TP_CODING_ALPHABET = (int)4096L;
     /**
      * {@snippet lang=c :
