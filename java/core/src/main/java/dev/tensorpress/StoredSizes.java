@@ -34,6 +34,7 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
         return switch (values.kind()) {
             case DENSE -> of(((Encoding.Dense) values).tensor(), twoOfFourDown, workspace);
             case QUANTIZED -> of((Encoding.Quantized) values, workspace);
+            case CODEBOOK -> of((Encoding.Codebook) values, workspace);
             case SPARSE, LOW_RANK, SUM -> throw new IllegalStateException("no form has " + encoding.form());
         };
     }
@@ -47,6 +48,15 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
         }
         layouts.put(COORDINATES, survey.entries() * (COORDINATE_BYTES + m.type.bytes(1)));
         return of(t.bytes(), layouts, survey, m.shape.elements());
+    }
+
+    /** Zeros have code 0. */
+    private static StoredSizes of(Encoding.Codebook c, Workspace workspace) {
+        Elements m = new Elements(c.codes().dtype(), Form.Sparse.matrix(c.shape()), c.form().tableBytes(c.shape()));
+        Sparse.Survey survey = m.survey(c.codes().data(), workspace.executor());
+        Map<String, Long> layouts = m.layouts(survey);
+        layouts.put(COORDINATES, null);
+        return of(c.form().bytes(c.shape()), layouts, survey, m.shape.elements());
     }
 
     private static StoredSizes of(Encoding.Quantized q, Workspace workspace) {

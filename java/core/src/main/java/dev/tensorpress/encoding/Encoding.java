@@ -29,7 +29,7 @@ public sealed interface Encoding {
     default Encoding values() {
         return switch (kind()) {
             case SPARSE -> ((Sparse) this).values();
-            case DENSE, QUANTIZED, LOW_RANK, SUM -> this;
+            case DENSE, QUANTIZED, CODEBOOK, LOW_RANK, SUM -> this;
         };
     }
 
@@ -38,7 +38,7 @@ public sealed interface Encoding {
         return switch (kind()) {
             case LOW_RANK -> (LowRank) this;
             case SUM -> ((Sum) this).correction();
-            case DENSE, QUANTIZED, SPARSE -> null;
+            case DENSE, QUANTIZED, CODEBOOK, SPARSE -> null;
         };
     }
 
@@ -153,6 +153,41 @@ public sealed interface Encoding {
             MemorySegment wide = arena.allocate(DType.F32.bytes(n), 4);
             Quantize.convert(scales.dtype(), scales.data(), n, DType.F32, wide);
             return wide;
+        }
+    }
+
+    /**
+     * Codes into tables.
+     *
+     * @param shape of the weight
+     * @param codes U8, or U16 of more than eight bits, not packed: [rows, columns / dimension] of the form's matrix
+     * @param tables {@code form.table()} [groups, entries, dimension]; numbers ascend, but for entry 0 if it is reserved
+     */
+    record Codebook(Form.Codebook form, Shape shape, Tensor codes, Tensor tables) implements Encoding {
+        public Codebook {
+            dev.tensorpress.kernel.Codebook.Spec spec = form.spec(shape);
+            if (codes.dtype() != spec.codeType() || codes.shape().elements() != spec.codes() || tables.dtype() != form.table()
+                    || tables.bytes() != form.tableBytes(shape)) {
+                throw new IllegalArgumentException("codes or tables do not fit " + form + " of " + shape);
+            }
+        }
+
+        @Override
+        public void decode(MemorySegment out, Executor executor) {
+            try (Arena arena = executor.arena()) {
+                MemorySegment wide = tables.data();
+                if (tables.dtype() != DType.F32 || wide.address() % 4 != 0) {
+                    long n = tables.shape().elements();
+                    wide = arena.allocate(DType.F32.bytes(n), 64);
+                    Quantize.convert(tables.dtype(), tables.data(), n, DType.F32, wide);
+                }
+                dev.tensorpress.kernel.Codebook.decode(form.spec(shape), codes.data(), wide, out, executor);
+            }
+        }
+
+        @Override
+        public Codebook copy(Arena arena) {
+            return new Codebook(form, shape, Encoding.copy(codes, arena), Encoding.copy(tables, arena));
         }
     }
 

@@ -27,7 +27,7 @@ public sealed interface Form {
      * The kinds of forms, and of the encodings that fill them. Whoever does something else for each switches over it in an expression
      * without a default, which a new kind does not compile with.
      */
-    enum Kind { DENSE, QUANTIZED, SPARSE, LOW_RANK, SUM }
+    enum Kind { DENSE, QUANTIZED, CODEBOOK, SPARSE, LOW_RANK, SUM }
 
     /** Which of the records in here it is. */
     Kind kind();
@@ -36,7 +36,7 @@ public sealed interface Form {
     default boolean dense() {
         return switch (kind()) {
             case DENSE -> true;
-            case QUANTIZED, SPARSE, LOW_RANK, SUM -> false;
+            case QUANTIZED, CODEBOOK, SPARSE, LOW_RANK, SUM -> false;
         };
     }
 
@@ -44,7 +44,7 @@ public sealed interface Form {
     default Sparse sparse() {
         return switch (kind()) {
             case SPARSE -> (Sparse) this;
-            case DENSE, QUANTIZED, LOW_RANK, SUM -> null;
+            case DENSE, QUANTIZED, CODEBOOK, LOW_RANK, SUM -> null;
         };
     }
 
@@ -52,7 +52,7 @@ public sealed interface Form {
     default Form values() {
         return switch (kind()) {
             case SPARSE -> sparse().values();
-            case DENSE, QUANTIZED, LOW_RANK, SUM -> this;
+            case DENSE, QUANTIZED, CODEBOOK, LOW_RANK, SUM -> this;
         };
     }
 
@@ -61,7 +61,7 @@ public sealed interface Form {
         return switch (kind()) {
             case DENSE -> ((Dense) this).of().orElse(this);
             case SPARSE -> sparse().of(values().made());
-            case QUANTIZED, LOW_RANK, SUM -> this;
+            case QUANTIZED, CODEBOOK, LOW_RANK, SUM -> this;
         };
     }
 
@@ -70,7 +70,7 @@ public sealed interface Form {
         return switch (kind()) {
             case DENSE -> ((Dense) this).of().isPresent();
             case SPARSE -> values().decoded();
-            case QUANTIZED, LOW_RANK, SUM -> false;
+            case QUANTIZED, CODEBOOK, LOW_RANK, SUM -> false;
         };
     }
 
@@ -79,7 +79,16 @@ public sealed interface Form {
         return switch (kind()) {
             case QUANTIZED -> (Quantized) this;
             case SPARSE -> values().quantized();
-            case DENSE, LOW_RANK, SUM -> null;
+            case DENSE, CODEBOOK, LOW_RANK, SUM -> null;
+        };
+    }
+
+    /** The codes into tables that the values, pruned or not, are; null if they are anything else. */
+    default Codebook codebook() {
+        return switch (kind()) {
+            case CODEBOOK -> (Codebook) this;
+            case SPARSE -> values().codebook();
+            case DENSE, QUANTIZED, LOW_RANK, SUM -> null;
         };
     }
 
@@ -88,7 +97,7 @@ public sealed interface Form {
         return switch (kind()) {
             case LOW_RANK -> (LowRank) this;
             case SUM -> ((Sum) this).correction();
-            case DENSE, QUANTIZED, SPARSE -> null;
+            case DENSE, QUANTIZED, CODEBOOK, SPARSE -> null;
         };
     }
 
@@ -96,7 +105,7 @@ public sealed interface Form {
     default Form base() {
         return switch (kind()) {
             case SUM -> ((Sum) this).base();
-            case DENSE, QUANTIZED, SPARSE, LOW_RANK -> null;
+            case DENSE, QUANTIZED, CODEBOOK, SPARSE, LOW_RANK -> null;
         };
     }
 
@@ -140,7 +149,7 @@ public sealed interface Form {
     record Dense(DType dtype, Optional<Form> of) implements Form {
         public Dense {
             boolean possible = of.isEmpty() || switch (of.get().kind()) {
-                case QUANTIZED -> true;
+                case QUANTIZED, CODEBOOK -> true;
                 case DENSE, SPARSE, LOW_RANK, SUM -> false;
             };
             if (!possible) {
@@ -327,6 +336,80 @@ public sealed interface Form {
         }
     }
 
+    /**
+     * Codes into tables of values.
+     *
+     * <p>The weight is seen as a matrix [rows, cols]: its first axis, and all others; with one axis or none it is a single row.
+     *
+     * @param bits of a code, 1 to 12; above 8 of vectors alone
+     * @param dimension elements next to each other in a row that a code stands for: 1, 2, 4 or 8
+     * @param axis -1 for one table per tensor; 0 or 1 where rows, or columns, have tables
+     * @param block rows, or columns, that share a table; 0 if there is but one
+     * @param zero whether entry 0 of each table is 0, and stands for elements that are 0 and no others; of dimension 1 alone
+     * @param table type of the entries: f32 or f16
+     * @param packed storage: codes of at most four bits lie in fours, the first in the lower half of a byte; others have a byte or two
+     */
+    record Codebook(int bits, int dimension, int axis, int block, boolean zero, DType table, boolean packed) implements Form {
+        public Codebook {
+            boolean groups = axis == -1 && block == 0 || (axis == 0 || axis == 1 && block % dimension == 0) && block > 0;
+            if (bits < 1 || bits > (dimension == 1 ? dev.tensorpress.kernel.Codebook.MOST_SCALAR_BITS : dev.tensorpress.kernel.Codebook.MOST_BITS)
+                    || !groups || packed && bits > 4 || zero && dimension > 1) {
+                throw new IllegalArgumentException("no codebook of " + bits + " bits, dimension " + dimension + ", axis " + axis + ", block " + block);
+            }
+        }
+
+        @Override
+        public Kind kind() {
+            return Kind.CODEBOOK;
+        }
+
+        /** The matrix, and how it is cut. */
+        public dev.tensorpress.kernel.Codebook.Spec spec(Shape shape) {
+            long n = shape.elements();
+            long rows = shape.rank() < 2 ? 1 : shape.dim(0);
+            long cols = rows == 0 ? 0 : n / rows;
+            return new dev.tensorpress.kernel.Codebook.Spec(rows, cols, axis == 0 ? block : Math.max(1, rows),
+                    axis == 1 ? block : Math.max(dimension, cols), dimension, bits, zero);
+        }
+
+        /** The codes as [rows, columns / dimension]. */
+        public Shape codes(Shape shape) {
+            return Shape.of(spec(shape).rows(), spec(shape).cols() / dimension);
+        }
+
+        /** The tables as [number of them, entries, dimension]. */
+        public Shape tables(Shape shape) {
+            return Shape.of(spec(shape).groups(), spec(shape).entries(), dimension);
+        }
+
+        /** Of a code as it is stored. */
+        public DType codeType() {
+            return packed ? DType.U4 : bits > 8 ? DType.U16 : DType.U8;
+        }
+
+        /** Of all tables. */
+        public long tableBytes(Shape shape) {
+            return table.bytes(tables(shape).elements());
+        }
+
+        @Override
+        public long bytes(Shape shape) {
+            return Math.addExact(codeType().bytes(codes(shape).elements()), tableBytes(shape));
+        }
+
+        @Override
+        public String describe() {
+            String lines = axis == 0 ? "row" : "column";
+            return "codebook " + bits + " bits" + (dimension > 1 ? " of " + dimension : "")
+                    + (axis < 0 ? " per tensor" : block == 1 ? " per " + lines : " per " + block + " " + lines + "s");
+        }
+
+        /** This form with its storage part replaced, as a target does. */
+        public Codebook stored(DType type, boolean fours) {
+            return new Codebook(bits, dimension, axis, block, zero, type, fours);
+        }
+    }
+
     /** How the zeros of a sparse form are kept. */
     enum Storage {
         /** As elements like the others: every runtime reads it, and no byte is saved. */
@@ -340,11 +423,12 @@ public sealed interface Form {
     /**
      * A form of which elements are exactly zero.
      *
-     * @param values what the elements are: dense, or quantized with codes that decode to 0 where the weight was pruned
+     * @param values what the elements are: dense, or with codes that decode to 0 where the weight was pruned
      * @param pattern what was removed, for tables: {@code 50 %} or {@code 2:4}
      * @param nnz elements that are not zero: exact for dense values, for others an upper bound, since more may round
      *     to zero
-     * @param storage how the zeros are kept; only dense values can have coordinates
+     * @param storage how the zeros are kept; only dense values can have coordinates, and codes into tables keep zeros as
+     *     elements like the others
      */
     record Sparse(Form values, String pattern, long nnz, Storage storage) implements Form {
         private static final long COORDINATE_BYTES = 8;
@@ -357,6 +441,7 @@ public sealed interface Form {
             boolean possible = switch (values.kind()) {
                 case DENSE -> true;
                 case QUANTIZED -> storage != Storage.COORDINATES;
+                case CODEBOOK -> storage == Storage.MASKED && values.codebook().zero();
                 case SPARSE, LOW_RANK, SUM -> false;
             };
             if (!possible) {
@@ -437,7 +522,7 @@ public sealed interface Form {
         private static boolean factor(Form form) {
             return switch (form.kind()) {
                 case DENSE, QUANTIZED -> true;
-                case SPARSE, LOW_RANK, SUM -> false;
+                case CODEBOOK, SPARSE, LOW_RANK, SUM -> false;
             };
         }
 
@@ -482,7 +567,7 @@ public sealed interface Form {
         public Sum {
             boolean coarse = switch (base.kind()) {
                 case QUANTIZED -> true;
-                case DENSE, SPARSE, LOW_RANK, SUM -> false;
+                case DENSE, CODEBOOK, SPARSE, LOW_RANK, SUM -> false;
             };
             if (!coarse) {
                 throw new IllegalArgumentException("nothing to correct in " + base);

@@ -9,7 +9,7 @@ import java.util.Map;
 /** The methods that a recipe can name. */
 public final class Methods {
     /** In the order in which they may follow each other. */
-    public static final List<String> NAMES = List.of("smooth", "prune", "obs", "factorize", "quantize", "gptq", "correct");
+    public static final List<String> NAMES = List.of("smooth", "prune", "obs", "factorize", "quantize", "gptq", "codebook", "correct");
 
     private Methods() {}
 
@@ -26,6 +26,7 @@ public final class Methods {
             case "factorize" -> FactorizeMethod.OPTIONS;
             case "quantize" -> QuantizeMethod.OPTIONS;
             case "gptq" -> GptqMethod.OPTIONS;
+            case "codebook" -> CodebookMethod.OPTIONS;
             case "correct" -> CorrectMethod.OPTIONS;
             default -> throw new UnknownNameException("there is no method '" + name + "'", name, NAMES);
         };
@@ -45,6 +46,7 @@ public final class Methods {
             case "factorize" -> FactorizeMethod.of(given);
             case "quantize" -> QuantizeMethod.of(given);
             case "gptq" -> GptqMethod.of(given);
+            case "codebook" -> CodebookMethod.of(given);
             case "correct" -> CorrectMethod.of(given);
             default -> throw new UnknownNameException("there is no method '" + name + "'", name, NAMES);
         };

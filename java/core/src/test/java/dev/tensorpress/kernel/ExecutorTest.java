@@ -113,6 +113,8 @@ class ExecutorTest {
 
     private static Stream<Family> families() {
         return Stream.of(
+                new Family("codebook", (e, m) -> codebook(e, m, 1)),
+                new Family("codebook of vectors", (e, m) -> codebook(e, m, 2)),
                 new Family("quantize rows", (e, m) -> quantize(e, m, 1, COLS, DType.I8, Quantize.Range.ABSMAX, 1, false)),
                 new Family("quantize columns", (e, m) -> quantize(e, m, ROWS, 1, DType.U8, Quantize.Range.MINMAX, 1, true)),
                 new Family("quantize blocks", (e, m) -> quantize(e, m, 1, 32, DType.U4, Quantize.Range.MINMAX, 8, false)),
@@ -131,6 +133,18 @@ class ExecutorTest {
                 new Family("transform", ExecutorTest::transform),
                 new Family("hashing", ExecutorTest::hashing),
                 new Family("pca", ExecutorTest::pca));
+    }
+
+    private static void codebook(Executor e, Memory m, int dimension) {
+        long cols = COLS - COLS % dimension;
+        Codebook.Spec spec = new Codebook.Spec(ROWS, cols, 50, 100, dimension, 4, false);
+        MemorySegment in = m.f32(ROWS * cols, 10);
+        MemorySegment tables = m.result(spec.tableBytes());
+        Codebook.train(spec, DType.F32, in, MemorySegment.NULL, MemorySegment.NULL, 5, 20, tables, e);
+        MemorySegment codes = m.result(spec.codes());
+        Codebook.assign(spec, DType.F32, in, tables, codes, e);
+        Codebook.decode(spec, codes, tables, m.result(4 * ROWS * cols), e);
+        Codebook.gradients(spec, codes, in, m.result(2 * spec.tableBytes()), e);
     }
 
     private static void quantize(Executor executor, Memory memory, long groupRows, long groupCols, DType type,

@@ -125,15 +125,19 @@ final class CompressedTensorsTarget implements Target {
         if (weight.role() == Role.HEAD && model.tied().isPresent()) {
             throw new UnsupportedRequestException("is tied to the token embedding");
         }
-        Form.Quantized codes = wanted.base() == null ? wanted.quantized() : null;
-        boolean decoded = codes != null && !Scheme.holds(codes.bits());
+        boolean decoded = switch (wanted.values().kind()) {
+            case QUANTIZED -> !Scheme.holds(wanted.quantized().bits());
+            case CODEBOOK -> true;
+            case DENSE, SPARSE, LOW_RANK, SUM -> false;
+        };
         if (weight.role() == Role.HEAD && !force && !decoded) {
             throw new UnsupportedRequestException("is the head, which vLLM before March 2026, and SGLang, take for one that is not"
                     + " compressed; " + HOW);
         }
         return switch (wanted.kind()) {
             case DENSE -> wanted;
-            case QUANTIZED -> decoded ? decoded(weight, codes) : quantized(weight, codes);
+            case QUANTIZED -> decoded ? decoded(weight, wanted.quantized()) : quantized(weight, wanted.quantized());
+            case CODEBOOK -> new Form.Dense(weight.tensor().dtype(), Optional.of(wanted));
             case SPARSE -> wanted.sparse().of(form(weight, wanted.values())).stored(Form.Storage.MASKED);
             case LOW_RANK -> {
                 if (!wanted.factors().left().dense() || !wanted.factors().right().dense()) {

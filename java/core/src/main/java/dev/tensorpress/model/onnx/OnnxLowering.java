@@ -55,6 +55,8 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         DEQUANTIZE,
         /** The arithmetic of DequantizeLinear, its result with the name of the weight. */
         ARITHMETIC,
+        /** Gather of a table's entries by codes, its result with the name of the weight. */
+        CODEBOOK,
         /** Two products, or two convolutions, in place of MatMul and Gemm, or Conv. */
         FACTORS,
         /** The product with a base, and with two factors what is to be added to it, in place of MatMul and Gemm. */
@@ -155,10 +157,21 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
             case DENSE -> dense(Rewrite.ELEMENTS, (Form.Dense) wanted, type, w.tensor().shape());
             case QUANTIZED -> wanted.quantized().activations() == Activations.STATIC && obstacle(info, wanted.quantized(), tail, opset).isEmpty()
                     ? ofCodes(info, wanted.quantized()) : quantized(Site.of(info), wanted.quantized(), microsoft, opset, ir);
+            case CODEBOOK -> codebook(w, wanted.codebook());
             case SPARSE -> sparse(info, wanted.sparse(), tail, microsoft, opset, ir);
             case LOW_RANK -> smaller(w, factors(info, wanted.factors(), microsoft, opset, ir));
             case SUM -> smaller(w, corrected(info, (Form.Sum) wanted, microsoft, opset, ir));
         };
+    }
+
+    /** Codes into tables where they are smaller, else what they decode to. Runtimes look them up once, when they load the model. */
+    private static OnnxLowering codebook(Weight w, Form.Codebook c) {
+        Shape shape = w.tensor().shape();
+        DType type = w.tensor().dtype();
+        Form.Codebook stored = c.stored(type == DType.F16 ? type : c.table(), c.bits() <= 4 && c.codes(shape).elements() % 2 == 0);
+        return Math.addExact(stored.bytes(shape), Codebooks.besideBytes(stored, shape)) < w.tensor().bytes()
+                ? new OnnxLowering(Rewrite.CODEBOOK, stored, shape)
+                : new OnnxLowering(Rewrite.ELEMENTS, new Form.Dense(type, Optional.of(c)), shape);
     }
 
     private static OnnxLowering dense(Rewrite rewrite, Form.Dense d, DType type, Shape shape) {

@@ -78,7 +78,7 @@ final class OnnxTarget implements SeparableTarget {
         Info info = model.info(weight);
         Form.Quantized codes = wanted.quantized();
         OnnxLowering l = OnnxLowering.of(info, wanted, tail(info, codes), name.equals(ONNXRUNTIME), opset, model.parsed().irVersion);
-        if (l.rewrite() == OnnxLowering.Rewrite.ELEMENTS && l.form().sparse() != null && sparser(info, l.form().sparse())) {
+        if (l.rewrite() == OnnxLowering.Rewrite.ELEMENTS && l.form().sparse() != null && !l.form().decoded() && sparser(info, l.form().sparse())) {
             return new OnnxLowering(OnnxLowering.Rewrite.COORDINATES, l.form().sparse().stored(Form.Storage.COORDINATES),
                     l.shape());
         }

@@ -187,6 +187,17 @@ final class Output {
             dense(p, ((Encoding.Dense) encoding).tensor());
             return;
         }
+        if (current.asked.codebook() != null) {
+            Encoding.Codebook c = (Encoding.Codebook) encoding;
+            if (p.array() == Array.TABLES) {
+                exactly(p, c.tables());
+            } else if (c.form().packed()) {
+                fours(c.codes());
+            } else {
+                exactly(p, c.codes());
+            }
+            return;
+        }
         Encoding.Quantized q = (Encoding.Quantized) encoding;
         if (p.array() == Array.CODES && current.tail != null) {
             for (int j = 0; j < current.tail.scale().length; j++) {
@@ -311,6 +322,14 @@ final class Output {
                     + " bytes where " + p.length() + " belong");
         }
         segment(t.data());
+    }
+
+    /** An even number of codes of four bits, the first in the lower half of a byte. */
+    private void fours(Tensor codes) throws IOException {
+        MemorySegment data = codes.data();
+        for (long i = 0; i < data.byteSize(); i += 2) {
+            put((byte) (data.get(ValueLayout.JAVA_BYTE, i) | data.get(ValueLayout.JAVA_BYTE, i + 1) << 4));
+        }
     }
 
     /** Zero points in fours; a byte that two rows would share is not shared if rows are kept apart. */

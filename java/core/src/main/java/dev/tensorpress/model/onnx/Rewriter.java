@@ -23,6 +23,7 @@ final class Rewriter {
     private final Pruned pruned;
     private final Decoding decoding;
     private final Lookups lookups;
+    private final Codebooks codebooks;
     private final Blocks blocks;
     private final Products products;
     private final Factors factors;
@@ -46,6 +47,7 @@ final class Rewriter {
         this.pruned = new Pruned(model.wire(), edits, data);
         this.decoding = new Decoding(parsed.opsets.getOrDefault("", 0L), names, nodes, tensors);
         this.lookups = new Lookups(edits, names, nodes, tensors, decoding);
+        this.codebooks = new Codebooks(names, nodes, tensors, decoding);
         this.blocks = new Blocks(accuracy, edits, nodes, tensors);
         Coded coded = new Coded(edits, names, nodes, tensors);
         this.products = new Products(edits, names, nodes, blocks, new Integers(microsoft, names, nodes, tensors, coded), lookups, decoding, coded);
@@ -88,7 +90,7 @@ final class Rewriter {
         for (Node n : job.lowering.divisors().isEmpty() ? List.<Node>of() : Nodes.products(job.info.value)) {
             edits.insert(n.graph, n.fieldStart, nodes.dividing(n, job.info.weight.tensor().dtype(), job.lowering.divisors()));
             switch (job.lowering.rewrite()) {
-                case ELEMENTS, COORDINATES, DEQUANTIZE, ARITHMETIC -> edits.replace(n, nodes.again(n));
+                case ELEMENTS, COORDINATES, DEQUANTIZE, ARITHMETIC, CODEBOOK -> edits.replace(n, nodes.again(n));
                 default -> { } // which takes the node's place
             }
         }
@@ -116,6 +118,10 @@ final class Rewriter {
             case GATHER_BLOCKS -> blocks.replaceLookups(job);
             case DEQUANTIZE, ARITHMETIC -> {
                 decoding.decoded(job, before);
+                named = true;
+            }
+            case CODEBOOK -> {
+                codebooks.lookUp(job, before);
                 named = true;
             }
             case FACTORS, CORRECTED -> factors.replaceReaders(job, before);

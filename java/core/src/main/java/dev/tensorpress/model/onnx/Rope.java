@@ -31,11 +31,11 @@ final class Rope {
         SeparableTarget.Run run() {
             SeparableTarget.Content content = switch (array) {
                 case ELEMENTS -> SeparableTarget.Content.ELEMENTS;
-                // What stands behind a convolution changes its codes.
-                case CODES -> job.tail != null ? null : SeparableTarget.Content.ELEMENTS;
+                // What stands behind a convolution changes its codes; those into tables may be packed.
+                case CODES -> job.tail != null || job.form == null ? null : SeparableTarget.Content.ELEMENTS;
                 case NONZEROS -> SeparableTarget.Content.NONZEROS;
                 case INDICES -> SeparableTarget.Content.INDICES;
-                case SCALES, OUTPUT_SCALES, BIASES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW -> null;
+                case SCALES, TABLES, OUTPUT_SCALES, BIASES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW -> null;
             };
             return content == null ? null : new SeparableTarget.Run(job.info.weight, content, length);
         }
@@ -47,7 +47,7 @@ final class Rope {
      * outputs, with what stands behind the convolution, and biases in i32.
      */
     enum Array {
-        ELEMENTS, NONZEROS, INDICES, CODES, SCALES, OUTPUT_SCALES, BIASES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW
+        ELEMENTS, NONZEROS, INDICES, CODES, SCALES, TABLES, OUTPUT_SCALES, BIASES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW
     }
 
     /** Replaces bytes {@code from} to {@code to} of the model; inserts if they are the same. */
