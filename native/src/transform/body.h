@@ -80,28 +80,32 @@ static void down(int n, const float *table, int64_t wide, const float *piece, fl
     if (j < wide) strip_down(1, true, v_first(wide - j), n, table, piece + j, out + j, stride);
 }
 
+/* So many columns from a block's first one on; those that are no whole block are the last of the matrix. */
+static void dct_row(const tp_dct *s, const tp_dct_plan *plan, int64_t cols, const float *in, float *out) {
+    const int n = s->block, right = (int)(cols % n);
+    row(n, plan->across[0], cols / n, in, out);
+    if (right) row(right, plan->across[1], 1, in + cols - right, out + cols - right);
+}
+
 tp_status TP_VARIANT(dct_blocks)(const tp_dct *s, int64_t begin, int64_t end, const float *in, float *out, void *scratch) {
     const tp_dct_plan *plan = tp_dct_prepare(s, scratch);
-    const int n = s->block, right = (int)(s->cols % n);
-    const int64_t whole = s->cols / n;
-    if (s->dimensions == 1) {
-        for (int64_t i = begin; i < end; i++) {
-            const float *const x = in + i * s->in_stride;
-            float *const y = out + i * s->out_stride;
-            row(n, plan->across[0], whole, x, y);
-            if (right) row(right, plan->across[1], 1, x + whole * n, y + whole * n);
-        }
-        return TP_OK;
-    }
+    const int n = s->block;
+    for (int64_t i = begin; s->dimensions == 1 && i < end; i++) dct_row(s, plan, s->cols, in + i * s->in_stride, out + i * s->out_stride);
+    if (s->dimensions == 1) return TP_OK;
+    /* Rows at a length that memory is read well in, and that the cache then still has. */
+    enum { WIDE = 1024 };
     float *const piece = ((tp_dct_plan *)scratch)->piece;
-    const int64_t most = TP_DCT_MOST / n;
     for (int64_t i = begin; i < end; i += n) {
         const int high = s->rows - i < n ? (int)(s->rows - i) : n;
         for (int64_t j = 0; j < s->cols;) {
-            const int64_t count = (s->cols - j) / n < most ? (s->cols - j) / n : most, wide = count ? count * n : right;
-            for (int r = 0; r < high; r++)
-                row(count ? n : right, plan->across[count == 0], count ? count : 1, in + (i + r) * s->in_stride + j, piece + r * TP_DCT_MOST);
-            down(high, plan->down[high < n], wide, piece, out + i * s->out_stride + j, s->out_stride);
+            const int64_t left = s->cols - j, wide = left <= WIDE ? left : WIDE - WIDE % n;
+            float *const y = out + i * s->out_stride + j;
+            for (int r = 0; r < high; r++) dct_row(s, plan, wide, in + (i + r) * s->in_stride + j, y + r * s->out_stride);
+            for (int64_t c = 0; c < wide; c += TP_DCT_MOST) {
+                const int64_t some = wide - c < TP_DCT_MOST ? wide - c : TP_DCT_MOST;
+                for (int r = 0; r < high; r++) memcpy(piece + r * TP_DCT_MOST, y + r * s->out_stride + c, (size_t)some * 4);
+                down(high, plan->down[high < n], some, piece, y + c, s->out_stride);
+            }
             j += wide;
         }
     }

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "core/scalar.h"
 #include "tensorpress/transform.h"
@@ -27,17 +28,15 @@ static inline double tp_quarter_cosine(int m, int n) {
 
 /* table[a TP_DCT_STRIDE + b] = T[k, j] for the size n: with (a, b) = (j, k) if `turned`, else (k, j). What is behind n columns is 0. */
 static inline void tp_dct_table(int n, bool turned, float *table) {
-    float quarter[TP_DCT_MOST + 1];
+    float circle[4 * TP_DCT_MOST]; /* sqrt(2 / n) cos(pi m / (2 n)) */
     const double root = sqrt(2.0 / n);
-    for (int m = 0; m <= n; m++) quarter[m] = (float)(root * tp_quarter_cosine(m, n));
-    for (int a = 0; a < n; a++)
-        for (int b = 0; b < TP_DCT_STRIDE; b++) {
-            const int k = turned ? b : a, j = turned ? a : b;
-            int m = (2 * j + 1) * k % (4 * n);
-            if (m > 2 * n) m = 4 * n - m;
-            const float x = k == 0 ? (float)sqrt(1.0 / n) : m > n ? -quarter[2 * n - m] : quarter[m];
-            table[a * TP_DCT_STRIDE + b] = b < n ? x : 0;
-        }
+    for (int m = 0; m <= n; m++) circle[m] = (float)(root * tp_quarter_cosine(m, n));
+    for (int m = n + 1; m <= 2 * n; m++) circle[m] = -circle[2 * n - m];
+    for (int m = 2 * n + 1; m < 4 * n; m++) circle[m] = circle[4 * n - m];
+    memset(table, 0, sizeof(float) * (size_t)(n * TP_DCT_STRIDE));
+    for (int k = 0; k < n; k++)
+        for (int j = 0, m = k; j < n; j++, m += m + 2 * k < 4 * n ? 2 * k : 2 * k - 4 * n)
+            table[turned ? j * TP_DCT_STRIDE + k : k * TP_DCT_STRIDE + j] = k ? circle[m] : (float)sqrt(1.0 / n);
 }
 
 /* The tables of a call: of rows and of columns, for whole blocks and for what is left; and rows of a piece of blocks. */
