@@ -69,7 +69,7 @@ static tp_part part_of(tp_elements e, int32_t plane) {
 /* Writing */
 
 /* Words and states are a little more than what frequencies say: what the states begin with, and what they end with unused. */
-static int64_t rans_bytes(double bits) { return STREAM + 1 + (int64_t)(bits / 8) + 96; }
+static int64_t rans_bytes(int64_t n, double bits) { return STREAM + 1 + (int64_t)(bits / 8) + (n < TP_RANS_HALVED ? 96 : 4 + 2 * 96); }
 
 static const tp_coding in_order[4] = {TP_CODING_STORED, TP_CODING_CONSTANT, TP_CODING_RANS, TP_CODING_HUFFMAN};
 
@@ -91,7 +91,7 @@ static tp_status make_plan(int32_t width, int64_t n, const uint32_t *counts, pla
     if (present >= 2) {
         int64_t bits;
         TRY(tp_coding_frequencies(alphabet, counts, 0, p->frequencies, &p->log_total, &bits));
-        p->sizes[TP_CODING_RANS] = rans_bytes((double)bits);
+        p->sizes[TP_CODING_RANS] = rans_bytes(n, (double)bits);
         if (width == 1 && gains((int64_t)(tp_entropy_bits(256, counts) / 8) + 12 + present / 2, p->sizes[TP_CODING_RANS])) {
             TRY(tp_huffman_lengths(counts, p->lengths, &bits));
             p->sizes[TP_CODING_HUFFMAN] = STREAM + (tp_lengths_bits(p->lengths) + 7) / 8 + 12 + bits / 8 + 2;
@@ -198,7 +198,7 @@ static tp_status look(const areas *a, int64_t n, const uint8_t *in, tp_plane *re
     for (int64_t i = 0; i + SAMPLE <= n; i += SAMPLE_STEP, seen += SAMPLE) TRY(a->kernels->coding_histogram(1, SAMPLE, in + i, some));
     const double bits = tp_entropy_bits(256, some);
     *pointless = bits > (double)seen * 8 * 63 / 64;
-    if (*pointless) report->sizes[TP_CODING_RANS] = rans_bytes(bits / (double)seen * (double)n);
+    if (*pointless) report->sizes[TP_CODING_RANS] = rans_bytes(n, bits / (double)seen * (double)n);
     return TP_OK;
 }
 
