@@ -8,6 +8,8 @@
 #                               dense products beside oneDNN's; with TENSORPRESS_ISA=avx2 ONEDNN_MAX_CPU_ISA=AVX2 those of AVX2
 #   benchmarks/run.sh svd [--rounds N] [--threads N] [--size N] [--rank N]
 #                               singular value decompositions, full and of a rank
+#   benchmarks/run.sh coding MODEL.onnx [--rounds N] [--threads N]
+#                               coding of its weights beside zstd and a copy, on the tier that TENSORPRESS_ISA names or the best one
 #   benchmarks/run.sh model FOLDER [--layers N] [--shards N] [--seed N]
 #                               writes a made language model of 12 GB (29 layers, 0.4 GB each) as sharded safetensors
 #   benchmarks/run.sh jmh ...   JMH with these arguments, on the tier that TENSORPRESS_ISA names or the best one
@@ -24,6 +26,7 @@ case ${1-} in
     sparse) shift; main=dev.tensorpress.benchmarks.SparseRatios ;;
     gemm) shift; main=dev.tensorpress.benchmarks.GemmRatios ;;
     svd) shift; main=dev.tensorpress.benchmarks.SvdRatios ;;
+    coding) shift; main=dev.tensorpress.benchmarks.CodingRatios ;;
     model) shift; main=dev.tensorpress.benchmarks.MadeModel ;;
 esac
 # Else OpenMP's threads go on spinning after oneDNN is done.
