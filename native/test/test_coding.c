@@ -377,7 +377,10 @@ static void check_block(tp_elements e, int64_t bytes) {
         for (int p = 0; p < coded.planes; p++) {
             sum += coded.plane[p].out_bytes;
             plain += coded.plane[p].in_bytes;
+            const int64_t size_said = coded.plane[p].sizes[coded.plane[p].coding], off = size_said - coded.plane[p].out_bytes;
             CHECK(coded.plane[p].out_bytes <= coded.plane[p].in_bytes + 5, "larger than stored");
+            CHECK(off > -64 && off < 64 + 64, "coding %d: %lld bytes, and not %lld", coded.plane[p].coding, (long long)coded.plane[p].out_bytes,
+                  (long long)size_said);
         }
         CHECK(sum == size && plain == bytes, "planes have %lld bytes of %lld", (long long)sum, (long long)size);
         uint8_t *again = guarded_input(&out_memory, (size_t)bytes, at_end, (int)random_below(4)), *block = guarded_take(&coded_memory, (size_t)size, at_end);

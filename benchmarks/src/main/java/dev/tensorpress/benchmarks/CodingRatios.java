@@ -26,7 +26,8 @@ import java.util.concurrent.Executors;
 
 /**
  * Coding of the matrices of an ONNX model, as they are and made smaller, in blocks of 1 MiB, beside zstd of the same blocks and a copy of them.
- * All take turns, round after round; what is shown are medians of the rounds. Elements of int8 have a scale for each row; of those with zeros, nine
+ * All take turns, round after round. A block's time is the least of the rounds, since other work of the machine only adds to it; what is shown is that of
+ * all blocks, shared by the threads. Elements of int8 have a scale for each row; of those with zeros, nine
  * tenths of the smallest of each matrix are 0.
  */
 public final class CodingRatios {
@@ -37,16 +38,19 @@ public final class CodingRatios {
     private static final class Coder {
         final String name;
         final int level;
+        /** Seconds of each block. */
         final double[] encode;
         final double[] decode;
         final long[] sizes;
 
         /** Level 0 is ours, -1 a copy. */
-        Coder(String name, int level, int rounds, int blocks) {
+        Coder(String name, int level, int blocks) {
             this.name = name;
             this.level = level;
-            encode = new double[rounds];
-            decode = new double[rounds];
+            encode = new double[blocks];
+            decode = new double[blocks];
+            Arrays.fill(encode, Double.MAX_VALUE);
+            Arrays.fill(decode, Double.MAX_VALUE);
             sizes = new long[blocks];
         }
     }
@@ -171,19 +175,17 @@ public final class CodingRatios {
         MemorySegment again = arena.allocate(in.byteSize(), 64);
         MemorySegment[] scratch = new MemorySegment[threads];
         Arrays.setAll(scratch, t -> arena.allocate(Coding.scratchBytes(elements, BLOCK), 64));
-        List<Coder> coders = List.of(new Coder("Tensorpress", 0, rounds, blocks), new Coder("zstd -1", 1, rounds, blocks),
-                new Coder("zstd -3", 3, rounds, blocks), new Coder("copy", -1, rounds, blocks));
-        for (int round = -1; round < rounds; round++) {
+        List<Coder> coders = List.of(new Coder("Tensorpress", 0, blocks), new Coder("zstd -1", 1, blocks),
+                new Coder("zstd -3", 3, blocks), new Coder("copy", -1, blocks));
+        for (int round = 0; round < rounds; round++) {
             for (Coder coder : coders) {
-                double encode = spread(pool, threads, blocks, scratch, (b, s) -> coder.sizes[b] = encode(coder, elements, block(in, b), coded.asSlice(b * room, room), s));
+                spread(pool, threads, coder.encode, scratch, (b, t) ->
+                        coder.sizes[b] = encode(coder, elements, block(in, b), coded.asSlice(b * room, room), t));
                 again.fill((byte) 0);
-                double decode = spread(pool, threads, blocks, scratch, (b, s) -> decode(coder, coded.asSlice(b * room, coder.sizes[b]), block(again, b), s));
+                spread(pool, threads, coder.decode, scratch, (b, t) ->
+                        decode(coder, coded.asSlice(b * room, coder.sizes[b]), block(again, b), t));
                 if (again.mismatch(in) >= 0) {
                     throw new IllegalStateException(coder.name + " gives something else back");
-                }
-                if (round >= 0) {
-                    coder.encode[round] = in.byteSize() / encode / 1e9;
-                    coder.decode[round] = in.byteSize() / decode / 1e9;
                 }
             }
         }
@@ -192,7 +194,7 @@ public final class CodingRatios {
             long bytes = Arrays.stream(coder.sizes).sum();
             System.out.printf(Locale.ROOT, "| %s | %.0f | %s | %.2f %% | %s | %.2f | %.2f |%n", name, in.byteSize() / 1e6, coder.name,
                     100.0 * bytes / in.byteSize(), entropy > 0 ? String.format(Locale.ROOT, "%.3f", bytes / entropy) : "",
-                    Ratios.quantile(coder.encode, 0.5), Ratios.quantile(coder.decode, 0.5));
+                    in.byteSize() * threads / Arrays.stream(coder.encode).sum() / 1e9, in.byteSize() * threads / Arrays.stream(coder.decode).sum() / 1e9);
         }
     }
 
@@ -222,20 +224,20 @@ public final class CodingRatios {
         }
     }
 
-    /** Seconds until all threads are done. */
-    private static double spread(ExecutorService pool, int threads, int blocks, MemorySegment[] scratch, Part part) throws InterruptedException {
+    /** Lowers the seconds of each block to what it took. */
+    private static void spread(ExecutorService pool, int threads, double[] seconds, MemorySegment[] scratch, Part part) throws InterruptedException {
         CountDownLatch done = new CountDownLatch(threads);
-        long start = System.nanoTime();
         for (int t = 0; t < threads; t++) {
             int first = t;
             pool.execute(() -> {
-                for (int b = first; b < blocks; b += threads) {
+                for (int b = first; b < seconds.length; b += threads) {
+                    long start = System.nanoTime();
                     part.run(b, scratch[first]);
+                    seconds[b] = Math.min(seconds[b], (System.nanoTime() - start) * 1e-9);
                 }
                 done.countDown();
             });
         }
         done.await();
-        return (System.nanoTime() - start) * 1e-9;
     }
 }
