@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.github.luben.zstd.Zstd;
 import dev.tensorpress.Effort;
 import dev.tensorpress.Effort.RandomTest;
 import dev.tensorpress.io.InputFiles;
@@ -23,6 +24,7 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -297,6 +299,31 @@ final class SealedArchiveTest {
         }
     }
 
+    /** Archives of an earlier day, that {@code pack} made of two files; the second of RFC 8032's keys signed one of them. */
+    @Test
+    void whatWasSealedOnceStillOpens() throws Exception {
+        Path text = Files.createFile(folder.resolve("k"), PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
+        Files.writeString(text, "tensorpress-key-1:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n");
+        Map<String, ArchiveKey> keys = Map.of("key.tpa", ArchiveKey.read(text), "passphrase.tpa", ArchiveKey.ofPassphrase("correct horse"));
+        for (Map.Entry<String, ArchiveKey> e : keys.entrySet()) {
+            Path a = Path.of(SealedArchiveTest.class.getResource("/sealed/" + e.getKey()).toURI());
+            Parts p = new Parts(a);
+            ChunkCipher cipher = Sealing.open(a, 0, Arrays.copyOfRange(p.header, 16, p.header.length), e.getValue()).cipher(p.header);
+            assertEquals(1, p.chunks.size());
+            assertEquals("sealed once\n{\"layers\": 2}\n", plain(cipher, 0, p.chunks.getFirst()));
+            plain(cipher, 1, p.index);
+            assertEquals(e.getKey().equals("key.tpa") ? Optional.of("deb2ded39dc26fce0e6085b6fc34bf6b5941913bbfe2ea614113cff9e004c170")
+                    : Optional.empty(), Verification.of(a, null).signer().map(VerifyingKey::fingerprint));
+        }
+    }
+
+    private static String plain(ChunkCipher cipher, long ordinal, byte[] piece) {
+        ByteBuffer out = ByteBuffer.allocateDirect(piece.length - Frame.BYTES - cipher.overhead());
+        assertTrue(cipher.open(ordinal, ByteBuffer.wrap(piece, 0, Frame.BYTES), ByteBuffer.wrap(piece, Frame.BYTES, piece.length - Frame.BYTES),
+                out));
+        return StandardCharsets.ISO_8859_1.decode(out.flip()).toString();
+    }
+
     /** Without a key given, what was encrypted may become what is not: then it is another archive, and has no signature. */
     @Test
     void encryptionIsNotTakenAway() throws IOException {
@@ -419,19 +446,21 @@ final class SealedArchiveTest {
         int opened = 0;
         for (int i = 0; i < 1500; i++) {
             Parts p = new Parts(a);
+            byte[] index = concat(Arrays.copyOf(p.index, Frame.BYTES), Zstd.decompress(Arrays.copyOfRange(p.index, Frame.BYTES, p.index.length)));
             if (random.nextBoolean()) {
-                change(random, p.index);
+                change(random, index);
                 if (random.nextInt(8) == 0) {
-                    p.index = Arrays.copyOf(p.index, random.nextInt(Frame.BYTES, p.index.length + 10));
-                    ByteBuffer.wrap(p.index).order(ByteOrder.LITTLE_ENDIAN).putInt(12, p.index.length - Frame.BYTES)
-                            .putInt(16, p.index.length - Frame.BYTES);
+                    index = Arrays.copyOf(index, random.nextInt(Frame.BYTES, index.length + 10));
                 }
             } else {
                 int chunk = random.nextInt(p.chunks.size());
                 change(random, p.chunks.get(chunk));
                 byte[] digest = leaf(p.chunks.get(chunk));
-                System.arraycopy(digest, 0, p.index, p.index.length - 52 * (p.chunks.size() - chunk) + 20, digest.length);
+                System.arraycopy(digest, 0, index, index.length - 52 * (p.chunks.size() - chunk) + 20, digest.length);
             }
+            byte[] coded = Zstd.compress(Arrays.copyOfRange(index, Frame.BYTES, index.length));
+            p.index = concat(Arrays.copyOf(index, Frame.BYTES), coded);
+            ByteBuffer.wrap(p.index).order(ByteOrder.LITTLE_ENDIAN).putInt(12, index.length - Frame.BYTES).putInt(16, coded.length);
             p.write(bad);
             try (Archive archive = Archive.open(bad)) {
                 opened++;
