@@ -45,6 +45,8 @@ final class PackCommand implements Command {
         if (out == null) {
             throw arguments.wrong("missing -o FILE.tpa");
         }
+        ArchiveKey key = KeyOptions.toSeal(arguments); // before the work that it is for
+        SigningKey signer = arguments.value("sign") == null ? null : SigningKey.read(arguments.path("sign"));
         Path model = arguments.value("recipe") == null ? arguments.path(0) : arguments.model(0);
         OutputFile.checkModel(arguments, "-o", out, arguments.flag("force"), List.of(arguments.path(0)));
         if (arguments.value("recipe") == null) {
@@ -53,7 +55,7 @@ final class PackCommand implements Command {
                     throw arguments.wrong("--" + option + " is for packing by a --recipe");
                 }
             }
-            pack(arguments, model, out, console);
+            pack(arguments, model, key, signer, out, console);
             return;
         }
         if (arguments.flag("lossless")) {
@@ -61,7 +63,7 @@ final class PackCommand implements Command {
         }
         Path folder = Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
         try {
-            pack(arguments, compress(arguments, model, folder, console), out, console);
+            pack(arguments, compress(arguments, model, folder, console), key, signer, out, console);
         } finally {
             Unpacker.delete(folder);
         }
@@ -73,7 +75,7 @@ final class PackCommand implements Command {
         Compressor.Options options = RecipeOptions.model(arguments).threads(arguments.threads()).memory(RecipeOptions.memory(arguments))
                 .progress(progress);
         try (Compressor compressor = Compressor.open(model, options);
-                Statistics statistics = RecipeOptions.statistics(arguments, compressor, console)) {
+                Statistics _ = RecipeOptions.statistics(arguments, compressor, console)) {
             Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
             progress.begin(compressor.model());
             Report report = compressor.compress(plan, folder.resolve(model.toAbsolutePath().normalize().getFileName()));
@@ -84,9 +86,8 @@ final class PackCommand implements Command {
         }
     }
 
-    private static void pack(Arguments arguments, Path model, Path out, Console console) throws IOException {
-        ArchiveKey key = KeyOptions.toSeal(arguments);
-        SigningKey signer = arguments.value("sign") == null ? null : SigningKey.read(arguments.path("sign"));
+    private static void pack(Arguments arguments, Path model, ArchiveKey key, SigningKey signer, Path out, Console console)
+            throws IOException {
         long start = System.nanoTime();
         boolean force = arguments.flag("force");
         Archives.Found found = Archives.find(model, arguments.flag("allow-links"));
