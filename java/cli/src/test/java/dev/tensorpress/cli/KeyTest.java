@@ -180,4 +180,15 @@ final class KeyTest {
         assertEquals(Main.IO, run("verify", folder.resolve("none")).code());
         assertFalse(Files.exists(folder.resolve("o")));
     }
+
+    /** Compressing can take long. */
+    @Test
+    void keysAreReadBeforeAnyWork() throws IOException {
+        Path model = SmallModel.write(folder.resolve("small.onnx"));
+        for (String option : new String[] {"--key", "--sign", "--passphrase-file"}) {
+            Result r = run("pack", model, "-o", folder.resolve("m.tpa"), "--recipe", "int8", option, folder.resolve("none"));
+            assertEquals(Main.IO, r.code(), r.err());
+            assertTrue(r.line().contains("no such file"), r.err()); // and nothing of a recipe
+        }
+    }
 }
