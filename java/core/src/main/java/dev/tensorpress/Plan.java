@@ -95,7 +95,7 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
 
         private static Form.Quantized codes(Form form) {
             return switch (form.kind()) {
-                case DENSE, CODEBOOK -> null;
+                case DENSE, CODEBOOK, TRANSFORMED, HASHED -> null;
                 case QUANTIZED, SPARSE -> form.quantized();
                 case LOW_RANK -> codes(form.factors().left());
                 case SUM -> codes(form.base());

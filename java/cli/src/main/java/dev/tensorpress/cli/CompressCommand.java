@@ -248,7 +248,7 @@ final class CompressCommand implements Command {
                 String one = new Form.LowRank(f.left(), f.right(), 1, f.transposed()).describe();
                 yield "factors, " + one.substring("rank 1 ".length());
             }
-            case DENSE, QUANTIZED, CODEBOOK, SPARSE, SUM -> form.describe();
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, SUM -> form.describe();
         };
     }
 

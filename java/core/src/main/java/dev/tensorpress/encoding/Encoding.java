@@ -2,8 +2,10 @@ package dev.tensorpress.encoding;
 
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Gemm;
+import dev.tensorpress.kernel.Hashing;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Svd;
+import dev.tensorpress.kernel.Transform;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -29,7 +31,7 @@ public sealed interface Encoding {
     default Encoding values() {
         return switch (kind()) {
             case SPARSE -> ((Sparse) this).values();
-            case DENSE, QUANTIZED, CODEBOOK, LOW_RANK, SUM -> this;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> this;
         };
     }
 
@@ -38,7 +40,7 @@ public sealed interface Encoding {
         return switch (kind()) {
             case LOW_RANK -> (LowRank) this;
             case SUM -> ((Sum) this).correction();
-            case DENSE, QUANTIZED, CODEBOOK, SPARSE -> null;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE -> null;
         };
     }
 
@@ -188,6 +190,83 @@ public sealed interface Encoding {
         @Override
         public Codebook copy(Arena arena) {
             return new Codebook(form, shape, Encoding.copy(codes, arena), Encoding.copy(tables, arena));
+        }
+    }
+
+    /**
+     * Codes of coefficients.
+     *
+     * @param shape of the weight
+     * @param codes {@code form.type()}, one for each element, as the form's matrix lies
+     * @param step f32, one element, positive and finite
+     */
+    record Transformed(Form.Transformed form, Shape shape, Tensor codes, Tensor step) implements Encoding {
+        public Transformed {
+            if (codes.dtype() != form.type() || codes.shape().elements() != shape.elements() || step.dtype() != DType.F32
+                    || step.shape().elements() != 1) {
+                throw new IllegalArgumentException("codes or step do not fit " + form + " of " + shape);
+            }
+        }
+
+        @Override
+        public void decode(MemorySegment out, Executor executor) {
+            Shape matrix = form.matrix(shape);
+            long n = shape.elements();
+            Transform.Zone zone = form.zone(step.data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 0));
+            try (Arena arena = executor.arena()) {
+                MemorySegment wide = arena.allocate(DType.I32.bytes(n), 64);
+                MemorySegment other = arena.allocate(DType.I32.bytes(n), 64);
+                Transform.widen(form.type(), n, codes.data(), wide, executor);
+                switch (form.basis()) {
+                    case DCT -> {
+                        Transform.decode(zone, n, wide, other, executor);
+                        Transform.dct(matrix.dim(0), matrix.dim(1), form.block(), form.dimensions(), true, other, out, executor);
+                    }
+                    case HAAR, CDF97 -> {
+                        Transform.decode(zone, n, wide, other, executor);
+                        Transform.wavelet(form.basis() == Form.Basis.HAAR ? Transform.Wavelet.HAAR : Transform.Wavelet.CDF97, matrix.dim(0), matrix.dim(1),
+                                form.dimensions(), form.levels(), true, other, out, executor);
+                    }
+                    case CDF53 -> {
+                        Transform.wavelet(Transform.Wavelet.CDF53, matrix.dim(0), matrix.dim(1), form.dimensions(), form.levels(), true, wide, other,
+                                executor);
+                        Transform.decode(zone, n, other, out, executor);
+                    }
+                }
+            }
+        }
+
+        @Override
+        public Transformed copy(Arena arena) {
+            return new Transformed(form, shape, Encoding.copy(codes, arena), Encoding.copy(step, arena));
+        }
+    }
+
+    /**
+     * Values that elements share.
+     *
+     * @param shape of the weight
+     * @param shared f32, as many values as the form has
+     */
+    record Hashed(Form.Hashed form, Shape shape, Tensor shared) implements Encoding {
+        public Hashed {
+            if (shared.dtype() != DType.F32 || shared.shape().elements() != form.buckets()) {
+                throw new IllegalArgumentException("values do not fit " + form + " of " + shape);
+            }
+        }
+
+        /** Values at addresses that are not aligned are copied first. */
+        @Override
+        public void decode(MemorySegment out, Executor executor) {
+            try (Arena arena = executor.arena()) {
+                MemorySegment aligned = shared.data().address() % 4 == 0 ? shared.data() : Encoding.copy(shared, arena).data();
+                Hashing.decode(form.spec(shape), aligned, out, executor);
+            }
+        }
+
+        @Override
+        public Hashed copy(Arena arena) {
+            return new Hashed(form, shape, Encoding.copy(shared, arena));
         }
     }
 

@@ -1,6 +1,8 @@
 package dev.tensorpress.encoding;
 
+import dev.tensorpress.kernel.Hashing;
 import dev.tensorpress.kernel.Quantize;
+import dev.tensorpress.kernel.Transform;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import java.util.List;
@@ -27,7 +29,7 @@ public sealed interface Form {
      * The kinds of forms, and of the encodings that fill them. Whoever does something else for each switches over it in an expression
      * without a default, which a new kind does not compile with.
      */
-    enum Kind { DENSE, QUANTIZED, CODEBOOK, SPARSE, LOW_RANK, SUM }
+    enum Kind { DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM }
 
     /** Which of the records in here it is. */
     Kind kind();
@@ -36,7 +38,7 @@ public sealed interface Form {
     default boolean dense() {
         return switch (kind()) {
             case DENSE -> true;
-            case QUANTIZED, CODEBOOK, SPARSE, LOW_RANK, SUM -> false;
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
         };
     }
 
@@ -44,7 +46,7 @@ public sealed interface Form {
     default Sparse sparse() {
         return switch (kind()) {
             case SPARSE -> (Sparse) this;
-            case DENSE, QUANTIZED, CODEBOOK, LOW_RANK, SUM -> null;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> null;
         };
     }
 
@@ -52,7 +54,7 @@ public sealed interface Form {
     default Form values() {
         return switch (kind()) {
             case SPARSE -> sparse().values();
-            case DENSE, QUANTIZED, CODEBOOK, LOW_RANK, SUM -> this;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> this;
         };
     }
 
@@ -61,7 +63,7 @@ public sealed interface Form {
         return switch (kind()) {
             case DENSE -> ((Dense) this).of().orElse(this);
             case SPARSE -> sparse().of(values().made());
-            case QUANTIZED, CODEBOOK, LOW_RANK, SUM -> this;
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> this;
         };
     }
 
@@ -70,7 +72,7 @@ public sealed interface Form {
         return switch (kind()) {
             case DENSE -> ((Dense) this).of().isPresent();
             case SPARSE -> values().decoded();
-            case QUANTIZED, CODEBOOK, LOW_RANK, SUM -> false;
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> false;
         };
     }
 
@@ -79,7 +81,7 @@ public sealed interface Form {
         return switch (kind()) {
             case QUANTIZED -> (Quantized) this;
             case SPARSE -> values().quantized();
-            case DENSE, CODEBOOK, LOW_RANK, SUM -> null;
+            case DENSE, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> null;
         };
     }
 
@@ -88,7 +90,7 @@ public sealed interface Form {
         return switch (kind()) {
             case CODEBOOK -> (Codebook) this;
             case SPARSE -> values().codebook();
-            case DENSE, QUANTIZED, LOW_RANK, SUM -> null;
+            case DENSE, QUANTIZED, TRANSFORMED, HASHED, LOW_RANK, SUM -> null;
         };
     }
 
@@ -97,7 +99,7 @@ public sealed interface Form {
         return switch (kind()) {
             case LOW_RANK -> (LowRank) this;
             case SUM -> ((Sum) this).correction();
-            case DENSE, QUANTIZED, CODEBOOK, SPARSE -> null;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE -> null;
         };
     }
 
@@ -105,7 +107,7 @@ public sealed interface Form {
     default Form base() {
         return switch (kind()) {
             case SUM -> ((Sum) this).base();
-            case DENSE, QUANTIZED, CODEBOOK, SPARSE, LOW_RANK -> null;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK -> null;
         };
     }
 
@@ -149,7 +151,7 @@ public sealed interface Form {
     record Dense(DType dtype, Optional<Form> of) implements Form {
         public Dense {
             boolean possible = of.isEmpty() || switch (of.get().kind()) {
-                case QUANTIZED, CODEBOOK -> true;
+                case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED -> true;
                 case DENSE, SPARSE, LOW_RANK, SUM -> false;
             };
             if (!possible) {
@@ -410,6 +412,113 @@ public sealed interface Form {
         }
     }
 
+    /** What coefficients a weight can be kept as. */
+    enum Basis {
+        /** Cosines of blocks, orthonormal. */
+        DCT,
+        /** Haar's wavelet, orthonormal. */
+        HAAR,
+        /** The wavelet CDF 5/3 of integers: codes of elements become those of coefficients, and back, without loss. */
+        CDF53,
+        /** The wavelet CDF 9/7, nearly orthonormal. */
+        CDF97;
+
+        /** Lower case, as in recipes. */
+        public String id() {
+            return name().toLowerCase(Locale.ROOT);
+        }
+    }
+
+    /**
+     * Codes of coefficients, one for each element, with one step. They take fewer bits than they have only once they are coded.
+     *
+     * <p>The weight is seen as a matrix [rows, cols]: its first axis, and all others; with one axis or none it is a single row.
+     *
+     * @param block elements along an axis of {@link Basis#DCT}, 2 to 64; 0 of wavelets
+     * @param dimensions 1 where rows are transformed, 2 where columns are too
+     * @param levels of wavelets, 1 to 16; 0 of {@link Basis#DCT}
+     * @param zone what is nearer to 0 than so many steps has the code 0: 0.5 to 1
+     * @param type of the codes: I8 or I16
+     */
+    record Transformed(Basis basis, int block, int dimensions, int levels, float zone, DType type) implements Form {
+        public Transformed {
+            boolean cosines = basis == Basis.DCT;
+            boolean sizes = cosines ? block >= 2 && block <= Transform.LARGEST_BLOCK && levels == 0 : block == 0 && levels >= 1 && levels <= 16;
+            if (!sizes || dimensions < 1 || dimensions > 2 || !(zone >= 0.5f) || !(zone <= 1) || type != DType.I8 && type != DType.I16) {
+                throw new IllegalArgumentException("no " + type + " of " + basis + " of block " + block + ", " + dimensions + " dimensions, "
+                        + levels + " levels, zone " + zone);
+            }
+        }
+
+        @Override
+        public Kind kind() {
+            return Kind.TRANSFORMED;
+        }
+
+        /** The weight as a matrix. */
+        public Shape matrix(Shape shape) {
+            return Transformed.matrixOf(shape);
+        }
+
+        static Shape matrixOf(Shape shape) {
+            long rows = shape.rank() < 2 ? 1 : shape.dim(0);
+            return Shape.of(rows, rows == 0 ? 0 : shape.elements() / rows);
+        }
+
+        /** How the coefficients have these codes; of {@link Basis#CDF53} the elements. */
+        public Transform.Zone zone(float step) {
+            int most = (1 << (type.bits() - 1)) - 1;
+            // Of elements any codes will do whose coefficients fit.
+            return new Transform.Zone(step, zone, zone - 0.5f, basis == Basis.CDF53 ? 1 << 20 : most);
+        }
+
+        @Override
+        public long bytes(Shape shape) {
+            return Math.addExact(type.bytes(shape.elements()), DType.F32.bytes(1));
+        }
+
+        @Override
+        public String describe() {
+            return basis.id() + (basis == Basis.DCT ? " " + block + (dimensions == 2 ? "x" + block : "")
+                    : " " + levels + (levels == 1 ? " level" : " levels") + (dimensions == 2 ? " both ways" : "")) + " in int" + type.bits();
+        }
+    }
+
+    /**
+     * Values that elements share by a hash of their position, in f32. The weight is seen as a matrix as that of {@link Transformed}.
+     *
+     * @param buckets how many values there are
+     * @param seed of the hash
+     */
+    record Hashed(long buckets, int seed) implements Form {
+        public Hashed {
+            if (buckets < 1 || buckets > Integer.MAX_VALUE) {
+                throw new IllegalArgumentException("there cannot be " + buckets + " values");
+            }
+        }
+
+        @Override
+        public Kind kind() {
+            return Kind.HASHED;
+        }
+
+        /** What the kernels take. */
+        public Hashing.Spec spec(Shape shape) {
+            Shape matrix = Transformed.matrixOf(shape);
+            return new Hashing.Spec(matrix.dim(0), matrix.dim(1), buckets, seed);
+        }
+
+        @Override
+        public long bytes(Shape shape) {
+            return DType.F32.bytes(buckets);
+        }
+
+        @Override
+        public String describe() {
+            return "hashed to " + buckets + (buckets == 1 ? " value" : " values");
+        }
+    }
+
     /** How the zeros of a sparse form are kept. */
     enum Storage {
         /** As elements like the others: every runtime reads it, and no byte is saved. */
@@ -442,7 +551,7 @@ public sealed interface Form {
                 case DENSE -> true;
                 case QUANTIZED -> storage != Storage.COORDINATES;
                 case CODEBOOK -> storage == Storage.MASKED && values.codebook().zero();
-                case SPARSE, LOW_RANK, SUM -> false;
+                case TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
             };
             if (!possible) {
                 throw new IllegalArgumentException("no " + storage + " storage of zeros in " + values);
@@ -522,7 +631,7 @@ public sealed interface Form {
         private static boolean factor(Form form) {
             return switch (form.kind()) {
                 case DENSE, QUANTIZED -> true;
-                case CODEBOOK, SPARSE, LOW_RANK, SUM -> false;
+                case CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
             };
         }
 
@@ -567,7 +676,7 @@ public sealed interface Form {
         public Sum {
             boolean coarse = switch (base.kind()) {
                 case QUANTIZED -> true;
-                case DENSE, CODEBOOK, SPARSE, LOW_RANK, SUM -> false;
+                case DENSE, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
             };
             if (!coarse) {
                 throw new IllegalArgumentException("nothing to correct in " + base);

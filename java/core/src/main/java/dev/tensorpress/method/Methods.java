@@ -9,7 +9,7 @@ import java.util.Map;
 /** The methods that a recipe can name. */
 public final class Methods {
     /** In the order in which they may follow each other. */
-    public static final List<String> NAMES = List.of("smooth", "prune", "obs", "factorize", "quantize", "gptq", "codebook", "correct");
+    public static final List<String> NAMES = List.of("smooth", "prune", "obs", "factorize", "quantize", "gptq", "codebook", "transform", "hash", "correct");
 
     private Methods() {}
 
@@ -27,6 +27,8 @@ public final class Methods {
             case "quantize" -> QuantizeMethod.OPTIONS;
             case "gptq" -> GptqMethod.OPTIONS;
             case "codebook" -> CodebookMethod.OPTIONS;
+            case "transform" -> TransformMethod.OPTIONS;
+            case "hash" -> HashMethod.OPTIONS;
             case "correct" -> CorrectMethod.OPTIONS;
             default -> throw new UnknownNameException("there is no method '" + name + "'", name, NAMES);
         };
@@ -47,6 +49,8 @@ public final class Methods {
             case "quantize" -> QuantizeMethod.of(given);
             case "gptq" -> GptqMethod.of(given);
             case "codebook" -> CodebookMethod.of(given);
+            case "transform" -> TransformMethod.of(given);
+            case "hash" -> HashMethod.of(given);
             case "correct" -> CorrectMethod.of(given);
             default -> throw new UnknownNameException("there is no method '" + name + "'", name, NAMES);
         };

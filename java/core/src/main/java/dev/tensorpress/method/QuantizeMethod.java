@@ -409,7 +409,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
                 }
                 yield new Form.LowRank(factor(weight, f.left(shape)), factor(weight, f.right(shape)), f.rank(), f.transposed());
             }
-            case QUANTIZED, CODEBOOK, SUM -> throw refused(current);
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SUM -> throw refused(current);
         };
     }
 
@@ -463,7 +463,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
                 Form.Quantized q = form.quantized();
                 yield shape.rank() > 0 && q.axis() >= 0 && !q.transposed() && q.grid(shape).groupRows() == 1;
             }
-            case DENSE, CODEBOOK, SPARSE, LOW_RANK, SUM -> false;
+            case DENSE, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
         };
     }
 
@@ -484,7 +484,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
                         apply(weight, f.left(), wanted.left(), workspace.part(LEFT)),
                         apply(weight, f.right(), wanted.right(), workspace.part(RIGHT)), f.certificate());
             }
-            case QUANTIZED, CODEBOOK, SUM -> throw new IllegalStateException("no plan quantizes " + current.form().describe());
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SUM -> throw new IllegalStateException("no plan quantizes " + current.form().describe());
         };
     }
 

@@ -38,7 +38,9 @@ public final class Workspace implements AutoCloseable {
         /** Of rounding with feedback: the weight as [inputs, outputs], and what it lost. */
         INPUTS_FIRST, LOST,
         /** A weight with other scales, in its own type. */
-        SCALED
+        SCALED,
+        /** Of a transform: coefficients in f32, and numbers of 32 bits before they are codes of fewer. */
+        COEFFICIENTS, NUMBERS, MORE_NUMBERS
     }
 
     private record Buffer(Arena arena, MemorySegment memory) {}

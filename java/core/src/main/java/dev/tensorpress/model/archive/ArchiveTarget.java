@@ -81,7 +81,7 @@ final class ArchiveTarget implements Target {
                 Form.Quantized q = values.quantized();
                 yield SparseFormat.leavesOut(q) && Packed.of("", q.type(), q.codes(shape)).packable();
             }
-            case CODEBOOK, SPARSE, LOW_RANK, SUM -> false;
+            case CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
         };
     }
 
@@ -213,7 +213,7 @@ final class ArchiveTarget implements Target {
                         Encoding.Quantized q = (Encoding.Quantized) values;
                         yield new Tensor(q.codes().dtype(), q.form().codes(q.shape()), q.codes().data());
                     }
-                    case CODEBOOK, SPARSE, LOW_RANK, SUM -> throw new IllegalStateException("no archive lacks the zeros of " + values.form());
+                    case CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> throw new IllegalStateException("no archive lacks the zeros of " + values.form());
                 };
                 Form.Quantized q = values.form().quantized();
                 file.add(w.name(), elements, q == null ? 0 : SparseFormat.middle(q));

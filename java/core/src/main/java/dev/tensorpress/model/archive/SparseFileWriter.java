@@ -132,7 +132,7 @@ public final class SparseFileWriter implements AutoCloseable {
         Packed p = switch (values.kind()) {
             case DENSE -> store(name, ((Encoding.Dense) values).tensor(), 0);
             case QUANTIZED -> store(name, (Encoding.Quantized) values);
-            case CODEBOOK, SPARSE, LOW_RANK, SUM -> throw new IllegalArgumentException("no place in a sparse file for " + encoding.form().describe());
+            case CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> throw new IllegalArgumentException("no place in a sparse file for " + encoding.form().describe());
         };
         p.form = encoding.form();
         p.shape = encoding.shape();

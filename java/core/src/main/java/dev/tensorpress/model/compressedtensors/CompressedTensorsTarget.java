@@ -127,7 +127,7 @@ final class CompressedTensorsTarget implements Target {
         }
         boolean decoded = switch (wanted.values().kind()) {
             case QUANTIZED -> !Scheme.holds(wanted.quantized().bits());
-            case CODEBOOK -> true;
+            case CODEBOOK, TRANSFORMED, HASHED -> true;
             case DENSE, SPARSE, LOW_RANK, SUM -> false;
         };
         if (weight.role() == Role.HEAD && !force && !decoded) {
@@ -137,7 +137,7 @@ final class CompressedTensorsTarget implements Target {
         return switch (wanted.kind()) {
             case DENSE -> wanted;
             case QUANTIZED -> decoded ? decoded(weight, wanted.quantized()) : quantized(weight, wanted.quantized());
-            case CODEBOOK -> new Form.Dense(weight.tensor().dtype(), Optional.of(wanted));
+            case CODEBOOK, TRANSFORMED, HASHED -> new Form.Dense(weight.tensor().dtype(), Optional.of(wanted));
             case SPARSE -> wanted.sparse().of(form(weight, wanted.values())).stored(Form.Storage.MASKED);
             case LOW_RANK -> {
                 if (!wanted.factors().left().dense() || !wanted.factors().right().dense()) {

@@ -158,6 +158,7 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
             case QUANTIZED -> wanted.quantized().activations() == Activations.STATIC && obstacle(info, wanted.quantized(), tail, opset).isEmpty()
                     ? ofCodes(info, wanted.quantized()) : quantized(Site.of(info), wanted.quantized(), microsoft, opset, ir);
             case CODEBOOK -> codebook(w, wanted.codebook());
+            case TRANSFORMED, HASHED -> new OnnxLowering(Rewrite.ELEMENTS, new Form.Dense(type, Optional.of(wanted)), w.tensor().shape());
             case SPARSE -> sparse(info, wanted.sparse(), tail, microsoft, opset, ir);
             case LOW_RANK -> smaller(w, factors(info, wanted.factors(), microsoft, opset, ir));
             case SUM -> smaller(w, corrected(info, (Form.Sum) wanted, microsoft, opset, ir));
