@@ -2,7 +2,8 @@
 """What transforms gain on the weights of a model, and how long scipy.fft and PyWavelets take for them.
 
 With a MODEL in ONNX: for its largest table and its largest matrices, the relative error of codes of so many bits by their entropy, of the elements
-themselves and of coefficients, `--bits` for each; each number is the best by a search of the step. With `--ours`, the relative errors that
+themselves and of coefficients, `--bits` for each, of at most
+4096 rows; each number is the best by a search of the step. With `--ours`, the relative errors that
 `tensorpress compress` reports of the same weights for the recipes that are named alike. With `--image`, the same of a plane of an image (a file that NumPy
 reads, uint8 [rows, columns]; without a name one that is made up). Without a MODEL: times of one matrix of 1024 x 1040, beside
 `benchmarks/run.sh jmh TransformBenchmark -p threads=1`, the median of the rounds, of processor
@@ -45,7 +46,8 @@ def wavelet(x, name, levels):
 
 
 def entropy(codes):
-    counts = np.unique(codes, return_counts=True)[1] / codes.size
+    counts = np.bincount((codes - codes.min()).ravel())
+    counts = counts[counts > 0] / codes.size
     return -np.sum(counts * np.log2(counts))
 
 
@@ -73,7 +75,7 @@ def ways(x):
 
 def table(name, x):
     x = np.asarray(x, np.float64)
-    x = x[:x.shape[0] // 64 * 64, :x.shape[1] // 64 * 64]
+    x = x[:min(4096, x.shape[0] // 64 * 64), :x.shape[1] // 64 * 64]
     print(f"{name}: {x.shape[0]} x {x.shape[1]}, relative error, and in brackets dB gained")
     print("| Coefficients | " + " | ".join(f"{b:g} bits" for b in args.bits) + " |\n|---|" + "---|" * len(args.bits))
     plain = []
