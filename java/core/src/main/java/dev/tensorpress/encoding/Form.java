@@ -67,7 +67,7 @@ public sealed interface Form {
         };
     }
 
-    /** True if its elements are decoded from another form, which archives keep in their place. */
+    /** True if its elements are decoded from another form. */
     default boolean decoded() {
         return switch (kind()) {
             case DENSE -> ((Dense) this).of().isPresent();

@@ -8,8 +8,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * Values that elements share by a hash of their position, chosen by least squares (HashedNets, Chen et al. 2015). Files hold what they decode to; archives
- * hold the values. Of a trained model it leaves one part in {@code ratio} of a weight's squares: it is a start for training.
+ * Values that elements share by a hash of their position, chosen by least squares (HashedNets, Chen et al. 2015). Files hold what they decode to.
+ * Of a trained model it leaves one part in {@code ratio} of a weight's squares: it is a start for training.
  *
  * @param ratio bytes of a weight for each byte of values
  * @param seed of the hash

@@ -10,8 +10,7 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * Codes of the coefficients of a transform, with a step for each weight. Files hold what they decode to; archives hold the codes, which take as many
- * bits as their entropy says.
+ * Codes of the coefficients of a transform, with a step for each weight. Files hold what they decode to.
  *
  * <p>The step is chosen for each weight in one of three ways, each replacing the others.
  *
