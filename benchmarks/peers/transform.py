@@ -92,7 +92,7 @@ def ours(model, names):
             with tempfile.TemporaryDirectory() as folder:
                 recipe, report = os.path.join(folder, "r.yaml"), os.path.join(folder, "r.json")
                 with open(recipe, "w") as f:
-                    f.write(f"steps: [{{names: {json.dumps(names)}, transform: {kind}, bits: {bits}, codes: int16}}}}]\n")
+                    f.write(f"steps: [{{select: {{name: {json.dumps(names)}}}, transform: {kind}, bits: {bits}, codes: int16}}}}]\n")
                 subprocess.run([LAUNCHER, "compress", model, "-o", os.path.join(folder, "o.onnx"), "--recipe", recipe, "--report", report], check=True,
                                stdout=subprocess.DEVNULL)
                 with open(report) as f:
