@@ -83,7 +83,7 @@ final class SearchCommand implements Command {
         boolean force = arguments.flag("force");
         SampleOptions given = SampleOptions.of(arguments, null);
         Compressor.Options options = Compressor.Options.DEFAULT.threads(arguments.threads()).allowLinks(arguments.flag("allow-links"))
-                .overwrite(true).distributions(HtmlReport.named(arguments.path("report")));
+                .overwrite(force).distributions(HtmlReport.named(arguments.path("report")));
         Path reportFile = arguments.path("report");
         try (Compressor compressor = Compressor.open(arguments.model(0), options)) {
             Model model = compressor.model();

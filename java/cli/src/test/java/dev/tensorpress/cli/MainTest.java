@@ -399,6 +399,28 @@ class MainTest {
         assertEquals(0, r.code, r.err);
     }
 
+    /** What was measured stays, so that nothing is lost. */
+    @Test
+    void whatWasMadeWhileASearchRanIsNotReplaced() throws Exception {
+        Path trial = folder.resolve("out.onnx.search").resolve("trial");
+        Object[] search = {"search", model, "-o", out, "--bytes", "30%", "--random", 12, "--shape", "x=50x128"};
+        Thread.ofPlatform().daemon().start(() -> {
+            try {
+                while (!Files.exists(trial)) {
+                    Thread.sleep(1);
+                }
+                Files.writeString(out, "mine");
+            } catch (IOException | InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
+        });
+        Result r = run(search);
+        assertEquals(Main.IO, r.code, r.out + r.err);
+        assertTrue(r.line().contains(out + ": exists; it is replaced only when asked to"), r.err);
+        assertEquals("mine", Files.readString(out));
+        assertTrue(Files.exists(trial.resolveSibling("recipe.yaml")));
+    }
+
     @Test
     void searchFindsWhatIsFast() throws IOException {
         Path model = SmallModel.write(folder.resolve("slow.onnx"), 512);

@@ -251,7 +251,7 @@ public final class Search {
     }
 
     /**
-     * @param compressor of the model, that may replace files
+     * @param compressor of the model
      * @param statistics of the model, which must not be closed before what is found is compressed
      * @param samples that statistics were not made of
      * @param clock for goals that are met in the least time

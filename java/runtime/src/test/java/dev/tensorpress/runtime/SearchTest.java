@@ -78,7 +78,7 @@ class SearchTest {
                 known.put(recipe, millis);
             }
         };
-        try (Compressor compressor = Compressor.open(model, Compressor.Options.DEFAULT.overwrite(true)); Executor executor = Executor.cpu(1)) {
+        try (Compressor compressor = Compressor.open(model); Executor executor = Executor.cpu(1)) {
             Samples samples = Samples.random(compressor.model(), 8, 1, Map.of());
             List<Request> requests = Request.feeds(compressor.model().graph().orElseThrow(), true).stream().filter(seen).toList();
             try (Statistics statistics = Gatherer.gather(model, Statistics.hash(compressor.model()), requests, OnnxRunner.of(samples.part(0, 6), 1),
