@@ -147,7 +147,7 @@ final class Planner {
             throw new UncheckedIOException(e);
         }
         Surroundings surroundings = new Surroundings(graph, w -> obstacle(step, all.get(w), target), w -> operator(w, target),
-                w -> Optional.ofNullable(all.get(w).codes()).map(Recipe.Step::method));
+                w -> Optional.ofNullable(all.get(w).codes()).map(Recipe.Step::method), (w, form) -> target.lower(w, form).form().made());
         long bytes;
         try (Executor executor = Executor.on(options.device(), options.threads()); Workspace workspace = workspace(executor)) {
             bytes = prepare(step, candidates, inputs, surroundings, workspace, prepared);

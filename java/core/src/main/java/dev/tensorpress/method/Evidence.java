@@ -1,10 +1,12 @@
 package dev.tensorpress.method;
 
+import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.InputStatistics;
 import java.util.List;
 import java.util.Optional;
+import java.util.function.BiFunction;
 import java.util.function.Function;
 
 /**
@@ -22,9 +24,10 @@ public record Evidence(List<Weight> weights, Workspace workspace, InputStatistic
      * @param obstacle why a weight must not be changed, be it one of those that the method was selected for or not; empty if it may
      * @param operator why no operator can divide what a weight is multiplied with; empty if one can
      * @param codes the step that will make codes of a weight, of those that follow; empty if there is none
+     * @param stored what the target makes of a form; throws {@link dev.tensorpress.model.UnsupportedRequestException} if it has none near it
      */
     public record Surroundings(Graph graph, Function<Weight, Optional<String>> obstacle, Function<Weight, Optional<String>> operator,
-            Function<Weight, Optional<Method>> codes) {}
+            Function<Weight, Optional<Method>> codes, BiFunction<Weight, Form, Form> stored) {}
 
     /** For methods that do not require the graph. */
     public Evidence(List<Weight> weights, Workspace workspace, InputStatistics statistics) {

@@ -224,9 +224,11 @@ final class PreparedSmooth implements Prepared {
         double[] losses = new double[method.grid() + 1];
         for (Product product : feed.products()) {
             QuantizeMethod codes = codes(product.weight());
+            Form form = evidence.surroundings().stored().apply(product.weight(),
+                    codes.plan(product.weight(), new Form.Dense(product.weight().tensor().dtype())));
             Weight weight = evidence.workspace().load(product.weight());
             for (int i = 0; i < losses.length; i++) {
-                losses[i] += loss(weight, inputs(product), codes, power(sizes, i));
+                losses[i] += loss(weight, inputs(product), codes, form, power(sizes, i));
             }
         }
         int best = 0;
@@ -258,11 +260,10 @@ final class PreparedSmooth implements Prepared {
     }
 
     /** The sum over outputs of e<sup>T</sup> H e, of the codes of the weight multiplied by these numbers. */
-    private double loss(Weight weight, Along along, QuantizeMethod method, double[] by) {
+    private double loss(Weight weight, Along along, QuantizeMethod method, Form form, double[] by) {
         Workspace workspace = evidence.workspace();
         Tensor scaled = scaled(weight, List.of(new Scales(along, by)), workspace);
         Prepared codes = method.codes(evidence.statistics().divided(Map.of(weight.name(), by)));
-        Form form = codes.plan(weight, new Form.Dense(scaled.dtype()));
         Encoding encoding = codes.apply(weight.over(scaled), new Encoding.Dense(scaled), form, workspace);
         Shape shape = scaled.shape();
         MemorySegment lost = workspace.take(Slot.DECODED, DType.F32.bytes(shape.elements()));

@@ -296,6 +296,24 @@ final class SmoothTest {
         assertTrue(without < 1.5 * feedback, without + " against " + feedback);
     }
 
+    /** The next step's blocks do not fit kernels by depth, of which the target makes channels. */
+    @Test
+    void errorsAreThoseOfWhatTheTargetStores() throws Exception {
+        Built line = new Built(g -> {
+            matrix(matrix(g, "c1", 1, 32, 8, 1), "c2", 2, 32, 1, 9);
+            g.node("Conv", "m1", "x", "c1").node("Relu", "h1", "m1").node(new NodeBuilder("Conv", "y", "h1", "c2").set("group", 32));
+        }, 2, 8, 40);
+        line.shown = new String[] {"h1"};
+        for (Built b : List.of(line, convolutions())) {
+            for (String codes : List.of(codes("quantize", "bits: 8, block: 32"), codes("gptq", "bits: 8, block: 32"))) {
+                for (String insert : List.of("", ", insert: true")) {
+                    double error = b.error(smooth("by: awq" + insert) + codes);
+                    assertTrue(error > 0 && error < 1e-3, codes + insert + ": " + error);
+                }
+            }
+        }
+    }
+
     /** Gathered of x and divided, and gathered of x divided: of channels, and of patches in groups. */
     @Test
     void statisticsAreThoseOfDividedInputs() throws Exception {
