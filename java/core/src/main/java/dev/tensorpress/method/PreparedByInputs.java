@@ -77,12 +77,15 @@ abstract class PreparedByInputs implements Prepared {
     /**
      * What a weight is multiplied with: its inputs are the channels of that, those of a convolution's group the channels of the group.
      *
-     * @throws UnsupportedRequestException if nothing is known of it, or the weight is not summed over that
+     * @throws UnsupportedRequestException if nothing is known of it, or the weight is not summed over that, or is a table as well
      */
     static ValueStatistics inputs(Weight weight, InputStatistics statistics) {
         Shape shape = weight.tensor().shape();
         if (weight.inputAxis() < 0) {
             throw new UnsupportedRequestException("role " + weight.role().id() + " has no input axis, along which errors could be made up for");
+        }
+        if (statistics.table(weight)) {
+            throw new UnsupportedRequestException("it is a table as well, and what it is multiplied with says nothing of the rows that are looked up");
         }
         ValueStatistics v = statistics.of(weight).orElseThrow(() -> new UnsupportedRequestException(
                 "nothing is known of what it is multiplied with"));

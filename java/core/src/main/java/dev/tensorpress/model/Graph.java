@@ -2,17 +2,20 @@ package dev.tensorpress.model;
 
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 
 /**
  * What a model computes: its operators, and what they multiply with weights.
  *
  * @param operators all, in file order; those of a subgraph come behind all of the graph around it
  * @param feeds what products with weights read, in the order of the first product of each
+ * @param tables weights of products whose rows are looked up as well
  */
-public record Graph(List<Operator> operators, List<Feed> feeds) {
+public record Graph(List<Operator> operators, List<Feed> feeds, Set<Weight> tables) {
     public Graph {
         operators = List.copyOf(operators);
         feeds = List.copyOf(feeds);
+        tables = Set.copyOf(tables);
     }
 
     /** An operator of a model. */

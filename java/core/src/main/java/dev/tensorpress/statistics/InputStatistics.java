@@ -26,6 +26,8 @@ public final class InputStatistics {
     private final Map<String, Around> around;
     /** By name of the matrix. */
     private final Map<String, Weight> biases;
+    /** Names of weights whose rows are looked up as well. */
+    private final Set<String> tables;
     /** What inputs are divided by, by name of the weight. */
     private final Map<String, double[]> divisors;
     /** Values that are divided for a weight, by path and name. */
@@ -54,15 +56,16 @@ public final class InputStatistics {
     }
 
     private InputStatistics() {
-        this(new HashMap<>(), new HashMap<>(), new HashMap<>(), Map.of());
+        this(new HashMap<>(), new HashMap<>(), new HashMap<>(), new HashSet<>(), Map.of());
     }
 
     /** What is not changed by them later, copies share. */
     private InputStatistics(Map<String, Set<ValueStatistics>> inputs, Map<String, Around> around, Map<String, Weight> biases,
-            Map<String, double[]> divisors) {
+            Set<String> tables, Map<String, double[]> divisors) {
         this.inputs = inputs;
         this.around = around;
         this.biases = biases;
+        this.tables = tables;
         this.divisors = divisors;
         divisors.keySet().stream().map(around::get).filter(Objects::nonNull).forEach(a -> divided.add(place(a.input)));
     }
@@ -149,6 +152,7 @@ public final class InputStatistics {
     }
 
     private void add(Statistics statistics, Graph graph) {
+        graph.tables().forEach(w -> tables.add(w.name()));
         Set<String> seen = new HashSet<>();
         for (Graph.Feed feed : graph.feeds()) {
             for (Graph.Product product : feed.products()) {
@@ -205,7 +209,7 @@ public final class InputStatistics {
     public InputStatistics withBiases(Predicate<Weight> free) {
         Map<String, Weight> some = new HashMap<>(biases);
         some.values().removeIf(bias -> !free.test(bias));
-        return new InputStatistics(inputs, around, some, divisors);
+        return new InputStatistics(inputs, around, some, tables, divisors);
     }
 
     /**
@@ -216,7 +220,12 @@ public final class InputStatistics {
     public InputStatistics divided(Map<String, double[]> by) {
         Map<String, double[]> more = new HashMap<>(divisors);
         more.putAll(by);
-        return new InputStatistics(inputs, around, biases, more);
+        return new InputStatistics(inputs, around, biases, tables, more);
+    }
+
+    /** Whether rows of the weight are looked up as well, of which what it is multiplied with says nothing. */
+    public boolean table(Weight weight) {
+        return tables.contains(weight.name());
     }
 
     /** What is added to the results of the one product that the weight is in, and may be changed; empty if there is none. */

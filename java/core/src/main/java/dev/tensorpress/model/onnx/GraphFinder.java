@@ -15,6 +15,7 @@ import dev.tensorpress.model.onnx.WeightFinder.Info;
 import dev.tensorpress.tensor.Shape;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.HashSet;
 import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -42,6 +43,8 @@ final class GraphFinder {
     private final Map<Place, Draft> drafts = new LinkedHashMap<>();
     /** Of each node that multiplies with weights. */
     private final Map<Node, Draft> draftOf = new IdentityHashMap<>();
+
+    private final Set<Weight> tables = new HashSet<>();
 
     private record Place(Value value, int axis) {}
 
@@ -87,7 +90,7 @@ final class GraphFinder {
             boolean exclusive = owners.get(d.value) == d;
             feeds.add(new Feed(d.value, d.axis, d.normalization, exclusive, sources.of(d.value, d.axis, exclusive, d.products, d.matrices), d.products));
         }
-        return new Graph(operators, feeds);
+        return new Graph(operators, feeds, tables);
     }
 
     private void move(Node n) {
@@ -120,6 +123,7 @@ final class GraphFinder {
             }
             case "Slice", "Split", "Squeeze", "Unsqueeze" -> matrix(n, 1);
             case "Concat" -> matrix(n, n.inputs.size());
+            case "Gather" -> matrices.getOrDefault(from, Set.of()).stream().filter(w -> w.role().isProduct()).forEach(tables::add);
             default -> { }
         }
     }
