@@ -25,15 +25,18 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.ConcurrentModificationException;
 import java.util.EnumMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Predicate;
 
 /**
- * Compresses one model. Open it, {@link #plan} as often as you like, {@link #compress}, close it. Not thread-safe.
+ * Compresses one model. Open it, {@link #plan} as often as you like, {@link #compress}, close it. One thread uses it at a time: another
+ * that makes a plan or compresses meanwhile gets a {@link ConcurrentModificationException}.
  *
  * <pre>{@code
  * try (Compressor compressor = Compressor.open(Path.of("model.onnx"))) {
@@ -52,6 +55,8 @@ public final class Compressor implements AutoCloseable {
     /** Null if there are none, as are the inputs. */
     private Statistics statistics;
     private InputStatistics inputs;
+    private final ReentrantLock used = new ReentrantLock();
+    private boolean closed;
 
     /**
      * @param threads that kernels spread over; 0 for all processors
@@ -186,7 +191,8 @@ public final class Compressor implements AutoCloseable {
      *
      * @throws UnsupportedRequestException if the format has no such target or option
      * @throws dev.tensorpress.method.NonFiniteWeightException if a weight that has to be seen holds NaN or infinity
-     * @throws java.io.UncheckedIOException if a weight that has to be seen cannot be read
+     * @throws UncheckedIOException if a weight that has to be seen cannot be read; or if the statistics cannot, if methods go by them
+     * @throws IllegalStateException if this, or the statistics, if methods go by them, are closed
      */
     public Plan plan(Recipe recipe) {
         return plan(recipe, w -> true);
@@ -198,30 +204,82 @@ public final class Compressor implements AutoCloseable {
      * @param open those that the recipe may change; all others stay as they are, but for biases that make up for what becomes of these
      */
     public Plan plan(Recipe recipe, Predicate<Weight> open) {
-        return new Planner(model, options, spectra, inputs).plan(recipe, target(recipe), open);
+        enter();
+        try {
+            return readable(recipe.requires(Requirement.STATISTICS) ? statistics : null,
+                    () -> new Planner(model, options, spectra, statistics, inputs).plan(recipe, target(recipe), open));
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        } finally {
+            used.unlock();
+        }
+    }
+
+    private void enter() {
+        if (!used.tryLock()) {
+            throw new ConcurrentModificationException("another thread uses this compressor: each needs its own");
+        }
+        if (closed) {
+            used.unlock();
+            throw new IllegalStateException("the compressor is closed");
+        }
+    }
+
+    /** Work that may read statistics. */
+    private interface Work<T> {
+        T run() throws IOException;
+    }
+
+    /**
+     * Where the file of statistics has changed, that is what is said, and not what came of it.
+     *
+     * @param of those that are read; null if none are
+     */
+    private static <T> T readable(Statistics of, Work<T> work) throws IOException {
+        if (of == null) {
+            return work.run();
+        }
+        of.checkReadable();
+        try {
+            return work.run();
+        } catch (IOException | RuntimeException | InternalError e) {
+            try {
+                of.checkReadable();
+            } catch (IOException | IllegalStateException cause) {
+                cause.addSuppressed(e);
+                throw cause;
+            }
+            throw e;
+        }
     }
 
     /**
      * What the model's values are like, for methods that go by it, in plans that are made after this.
      *
      * @param statistics of this model; to be closed by the caller, after the last compression by such a plan; null for none
+     * @throws IllegalStateException if they, or this, are closed
      * @throws UnsupportedRequestException if they are of another model; or if the format has no graph and they name no weights, so that
      *     nobody knows which value a weight is multiplied with
      * @throws IOException if the model cannot be read
      */
     public void use(Statistics statistics) throws IOException {
-        if (statistics == null) {
-            inputs = null;
-            this.statistics = null;
-            return;
+        enter();
+        try {
+            InputStatistics all = null;
+            if (statistics != null) {
+                statistics.checkReadable();
+                statistics.check(model);
+                all = InputStatistics.of(statistics, model);
+                if (model.graph().isEmpty() && all.isEmpty()) {
+                    throw new UnsupportedRequestException("a model of this format does not say what its weights are multiplied with, and these"
+                            + " statistics name no weights");
+                }
+            }
+            inputs = all;
+            this.statistics = statistics;
+        } finally {
+            used.unlock();
         }
-        statistics.check(model);
-        if (model.graph().isEmpty() && statistics.values().stream().allMatch(v -> v.weights().isEmpty())) {
-            throw new UnsupportedRequestException("a model of this format does not say what its weights are multiplied with, and these"
-                    + " statistics name no weights");
-        }
-        inputs = InputStatistics.of(statistics, model);
-        this.statistics = statistics;
     }
 
     /**
@@ -233,22 +291,36 @@ public final class Compressor implements AutoCloseable {
      * @throws IllegalArgumentException if {@code out} is the model itself, one of its data files, or a folder around them; or if it
      *     is no regular file
      * @throws dev.tensorpress.method.NonFiniteWeightException if a weight to be compressed holds NaN or infinity
-     * @throws IOException if writing fails; an older output is then as it was
+     * @throws IllegalArgumentException also if the plan is of another compressor
+     * @throws IllegalStateException if this, or the statistics that the plan goes by, are closed
+     * @throws IOException if writing fails, or the statistics that the plan goes by have changed; an older output is then as it was
      */
     public Report compress(Plan plan, Path out) throws IOException {
+        enter();
+        try {
+            if (!plan.entries().stream().map(Plan.Entry::weight).toList().equals(model.weights())) {
+                throw new IllegalArgumentException("the plan is not of this compressor, which has weights of its own: make one by it");
+            }
+            return readable(plan.statistics().orElse(null), () -> written(plan, out));
+        } finally {
+            used.unlock();
+        }
+    }
+
+    private Report written(Plan plan, Path out) throws IOException {
         long start = System.nanoTime();
         checkOutput(plan, out);
         Map<String, String> provenance = new LinkedHashMap<>();
         provenance.put("recipe", RecipeYaml.write(plan.recipe()));
         provenance.put("tool", Machine.version());
         provenance.put("kernels", Integer.toString(Machine.abi()));
-        if (plan.recipe().requires(Requirement.STATISTICS)) {
+        plan.statistics().ifPresent(statistics -> {
             provenance.put("calibration", statistics.samples() + " samples of " + statistics.source());
             if (plan.target().writesFolder()) {
                 provenance.put("statistics", statistics.digest()); // else another run could go on with others
             }
-        }
-        if (hasFactors(plan) || plan.recipe().requires(Requirement.STATISTICS)) {
+        });
+        if (hasFactors(plan) || plan.statistics().isPresent()) {
             provenance.put("instructionSet", Machine.tier());
             if (options.device.kind() != Device.Kind.CPU) {
                 provenance.put("device", "cuda");
@@ -308,7 +380,11 @@ public final class Compressor implements AutoCloseable {
     /** @throws UncheckedIOException if what was expanded of an archive cannot be removed */
     @Override
     public void close() {
+        if (closed) {
+            return;
+        }
         model.close();
+        closed = true;
         try {
             mount.close();
         } catch (IOException e) {

@@ -8,6 +8,7 @@ import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.statistics.Statistics;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -23,8 +24,10 @@ import java.util.Set;
  * @param bytesBefore of the model's files
  * @param after of the files that compression would write
  * @param spent to make it: its bytes are those of the weights that methods looked at, each time anew
+ * @param statistics that methods go by; empty if none does
  */
-public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, Size after, Phases.Spent spent) {
+public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, Size after, Phases.Spent spent,
+        Optional<Statistics> statistics) {
     private static final double HALF = 0.5;
 
     /** A step of the recipe, its method prepared for the weights that it takes. */

@@ -19,6 +19,7 @@ import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.InputStatistics;
+import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.util.ArrayList;
@@ -41,13 +42,16 @@ final class Planner {
     private final Model model;
     private final Compressor.Options options;
     private final Spectra spectra;
+    private final Statistics gathered;
     private final InputStatistics statistics;
 
     /**
      * @param spectra of weights that a plan decomposed: what is known already, and will be added to
-     * @param statistics of what weights are multiplied with; null if there are none
+     * @param gathered statistics of the model; null if there are none
+     * @param statistics these, of what weights are multiplied with
      */
-    Planner(Model model, Compressor.Options options, Spectra spectra, InputStatistics statistics) {
+    Planner(Model model, Compressor.Options options, Spectra spectra, Statistics gathered, InputStatistics statistics) {
+        this.gathered = gathered;
         this.model = model;
         this.options = options;
         this.spectra = spectra;
@@ -127,7 +131,8 @@ final class Planner {
         }
         Size after = target.size(Plan.lowerings(entries));
         span.end(model.path(), looked);
-        return new Plan(recipe, target, List.copyOf(entries), model.bytes(), after, phases.of(Phases.Phase.PLAN));
+        return new Plan(recipe, target, List.copyOf(entries), model.bytes(), after, phases.of(Phases.Phase.PLAN),
+                recipe.requires(Requirement.STATISTICS) ? Optional.of(gathered) : Optional.empty());
     }
 
     /**

@@ -79,6 +79,11 @@ public final class InputFiles {
         stamps.put(file, Stamp.of(file));
     }
 
+    /** Notes all that others have noted, as they have it. */
+    public void addAll(InputFiles others) {
+        others.stamps.forEach(stamps::putIfAbsent);
+    }
+
     /**
      * {@link #add} of a file that was found in the folder, or that another file names.
      *

@@ -92,7 +92,7 @@ public final class InputStatistics {
         model.graph().ifPresent(graph -> all.add(statistics, graph));
         Map<String, Weight> weights = new HashMap<>();
         model.weights().forEach(w -> weights.put(w.name(), w));
-        for (ValueStatistics v : statistics.values()) {
+        for (ValueStatistics v : statistics.all()) {
             for (String name : v.weights()) {
                 Weight weight = weights.get(name);
                 if (weight == null || !fits(v, weight)) {
@@ -134,7 +134,7 @@ public final class InputStatistics {
                         : "they are gates, of several directions or more than one product, whose inputs nothing goes by";
             } else if (known.inputs.get(weight.name()).size() > 1) {
                 why = "products make different use of them";
-            } else if (statistics.of(feed.value()).isPresent()) {
+            } else if (statistics.find(feed.value()).isPresent()) {
                 why = "patches of convolutions were left out";
             } else {
                 why = "their inputs were not computed on these samples, or held infinities";
@@ -159,10 +159,10 @@ public final class InputStatistics {
                 OptionalInt axis = OptionalInt.of(product.window().isPresent() ? 1 : feed.axis());
                 Request request = new Request(feed.value(), axis, product.window(), true, false);
                 Set<ValueStatistics> of = inputs.computeIfAbsent(product.weight().name(), w -> new LinkedHashSet<>());
-                statistics.of(request).ifPresent(of::add);
-                statistics.of(feed.value()).map(ValueStatistics::withoutGram).ifPresent(input -> around.merge(product.weight().name(), new Around(product.weight(), input, product.result(),
-                        product.result().flatMap(r -> statistics.of(r.value())),
-                        product.result().flatMap(Graph.Result::activation).flatMap(a -> statistics.of(a.value()))),
+                statistics.find(request).ifPresent(of::add);
+                statistics.find(feed.value()).map(ValueStatistics::withoutGram).ifPresent(input -> around.merge(product.weight().name(), new Around(product.weight(), input, product.result(),
+                        product.result().flatMap(r -> statistics.find(r.value())),
+                        product.result().flatMap(Graph.Result::activation).flatMap(a -> statistics.find(a.value()))),
                         InputStatistics::both));
                 if (!seen.add(product.weight().name())) {
                     biases.remove(product.weight().name()); // each of the products has a mean of its own
@@ -221,6 +221,11 @@ public final class InputStatistics {
         Map<String, double[]> more = new HashMap<>(divisors);
         more.putAll(by);
         return new InputStatistics(inputs, around, biases, tables, more);
+    }
+
+    /** Whether nothing is known of any weight. */
+    public boolean isEmpty() {
+        return inputs.isEmpty();
     }
 
     /** Whether rows of the weight are looked up as well, of which what it is multiplied with says nothing. */

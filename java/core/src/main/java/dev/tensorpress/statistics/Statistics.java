@@ -6,6 +6,7 @@ import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
 import static java.lang.foreign.ValueLayout.JAVA_LONG_UNALIGNED;
 
 import dev.tensorpress.io.DurableFile;
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Sha256;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Graph.Window;
@@ -21,6 +22,7 @@ import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
@@ -30,6 +32,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collection;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -53,6 +56,9 @@ public final class Statistics implements AutoCloseable {
     private final String model;
     /** What Gram matrices are in: memory, or mapped files. */
     private final List<Runnable> held = new ArrayList<>();
+    /** Those files. */
+    private InputFiles files = new InputFiles();
+    private boolean closed;
     private long samples;
     private String source;
     private final Map<Key, ValueStatistics> values = new LinkedHashMap<>();
@@ -123,24 +129,67 @@ public final class Statistics implements AutoCloseable {
         return unused;
     }
 
-    /** All, in the order of the requests. */
+    /** Copies of all, in the order of the requests. */
     public List<ValueStatistics> values() {
-        return List.copyOf(values.values());
+        return values.values().stream().map(ValueStatistics::copy).toList();
     }
 
-    /** What a request asked for, if the value was shown, and was finite. It may hold less or more than is requested. */
+    /** A copy of what a request asked for, if the value was shown, and was finite. It may hold less or more than is requested. */
     public Optional<ValueStatistics> of(Request request) {
-        return Optional.ofNullable(values.get(new Key(request.value().path(), request.value().name(), request.axis(), request.window())));
+        return find(request).map(ValueStatistics::copy);
     }
 
-    /** The first of a value without a window. */
+    /** A copy of the first of a value without a window. */
     public Optional<ValueStatistics> of(Graph.Value value) {
         return of(value.path(), value.name());
     }
 
-    /** The first of a value without a window. */
+    /** A copy of the first of a value without a window. */
     public Optional<ValueStatistics> of(String path, String name) {
+        return find(path, name).map(ValueStatistics::copy);
+    }
+
+    /** What is not copied must not be changed. */
+    Collection<ValueStatistics> all() {
+        return values.values();
+    }
+
+    Optional<ValueStatistics> find(Request request) {
+        return Optional.ofNullable(values.get(new Key(request.value().path(), request.value().name(), request.axis(), request.window())));
+    }
+
+    Optional<ValueStatistics> find(Graph.Value value) {
+        return find(value.path(), value.name());
+    }
+
+    private Optional<ValueStatistics> find(String path, String name) {
         return Optional.ofNullable(first.get(new Place(path, name))).map(values::get);
+    }
+
+    /**
+     * Returns if Gram matrices can still be read as they were.
+     *
+     * @throws IllegalStateException if these statistics are closed
+     * @throws IOException if the file of one has changed since it was loaded, or is gone
+     */
+    public void checkReadable() throws IOException {
+        if (closed) {
+            throw new IllegalStateException("the statistics are closed");
+        }
+        files.check();
+    }
+
+    /** What reading behind the end of a mapped file comes to. */
+    private UncheckedIOException gone(InternalError e, Statistics... of) {
+        try {
+            for (Statistics s : of) {
+                s.files.check();
+            }
+        } catch (IOException changed) {
+            changed.addSuppressed(e);
+            return new UncheckedIOException(changed);
+        }
+        throw e;
     }
 
     /**
@@ -164,6 +213,7 @@ public final class Statistics implements AutoCloseable {
      * together; sums up to the rounding of f64; Gram matrices up to that of f32 over 256 rows, since rows come together in other blocks.
      *
      * @throws UnsupportedRequestException if these are of another model, or other things were asked for
+     * @throws UncheckedIOException if the file of one of them has changed since it was loaded
      */
     public void add(Statistics other) {
         if (!model.equals(other.model)) {
@@ -181,7 +231,14 @@ public final class Statistics implements AutoCloseable {
                 throw different(e.getValue());
             }
         }
-        values.replaceAll((key, a) -> a.plus(other.values.get(key)));
+        Map<Key, ValueStatistics> sums = new HashMap<>();
+        try {
+            values.forEach((key, a) -> sums.put(key, a.plus(other.values.get(key))));
+        } catch (InternalError e) {
+            throw gone(e, this, other);
+        }
+        values.replaceAll((key, a) -> sums.get(key));
+        files = new InputFiles(); // sums are in memory
         samples += other.samples;
         source = source.equals(other.source) ? source : source + ", " + other.source;
     }
@@ -201,6 +258,7 @@ public final class Statistics implements AutoCloseable {
         }
         held.addAll(other.held);
         other.held.clear();
+        files.addAll(other.files);
     }
 
     private static UnsupportedRequestException different(ValueStatistics v) {
@@ -262,7 +320,10 @@ public final class Statistics implements AutoCloseable {
             try {
                 new SafetensorsWriter(items, metadata).write(out.channel());
             } catch (IOException e) {
+                files.check(); // what cannot be read is not what could not be written
                 throw DurableFile.explain(e, file);
+            } catch (InternalError e) {
+                throw gone(e, this).getCause();
             }
             out.commit(file, replace);
         }
@@ -287,18 +348,25 @@ public final class Statistics implements AutoCloseable {
 
     /**
      * Reads a file. Gram matrices stay in it: they are looked at now, and read when they are needed, so that they may be larger than memory.
-     * The file must not become shorter before {@link #close}.
+     * The file must not change before {@link #close}.
      *
      * @throws dev.tensorpress.model.MalformedModelException if it is none of statistics, or not a consistent one
      * @throws UnsupportedRequestException if it is of a version of the format that is not known here
      * @throws IOException if it cannot be read
      */
     public static Statistics load(Path file) throws IOException {
+        InputFiles files = new InputFiles();
         Safetensors in = Safetensors.open(file);
         try {
-            return new Reader(in).read();
+            files.add(file);
+            Statistics all = new Reader(in).read();
+            all.files = files;
+            return all;
         } catch (IOException | RuntimeException | Error e) {
             in.close();
+            if (e instanceof InternalError) {
+                throw new IOException(file + " became shorter while it was read", e);
+            }
             throw e;
         }
     }
@@ -547,8 +615,20 @@ public final class Statistics implements AutoCloseable {
         }
     }
 
-    /** SHA-256 of all that is known of values. */
+    /**
+     * SHA-256 of all that is known of values.
+     *
+     * @throws UncheckedIOException if the file of Gram matrices has changed since it was loaded
+     */
     public String digest() {
+        try {
+            return hashed();
+        } catch (InternalError e) {
+            throw gone(e, this);
+        }
+    }
+
+    private String hashed() {
         try (Arena own = Arena.ofConfined()) {
             Sha256 hash = new Sha256(own);
             MemorySegment piece = own.allocate(READ_AT_ONCE);
@@ -579,6 +659,7 @@ public final class Statistics implements AutoCloseable {
 
     @Override
     public void close() {
+        closed = true;
         held.forEach(Runnable::run);
         held.clear();
     }

@@ -12,7 +12,7 @@ import java.util.OptionalInt;
 
 /**
  * What is known of one value. All of its elements were finite. Arrays have an element for each channel and must not be changed, nor
- * must the Gram matrix. Whoever asks for an array that is not known gets an {@link UnsupportedRequestException}.
+ * must the Gram matrix; {@link Statistics} hands out copies of arrays. Whoever asks for an array that is not known gets an {@link UnsupportedRequestException}.
  *
  * @param path of the value, as {@link dev.tensorpress.model.Graph.Value#path}; empty outside of subgraphs
  * @param name of the value
@@ -131,6 +131,13 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
     /** Arrays: elements of segments cost ten times as much before the second compiler. */
     private static double[] row(MemorySegment gram, int i, int k) {
         return gram.asSlice(8L * i * k, 8L * k).toArray(JAVA_DOUBLE);
+    }
+
+    /** The same with arrays of its own, and a Gram matrix that is for reading. */
+    ValueStatistics copy() {
+        return new ValueStatistics(path, name, axis, window, rows, min == null ? null : min.clone(), max == null ? null : max.clone(),
+                sum == null ? null : sum.clone(), squares.clone(), histogram.map(h -> new Histogram(h.width(), h.counts().clone())),
+                gram.map(MemorySegment::asReadOnly), weights);
     }
 
     /** The same without its Gram matrix, which costs most where a value is divided or added. */
