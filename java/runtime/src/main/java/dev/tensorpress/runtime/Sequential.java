@@ -68,13 +68,15 @@ public final class Sequential {
         }
         Compressor.Options options = Compressor.Options.DEFAULT.threads(threads);
         Path current = model.path();
+        Path next = current;
         try (Executor executor = Executor.cpu(threads)) {
             Statistics all = none(Statistics.hash(model), samples, samples.source() + ", layer by layer with recipe " + recipe.name(), executor);
             Statistics last = none("", samples, "", executor);
             try {
                 for (int i = 0; i < feeds.size(); i++) {
                     int before = i - 1;
-                    Path next = Files.createDirectories(folder.resolve(Integer.toString(i))).resolve(MODEL);
+                    next = folder.resolve(Integer.toString(i)).resolve(MODEL);
+                    Files.createDirectories(next.getParent());
                     try (Compressor compressor = Compressor.open(current, options)) {
                         compressor.use(last);
                         Plan plan = compressor.plan(recipe, w -> stages.getOrDefault(w.name(), -1) == before);
@@ -102,8 +104,10 @@ public final class Sequential {
                 throw e;
             } finally {
                 last.close();
-                if (!current.equals(model.path())) {
-                    delete(current.getParent());
+                for (Path way : List.of(current, next)) {
+                    if (!way.equals(model.path()) && Files.exists(way.getParent())) {
+                        delete(way.getParent());
+                    }
                 }
             }
             return all;

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.method.NonFiniteWeightException;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.statistics.Gatherer;
@@ -43,8 +44,12 @@ class SequentialTest {
 
     /** Three products in a row; a and b share the input of the second. */
     private Path model() throws IOException {
+        return model(values(N * N, 1));
+    }
+
+    private Path model(float[] first) throws IOException {
         return new TinyModel().input("x", TinyModel.FLOAT, "20 " + N).output("y", TinyModel.FLOAT, "20 " + N)
-                .weight("first", values(N * N, 1), N, N).weight("a", values(N * N, 2), N, N).weight("bias", values(N, 5), N)
+                .weight("first", first, N, N).weight("a", values(N * N, 2), N, N).weight("bias", values(N, 5), N)
                 .weight("b", values(N * N, 3), N, N).weight("last", values(N * N, 4), N, N)
                 .node("MatMul", "x first -> h0").node("Relu", "h0 -> h1").node("MatMul", "h1 a -> h2").node("Add", "h2 bias -> h3")
                 .node("MatMul", "h1 b -> h4").node("Add", "h3 h4 -> h5").node("Relu", "h5 -> h6").node("MatMul", "h6 last -> y")
@@ -92,6 +97,21 @@ class SequentialTest {
                 assertFalse(Arrays.equals(plain.values().get(1).squares(), found.get(1)));
                 assertFalse(Arrays.equals(plain.values().get(2).squares(), found.get(2)));
             }
+        }
+    }
+
+    /** Wherever it ends, also within a compression. */
+    @Test
+    void whatFailsLeavesNothing() throws IOException {
+        Path on = Files.createDirectory(folder.resolve("way"));
+        float[] first = values(N * N, 1);
+        first[5] = Float.NaN;
+        Recipe recipe = recipe("gptq: {bits: 4, block: 32}");
+        try (Compressor c = Compressor.open(model(first))) {
+            assertThrows(NonFiniteWeightException.class, () -> gather(c, recipe, on));
+        }
+        try (Stream<Path> left = Files.list(on)) {
+            assertEquals(List.of(), left.toList());
         }
     }
 
