@@ -15,7 +15,7 @@ import java.util.Set;
  * <p>Exactly as many elements go as were asked for, also of a weight with more zeros than that. Bits are the same for any number of threads.
  *
  * @param zeros a sparsity or schedule of each output's elements, or N:M
- * @param damping of the mean of H's diagonal, added to all of it
+ * @param damping of the mean of H's diagonal, added to all of it; less than a millionth counts as that
  * @param descent sweeps; what stays is chosen before each of the first two thirds
  * @param bias whether a product's bias takes on what that does to the mean of its results, so that H is that of the inputs less their
  *     mean; where a product has none of its own, H stays what it is

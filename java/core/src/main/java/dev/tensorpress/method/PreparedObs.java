@@ -24,6 +24,9 @@ import java.util.Optional;
 
 /** An {@link ObsMethod} that knows what its weights are multiplied with. */
 final class PreparedObs extends PreparedByInputs {
+    /** Of the mean of H's diagonal: with less, elements of an input that is next to nothing make up for others without bounds. */
+    private static final double LEAST_DAMPING = 1e-6;
+
     private final ObsMethod method;
 
     PreparedObs(ObsMethod method, InputStatistics statistics) {
@@ -107,7 +110,7 @@ final class PreparedObs extends PreparedByInputs {
         Pattern p = method.zeros().pattern();
         Prune.Scores spec = Prune.Scores.of(part.k(), n, DType.F32);
         MemorySegment mask = workspace.take(Slot.MASK, spec.maskBytes());
-        Feedback.prune(part.k(), n, part.gram(), part.damping(), w, (scores, kept) -> {
+        Feedback.prune(part.k(), n, part.gram(), Math.max(part.damping(), LEAST_DAMPING * part.mean()), w, (scores, kept) -> {
             if (p.groups()) {
                 Prune.nm(spec, 0, scores, p.n(), p.m(), kept, executor);
             } else {

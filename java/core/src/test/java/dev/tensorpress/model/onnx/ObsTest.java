@@ -279,6 +279,26 @@ final class ObsTest {
         }
     }
 
+    /** A channel that is next to nothing has no say in the others, nor do they in it. */
+    @Test
+    void channelsThatAreNextToNothing() throws Exception {
+        Path model = model(DType.F32, weight(), weight());
+        float[] before = Calibrated.read(model, "A");
+        for (double size : new double[] {1e-6, 1e-12, 1e-30}) {
+            float[] tiny = x.clone();
+            for (int i = 1; i < tiny.length; i += K) {
+                tiny[i] = (float) (tiny[i] * size);
+            }
+            for (String more : new String[] {", damping: 0", ", bias: false, damping: 0"}) {
+                Calibrated.compress(model, Calibrated.recipe(folder, "obs: {sparsity: 0.5" + more + "}"), 1, folder.resolve("o.onnx"), tiny, ROWS, K);
+                float[] after = Calibrated.read(folder.resolve("o.onnx"), "A");
+                for (int j = 0; j < N; j++) {
+                    assertTrue(Math.abs(after[N + j]) <= 10 + Math.abs(before[N + j]), size + more + ": " + before[N + j] + " became " + after[N + j]);
+                }
+            }
+        }
+    }
+
     @Test
     void convolutionsInGroups() throws Exception {
         TestModel model = TestModel.of(10, 21);
