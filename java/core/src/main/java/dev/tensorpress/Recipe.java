@@ -2,6 +2,7 @@ package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.method.CodebookMethod;
 import dev.tensorpress.method.CorrectMethod;
 import dev.tensorpress.method.FactorizeMethod;
 import dev.tensorpress.method.GptqMethod;
@@ -48,7 +49,8 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
 
     /** Names of the presets. */
     public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int8-smooth", "int8-static", "int4", "prune50",
-            "sparse24", "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "int4-gptq", "fixed8", "archive8", "archive4", "w8a16", "w8a8", "w4a16");
+            "sparse24", "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "int4-gptq", "fixed8", "archive8", "archive4",
+            "deep-compression", "w8a16", "w8a8", "w4a16");
 
     private static final Role[] PRODUCTS = {Role.LINEAR, Role.HEAD};
     private static final List<String> VALUES = List.of("*value*", "*v_proj*", "*v_lin*", "*/v/*");
@@ -83,6 +85,12 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             case "prune50-int8" -> {
                 steps.add(half());
                 steps.addAll(named("int8").steps);
+                return new Recipe(name, "", steps, List.of(), Map.of());
+            }
+            case "deep-compression" -> {
+                steps.add(step("prune", PruneMethod.sparsity(0.9), PRODUCTS));
+                steps.add(step("codebook", CodebookMethod.of(5), Role.LINEAR, Role.HEAD, Role.EMBEDDING));
+                steps.add(step("conv", CodebookMethod.of(8), Role.CONV));
                 return new Recipe(name, "", steps, List.of(), Map.of());
             }
             case "lowrank" -> {
