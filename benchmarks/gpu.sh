@@ -37,7 +37,7 @@ fi
 step "build"
 generator=()
 if type -P ninja >/dev/null; then generator=(-G Ninja); fi
-families="coding feedback gemm prune quantize sparse spmm statistics svd"
+families="codebook coding feedback gemm prune quantize sparse spmm statistics svd"
 targets+=(bench_cuda)
 for family in $families; do targets+=("test_$family"); done
 cmake -S . -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release "${settings[@]}" >"$out/build.txt" 2>&1

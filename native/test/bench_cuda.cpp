@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "tensorpress/cuda/codebook.h"
 #include "tensorpress/cuda/coding.h"
 #include "tensorpress/cuda/feedback.h"
 #include "tensorpress/cuda/gemm.h"
@@ -518,6 +519,46 @@ void calibrate(int64_t n) {
     same("changes of the refit", change.host.data(), change.slots[0], change.bytes());
 }
 
+/* ---- codebooks ---- */
+
+void codebook(int64_t n) {
+    head("Codes of codebooks", n, n);
+    Memory in(n * n * 4), codes(n * n), tables(4096 * 8 * 4), out(n * n * 4);
+    fill(in.on_host<float>(), n * n, 0);
+    in.upload();
+    struct Case {
+        const char *name;
+        int32_t dimension, bits;
+    };
+    for (const Case &c : {Case{"numbers, 4 bits", 1, 4}, Case{"numbers, 8 bits", 1, 8}, Case{"vectors of 4, 8 bits", 4, 8}}) {
+        tp_codebook s = {};
+        s.rows = s.cols = s.stride = s.group_rows = s.group_cols = n;
+        s.dimension = c.dimension;
+        s.bits = c.bits;
+        s.type = TP_F32;
+        const int64_t floats = (int64_t)c.dimension << c.bits, some = small ? n : 64;
+        fill(tables.on_host<float>(), floats, 0);
+        if (c.dimension == 1) std::sort(tables.on_host<float>(), tables.on_host<float>() + floats);
+        tables.upload();
+        const double code_bytes = (double)(n * n / c.dimension);
+        const std::function<void(int)> assign = [&](int slot) {
+            DID(tp_cuda_codebook_assign(cuda, &s, 0, n, in.slots[slot], tables.at<float>(slot), codes.slots[slot]));
+        };
+        if (c.dimension == 1)
+            row_bytes(c.name, (double)in.bytes() + code_bytes, 0, assign);
+        else
+            row_operations(c.name, 2.0 * (double)n * (double)n * (double)(1 << c.bits), 0, 0, assign);
+        CHECK(tp_codebook_assign(&s, 0, some, in.host.data(), tables.on_host<float>(), codes.host.data())); /* the processor's, of some rows */
+        same(c.name, codes.host.data(), codes.slots[0], some * n / c.dimension);
+        const std::string back = std::string("decode ") + c.name;
+        row_bytes(back.c_str(), (double)out.bytes() + code_bytes, 0.9, [&](int slot) {
+            DID(tp_cuda_codebook_decode(cuda, &s, 0, n, codes.slots[slot], tables.at<float>(slot), out.at<float>(slot)));
+        });
+        CHECK(tp_codebook_decode(&s, 0, some, codes.host.data(), tables.on_host<float>(), out.on_host<float>()));
+        same(back.c_str(), out.host.data(), out.slots[0], some * n * 4);
+    }
+}
+
 /* ---- coding ---- */
 
 /* Bytes about as codes of 8 bits are, in arrays of so many. */
@@ -672,6 +713,7 @@ int main(int argc, char **argv) {
     sparse(n);
     gemm(n);
     calibrate(n);
+    codebook(n);
     coding(small ? 5 : 8192, small ? 30000 : 32768);
     svd(small ? 64 : 8192, small ? 20 : 10000);
     tp_cuda_close(cuda);

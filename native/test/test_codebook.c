@@ -1,16 +1,58 @@
 /*
  * The codebook family against what codebook.h says, on every tier. Tables: the best there are for few elements, by trying all cuts; for
  * many no worse than Lloyd's from random starts, and no step improves them; the same bits on all tiers and in ranges. Codes, decoding and
- * gradients: a loop from the header. Arrays end or start at a page that cannot be touched.
+ * gradients: a loop from the header; codes and decoding on a CUDA device too. Arrays end or start at a page that cannot be touched.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda_arrays.h"
 #include "support.h"
-#include "tensorpress/codebook.h"
+#include "tensorpress/cuda/codebook.h"
 
 static guarded in_memory, weight_memory, table_memory, code_memory, out_memory, scratch_memory;
+
+/* ---- the same calls on the device ---- */
+
+#define CUDA_CALL(call)                                                                                               \
+    tp_status status;                                                                                                 \
+    do status = call;                                                                                                 \
+    while (short_of_memory(status));                                                                                  \
+    return end_call(status)
+
+static int64_t groups_of(const tp_codebook *s);
+
+static void *lent(const tp_codebook *s, const void *x, int size, bool written) {
+    return placed(x, all_on_host ? 0 : (size_t)(((s->rows - 1) * s->stride + s->cols) * size), size, written);
+}
+static void *lent_codes(const tp_codebook *s, const void *codes, bool written) {
+    const int size = s && s->bits > 8 ? 2 : 1;
+    return placed(codes, all_on_host ? 0 : (size_t)(s->rows * (s->cols / s->dimension) * size), size, written);
+}
+static const float *lent_tables(const tp_codebook *s, const float *tables) {
+    return placed(tables, all_on_host ? 0 : (size_t)(groups_of(s) * s->dimension * 4) << s->bits, 4, false);
+}
+
+static tp_status cuda_assign(const tp_codebook *s, int64_t begin, int64_t end, const void *in, const float *tables, void *codes) {
+    start_call();
+    in = lent(s, in, s->type == TP_F32 ? 4 : 2, false);
+    tables = lent_tables(s, tables);
+    codes = lent_codes(s, codes, true);
+    CUDA_CALL(tp_cuda_codebook_assign(test_cuda, s, begin, end, in, tables, codes));
+}
+
+static tp_status cuda_decode(const tp_codebook *s, int64_t begin, int64_t end, const void *codes, const float *tables, float *out) {
+    start_call();
+    codes = lent_codes(s, codes, false);
+    tables = lent_tables(s, tables);
+    out = lent(s, out, 4, true);
+    CUDA_CALL(tp_cuda_codebook_decode(test_cuda, s, begin, end, codes, tables, out));
+}
+
+/* From here on these names mean the tier at hand. */
+#define tp_codebook_assign(...) (on_cuda ? cuda_assign(__VA_ARGS__) : tp_codebook_assign(__VA_ARGS__))
+#define tp_codebook_decode(...) (on_cuda ? cuda_decode(__VA_ARGS__) : tp_codebook_decode(__VA_ARGS__))
 
 static double normal(void) { return random_unit() + random_unit() + random_unit() + random_unit() - 2; }
 
@@ -91,8 +133,8 @@ static void check_all(int dimension, int bits) {
     void *wanted = malloc(code_bytes);
     float *gradient = malloc((size_t)size * 4);
     for (int64_t i = 0; i < size; i++) gradient[i] = (float)normal();
-    for (int tier = 0; tier < test_tiers; tier++) {
-        test_use_tier(tier);
+    for (int tier = 0; tier <= test_tiers; tier++) {
+        use_tier(tier);
         void *scratch = scratch_for(&s);
         float *tables = guarded_take(&table_memory, (size_t)(groups * entries * dimension) * 4, at_end);
         const int64_t cut = random_below(groups + 1), row_cut = random_below(s.rows + 1);
@@ -226,6 +268,31 @@ static void check_many(void) {
     }
 }
 
+/* Rows that go through a device in pieces, and its tiles, which end where groups and pieces do. */
+static void check_rows(void) {
+    const int dimension = 1 << random_below(3);
+    const tp_codebook s = {.rows = 30 + random_below(50), .cols = 32, .stride = 32 + random_below(3), .group_rows = 1 + random_below(90),
+                           .group_cols = 8 * (1 + random_below(5)), .dimension = dimension, .bits = 2, .type = TP_F32};
+    const int64_t size = (s.rows - 1) * s.stride + s.cols, floats = groups_of(&s) * 4 * dimension, code_count = s.rows * s.cols / dimension;
+    float *x = guarded_take(&in_memory, (size_t)size * 4, true), *tables = guarded_take(&table_memory, (size_t)floats * 4, true);
+    for (int64_t i = 0; i < size; i++) x[i] = (float)normal();
+    for (int64_t i = 0; i < floats; i++) tables[i] = (float)(dimension > 1 ? normal() : (double)(i % 4) - 1.5 + random_unit());
+    uint8_t *first = malloc((size_t)code_count);
+    float *decoded = malloc((size_t)size * 4);
+    for (int tier = test_tiers - 1; tier <= test_tiers; tier++) {
+        use_tier(tier);
+        uint8_t *codes = guarded_take(&code_memory, (size_t)code_count, true);
+        float *out = guarded_take(&out_memory, (size_t)size * 4, true);
+        const int64_t cut = random_below(s.rows + 1);
+        CHECK(!tp_codebook_assign(&s, 0, cut, x, tables, codes) && !tp_codebook_assign(&s, cut, s.rows, x, tables, codes), "status");
+        CHECK(!tp_codebook_decode(&s, 0, cut, codes, tables, out) && !tp_codebook_decode(&s, cut, s.rows, codes, tables, out), "status");
+        if (tier < test_tiers) memcpy(first, codes, (size_t)code_count), memcpy(decoded, out, (size_t)size * 4);
+        CHECK(!memcmp(first, codes, (size_t)code_count) && !memcmp(decoded, out, (size_t)size * 4), "the device has other codes, or decodes others");
+    }
+    free(first);
+    free(decoded);
+}
+
 /* Vectors around 16 places are found, whatever the seed. */
 static void check_places(int dimension) {
     enum { N = 800, K = 16 };
@@ -245,7 +312,9 @@ static void check_places(int dimension) {
     CHECK(loss < N * dimension * 0.0001, "loses %g", loss);
 }
 
-static void check_arguments(void) {
+static void check_arguments(int tier) {
+    use_tier(tier);
+    all_on_host = true;
     const tp_codebook good = {.rows = 2, .cols = 4, .stride = 4, .group_rows = 2, .group_cols = 4, .dimension = 2, .bits = 1, .type = TP_F32};
     float x[8] = {1, 2, 3, 4, 5, 6, 7, 8}, table[64], out[8];
     uint8_t codes[4] = {0};
@@ -287,6 +356,10 @@ static void check_arguments(void) {
     tp_codebook none = good;
     none.rows = 0;
     CHECK(tp_codebook_train(&none, 0, 1, 0, 0, NULL, NULL, NULL, NULL, NULL) == TP_OK, "nothing");
+    CHECK(tp_codebook_assign(&none, 0, 0, NULL, NULL, NULL) == TP_OK && tp_codebook_decode(&none, 0, 0, NULL, NULL, NULL) == TP_OK, "nothing");
+    if (on_cuda) CHECK(tp_cuda_codebook_assign(NULL, &good, 0, 2, x, table, codes) == TP_ERR_ARGUMENT
+                           && tp_cuda_codebook_decode(NULL, &good, 0, 2, codes, table, out) == TP_ERR_ARGUMENT, "no device");
+    all_on_host = false;
 }
 
 int main(void) {
@@ -297,8 +370,9 @@ int main(void) {
     code_memory = guarded_new(1 << 14);
     out_memory = guarded_new(1 << 14);
     scratch_memory = guarded_new(1 << 20);
-    check_arguments();
     while (test_round()) {
+        check_arguments(0);
+        check_arguments(test_tiers);
         for (int bits = 1; bits <= 8; bits++) check_all(1, bits);
         for (int d = 2; d <= 8; d *= 2) {
             check_all(d, 1 + (int)random_below(8));
@@ -307,6 +381,8 @@ int main(void) {
         }
         for (int i = 0; i < 3; i++) check_optimum();
         check_many();
+        for (int i = 0; i < 40; i++) check_rows();
     }
+    check_calls();
     return test_end();
 }

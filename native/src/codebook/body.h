@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "codebook/checks.h"
+#include "codebook/scalar.h"
 #include "core/random.h"
 #include "core/scalar.h"
 
@@ -476,13 +477,6 @@ tp_status TP_VARIANT(codebook_train)(const tp_codebook *s, uint64_t seed, int32_
 
 /* ---- codes ---- */
 
-/* The largest float that is nearer to a than to b, or as near; a <= b. */
-static float threshold(float a, float b) {
-    const double middle = (double)a + ((double)b - (double)a) / 2;
-    const float x = (float)middle;
-    return (double)x > middle ? nextafterf(x, -INFINITY) : x;
-}
-
 /*
  * Thresholds between ascending entries as a tree: behind node i are 2 i and, for what is larger, 2 i + 1; the root is 1. Of entries that are
  * the same, all but the first are passed over.
@@ -490,7 +484,7 @@ static float threshold(float a, float b) {
 static void plant(const float *entries, int64_t n, int32_t bits, float *tree) {
     float thresholds[256];
     for (int64_t i = (INT64_C(1) << bits) - 1; i >= 0; i--)
-        thresholds[i] = i + 1 >= n ? INFINITY : entries[i] < entries[i + 1] ? threshold(entries[i], entries[i + 1]) : thresholds[i + 1];
+        thresholds[i] = i + 1 >= n ? INFINITY : entries[i] < entries[i + 1] ? tp_threshold(entries[i], entries[i + 1]) : thresholds[i + 1];
     for (int32_t level = 0; level < bits; level++)
         for (int64_t p = 0; p < INT64_C(1) << level; p++)
             tree[(INT64_C(1) << level) + p] = thresholds[((2 * p + 1) << (bits - 1 - level)) - 1];

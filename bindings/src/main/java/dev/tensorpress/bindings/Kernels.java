@@ -8977,6 +8977,138 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_cuda_codebook_assign {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_codebook_assign");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_assign(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *in, const float *tables, void *codes)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_codebook_assign$descriptor() {
+        return tp_cuda_codebook_assign.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_assign(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *in, const float *tables, void *codes)
+     * }
+     */
+    public static MethodHandle tp_cuda_codebook_assign$handle() {
+        return tp_cuda_codebook_assign.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_assign(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *in, const float *tables, void *codes)
+     * }
+     */
+    public static MemorySegment tp_cuda_codebook_assign$address() {
+        return tp_cuda_codebook_assign.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_assign(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *in, const float *tables, void *codes)
+     * }
+     */
+    public static int tp_cuda_codebook_assign(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment tables, MemorySegment codes) {
+        var mh$ = tp_cuda_codebook_assign.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_codebook_assign", cuda, spec, begin, end, in, tables, codes);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, in, tables, codes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_codebook_decode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_codebook_decode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_decode(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *tables, float *out)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_codebook_decode$descriptor() {
+        return tp_cuda_codebook_decode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_decode(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *tables, float *out)
+     * }
+     */
+    public static MethodHandle tp_cuda_codebook_decode$handle() {
+        return tp_cuda_codebook_decode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_decode(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *tables, float *out)
+     * }
+     */
+    public static MemorySegment tp_cuda_codebook_decode$address() {
+        return tp_cuda_codebook_decode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_decode(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *tables, float *out)
+     * }
+     */
+    public static int tp_cuda_codebook_decode(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment codes, MemorySegment tables, MemorySegment out) {
+        var mh$ = tp_cuda_codebook_decode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_codebook_decode", cuda, spec, begin, end, codes, tables, out);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, codes, tables, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_cuda_rans_decode_all {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,

@@ -7,8 +7,8 @@ import java.lang.foreign.MemorySegment;
 
 /**
  * Kernel family {@code codebook}: weights as codes into tables found by k-means; {@code tensorpress/codebook.h} has methods and numerics.
- * Matrices are off-heap, row-major and without gaps. Bits do not depend on the number of threads. What it runs on are the threads of the
- * executor.
+ * Matrices are off-heap, row-major and without gaps. Bits do not depend on the number of threads, nor on the device. A device
+ * finds codes and decodes; tables, and sums of gradients, come from the threads of the executor.
  */
 public final class Codebook {
     /** Codes of scalars have this many bits at most, those of vectors {@link #MOST_BITS}. */
@@ -68,12 +68,12 @@ public final class Codebook {
             return s;
         }
 
-        private void checkCodes(MemorySegment codes, Executor host) {
-            Native.operand("codes", codes, codeType(), rows, cols / dimension, cols / dimension, host);
+        private void checkCodes(MemorySegment codes, Executor executor) {
+            Native.operand("codes", codes, codeType(), rows, cols / dimension, cols / dimension, executor);
         }
 
-        private void checkTables(MemorySegment tables, Executor host) {
-            Native.operand("tables", tables, DType.F32, 1, tableBytes() / 4, tableBytes() / 4, host);
+        private void checkTables(MemorySegment tables, Executor executor) {
+            Native.operand("tables", tables, DType.F32, 1, tableBytes() / 4, tableBytes() / 4, executor);
         }
     }
 
@@ -119,15 +119,15 @@ public final class Codebook {
      * @param codes u8, or u16 of more than eight bits, out
      */
     public static void assign(Spec spec, DType type, MemorySegment in, MemorySegment tables, MemorySegment codes, Executor executor) {
-        Executor host = Native.host(executor);
         Native.oneOf("elements", type, DType.F32, DType.F16, DType.BF16);
-        Native.input("in", in, type.bytes(Math.multiplyExact(spec.rows, spec.cols)), host);
-        spec.checkTables(tables, host);
-        Native.result("codes", codes, spec.codeType(), spec.rows, spec.cols / spec.dimension, spec.cols / spec.dimension, host);
+        Native.input("in", in, type.bytes(Math.multiplyExact(spec.rows, spec.cols)), executor);
+        spec.checkTables(tables, executor);
+        Native.result("codes", codes, spec.codeType(), spec.rows, spec.cols / spec.dimension, spec.cols / spec.dimension, executor);
         MemorySegment s = spec.toNative(type);
         Native.Cost cost = Native.Cost.of(type.bytes(spec.rows * spec.cols), spec.codeType().bytes(spec.codes()));
-        Native.run("tp_codebook_assign", host, spec.rows, 1, Executor.worth(spec.cols), cost, (begin, end, worker) ->
-                Kernels.tp_codebook_assign(s, begin, end, in, tables, codes));
+        Native.run("tp_codebook_assign", executor, spec.rows, 1, Executor.worth(spec.cols), cost, (begin, end, worker) ->
+                Kernels.tp_codebook_assign(s, begin, end, in, tables, codes), (cuda, begin, end) ->
+                Kernels.tp_cuda_codebook_assign(cuda, s, begin, end, in, tables, codes));
     }
 
     /**
@@ -138,14 +138,14 @@ public final class Codebook {
      * @throws KernelException if there is no entry of a code's number
      */
     public static void decode(Spec spec, MemorySegment codes, MemorySegment tables, MemorySegment out, Executor executor) {
-        Executor host = Native.host(executor);
-        spec.checkCodes(codes, host);
-        spec.checkTables(tables, host);
-        Native.result("out", out, DType.F32, spec.rows, spec.cols, spec.cols, host);
+        spec.checkCodes(codes, executor);
+        spec.checkTables(tables, executor);
+        Native.result("out", out, DType.F32, spec.rows, spec.cols, spec.cols, executor);
         MemorySegment s = spec.toNative(DType.F32);
         Native.Cost cost = Native.Cost.of(spec.codeType().bytes(spec.codes()), 4 * spec.rows * spec.cols);
-        Native.run("tp_codebook_decode", host, spec.rows, 1, Executor.worth(spec.cols), cost, (begin, end, worker) ->
-                Kernels.tp_codebook_decode(s, begin, end, codes, tables, out));
+        Native.run("tp_codebook_decode", executor, spec.rows, 1, Executor.worth(spec.cols), cost, (begin, end, worker) ->
+                Kernels.tp_codebook_decode(s, begin, end, codes, tables, out), (cuda, begin, end) ->
+                Kernels.tp_cuda_codebook_decode(cuda, s, begin, end, codes, tables, out));
     }
 
     /**
