@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# A model of 12 GB from disk to disk: how fast it is compressed, as part of the speed at which this machine copies, and how
-# much memory that takes. Tables in Markdown.
+# A model of 12 GB from disk to disk: how fast it is compressed, packed, and made again of its archive, as part of the speed at which
+# this machine copies, and how much memory that takes. Tables in Markdown.
 #   benchmarks/large.sh FOLDER [--layers N] [--rounds N] [--recipes w8a16,w4a16] [--memory 512MB] [--keep]
+# `--recipes ''` leaves compression out. Beside compression a copy writes as much as it; beside `pack` and `expand`, the whole model.
 # Makes the model in FOLDER/made, unless it is there, and takes it away at the end, unless told to keep it. FOLDER needs room
-# for it and for one output (N layers: 0.41 N + 0.53 GB, and as much again), on the disk that is to be measured. Page caches
+# for it, its archive and one output (N layers: three times 0.41 N + 0.53 GB), on the disk that is to be measured. Page caches
 # are emptied before each run where root may do so, else the model's pages are dropped. Linux only.
 set -euo pipefail
 root=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
@@ -23,10 +24,10 @@ while [ $# -gt 0 ]; do
     esac
 done
 mkdir -p "$folder"
-made=$folder/made out=$folder/out copy=$folder/copy
+made=$folder/made out=$folder/out copy=$folder/copy archive=$folder/made.tpa
 work=$(mktemp -d)
 clean() {
-    rm -rf "$work" "$out" "$out.partial" "$copy"
+    rm -rf "$work" "$out" "$out.partial" "$copy" "$archive"
     [ -n "$keep" ] || rm -rf "$made"
 }
 trap clean EXIT
@@ -127,18 +128,37 @@ largest() { # file column
     cut -d ' ' -f "$2" "$1" | sort -n | tail -n 1
 }
 
+# Does what a name says: a recipe, or pack, or expand of what was packed. Sets written, and how many of that a copy writes.
+perform() {
+    case $1 in
+        pack)
+            run "$root/tensorpress" pack "$made" -o "$archive" --memory "$memory" --force
+            written=$(stat -c %s "$archive") copied=$bytes
+            ;;
+        expand)
+            run "$root/tensorpress" expand "$archive" -o "$out" --memory "$memory"
+            written=$(cat "$out"/*.safetensors | wc -c) copied=$bytes
+            cmp -s "$out/config.json" "$made/config.json" && [ "$written" = "$bytes" ]
+            ;;
+        *)
+            run "$root/tensorpress" compress "$made" -o "$out" --recipe "$1" --memory "$memory"
+            written=$(cat "$out"/*.safetensors | wc -c) copied=$written
+            ;;
+    esac
+}
+
+works="${recipes//,/ } pack expand"
 for ((round = 1; round <= rounds; round++)); do
-    for recipe in ${recipes//,/ }; do
-        echo "round $round, $recipe" >&2
+    for name in $works; do
+        echo "round $round, $name" >&2
         rm -rf "$out"
         cold
-        run "$root/tensorpress" compress "$made" -o "$out" --recipe "$recipe" --memory "$memory"
+        perform "$name"
         mine=$wall line="$cpu $anonymous $resident $first"
-        written=$(cat "$out"/*.safetensors | wc -c)
         rm -rf "$out"
         cold
-        run copy "$written"
-        echo "$wall $mine $(awk -v "a=$wall" -v "b=$mine" 'BEGIN { print a / b }') $line $written $cpu" >>"$work/$recipe"
+        run copy "$copied"
+        echo "$wall $mine $(awk -v "a=$wall" -v "b=$mine" 'BEGIN { print a / b }') $line $written $cpu" >>"$work/$name"
         rm -f "$copy"
     done
     for state in cold warm; do
@@ -154,9 +174,9 @@ echo
 echo "| | bytes written | s, copy | s | speed, copy = 1 | lowest | processor s | anonymous memory, largest |" \
     "resident with pages of files | first line after |"
 echo "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
-for recipe in ${recipes//,/ }; do
-    f=$work/$recipe
-    awk -v "r=$recipe" -v "c=$(column "$f" 1)" -v "m=$(column "$f" 2)" -v "q=$(column "$f" 3)" \
+for name in $works; do
+    f=$work/$name
+    awk -v "r=$name" -v "c=$(column "$f" 1)" -v "m=$(column "$f" 2)" -v "q=$(column "$f" 3)" \
         -v "l=$(cut -d ' ' -f 3 "$f" | sort -n | head -n 1)" -v "p=$(column "$f" 4)" -v "a=$(largest "$f" 5)" \
         -v "h=$(largest "$f" 6)" -v "i=$(largest "$f" 7)" -v "w=$(column "$f" 8)" \
         'BEGIN { printf "| `%s` | %.0f | %.1f | %.1f | %.2f | %.2f | %.1f | %.0f MB | %.0f MB | %.2f s |\n", r, w, c / 1000,
