@@ -9,14 +9,12 @@ import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.model.Phases;
+import dev.tensorpress.model.archive.Unpacker;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.io.PrintStream;
-import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.SimpleFileVisitor;
-import java.nio.file.attribute.BasicFileAttributes;
 import java.util.List;
 import java.util.Map;
 import jdk.jfr.Recording;
@@ -83,7 +81,7 @@ final class ProfileCommand implements Command {
                 print(result, temp, arguments.flag("all") ? Integer.MAX_VALUE : WEIGHTS, console.out());
             }
         } finally {
-            delete(folder);
+            Unpacker.delete(folder);
         }
     }
 
@@ -122,25 +120,6 @@ final class ProfileCommand implements Command {
         } catch (IllegalStateException e) {
             throw new IOException("Flight Recorder does not start: " + e.getMessage(), e);
         }
-    }
-
-    private static void delete(Path folder) throws IOException {
-        Files.walkFileTree(folder, new SimpleFileVisitor<>() {
-            @Override
-            public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) throws IOException {
-                Files.delete(file);
-                return FileVisitResult.CONTINUE;
-            }
-
-            @Override
-            public FileVisitResult postVisitDirectory(Path visited, IOException failed) throws IOException {
-                if (failed != null) {
-                    throw failed;
-                }
-                Files.delete(visited);
-                return FileVisitResult.CONTINUE;
-            }
-        });
     }
 
     private static void print(Result result, Path folder, int most, PrintStream out) {

@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -23,6 +24,7 @@ final class Base implements AutoCloseable {
     private final List<Member> files = new ArrayList<>();
     /** Where each begins. */
     private final List<Long> starts = new ArrayList<>();
+    private final Map<String, Long> positions = new HashMap<>();
     private final Map<String, FileChannel> channels = new LinkedHashMap<>();
     private long total;
 
@@ -45,6 +47,7 @@ final class Base implements AutoCloseable {
                 long size = channel.size();
                 files.add(new Member(e.getKey(), size, sha256(e.getValue(), size, buffers)));
                 starts.add(total);
+                positions.put(e.getKey(), total);
                 total += size;
             }
         } catch (IOException | RuntimeException | Error e) {
@@ -74,12 +77,7 @@ final class Base implements AutoCloseable {
 
     /** Where a file begins; -1 if there is none of this name. */
     long position(String name) {
-        for (int i = 0; i < files.size(); i++) {
-            if (files.get(i).name().equals(name)) {
-                return starts.get(i);
-            }
-        }
-        return -1;
+        return positions.getOrDefault(name, -1L);
     }
 
     /** Which of the files is not what was expected, in words; null if each is. */

@@ -3,27 +3,22 @@ package dev.tensorpress.model.onnx;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Weight;
 import java.util.ArrayList;
-import java.util.HashMap;
-import java.util.HashSet;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 
 /** Finds the places of all tensors of a model, those of no weights included, and names them. */
 final class ArrayFinder {
     private final OnnxModel model;
     private final Map<TensorInfo, String> weights = new IdentityHashMap<>();
-    private final Set<String> taken = new HashSet<>();
-    /** How many tensors wanted a name that another one has: where to go on counting. */
-    private final Map<String, Integer> wanted = new HashMap<>();
+    private final FreeNames names = new FreeNames('#');
     private final List<Model.Array> found = new ArrayList<>();
 
     ArrayFinder(OnnxModel model) {
         this.model = model;
         for (Weight w : model.weights()) {
             weights.put(model.info(w).tensor, w.name());
-            taken.add(w.name());
+            names.take(w.name());
         }
     }
 
@@ -46,17 +41,7 @@ final class ArrayFinder {
         String own = weights.get(t);
         Model.Array array = model.array(t, own == null ? name : own);
         if (array != null) {
-            found.add(own != null ? array : new Model.Array(unique(name), array.file(), array.offset(), array.type(), array.shape()));
+            found.add(own != null ? array : new Model.Array(names.of(name), array.file(), array.offset(), array.type(), array.shape()));
         }
-    }
-
-    private String unique(String name) {
-        String free = name;
-        while (!taken.add(free)) {
-            int number = wanted.getOrDefault(name, 1) + 1;
-            wanted.put(name, number);
-            free = name + "#" + number;
-        }
-        return free;
     }
 }

@@ -11,7 +11,6 @@ import java.lang.foreign.Arena;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Comparator;
-import java.util.HashMap;
 import java.util.HashSet;
 import java.util.IdentityHashMap;
 import java.util.List;
@@ -26,11 +25,9 @@ final class WeightFinder {
     private final Parser model;
     private final Elements elements;
     private final Readers readers;
-    private final Set<String> taken = new HashSet<>();
+    private final FreeNames unique = new FreeNames('#');
     /** Values with the name of one in a graph around or inside: what is computed may not have such a name. */
     private final Set<Value> shadows = Collections.newSetFromMap(new IdentityHashMap<>(0));
-    /** How many weights wanted a name that another one has: where to go on counting. */
-    private final Map<String, Integer> wanted = new HashMap<>();
 
     WeightFinder(Parser model, Wire w, DataFiles files, Arena arena) {
         this.model = model;
@@ -130,7 +127,7 @@ final class WeightFinder {
         }
         String obstacle = obstacle(v, sparse, purpose);
         Purpose p = purpose == null ? Purpose.OTHER : purpose;
-        Weight weight = new Weight(unique(v.graph.qualifier() + v.name), p.role(), tensor, p.in(), p.out(), names,
+        Weight weight = new Weight(unique.of(v.graph.qualifier() + v.name), p.role(), tensor, p.in(), p.out(), names,
                 Optional.ofNullable(obstacle));
         return new Info(v, weight, p.replaceable() && !v.output);
     }
@@ -165,15 +162,5 @@ final class WeightFinder {
             return "a graph inside or around has another value of its name";
         }
         return purpose == null ? null : purpose.obstacle();
-    }
-
-    private String unique(String name) {
-        String free = name;
-        while (!taken.add(free)) {
-            int number = wanted.getOrDefault(name, 1) + 1;
-            wanted.put(name, number);
-            free = name + "#" + number;
-        }
-        return free;
     }
 }
