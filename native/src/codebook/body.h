@@ -301,7 +301,6 @@ static tp_status train_numbers(const tp_codebook *s, int32_t iterations, int64_t
 /* Vectors of a group, coordinate by coordinate, with their weights; padded with weight 0 to whole blocks. */
 typedef struct points {
     int64_t n, padded;
-    int32_t dimension;
     float *x, *weight, *distance;
     uint16_t *nearest;
     double *blocks;
@@ -451,7 +450,7 @@ INLINE void improve(int32_t d, points *p, int64_t entries, int32_t iterations, d
 INLINE tp_status train_vectors(int32_t d, const tp_codebook *s, uint64_t seed, int32_t iterations, int64_t begin, int64_t end,
                                const void *in, const float *row_weights, const float *col_weights, char *scratch, float *tables) {
     const int64_t entries = tp_codebook_entries(s), most = tp_codebook_points(s);
-    points p = {.dimension = d, .x = take(&scratch, most * d * 4), .weight = take(&scratch, most * 4), .distance = take(&scratch, most * 4),
+    points p = {.x = take(&scratch, most * d * 4), .weight = take(&scratch, most * 4), .distance = take(&scratch, most * 4),
                 .nearest = take(&scratch, most * 2), .blocks = take(&scratch, most / POINT_BLOCK * 8)};
     double *const sums = take(&scratch, entries * (d + 1) * 8);
     for (int64_t index = begin; index < end; index++) {

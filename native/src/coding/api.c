@@ -102,9 +102,7 @@ tp_status tp_zeros_put(int64_t n, const uint8_t *mask, const uint8_t *rest, int6
     TRY(tp_check_symbols(1, n, out));
     if (count < 0 || count > n) return TP_ERR_SHAPE;
     if ((n && !mask) || (count && !rest)) return TP_ERR_ARGUMENT;
-    int64_t ones = 0;
-    for (int64_t i = 0; i < (n + 7) / 8; i++) ones += __builtin_popcount(mask[i]);
-    if (ones != count || (n % 8 && mask[n / 8] >> n % 8)) return TP_ERR_FORMAT;
+    if (ones_of(n, mask) != count) return TP_ERR_FORMAT;
     return kernels->zeros_put(n, mask, rest, count, out);
 }
 

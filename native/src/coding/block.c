@@ -34,25 +34,23 @@ typedef struct areas {
     uint8_t *planes, *rest, *mask, *runs;
 } areas;
 
-static int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 int32_t tp_planes_of(tp_elements e) { return e == TP_CODE_F32 ? 4 : e == TP_CODE_F16 || e == TP_CODE_BF16 ? 2 : 1; }
 
 /* Of what a plane is counted in: halves of bytes may be twice as many as bytes. */
 static int64_t rest_bytes(tp_elements e, int64_t bytes) {
     if (e == TP_CODE_SYMBOLS) return 0;
-    return rounded(e == TP_CODE_NIBBLES ? 2 * bytes : bytes / tp_planes_of(e));
+    return rounded_up(e == TP_CODE_NIBBLES ? 2 * bytes : bytes / tp_planes_of(e));
 }
-static int64_t mask_bytes(tp_elements e, int64_t bytes) { return e == TP_CODE_SYMBOLS ? 0 : rounded(bytes / tp_planes_of(e) / 8 + 1); }
+static int64_t mask_bytes(tp_elements e, int64_t bytes) { return e == TP_CODE_SYMBOLS ? 0 : rounded_up(bytes / tp_planes_of(e) / 8 + 1); }
 
 int64_t tp_block_scratch_bytes(tp_elements e, int64_t bytes) {
-    return TP_CODING_SCRATCH + rounded(bytes) + rest_bytes(e, bytes) + 2 * mask_bytes(e, bytes);
+    return TP_CODING_SCRATCH + rounded_up(bytes) + rest_bytes(e, bytes) + 2 * mask_bytes(e, bytes);
 }
 
 static areas areas_of(const tp_coding_kernels *kernels, tp_elements e, int64_t bytes, void *scratch) {
     areas a = {.kernels = kernels, .coders = scratch, .work = (work *)((char *)scratch + CODERS)};
     a.planes = (uint8_t *)scratch + TP_CODING_SCRATCH;
-    a.rest = a.planes + rounded(bytes);
+    a.rest = a.planes + rounded_up(bytes);
     a.mask = a.rest + rest_bytes(e, bytes);
     a.runs = a.mask + mask_bytes(e, bytes);
     return a;
@@ -71,8 +69,6 @@ static tp_part part_of(tp_elements e, int32_t plane) {
 /* Words and states are a little more than what frequencies say: what the states begin with, and what they end with unused. */
 static int64_t rans_bytes(int64_t n, double bits) { return STREAM + 1 + (int64_t)(bits / 8) + (n < TP_RANS_HALVED ? 96 : 4 + 2 * 96); }
 
-static const tp_coding in_order[4] = {TP_CODING_STORED, TP_CODING_CONSTANT, TP_CODING_RANS, TP_CODING_HUFFMAN};
-
 static void no_sizes(int64_t *sizes) {
     for (int c = 0; c < TP_CODINGS; c++) sizes[c] = -1;
 }
@@ -81,7 +77,6 @@ static void no_sizes(int64_t *sizes) {
 static bool gains(int64_t size, int64_t than) { return size >= 0 && size + than / 128 < than; }
 
 static tp_status make_plan(int32_t width, int64_t n, const uint32_t *counts, plan *p) {
-    /* Huffman's codes take what the entropy says at least. */
     const int32_t alphabet = tp_alphabet(width);
     int32_t present = 0;
     for (int32_t s = 0; s < alphabet; s++) present += counts[s] > 0;
@@ -92,14 +87,15 @@ static tp_status make_plan(int32_t width, int64_t n, const uint32_t *counts, pla
         int64_t bits;
         TRY(tp_coding_frequencies(alphabet, counts, 0, p->frequencies, &p->log_total, &bits));
         p->sizes[TP_CODING_RANS] = rans_bytes(n, (double)bits);
+        /* Huffman's codes take what the entropy says at least. */
         if (width == 1 && gains((int64_t)(tp_entropy_bits(256, counts) / 8) + 12 + present / 2, p->sizes[TP_CODING_RANS])) {
             TRY(tp_huffman_lengths(counts, p->lengths, &bits));
             p->sizes[TP_CODING_HUFFMAN] = STREAM + (tp_lengths_bits(p->lengths) + 7) / 8 + 12 + bits / 8 + 2;
         }
     }
     p->coding = TP_CODING_STORED;
-    for (int i = 1; i < 4; i++)
-        if (gains(p->sizes[in_order[i]], p->sizes[p->coding])) p->coding = in_order[i];
+    for (tp_coding c = TP_CODING_CONSTANT; c <= TP_CODING_HUFFMAN; c++)
+        if (gains(p->sizes[c], p->sizes[p->coding])) p->coding = c;
     return TP_OK;
 }
 
@@ -390,13 +386,11 @@ static bool take_run(const uint8_t **p, const uint8_t *end, int64_t left, uint32
 static tp_status get_masked(const areas *a, const uint8_t *p, const uint8_t *end, int64_t n, uint8_t *to) {
     stream s;
     const uint8_t *mask, *rest;
-    int64_t count = 0;
     if (!next_stream(&p, end, &s)) return TP_ERR_FORMAT;
     TRY(get_plain(a, &s, 1, (n + 7) / 8, a->mask, &mask));
-    for (int64_t i = 0; i < (n + 7) / 8; i++) count += __builtin_popcount(mask[i]);
-    if (count > n || !next_stream(&p, end, &s) || p != end) return TP_ERR_FORMAT;
+    const int64_t count = ones_of(n, mask);
+    if (count < 0 || !next_stream(&p, end, &s) || p != end) return TP_ERR_FORMAT;
     TRY(get_plain(a, &s, 1, count, a->rest, &rest));
-    if (n % 8 && mask[n / 8] >> n % 8) return TP_ERR_FORMAT;
     return a->kernels->zeros_put(n, mask, rest, count, to);
 }
 

@@ -42,13 +42,45 @@ tp_status tp_huffman_decode__ref(int64_t n, const uint8_t *lengths, const uint8_
     return huffman_decode_all(n, lengths, in, bytes, out, scratch);
 }
 
-tp_status tp_planes_split__ref(tp_elements elements, int64_t n, const void *in, const void *base, uint8_t *planes) {
-    split_some(elements, 0, n, in, base, planes);
+/* Elements of up to 4 bytes as numbers. */
+static inline uint32_t element_at(int size, const void *p, int64_t i) {
+    const uint8_t *const at = (const uint8_t *)p + i * size;
+    return size == 2 ? get16(at) : get32(at);
+}
+
+tp_status tp_planes_split__ref(tp_elements e, int64_t n, const void *in, const void *base, uint8_t *planes) {
+    const int size = tp_element_bytes(e);
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t x = element_at(size, in, i) ^ (base ? element_at(size, base, i) : 0);
+        uint8_t *const p = planes + i;
+        if (e == TP_CODE_F16) {
+            p[0] = (uint8_t)(x >> 8);
+            p[n] = (uint8_t)x;
+        } else if (e == TP_CODE_BF16) {
+            p[0] = (uint8_t)(x >> 7);
+            p[n] = (uint8_t)((x & 127) | (x >> 8 & 128));
+        } else {
+            p[0] = (uint8_t)(x >> 23);
+            p[n] = (uint8_t)((x >> 16 & 127) | (x >> 24 & 128));
+            p[2 * n] = (uint8_t)(x >> 8);
+            p[3 * n] = (uint8_t)x;
+        }
+    }
     return TP_OK;
 }
 
-tp_status tp_planes_merge__ref(tp_elements elements, int64_t n, const uint8_t *const *planes, const void *base, void *out) {
-    merge_some(elements, 0, n, planes, base, out);
+tp_status tp_planes_merge__ref(tp_elements e, int64_t n, const uint8_t *const *p, const void *base, void *out) {
+    const int size = tp_element_bytes(e);
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t a = p[0][i], b = p[1][i];
+        uint32_t x;
+        if (e == TP_CODE_F16) x = a << 8 | b;
+        else if (e == TP_CODE_BF16) x = (b & 128) << 8 | a << 7 | (b & 127);
+        else x = (b & 128) << 24 | a << 23 | (b & 127) << 16 | (uint32_t)p[2][i] << 8 | p[3][i];
+        if (base) x ^= element_at(size, base, i);
+        if (size == 2) put16((uint8_t *)out + 2 * i, x);
+        else put32((uint8_t *)out + 4 * i, x);
+    }
     return TP_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Numbers at any address, the steps of both coders, and what vectors leave of an array. */
+/* Numbers at any address, the steps of both coders, and masks. */
 #ifndef TP_CODING_SCALAR_H
 #define TP_CODING_SCALAR_H
 
@@ -29,7 +29,7 @@ static inline void put_symbol(int32_t width, void *out, int64_t i, uint32_t s) {
 
 enum { LANES_ALL = TP_CODING_LANES, STATE_BYTES = 4 * TP_CODING_LANES };
 /* Where another part of scratch begins. */
-static inline size_t rounded_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
+static inline int64_t rounded_up(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 #define LOWEST_STATE (UINT32_C(1) << 16)
 
@@ -253,45 +253,17 @@ static inline tp_status huffman_decode_all(int64_t n, const uint8_t *lengths, co
     return TP_OK;
 }
 
-/* Elements of up to 4 bytes as numbers. */
-static inline uint32_t element_at(int size, const void *p, int64_t i) {
-    const uint8_t *const at = (const uint8_t *)p + i * size;
-    return size == 2 ? get16(at) : get32(at);
-}
-
-/* What is behind the last whole vector: elements from `from` on. */
-static inline void split_some(tp_elements e, int64_t from, int64_t n, const void *in, const void *base, uint8_t *planes) {
-    const int size = tp_element_bytes(e);
-    for (int64_t i = from; i < n; i++) {
-        const uint32_t x = element_at(size, in, i) ^ (base ? element_at(size, base, i) : 0);
-        uint8_t *const p = planes + i;
-        if (e == TP_CODE_F16) {
-            p[0] = (uint8_t)(x >> 8);
-            p[n] = (uint8_t)x;
-        } else if (e == TP_CODE_BF16) {
-            p[0] = (uint8_t)(x >> 7);
-            p[n] = (uint8_t)((x & 127) | (x >> 8 & 128));
-        } else {
-            p[0] = (uint8_t)(x >> 23);
-            p[n] = (uint8_t)((x >> 16 & 127) | (x >> 24 & 128));
-            p[2 * n] = (uint8_t)(x >> 8);
-            p[3 * n] = (uint8_t)x;
-        }
+/* How many bits of a mask of n are ones; -1 if there are ones behind them. */
+static inline int64_t ones_of(int64_t n, const uint8_t *mask) {
+    int64_t ones = 0, i = 0;
+    const int64_t bytes = (n + 7) / 8;
+    for (; i + 8 <= bytes; i += 8) {
+        uint64_t x;
+        memcpy(&x, mask + i, 8);
+        ones += __builtin_popcountll(x);
     }
-}
-
-static inline void merge_some(tp_elements e, int64_t from, int64_t n, const uint8_t *const *p, const void *base, void *out) {
-    const int size = tp_element_bytes(e);
-    for (int64_t i = from; i < n; i++) {
-        const uint32_t a = p[0][i], b = p[1][i];
-        uint32_t x;
-        if (e == TP_CODE_F16) x = a << 8 | b;
-        else if (e == TP_CODE_BF16) x = (b & 128) << 8 | a << 7 | (b & 127);
-        else x = (b & 128) << 24 | a << 23 | (b & 127) << 16 | (uint32_t)p[2][i] << 8 | p[3][i];
-        if (base) x ^= element_at(size, base, i);
-        if (size == 2) put16((uint8_t *)out + 2 * i, x);
-        else put32((uint8_t *)out + 4 * i, x);
-    }
+    for (; i < bytes; i++) ones += __builtin_popcount(mask[i]);
+    return n % 8 && mask[n / 8] >> n % 8 ? -1 : ones;
 }
 
 /* From byte `from` on, a multiple of 8; `count` are in rest already. Returns how many are then. */

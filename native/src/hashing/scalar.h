@@ -1,11 +1,10 @@
-/* What all tiers of the family share: xxHash32 of a position, and means. */
+/* What all tiers of the family share: xxHash32 of a position, whose first prime is for longer inputs, and means. */
 #ifndef TP_HASHING_SCALAR_H
 #define TP_HASHING_SCALAR_H
 
 #include "core/scalar.h"
 #include "tensorpress/hashing.h"
 
-#define TP_HASH_1 UINT32_C(0x9e3779b1)
 #define TP_HASH_2 UINT32_C(0x85ebca77)
 #define TP_HASH_3 UINT32_C(0xc2b2ae3d)
 #define TP_HASH_4 UINT32_C(0x27d4eb2f)

@@ -20,7 +20,7 @@ tp_status tp_wavelet_rows(const tp_wavelet *spec, int64_t begin, int64_t end, co
     bool any;
     TRY(find_kernels(&kernels));
     TRY(tp_check_wavelet(spec, false, begin, end, in, out, &any));
-    if (any && (!scratch || (uintptr_t)scratch % 64)) return TP_ERR_ARGUMENT;
+    if (any && !tp_aligned(scratch)) return TP_ERR_ARGUMENT;
     return any ? kernels->wavelet_rows(spec, begin, end, in, out, scratch) : TP_OK;
 }
 

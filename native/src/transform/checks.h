@@ -4,7 +4,7 @@
 
 #include <float.h>
 
-#include "core/checks.h"
+#include "core/dispatch.h"
 #include "tensorpress/transform.h"
 
 /* *any: whether there is something to do. */
@@ -18,7 +18,7 @@ static inline tp_status tp_check_dct(const tp_dct *s, int64_t begin, int64_t end
     const bool whole = (begin % s->block == 0 || begin == s->rows) && (end % s->block == 0 || end == s->rows);
     if (s->dimensions == 2 && !whole) return TP_ERR_RANGE;
     *any = begin < end && s->cols > 0;
-    return !*any || (in && out && scratch && (uintptr_t)scratch % 64 == 0) ? TP_OK : TP_ERR_ARGUMENT;
+    return !*any || (in && out && tp_aligned(scratch)) ? TP_OK : TP_ERR_ARGUMENT;
 }
 
 static inline tp_status tp_check_wavelet(const tp_wavelet *s, bool columns, int64_t begin, int64_t end, const void *in, const void *out,

@@ -57,7 +57,7 @@ static inline const tp_dct_plan *tp_dct_prepare(const tp_dct *s, void *scratch) 
     return plan;
 }
 
-/* The code of a finite x; t is what it is the whole part of. */
+/* The whole part of this is the magnitude of the code of a finite x. */
 static inline float tp_zone_depth(const tp_zone *s, float x) { return fabsf(x) / s->step + (1 - s->zone); }
 
 static inline float tp_zone_value(const tp_zone *s, int32_t code) {
