@@ -106,7 +106,7 @@ public final class Transform {
         int most = Math.min(levels, Long.SIZE - Long.numberOfLeadingZeros(Math.max(rows, cols)));
         try (Arena arena = host.arena()) {
             MemorySegment between = dimensions == 2 ? arena.allocate(bytes, 64) : out;
-            if (inverse || most == 0) {
+            if (inverse) {
                 out.asSlice(0, bytes).copyFrom(in.asSlice(0, bytes));
             }
             for (int i = 0; i < most; i++) {

@@ -36,11 +36,7 @@ record PreparedCodebook(CodebookMethod method, InputStatistics statistics) imple
             }
             case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> throw refused(current.describe());
         };
-        long bytes = form.bytes(weight.tensor().shape());
-        if (bytes >= weight.tensor().bytes()) {
-            throw new NoGainException("would take " + bytes + " bytes as " + form.describe());
-        }
-        return form;
+        return NoGainException.unlessSmaller(weight, form);
     }
 
     private static UnsupportedRequestException refused(String what) {

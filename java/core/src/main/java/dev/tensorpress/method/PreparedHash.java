@@ -15,12 +15,7 @@ record PreparedHash(HashMethod method) implements Prepared {
     @Override
     public Form plan(Weight weight, Form current) {
         PreparedTransform.elements(weight, current, "hash");
-        Form form = method.form(weight);
-        long bytes = form.bytes(weight.tensor().shape());
-        if (bytes >= weight.tensor().bytes()) {
-            throw new NoGainException("would take " + bytes + " bytes as " + form.describe());
-        }
-        return form;
+        return NoGainException.unlessSmaller(weight, method.form(weight));
     }
 
     @Override

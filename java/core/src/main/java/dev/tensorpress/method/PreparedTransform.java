@@ -24,12 +24,7 @@ record PreparedTransform(TransformMethod method) implements Prepared {
     @Override
     public Form plan(Weight weight, Form current) {
         elements(weight, current, "transform");
-        Form form = method.form();
-        long bytes = form.bytes(weight.tensor().shape());
-        if (bytes >= weight.tensor().bytes()) {
-            throw new NoGainException("would take " + bytes + " bytes as " + form.describe());
-        }
-        return form;
+        return NoGainException.unlessSmaller(weight, method.form());
     }
 
     /** Refuses what is not a weight's own elements. */
@@ -100,8 +95,7 @@ record PreparedTransform(TransformMethod method) implements Prepared {
             boolean lifted = form.basis() == Form.Basis.CDF53;
             MemorySegment numbers = lifted ? workspace.take(Workspace.Slot.MORE_NUMBERS, DType.I32.bytes(n)) : rounded;
             Job job = new Job(form, matrix, values, rounded, numbers, executor);
-            float step = step(job);
-            job.with(step);
+            float step = choose(job);
             MemorySegment codes = workspace.take(Workspace.Slot.CODES, form.type().bytes(n));
             Transform.narrow(form.type(), n, numbers, codes, executor);
             MemorySegment stored = workspace.take(Workspace.Slot.SCALES, DType.F32.bytes(1));
@@ -126,8 +120,8 @@ record PreparedTransform(TransformMethod method) implements Prepared {
         return out;
     }
 
-    /** By halving: of larger steps codes take fewer bits, and lose more. */
-    private float step(Job job) {
+    /** A step, of which the numbers are made: by halving, since of larger ones codes take fewer bits, and lose more. */
+    private float choose(Job job) {
         double squares = 0;
         if (method.step() > 0) {
             float step = (float) Math.max(Float.MIN_NORMAL, Math.min(Float.MAX_VALUE, method.step()));
@@ -152,7 +146,9 @@ record PreparedTransform(TransformMethod method) implements Prepared {
                 most = middle;
             }
         }
-        return power(Double.isNaN(found) ? most : found);
+        float step = power(Double.isNaN(found) ? most : found);
+        job.with(step);
+        return step;
     }
 
     private static double log2(double x) {
