@@ -121,6 +121,9 @@ final class ArchivesTest {
             for (Archive.Member m : a.members()) {
                 assertArrayEquals(Files.readAllBytes(temp.resolve("model").resolve(m.name())), a.stream(m.name()).readAllBytes());
             }
+            a.close(); // and once more in the end
+            MemorySegment out = arena.allocate(a.arrays().getFirst().bytes());
+            assertThrows(IllegalStateException.class, () -> a.weight(a.arrays().getFirst().name(), out));
         }
     }
 

@@ -46,7 +46,9 @@ final class ExpandCommand implements Command {
                 expandArchive(arguments, from, to, console);
                 return;
             }
-            KeyOptions.refuse(arguments);
+            if (Files.exists(from)) {
+                KeyOptions.refuse(arguments);
+            }
             if (SafetensorsModel.isFolder(from)) {
                 expandFolder(arguments, from, to, executor, console);
             } else {

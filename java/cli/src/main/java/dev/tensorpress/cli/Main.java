@@ -56,9 +56,8 @@ public final class Main {
                     for (long left; !done[0] && (left = end - System.currentTimeMillis()) > 0; ) {
                         done.wait(left);
                     }
-                    if (!done[0]) {
-                        DurableFile.abandonAll(); // a single kernel can take longer than that
-                    }
+                    // A single kernel can take longer than that, and classes that cannot be loaded any more leave files to nobody.
+                    DurableFile.abandonAll();
                 } catch (IOException e) {
                     System.err.println("tensorpress: " + e);
                 } catch (InterruptedException e) {

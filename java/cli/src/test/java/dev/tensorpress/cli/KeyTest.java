@@ -168,6 +168,7 @@ final class KeyTest {
         r = run("verify", plain);
         assertTrue(r.out().endsWith("\nnot encrypted\nnot signed: anybody can have made it\n"), r.out());
         assertEquals(Main.UNSUPPORTED, run("expand", plain, "-o", folder.resolve("o"), "--key", key).code());
+        assertEquals(Main.IO, run("expand", folder.resolve("nothing"), "-o", folder.resolve("o"), "--key", key).code());
         assertEquals(Main.MALFORMED, run("expand", plain, "-o", folder.resolve("o"), "--signed-by", open).code());
         assertEquals(Main.MALFORMED, run("verify", plain, "--signed-by", open).code());
         // What is no archive has neither.

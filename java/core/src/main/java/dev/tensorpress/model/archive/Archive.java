@@ -310,6 +310,9 @@ public final class Archive implements AutoCloseable {
             return;
         }
         last = -1;
+        if (!channel.isOpen()) {
+            throw new IllegalStateException(path + " is closed");
+        }
         if (piece == null) {
             piece = new Piece();
         }
@@ -422,8 +425,9 @@ public final class Archive implements AutoCloseable {
         inputs.check();
     }
 
+    /** Waits for what is being read. Closing it again does nothing. */
     @Override
-    public void close() throws IOException {
+    public synchronized void close() throws IOException {
         try (channel) {
             if (piece != null) {
                 piece.close();
@@ -431,6 +435,10 @@ public final class Archive implements AutoCloseable {
             if (base != null) {
                 base.close();
             }
+        } finally {
+            piece = null;
+            base = null;
+            last = -1;
         }
     }
 }

@@ -38,9 +38,14 @@ final class ArchiveWriter implements AutoCloseable {
         this.signer = signer;
         Path whole = out.toAbsolutePath().normalize();
         file = StreamFile.growing(whole.getParent(), whole.getFileName().toString(), buffers);
-        MemorySegment header = copy(start);
-        tree.add(new HashTree.Leaf(arena).digest(header));
-        write(header);
+        try {
+            MemorySegment header = copy(start);
+            tree.add(new HashTree.Leaf(arena).digest(header));
+            write(header);
+        } catch (IOException | RuntimeException | Error e) {
+            close();
+            throw e;
+        }
     }
 
     /** What chunks have to be sealed with before they are added; null for nothing. */
