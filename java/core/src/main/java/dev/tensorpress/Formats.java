@@ -6,7 +6,6 @@ import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.TargetFactory;
 import dev.tensorpress.model.UnknownNameException;
-import dev.tensorpress.model.archive.SparseFiles;
 import dev.tensorpress.model.compressedtensors.CompressedTensors;
 import dev.tensorpress.model.onnx.OnnxFormat;
 import dev.tensorpress.model.onnx.OnnxTargets;
@@ -24,7 +23,7 @@ public final class Formats {
     /** In the order in which they are asked whether a path is theirs. */
     public static final List<Entry> ALL = List.of(
             new Entry(new SafetensorsFormat(), List.of(new CompressedTensors())),
-            new Entry(new OnnxFormat(), List.of(OnnxTargets.ONNXRUNTIME, OnnxTargets.ONNX, new SparseFiles(OnnxTargets.ONNXRUNTIME))));
+            new Entry(new OnnxFormat(), List.of(OnnxTargets.ONNXRUNTIME, OnnxTargets.ONNX)));
 
     private Formats() {}
 

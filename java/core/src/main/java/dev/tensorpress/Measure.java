@@ -3,7 +3,6 @@ package dev.tensorpress;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 
 import dev.tensorpress.encoding.Encoding;
-import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.method.Prepared;
@@ -119,9 +118,8 @@ final class Measure {
         long zeros = Prune.count(matrix(decoded.shape(), decoded.dtype()), decoded.data(), 0, workspace.executor()).equal();
         Prepared.Zeros asked = asked(planned);
         StoredSizes sizes = StoredSizes.of(encoding, asked.twoOfFourDown(), workspace);
-        long written = encoding.form().storage() == Form.Storage.PACKED ? sizes.packed() : planned.after().bytes();
         return new Report.Sparsity(decoded.shape().elements(), asked.asked(), zeros, sizes.dense(),
-                sizes.layouts(), sizes.smallest(), sizes.least(), sizes.why(), written);
+                sizes.layouts(), sizes.smallest(), sizes.least(), sizes.why(), planned.after().bytes());
     }
 
     private static Prepared.Zeros asked(Plan.Entry planned) {

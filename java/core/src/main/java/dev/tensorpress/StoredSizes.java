@@ -6,11 +6,11 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Sparse;
 import dev.tensorpress.kernel.Sparse.Layout;
 import dev.tensorpress.method.Workspace;
-import dev.tensorpress.model.archive.SparseFormat;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
@@ -19,11 +19,10 @@ import java.util.Map;
  *
  * @param dense bytes with the zeros in place, scales and zero points included, as in {@code layouts}
  * @param layouts by name; null where the weight does not fit
- * @param packed the least of those that files of the target {@code sparse} use
  * @param smallest name of the smallest of all, {@code dense} included
  * @param least its bytes
  */
-record StoredSizes(long dense, Map<String, Long> layouts, long packed, String smallest, long least, String why) {
+record StoredSizes(long dense, Map<String, Long> layouts, String smallest, long least, String why) {
     private static final String COORDINATES = "coordinates";
     private static final long WIDEST = 0xffff;
     private static final long COORDINATE_BYTES = 8;
@@ -65,12 +64,12 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
         Elements m = new Elements(form.type(), Form.Sparse.matrix(form.codes(q.shape())), dense - form.codeBytes(q.shape()));
         Map<String, Long> layouts = Elements.none();
         Sparse.Survey survey = null;
-        if (SparseFormat.leavesOut(form)) {
+        if (form.symmetric() && form.type().bits() == 8) {
             MemorySegment codes = q.codes().data();
-            int middle = SparseFormat.middle(form);
+            int middle = form.type() == DType.U8 ? form.middle() : 0; // the code for zero
             if (middle != 0) {
                 codes = workspace.take(Workspace.Slot.DECODED, codes.byteSize());
-                SparseFormat.xor(q.codes().data(), middle, codes);
+                xor(q.codes().data(), middle, codes);
             }
             survey = m.survey(codes, workspace.executor());
             layouts = m.layouts(survey);
@@ -79,10 +78,22 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
         return of(dense, layouts, survey, m.shape.elements());
     }
 
+    /** out[i] = in[i] ^ value, byte by byte. */
+    private static void xor(MemorySegment in, int value, MemorySegment out) {
+        long wide = (value & 0xffL) * 0x0101010101010101L;
+        long n = in.byteSize();
+        long at = 0;
+        for (; at + 8 <= n; at += 8) {
+            out.set(ValueLayout.JAVA_LONG_UNALIGNED, at, in.get(ValueLayout.JAVA_LONG_UNALIGNED, at) ^ wide);
+        }
+        for (; at < n; at++) {
+            out.set(ValueLayout.JAVA_BYTE, at, (byte) (in.get(ValueLayout.JAVA_BYTE, at) ^ value));
+        }
+    }
+
     private static StoredSizes of(long dense, Map<String, Long> layouts, Sparse.Survey survey, long elements) {
         String smallest = "dense";
         long least = dense;
-        long packed = dense;
         for (Map.Entry<String, Long> layout : layouts.entrySet()) {
             if (layout.getValue() == null) {
                 continue;
@@ -91,11 +102,8 @@ record StoredSizes(long dense, Map<String, Long> layouts, long packed, String sm
                 smallest = layout.getKey();
                 least = layout.getValue();
             }
-            if (!layout.getKey().equals(COORDINATES)) {
-                packed = Math.min(packed, layout.getValue());
-            }
         }
-        return new StoredSizes(dense, layouts, packed, smallest, least, why(smallest, survey, elements));
+        return new StoredSizes(dense, layouts, smallest, least, why(smallest, survey, elements));
     }
 
     /** @param beside bytes that do not depend on the layout */

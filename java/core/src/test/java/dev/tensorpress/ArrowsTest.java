@@ -37,11 +37,11 @@ final class ArrowsTest {
             Map.entry("encoding", Set.of("tensor", "kernel")),
             Map.entry("model", Set.of("tensor", "encoding")),
             Map.entry("io", Set.of("tensor", "kernel", "model", "bindings")),
-            Map.entry("model/onnx", Set.of("tensor", "encoding", "internal", "io", "model")),
+            Map.entry("model/onnx", Set.of("tensor", "encoding", "io", "model")),
             Map.entry("model/gguf", Set.of("model")),
             Map.entry("model/safetensors", Set.of("tensor", "internal", "io", "model")),
             Map.entry("model/compressedtensors", Set.of("tensor", "kernel", "encoding", "io", "model", "model/safetensors")),
-            Map.entry("model/archive", Set.of("tensor", "kernel", "encoding", "internal", "io", "model", "model/safetensors")),
+            Map.entry("model/archive", Set.of("tensor", "kernel", "io", "model")),
             Map.entry("statistics", Set.of("tensor", "kernel", "io", "model", "model/gguf", "model/safetensors")),
             Map.entry("method", Set.of("tensor", "kernel", "encoding", "model", "statistics")));
 

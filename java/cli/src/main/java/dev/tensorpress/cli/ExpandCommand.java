@@ -3,9 +3,9 @@ package dev.tensorpress.cli;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Option;
+import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.archive.Archive;
 import dev.tensorpress.model.archive.ArchiveKey;
-import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.model.archive.Unpacker;
 import dev.tensorpress.model.archive.VerifyingKey;
 import dev.tensorpress.model.compressedtensors.CompressedModel;
@@ -18,13 +18,12 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 
-/** {@code tensorpress expand}: makes the ordinary model of a compressed folder or a sparse file, and what was packed of an archive. */
+/** {@code tensorpress expand}: makes the ordinary model of a compressed folder, and what was packed of an archive. */
 final class ExpandCommand implements Command {
     @Override
     public Syntax syntax() {
         return KeyOptions.declare(KeyOptions.declareSigner(RecipeOptions.declareFolder(new Syntax("expand",
-                "Makes an ordinary model of a folder of compressed-tensors or of a file that --target sparse wrote, and of an archive what was"
-                        + " packed.", "FOLDER|FILE")
+                "Makes an ordinary model of a folder of compressed-tensors, and of an archive what was packed.", "FOLDER|FILE")
                 .option("o", "output", "OUT", "the folder or file to write, which must be given"))
                 .option("device", "D", RecipeOptions.DEVICE)
                 .option("threads", "N", "that kernels use; all processors if left out")
@@ -49,12 +48,11 @@ final class ExpandCommand implements Command {
             if (Files.exists(from)) {
                 KeyOptions.refuse(arguments);
             }
-            if (SafetensorsModel.isFolder(from)) {
-                expandFolder(arguments, from, to, executor, console);
-            } else {
-                RecipeOptions.refuseFolder(arguments);
-                expandFile(arguments, from, out, executor, console);
+            if (Files.exists(from) && !SafetensorsModel.isFolder(from)) {
+                throw new UnsupportedRequestException(from + " is neither an archive nor a folder of compressed-tensors: there is nothing to"
+                        + " expand");
             }
+            expandFolder(arguments, from, to, executor, console);
         }
     }
 
@@ -88,17 +86,6 @@ final class ExpandCommand implements Command {
         }
     }
 
-    private static void expandFile(Arguments arguments, Path from, Path out, Executor executor, Console console) throws IOException {
-        long start = System.nanoTime();
-        try (SparseFile file = SparseFile.open(from)) {
-            OutputFile.checkModel(arguments, "-o", out, arguments.flag("force"), List.of(from));
-            console.begin("expanding", file.modelBytes());
-            long bytes = file.expand(out, arguments.flag("force"), executor, (weight, done) -> console.reached(done, weight));
-            console.clearProgress();
-            print(console, out, Files.size(from), bytes, file.names().size(), start);
-        }
-    }
-
     private static void expandFolder(Arguments arguments, Path from, Destination to, Executor executor, Console console)
             throws IOException {
         long start = System.nanoTime();
@@ -113,12 +100,8 @@ final class ExpandCommand implements Command {
                     (tensor, bytes) -> console.reached(bytes, tensor));
             console.advise(() -> null);
             console.clearProgress();
-            print(console, to.path(), model.model().bytes(), model.bytes(), model.names().size(), start);
+            console.out().println(to.path() + ": " + Text.count(model.model().bytes()) + " -> " + Text.count(model.bytes()) + " bytes, "
+                    + Text.plural(model.names().size(), "weight") + " restored, in " + Text.time(System.nanoTime() - start));
         }
-    }
-
-    private static void print(Console console, Path out, long before, long after, int weights, long start) {
-        console.out().println(out + ": " + Text.count(before) + " -> " + Text.count(after) + " bytes, "
-                + Text.plural(weights, "weight") + " restored, in " + Text.time(System.nanoTime() - start));
     }
 }

@@ -9,7 +9,6 @@ import dev.tensorpress.Report;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Phases.Phase;
-import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.model.compressedtensors.CompressedModel;
 import java.nio.file.Path;
 import java.util.EnumSet;
@@ -112,16 +111,6 @@ class FlightRecorderTest {
         try (CompressedModel compressed = CompressedModel.open(out); Executor executor = Executor.cpu(1)) {
             assertPhases(unplanned, assertKernels(name, record(() -> {
                 compressed.expand(Destination.of(folder.resolve("back")), 1 << 30, executor, (tensor, bytes) -> { });
-                return null;
-            })));
-        }
-        Path sparse = folder.resolve("sparse.safetensors");
-        Path onnx = SmallModel.write(folder.resolve("model.onnx"));
-        assertPhases(EnumSet.allOf(Phase.class), assertKernels("weight",
-                record(() -> compress(onnx, Recipe.named("prune50").target("sparse"), sparse))));
-        try (SparseFile file = SparseFile.open(sparse); Executor executor = Executor.cpu(1)) {
-            assertPhases(EnumSet.of(Phase.KERNEL, Phase.WRITE, Phase.FSYNC), assertKernels("weight", record(() -> {
-                file.expand(folder.resolve("back.onnx"), executor);
                 return null;
             })));
         }

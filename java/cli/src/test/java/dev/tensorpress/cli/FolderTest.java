@@ -244,12 +244,6 @@ class FolderTest {
 
     @Test
     void foldersOnlyHaveTheirOptions() throws IOException {
-        Path sparse = folder.resolve("side.safetensors");
-        assertEquals(0, run("compress", SmallModel.write(folder.resolve("small.onnx")), "-o", sparse, "--recipe", "prune50",
-                "--target", "sparse").code());
-        Result r = run("expand", sparse, "-o", back, "--resume");
-        assertEquals(Main.USAGE, r.code());
-        assertTrue(r.line().contains("--resume is for models that are written as folders"), r.err());
         assertEquals(Main.IO, run("expand", folder.resolve("none"), "-o", back).code());
         assertEquals(Main.MALFORMED, run("expand", Files.createDirectory(folder.resolve("empty")), "-o", back).code());
     }

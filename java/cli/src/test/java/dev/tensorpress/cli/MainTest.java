@@ -10,10 +10,10 @@ import com.fasterxml.jackson.core.JsonParser;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Formats;
 import dev.tensorpress.Recipe;
-import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.Methods;
 import dev.tensorpress.model.Option;
-import dev.tensorpress.model.archive.SparseFile;
+import dev.tensorpress.model.archive.Archive;
+import dev.tensorpress.model.archive.Unpacker;
 import dev.tensorpress.statistics.Statistics;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -75,24 +75,23 @@ class MainTest {
     void pipesAndDevicesAreNoOutput() throws Exception {
         Path pipe = folder.resolve("pipe");
         assertEquals(0, new ProcessBuilder("mkfifo", pipe.toString()).start().waitFor());
-        Path sparse = folder.resolve("s.safetensors");
-        assertEquals(0, run("compress", model, "-o", sparse, "--recipe", "prune50", "--target", "sparse").code);
+        Path archive = folder.resolve("s.tpa");
+        assertEquals(0, run("pack", model, "-o", archive).code);
         Path link = Files.createSymbolicLink(folder.resolve("link"), Path.of("/dev/null"));
         for (Path to : List.of(pipe, link)) {
-            for (Result r : List.of(run("compress", model, "-o", to, "--force"), run("expand", sparse, "-o", to, "--force"))) {
+            for (Result r : List.of(run("compress", model, "-o", to, "--force"), run("expand", archive, "-o", to, "--force"))) {
                 assertEquals(Main.USAGE, r.code, r.err);
                 assertTrue(r.line().contains(" is a pipe or a device"), r.err);
             }
-            try (Compressor c = Compressor.open(model, Compressor.Options.DEFAULT.overwrite(true));
-                    SparseFile s = SparseFile.open(sparse); Executor executor = Executor.cpu(1)) {
+            try (Compressor c = Compressor.open(model, Compressor.Options.DEFAULT.overwrite(true)); Archive a = Archive.open(archive)) {
                 assertThrows(IllegalArgumentException.class, () -> c.compress(c.plan(Recipe.named("int8")), to));
-                IOException e = assertThrows(IOException.class, () -> s.expand(to, executor));
+                IOException e = assertThrows(IOException.class, () -> Unpacker.expand(a, to, new Unpacker.Settings(true, false, 1, 1 << 28, null)));
                 assertTrue(e.getMessage().contains("a pipe or a device has that name"), e.getMessage());
             }
         }
         assertFalse(Files.isRegularFile(pipe));
         assertTrue(Files.isSymbolicLink(link));
-        assertEquals(List.of("link", "pipe", "s.safetensors", "small.onnx"), files());
+        assertEquals(List.of("link", "pipe", "s.tpa", "small.onnx"), files());
     }
 
     private List<String> files() throws IOException {
@@ -715,8 +714,8 @@ class MainTest {
         assertEquals(List.of("nan.onnx", "small.onnx"), files());
         assertEquals(0, run("compress", nan, "-o", out, "--exclude", "weight").code);
         Path pickle = Files.write(folder.resolve("model.pt"), new byte[] {(byte) 0x80, 2, '}', 'q', 0, 'X', 1, 0, 0, 0, 'a', 'q'});
-        for (String command : List.of("inspect", "plan", "expand")) {
-            r = command.equals("expand") ? run(command, pickle, "-o", out) : run(command, pickle);
+        for (String command : List.of("inspect", "plan")) {
+            r = run(command, pickle);
             assertEquals(Main.UNSUPPORTED, r.code, r.err);
             assertTrue(r.line().contains("model.pt is a pickle of Python"), r.err);
         }

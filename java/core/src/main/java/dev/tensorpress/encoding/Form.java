@@ -524,9 +524,7 @@ public sealed interface Form {
         /** As elements like the others: every runtime reads it, and no byte is saved. */
         MASKED,
         /** Left out: each other element is stored with its position as an int64, as ONNX's sparse tensors do. */
-        COORDINATES,
-        /** Left out, in the smallest of the layouts of {@code tensorpress/sparse.h} once the elements are known. */
-        PACKED
+        COORDINATES
     }
 
     /**
@@ -563,18 +561,12 @@ public sealed interface Form {
             return Kind.SPARSE;
         }
 
-        /** Exact for {@link Storage#MASKED} and {@link Storage#COORDINATES}; for {@link Storage#PACKED} an upper bound. */
         @Override
         public long bytes(Shape shape) {
             if (storage == Storage.MASKED) {
                 return values.bytes(shape);
             }
-            if (storage == Storage.COORDINATES) {
-                return Math.multiplyExact(nnz, COORDINATE_BYTES + ((Dense) values).dtype().bytes(1));
-            }
-            Quantized q = values.quantized();
-            return q == null ? packed(shape, ((Dense) values).dtype().bytes(1))
-                    : q.bytes(shape) - q.codeBytes(shape) + packed(q.codes(shape), 1);
+            return Math.multiplyExact(nnz, COORDINATE_BYTES + ((Dense) values).dtype().bytes(1));
         }
 
         /**
@@ -589,7 +581,13 @@ public sealed interface Form {
             return Shape.of(cols == 0 ? 0 : shape.elements() / cols, cols);
         }
 
-        private long packed(Shape shape, long size) {
+        /**
+         * Bytes that elements take at most in the smallest of the layouts of {@code tensorpress/sparse.h}.
+         *
+         * @param nnz elements that are not zero
+         */
+        public static long packed(Shape shape, DType type, long nnz) {
+            long size = type.bytes(1);
             Shape matrix = matrix(shape);
             long rows = matrix.dim(0);
             long cols = matrix.dim(1);

@@ -171,7 +171,7 @@ final class PreparedPrune implements Prepared {
             View v = view(weights.get(i));
             long block = Math.min(p.rows(), v.rows) * Math.min(p.cols(), v.cols);
             long nnz = Math.min(Math.multiplyExact(kept[i], block), t.shape().elements());
-            sum += new Form.Sparse(new Form.Dense(t.dtype()), "", nnz, Form.Storage.PACKED).bytes(t.shape());
+            sum += Form.Sparse.packed(t.shape(), t.dtype(), nnz);
         }
         return sum <= method.budget();
     }

@@ -99,8 +99,8 @@ class PruneMethodTest {
         Form.Sparse form = (Form.Sparse) choice.plan(w, new Form.Dense(w.tensor().dtype()));
         assertEquals(Form.Storage.MASKED, form.storage());
         Encoding.Sparse e = (Encoding.Sparse) choice.apply(w, new Encoding.Dense(w.tensor()),
-                form.stored(Form.Storage.PACKED), workspace);
-        assertEquals(form.stored(Form.Storage.PACKED), e.form());
+                form.stored(Form.Storage.COORDINATES), workspace);
+        assertEquals(form.stored(Form.Storage.COORDINATES), e.form());
         float[] x = decode(e);
         assertEquals(form.nnz(), nnz(x));
         float[] before = decode(new Encoding.Dense(w.tensor()));
@@ -346,7 +346,7 @@ class PruneMethodTest {
     }
 
     private static long size(Weight w, long nnz) {
-        return new Form.Sparse(new Form.Dense(DType.F32), "", nnz, Form.Storage.PACKED).bytes(w.tensor().shape());
+        return Form.Sparse.packed(w.tensor().shape(), DType.F32, nnz);
     }
 
     /** Trained on in between or not: what is zero is smallest, whatever the level. */

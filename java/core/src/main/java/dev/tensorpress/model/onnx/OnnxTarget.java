@@ -8,8 +8,8 @@ import dev.tensorpress.io.ReadAhead;
 import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Lowering;
-import dev.tensorpress.model.SeparableTarget;
 import dev.tensorpress.model.Size;
+import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.DataLayout.Placed;
@@ -34,7 +34,7 @@ import java.util.TreeSet;
  * Writes ONNX. Whatever is not compressed keeps its bytes, and the model its operator set: with a newer one other
  * operators would change their meaning.
  */
-final class OnnxTarget implements SeparableTarget {
+final class OnnxTarget implements Target {
     static final String ONNXRUNTIME = "onnxruntime";
     static final String ONNX = "onnx";
     /** Readers of protobuf stop here. */
@@ -204,46 +204,6 @@ final class OnnxTarget implements SeparableTarget {
         return new Plan(r.rewrite(infos, lowerings), r.data(), location, unchanged);
     }
 
-    @Override
-    public Optional<String> obstacle() {
-        return model.externalTensors().isEmpty() ? Optional.empty() : Optional.of(model.path() + " keeps tensors in data files");
-    }
-
-    private Rope alone(Map<Weight, Lowering> lowerings) {
-        Plan p = plan(lowerings, HASH);
-        if (p.external()) {
-            throw new UnsupportedRequestException("archives take models in one file, and this one would be larger than " + LARGEST_MESSAGE
-                    + " bytes; target '" + name + "' takes it");
-        }
-        return p.rope;
-    }
-
-    @Override
-    public Layout layout(Map<Weight, Lowering> lowerings) {
-        Rope rope = alone(lowerings);
-        List<Run> runs = new ArrayList<>();
-        for (Rope.Section section : rope.sections()) {
-            if (section instanceof Rope.Payload p && p.run() != null) {
-                runs.add(p.run());
-            }
-        }
-        return new Layout(rope.length(), runs);
-    }
-
-    @Override
-    public Whole separate(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to, Separator separator) throws IOException {
-        model.inputs().check();
-        Rope rope = alone(lowerings);
-        try {
-            Output o = new Output(separator.rest(), to.path(), to.phases(), model.guarded(encoder, to.phases()), true, separator);
-            o.rope(rope, model);
-            model.inputs().check();
-            return new Whole(rope.length(), (int) o.checksum());
-        } catch (InternalError e) {
-            throw model.gone(e);
-        }
-    }
-
     private String stem() {
         String file = model.path().getFileName().toString();
         return file.endsWith(".onnx") && file.length() > 5 ? file.substring(0, file.length() - 5) : file;
@@ -273,7 +233,7 @@ final class OnnxTarget implements SeparableTarget {
                 return writeWithData(lowerings, p, model.guarded(encoder, to.phases()), folder, to);
             }
             try (DurableFile file = new DurableFile(folder, out.getFileName().toString(), to.phases())) {
-                new Output(file.channel(), out, to.phases(), model.guarded(encoder, to.phases()), false).rope(p.rope, model);
+                new Output(file.channel(), out, to.phases(), model.guarded(encoder, to.phases())).rope(p.rope, model);
                 model.inputs().check();
                 file.commit(out, to.overwrite());
             }
@@ -306,7 +266,7 @@ final class OnnxTarget implements SeparableTarget {
             Path path = folder.resolve(named.location);
             boolean there = Files.exists(path);
             checkReplaces(path);
-            new Output(top.channel(), out, to.phases(), encoder, false).rope(named.rope, model);
+            new Output(top.channel(), out, to.phases(), encoder).rope(named.rope, model);
             data.finish();
             if (there && !to.overwrite() && !data.isLike(path)) {
                 throw new FileAlreadyExistsException(path.toString(), null, "exists, and is no output of these contents; it is replaced"

@@ -2,10 +2,8 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.internal.Coordinates;
 import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.Phases;
-import dev.tensorpress.model.SeparableTarget;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.Job.Component;
@@ -38,42 +36,29 @@ final class Output {
     private final Phases phases;
     private final Target.Encoder encoder;
     private final ByteBuffer buffer = ByteBuffer.allocateDirect(BUFFER);
-    /** Null if nobody asks for it: what the system copies would have to be read. */
-    private final CRC32C checksum;
-    private final SeparableTarget.Separator separator;
-    /** Where the current section starts. */
-    private long position;
-    /** While true, bytes are summed up but not written. */
-    private boolean taken;
+    /** Of what a stream takes; what the system copies to a channel would have to be read for it. */
+    private final CRC32C checksum = new CRC32C();
     private Job current;
     /** Of the weight that {@link #current} is or is part of, and of it. */
     private Encoding whole;
     private Encoding encoding;
 
     /** @param file that the channel is of in the end */
-    Output(FileChannel to, Path file, Phases phases, Target.Encoder encoder, boolean checked) {
-        this(to, file, phases, encoder, checked, null);
+    Output(FileChannel to, Path file, Phases phases, Target.Encoder encoder) {
+        this(to, null, file, phases, encoder);
     }
 
     /** With a checksum. */
     Output(StreamFile to, Target.Encoder encoder) {
-        this(null, to, null, null, encoder, true, null);
+        this(null, to, null, null, encoder);
     }
 
-    /** @param separator or null; what it takes is part of the checksum */
-    Output(FileChannel to, Path file, Phases phases, Target.Encoder encoder, boolean checked, SeparableTarget.Separator separator) {
-        this(to, null, file, phases, encoder, checked, separator);
-    }
-
-    private Output(FileChannel to, StreamFile stream, Path file, Phases phases, Target.Encoder encoder, boolean checked,
-            SeparableTarget.Separator separator) {
+    private Output(FileChannel to, StreamFile stream, Path file, Phases phases, Target.Encoder encoder) {
         this.to = to;
         this.stream = stream;
         this.file = file;
         this.phases = phases;
-        this.separator = separator;
         this.encoder = encoder;
-        this.checksum = checked ? new CRC32C() : null;
     }
 
     long checksum() {
@@ -93,47 +78,22 @@ final class Output {
             } else {
                 payload((Rope.Payload) p);
             }
-            position += p.length();
         }
         flush();
     }
 
     /** Bytes of another file. */
     void copy(FileChannel from, long offset, long length) throws IOException {
-        if (checksum != null) {
-            read(from, offset, length);
-            return;
-        }
         flush();
         Phases.Span span = phases.begin(Phases.Phase.WRITE);
         for (long done = 0; done < length;) {
             long n = from.transferTo(offset + done, length - done, to);
             if (n <= 0) {
-                throw shrunk();
+                throw new IOException("the input became shorter while it was read");
             }
             done += n;
         }
         span.end(file, length);
-    }
-
-    private void read(FileChannel from, long offset, long length) throws IOException {
-        for (long done = 0; done < length;) {
-            if (!buffer.hasRemaining()) {
-                flush();
-            }
-            int room = (int) Math.min(buffer.remaining(), length - done);
-            buffer.limit(buffer.position() + room);
-            int n = from.read(buffer, offset + done);
-            buffer.limit(buffer.capacity());
-            if (n <= 0) {
-                throw shrunk();
-            }
-            done += n;
-        }
-    }
-
-    private static IOException shrunk() {
-        return new IOException("the input became shorter while it was read");
     }
 
     /** Zeros up to a position. */
@@ -160,17 +120,7 @@ final class Output {
             current = p.job();
             encoding = component(whole, current.component);
         }
-        SeparableTarget.Run run = separator == null ? null : p.run();
-        if (run != null && separator.takes(run)) {
-            separator.take(run, encoding, position);
-            flush();
-            taken = true;
-            part(p);
-            flush();
-            taken = false;
-        } else {
-            part(p);
-        }
+        part(p);
     }
 
     private static Encoding component(Encoding e, Component component) {
@@ -299,7 +249,7 @@ final class Output {
             return;
         }
         long[] room = {p.length()};
-        Coordinates.write(t.data(), t.dtype().bits() / 8, 0, p.array() == Array.INDICES, bytes -> {
+        Coordinates.write(t.data(), t.dtype().bits() / 8, p.array() == Array.INDICES, bytes -> {
             room[0] -= bytes.remaining();
             if (room[0] < 0) {
                 throw wrongCount(p);
@@ -377,14 +327,12 @@ final class Output {
     }
 
     private void write(ByteBuffer b) throws IOException {
-        if (checksum != null) {
-            checksum.update(b.duplicate());
-        }
         if (stream != null) {
+            checksum.update(b.duplicate());
             stream.write(MemorySegment.ofBuffer(b));
             return;
         }
-        if (taken || !b.hasRemaining()) {
+        if (!b.hasRemaining()) {
             return;
         }
         long bytes = b.remaining();

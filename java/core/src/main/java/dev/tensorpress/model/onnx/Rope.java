@@ -1,6 +1,5 @@
 package dev.tensorpress.model.onnx;
 
-import dev.tensorpress.model.SeparableTarget;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -26,20 +25,7 @@ final class Rope {
     }
 
     /** An array of a weight's encoding, made when the file is written. */
-    record Payload(Job job, Array array, long length) implements Section {
-        /** What an archive can keep apart of it; null for what it cannot. */
-        SeparableTarget.Run run() {
-            SeparableTarget.Content content = switch (array) {
-                case ELEMENTS -> SeparableTarget.Content.ELEMENTS;
-                // What stands behind a convolution changes its codes; those into tables may be packed.
-                case CODES -> job.tail != null || job.form == null ? null : SeparableTarget.Content.ELEMENTS;
-                case NONZEROS -> SeparableTarget.Content.NONZEROS;
-                case INDICES -> SeparableTarget.Content.INDICES;
-                case SCALES, TABLES, OUTPUT_SCALES, BIASES, ZEROS, ZEROS_PACKED, ZEROS_PACKED_BY_ROW -> null;
-            };
-            return content == null ? null : new SeparableTarget.Run(job.info.weight, content, length);
-        }
-    }
+    record Payload(Job job, Array array, long length) implements Section {}
 
     /**
      * The arrays of an encoding, and how zero points are laid out: a byte each, or packed in fours. Of dense values: all

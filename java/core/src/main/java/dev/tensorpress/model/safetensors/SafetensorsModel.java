@@ -48,8 +48,6 @@ import java.util.function.LongFunction;
  */
 public final class SafetensorsModel implements Model {
     static final String FORMAT = "safetensors";
-    /** What the metadata of files with sparse weights, which hold no ordinary model, have as their format. */
-    public static final String SPARSE_FILE = "tensorpress-sparse";
 
     private static final String SUFFIX = ".safetensors";
     private static final String USUAL = "model.safetensors";
@@ -120,8 +118,7 @@ public final class SafetensorsModel implements Model {
      * @param allowLinks whether links in the folder may lead out of it; in the cache of a model hub, where they lead to its
      *     {@code blobs}, they always may
      * @throws MalformedModelException if a file is not what it should be, or index and files contradict each other
-     * @throws UnsupportedRequestException if a file is one of format {@value #SPARSE_FILE}, or a link that is not followed; if a glob fits
-     *     no name, a role cannot be that of a tensor for its shape, or this JVM cannot handle the name of a file
+     * @throws UnsupportedRequestException if a link is not followed; if a glob fits no name, a role cannot be that of a tensor for its shape, or this JVM cannot handle the name of a file
      * @throws IOException if a file cannot be read
      */
     public static SafetensorsModel open(Path path, Map<String, Role> roles, boolean allowLinks) throws IOException {
@@ -146,7 +143,7 @@ public final class SafetensorsModel implements Model {
             }
             Index index = isIndex(file) ? Index.read(file) : null;
             if (index == null) {
-                shards.add(shard(file));
+                shards.add(Safetensors.open(file));
             } else {
                 open(index, file, shards, inputs);
             }
@@ -234,18 +231,8 @@ public final class SafetensorsModel implements Model {
                         + "', which does not exist");
             }
             inputs.addFound(shard);
-            shards.add(shard(shard));
+            shards.add(Safetensors.open(shard));
         }
-    }
-
-    private static Safetensors shard(Path file) throws IOException {
-        Safetensors s = Safetensors.open(file);
-        if (SPARSE_FILE.equals(s.metadata().get("format"))) {
-            s.close();
-            throw new UnsupportedRequestException(file + " holds sparse weights, as target sparse writes them: it has to be"
-                    + " expanded first");
-        }
-        return s;
     }
 
     /** Compares what the index and the shards say. */

@@ -134,10 +134,7 @@ final class GoldenTest {
                     if (Recipe.named(recipe).requires(Requirement.STATISTICS)) {
                         continue; // these models have none
                     }
-                    for (String target : new String[] {"onnxruntime", "onnx", "sparse"}) {
-                        if (target.equals("sparse") && model.getKey().equals("external")) {
-                            continue; // this target takes no models with data in other files
-                        }
+                    for (String target : new String[] {"onnxruntime", "onnx"}) {
                         String what = String.join(" ", model.getKey(), recipe, target, "" + opset);
                         Path out = Files.createDirectories(folder.resolve(what));
                         try (Compressor c = Compressor.open(model.getValue(), options)) {

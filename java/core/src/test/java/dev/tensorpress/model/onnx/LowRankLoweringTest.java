@@ -1,6 +1,5 @@
 package dev.tensorpress.model.onnx;
 
-import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -10,12 +9,10 @@ import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.encoding.Form.Activations;
-import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.model.onnx.TestModel.GraphBuilder;
 import dev.tensorpress.model.onnx.TestModel.NodeBuilder;
 import dev.tensorpress.tensor.DType;
@@ -405,7 +402,7 @@ final class LowRankLoweringTest {
         reasons.put("back", "the ConvTranspose ConvTranspose_o9 reads it");
         Form dense = new Form.Dense(DType.F32);
         try (OnnxModel m = OnnxModel.open(t.write(folder, "in.onnx"), false)) {
-            for (String name : List.of("onnxruntime", "onnx", "sparse")) {
+            for (String name : List.of("onnxruntime", "onnx")) {
                 Target to = Targets.of(m, name, Map.of());
                 Map<String, Weight> all = m.weights().stream().collect(Collectors.toMap(Weight::name, w -> w));
                 reasons.forEach((weight, reason) -> refused(to, all.get(weight), factors(dense, 2), reason));
@@ -441,12 +438,9 @@ final class LowRankLoweringTest {
     void mixedForms() throws Exception {
         PlainEncoder encoder = new PlainEncoder(20);
         Path out = folder.resolve("out.onnx");
-        Path side = folder.resolve("side.safetensors");
         try (OnnxModel model = OnnxModel.open(chain(null).write(folder, "in.onnx"), false)) {
             Target t = Targets.of(model, "", Map.of());
-            Target sparse = Targets.of(model, "sparse", Map.of());
             Map<Weight, Form> forms = new LinkedHashMap<>();
-            Map<Weight, Form> packed = new LinkedHashMap<>();
             for (Weight w : model.weights()) {
                 Form f = switch (w.name()) {
                     case "w0" -> FACTORS.getFirst().on(w);
@@ -456,23 +450,15 @@ final class LowRankLoweringTest {
                     default -> FACTORS.get(4).on(w);
                 };
                 forms.put(w, Targets.accept(t, w, f));
-                packed.put(w, Targets.accept(sparse, w, f));
             }
             Targets.write(t, forms, once(encoder), Destination.replacing(out));
             assertEquals(Files.size(out), Targets.size(t, forms));
-            Targets.write(sparse, packed, once(encoder), Destination.replacing(side));
-            assertTrue(Files.size(side) <= Targets.size(sparse, packed));
             Weight first = model.weights().getFirst();
             IllegalStateException e = assertThrows(IllegalStateException.class, () -> Targets.write(t, forms,
                     (w, f, rows, from) -> w == first ? new Encoding.Dense(rows) : encoder.encode(w, f, rows, from),
                     Destination.replacing(folder.resolve("no.onnx"))));
             assertTrue(e.getMessage().contains("'w0'"), e.getMessage());
         }
-        try (SparseFile f = SparseFile.open(side); Executor executor = Executor.cpu(1)) {
-            assertEquals(Set.of("w1", "w3"), Set.copyOf(f.names()));
-            f.expand(folder.resolve("rebuilt.onnx"), executor);
-        }
-        assertArrayEquals(Files.readAllBytes(out), Files.readAllBytes(folder.resolve("rebuilt.onnx")));
         LoweringTest.close("mixed", Ort.run(chain(encoder.decoded).write(folder, "reference.onnx"), 3, 9),
                 Ort.run(out, 3, 9), 1e-5);
     }

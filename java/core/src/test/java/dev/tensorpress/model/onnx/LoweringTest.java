@@ -340,7 +340,7 @@ final class LoweringTest {
                 }
                 try (OnnxModel m = OnnxModel.open(in, false)) {
                     Weight w = m.weights().getFirst();
-                    for (String target : List.of("onnxruntime", "sparse", "onnx")) {
+                    for (String target : List.of("onnxruntime", "onnx")) {
                         Target t = Targets.of(m, target, Map.of());
                         boolean gathered = c[2].equals("GatherBlockQuantized") && !target.equals("onnx");
                         assertEquals(gathered ? "ONNX Runtime 1.23" : "", t.requires(Targets.lower(t, Map.of(w, Targets.accept(t, w, wish.on(w))))));

@@ -14,7 +14,6 @@ import dev.tensorpress.Selector;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.UnsupportedRequestException;
-import dev.tensorpress.model.archive.SparseFile;
 import dev.tensorpress.statistics.Gatherer;
 import dev.tensorpress.statistics.Request;
 import dev.tensorpress.statistics.Statistics;
@@ -319,21 +318,5 @@ final class RangesTest {
             }
         }
         assertEquals(2 * N + 50, seen);
-    }
-
-    @Test
-    void archivesHoldPowersOfTwo() throws Exception {
-        Path model = products();
-        Recipe recipe = Recipe.read(Files.writeString(folder.resolve("r.yaml"),
-                "name: r\nmin-size: 0\nsteps: [{prune: {sparsity: 0.9}}, {quantize: {bits: 8, scale: power-of-two}}]"));
-        try (Compressor c = Compressor.open(model); Executor executor = Executor.cpu(1)) {
-            c.compress(c.plan(recipe), folder.resolve("f.onnx"));
-            Report report = c.compress(c.plan(recipe.target("sparse")), folder.resolve("f.sparse"));
-            assertEquals(7, entry(report, "A").fixedPoint().bits() - 1);
-            try (SparseFile file = SparseFile.open(folder.resolve("f.sparse"))) {
-                file.expand(folder.resolve("g.onnx"), executor);
-            }
-        }
-        assertArrayEquals(Files.readAllBytes(folder.resolve("f.onnx")), Files.readAllBytes(folder.resolve("g.onnx")));
     }
 }

@@ -163,14 +163,13 @@ final class SparseLoweringTest {
     void sparseInitializersCanBeForgone() throws Exception {
         Path in = model(Place.RAW, 8, DType.F32, TestModel.random(5, K * N), "in.onnx");
         try (OnnxModel m = OnnxModel.open(in, false)) {
-            for (String name : List.of("onnx", "onnxruntime", "sparse")) {
+            for (String name : List.of("onnx", "onnxruntime")) {
                 Form.Sparse with = (Form.Sparse) Targets.of(m, name, Map.of("sparse-initializers", "true"))
                         .lower(find(m), dense(find(m), 10)).form();
                 Form.Sparse without = (Form.Sparse) Targets.of(m, name, Map.of("sparse-initializers", "false"))
                         .lower(find(m), dense(find(m), 10)).form();
-                boolean packed = name.equals("sparse");
-                assertEquals(packed ? Storage.PACKED : Storage.COORDINATES, with.storage());
-                assertEquals(packed ? Storage.PACKED : Storage.MASKED, without.storage());
+                assertEquals(Storage.COORDINATES, with.storage());
+                assertEquals(Storage.MASKED, without.storage());
             }
             assertThrows(IllegalArgumentException.class, () -> Targets.of(m, "", Map.of("sparse-initializers", "no")));
         }

@@ -1,4 +1,4 @@
-package dev.tensorpress.internal;
+package dev.tensorpress.model.onnx;
 
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
@@ -7,14 +7,14 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 
 /** The elements of which a bit is set, or where they are: what a sparse tensor of ONNX consists of. */
-public final class Coordinates {
+final class Coordinates {
     private static final int CHUNK = 1 << 14;
 
     private Coordinates() {}
 
     /** Takes bytes in pieces. */
     @FunctionalInterface
-    public interface Sink {
+    interface Sink {
         void put(ByteBuffer bytes) throws IOException;
     }
 
@@ -22,12 +22,9 @@ public final class Coordinates {
      * Writes the elements that are stored, in their order, or the position of each as a little-endian int64.
      *
      * @param size bytes of an element, 2 or 4
-     * @param first position of the first element
-     * @return how many there are
      */
-    public static long write(MemorySegment elements, int size, long first, boolean positions, Sink to) throws IOException {
+    static void write(MemorySegment elements, int size, boolean positions, Sink to) throws IOException {
         int step = positions ? 8 : size;
-        long count = 0;
         // Through the heap: before the JIT has run, reads from a segment cost ten times as much.
         byte[] chunk = new byte[CHUNK];
         ByteBuffer in = ByteBuffer.wrap(chunk).order(ByteOrder.LITTLE_ENDIAN);
@@ -41,17 +38,15 @@ public final class Coordinates {
                     continue;
                 }
                 if (positions) {
-                    out.putLong(first + (from + i) / size);
+                    out.putLong((from + i) / size);
                 } else if (size == 4) {
                     out.putInt(bits);
                 } else {
                     out.putShort((short) bits);
                 }
             }
-            count += out.position() / step;
             to.put(out.flip());
             out.clear();
         }
-        return count;
     }
 }
