@@ -25,10 +25,15 @@ final class DataLayout {
     private final Map<Region, Long> copied = new HashMap<>();
     private long length;
 
-    /** A tensor in the data file: a part of an encoding, or {@code length} bytes of a file as it was read, null for the model's. */
-    record Placed(long offset, Rope.Payload payload, DataFile file, long fileOffset, long length) {}
+    /** A tensor in the data file. */
+    record Placed(long offset, Stored section) {}
 
-    private record Region(Path file, long offset, long length) {}
+    /** A part of an encoding, memory, or bytes of a file as it was read. */
+    sealed interface Stored permits Rope.Payload, Rope.Memory, Region {
+        long length();
+    }
+
+    record Region(Path file, long offset, long length) implements Stored {}
 
     /** @param location name of the file; null if there is none */
     DataLayout(OnnxModel model, String location) {
@@ -54,15 +59,15 @@ final class DataLayout {
         return exists() && bytes >= SMALL;
     }
 
-    /** Gives a part of an encoding the next place, and tells a TensorProto that it is there. */
-    void place(Proto tensor, Rope.Payload payload) {
-        external(tensor, place(payload, null, 0, payload.length()), payload.length());
+    /** Gives something the next place, and tells a TensorProto that it is there. */
+    void place(Proto tensor, Stored section) {
+        external(tensor, place(section), section.length());
     }
 
-    private long place(Rope.Payload payload, DataFile file, long fileOffset, long bytes) {
+    private long place(Stored section) {
         long offset = (length + PAGE - 1) / PAGE * PAGE;
-        placed.add(new Placed(offset, payload, file, fileOffset, bytes));
-        length = Math.addExact(offset, bytes);
+        placed.add(new Placed(offset, section));
+        length = Math.addExact(offset, section.length());
         return offset;
     }
 
@@ -117,7 +122,7 @@ final class DataLayout {
                     file == null ? t.rawStart : t.externalOffset, bytes);
             Long before = copied.get(region);
             if (before == null) {
-                before = place(null, file, region.offset, bytes);
+                before = place(region);
                 copied.put(region, before);
             }
             offset = before;

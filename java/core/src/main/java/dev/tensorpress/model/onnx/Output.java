@@ -75,6 +75,8 @@ final class Output {
                 }
             } else if (p instanceof Rope.Bytes b) {
                 segment(MemorySegment.ofArray(b.bytes()));
+            } else if (p instanceof Rope.Memory m) {
+                segment(m.data());
             } else {
                 payload((Rope.Payload) p);
             }

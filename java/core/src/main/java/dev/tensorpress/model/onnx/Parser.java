@@ -225,11 +225,8 @@ final class Parser {
         if (n.is("Constant") && n.outputs.size() == 1) {
             Attribute a = n.attribute("value");
             if (a != null && a.tensorField >= 0) {
-                long end = n.end;
-                w.seek(a.tensorField, a.tensorEnd);
-                w.next();
-                a.tensor = tensor("AttributeProto.t", new TensorInfo());
-                w.seek(end, outer);
+                tensor(a);
+                w.seek(n.end, outer);
             }
         }
         return n;
@@ -308,6 +305,16 @@ final class Parser {
             throw w.bad(at, "a sparse initializer has no named values");
         }
         return t;
+    }
+
+    /** The tensor of an attribute. */
+    TensorInfo tensor(Attribute a) {
+        if (a.tensor == null) {
+            w.seek(a.tensorField, a.tensorEnd);
+            w.next();
+            a.tensor = tensor("AttributeProto.t", new TensorInfo());
+        }
+        return a.tensor;
     }
 
     /** The whole file as a TensorProto. */

@@ -32,15 +32,15 @@ final class Rewriter {
     /**
      * @param microsoft whether there may be operators of com.microsoft
      * @param accuracy level of MatMulNBits; -1 to follow the forms
-     * @param location name of the file for large tensors, or null to keep everything in the model
+     * @param data where large tensors go
      * @param moveRaw whether tensors that are not compressed move there too
      */
-    Rewriter(OnnxModel model, boolean microsoft, int accuracy, String location, boolean moveRaw) {
+    Rewriter(OnnxModel model, boolean microsoft, int accuracy, DataLayout data, boolean moveRaw) {
         this.model = model;
         this.parsed = model.parsed();
         this.moveRaw = moveRaw;
         Names names = new Names(parsed);
-        this.data = new DataLayout(model, location);
+        this.data = data;
         this.edits = new Edits(model);
         this.nodes = new Nodes(model.wire(), names);
         Tensors tensors = new Tensors(parsed.irVersion, names, data);
@@ -53,10 +53,6 @@ final class Rewriter {
         this.products = new Products(edits, names, nodes, blocks, new Integers(microsoft, names, nodes, tensors, coded), lookups, decoding, coded);
         this.convolutions = new Convolutions(microsoft, edits, names, nodes, tensors, coded);
         this.factors = new Factors(model, edits, names, nodes, tensors, products);
-    }
-
-    DataLayout data() {
-        return data;
     }
 
     /** The whole model file. */

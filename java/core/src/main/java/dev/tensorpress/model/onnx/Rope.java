@@ -1,5 +1,6 @@
 package dev.tensorpress.model.onnx;
 
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -25,7 +26,15 @@ final class Rope {
     }
 
     /** An array of a weight's encoding, made when the file is written. */
-    record Payload(Job job, Array array, long length) implements Section {}
+    record Payload(Job job, Array array, long length) implements Section, DataLayout.Stored {}
+
+    /** Bytes in memory, or in a mapping. */
+    record Memory(MemorySegment data) implements Section, DataLayout.Stored {
+        @Override
+        public long length() {
+            return data.byteSize();
+        }
+    }
 
     /**
      * The arrays of an encoding, and how zero points are laid out: a byte each, or packed in fours. Of dense values: all

@@ -9,8 +9,6 @@ import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 
@@ -42,18 +40,8 @@ public record TensorFile(String name, Tensor tensor) {
             throw new UnsupportedRequestException(file + " has its data in another file, which is not read");
         }
         DType type = dtype(file, info.type);
-        MemorySegment data;
-        if (info.hasRaw && info.rawLength == info.bytes()) {
-            data = Arena.ofAuto().allocate(info.rawLength, Long.BYTES).copyFrom(wire.slice(info.rawStart, info.rawLength));
-        } else {
-            if (info.elements > bytes.length) {
-                throw wire.bad(0, "the shape asks for " + info.elements + " numbers, the file has " + bytes.length + " bytes");
-            }
-            if (info.bytes() > LARGEST) {
-                throw tooLarge(file);
-            }
-            data = numbers(wire, bytes.length, type, Arena.ofAuto().allocate(info.bytes(), Long.BYTES));
-        }
+        MemorySegment found = new Elements(wire, null, Arena.ofAuto()).of(info);
+        MemorySegment data = found.isNative() ? found : Arena.ofAuto().allocate(found.byteSize(), Long.BYTES).copyFrom(found);
         return new TensorFile(info.name, new Tensor(type, Shape.of(info.dims), data));
     }
 
@@ -73,44 +61,5 @@ public record TensorFile(String name, Tensor tensor) {
             default -> throw new UnsupportedRequestException(file + " holds data of ONNX's type " + type + "; read are f64, f32,"
                     + " f16, bf16, i64, i32, i16, i8, u8 and bool");
         };
-    }
-
-    /** Data in the field for numbers of their type, one by one or packed. */
-    private static MemorySegment numbers(Wire wire, long size, DType type, MemorySegment data) {
-        int field = switch (type) {
-            case F32 -> 4;
-            case I64 -> 7;
-            case F64 -> 10;
-            default -> 5;
-        };
-        ByteBuffer out = data.asByteBuffer().order(ByteOrder.LITTLE_ENDIAN);
-        wire.seek(0, size);
-        while (wire.next()) {
-            if (wire.field == field && wire.type == Wire.BYTES) {
-                long outer = wire.enter("numbers of a tensor");
-                while (wire.more()) {
-                    put(wire, type, type == DType.F32 ? wire.fixed(4) : type == DType.F64 ? wire.fixed(8) : wire.varint(), out);
-                }
-                wire.leave(outer);
-            } else if (wire.field == field) {
-                put(wire, type, wire.value, out);
-            }
-        }
-        if (out.hasRemaining()) {
-            throw wire.bad(0, "the tensor has " + out.remaining() + " bytes fewer than its shape asks for");
-        }
-        return data;
-    }
-
-    private static void put(Wire wire, DType type, long value, ByteBuffer out) {
-        if (!out.hasRemaining()) {
-            throw wire.bad(wire.fieldStart, "the tensor has more numbers than its shape asks for");
-        }
-        switch (type.bits()) {
-            case 64 -> out.putLong(value);
-            case 32 -> out.putInt((int) value);
-            case 16 -> out.putShort((short) value);
-            default -> out.put((byte) value);
-        }
     }
 }
