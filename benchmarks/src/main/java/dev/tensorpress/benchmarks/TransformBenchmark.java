@@ -76,7 +76,7 @@ public class TransformBenchmark {
             case "dct" -> Transform.dct(ROWS, COLS, Integer.parseInt(parts[1]), Integer.parseInt(parts[2]), false, in, out, executor);
             case "haar", "cdf53", "cdf97" -> Transform.wavelet(Transform.Wavelet.valueOf(parts[0].toUpperCase(java.util.Locale.ROOT)), ROWS, COLS,
                     Integer.parseInt(parts[1]), 1, false, in, out, executor);
-            case "quantize" -> Transform.quantize(new Transform.Zone(0.1f, 0.5f, 0, 127), ROWS * COLS, in, out, executor);
+            case "quantize" -> Transform.quantize(new Transform.Zone(0.5f, 0, 127), Transform.Steps.of(0.1f), ROWS * COLS, in, out, executor);
             case "hash" -> Hashing.fit(spec, in, values, executor);
             case "unhash" -> Hashing.decode(spec, values, out, executor);
             default -> throw new IllegalArgumentException(what);

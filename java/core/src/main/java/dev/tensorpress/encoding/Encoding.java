@@ -47,6 +47,17 @@ public sealed interface Encoding {
     /** The same in memory of its own. */
     Encoding copy(Arena arena);
 
+    /** Floats widened to f32, which is exact, and aligned; a copy in the arena unless they are so already. */
+    private static MemorySegment wide(Tensor tensor, Arena arena) {
+        if (tensor.dtype() == DType.F32 && tensor.data().address() % 4 == 0) {
+            return tensor.data();
+        }
+        long n = tensor.shape().elements();
+        MemorySegment wide = arena.allocate(DType.F32.bytes(n), 64);
+        Quantize.convert(tensor.dtype(), tensor.data(), n, DType.F32, wide);
+        return wide;
+    }
+
     private static Tensor copy(Tensor tensor, Arena arena) {
         return new Tensor(tensor.dtype(), tensor.shape(), arena.allocate(tensor.data().byteSize(), 64).copyFrom(tensor.data()));
     }
@@ -148,13 +159,7 @@ public sealed interface Encoding {
 
         /** The scales widened to f32, which is exact, and aligned; a copy in {@code arena} unless they are so already. */
         public MemorySegment scalesAsF32(Arena arena) {
-            if (scales.dtype() == DType.F32 && scales.data().address() % 4 == 0) {
-                return scales.data();
-            }
-            long n = scales.shape().elements();
-            MemorySegment wide = arena.allocate(DType.F32.bytes(n), 4);
-            Quantize.convert(scales.dtype(), scales.data(), n, DType.F32, wide);
-            return wide;
+            return wide(scales, arena);
         }
     }
 
@@ -177,13 +182,7 @@ public sealed interface Encoding {
         @Override
         public void decode(MemorySegment out, Executor executor) {
             try (Arena arena = executor.arena()) {
-                MemorySegment wide = tables.data();
-                if (tables.dtype() != DType.F32 || wide.address() % 4 != 0) {
-                    long n = tables.shape().elements();
-                    wide = arena.allocate(DType.F32.bytes(n), 64);
-                    Quantize.convert(tables.dtype(), tables.data(), n, DType.F32, wide);
-                }
-                dev.tensorpress.kernel.Codebook.decode(form.spec(shape), codes.data(), wide, out, executor);
+                dev.tensorpress.kernel.Codebook.decode(form.spec(shape), codes.data(), wide(tables, arena), out, executor);
             }
         }
 
@@ -198,13 +197,14 @@ public sealed interface Encoding {
      *
      * @param shape of the weight
      * @param codes {@code form.type()}, one for each element, as the form's matrix lies
-     * @param step f32, one element, positive and finite
+     * @param steps f32, positive and finite, {@code form.groups(shape)} elements
+     * @param offset f32, one element, -0.5 to 0.5: a code that is not 0 stands for its sign times |code| + offset steps
      */
-    record Transformed(Form.Transformed form, Shape shape, Tensor codes, Tensor step) implements Encoding {
+    record Transformed(Form.Transformed form, Shape shape, Tensor codes, Tensor steps, Tensor offset) implements Encoding {
         public Transformed {
-            if (codes.dtype() != form.type() || codes.shape().elements() != shape.elements() || step.dtype() != DType.F32
-                    || step.shape().elements() != 1) {
-                throw new IllegalArgumentException("codes or step do not fit " + form + " of " + shape);
+            if (codes.dtype() != form.type() || codes.shape().elements() != shape.elements() || steps.dtype() != DType.F32
+                    || steps.shape().elements() != form.groups(shape) || offset.dtype() != DType.F32 || offset.shape().elements() != 1) {
+                throw new IllegalArgumentException("codes, steps or offset do not fit " + form + " of " + shape);
             }
         }
 
@@ -212,25 +212,27 @@ public sealed interface Encoding {
         public void decode(MemorySegment out, Executor executor) {
             Shape matrix = form.matrix(shape);
             long n = shape.elements();
-            Transform.Zone zone = form.zone(step.data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 0));
+            // The zone and the limit do not matter to what codes stand for.
+            Transform.Zone zone = new Transform.Zone(0.5f, offset.data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 0), 1);
+            Transform.Steps by = form.steps(shape, steps.data());
             try (Arena arena = executor.arena()) {
                 MemorySegment wide = arena.allocate(DType.I32.bytes(n), 64);
                 MemorySegment other = arena.allocate(DType.I32.bytes(n), 64);
                 Transform.widen(form.type(), n, codes.data(), wide, executor);
                 switch (form.basis()) {
                     case DCT -> {
-                        Transform.decode(zone, n, wide, other, executor);
+                        Transform.decode(zone, by, n, wide, other, executor);
                         Transform.dct(matrix.dim(0), matrix.dim(1), form.block(), form.dimensions(), true, other, out, executor);
                     }
                     case HAAR, CDF97 -> {
-                        Transform.decode(zone, n, wide, other, executor);
+                        Transform.decode(zone, by, n, wide, other, executor);
                         Transform.wavelet(form.basis() == Form.Basis.HAAR ? Transform.Wavelet.HAAR : Transform.Wavelet.CDF97, matrix.dim(0), matrix.dim(1),
                                 form.dimensions(), form.levels(), true, other, out, executor);
                     }
                     case CDF53 -> {
                         Transform.wavelet(Transform.Wavelet.CDF53, matrix.dim(0), matrix.dim(1), form.dimensions(), form.levels(), true, wide, other,
                                 executor);
-                        Transform.decode(zone, n, other, out, executor);
+                        Transform.decode(zone, by, n, other, out, executor);
                     }
                 }
             }
@@ -238,7 +240,7 @@ public sealed interface Encoding {
 
         @Override
         public Transformed copy(Arena arena) {
-            return new Transformed(form, shape, Encoding.copy(codes, arena), Encoding.copy(step, arena));
+            return new Transformed(form, shape, Encoding.copy(codes, arena), Encoding.copy(steps, arena), Encoding.copy(offset, arena));
         }
     }
 
@@ -246,21 +248,19 @@ public sealed interface Encoding {
      * Values that elements share.
      *
      * @param shape of the weight
-     * @param shared f32, as many values as the form has
+     * @param shared {@code form.type()}, as many values as the form has
      */
     record Hashed(Form.Hashed form, Shape shape, Tensor shared) implements Encoding {
         public Hashed {
-            if (shared.dtype() != DType.F32 || shared.shape().elements() != form.buckets()) {
+            if (shared.dtype() != form.type() || shared.shape().elements() != form.buckets()) {
                 throw new IllegalArgumentException("values do not fit " + form + " of " + shape);
             }
         }
 
-        /** Values at addresses that are not aligned are copied first. */
         @Override
         public void decode(MemorySegment out, Executor executor) {
             try (Arena arena = executor.arena()) {
-                MemorySegment aligned = shared.data().address() % 4 == 0 ? shared.data() : Encoding.copy(shared, arena).data();
-                Hashing.decode(form.spec(shape), aligned, out, executor);
+                Hashing.decode(form.spec(shape), wide(shared, arena), out, executor);
             }
         }
 

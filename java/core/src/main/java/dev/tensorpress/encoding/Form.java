@@ -5,6 +5,7 @@ import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Transform;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
+import java.lang.foreign.MemorySegment;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
@@ -430,23 +431,23 @@ public sealed interface Form {
     }
 
     /**
-     * Codes of coefficients, one for each element, with one step. They take fewer bits than they have only once they are coded.
+     * Codes of coefficients, one for each element, with steps. They take fewer bits than they have only once they are coded.
      *
      * <p>The weight is seen as a matrix [rows, cols]: its first axis, and all others; with one axis or none it is a single row.
      *
      * @param block elements along an axis of {@link Basis#DCT}, 2 to 64; 0 of wavelets
      * @param dimensions 1 where rows are transformed, 2 where columns are too
      * @param levels of wavelets, 1 to 16; 0 of {@link Basis#DCT}
-     * @param zone what is nearer to 0 than so many steps has the code 0: 0.5 to 1
+     * @param rows of the matrix that share a step; 0 if all do
      * @param type of the codes: I8 or I16
      */
-    record Transformed(Basis basis, int block, int dimensions, int levels, float zone, DType type) implements Form {
+    record Transformed(Basis basis, int block, int dimensions, int levels, int rows, DType type) implements Form {
         public Transformed {
             boolean cosines = basis == Basis.DCT;
             boolean sizes = cosines ? block >= 2 && block <= Transform.LARGEST_BLOCK && levels == 0 : block == 0 && levels >= 1 && levels <= 16;
-            if (!sizes || dimensions < 1 || dimensions > 2 || !(zone >= 0.5f) || !(zone <= 1) || type != DType.I8 && type != DType.I16) {
+            if (!sizes || dimensions < 1 || dimensions > 2 || rows < 0 || type != DType.I8 && type != DType.I16) {
                 throw new IllegalArgumentException("no " + type + " of " + basis + " of block " + block + ", " + dimensions + " dimensions, "
-                        + levels + " levels, zone " + zone);
+                        + levels + " levels, " + rows + " rows to a step");
             }
         }
 
@@ -465,35 +466,41 @@ public sealed interface Form {
             return Shape.of(rows, rows == 0 ? 0 : shape.elements() / rows);
         }
 
-        /** How the coefficients have these codes; of {@link Basis#CDF53} the elements. */
-        public Transform.Zone zone(float step) {
-            int most = (1 << (type.bits() - 1)) - 1;
-            // Of elements any codes will do whose coefficients fit.
-            return new Transform.Zone(step, zone, zone - 0.5f, basis == Basis.CDF53 ? 1 << 20 : most);
+        /** How many steps there are. */
+        public long groups(Shape shape) {
+            return rows == 0 ? 1 : Math.max(1, Math.ceilDiv(matrix(shape).dim(0), rows));
+        }
+
+        /** These steps, of as many coefficients as share one; of {@link Basis#CDF53} of as many elements. */
+        public Transform.Steps steps(Shape shape, MemorySegment values) {
+            Shape matrix = matrix(shape);
+            return new Transform.Steps(values, Math.max(1, rows == 0 || rows > matrix.dim(0) ? matrix.elements() : rows * matrix.dim(1)));
         }
 
         @Override
         public long bytes(Shape shape) {
-            return Math.addExact(type.bytes(shape.elements()), DType.F32.bytes(1));
+            return Math.addExact(type.bytes(shape.elements()), DType.F32.bytes(groups(shape) + 1));
         }
 
         @Override
         public String describe() {
             return basis.id() + (basis == Basis.DCT ? " " + block + (dimensions == 2 ? "x" + block : "")
-                    : " " + levels + (levels == 1 ? " level" : " levels") + (dimensions == 2 ? " both ways" : "")) + " in int" + type.bits();
+                    : " " + levels + (levels == 1 ? " level" : " levels") + (dimensions == 2 ? " both ways" : "")) + " in int" + type.bits()
+                    + (rows == 0 ? "" : rows == 1 ? " per row" : " per " + rows + " rows");
         }
     }
 
     /**
-     * Values that elements share by a hash of their position, in f32. The weight is seen as a matrix as that of {@link Transformed}.
+     * Values that elements share by a hash of their position. The weight is seen as a matrix as that of {@link Transformed}.
      *
      * @param buckets how many values there are
      * @param seed of the hash
+     * @param type of the values: f32 or f16
      */
-    record Hashed(long buckets, int seed) implements Form {
+    record Hashed(long buckets, int seed, DType type) implements Form {
         public Hashed {
-            if (buckets < 1 || buckets > Integer.MAX_VALUE) {
-                throw new IllegalArgumentException("there cannot be " + buckets + " values");
+            if (buckets < 1 || buckets > Integer.MAX_VALUE || type != DType.F32 && type != DType.F16) {
+                throw new IllegalArgumentException("there cannot be " + buckets + " values of " + type);
             }
         }
 
@@ -510,12 +517,12 @@ public sealed interface Form {
 
         @Override
         public long bytes(Shape shape) {
-            return DType.F32.bytes(buckets);
+            return type.bytes(buckets);
         }
 
         @Override
         public String describe() {
-            return "hashed to " + buckets + (buckets == 1 ? " value" : " values");
+            return "hashed to " + buckets + " " + type.name().toLowerCase(Locale.ROOT) + (buckets == 1 ? " value" : " values");
         }
     }
 

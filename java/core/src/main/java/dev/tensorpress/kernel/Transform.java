@@ -1,6 +1,7 @@
 package dev.tensorpress.kernel;
 
 import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.tensorpress.bindings.Kernels;
@@ -156,54 +157,102 @@ public final class Transform {
     /**
      * Codes of coefficients: how far from 0 they are, in steps.
      *
-     * @param step positive and finite
      * @param zone what is nearer to 0 than so many steps has the code 0: 0.5, which is rounding, to 1
      * @param offset |code| + offset, times the step, is what a code that is not 0 stands for: -0.5 to 0.5
      * @param limit largest magnitude of a code, 1 to 2<sup>23</sup> - 1
      */
-    public record Zone(float step, float zone, float offset, int limit) {
+    public record Zone(float zone, float offset, int limit) {
         public Zone {
-            if (!(step > 0) || step == Float.POSITIVE_INFINITY || !(zone >= 0.5f) || !(zone <= 1) || !(Math.abs(offset) <= 0.5f) || limit < 1
-                    || limit >= 1 << 23) {
-                throw new IllegalArgumentException("no codes with step " + step + ", zone " + zone + ", offset " + offset + ", limit " + limit);
+            if (!(zone >= 0.5f) || !(zone <= 1) || !(Math.abs(offset) <= 0.5f) || limit < 1 || limit >= 1 << 23) {
+                throw new IllegalArgumentException("no codes with zone " + zone + ", offset " + offset + ", limit " + limit);
+            }
+        }
+    }
+
+    /**
+     * Steps of codes.
+     *
+     * @param values f32 at any address, positive and finite, one for each group
+     * @param group elements that share a step, 1 or more; the last group has what is left
+     */
+    public record Steps(MemorySegment values, long group) {
+        public Steps {
+            if (group < 1) {
+                throw new IllegalArgumentException("a group must have 1 or more elements, but has " + group);
             }
         }
 
-        private MemorySegment toNative(long elements) {
-            MemorySegment s = Native.struct(tp_zone.layout());
-            tp_zone.elements(s, elements);
-            tp_zone.step(s, step);
-            tp_zone.zone(s, zone);
-            tp_zone.offset(s, offset);
-            tp_zone.limit(s, limit);
-            return s;
+        /** One step for all elements. */
+        public static Steps of(float step) {
+            return new Steps(MemorySegment.ofArray(new float[] {step}), Long.MAX_VALUE);
         }
+
+        private long groups(long n) {
+            return Math.ceilDiv(n, group);
+        }
+
+        /** Lines that each group has, the last one too, where some may be empty. */
+        private long lines(long n) {
+            return Math.ceilDiv(Math.min(group, n), LINE);
+        }
+    }
+
+    /** A kernel's call for lines of a group, which starts at an element. */
+    private interface GroupCall {
+        int call(MemorySegment spec, long begin, long end, long element, long group);
+    }
+
+    private static void eachGroup(String kernel, Zone zone, Steps steps, long n, Executor host, GroupCall call) {
+        if (steps.values.byteSize() < DType.F32.bytes(steps.groups(n))) {
+            throw new IllegalArgumentException("there must be " + steps.groups(n) + " steps, but there are " + steps.values.byteSize() + " bytes");
+        }
+        long lines = steps.lines(n);
+        long bytes = DType.F32.bytes(n);
+        Native.run(kernel, host, Math.multiplyExact(steps.groups(n), lines), 1, Executor.worth(Math.min(steps.group, LINE)), tp_zone.sizeof(),
+                Native.Cost.of(bytes, bytes), (begin, end, worker) -> {
+                    MemorySegment spec = worker.scratch().asSlice(0, tp_zone.sizeof());
+                    tp_zone.zone(spec, zone.zone);
+                    tp_zone.offset(spec, zone.offset);
+                    tp_zone.limit(spec, zone.limit);
+                    int status = 0;
+                    for (long line = begin; line < end && status == 0;) {
+                        long group = line / lines;
+                        long first = line - group * lines;
+                        long last = Math.min(lines, end - group * lines);
+                        long start = group * steps.group;
+                        long elements = Math.min(steps.group, n - start);
+                        tp_zone.elements(spec, elements);
+                        tp_zone.step(spec, steps.values.get(JAVA_FLOAT_UNALIGNED, DType.F32.bytes(group)));
+                        long there = Math.min(last, Math.ceilDiv(elements, LINE));
+                        status = first < there ? call.call(spec, first, there, start, group) : 0;
+                        line = group * lines + last;
+                    }
+                    return status;
+                });
     }
 
     /**
      * @param n elements
      * @param in f32
      * @param codes int32, out
-     * @return the sum of the squares of what the codes lose
+     * @return for each group the sum of the squares of what the codes lose
      * @throws KernelException {@link KernelException#NONFINITE} if an element is not finite, {@link KernelException#MAGNITUDE} if a code would pass
      *     the limit
      */
-    public static double quantize(Zone zone, long n, MemorySegment in, MemorySegment codes, Executor executor) {
+    public static double[] quantize(Zone zone, Steps steps, long n, MemorySegment in, MemorySegment codes, Executor executor) {
         Executor host = Native.host(executor);
         operands(DType.F32, 1, n, in, codes, host);
-        MemorySegment spec = zone.toNative(n);
-        long lines = Math.ceilDiv(n, LINE);
-        long bytes = DType.F32.bytes(n);
+        long lines = steps.lines(n);
+        double[] sums = new double[Math.toIntExact(steps.groups(n))];
         try (Arena arena = host.arena()) {
-            MemorySegment errors = arena.allocate(JAVA_DOUBLE, Math.max(lines, 1));
-            Native.run("tp_zone_quantize", host, lines, 1, Executor.worth(LINE), Native.Cost.of(bytes, bytes),
-                    (begin, end, worker) -> Kernels.tp_zone_quantize(spec, begin, end, in, codes, errors));
-            double sum = 0;
-            for (long line = 0; line < lines; line++) {
-                sum += errors.getAtIndex(JAVA_DOUBLE, line);
+            MemorySegment errors = arena.allocate(JAVA_DOUBLE, Math.max(sums.length * lines, 1));
+            eachGroup("tp_zone_quantize", zone, steps, n, host, (spec, begin, end, element, group) -> Kernels.tp_zone_quantize(spec, begin, end,
+                    in.asSlice(DType.F32.bytes(element)), codes.asSlice(DType.I32.bytes(element)), errors.asSlice(8 * group * lines)));
+            for (long line = 0; line < sums.length * lines; line++) {
+                sums[(int) (line / lines)] += errors.getAtIndex(JAVA_DOUBLE, line);
             }
-            return sum;
         }
+        return sums;
     }
 
     /**
@@ -213,13 +262,11 @@ public final class Transform {
      * @param codes int32
      * @param out f32
      */
-    public static void decode(Zone zone, long n, MemorySegment codes, MemorySegment out, Executor executor) {
+    public static void decode(Zone zone, Steps steps, long n, MemorySegment codes, MemorySegment out, Executor executor) {
         Executor host = Native.host(executor);
         operands(DType.F32, 1, n, codes, out, host);
-        MemorySegment spec = zone.toNative(n);
-        long bytes = DType.F32.bytes(n);
-        Native.run("tp_zone_decode", host, Math.ceilDiv(n, LINE), 1, Executor.worth(LINE), Native.Cost.of(bytes, bytes),
-                (begin, end, worker) -> Kernels.tp_zone_decode(spec, begin, end, codes, out));
+        eachGroup("tp_zone_decode", zone, steps, n, host, (spec, begin, end, element, group) -> Kernels.tp_zone_decode(spec, begin, end,
+                codes.asSlice(DType.I32.bytes(element)), out.asSlice(DType.F32.bytes(element))));
     }
 
     /**

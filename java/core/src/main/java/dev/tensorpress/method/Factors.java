@@ -151,6 +151,10 @@ final class Factors {
                 stored(weight, right, form.right(shape), form.right(), Slot.STORED_RIGHT, workspace), certificate);
     }
 
+    private static Encoding.Dense stored(Weight weight, MemorySegment factor, Shape shape, Form form, Slot slot, Workspace workspace) {
+        return new Encoding.Dense(stored(weight, "factors", new Tensor(DType.F32, shape, factor), ((Form.Dense) form).dtype(), slot, workspace));
+    }
+
     /** By Eckart and Young the spectrum says what the least error is. */
     private static Certificate bounded(Certificate c, Spectrum spectrum) {
         double bound = Math.sqrt(Math.max(0, spectrum.lost(c.rank()) - Spectrum.ACCURACY) * spectrum.squares());
@@ -193,21 +197,25 @@ final class Factors {
         });
     }
 
-    private static Encoding.Dense stored(Weight weight, MemorySegment factor, Shape shape, Form form, Slot slot,
-            Workspace workspace) {
-        DType type = ((Form.Dense) form).dtype();
+    /**
+     * Numbers in f32 as they are stored.
+     *
+     * @throws UnsupportedRequestException if they pass what f16 holds
+     */
+    static Tensor stored(Weight weight, String what, Tensor floats, DType type, Slot slot, Workspace workspace) {
+        long n = floats.shape().elements();
         if (type == DType.F32) {
-            return new Encoding.Dense(new Tensor(type, shape, factor));
+            return floats;
         }
         if (type == DType.F16) {
-            for (long i = 0; i < shape.elements(); i++) {
-                if (!(Math.abs(factor.getAtIndex(ValueLayout.JAVA_FLOAT, i)) <= LARGEST_F16)) {
-                    throw new IllegalArgumentException("factors of weight " + weight.name() + " leave the range of f16");
+            for (long i = 0; i < n; i++) {
+                if (!(Math.abs(floats.data().getAtIndex(ValueLayout.JAVA_FLOAT, i)) <= LARGEST_F16)) {
+                    throw new UnsupportedRequestException("the " + what + " of weight " + weight.name() + " leave the range of f16; f32 holds them");
                 }
             }
         }
-        MemorySegment narrow = workspace.take(slot, type.bytes(shape.elements()));
-        Quantize.convert(DType.F32, factor, shape.elements(), type, narrow, workspace.executor());
-        return new Encoding.Dense(new Tensor(type, shape, narrow));
+        MemorySegment narrow = workspace.take(slot, type.bytes(n));
+        Quantize.convert(DType.F32, floats.data(), n, type, narrow, workspace.executor());
+        return new Tensor(type, floats.shape(), narrow);
     }
 }

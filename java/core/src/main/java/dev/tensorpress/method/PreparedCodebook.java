@@ -116,7 +116,6 @@ record PreparedCodebook(CodebookMethod method, InputStatistics statistics) imple
         Codebook.Spec spec = form.spec(shape);
         MemorySegment tables = workspace.take(Workspace.Slot.SCALES, spec.tableBytes());
         MemorySegment codes = workspace.take(Workspace.Slot.CODES, spec.codeType().bytes(spec.codes()));
-        MemorySegment stored = tables;
         try (Arena arena = workspace.executor().arena()) {
             Quantize.Importance importance = inputs(weight).map(v -> PreparedQuantize.importance(weight, v, false, arena))
                     .orElse(Quantize.Importance.NONE);
@@ -126,14 +125,11 @@ record PreparedCodebook(CodebookMethod method, InputStatistics statistics) imple
         } catch (KernelException e) {
             throw NonFiniteWeightException.of(e, weight);
         }
+        Tensor stored = Factors.stored(weight, "tables", new Tensor(DType.F32, form.tables(shape), tables), form.table(), Workspace.Slot.STORED_SCALES, workspace);
         if (form.table() != DType.F32) {
-            long n = spec.tableBytes() / 4;
-            stored = workspace.take(Workspace.Slot.STORED_SCALES, form.table().bytes(n));
-            Quantize.convert(DType.F32, tables, n, form.table(), stored, workspace.executor());
-            Quantize.convert(form.table(), stored, n, DType.F32, tables, workspace.executor());
+            Quantize.convert(form.table(), stored.data(), stored.shape().elements(), DType.F32, tables, workspace.executor());
         }
         Codebook.assign(spec, in.dtype(), in.data(), tables, codes, workspace.executor());
-        return new Encoding.Codebook(form, shape, new Tensor(spec.codeType(), form.codes(shape), codes),
-                new Tensor(form.table(), form.tables(shape), stored));
+        return new Encoding.Codebook(form, shape, new Tensor(spec.codeType(), form.codes(shape), codes), stored);
     }
 }

@@ -28,6 +28,7 @@ record PreparedHash(HashMethod method) implements Prepared {
         } catch (KernelException e) {
             throw NonFiniteWeightException.of(e, weight);
         }
-        return new Encoding.Hashed(form, in.shape(), new Tensor(DType.F32, Shape.of(form.buckets()), values));
+        return new Encoding.Hashed(form, in.shape(),
+                Factors.stored(weight, "values", new Tensor(DType.F32, Shape.of(form.buckets()), values), form.type(), Workspace.Slot.STORED_SCALES, workspace));
     }
 }

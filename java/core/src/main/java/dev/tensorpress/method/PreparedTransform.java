@@ -13,6 +13,7 @@ import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 
 /** A {@link TransformMethod}, which looks at nothing before. */
 record PreparedTransform(TransformMethod method) implements Prepared {
@@ -49,58 +50,117 @@ record PreparedTransform(TransformMethod method) implements Prepared {
         return wide;
     }
 
-    /** What a step makes of a weight. */
-    private record Trial(double bits, double error) {}
-
     /** Coefficients, or elements if these are rounded, and the numbers that become codes. */
-    private record Job(Form.Transformed form, Shape matrix, MemorySegment values, MemorySegment rounded, MemorySegment numbers, Executor executor) {
-        long n() {
-            return matrix.elements();
+    private final class Job {
+        private final Form.Transformed form;
+        private final Shape matrix;
+        private final MemorySegment values;
+        private final MemorySegment rounded;
+        private final MemorySegment numbers;
+        private final Transform.Steps steps;
+        private final Executor executor;
+        /** What a group's step is to those of others: 1 if there is but one. */
+        private final double[] parts;
+        /** Of all values; 0 if nobody asks. */
+        private final double squares;
+
+        Job(Form.Transformed form, Shape shape, MemorySegment values, Workspace workspace) {
+            this.form = form;
+            this.matrix = form.matrix(shape);
+            this.values = values;
+            this.executor = workspace.executor();
+            rounded = workspace.take(Workspace.Slot.NUMBERS, DType.I32.bytes(matrix.elements()));
+            numbers = form.basis() != Form.Basis.CDF53 ? rounded : workspace.take(Workspace.Slot.MORE_NUMBERS, DType.I32.bytes(matrix.elements()));
+            parts = new double[Math.toIntExact(form.groups(shape))];
+            Arrays.fill(parts, 1);
+            steps = form.steps(shape, workspace.take(Workspace.Slot.SCALES, DType.F32.bytes(parts.length)));
+            double sum = 0;
+            if (parts.length > 1 || method.error() > 0) {
+                take(Float.MAX_VALUE);
+                double[] each = quantize(0); // all codes are 0 then
+                sum = Arrays.stream(each).sum();
+                for (int g = 0; g < parts.length && parts.length > 1 && sum > 0; g++) {
+                    long elements = Math.min(steps.group(), matrix.elements() - g * steps.group());
+                    // The root of the root mean square: of groups that one code serves it loses least, as long as they are a little different.
+                    parts[g] = Math.sqrt(Math.sqrt(each[g] / elements / (sum / matrix.elements())));
+                }
+            }
+            squares = sum;
+        }
+
+        /** Steps of this mean size. */
+        private void take(double step) {
+            for (int g = 0; g < parts.length; g++) {
+                steps.values().setAtIndex(ValueLayout.JAVA_FLOAT, g, (float) Math.max(Float.MIN_NORMAL, Math.min(Float.MAX_VALUE, step * parts[g])));
+            }
+        }
+
+        private double[] quantize(float offset) {
+            // Of elements any codes will do whose coefficients fit.
+            int limit = form.basis() == Form.Basis.CDF53 ? 1 << 20 : limit();
+            return Transform.quantize(new Transform.Zone((float) method.zone(), offset, limit), steps, matrix.elements(), values, rounded, executor);
+        }
+
+        private int limit() {
+            return (1 << (form.type().bits() - 1)) - 1;
         }
 
         /**
-         * Makes the numbers.
+         * Makes the numbers, of which the offset changes none.
          *
-         * @return null if they do not fit
+         * @return bits that one takes; infinite if they do not fit
          */
-        Trial with(float step) {
-            int limit = (1 << (form.type().bits() - 1)) - 1;
+        double bits(double step) {
+            take(step);
             try {
-                double error = Transform.quantize(form.zone(step), n(), values, rounded, executor);
-                if (form.basis() == Form.Basis.CDF53) {
+                quantize(0);
+                if (numbers != rounded) {
                     Transform.wavelet(Transform.Wavelet.CDF53, matrix.dim(0), matrix.dim(1), form.dimensions(), form.levels(), false, rounded, numbers,
                             executor);
                 }
-                return new Trial(Transform.entropy(Transform.counts(limit, n(), numbers, executor)), error);
+                return Transform.entropy(Transform.counts(limit(), matrix.elements(), numbers, executor));
             } catch (KernelException e) {
                 if (e.status() == KernelException.MAGNITUDE) {
-                    return null;
+                    return Double.POSITIVE_INFINITY;
                 }
                 throw e;
             }
         }
+
+        /** What steps that fit lose at least, and the offset of that: squares of errors are a parabola of it, of which three points are known. */
+        Offset offset() {
+            if (method.point() > 0) {
+                float given = (float) (method.zone() - 1 + method.point());
+                return new Offset(given, Arrays.stream(quantize(given)).sum());
+            }
+            double below = Arrays.stream(quantize(-0.25f)).sum();
+            double at = Arrays.stream(quantize(0)).sum();
+            double above = Arrays.stream(quantize(0.25f)).sum();
+            double bend = below + above - 2 * at;
+            double least = bend > 0 ? Math.max(method.zone() - 1, Math.min(0.5, (below - above) / (8 * bend))) : 0;
+            return new Offset((float) least, at + 2 * least * (above - below) + 8 * least * least * bend);
+        }
     }
+
+    private record Offset(float value, double error) {}
 
     @Override
     public Encoding apply(Weight weight, Encoding current, Form planned, Workspace workspace) {
         Form.Transformed form = (Form.Transformed) planned;
         Tensor in = ((Encoding.Dense) current).tensor();
-        Shape matrix = form.matrix(in.shape());
-        long n = matrix.elements();
+        long n = in.shape().elements();
         Executor executor = workspace.executor();
         try {
-            MemorySegment x = floats(in, workspace);
-            MemorySegment values = coefficients(form, matrix, x, workspace);
-            MemorySegment rounded = workspace.take(Workspace.Slot.NUMBERS, DType.I32.bytes(n));
-            boolean lifted = form.basis() == Form.Basis.CDF53;
-            MemorySegment numbers = lifted ? workspace.take(Workspace.Slot.MORE_NUMBERS, DType.I32.bytes(n)) : rounded;
-            Job job = new Job(form, matrix, values, rounded, numbers, executor);
-            float step = choose(job);
+            MemorySegment values = coefficients(form, form.matrix(in.shape()), floats(in, workspace), workspace);
+            Job job = new Job(form, in.shape(), values, workspace);
+            choose(job);
+            float offset = job.offset().value();
             MemorySegment codes = workspace.take(Workspace.Slot.CODES, form.type().bytes(n));
-            Transform.narrow(form.type(), n, numbers, codes, executor);
-            MemorySegment stored = workspace.take(Workspace.Slot.SCALES, DType.F32.bytes(1));
-            stored.set(ValueLayout.JAVA_FLOAT, 0, step);
-            return new Encoding.Transformed(form, in.shape(), new Tensor(form.type(), matrix, codes), new Tensor(DType.F32, Shape.of(1), stored));
+            Transform.narrow(form.type(), n, job.numbers, codes, executor);
+            MemorySegment stored = workspace.take(Workspace.Slot.STORED_SCALES, DType.F32.bytes(1));
+            stored.set(ValueLayout.JAVA_FLOAT, 0, offset);
+            return new Encoding.Transformed(form, in.shape(), new Tensor(form.type(), job.matrix, codes),
+                    new Tensor(DType.F32, Shape.of(job.parts.length), job.steps.values()), new Tensor(DType.F32, Shape.of(1), stored));
         } catch (KernelException e) {
             throw NonFiniteWeightException.of(e, weight);
         }
@@ -120,35 +180,27 @@ record PreparedTransform(TransformMethod method) implements Prepared {
         return out;
     }
 
-    /** A step, of which the numbers are made: by halving, since of larger ones codes take fewer bits, and lose more. */
-    private float choose(Job job) {
-        double squares = 0;
-        if (method.step() > 0) {
-            float step = (float) Math.max(Float.MIN_NORMAL, Math.min(Float.MAX_VALUE, method.step()));
-            if (job.with(step) != null) {
-                return step;
-            }
-        } else if (method.error() > 0) {
-            squares = job.with(Float.MAX_VALUE).error(); // all codes are 0 then
+    /** Finds steps, of which the numbers are made: by halving, since of larger ones codes take fewer bits, and lose more. */
+    private void choose(Job job) {
+        if (method.step() > 0 && job.bits(method.step()) < Double.POSITIVE_INFINITY) {
+            return;
         }
         double least = method.step() > 0 ? log2(method.step()) : LEAST;
         double most = MOST;
         double found = Double.NaN;
         for (int i = 0; i < HALVINGS; i++) {
             double middle = (least + most) / 2;
-            Trial trial = job.with(power(middle));
-            if (trial == null || method.bits() > 0 && trial.bits() > method.bits()) {
+            double bits = job.bits(power(middle));
+            if (bits == Double.POSITIVE_INFINITY || method.bits() > 0 && bits > method.bits()) {
                 least = middle;
-            } else if (method.error() > 0 && trial.error() <= method.error() * method.error() * squares) {
+            } else if (method.error() > 0 && job.offset().error() <= method.error() * method.error() * job.squares) {
                 found = middle;
                 least = middle;
             } else {
                 most = middle;
             }
         }
-        float step = power(Double.isNaN(found) ? most : found);
-        job.with(step);
-        return step;
+        job.bits(power(Double.isNaN(found) ? most : found));
     }
 
     private static double log2(double x) {

@@ -251,9 +251,10 @@ class ExecutorTest {
                 Transform.wavelet(Transform.Wavelet.CDF97, ROWS, COLS, dimensions, 3, inverse, x, memory.result(4 * n), executor);
             }
         }
-        Transform.Zone zone = new Transform.Zone(0.05f, 0.7f, 0.1f, 300);
-        memory.values.add(Transform.quantize(zone, n, x, codes, executor));
-        Transform.decode(zone, n, codes, memory.result(4 * n), executor);
+        Transform.Zone zone = new Transform.Zone(0.7f, 0.1f, 300);
+        Transform.Steps steps = Transform.Steps.of(0.05f);
+        memory.values.add(Transform.quantize(zone, steps, n, x, codes, executor)[0]);
+        Transform.decode(zone, steps, n, codes, memory.result(4 * n), executor);
         Transform.narrow(DType.I16, n, codes, memory.result(2 * n), executor);
         Transform.widen(DType.I16, n, memory.results.getLast(), memory.result(4 * n), executor);
         for (long count : Transform.counts(300, n, codes, executor)) {

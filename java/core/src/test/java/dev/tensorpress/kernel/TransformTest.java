@@ -114,11 +114,12 @@ class TransformTest {
             }
             for (int block : new int[] {4, 64}) {
                 Transform.dct(ROWS, COLS, block, 1, false, x, y, executor);
-                Transform.Zone zone = new Transform.Zone(0.01f, 0.5f, 0, 1000);
+                Transform.Zone zone = new Transform.Zone(0.5f, 0, 1000);
+                Transform.Steps step = Transform.Steps.of(0.01f);
                 MemorySegment codes = arena.allocate(4 * N, 64);
-                double lost = Transform.quantize(zone, N, y, codes, executor);
+                double lost = Transform.quantize(zone, step, N, y, codes, executor)[0];
                 assertTrue(lost < N * 0.01 * 0.01 / 4, "" + lost);
-                Transform.decode(zone, N, codes, z, executor);
+                Transform.decode(zone, step, N, codes, z, executor);
                 Transform.dct(ROWS, COLS, block, 1, true, z, y, executor);
                 double squares = 0;
                 for (long i = 0; i < N; i++) {
@@ -126,6 +127,45 @@ class TransformTest {
                     squares += error * error;
                 }
                 assertEquals(lost, squares, 1e-3 * lost, "orthonormal: what is lost of coefficients is lost of elements");
+            }
+        }
+    }
+
+    /** Of elements that have steps by groups each group is what it is alone, whatever lines and threads there are. */
+    @Test
+    void stepsOfGroups() {
+        Transform.Zone zone = new Transform.Zone(0.6f, -0.1f, 100_000);
+        for (int threads = 1; threads <= 3; threads++) {
+            try (Executor executor = Executor.cpu(threads); Arena arena = Arena.ofShared()) {
+                for (long group : new long[] {1, 7, 4096, 5000, 9000, N}) {
+                    long n = group == 1 ? 600 : Math.min(N, 3 * group + 5);
+                    int groups = (int) Math.ceilDiv(n, group);
+                    MemorySegment x = arena.allocate(4 * n, 64);
+                    MemorySegment codes = arena.allocate(4 * n, 64);
+                    MemorySegment back = arena.allocate(4 * n, 64);
+                    MemorySegment wanted = arena.allocate(4 * n, 64);
+                    MemorySegment values = arena.allocate(4L * groups, 64);
+                    for (long i = 0; i < n; i++) {
+                        x.setAtIndex(ValueLayout.JAVA_FLOAT, i, random.nextFloat() - 0.5f);
+                    }
+                    for (int g = 0; g < groups; g++) {
+                        values.setAtIndex(ValueLayout.JAVA_FLOAT, g, 0.001f + random.nextFloat() / 10);
+                    }
+                    Transform.Steps steps = new Transform.Steps(values, group);
+                    double[] lost = Transform.quantize(zone, steps, n, x, codes, executor);
+                    Transform.decode(zone, steps, n, codes, back, executor);
+                    assertEquals(groups, lost.length);
+                    for (int g = 0; g < groups; g++) {
+                        long start = g * group;
+                        long size = Math.min(group, n - start);
+                        Transform.Steps alone = Transform.Steps.of(values.getAtIndex(ValueLayout.JAVA_FLOAT, g));
+                        MemorySegment part = wanted.asSlice(4 * start, 4 * size);
+                        assertEquals(Transform.quantize(zone, alone, size, x.asSlice(4 * start), part, executor)[0], lost[g]);
+                        assertEquals(-1, part.mismatch(codes.asSlice(4 * start, 4 * size)), "codes of group " + g + " of " + group);
+                        Transform.decode(zone, alone, size, codes.asSlice(4 * start), part, executor);
+                        assertEquals(-1, part.mismatch(back.asSlice(4 * start, 4 * size)), "elements of group " + g + " of " + group);
+                    }
+                }
             }
         }
     }
@@ -149,12 +189,16 @@ class TransformTest {
             assertThrows(IllegalArgumentException.class, () -> Transform.dct(4, 4, 4, 1, false, x, x, executor));
             assertThrows(IllegalArgumentException.class, () -> Transform.wavelet(Transform.Wavelet.HAAR, 4, 4, 2, 0, false, x, y, executor));
             assertThrows(IllegalArgumentException.class, () -> Transform.widen(DType.F32, 4, x, y, executor));
-            assertThrows(IllegalArgumentException.class, () -> new Transform.Zone(0, 0.5f, 0, 1));
-            Transform.Zone zone = new Transform.Zone(1, 0.5f, 0, 3);
+            assertThrows(IllegalArgumentException.class, () -> new Transform.Zone(0.4f, 0, 1));
+            assertThrows(IllegalArgumentException.class, () -> new Transform.Steps(x, 0));
+            Transform.Zone zone = new Transform.Zone(0.5f, 0, 3);
+            Transform.Steps one = Transform.Steps.of(1);
+            assertThrows(IllegalArgumentException.class, () -> Transform.quantize(zone, new Transform.Steps(one.values(), 8), 16, x, y, executor));
+            assertThrows(KernelException.class, () -> Transform.quantize(zone, Transform.Steps.of(0), 16, x, y, executor));
             x.setAtIndex(ValueLayout.JAVA_FLOAT, 3, Float.NaN);
-            assertEquals(KernelException.NONFINITE, assertThrows(KernelException.class, () -> Transform.quantize(zone, 16, x, y, executor)).status());
+            assertEquals(KernelException.NONFINITE, assertThrows(KernelException.class, () -> Transform.quantize(zone, one, 16, x, y, executor)).status());
             x.setAtIndex(ValueLayout.JAVA_FLOAT, 3, 4);
-            assertEquals(KernelException.MAGNITUDE, assertThrows(KernelException.class, () -> Transform.quantize(zone, 16, x, y, executor)).status());
+            assertEquals(KernelException.MAGNITUDE, assertThrows(KernelException.class, () -> Transform.quantize(zone, one, 16, x, y, executor)).status());
         }
     }
 

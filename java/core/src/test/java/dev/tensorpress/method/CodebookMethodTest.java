@@ -1,5 +1,6 @@
 package dev.tensorpress.method;
 
+import static org.junit.jupiter.api.Assertions.assertDoesNotThrow;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -23,6 +24,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 
 class CodebookMethodTest {
     private static Weight weight(Arena arena, Role role, DType type, long... dims) {
@@ -92,6 +94,25 @@ class CodebookMethodTest {
             Prepared inputs = prepared((CodebookMethod) CodebookMethod.of(2).with("per", "inputs"));
             assertThrows(UnsupportedRequestException.class, () -> inputs.plan(kernel, dense));
             assertThrows(NoGainException.class, () -> prepared(CodebookMethod.of(8)).plan(kernel, dense));
+        }
+    }
+
+    @Test
+    void tablesHaveToFitTheirType() {
+        try (Executor executor = Executor.cpu(2); Workspace workspace = new Workspace(executor); Arena arena = Arena.ofShared()) {
+            Weight w = weight(arena, Role.LINEAR, DType.F32, 128, 512);
+            w.tensor().data().setAtIndex(ValueLayout.JAVA_FLOAT, 9, 1e30f);
+            Form dense = new Form.Dense(DType.F32);
+            for (DType type : new DType[] {DType.F32, DType.F16}) {
+                Prepared p = prepared((CodebookMethod) CodebookMethod.of(4).with("table", type == DType.F32 ? "f32" : "f16"));
+                Executable made = () -> p.apply(w, new Encoding.Dense(w.tensor()), p.plan(w, dense), workspace);
+                if (type == DType.F32) {
+                    assertDoesNotThrow(made);
+                } else {
+                    String m = assertThrows(UnsupportedRequestException.class, made).getMessage();
+                    assertTrue(m.contains("the tables of weight w leave the range of f16"), m);
+                }
+            }
         }
     }
 

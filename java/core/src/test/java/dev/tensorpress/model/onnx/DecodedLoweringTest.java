@@ -47,7 +47,7 @@ final class DecodedLoweringTest {
     @Test
     void theModelComputesWithDecodedElements() throws Exception {
         for (DType type : List.of(DType.F32, DType.F16)) {
-            for (Method method : List.of(TransformMethod.of(Form.Basis.DCT, 4), TransformMethod.of(Form.Basis.CDF53, 3).with("levels", "2"), new HashMethod(8, 5))) {
+            for (Method method : List.of(TransformMethod.of(Form.Basis.DCT, 4), TransformMethod.of(Form.Basis.CDF53, 3).with("levels", "2"), new HashMethod(8, DType.F16, 5))) {
                 check(type, method);
             }
         }
