@@ -8,6 +8,8 @@
 #                               dense products beside oneDNN's; with TENSORPRESS_ISA=avx2 ONEDNN_MAX_CPU_ISA=AVX2 those of AVX2
 #   benchmarks/run.sh svd [--rounds N] [--threads N] [--size N] [--rank N]
 #                               singular value decompositions, full and of a rank
+#   benchmarks/run.sh tucker THREADS
+#                               decompositions of kernels of convolutions that peers/tucker.py asks for
 #   benchmarks/run.sh coding MODEL.onnx [--rounds N] [--threads N]
 #                               coding of its weights beside zstd and a copy, on the tier that TENSORPRESS_ISA names or the best one
 #   benchmarks/run.sh model FOLDER [--layers N] [--shards N] [--seed N]
@@ -27,6 +29,7 @@ case ${1-} in
     gemm) shift; main=dev.tensorpress.benchmarks.GemmRatios ;;
     svd) shift; main=dev.tensorpress.benchmarks.SvdRatios ;;
     coding) shift; main=dev.tensorpress.benchmarks.CodingRatios ;;
+    tucker) shift; main=dev.tensorpress.benchmarks.TuckerWork ;;
     model) shift; main=dev.tensorpress.benchmarks.MadeModel ;;
 esac
 # Else OpenMP's threads go on spinning after oneDNN is done.

@@ -130,6 +130,7 @@ class ExecutorTest {
                 new Family("statistics", ExecutorTest::statistics),
                 new Family("feedback", ExecutorTest::feedback),
                 new Family("svd", ExecutorTest::svd),
+                new Family("tucker", ExecutorTest::tucker),
                 new Family("transform", ExecutorTest::transform),
                 new Family("hashing", ExecutorTest::hashing),
                 new Family("pca", ExecutorTest::pca));
@@ -322,6 +323,17 @@ class ExecutorTest {
         Patches.Pair two = new Patches.Pair(2, 2);
         Patches patches = new Patches(7, 29, COLS, new Patches.Pair(3, 3), two, two, two, two);
         patches.take(x, 1, patches.positions() - 1, memory.result(4 * (patches.positions() - 1) * patches.length()), executor);
+    }
+
+    private static void tucker(Executor executor, Memory memory) {
+        Tucker.Size size = new Tucker.Size(90, 70, 9);
+        MemorySegment in = memory.f32(size.elements(), 0);
+        try (LinearAlgebra algebra = new LinearAlgebra(executor)) {
+            memory.values.add(new Tucker(algebra).decompose(size, in, new Tucker.Ranks(20, 12), new Tucker.Options(2, 0),
+                    memory.result(4 * 90 * 20), memory.result(4 * 20 * 12 * 9), memory.result(4 * 12 * 70)));
+            memory.values.add(new Polyadic(algebra).decompose(size, in, 30, new Tucker.Options(2, 0), memory.result(4 * 90 * 30),
+                    memory.result(4 * 30 * 9), memory.result(4 * 30 * 70)));
+        }
     }
 
     private static void svd(Executor executor, Memory memory) {
