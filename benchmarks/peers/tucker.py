@@ -94,7 +94,7 @@ def terms(w, rank):
     generator = np.random.default_rng(0)
     a, b, s = (generator.standard_normal((side, rank)) for side in w.shape)
     squares = float((x ** 2).sum())
-    lost = float("inf")
+    lost = squares
     for iteration in range(1, 301):
         for side in range(3):
             one, other = [f for i, f in enumerate((a, b, s)) if i != side]

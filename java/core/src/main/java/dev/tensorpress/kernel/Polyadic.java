@@ -112,7 +112,7 @@ public final class Polyadic {
             la.gaussian(0, 1, r * k, DType.F64, st);
             gram(st, k, gramS);
             gram(bt, n, gramB);
-            double lost = Double.POSITIVE_INFINITY;
+            double lost = squares;
             int iterations = 0;
             boolean converged = false;
             while (!converged && iterations < options.iterations()) {

@@ -10,7 +10,8 @@ import java.lang.foreign.ValueLayout;
  * Tucker-2: the kernel W [outputs, inputs, places] of a convolution as U [outputs, r], a core C [r, q, places] and V [q, inputs], which are
  * three convolutions one after the other, by higher-order orthogonal iteration (De Lathauwer, De Moor and Vandewalle 2000; Kim et al. 2016).
  * Of the smaller one of U and V the leading singular vectors of W's own unfolding are the start; then each of both in turn gets the leading
- * ones of what is left of W by the other, until the error falls no more. Each step is the best one for the other's factor, so that the
+ * ones of what is left of W by the other, until the error falls no more. A rank that is a side's own leaves it as it is: its factor is the
+ * unit matrix. Each step is the best one for the other's factor, so that the
  * error never rises; that the result is the best of all is not promised.
  *
  * <p>Everything is f64 inside, and vectors come from Gram matrices of the smaller side: singular values below 1e-8 of the largest are
@@ -63,7 +64,7 @@ public final class Tucker {
             }
         }
 
-        /** Of the three factors. */
+        /** Of the factors that there are: one without a smaller rank is the unit matrix, and none. */
         public long elements(Size size) {
             return cost(size, 1);
         }
@@ -74,8 +75,8 @@ public final class Tucker {
          * @param visited places of the input for each place of the result: what strides multiply to
          */
         public long cost(Size size, long visited) {
-            return Math.addExact(Math.multiplyExact(visited, inputs * size.inputs),
-                    Math.addExact(outputs * inputs * size.places, outputs * size.outputs));
+            return (inputs == size.inputs ? 0 : Math.multiplyExact(visited, inputs * size.inputs)) + outputs * inputs * size.places
+                    + (outputs == size.outputs ? 0 : outputs * size.outputs);
         }
     }
 
@@ -217,12 +218,19 @@ public final class Tucker {
     }
 
     /**
-     * The leading left singular vectors of A [n, k], or of the transposed of A [k, n].
+     * The leading left singular vectors of A [n, k], or of the transposed of A [k, n]; if all are wanted, unit vectors do.
      *
      * @param vectors [count, n], out: orthonormal rows
      * @return the sum of the squares of their singular values
      */
     private double leading(View a, boolean transposed, long n, long k, long count, MemorySegment vectors) {
+        if (count == n) {
+            vectors.asSlice(0, 8 * n * n).fill((byte) 0);
+            for (long i = 0; i < n; i++) {
+                vectors.setAtIndex(ValueLayout.JAVA_DOUBLE, i * n + i, 1);
+            }
+            return la.sumOfSquares(a, transposed ? k : n, transposed ? n : k);
+        }
         long side = Math.min(n, k);
         MemorySegment gram = la.buffer("tucker gram", side * side);
         MemorySegment values = la.buffer("tucker values", side);

@@ -184,6 +184,28 @@ class TuckerTest {
     }
 
     @RandomTest
+    void sidesOfFullRankStayAsTheyAre() {
+        Size size = new Size(12, 20, 9);
+        double[] w = normal(Effort.random(), size.elements());
+        Factors u = decompose(algebra, size, w, new Ranks(12, 7), Options.DEFAULT);
+        Factors v = decompose(algebra, size, w, new Ranks(5, 20), Options.DEFAULT);
+        for (int i = 0; i < 20; i++) {
+            for (int j = 0; j < 20; j++) {
+                float unit = i == j ? 1 : 0;
+                assertEquals(unit, v.v.getAtIndex(JAVA_FLOAT, i * 20 + j));
+                if (i < 12 && j < 12) {
+                    assertEquals(unit, u.u.getAtIndex(JAVA_FLOAT, i * 12 + j));
+                }
+            }
+        }
+        assertEquals(distance(w, u.whole(size, new Ranks(12, 7))), u.result.error(), 1e-6 * norm(w));
+        // Then there is one decomposition, whose error is known.
+        assertEquals(decompose(algebra, size, w, new Ranks(12, 7), new Options(50, 0)).result.error(), u.result.error(), 1e-6 * norm(w));
+        Factors all = decompose(algebra, size, w, new Ranks(12, 20), Options.DEFAULT);
+        assertEquals(0, all.result.error());
+    }
+
+    @RandomTest
     void theErrorFallsBelowThatOfTruncation() {
         Size size = new Size(24, 40, 9);
         Ranks ranks = new Ranks(6, 5);
@@ -324,6 +346,7 @@ class TuckerTest {
         Size size = new Size(64, 512, 9);
         assertEquals(20 * 512 + 30 * 20 * 9 + 30 * 64, new Ranks(30, 20).elements(size));
         assertEquals(4 * 20 * 512 + 30 * 20 * 9 + 30 * 64, new Ranks(30, 20).cost(size, 4));
+        assertEquals(512 * 64 * 9, new Ranks(64, 512).cost(size, 4));
         assertEquals(7 * (64 + 9 + 512), Polyadic.elements(size, 7));
     }
 }
