@@ -262,12 +262,12 @@ static void check_huffman(int64_t n) {
         test_use_tier(tier);
         int64_t size;
         uint8_t *out = guarded_take(&coded_memory, (size_t)(2 * n + 20), true);
-        CHECK(tp_huffman_encode(n, in, lengths, out, 2 * n + 20, &size, scratch) == TP_OK && size >= 12 && size <= bits / 8 + 16 + 1, "tier %d", tier);
+        CHECK(tp_huffman_encode(n, in, lengths, out, 2 * n + 20, &size) == TP_OK && size >= 12 && size <= bits / 8 + 16 + 1, "tier %d", tier);
         if (tier == 0) memcpy(first, out, (size_t)(bytes = size));
         CHECK(size == bytes && !memcmp(first, out, (size_t)bytes), "tier %d has other bytes", tier);
         for (int64_t less = 0; less < 2; less++) {
             out = guarded_take(&coded_memory, (size_t)(bytes - less), true);
-            CHECK(tp_huffman_encode(n, in, lengths, out, bytes - less, &size, scratch) == TP_OK && size == (less ? -1 : bytes), "tier %d", tier);
+            CHECK(tp_huffman_encode(n, in, lengths, out, bytes - less, &size) == TP_OK && size == (less ? -1 : bytes), "tier %d", tier);
         }
         uint8_t *coded = guarded_take(&coded_memory, (size_t)bytes, at_end), *again = guarded_take(&out_memory, (size_t)n, at_end);
         memcpy(coded, first, (size_t)bytes);
@@ -459,9 +459,9 @@ static void check_arguments(void) {
         CHECK(tp_rans_encode(1, 2, in, 10, f, out, 200, &bytes, scratch) == TP_ERR_ARGUMENT, "total");
         CHECK(tp_rans_encode(1, 2, in, 11, f, out, 200, &bytes, scratch + 1) == TP_ERR_ARGUMENT, "scratch");
         CHECK(tp_rans_decode(1, 2, 11, f, out, 100, in, scratch) == TP_ERR_FORMAT, "no states");
-        CHECK(tp_huffman_encode(4, in, lengths, out, 200, &bytes, scratch) == TP_ERR_MAGNITUDE, "symbols without codes");
+        CHECK(tp_huffman_encode(4, in, lengths, out, 200, &bytes) == TP_ERR_MAGNITUDE, "symbols without codes");
         lengths[2] = 1;
-        CHECK(tp_huffman_encode(2, in, lengths, out, 200, &bytes, scratch) == TP_ERR_ARGUMENT, "too many codes");
+        CHECK(tp_huffman_encode(2, in, lengths, out, 200, &bytes) == TP_ERR_ARGUMENT, "too many codes");
         CHECK(tp_huffman_decode(2, lengths, out, 200, in, scratch) == TP_ERR_ARGUMENT, "too many codes");
         lengths[2] = 0;
         f[0] = 2048;

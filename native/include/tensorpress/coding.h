@@ -137,9 +137,8 @@ TP_API tp_status tp_rans_decode(int32_t width, int64_t n, int32_t log_total, con
  */
 TP_API tp_status tp_huffman_lengths(const uint32_t *counts, uint8_t *lengths, int64_t *bits);
 
-/* Codes n bytes; as tp_rans_encode. TP_ERR_ARGUMENT for lengths [256] that are no complete code. */
-TP_API tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes,
-                                   void *scratch);
+/* Codes n bytes; as tp_rans_encode, without scratch. TP_ERR_ARGUMENT for lengths [256] that are no complete code. */
+TP_API tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes);
 
 /* Decodes n bytes, from all of `bytes` bytes. */
 TP_API tp_status tp_huffman_decode(int64_t n, const uint8_t *lengths, const uint8_t *in, int64_t bytes, uint8_t *out, void *scratch);

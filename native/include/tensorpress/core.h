@@ -72,7 +72,8 @@ enum {
     TP_U8 = 5,
     TP_I4 = 6,    /* two's complement, two elements to a byte, the first in the low nibble */
     TP_U4 = 7,    /* unsigned, packed like TP_I4 */
-    TP_F64 = 8    /* IEEE binary64 */
+    TP_F64 = 8,   /* IEEE binary64 */
+    TP_I16 = 9    /* of codes of transforms alone */
 };
 
 /* Difference between a line of a tensor and its compressed form. */

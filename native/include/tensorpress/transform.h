@@ -25,9 +25,6 @@
 extern "C" {
 #endif
 
-/* An element type beside those of core.h: int16. */
-enum { TP_I16 = 9 };
-
 enum {
     TP_DCT_MOST = 64,          /* elements of a block along one axis */
     TP_DCT_SCRATCH = 80 * 1024 /* bytes */

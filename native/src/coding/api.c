@@ -37,15 +37,14 @@ tp_status tp_rans_decode(int32_t width, int64_t n, int32_t log_total, const uint
     return tp_rans_read(kernels, width, n, log_total, frequencies, in, bytes, out, scratch);
 }
 
-tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes,
-                            void *scratch) {
+tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes) {
     const tp_coding_kernels *kernels;
     TRY(find_kernels(&kernels));
     TRY(tp_check_symbols(1, n, in));
     TRY(tp_check_lengths(lengths));
-    if (!bytes || !tp_aligned(scratch) || (capacity > 0 && !out)) return TP_ERR_ARGUMENT;
+    if (!bytes || (capacity > 0 && !out)) return TP_ERR_ARGUMENT;
     if (capacity < 0) return TP_ERR_SHAPE;
-    return kernels->huffman_encode(n, in, lengths, out, capacity, bytes, scratch);
+    return kernels->huffman_encode(n, in, lengths, out, capacity, bytes);
 }
 
 tp_status tp_huffman_decode(int64_t n, const uint8_t *lengths, const uint8_t *in, int64_t bytes, uint8_t *out, void *scratch) {

@@ -123,7 +123,7 @@ static tp_status put_plain(const areas *a, const plan *p, int32_t width, int64_t
     }
     if (p->coding == TP_CODING_HUFFMAN) {
         const int64_t table = tp_lengths_write(p->lengths, at, most);
-        if (table >= 0) TRY(a->kernels->huffman_encode(n, in, p->lengths, at + table, most - table, &body, a->coders));
+        if (table >= 0) TRY(a->kernels->huffman_encode(n, in, p->lengths, at + table, most - table, &body));
         if (body >= 0) body += table;
     }
     if (body >= 0) {

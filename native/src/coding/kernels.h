@@ -20,7 +20,7 @@ typedef struct tp_sequence {
     X(rans_decode, (int32_t width, int32_t log_total, const uint16_t *frequencies, const tp_sequence *one,            \
                     const tp_sequence *two, void *scratch))                                                           \
     X(huffman_encode, (int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity,          \
-                       int64_t *bytes, void *scratch))                                                                \
+                       int64_t *bytes))                                                                               \
     X(huffman_decode, (int64_t n, const uint8_t *lengths, const uint8_t *in, int64_t bytes, uint8_t *out,             \
                        void *scratch))                                                                                \
     X(planes_split, (tp_elements elements, int64_t n, const void *in, const void *base, uint8_t *planes))             \

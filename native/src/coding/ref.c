@@ -32,9 +32,7 @@ tp_status tp_rans_decode__ref(int32_t width, int32_t log_total, const uint16_t *
     return two ? tp_rans_decode__ref(width, log_total, frequencies, two, NULL, scratch) : TP_OK;
 }
 
-tp_status tp_huffman_encode__ref(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes,
-                                 void *scratch) {
-    (void)scratch;
+tp_status tp_huffman_encode__ref(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes) {
     return huffman_encode_all(n, in, lengths, out, capacity, bytes);
 }
 

@@ -235,19 +235,20 @@ tp_status tp_coding_frequencies(int32_t alphabet, const uint32_t *counts, int32_
     if (present < 2 || all >= UINT64_C(1) << 28 || (log_total && present > UINT32_C(1) << log_total)) return TP_ERR_ARGUMENT;
     const double entropy = tp_entropy_bits(alphabet, counts);
     double least = 0;
+    int32_t last = 0; /* whose frequencies are there */
     *chosen = 0;
     for (int32_t k = log_total ? log_total : 11; k <= (log_total ? log_total : 15); k++) {
         if (present > UINT32_C(1) << k) continue;
         const double most = alphabet == 256 && k > 12 ? least * 127 / 128 : least;
         /* Symbols take no less than their entropy, and the table grows with k. */
         if (*chosen && entropy + (double)tp_frequencies_bits(alphabet, frequencies) >= most) break;
-        normalize(alphabet, counts, all, k, frequencies);
+        normalize(alphabet, counts, all, last = k, frequencies);
         const double cost = cost_of(alphabet, counts, k, frequencies);
         if (*chosen && cost >= most) continue;
         least = cost;
         *chosen = k;
     }
-    normalize(alphabet, counts, all, *chosen, frequencies);
+    if (last != *chosen) normalize(alphabet, counts, all, *chosen, frequencies);
     *bits = (int64_t)least + 1;
     return TP_OK;
 }

@@ -239,9 +239,7 @@ tp_status TP_VARIANT(rans_decode)(int32_t width, int32_t log_total, const uint16
     return decode_width(1, true, &d, one, two);
 }
 
-tp_status TP_VARIANT(huffman_encode)(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes,
-                                     void *scratch) {
-    (void)scratch;
+tp_status TP_VARIANT(huffman_encode)(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes) {
     return huffman_encode_all(n, in, lengths, out, capacity, bytes);
 }
 

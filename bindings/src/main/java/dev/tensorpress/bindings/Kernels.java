@@ -260,6 +260,15 @@ public class Kernels extends Kernels$shared {
     public static int TP_F64() {
         return TP_F64;
     }
+    private static final int TP_I16 = (int)9L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_I16 = 9
+     * }
+     */
+    public static int TP_I16() {
+        return TP_I16;
+    }
     /**
      * {@snippet lang=c :
      * typedef int32_t tp_tier
@@ -1704,7 +1713,6 @@ public class Kernels extends Kernels$shared {
             Kernels.C_POINTER,
             Kernels.C_POINTER,
             Kernels.C_LONG,
-            Kernels.C_POINTER,
             Kernels.C_POINTER
         );
 
@@ -1716,7 +1724,7 @@ public class Kernels extends Kernels$shared {
     /**
      * Function descriptor for:
      * {@snippet lang=c :
-     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes)
      * }
      */
     public static FunctionDescriptor tp_huffman_encode$descriptor() {
@@ -1726,7 +1734,7 @@ public class Kernels extends Kernels$shared {
     /**
      * Downcall method handle for:
      * {@snippet lang=c :
-     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes)
      * }
      */
     public static MethodHandle tp_huffman_encode$handle() {
@@ -1736,7 +1744,7 @@ public class Kernels extends Kernels$shared {
     /**
      * Address for:
      * {@snippet lang=c :
-     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes)
      * }
      */
     public static MemorySegment tp_huffman_encode$address() {
@@ -1745,16 +1753,16 @@ public class Kernels extends Kernels$shared {
 
     /**
      * {@snippet lang=c :
-     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes, void *scratch)
+     * tp_status tp_huffman_encode(int64_t n, const uint8_t *in, const uint8_t *lengths, uint8_t *out, int64_t capacity, int64_t *bytes)
      * }
      */
-    public static int tp_huffman_encode(long n, MemorySegment in, MemorySegment lengths, MemorySegment out, long capacity, MemorySegment bytes, MemorySegment scratch) {
+    public static int tp_huffman_encode(long n, MemorySegment in, MemorySegment lengths, MemorySegment out, long capacity, MemorySegment bytes) {
         var mh$ = tp_huffman_encode.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("tp_huffman_encode", n, in, lengths, out, capacity, bytes, scratch);
+                traceDowncall("tp_huffman_encode", n, in, lengths, out, capacity, bytes);
             }
-            return (int)mh$.invokeExact(n, in, lengths, out, capacity, bytes, scratch);
+            return (int)mh$.invokeExact(n, in, lengths, out, capacity, bytes);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -7485,15 +7493,6 @@ public class Kernels extends Kernels$shared {
         } catch (Throwable ex$) {
            throw new AssertionError("should not reach here", ex$);
         }
-    }
-    private static final int TP_I16 = (int)9L;
-    /**
-     * {@snippet lang=c :
-     * enum <anonymous>.TP_I16 = 9
-     * }
-     */
-    public static int TP_I16() {
-        return TP_I16;
     }
     private static final int TP_DCT_MOST = (int)64L;
     /**
