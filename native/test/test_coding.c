@@ -119,6 +119,25 @@ static void damage(int width, int64_t n, int k, const uint16_t *f, const uint8_t
     free(wrong);
 }
 
+/* Bytes of a narrow band with few others, which may become more on the way: a tier may count them in another way. */
+static void check_bands(void) {
+    const int64_t n = 16000 + random_below(MOST - 16000), turn = random_below(2 * n);
+    const int width = 1 + (int)random_below(18), first = random_below(3) ? (int)random_below(257 - width) : random_below(2) ? 0 : 256 - width;
+    const int64_t rare = random_below(2) ? 3000 : 300;
+    uint8_t *in = guarded_take(&in_memory, (size_t)n, random_below(2));
+    uint32_t counts[256], wanted[256] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        const bool other = i < turn ? random_below(rare) == 0 : random_below(2);
+        wanted[in[i] = (uint8_t)(other ? random_below(256) : first + random_below(width))]++;
+    }
+    for (int tier = 0; tier < test_tiers; tier++) {
+        test_use_tier(tier);
+        for (int s = 0; s < 256; s++) counts[s] = (uint32_t)s;
+        CHECK(tp_coding_histogram(1, n, in, counts) == TP_OK, "tier %d", tier);
+        for (uint32_t s = 0; s < 256; s++) CHECK(counts[s] == wanted[s] + s, "tier %d counts %u of %u, not %u", tier, counts[s] - s, s, wanted[s]);
+    }
+}
+
 static void check_rans(int width, int64_t n) {
     const int alphabet = width == 1 ? 256 : TP_CODING_ALPHABET;
     const bool at_end = random_below(2);
@@ -522,6 +541,7 @@ int main(void) {
     check_cuda_arguments();
     check_runs();
     while (test_round()) {
+        for (int i = 0; i < 40; i++) check_bands();
         for (int64_t n = TP_RANS_HALVED - 1; n <= MOST; n += 1487) {
             check_rans(1, n);
             check_rans(2, n);

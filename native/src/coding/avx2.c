@@ -11,6 +11,7 @@ typedef __m256i v_mask;
 
 INLINE v v_set(uint32_t x) { return _mm256_set1_epi32((int)x); }
 INLINE v v_load(const uint32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+INLINE v v_load_bytes(const void *p) { return _mm256_loadu_si256(p); }
 INLINE void v_store(uint32_t *p, v x) { _mm256_storeu_si256((__m256i *)p, x); }
 INLINE v v_add(v x, v y) { return _mm256_add_epi32(x, y); }
 INLINE v v_sub(v x, v y) { return _mm256_sub_epi32(x, y); }
@@ -19,19 +20,35 @@ INLINE v v_or(v x, v y) { return _mm256_or_si256(x, y); }
 INLINE v v_product(v x, v y) { return _mm256_mullo_epi32(x, y); }
 #define v_right(x, n) _mm256_srli_epi32(x, n)
 INLINE v v_shift_right(v x, v n) { return _mm256_srlv_epi32(x, n); }
-INLINE v v_float_bits(v x) { return _mm256_castps_si256(_mm256_cvtepi32_ps(x)); }
+INLINE v v_shift_left(v x, v n) { return _mm256_sllv_epi32(x, n); }
 INLINE v v_gather(const uint32_t *p, v i) { return _mm256_i32gather_epi32((const int *)p, i, 4); }
 /* And what is behind, above. */
 INLINE v v_gather16(const uint16_t *p, v i) { return _mm256_i32gather_epi32((const int *)(const void *)p, i, 2); }
-INLINE v v_high_product(v x, v y) {
-    const v even = _mm256_mul_epu32(x, y), odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(y, 32));
-    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
-}
+/* Of u64, of which a vector has those of even lanes and another one those of odd lanes: their upper halves, and those of x times lower halves. */
+INLINE v v_upper(v even, v odd) { return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa); }
+INLINE v v_quotient(v x, v even, v odd) { return v_upper(_mm256_mul_epu32(x, even), _mm256_mul_epu32(_mm256_srli_epi64(x, 32), odd)); }
+/* Of y below 2^16, the lower 16 bits, and others above. */
+INLINE v v_low_product(v x, v y) { return _mm256_mullo_epi16(x, y); }
 /* As signed numbers. */
 INLINE v_mask v_above(v x, v y) { return _mm256_cmpgt_epi32(x, y); }
-/* By 16 in lanes of the mask. */
-INLINE v v_right_some(v x, v_mask m) { return _mm256_srlv_epi32(x, _mm256_and_si256(m, v_set(16))); }
+INLINE v v_add_unless(v x, v_mask m, v y) { return _mm256_add_epi32(x, _mm256_andnot_si256(m, y)); }
+INLINE v v_right_unless(v x, v_mask m) { return _mm256_srlv_epi32(x, _mm256_andnot_si256(m, v_set(16))); }
+INLINE v v_least(v x, v y) { return _mm256_min_epu32(x, y); }
+INLINE bool v_none(v x) { return _mm256_movemask_epi8(_mm256_cmpeq_epi32(x, _mm256_setzero_si256())) != 0; }
 INLINE bool v_any(v x) { return !_mm256_testz_si256(x, x); }
+
+/* Bytes of sum, 1 more where x and y are the same. */
+INLINE v v_count_bytes(v sum, v x, v y) { return _mm256_sub_epi8(sum, _mm256_cmpeq_epi8(x, y)); }
+INLINE uint32_t v_sum_bytes(v x) {
+    const v sums = _mm256_sad_epu8(x, _mm256_setzero_si256());
+    const __m128i both = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    return (uint32_t)(_mm_cvtsi128_si64(both) + _mm_extract_epi64(both, 1));
+}
+/* Whether all bytes are first .. first + width - 1. */
+INLINE bool v_in_band(v x, int first, int width) {
+    const v above = _mm256_subs_epu8(_mm256_sub_epi8(x, _mm256_set1_epi8((char)first)), _mm256_set1_epi8((char)(width - 1)));
+    return _mm256_testz_si256(above, above);
+}
 
 INLINE v v_symbols(int32_t width, const uint8_t *p) {
     return width == 1 ? _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)) : _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
@@ -75,10 +92,10 @@ INLINE const uint8_t *v_take(const v_tables *t, v *x, const uint8_t *p) {
 /* The last lanes are those of the mask. */
 static void v_begin_give(v_tables *t) {
     for (uint32_t m = 0; m < 256; m++) {
-        uint32_t at = 8 - (uint32_t)__builtin_popcount(m);
+        uint32_t at = (uint32_t)__builtin_popcount(m);
         memset(t->from[m], 0, 32);
         for (uint32_t l = 0; l < 8; l++)
-            if (m >> l & 1) put32(t->from[m] + 4 * at++, l);
+            if (!(m >> l & 1)) put32(t->from[m] + 4 * at++, l);
     }
 }
 
@@ -89,7 +106,7 @@ INLINE uint8_t *v_give(const v_tables *t, v x, v_mask lanes, uint8_t *p) {
     const v words = _mm256_shuffle_epi8(last, _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1,
                                                                0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1));
     _mm_storeu_si128((__m128i *)(p - 16), _mm256_castsi256_si128(_mm256_permute4x64_epi64(words, 0x08)));
-    return p - 2 * (size_t)(unsigned)__builtin_popcount(m);
+    return p - 16 + 2 * (size_t)(unsigned)__builtin_popcount(m);
 }
 
 /* Bytes of the mask come first. */

@@ -11,10 +11,8 @@ enum { VECTORS = LANES_ALL / LANES };
 enum { SPAN = 2 * LANES };
 
 /* Counts of what is in eight places in turn, so that a symbol that follows itself does not wait. */
-tp_status TP_VARIANT(coding_histogram)(int32_t width, int64_t n, const void *in, uint32_t *counts) {
-    if (width == 2) return tp_coding_histogram__ref(width, n, in, counts);
+static void count_any(int64_t n, const uint8_t *p, uint32_t *counts) {
     uint32_t each[8][256] = {{0}};
-    const uint8_t *const p = in;
     int64_t i = 0;
     for (; i + 16 <= n; i += 16) {
         uint64_t a, b;
@@ -30,94 +28,148 @@ tp_status TP_VARIANT(coding_histogram)(int32_t width, int64_t n, const void *in,
     for (; i < n; i++) each[0][p[i]]++;
     for (int s = 0; s < 256; s++)
         for (int j = 0; j < 8; j++) counts[s] += each[j][s];
+}
+
+/* Of bytes that are nearly all within a narrow band, as exponents are, vectors count those of the band, four symbols at a time. */
+enum { TRIED = 4096, BAND = 16, TILE = 255 * 4 * LANES };
+
+/* The narrowest band, of 4 to BAND symbols, that leaves out one byte in 512 at most; 0 if there is none. */
+static int find_band(const uint32_t *counts, int *first) {
+    for (int width = 4; width <= BAND; width += 4) {
+        uint32_t sum = 0, most = 0;
+        for (int s = 0; s < 256; s++) {
+            sum += counts[s];
+            if (s >= width) sum -= counts[s - width];
+            if (s >= width - 1 && sum > most) {
+                most = sum;
+                *first = s - width + 1;
+            }
+        }
+        if (most >= TRIED - TRIED / 512) return width;
+    }
+    return 0;
+}
+
+/* Counts bytes of the band, of a tile at most; how many they are. */
+INLINE int64_t count_band(int64_t n, const uint8_t *p, int first, int width, uint32_t *counts) {
+    int64_t all = 0;
+    for (int s = first; s < first + width; s += 4) {
+        v symbol[4], sum[4];
+        for (int j = 0; j < 4; j++) {
+            symbol[j] = v_set((uint32_t)(s + j) * 0x01010101);
+            sum[j] = v_set(0);
+        }
+        for (int64_t i = 0; i < n; i += 4 * LANES) {
+            const v x = v_load_bytes(p + i);
+            for (int j = 0; j < 4; j++) sum[j] = v_count_bytes(sum[j], x, symbol[j]);
+        }
+        for (int j = 0; j < 4; j++) {
+            const uint32_t count = v_sum_bytes(sum[j]);
+            counts[s + j] += count;
+            all += count;
+        }
+    }
+    return all;
+}
+
+tp_status TP_VARIANT(coding_histogram)(int32_t width, int64_t n, const void *in, uint32_t *counts) {
+    if (width == 2) return tp_coding_histogram__ref(width, n, in, counts);
+    const uint8_t *p = in;
+    if (n >= 4 * TRIED) {
+        uint32_t tried[256] = {0};
+        int first = 0;
+        count_any(TRIED, p, tried);
+        const int band = find_band(tried, &first);
+        for (int s = 0; s < 256; s++) counts[s] += tried[s];
+        p += TRIED;
+        n -= TRIED;
+        for (int64_t others = 0; band && n >= TILE && others <= TILE / 128; p += TILE, n -= TILE) {
+            others = TILE - count_band(TILE, p, first, band, counts);
+            for (int64_t i = 0; others && i < TILE; i += 4 * LANES) {
+                if (v_in_band(v_load_bytes(p + i), first, band)) continue;
+                for (int j = 0; j < 4 * LANES; j++)
+                    if ((uint32_t)(p[i + j] - first) >= (uint32_t)band) counts[p[i + j]]++;
+            }
+        }
+    }
+    count_any(n, p, counts);
     return TP_OK;
 }
 
-/*
- * Division by f as a product: for x < f 2^(32 - k), x / f = (x + plus) * reciprocal / 2^(32 + s), with s = floor(log2((f - 1) | 1)). The
- * reciprocal is rounded up, which is exact while x times what is added stays below 2^(32 + s); else it is rounded down, and plus is 1. Where f is
- * 1, the quotient is one too small; what is added makes up for that.
- */
-typedef struct rans_divisors {
-    uint32_t reciprocals[TP_CODING_ALPHABET];
-    uint32_t added[TP_CODING_ALPHABET]; /* f | plus << 15 | what is added to x << 16 */
-} rans_divisors;
-
-/* Whether any plus is 1. */
-static bool find_divisors(int32_t width, int32_t k, const uint16_t *frequencies, rans_divisors *d) {
-    uint32_t start = 0;
-    bool any = false;
-    for (int32_t i = 0; i < tp_alphabet(width); i++) {
-        const uint32_t f = frequencies[i];
-        uint32_t added = start, reciprocal = 0, plus = 0;
-        if (f == 1) {
-            added += (UINT32_C(1) << k) - 1;
-            reciprocal = UINT32_MAX;
-        } else if (f > 1) {
-            const int s = 31 - __builtin_clz((f - 1) | 1);
-            const uint64_t power = UINT64_C(1) << (32 + s), up = (power + f - 1) / f, largest = ((uint64_t)f << (32 - k)) - 1;
-            plus = largest * (up * f - power) >= power;
-            reciprocal = (uint32_t)(up - plus);
-            any |= plus;
-        }
-        d->reciprocals[i] = reciprocal;
-        d->added[i] = f | plus << 15 | added << 16;
-        start += f;
+/* What is to know of a symbol: floor(2^32 / frequency), or of a frequency of 1 one less, and its range in the upper half. */
+static void find_divisors(int32_t width, const uint32_t *ranges, uint64_t *divisors) {
+    for (int32_t s = 0; s < tp_alphabet(width); s++) {
+        const uint32_t f = ranges[s] & 0xffff;
+        divisors[s] = (uint64_t)ranges[s] << 32 | (f > 1 ? (UINT64_C(1) << 32) / f : UINT32_MAX);
     }
-    return any;
 }
 
-INLINE uint8_t *encode_groups(int32_t width, int64_t groups, const uint8_t *in, int32_t k, const rans_divisors *d, bool rounded, uint32_t *states,
-                              const uint8_t *out, uint8_t *p, int64_t *left, bool *missing) {
+/*
+ * Divisors of groups that come next, of each vector those of even lanes, then of odd ones. Gathers would take more of the ports that all else waits
+ * for than loads and stores of one at a time do, long before vectors of them are read.
+ */
+enum { AHEAD = 8 };
+
+/* Volatile, or the compiler makes vectors here. */
+INLINE void look_ahead(int32_t width, const uint8_t *in, const uint64_t *divisors, volatile uint64_t *ahead, uint32_t *large) {
+#pragma GCC unroll 32
+    for (int i = 0; i < LANES_ALL; i++) {
+        uint32_t s = symbol_at(width, in, i);
+        if (width == 2) {
+            *large |= s;
+            s &= TP_CODING_ALPHABET - 1;
+        }
+        ahead[i / LANES * LANES + i % 2 * (LANES / 2) + i % LANES / 2] = divisors[s];
+    }
+}
+
+/*
+ * The quotient of a state and the frequency f is estimated by the reciprocal, which makes it at most 1 too small; the remainder tells, which
+ * is then f or more, and below 2^16.
+ */
+INLINE uint8_t *encode_groups(int32_t width, int64_t groups, const uint8_t *in, int32_t k, const uint64_t *divisors, uint32_t *states, const uint8_t *out,
+                              uint8_t *p, int64_t *left, bool *missing) {
     v x[VECTORS];
+    _Alignas(64) uint64_t ahead[AHEAD][LANES_ALL];
+    uint32_t large = 0;
     for (int j = 0; j < VECTORS; j++) x[j] = v_load(states + j * LANES);
-    v none = v_set(0), large = v_set(0);
-    const v one = v_set(1), total = v_set(UINT32_C(1) << k), exponent = v_set(127), low15 = v_set(0x7fff), up = v_set((uint32_t)(32 - k));
+    v none = v_set(UINT32_MAX);
+    const v total = v_set(UINT32_C(1) << k), low16 = v_set(0xffff), bits = v_set((uint32_t)k), up = v_set((uint32_t)(32 - k));
     v_tables tables;
     v_begin_give(&tables);
+    for (int64_t g = groups - 1; g >= 0 && g >= groups - AHEAD; g--) look_ahead(width, in + g * LANES_ALL * width, divisors, ahead[g % AHEAD], &large);
     while (groups > 0 && p - out >= VECTORS * SPAN) {
-        groups--;
-        v added[VECTORS], reciprocals[VECTORS];
+        uint64_t *const now = ahead[--groups % AHEAD];
         for (int j = VECTORS - 1; j >= 0; j--) {
-            v s = v_symbols(width, in + width * (groups * LANES_ALL + j * LANES));
-            if (width == 2) {
-                large = v_or(large, s);
-                s = v_and(s, v_set(TP_CODING_ALPHABET - 1));
-            }
-            added[j] = v_gather(d->added, s);
-            reciprocals[j] = v_gather(d->reciprocals, s);
+            const v even = v_load_bytes(now + j * LANES), odd = v_load_bytes(now + j * LANES + LANES / 2);
+            const v range = v_upper(even, odd), f = v_and(range, low16);
+            none = v_least(none, f);
+            const v_mask fits = v_above(f, v_shift_right(x[j], up));
+            p = v_give(&tables, x[j], fits, p);
+            const v y = v_right_unless(x[j], fits), q = v_quotient(y, even, odd), rest = v_and(v_sub(y, v_low_product(q, f)), low16);
+            x[j] = v_add(v_add(v_shift_left(q, bits), v_right(range, 16)), v_add_unless(rest, v_above(f, rest), v_sub(total, f)));
         }
-        for (int j = VECTORS - 1; j >= 0; j--) {
-            const v f = v_and(added[j], low15), f1 = v_sub(f, one);
-            none = v_or(none, f1);
-            const v_mask full = v_above(v_shift_right(x[j], up), f1);
-            p = v_give(&tables, x[j], full, p);
-            const v y = v_right_some(x[j], full);
-            const v s_of_f = v_sub(v_right(v_float_bits(v_or(f1, one)), 23), exponent);
-            const v q = v_shift_right(v_high_product(rounded ? v_add(y, v_and(v_right(added[j], 15), one)) : y, reciprocals[j]), s_of_f);
-            x[j] = v_add(v_add(y, v_right(added[j], 16)), v_product(q, v_sub(total, f)));
-        }
+        if (groups >= AHEAD) look_ahead(width, in + (groups - AHEAD) * LANES_ALL * width, divisors, now, &large);
     }
     for (int j = 0; j < VECTORS; j++) v_store(states + j * LANES, x[j]);
-    *missing = v_any(v_right(none, 31)) || v_any(v_right(large, 12));
+    *missing = v_none(none) || large >= TP_CODING_ALPHABET;
     *left = groups;
     return p;
 }
 
 INLINE tp_status encode_width(int32_t width, int64_t n, const void *in, int32_t k, const uint16_t *frequencies, uint8_t *out, int64_t capacity,
                               int64_t *bytes, void *scratch) {
-    uint32_t states[LANES_ALL], *const ranges = (uint32_t *)((char *)scratch + sizeof(rans_divisors));
-    rans_divisors *const d = scratch;
+    uint64_t *const divisors = scratch;
+    uint32_t states[LANES_ALL], *const ranges = (uint32_t *)(divisors + TP_CODING_ALPHABET);
     uint8_t *end = out + capacity;
     bool missing = false;
     for (int l = 0; l < LANES_ALL; l++) states[l] = LOWEST_STATE;
     rans_ranges(width, frequencies, ranges);
-    const bool rounded = find_divisors(width, k, frequencies, d);
+    find_divisors(width, ranges, divisors);
     int64_t left = n / LANES_ALL;
     *bytes = -1;
     if (!rans_encode_some(width, n, left * LANES_ALL, in, k, ranges, states, out, &end, &missing)) return missing ? TP_ERR_MAGNITUDE : TP_OK;
-    if (rounded) end = encode_groups(width, left, in, k, d, true, states, out, end, &left, &missing);
-    else end = encode_groups(width, left, in, k, d, false, states, out, end, &left, &missing);
+    end = encode_groups(width, left, in, k, divisors, states, out, end, &left, &missing);
     if (!missing && rans_encode_some(width, left * LANES_ALL, 0, in, k, ranges, states, out, &end, &missing))
         *bytes = rans_finish(states, out, capacity, end);
     return missing ? TP_ERR_MAGNITUDE : TP_OK;
