@@ -24,6 +24,7 @@ parser.add_argument("model", nargs="?", help="an ONNX file")
 parser.add_argument("--bits", type=float, nargs="+", default=[2, 3, 4, 5])
 parser.add_argument("--weights", type=int, default=4, help="how many, the largest first")
 parser.add_argument("--ours", action="store_true", help="compress with the method transform too")
+parser.add_argument("--options", default="", help="more of them for --ours, such as 'rows: 8, point: 0.5'")
 parser.add_argument("--image", nargs="?", const="", help="a plane in place of weights")
 parser.add_argument("--rounds", type=int, default=15)
 args = parser.parse_args()
@@ -92,7 +93,7 @@ def ours(model, names):
             with tempfile.TemporaryDirectory() as folder:
                 recipe, report = os.path.join(folder, "r.yaml"), os.path.join(folder, "r.json")
                 with open(recipe, "w") as f:
-                    f.write(f"steps: [{{select: {{name: {json.dumps(names)}}}, transform: {kind}, bits: {bits}, codes: int16}}}}]\n")
+                    f.write(f"steps: [{{select: {{name: {json.dumps(names)}}}, transform: {kind}, bits: {bits}, codes: int16, {args.options}}}}}]\n")
                 subprocess.run([LAUNCHER, "compress", model, "-o", os.path.join(folder, "o.onnx"), "--recipe", recipe, "--report", report], check=True,
                                stdout=subprocess.DEVNULL)
                 with open(report) as f:
