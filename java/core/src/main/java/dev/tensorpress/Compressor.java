@@ -16,6 +16,7 @@ import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.archive.Mount;
 import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;

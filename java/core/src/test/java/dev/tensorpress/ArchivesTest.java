@@ -9,8 +9,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.archive.Archive;
+import dev.tensorpress.model.archive.ArchiveKey;
 import dev.tensorpress.model.archive.Packer;
 import dev.tensorpress.model.archive.Unpacker;
+import dev.tensorpress.model.archive.WrongKeyException;
 import dev.tensorpress.model.safetensors.SmallFolder;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
@@ -210,15 +212,53 @@ final class ArchivesTest {
         Path out = temp.resolve("out");
         assertThrows(UnsupportedRequestException.class, () -> expand(delta, out, false, false));
         assertThrows(UnsupportedRequestException.class, () -> Compressor.open(delta));
+        Path mounted;
         try (Archive archive = Archive.open(delta)) {
             assertThrows(UnsupportedRequestException.class, () -> archive.useBase(changed));
             assertThrows(UnsupportedRequestException.class, () -> archive.useBase(temp));
             archive.useBase(old);
+            // As an archive, in the place of the one before, and again in the place of that.
+            Path packed = temp.resolve("old.tpa");
+            ArchiveKey key = ArchiveKey.random();
+            Packer.pack(Archives.find(old, false).contents(), new Packer.Settings(key, null, null, 1, MEMORY, null), packed, false);
+            int files = openIn(old).size();
+            assertTrue(files > 0);
+            assertThrows(WrongKeyException.class, () -> archive.useBase(packed));
+            for (int i = 0; i < 3; i++) {
+                archive.useBase(packed, key);
+                assertThrows(UnsupportedRequestException.class, () -> archive.useBase(changed));
+                assertThrows(UnsupportedRequestException.class, () -> archive.useBase(old, key));
+            }
+            assertEquals(List.of(), openIn(old));
+            List<Path> open = openIn(Path.of(System.getProperty("java.io.tmpdir")).toRealPath());
+            open.removeIf(p -> !p.toString().contains("/tensorpress-"));
+            assertEquals(files, open.size(), open::toString);
+            mounted = open.getFirst();
             Unpacker.expand(archive, out, new Unpacker.Settings(false, false, 2, MEMORY, null));
         }
+        assertFalse(Files.exists(mounted.getParent()), mounted::toString);
         assertSame(changed, out);
+        Archive closed = Archive.open(delta);
+        closed.close();
+        assertThrows(IllegalStateException.class, () -> closed.useBase(old));
         assertThrows(UnsupportedRequestException.class, () -> Packer.pack(Archives.find(changed, false).contents(),
                 new Packer.Settings(null, null, base, 1, MEMORY, null), old.resolve("config.json"), true));
+    }
+
+    /** Files in a folder that this process has open. */
+    private static List<Path> openIn(Path folder) throws IOException {
+        List<Path> open = new ArrayList<>();
+        try (Stream<Path> all = Files.list(Path.of("/proc/self/fd"))) {
+            for (Path p : all.toList()) {
+                if (Files.isSymbolicLink(p)) {
+                    Path to = Files.readSymbolicLink(p);
+                    if (to.startsWith(folder)) {
+                        open.add(to);
+                    }
+                }
+            }
+        }
+        return open;
     }
 
     /** One that is like nothing in its base stands for itself. */

@@ -1,8 +1,10 @@
 package dev.tensorpress.cli;
 
-import dev.tensorpress.Mount;
 import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.model.archive.ArchiveKey;
+import dev.tensorpress.model.archive.Mount;
+import dev.tensorpress.model.archive.VerifyingKey;
 import java.io.IOException;
 import java.math.BigDecimal;
 import java.nio.file.InvalidPathException;
@@ -50,24 +52,19 @@ final class Arguments implements AutoCloseable {
         return parse(text(index));
     }
 
-    /** The parameter at {@code index} as a model: of an archive what it holds, expanded until these arguments are closed. */
+    /** The parameter at {@code index} as a model: of an archive what it holds, expanded until these arguments are closed, if it is signed as it has to be. */
     Path model(int index) throws IOException {
-        return mount(path(index));
+        return mount(path(index), null, KeyOptions.signer(this)).model();
     }
 
-    /** {@link #model(int)} of an option; null if it is not given. */
-    Path model(String option) throws IOException {
-        Path path = path(option);
-        return path == null ? null : mount(path);
-    }
-
-    private Path mount(Path path) throws IOException {
+    /** Expands an archive until these arguments are closed. */
+    Mount mount(Path path, ArchiveKey key, VerifyingKey signer) throws IOException {
         Mount mount = mounts.get(path);
         if (mount == null) {
-            mount = Mount.of(path);
+            mount = Mount.of(path, key, signer);
             mounts.put(path, mount);
         }
-        return mount.model();
+        return mount;
     }
 
     @Override

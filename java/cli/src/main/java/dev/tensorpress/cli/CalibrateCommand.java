@@ -28,7 +28,7 @@ import java.util.Map;
 final class CalibrateCommand implements Command {
     @Override
     public Syntax syntax() {
-        return SampleOptions.add(new Syntax("calibrate", "Runs a model in ONNX Runtime, and keeps statistics of what its products read.", "[MODEL]")
+        return KeyOptions.declareSigner(SampleOptions.add(new Syntax("calibrate", "Runs a model in ONNX Runtime, and keeps statistics of what its products read.", "[MODEL]")
                 .option("o", "output", "FILE", "where statistics go, as safetensors"))
                 .option("samples", "N", "runs on the first N of these")
                 .flag("no-gram", "leaves Gram matrices out, which take 8 bytes for each pair of channels")
@@ -38,7 +38,7 @@ final class CalibrateCommand implements Command {
                 .option("merge", "FILE", "instead of running a model, adds up what was kept of it (repeated)")
                 .option("threads", "N", "at most; all processors if left out")
                 .flag("force", "replaces the output if it exists")
-                .flag("allow-links", RecipeOptions.LINKS);
+                .flag("allow-links", RecipeOptions.LINKS));
     }
 
     @Override

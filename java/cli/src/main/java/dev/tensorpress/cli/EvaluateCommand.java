@@ -15,12 +15,12 @@ final class EvaluateCommand implements Command {
 
     @Override
     public Syntax syntax() {
-        return TaskOptions.add(SampleOptions.add(new Syntax("evaluate", "Runs two models in ONNX Runtime on the same inputs, and compares"
+        return KeyOptions.declareSigner(TaskOptions.add(SampleOptions.add(new Syntax("evaluate", "Runs two models in ONNX Runtime on the same inputs, and compares"
                 + " them.", "REFERENCE", "CANDIDATE")))
                 .option("threads", "N", "inside an operator; all processors if left out")
                 .option("report", "FILE", "writes the figures: as a page to look at if FILE ends with .html, else as JSON")
                 .flag("force", "replaces the report if it exists")
-                .flag("allow-links", RecipeOptions.LINKS);
+                .flag("allow-links", RecipeOptions.LINKS));
     }
 
     @Override

@@ -22,14 +22,13 @@ import java.util.Map;
 final class ExpandCommand implements Command {
     @Override
     public Syntax syntax() {
-        return KeyOptions.declare(KeyOptions.declareSigner(RecipeOptions.declareFolder(new Syntax("expand",
+        return KeyOptions.declare(KeyOptions.declareSigner(KeyOptions.declareBase(RecipeOptions.declareFolder(new Syntax("expand",
                 "Makes an ordinary model of a folder of compressed-tensors, and of an archive what was packed.", "FOLDER|FILE")
                 .option("o", "output", "OUT", "the folder or file to write, which must be given"))
                 .option("device", "D", RecipeOptions.DEVICE)
                 .option("threads", "N", "that kernels use; all processors if left out")
-                .option("base", "OLD", "the model, or an archive of it, that an archive was packed with")
                 .flag("force", "replaces OUT if it exists")
-                .flag("allow-links", RecipeOptions.LINKS)));
+                .flag("allow-links", RecipeOptions.LINKS), "the model, or an archive of it, that an archive was packed with")));
     }
 
     @Override
@@ -59,6 +58,7 @@ final class ExpandCommand implements Command {
     private static void expandArchive(Arguments arguments, Path from, Destination to, Console console) throws IOException {
         long start = System.nanoTime();
         ArchiveKey key = KeyOptions.toOpen(arguments);
+        ArchiveKey baseKey = KeyOptions.ofBase(arguments);
         VerifyingKey signer = KeyOptions.signer(arguments);
         try (Archive archive = Archive.open(from, key)) {
             if (signer != null) {
@@ -73,9 +73,8 @@ final class ExpandCommand implements Command {
                 RecipeOptions.refuseFolder(arguments);
                 OutputFile.checkModel(arguments, "-o", to.path(), to.overwrite(), List.of(from));
             }
-            Path base = arguments.model("base");
-            if (base != null) {
-                archive.useBase(base);
+            if (arguments.value("base") != null) {
+                archive.useBase(arguments.path("base"), baseKey);
             }
             console.begin("expanding", archive.plainBytes());
             Unpacker.expand(archive, to.path(), new Unpacker.Settings(to.overwrite(), to.resume(), arguments.threads(), to.memory(),

@@ -15,6 +15,7 @@ final class KeyOptions {
     private static final String ASK = "passphrase";
     private static final String FILE = "passphrase-file";
     private static final String SIGNED_BY = "signed-by";
+    private static final String BASE_KEY = "base-key";
 
     private KeyOptions() {}
 
@@ -28,7 +29,20 @@ final class KeyOptions {
 
     /** {@code --signed-by}, which {@link #signer} reads. */
     static Syntax declareSigner(Syntax syntax) {
-        return syntax.option(SIGNED_BY, "PUB.pem", "the public key of who has to have signed the archive; any other one is refused");
+        return syntax.option(SIGNED_BY, "PUB.pem", "the public key of who has to have signed the archive; any other one is refused, and what is no archive");
+    }
+
+    /** {@code --base} and its key. */
+    static Syntax declareBase(Syntax syntax, String help) {
+        return syntax.option("base", "OLD", help).option(BASE_KEY, "FILE", "the key of OLD, if that is an encrypted archive");
+    }
+
+    /** The key of the base; null if no option says which, when the environment may have it. */
+    static ArchiveKey ofBase(Arguments arguments) throws IOException {
+        if (arguments.value(BASE_KEY) != null && arguments.value("base") == null) {
+            throw arguments.wrong("--" + BASE_KEY + " is for a --base");
+        }
+        return arguments.value(BASE_KEY) == null ? null : ArchiveKey.read(arguments.path(BASE_KEY));
     }
 
     /** Who has to have signed an archive; null if nobody has to. */

@@ -30,7 +30,7 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "pack", "expand", "verify", "recipe", "calibrate", "search", "evaluate",
+    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "pack", "expand", "verify", "sign", "recipe", "calibrate", "search", "evaluate",
             "keygen", "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
     /** Whether the process was told to end: then libraries that want to be told of its end, or were, fail. */
@@ -173,6 +173,7 @@ public final class Main {
             case "pack" -> new PackCommand();
             case "expand" -> new ExpandCommand();
             case "verify" -> new VerifyCommand();
+            case "sign" -> new SignCommand();
             case "recipe" -> new RecipeCommand();
             case "calibrate" -> new CalibrateCommand();
             case "search" -> new SearchCommand();

@@ -7,9 +7,11 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Report;
 import dev.tensorpress.model.archive.ArchiveKey;
+import dev.tensorpress.model.archive.Mount;
 import dev.tensorpress.model.archive.Packer;
 import dev.tensorpress.model.archive.SigningKey;
 import dev.tensorpress.model.archive.Unpacker;
+import dev.tensorpress.model.archive.VerifyingKey;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.io.StringWriter;
@@ -27,16 +29,16 @@ final class PackCommand implements Command {
 
     @Override
     public Syntax syntax() {
-        return KeyOptions.declare(RecipeOptions.declare(new Syntax("pack", "Packs a model, or anything else, into an archive: bit for bit, unless a recipe is"
+        return KeyOptions.declare(KeyOptions.declareBase(RecipeOptions.declare(new Syntax("pack", "Packs a model, or anything else, into an archive: bit for bit, unless a recipe is"
                         + " given.", "MODEL")
                 .option("o", "output", "FILE.tpa", "the archive to write, which must be given")
                 .flag("lossless", "packs the files as they are, which it does without a recipe anyway"))
-                .option("base", "OLD", "stores what changed since this model, or the one in this archive, without which nobody can expand it")
                 .option("threads", "N", "that code; all processors if left out")
                 .option("memory", "SIZE", RecipeOptions.MEMORY)
                 .option("report", "FILE.json", "writes how each array is stored in the archive, and why")
                 .flag("force", "replaces the archive, and the report, if they exist")
-                .option("sign", "KEY.pem", "signs the archive with this key of keygen --sign"));
+                .option("sign", "KEY.pem", "signs the archive with this key of keygen --sign"),
+                "stores what changed since this model, or the one in this archive, without which nobody can expand it"));
     }
 
     @Override
@@ -47,15 +49,24 @@ final class PackCommand implements Command {
         }
         ArchiveKey key = KeyOptions.toSeal(arguments); // before the work that it is for
         SigningKey signer = arguments.value("sign") == null ? null : SigningKey.read(arguments.path("sign"));
-        Path model = arguments.value("recipe") == null ? arguments.path(0) : arguments.model(0);
+        ArchiveKey baseKey = KeyOptions.ofBase(arguments);
+        VerifyingKey wanted = KeyOptions.signer(arguments);
         OutputFile.checkModel(arguments, "-o", out, arguments.flag("force"), List.of(arguments.path(0)));
+        if (wanted != null && arguments.value("recipe") == null && arguments.value("base") == null) {
+            throw arguments.wrong("--signed-by is for a --base, or for packing by a --recipe; without these what is packed is nothing but bytes");
+        }
+        Path model = arguments.value("recipe") == null ? arguments.path(0) : arguments.model(0);
+        Mount old = arguments.value("base") == null ? null : arguments.mount(arguments.path("base"), baseKey, wanted);
+        if (old != null && old.encrypted() && key == null) {
+            console.err().println("note: " + arguments.path("base") + " is encrypted, and " + out + " will not be: it tells what changed since, and what did not");
+        }
         if (arguments.value("recipe") == null) {
             for (String option : OF_RECIPES) {
                 if (arguments.flag(option)) {
                     throw arguments.wrong("--" + option + " is for packing by a --recipe");
                 }
             }
-            pack(arguments, model, key, signer, out, console);
+            pack(arguments, model, old, key, signer, out, console);
             return;
         }
         if (arguments.flag("lossless")) {
@@ -63,7 +74,7 @@ final class PackCommand implements Command {
         }
         Path folder = Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
         try {
-            pack(arguments, compress(arguments, model, folder, console), key, signer, out, console);
+            pack(arguments, compress(arguments, model, folder, console), old, key, signer, out, console);
         } finally {
             Unpacker.delete(folder);
         }
@@ -86,13 +97,12 @@ final class PackCommand implements Command {
         }
     }
 
-    private static void pack(Arguments arguments, Path model, ArchiveKey key, SigningKey signer, Path out, Console console)
+    private static void pack(Arguments arguments, Path model, Mount old, ArchiveKey key, SigningKey signer, Path out, Console console)
             throws IOException {
         long start = System.nanoTime();
         boolean force = arguments.flag("force");
         Archives.Found found = Archives.find(model, arguments.flag("allow-links"));
-        Path old = arguments.model("base");
-        Packer.Contents base = old == null ? null : Archives.find(old, arguments.flag("allow-links")).contents();
+        Packer.Contents base = old == null ? null : Archives.find(old.model(), arguments.flag("allow-links")).contents();
         List<Path> inputs = new ArrayList<>(found.contents().files().values());
         inputs.add(arguments.path(0));
         if (base != null) {

@@ -67,7 +67,7 @@ final class RecipeOptions {
 
     /** The options that say how a model is read. */
     static Syntax declareModel(Syntax syntax) {
-        return syntax
+        return KeyOptions.declareSigner(syntax)
                 .option("role", "GLOB=ROLE", "what weights of this name do, for models without a graph: linear, head,"
                         + " embedding, conv, recurrent, norm, bias, other (may be repeated; the first that fits counts)")
                 .flag("allow-links", LINKS);

@@ -53,7 +53,7 @@ final class SearchCommand implements Command {
 
     @Override
     public Syntax syntax() {
-        return SampleOptions.add(new Syntax("search", "Finds the recipe that loses least in a number of bytes, or the smallest or fastest at a quality, and"
+        return KeyOptions.declareSigner(SampleOptions.add(new Syntax("search", "Finds the recipe that loses least in a number of bytes, or the smallest or fastest at a quality, and"
                 + " compresses by it.", "MODEL")
                 .option("o", "output", "OUT", "the file to write; what the search found goes to the folder OUT.search")
                 .option("bytes", "SIZE", "of the file at most, such as 18% of the original, or 16MB")
@@ -63,7 +63,7 @@ final class SearchCommand implements Command {
                 .option("threads", "N", "at most; all processors if left out")
                 .option("report", "FILE", "writes sizes, errors and times of every weight, and if FILE ends with .html the frontier as well, as a page to look at")
                 .flag("force", "replaces OUT, and the report, if they exist")
-                .flag("allow-links", RecipeOptions.LINKS);
+                .flag("allow-links", RecipeOptions.LINKS));
     }
 
     @Override

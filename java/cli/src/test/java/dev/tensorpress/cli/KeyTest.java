@@ -16,9 +16,11 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayDeque;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Function;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -180,6 +182,160 @@ final class KeyTest {
         assertEquals(Main.MALFORMED, run("verify", in.resolve("a.txt")).code());
         assertEquals(Main.IO, run("verify", folder.resolve("none")).code());
         assertFalse(Files.exists(folder.resolve("o")));
+    }
+
+    private List<String> names() throws IOException {
+        try (Stream<Path> files = Files.list(folder)) {
+            return files.map(file -> file.getFileName().toString()).sorted().toList();
+        }
+    }
+
+    private Path pair(String name) {
+        assertEquals(0, run("keygen", "--sign", "-o", folder.resolve(name + ".pem")).code());
+        return folder.resolve(name + ".pub.pem");
+    }
+
+    @Test
+    void archivesAreSignedLater() throws IOException {
+        Path in = Files.createDirectory(folder.resolve("in"));
+        Files.writeString(in.resolve("a.txt"), "one\n");
+        Path key = folder.resolve("k");
+        run("keygen", "-o", key);
+        Path open = pair("s");
+        Path other = pair("t");
+        Path archive = folder.resolve("m.tpa");
+        assertEquals(0, run("pack", in, "-o", archive, "--key", key).code());
+        byte[] unsigned = Files.readAllBytes(archive);
+        // To another place, which leaves the archive as it is.
+        Path copy = folder.resolve("c.tpa");
+        Result r = run("sign", archive, "--sign", folder.resolve("s.pem"), "-o", copy);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().contains("whole") && r.out().contains("signed by " + VerifyingKey.read(open).fingerprint()), r.out());
+        assertArrayEquals(unsigned, Files.readAllBytes(archive));
+        assertEquals(0, run("verify", copy, "--signed-by", open, "--key", key).code());
+        // In its own place, behind a link too, without what encrypts it.
+        Path link = Files.createSymbolicLink(folder.resolve("link.tpa"), archive);
+        Files.setPosixFilePermissions(archive, PosixFilePermissions.fromString("r--r-----"));
+        assertEquals(0, run("sign", link, "--sign", folder.resolve("s.pem")).code());
+        assertTrue(Files.isSymbolicLink(link));
+        assertEquals("r--r-----", PosixFilePermissions.toString(Files.getPosixFilePermissions(archive)));
+        assertEquals(-1, Files.mismatch(copy, archive));
+        // Signed already: only when asked to.
+        r = run("sign", archive, "--sign", folder.resolve("t.pem"));
+        assertEquals(Main.UNSUPPORTED, r.code(), r.err());
+        assertTrue(r.line().contains("signed already") && r.line().contains("(--force)"), r.err());
+        assertEquals(-1, Files.mismatch(copy, archive));
+        assertEquals(0, run("sign", archive, "--sign", folder.resolve("t.pem"), "--force").code());
+        assertEquals(0, run("verify", archive, "--signed-by", other).code());
+        assertEquals(Main.MALFORMED, run("verify", archive, "--signed-by", open).code());
+        assertEquals(unsigned.length + 96, Files.size(archive));
+        r = run("sign", archive, "--sign", folder.resolve("s.pem"), "-o", copy);
+        assertEquals(Main.IO, r.code(), r.err());
+        assertTrue(r.line().contains("(--force)"), r.err());
+        assertEquals(0, run("sign", archive, "--sign", folder.resolve("s.pem"), "-o", copy, "--force").code());
+        assertEquals(0, run("verify", copy, "--signed-by", open).code());
+        assertEquals(0, run("expand", copy, "-o", folder.resolve("out"), "--key", key, "--signed-by", open).code());
+    }
+
+    /** What is damaged is not signed, and nothing is left of the attempt. */
+    @Test
+    void whatIsNoWholeArchiveIsNotSigned() throws IOException {
+        Path in = Files.writeString(folder.resolve("in"), "one\n".repeat(1000));
+        pair("s");
+        Path sign = folder.resolve("s.pem");
+        Path archive = folder.resolve("m.tpa");
+        assertEquals(0, run("pack", in, "-o", archive).code());
+        byte[] good = Files.readAllBytes(archive);
+        List<String> before = names();
+        for (int at = 0; at < good.length; at += 3) {
+            byte[] bad = good.clone();
+            bad[at] ^= 0x20;
+            Files.write(archive, bad);
+            int code = run("sign", archive, "--sign", sign).code();
+            assertTrue(code == Main.MALFORMED || code == Main.UNSUPPORTED, "byte " + at + ": " + code);
+            assertArrayEquals(bad, Files.readAllBytes(archive), "byte " + at);
+        }
+        Files.write(archive, Arrays.copyOf(good, good.length - 1));
+        assertEquals(Main.MALFORMED, run("sign", archive, "--sign", sign, "-o", folder.resolve("c.tpa")).code());
+        Files.write(archive, good);
+        for (Object[] wrong : new Object[][] {{"sign", archive}, {"sign", "--sign", sign}, {"sign", archive, "--sign", sign, "-o", archive},
+            {"sign", archive, "--sign", sign, "-o", folder}}) {
+            Result r = run(wrong);
+            assertEquals(Main.USAGE, r.code(), r.err());
+        }
+        assertEquals(Main.MALFORMED, run("sign", in, "--sign", sign).code());
+        assertEquals(Main.UNSUPPORTED, run("sign", archive, "--sign", folder.resolve("s.pub.pem")).code()); // which is no secret
+        assertEquals(Main.IO, run("sign", folder.resolve("none"), "--sign", sign).code());
+        assertEquals(Main.IO, run("sign", archive, "--sign", folder.resolve("none")).code());
+        assertArrayEquals(good, Files.readAllBytes(archive));
+        assertEquals(before, names());
+    }
+
+    /** Wherever an archive stands for a model. */
+    @Test
+    void modelsHaveToBeSigned() throws IOException {
+        Path model = SmallModel.write(folder.resolve("small.onnx"));
+        Path open = pair("s");
+        Path other = pair("t");
+        Path archive = folder.resolve("m.tpa");
+        Path out = folder.resolve("out");
+        assertEquals(0, run("pack", model, "-o", archive, "--sign", folder.resolve("s.pem")).code());
+        for (Object[] command : new Object[][] {{"inspect", archive}, {"plan", archive}, {"compress", archive, "-o", out}, {"profile", archive},
+            {"pack", archive, "--recipe", "int8", "-o", out}, {"pack", model, "--base", archive, "-o", out},
+            {"calibrate", archive, "-o", out, "--random", "2"}, {"evaluate", archive, archive, "--random", "2"},
+            {"search", archive, "-o", out, "--bytes", "50%", "--random", "8"}}) {
+            Object[] with = Arrays.copyOf(command, command.length + 2);
+            with[command.length] = "--signed-by";
+            with[command.length + 1] = other;
+            Result r = run(with);
+            assertEquals(Main.MALFORMED, r.code(), command[0] + ": " + r.err());
+            assertTrue(r.line().contains("it is signed by " + VerifyingKey.read(open).fingerprint()), command[0] + ": " + r.err());
+            assertFalse(Files.exists(out), command[0].toString());
+        }
+        assertEquals(0, run("inspect", archive, "--signed-by", open).code());
+        assertEquals(0, run("compress", archive, "-o", out, "--signed-by", open).code());
+        // In the place of the archive somebody may have put what has no signature.
+        Result r = run("inspect", model, "--signed-by", open);
+        assertEquals(Main.UNSUPPORTED, r.code(), r.err());
+        assertTrue(r.line().contains("is no archive"), r.err());
+        assertEquals(Main.USAGE, run("pack", model, "-o", folder.resolve("p.tpa"), "--signed-by", open).code());
+        assertEquals(Main.IO, run("inspect", folder.resolve("none"), "--signed-by", open).code());
+    }
+
+    @Test
+    void basesHaveKeysOfTheirOwn() throws IOException {
+        Path old = Files.writeString(folder.resolve("old"), "one, two, three and four\n".repeat(1000));
+        Path changed = Files.writeString(folder.resolve("changed"), "one, two, three and five\n".repeat(1000));
+        Path key = folder.resolve("k");
+        Path second = folder.resolve("k2");
+        run("keygen", "-o", key);
+        run("keygen", "-o", second);
+        Path base = folder.resolve("old.tpa");
+        Path delta = folder.resolve("m.tpa");
+        Path out = folder.resolve("out");
+        assertEquals(0, run("pack", old, "-o", base, "--key", key).code());
+        assertEquals(Main.UNSUPPORTED, run("pack", changed, "--base", base, "-o", delta).code());
+        assertEquals(Main.UNSUPPORTED, run("pack", changed, "--base", base, "--base-key", second, "-o", delta).code());
+        Result r = run("pack", changed, "--base", base, "--base-key", key, "-o", delta, "--key", second);
+        assertEquals(0, r.code(), r.err());
+        assertEquals("", r.err());
+        assertEquals(Main.UNSUPPORTED, run("expand", delta, "--key", second, "--base", base, "--base-key", second, "-o", out).code());
+        r = run("expand", delta, "--key", second, "--base", base, "--base-key", key, "-o", out);
+        assertEquals(0, r.code(), r.err());
+        assertEquals(-1, Files.mismatch(changed, out));
+        // Written plain, it tells of what is secret.
+        r = run("pack", changed, "--base", base, "--base-key", key, "-o", delta, "--force");
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.err().contains("note: " + base + " is encrypted, and " + delta + " will not be"), r.err());
+        for (Object[] wrong : new Object[][] {{"pack", changed, "-o", folder.resolve("x"), "--base-key", key},
+            {"expand", delta, "-o", folder.resolve("x"), "--base-key", key}}) {
+            r = run(wrong);
+            assertEquals(Main.USAGE, r.code(), r.err());
+        }
+        r = run("pack", changed, "-o", folder.resolve("x"), "--base", old, "--base-key", key);
+        assertEquals(Main.UNSUPPORTED, r.code(), r.err());
+        assertTrue(r.line().contains("is no archive"), r.err());
+        assertFalse(Files.exists(folder.resolve("x")));
     }
 
     /** Compressing can take long. */

@@ -7,6 +7,7 @@ import java.nio.file.AccessDeniedException;
 import java.nio.file.FileSystemLoopException;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.nio.file.attribute.FileTime;
@@ -50,6 +51,21 @@ public final class InputFiles {
     /** For files that are named by the user, and by nothing else. */
     public InputFiles() {
         this(null, true);
+    }
+
+    /**
+     * Of one file that the user named. It is looked at before it is opened, which blocks for a pipe.
+     *
+     * @throws NoSuchFileException if there is none
+     * @throws MalformedModelException if it is no regular file
+     */
+    public static InputFiles named(Path file) throws IOException {
+        if (!Files.exists(file)) {
+            throw new NoSuchFileException(file.toString());
+        }
+        InputFiles inputs = new InputFiles();
+        inputs.add(file);
+        return inputs;
     }
 
     /**

@@ -9,6 +9,7 @@ import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFileAttributeView;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -113,6 +114,14 @@ public final class StreamFile implements AutoCloseable {
         toHash = hashed ? new LinkedBlockingQueue<>() : null;
         writer = Thread.ofPlatform().daemon().name("tensorpress-write").start(this::runWriter);
         hasher = hashed ? Thread.ofPlatform().daemon().name("tensorpress-hash").start(this::runHasher) : null;
+    }
+
+    /** Lets those read and write the file who may another one, where systems know such permissions. */
+    public void permitAs(Path other) throws IOException {
+        PosixFileAttributeView to = Files.getFileAttributeView(file.temporary(), PosixFileAttributeView.class);
+        if (to != null) {
+            to.setPermissions(Files.getPosixFilePermissions(other));
+        }
     }
 
     /**

@@ -16,8 +16,6 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
@@ -45,6 +43,8 @@ public final class Archive implements AutoCloseable {
     /** Where each member begins. */
     private final Map<String, Long> starts = new LinkedHashMap<>();
     private Base base;
+    /** What the base's files lie in, if they were in an archive. */
+    private Mount mount;
     /** Made when a chunk is read by itself; its bytes are those of the chunk read last. */
     private Piece piece;
     private int last = -1;
@@ -178,11 +178,7 @@ public final class Archive implements AutoCloseable {
      * @throws WrongKeyException if it is encrypted with another key, or with none
      */
     public static Archive open(Path path, ArchiveKey key) throws IOException {
-        if (!Files.exists(path)) {
-            throw new NoSuchFileException(path.toString());
-        }
-        InputFiles inputs = new InputFiles();
-        inputs.add(path); // before it is opened, which blocks for a pipe
+        InputFiles inputs = InputFiles.named(path);
         FileChannel channel = FileChannel.open(path, StandardOpenOption.READ);
         try {
             return new Archive(path, channel, inputs, key);
@@ -311,7 +307,7 @@ public final class Archive implements AutoCloseable {
         }
         last = -1;
         if (!channel.isOpen()) {
-            throw new IllegalStateException(path + " is closed");
+            throw closed();
         }
         if (piece == null) {
             piece = new Piece();
@@ -369,21 +365,45 @@ public final class Archive implements AutoCloseable {
         };
     }
 
+    /** {@link #useBase(Path, ArchiveKey)} with a key of the environment, if it is an archive that takes one. */
+    public void useBase(Path path) throws IOException {
+        useBase(path, null);
+    }
+
     /**
-     * The files that an archive with a {@link #base} is coded by, which are hashed.
+     * The files that an archive with a {@link #base} is coded by, which are hashed. They take the place of others that were given before, unless they are refused.
      *
-     * @param path the folder that they are in, or the one that is opened as a model
+     * @param path the folder that they are in, the one that is opened as a model, or an archive that holds them, which is expanded into a temporary folder
+     *     until this archive is closed
+     * @param key of that archive, as {@link Mount#of(Path, ArchiveKey, VerifyingKey)} has it; may be null
      * @throws UnsupportedRequestException if they are not those that it was made with
      * @throws IOException if they cannot be read
      */
-    public void useBase(Path path) throws IOException {
+    public synchronized void useBase(Path path, ArchiveKey key) throws IOException {
+        if (!channel.isOpen()) {
+            throw closed();
+        }
+        Mount mounted = Mount.of(path, key, null);
+        Base opened;
+        try {
+            opened = base(path, mounted.model());
+        } catch (IOException | RuntimeException | Error e) {
+            mounted.close();
+            throw e;
+        }
+        closeBase();
+        base = opened;
+        mount = mounted;
+    }
+
+    private Base base(Path given, Path path) throws IOException {
         boolean file = InputFiles.isFile(path);
         Map<String, Path> files = new LinkedHashMap<>();
         for (Index.Member m : index.base()) {
             Path one = file && index.base().size() == 1 ? path
                     : InputFiles.resolve(file ? path.toAbsolutePath().getParent() : path, m.name());
             if (!InputFiles.isFile(one)) {
-                throw otherBase(path, "it has no file '" + m.name() + "'");
+                throw otherBase(given, "it has no file '" + m.name() + "'");
             }
             files.put(m.name(), one);
         }
@@ -391,9 +411,24 @@ public final class Archive implements AutoCloseable {
         String difference = opened.difference(index.base());
         if (difference != null) {
             opened.close();
-            throw otherBase(path, difference);
+            throw otherBase(given, difference);
         }
-        base = opened;
+        return opened;
+    }
+
+    private void closeBase() throws IOException {
+        try (Mount _ = mount) {
+            if (base != null) {
+                base.close();
+            }
+        } finally {
+            base = null;
+            mount = null;
+        }
+    }
+
+    private IllegalStateException closed() {
+        return new IllegalStateException(path + " is closed");
     }
 
     private UnsupportedRequestException otherBase(Path given, String why) {
@@ -432,12 +467,9 @@ public final class Archive implements AutoCloseable {
             if (piece != null) {
                 piece.close();
             }
-            if (base != null) {
-                base.close();
-            }
+            closeBase();
         } finally {
             piece = null;
-            base = null;
             last = -1;
         }
     }

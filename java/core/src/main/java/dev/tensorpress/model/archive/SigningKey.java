@@ -1,8 +1,16 @@
 package dev.tensorpress.model.archive;
 
+import dev.tensorpress.io.Buffers;
+import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.MalformedModelException;
+import dev.tensorpress.model.UnsupportedRequestException;
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.security.GeneralSecurityException;
 import java.security.KeyFactory;
 import java.security.KeyPair;
@@ -13,6 +21,7 @@ import java.security.interfaces.EdECPrivateKey;
 import java.security.interfaces.EdECPublicKey;
 import java.security.spec.NamedParameterSpec;
 import java.security.spec.PKCS8EncodedKeySpec;
+import java.util.function.LongConsumer;
 
 /** The secret that somebody signs archives with, by Ed25519 (RFC 8032). Files are PEM with PKCS #8, as OpenSSL has them. */
 public final class SigningKey {
@@ -90,6 +99,41 @@ public final class SigningKey {
     /** What others tell its signatures by. */
     public VerifyingKey verifying() {
         return verifying;
+    }
+
+    /**
+     * Signs an archive, encrypted or not, by its bytes alone: of a signature that it has nothing is left. All hashes are checked first. The result is whole or
+     * absent at any moment, and so is the archive, where it takes the place of that.
+     *
+     * @param out where the signed archive goes, beside which it is written first; {@code archive} itself to replace that
+     * @param replace whether the signature that {@code archive} has, or another file of that name, may be replaced
+     * @param progress told how many bytes are copied; or null
+     * @throws MalformedModelException if it is no archive, is cut, or was changed
+     * @throws UnsupportedRequestException if it is signed and would lose that
+     * @throws java.nio.file.FileAlreadyExistsException if there is another file of that name, and that may not be replaced
+     * @throws IOException if the archive cannot be read, changes meanwhile, or cannot be written
+     */
+    public Verification sign(Path archive, Path out, boolean replace, LongConsumer progress) throws IOException {
+        InputFiles.named(archive);
+        boolean inPlace = Files.exists(out) && Files.isSameFile(archive, out);
+        Path target = inPlace ? InputFiles.target(archive) : out.toAbsolutePath().normalize();
+        try (FileChannel channel = FileChannel.open(archive, StandardOpenOption.READ)) {
+            if (inPlace && !replace && Layout.read(channel, archive).signature().length > 0) {
+                throw new UnsupportedRequestException(archive + " is signed already; its signature is replaced only when asked to", "overwrite");
+            }
+        }
+        try (Buffers buffers = new Buffers(0);
+                StreamFile file = StreamFile.growing(target.getParent(), target.getFileName().toString(), buffers)) {
+            if (inPlace) {
+                file.permitAs(archive);
+            }
+            Verification.Checked checked = Verification.check(archive, progress, buffers, file);
+            Layout layout = checked.layout();
+            byte[] end = Layout.end(layout.indexAt(), Signatures.write(this, layout.root()), layout.root());
+            file.write(MemorySegment.ofArray(end));
+            file.commit(target, replace || inPlace);
+            return checked.signed(layout.signatureAt() + end.length, verifying);
+        }
     }
 
     /** 64 bytes. */

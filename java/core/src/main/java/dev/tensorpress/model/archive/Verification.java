@@ -3,14 +3,13 @@ package dev.tensorpress.model.archive;
 import dev.tensorpress.io.Buffers;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.io.ReadAhead;
+import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.MalformedModelException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.channels.FileChannel;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
@@ -39,36 +38,58 @@ public record Verification(long bytes, int chunks, boolean encrypted, String roo
      * @throws IOException if it cannot be read, or changes meanwhile
      */
     public static Verification of(Path file, LongConsumer progress) throws IOException {
-        if (!Files.exists(file)) {
-            throw new NoSuchFileException(file.toString());
+        Checked checked;
+        try (Buffers buffers = new Buffers(0)) {
+            checked = check(file, progress, buffers, null);
         }
-        InputFiles inputs = new InputFiles();
-        inputs.add(file); // before it is opened, which blocks for a pipe
+        return checked.signed(checked.layout.size(), Signatures.read(file, checked.layout));
+    }
+
+    /** An archive that is whole, whatever its signature is. */
+    record Checked(Layout layout, int chunks) {
+        /** @param signer null for none */
+        Verification signed(long bytes, VerifyingKey signer) {
+            return new Verification(bytes, chunks, layout.parameters().length > 0, HexFormat.of().formatHex(layout.root()),
+                    Optional.ofNullable(signer));
+        }
+    }
+
+    /**
+     * Checks all hashes.
+     *
+     * @param copy gets the bytes up to the signature, before it is known whether they are right; or null
+     */
+    static Checked check(Path file, LongConsumer progress, Buffers buffers, StreamFile copy) throws IOException {
+        InputFiles inputs = InputFiles.named(file);
         try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ);
-                Arena arena = Arena.ofConfined();
-                Buffers buffers = new Buffers(0)) {
+                Arena arena = Arena.ofConfined()) {
             Layout layout = Layout.read(channel, file);
             List<ReadAhead.Range> chunks = chunks(file, channel, layout);
             HashTree tree = new HashTree(arena);
             HashTree.Leaf leaf = new HashTree.Leaf(arena);
-            tree.add(leaf.digest(arena.allocateFrom(ValueLayout.JAVA_BYTE, layout.header())));
+            take(arena.allocateFrom(ValueLayout.JAVA_BYTE, layout.header()), tree, leaf, copy);
             try (ReadAhead ahead = new ReadAhead(chunks, buffers)) {
                 for (ReadAhead.Range c : chunks) {
-                    tree.add(leaf.digest(ahead.next()));
+                    take(ahead.next(), tree, leaf, copy);
                     if (progress != null) {
                         progress.accept(c.start() + c.length());
                     }
                 }
             }
-            tree.add(leaf.digest(layout.readIndex(channel, file, arena)));
+            take(layout.readIndex(channel, file, arena), tree, leaf, copy);
             if (!Arrays.equals(tree.root(), layout.root())) {
                 throw new MalformedModelException(file, layout.size() - Layout.TRAILER,
                         "the root of the archive's hash tree is not that of its header, chunks and index: they were changed");
             }
-            VerifyingKey signer = Signatures.read(file, layout);
             inputs.check();
-            return new Verification(layout.size(), chunks.size(), layout.parameters().length > 0, HexFormat.of().formatHex(layout.root()),
-                    Optional.ofNullable(signer));
+            return new Checked(layout, chunks.size());
+        }
+    }
+
+    private static void take(MemorySegment bytes, HashTree tree, HashTree.Leaf leaf, StreamFile copy) throws IOException {
+        tree.add(leaf.digest(bytes));
+        if (copy != null) {
+            copy.write(bytes);
         }
     }
 
