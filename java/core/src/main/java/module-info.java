@@ -18,5 +18,6 @@ module dev.tensorpress {
     exports dev.tensorpress.model.safetensors;
     exports dev.tensorpress.method;
     exports dev.tensorpress.statistics;
+    exports dev.tensorpress.structure;
     exports dev.tensorpress.tensor;
 }

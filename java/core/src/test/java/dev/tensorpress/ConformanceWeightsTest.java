@@ -28,6 +28,10 @@ import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.EditableModel;
+import dev.tensorpress.model.onnx.OnnxModel;
+import dev.tensorpress.structure.Cleanup;
+import dev.tensorpress.structure.RuntimeEvaluator;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
@@ -59,7 +63,7 @@ import org.junit.jupiter.api.io.TempDirFactory;
 
 /**
  * ONNX's conformance models with weights: what they are given as inputs becomes initializers, with the values of their test data. Each
- * recipe's result has to run in ONNX Runtime and give what the same model gives with the decoded weights.
+ * recipe's result has to run in ONNX Runtime and give what the same model gives with the decoded weights; and so has what clean-up makes of the model.
  */
 final class ConformanceWeightsTest {
     private static final Path DATA = Path.of("/usr/share/libonnx-testdata/data");
@@ -72,10 +76,11 @@ final class ConformanceWeightsTest {
     private static final long OLDEST_OPSET = 7;
     private static final List<OnnxJavaType> FLOATS = List.of(OnnxJavaType.FLOAT, OnnxJavaType.FLOAT16, OnnxJavaType.BFLOAT16);
 
-    /** How many models a recipe compresses a weight of, at least: nine tenths of those that it did. */
+    /** How many models a recipe compresses a weight of, or a step of clean-up changes, at least: nine tenths of those that it did. */
     private static final Map<String, Integer> LEAST = Map.ofEntries(entry("int8", 167), entry("int8-table4", 167),
             entry("int8-dynamic", 170), entry("int4", 167), entry("prune50", 122), entry("sparse24", 38), entry("prune50-int8", 140),
-            entry("lowrank-int8", 167), entry("int4-corrected", 167), entry(FOUR_BITS, 167), entry(ANY_ROLE, 1570));
+            entry("lowrank-int8", 167), entry("int4-corrected", 167), entry(FOUR_BITS, 167), entry(ANY_ROLE, 1570),
+            entry("clean constants", 957), entry("clean identity", 130), entry("clean unused", 1026));
 
     /** Which inputs become initializers. */
     private enum Constant { NONE, FIRST, OTHERS, ALL }
@@ -133,6 +138,7 @@ final class ConformanceWeightsTest {
                 Outputs original = run(constant, inputs);
                 // Where a newer operator set means something else, there is nothing to compare with.
                 if (off(expected, original) < 1e-3) {
+                    clean(p + ", constant: " + which, constant, inputs, original);
                     compress(p + ", constant: " + which, constant, inputs, original);
                 } else {
                     count("other with a newer operator set");
@@ -156,6 +162,31 @@ final class ConformanceWeightsTest {
         Selector any = new Selector(EnumSet.allOf(Role.class), List.of(), 0);
         all.add(new Recipe(ANY_ROLE, "", List.of(new Recipe.Step("any", any, QuantizeMethod.int4().perTensor())), List.of(), Map.of()));
         return all;
+    }
+
+    /** What all steps of clean-up leave of it computes the same; where batch normalization is folded, nearly. */
+    private void clean(String what, byte[] model, Map<String, Input> inputs, Outputs original) throws Exception {
+        Path in = Files.write(folder.resolve("in.onnx"), model);
+        Path out = folder.resolve("out.onnx");
+        List<Cleanup.Done> done;
+        try (Arena arena = Arena.ofShared(); OnnxModel m = OnnxModel.open(in, false)) {
+            EditableModel editable = EditableModel.of(m, arena);
+            done = new Cleanup(editable, arena, 0, RuntimeEvaluator::evaluate).run(EnumSet.allOf(Cleanup.Step.class));
+            editable.write(Destination.replacing(out));
+        }
+        double most = 0;
+        for (Cleanup.Done one : done) {
+            if (one.nodes() > 0 || one.constants() != 0) {
+                count("clean " + one.step().id());
+                most = one.step() == Cleanup.Step.BATCH_NORMALIZATION ? 1e-5 : most;
+            }
+        }
+        try {
+            double off = off(original, run(Files.readAllBytes(out), inputs));
+            assertTrue(off <= most, what + ": off by " + off + " after " + done);
+        } catch (OrtException e) {
+            throw new AssertionError(what + " after " + done, e);
+        }
     }
 
     private void compress(String what, byte[] model, Map<String, Input> inputs, Outputs original) throws Exception {

@@ -30,8 +30,8 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "profile", "pack", "expand", "verify", "sign", "recipe", "calibrate", "search", "evaluate",
-            "keygen", "doctor", "demo");
+    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "clean", "profile", "pack", "expand", "verify", "sign", "recipe", "calibrate",
+            "search", "evaluate", "keygen", "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
     /** Whether the process was told to end: then libraries that want to be told of its end, or were, fail. */
     private static volatile boolean ending;
@@ -169,6 +169,7 @@ public final class Main {
             case "inspect" -> new InspectCommand();
             case "plan" -> new PlanCommand();
             case "compress" -> new CompressCommand();
+            case "clean" -> new CleanCommand();
             case "profile" -> new ProfileCommand();
             case "pack" -> new PackCommand();
             case "expand" -> new ExpandCommand();

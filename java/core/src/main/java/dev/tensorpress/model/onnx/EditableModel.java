@@ -150,6 +150,25 @@ public final class EditableModel {
         }
     }
 
+    /**
+     * A model of some nodes of this one's own graph, in the order given, with the constants that they read; without inputs and outputs. Nodes are
+     * those of this model, not copies.
+     */
+    public EditableModel part(List<EditableNode> nodes) {
+        EditableGraph part = new EditableGraph(null, graph.name(), new byte[0]);
+        part.nodes().addAll(nodes);
+        for (EditableNode n : nodes) {
+            for (String name : n.inputs()) {
+                if (graph.initializers().containsKey(name)) {
+                    part.initializers().put(name, graph.initializers().get(name));
+                }
+            }
+        }
+        EditableModel made = new EditableModel(model, part, kept);
+        made.opsets.putAll(opsets);
+        return made;
+    }
+
     /** The model's own graph. */
     public EditableGraph graph() {
         return graph;

@@ -44,6 +44,34 @@ public final class EditableTensor {
         return new EditableTensor(TensorInfo.INT64, Shape.of(values.length), data, null);
     }
 
+    /** A list of f32 on the heap. */
+    public static EditableTensor of(float... values) {
+        MemorySegment data = MemorySegment.ofArray(new byte[4 * values.length]);
+        for (int i = 0; i < values.length; i++) {
+            data.set(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * i, values[i]);
+        }
+        return new EditableTensor(TensorInfo.FLOAT, Shape.of(values.length), data, null);
+    }
+
+    /** An int64 without axes. */
+    public static EditableTensor scalar(long value) {
+        return new EditableTensor(TensorInfo.INT64, Shape.of(), of(value).data, null);
+    }
+
+    /** An f32 without axes. */
+    public static EditableTensor scalar(float value) {
+        return new EditableTensor(TensorInfo.FLOAT, Shape.of(), of(value).data, null);
+    }
+
+    /**
+     * ONNX's number of a type, as attributes such as Cast's have it.
+     *
+     * @throws IllegalArgumentException if ONNX has no such type
+     */
+    public static long code(DType type) {
+        return TensorInfo.code(type);
+    }
+
     static EditableTensor read(Wire w, TensorInfo t, Elements elements) throws IOException {
         Shape shape = Shape.of(t.dims);
         if (t.type == TensorInfo.STRING || t.elementType() == null) {

@@ -91,6 +91,8 @@ final class TensorInfo {
             case U4 -> UINT4;
             case I32 -> INT32;
             case I64 -> INT64;
+            case I16 -> INT16;
+            case BOOL -> BOOL;
             default -> throw new IllegalArgumentException("not written: " + type);
         };
     }
