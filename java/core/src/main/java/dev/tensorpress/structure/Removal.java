@@ -1,0 +1,300 @@
+package dev.tensorpress.structure;
+
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.onnx.EditableGraph;
+import dev.tensorpress.model.onnx.EditableModel;
+import dev.tensorpress.model.onnx.EditableNode;
+import dev.tensorpress.model.onnx.EditableTensor;
+import dev.tensorpress.structure.Linker.Parts;
+import dev.tensorpress.structure.Linker.Size;
+import dev.tensorpress.structure.Linker.Slot;
+import dev.tensorpress.structure.Integers.Cell;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collection;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Set;
+
+/** Takes indices of groups out of a model: constants get shorter, numbers that say sizes smaller. */
+public final class Removal {
+    private final Dependencies dependencies;
+    private final EditableModel model;
+    private final Arena arena;
+    private final Map<IndexSet, int[]> kept = new HashMap<>();
+    /** Names of constants that stand for others with fewer elements or with other numbers. */
+    private final Map<List<Object>, String> made = new HashMap<>();
+    private final Map<String, EditableNode> makers = new HashMap<>();
+    private final Map<EditableNode, List<EditableNode>> before = new HashMap<>();
+    private final Set<String> left = new HashSet<>();
+
+    private Removal(Dependencies dependencies, Arena arena) {
+        this.dependencies = dependencies;
+        this.model = dependencies.model();
+        this.arena = arena;
+    }
+
+    /**
+     * Removes indices. The dependencies do not hold afterwards: who goes on with the same model finds them anew.
+     *
+     * @param dependencies of the model that is changed
+     * @param keep the indices of each group that stay, sorted, at least one
+     * @param arena for the constants that are made; has to live as long as the model is used
+     * @throws UnsupportedRequestException if a group has an obstacle; nothing is changed then
+     * @throws IllegalArgumentException if indices are not sorted, not in range, or none; nothing is changed then
+     */
+    public static void apply(Dependencies dependencies, Map<Group, int[]> keep, Arena arena) {
+        Removal r = new Removal(dependencies, arena);
+        keep.forEach((group, indices) -> r.kept.put(group.set().find(), checked(group, indices)));
+        r.constants();
+        r.numbers();
+        r.forgetShapes();
+        r.sweep();
+    }
+
+    private static int[] checked(Group group, int[] indices) {
+        if (group.obstacle().isPresent()) {
+            throw new UnsupportedRequestException("nothing can be removed of the " + group);
+        }
+        if (indices.length == 0) {
+            throw new IllegalArgumentException("nothing would be left of the " + group);
+        }
+        for (int i = 0; i < indices.length; i++) {
+            if (indices[i] < 0 || indices[i] >= group.size() || i > 0 && indices[i] <= indices[i - 1]) {
+                throw new IllegalArgumentException("index " + indices[i] + " of the " + group + " is out of range or not sorted");
+            }
+        }
+        return indices.clone();
+    }
+
+    private int[] kept(IndexSet set) {
+        return set.leaves().stream().anyMatch(kept::containsKey) ? set.kept(kept::get) : null;
+    }
+
+    private long size(IndexSet set) {
+        int[] indices = kept(set);
+        return indices == null ? set.size().factor() : indices.length;
+    }
+
+    // Constants.
+
+    private record Use(EditableNode reader, int input) {}
+
+    private void constants() {
+        Map<String, Map<Use, int[][]>> changes = new LinkedHashMap<>();
+        for (Slot s : dependencies.linker().slots()) {
+            int[] indices = kept(s.set());
+            if (indices != null) {
+                int rank = dependencies.shapes().constant(s.constant()).orElseThrow().shape().rank();
+                changes.computeIfAbsent(s.constant(), _ -> new LinkedHashMap<>())
+                        .computeIfAbsent(new Use(s.reader(), s.input()), _ -> new int[rank][])[s.axis()] = indices;
+            }
+        }
+        changes.forEach((name, uses) -> {
+            for (Map.Entry<Use, int[][]> e : uses.entrySet()) {
+                List<Object> key = new ArrayList<>(List.of(name));
+                for (int[] axis : e.getValue()) {
+                    key.add(axis == null ? List.of() : Arrays.stream(axis).boxed().toList());
+                }
+                String shorter = made.computeIfAbsent(key, _ -> add(name, shorter(name, e.getValue())));
+                rename(e.getKey(), name, shorter);
+            }
+            left.add(name);
+        });
+    }
+
+    private void rename(Use use, String name, String by) {
+        if (use.reader != null) {
+            use.reader.inputs().set(use.input, by);
+            return;
+        }
+        for (EditableNode n : dependencies.linker().readers(name)) {
+            n.inputs().replaceAll(i -> i.equals(name) ? by : i);
+        }
+    }
+
+    private String add(String name, EditableTensor t) {
+        String fresh = model.fresh(name);
+        model.graph().initializers().put(fresh, t);
+        return fresh;
+    }
+
+    private EditableTensor shorter(String name, int[][] axes) {
+        Tensor t = dependencies.shapes().constant(name).orElseThrow().tensor();
+        for (int a = 0; a < axes.length; a++) {
+            t = axes[a] == null ? t : shorter(t, a, axes[a]);
+        }
+        return EditableTensor.of(t);
+    }
+
+    private Tensor shorter(Tensor t, int axis, int[] indices) {
+        long[] dims = t.shape().dims();
+        long outer = 1;
+        long inner = 1;
+        for (int i = 0; i < dims.length; i++) {
+            outer *= i < axis ? dims[i] : 1;
+            inner *= i > axis ? dims[i] : 1;
+        }
+        long old = dims[axis];
+        dims[axis] = indices.length;
+        Shape shape = Shape.of(dims);
+        int bits = t.dtype().bits();
+        MemorySegment from = t.data();
+        MemorySegment to = arena.allocate(t.dtype().bytes(shape.elements()));
+        long at = 0;
+        for (long o = 0; o < outer; o++) {
+            for (int i = 0; i < indices.length;) {
+                int run = 1;
+                while (i + run < indices.length && indices[i + run] == indices[i] + run) {
+                    run++;
+                }
+                long begin = (o * old + indices[i]) * inner * bits;
+                long length = run * inner * bits;
+                if (bits >= 8) {
+                    MemorySegment.copy(from, begin / 8, to, at / 8, length / 8);
+                } else {
+                    for (long b = 0; b < length; b++) {
+                        int bit = from.get(ValueLayout.JAVA_BYTE, begin + b >> 3) >> (begin + b & 7) & 1;
+                        byte there = to.get(ValueLayout.JAVA_BYTE, at + b >> 3);
+                        to.set(ValueLayout.JAVA_BYTE, at + b >> 3, (byte) (there | bit << (at + b & 7)));
+                    }
+                }
+                at += length;
+                i += run;
+            }
+        }
+        return new Tensor(t.dtype(), shape, to);
+    }
+
+    // Integers.
+
+    private void numbers() {
+        model.graph().nodes().forEach(n -> n.outputs().forEach(o -> makers.put(o, n)));
+        Map<Use, Map<Cell, Long>> inputs = new LinkedHashMap<>();
+        for (Size s : dependencies.linker().sizes()) {
+            if (kept(s.set()) == null) {
+                continue;
+            }
+            long size = s.negative() ? -size(s.set()) : size(s.set());
+            if (s.cell() != null) {
+                inputs.computeIfAbsent(new Use(s.node(), s.input()), _ -> new HashMap<>()).put(s.cell(), size);
+            } else if (s.position() < 0) {
+                s.node().set(s.attribute(), size);
+            } else {
+                long[] all = s.node().integers(s.attribute()).orElseThrow();
+                all[s.position()] = size;
+                s.node().setAll(s.attribute(), all);
+            }
+        }
+        inputs.forEach((use, cells) -> use.reader.inputs().set(use.input, changed(use.reader.inputs().get(use.input), cells, use.reader)));
+        for (Parts p : dependencies.linker().parts()) {
+            if (p.sets().stream().anyMatch(s -> kept(s) != null)) {
+                long[] sizes = p.sets().stream().mapToLong(this::size).toArray();
+                if (dependencies.shapes().opset() < 13) {
+                    p.node().setAll("split", sizes);
+                } else {
+                    p.node().remove("num_outputs").inputs().add(add(p.node().label() + "_split", EditableTensor.of(sizes)));
+                }
+            }
+        }
+        EditableGraph g = model.graph();
+        for (int i = g.nodes().size() - 1; i >= 0; i--) {
+            List<EditableNode> put = before.get(g.nodes().get(i));
+            if (put != null) {
+                g.nodes().addAll(i, put);
+            }
+        }
+    }
+
+    /** The name of a value that is computed as this one is, but of constants with other numbers. */
+    private String changed(String value, Map<Cell, Long> cells, EditableNode reader) {
+        if (dependencies.shapes().constant(value).isPresent()) {
+            Map<Integer, Long> here = new LinkedHashMap<>();
+            cells.forEach((cell, number) -> {
+                if (cell.constant().equals(value)) {
+                    here.put(cell.index(), number);
+                }
+            });
+            if (here.isEmpty()) {
+                return value;
+            }
+            left.add(value);
+            return made.computeIfAbsent(List.of(value, here), _ -> add(value, numbers(value, here)));
+        }
+        EditableNode maker = makers.get(value);
+        if (maker == null || maker.type().equals("Shape") || maker.type().equals("Size")) {
+            return value;
+        }
+        List<String> inputs = maker.inputs().stream().map(i -> i.isEmpty() ? i : changed(i, cells, reader)).toList();
+        if (inputs.equals(maker.inputs())) {
+            return value;
+        }
+        left.add(value);
+        String known = made.get(List.of(value, inputs));
+        if (known != null) {
+            return known;
+        }
+        String fresh = model.fresh(value);
+        EditableNode copy = new EditableNode(maker.type(), maker.domain(), model.fresh(maker.label()), inputs, List.of(fresh));
+        maker.attributes().forEach(a -> copy.copy(a, maker));
+        before.computeIfAbsent(reader, _ -> new ArrayList<>()).add(copy);
+        made.put(List.of(value, inputs), fresh);
+        return fresh;
+    }
+
+    private EditableTensor numbers(String constant, Map<Integer, Long> changes) {
+        Tensor t = dependencies.shapes().constant(constant).orElseThrow().tensor();
+        MemorySegment data = arena.allocate(t.bytes()).copyFrom(t.data());
+        changes.forEach((i, number) -> {
+            if (t.dtype().bits() == 64) {
+                data.set(ValueLayout.JAVA_LONG_UNALIGNED, 8L * i, number);
+            } else {
+                data.set(ValueLayout.JAVA_INT_UNALIGNED, 4L * i, Math.toIntExact(number));
+            }
+        });
+        return EditableTensor.of(new Tensor(t.dtype(), t.shape(), data));
+    }
+
+    // What is left.
+
+    private void forgetShapes() {
+        dependencies.linker().axes().forEach((name, axes) -> {
+            if (Arrays.stream(axes).map(Linker.Axis::set).anyMatch(s -> kept(s) != null)) {
+                model.graph().values().remove(name);
+            }
+        });
+    }
+
+    /** Takes out what stood where something else stands now, if nobody reads it any more. */
+    private void sweep() {
+        EditableGraph g = model.graph();
+        Map<String, Integer> readers = new HashMap<>();
+        g.outputs().keySet().forEach(o -> readers.merge(o, 1, Integer::sum));
+        for (EditableGraph each : g.all()) {
+            each.nodes().forEach(n -> n.inputs().forEach(i -> readers.merge(i, 1, Integer::sum)));
+            if (each != g) {
+                each.outputs().keySet().forEach(o -> readers.merge(o, 1, Integer::sum));
+            }
+        }
+        for (int i = g.nodes().size() - 1; i >= 0; i--) {
+            EditableNode n = g.nodes().get(i);
+            if (n.outputs().size() == 1 && left.contains(n.outputs().getFirst()) && !readers.containsKey(n.outputs().getFirst())) {
+                g.nodes().remove(i);
+                for (String input : n.inputs()) {
+                    left.add(input);
+                    readers.computeIfPresent(input, (_, count) -> count == 1 ? null : count - 1);
+                }
+            }
+        }
+        left.stream().filter(name -> !readers.containsKey(name)).forEach(g.initializers()::remove);
+    }
+}
