@@ -16,6 +16,7 @@ import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.archive.KeptEncodings;
 import dev.tensorpress.model.archive.Mount;
 import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Statistics;
@@ -297,18 +298,27 @@ public final class Compressor implements AutoCloseable {
      * @throws IOException if writing fails, or the statistics that the plan goes by have changed; an older output is then as it was
      */
     public Report compress(Plan plan, Path out) throws IOException {
+        return compress(plan, out, null);
+    }
+
+    /**
+     * {@link #compress(Plan, Path)}, for a {@link dev.tensorpress.model.archive.Packer} that stores what weights are decoded from.
+     *
+     * @param kept is given that of each weight that is written decoded; null if nobody wants it
+     */
+    public Report compress(Plan plan, Path out, KeptEncodings kept) throws IOException {
         enter();
         try {
             if (!plan.entries().stream().map(Plan.Entry::weight).toList().equals(model.weights())) {
                 throw new IllegalArgumentException("the plan is not of this compressor, which has weights of its own: make one by it");
             }
-            return readable(plan.statistics().orElse(null), () -> written(plan, out));
+            return readable(plan.statistics().orElse(null), () -> written(plan, out, kept));
         } finally {
             used.unlock();
         }
     }
 
-    private Report written(Plan plan, Path out) throws IOException {
+    private Report written(Plan plan, Path out, KeptEncodings kept) throws IOException {
         long start = System.nanoTime();
         checkOutput(plan, out);
         Map<String, String> provenance = new LinkedHashMap<>();
@@ -330,7 +340,7 @@ public final class Compressor implements AutoCloseable {
         List<Report.Entry> entries;
         Set<Path> files;
         Phases phases = new Phases();
-        try (Encoder encoder = new Encoder(plan, options, spectra, phases)) {
+        try (Encoder encoder = new Encoder(plan, options, spectra, phases, kept)) {
             files = plan.target().write(plan.lowerings(), encoder, new Destination(out, options.overwrite, options.resume,
                     options.memory, provenance, phases));
             entries = encoder.entries();

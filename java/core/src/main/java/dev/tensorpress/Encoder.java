@@ -10,9 +10,11 @@ import dev.tensorpress.method.Workspace;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.archive.KeptEncodings;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
+import java.io.IOException;
 import java.util.Comparator;
 import java.util.HashSet;
 import java.lang.foreign.Arena;
@@ -37,6 +39,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
     private final ProgressListener progress;
     private final Executor executor;
     private final Workspace workspace;
+    private final KeptEncodings kept;
     /** The weight at hand, how many of its rows are encoded, and what is to be reported of these; null if nothing is. */
     private Weight current;
     private long done;
@@ -49,7 +52,9 @@ final class Encoder implements Target.Encoder, AutoCloseable {
     /** Of this weight; null unless Flight Recorder runs: loading the event's class is what start-up would notice. */
     private WeightEvent event;
 
-    Encoder(Plan plan, Compressor.Options options, Spectra spectra, Phases phases) {
+    /** @param kept is given what weights are decoded from; null if nobody wants it */
+    Encoder(Plan plan, Compressor.Options options, Spectra spectra, Phases phases, KeptEncodings kept) {
+        this.kept = kept;
         this.phases = phases;
         for (Plan.Entry e : plan.entries()) {
             if (e.compressed()) {
@@ -78,7 +83,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
     private record Kept(Encoding encoding, Arena arena) {}
 
     @Override
-    public Encoding encode(Weight weight, Form form, Tensor rows, long first) {
+    public Encoding encode(Weight weight, Form form, Tensor rows, long first) throws IOException {
         if (handedOut != null) {
             handedOut.arena.close();
         }
@@ -95,7 +100,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         return encode(entry, rows, first);
     }
 
-    private Encoding encode(Plan.Entry entry, Tensor rows, long first) {
+    private Encoding encode(Plan.Entry entry, Tensor rows, long first) throws IOException {
         Weight weight = entry.weight();
         if (weight != current) {
             current = weight;
@@ -124,6 +129,9 @@ final class Encoder implements Target.Encoder, AutoCloseable {
             encoding = decoded(encoding, entry.form(), rows.dtype());
         } catch (NonFiniteWeightException e) {
             throw first == 0 ? e : e.from(first * (weight.tensor().shape().elements() / rowsOf(weight)));
+        }
+        if (kept != null && !again && entry.form().decoded()) {
+            kept.add(weight.name(), first, ((Encoding.Dense) encoding.values()).of().orElseThrow());
         }
         Report.Entry measured = again ? null : Measure.error(entry, part, encoding, workspace);
         long nanos = span.end(weight.name(), rows.bytes());

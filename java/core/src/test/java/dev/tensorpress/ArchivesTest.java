@@ -50,7 +50,7 @@ final class ArchivesTest {
         }
     }
 
-    private static Map<String, byte[]> contents(Path folder) throws IOException {
+    static Map<String, byte[]> contents(Path folder) throws IOException {
         Map<String, byte[]> all = new TreeMap<>();
         List<Path> files;
         try (Stream<Path> walk = Files.walk(folder)) {
@@ -62,7 +62,7 @@ final class ArchivesTest {
         return all;
     }
 
-    private static void assertSame(Path expected, Path found) throws IOException {
+    static void assertSame(Path expected, Path found) throws IOException {
         Map<String, byte[]> a = contents(expected);
         Map<String, byte[]> b = contents(found);
         assertEquals(a.keySet(), b.keySet());

@@ -41,7 +41,7 @@ final class ArrowsTest {
             Map.entry("model/gguf", Set.of("model")),
             Map.entry("model/safetensors", Set.of("tensor", "internal", "io", "model")),
             Map.entry("model/compressedtensors", Set.of("tensor", "kernel", "encoding", "io", "model", "model/safetensors")),
-            Map.entry("model/archive", Set.of("tensor", "kernel", "io", "model")),
+            Map.entry("model/archive", Set.of("tensor", "kernel", "encoding", "io", "model")),
             Map.entry("statistics", Set.of("tensor", "kernel", "io", "model", "model/gguf", "model/safetensors")),
             Map.entry("structure", Set.of("tensor", "model", "model/onnx")),
             Map.entry("method", Set.of("tensor", "kernel", "encoding", "model", "statistics")));

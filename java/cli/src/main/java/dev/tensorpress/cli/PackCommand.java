@@ -7,6 +7,7 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Report;
 import dev.tensorpress.model.archive.ArchiveKey;
+import dev.tensorpress.model.archive.KeptEncodings;
 import dev.tensorpress.model.archive.Mount;
 import dev.tensorpress.model.archive.Packer;
 import dev.tensorpress.model.archive.SigningKey;
@@ -66,22 +67,22 @@ final class PackCommand implements Command {
                     throw arguments.wrong("--" + option + " is for packing by a --recipe");
                 }
             }
-            pack(arguments, model, old, key, signer, out, console);
+            pack(arguments, model, null, old, key, signer, out, console);
             return;
         }
         if (arguments.flag("lossless")) {
             throw arguments.wrong("--lossless and --recipe exclude each other");
         }
         Path folder = Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
-        try {
-            pack(arguments, compress(arguments, model, folder, console), old, key, signer, out, console);
+        try (KeptEncodings kept = new KeptEncodings(folder)) {
+            pack(arguments, compress(arguments, model, folder, kept, console), kept, old, key, signer, out, console);
         } finally {
             Unpacker.delete(folder);
         }
     }
 
     /** Makes the model that is packed. */
-    private static Path compress(Arguments arguments, Path model, Path folder, Console console) throws IOException {
+    private static Path compress(Arguments arguments, Path model, Path folder, KeptEncodings kept, Console console) throws IOException {
         CompressCommand.Progress progress = new CompressCommand.Progress(console);
         Compressor.Options options = RecipeOptions.model(arguments).threads(arguments.threads()).memory(RecipeOptions.memory(arguments))
                 .progress(progress);
@@ -89,7 +90,7 @@ final class PackCommand implements Command {
                 Statistics _ = RecipeOptions.statistics(arguments, compressor, console)) {
             Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
             progress.begin(compressor.model());
-            Report report = compressor.compress(plan, folder.resolve(model.toAbsolutePath().normalize().getFileName()));
+            Report report = compressor.compress(plan, folder.resolve(model.toAbsolutePath().normalize().getFileName()), kept);
             console.clearProgress();
             console.out().println("recipe " + plan.recipe().name() + ": " + Text.count(report.bytesBefore()) + " -> " + Text.count(report.bytesAfter())
                     + " bytes, " + Text.percent(report.ratio()) + ", relative error " + Text.digits(report.relativeError()));
@@ -97,8 +98,8 @@ final class PackCommand implements Command {
         }
     }
 
-    private static void pack(Arguments arguments, Path model, Mount old, ArchiveKey key, SigningKey signer, Path out, Console console)
-            throws IOException {
+    private static void pack(Arguments arguments, Path model, KeptEncodings kept, Mount old, ArchiveKey key, SigningKey signer,
+            Path out, Console console) throws IOException {
         long start = System.nanoTime();
         boolean force = arguments.flag("force");
         Archives.Found found = Archives.find(model, arguments.flag("allow-links"));
@@ -119,15 +120,17 @@ final class PackCommand implements Command {
             console.err().println("note: packed as bytes of no type: " + Text.plain(note));
         }
         console.begin("packing", found.contents().bytes());
-        Packer.Packed packed = Packer.pack(found.contents(), new Packer.Settings(key, signer, base, arguments.threads(),
+        Packer.Packed packed = Packer.pack(found.contents(), kept, new Packer.Settings(key, signer, base, arguments.threads(),
                 RecipeOptions.memory(arguments), console::reached), out, force);
         console.clearProgress();
+        long encoded = packed.arrays().stream().filter(a -> a.form().isPresent()).count();
         if (report != null) {
             OutputFile.writeJson(report, json(packed));
         }
         console.out().println(out + ": " + Text.count(packed.bytesBefore()) + " -> " + Text.count(packed.bytes()) + " bytes, "
                 + Text.percent(packed.bytesBefore() == 0 ? 1 : (double) packed.bytes() / packed.bytesBefore()) + ", of "
-                + Text.plural(found.contents().files().size(), "file") + " with " + Text.plural(packed.arrays().size(), "array") + ", in "
+                + Text.plural(found.contents().files().size(), "file") + " with " + Text.plural(packed.arrays().size(), "array")
+                + (encoded == 0 ? "" : ", " + encoded + " of them as encodings") + ", in "
                 + Text.time(System.nanoTime() - start) + (key == null ? "" : ", encrypted with " + key)
                 + (signer == null ? "" : ", signed by " + signer.verifying()));
     }

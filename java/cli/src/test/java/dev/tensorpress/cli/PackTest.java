@@ -77,6 +77,26 @@ class PackTest {
         isUsage("exclude each other", "pack", model, "-o", archive, "--force", "--lossless", "--recipe", "archive8");
     }
 
+    /** What weights are decoded from is stored, and files are what {@code compress} writes. */
+    @Test
+    void weightsThatAreWrittenDecodedAreStoredAsTheyWere() throws IOException {
+        Path report = folder.resolve("report.json");
+        Path ordinary = folder.resolve("ordinary.onnx");
+        for (String[] step : new String[][] {{"transform: {}", "dct 8x8 in int8"}, {"hash: {ratio: 16}", "hashed to 2048 f16 values"}}) {
+            Path recipe = Files.writeString(folder.resolve("r.yaml"), "name: r\nsteps:\n  - " + step[0] + "\n");
+            Result r = run("pack", model, "-o", archive, "--recipe", recipe, "--report", report, "--force");
+            assertEquals(0, r.code(), r.err());
+            assertTrue(r.out().contains("with 1 array, 1 of them as encodings, in"), r.out());
+            assertTrue(Files.readString(report).contains("\"coding\" : \"encoding: " + step[1] + "\""), Files.readString(report));
+            assertTrue(Files.size(archive) < Files.size(model) / 6);
+            works("expand", archive, "-o", out, "--force");
+            works("compress", model, "-o", ordinary, "--recipe", recipe, "--force");
+            assertEquals(-1, Files.mismatch(ordinary, out));
+            works("compress", archive, "-o", out, "--recipe", "int8", "--force");
+            assertEquals(List.of("ordinary.onnx", "out.onnx", "r.yaml", "report.json", "small.onnx", "small.tpa"), there());
+        }
+    }
+
     @Test
     void commandsTakeAnArchiveForAModel() throws IOException {
         works("pack", model, "-o", archive);

@@ -2,7 +2,9 @@ package dev.tensorpress.model.archive;
 
 import com.github.luben.zstd.Zstd;
 import com.github.luben.zstd.ZstdException;
+import dev.tensorpress.encoding.Form;
 import dev.tensorpress.io.InputFiles;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -36,6 +38,7 @@ public final class Archive implements AutoCloseable {
     private final Layout layout;
     private final ChunkCipher cipher;
     private final Index index;
+    private final Sequence sequence;
     private final VerifyingKey signer;
     private final Map<String, Index.Array> arrays = new LinkedHashMap<>();
     /** Where the frame of each chunk is. */
@@ -48,6 +51,10 @@ public final class Archive implements AutoCloseable {
     /** Made when a chunk is read by itself; its bytes are those of the chunk read last. */
     private Piece piece;
     private int last = -1;
+    /** The range whose elements were decoded last, and these; null if none were. */
+    private Sequence.Range decoded;
+    private MemorySegment elements;
+    private Arena decodedIn;
 
     /**
      * A file in an archive.
@@ -86,6 +93,7 @@ public final class Archive implements AutoCloseable {
             }
         }
         signer = Signatures.read(path, layout);
+        sequence = index.sequence();
         places = places();
         for (Index.Array a : index.arrays()) {
             arrays.put(a.name(), a);
@@ -129,7 +137,7 @@ public final class Archive implements AutoCloseable {
             throw bad(layout.indexAt(), "the archive's index is no Zstandard: " + e.getMessage());
         }
         Index read = Index.read(plain.asByteBuffer(), path, layout.indexAt(), overhead());
-        Frame expected = new Frame(read.chunks().size(), Index.total(read.members()), length, n, Frame.Stored.INDEX, -1);
+        Frame expected = new Frame(read.chunks().size(), read.sequence().storedBytes(), length, n, Frame.Stored.INDEX, -1);
         if (!expected.isIn(stored)) {
             throw bad(layout.indexAt(), "the archive's index is preceded by another frame than it should");
         }
@@ -289,7 +297,39 @@ public final class Archive implements AutoCloseable {
         read(a.position(), out);
     }
 
+    /**
+     * The form whose arrays are stored in the place of an array's elements, or of the first of these that are stored so; empty if the elements are.
+     *
+     * @throws UnknownNameException if there is none of this name
+     */
+    public Optional<Form> encoding(String name) {
+        Index.Array a = find(name);
+        List<Sequence.Range> ranges = sequence.ranges();
+        for (int i = sequence.at(a.position()); i < ranges.size() && ranges.get(i).position() < a.position() + a.bytes(); i++) {
+            if (ranges.get(i).encoded() != null) {
+                return Optional.of(ranges.get(i).encoded().form());
+            }
+        }
+        return Optional.empty();
+    }
+
     private synchronized void read(long position, MemorySegment out) throws IOException {
+        int at = sequence.at(position);
+        for (long done = 0; done < out.byteSize(); at++) {
+            Sequence.Range r = sequence.ranges().get(at);
+            long from = position + done - r.position();
+            MemorySegment to = out.asSlice(done, Math.min(r.length() - from, out.byteSize() - done));
+            if (r.encoded() == null) {
+                readStored(r.stored() + from, to);
+            } else {
+                decode(r);
+                MemorySegment.copy(elements, from, to, 0, to.byteSize());
+            }
+            done += to.byteSize();
+        }
+    }
+
+    private void readStored(long position, MemorySegment out) throws IOException {
         for (long done = 0; done < out.byteSize();) {
             Chunk c = index.chunks().get(chunk(position + done));
             decode(c);
@@ -297,6 +337,38 @@ public final class Archive implements AutoCloseable {
             long n = Math.min(c.frame().plain() - from, out.byteSize() - done);
             MemorySegment.copy(piece.plain, from, out, done, n);
             done += n;
+        }
+    }
+
+    private void decode(Sequence.Range r) throws IOException {
+        if (r == decoded) {
+            return;
+        }
+        forget();
+        decodedIn = Arena.ofShared();
+        try (Executor executor = Executor.cpu(1); Arena arena = executor.arena()) {
+            MemorySegment stored = r.encoded().allocate(arena);
+            readStored(r.stored(), stored);
+            elements = decode(r, stored, decodedIn, executor);
+            decoded = r;
+        }
+    }
+
+    /** @throws MalformedModelException if the arrays decode to nothing */
+    MemorySegment decode(Sequence.Range r, MemorySegment stored, Arena arena, Executor executor) {
+        try {
+            return r.encoded().decode(stored, arena, executor);
+        } catch (IllegalArgumentException e) {
+            throw bad(places[chunk(r.stored())], "the arrays of an encoding, " + r.encoded().form().describe() + ", are none: " + e.getMessage());
+        }
+    }
+
+    private void forget() {
+        decoded = null;
+        elements = null;
+        if (decodedIn != null) {
+            decodedIn.close();
+            decodedIn = null;
         }
     }
 
@@ -317,23 +389,14 @@ public final class Archive implements AutoCloseable {
         last = ordinal;
     }
 
-    /** The chunk with a byte. */
-    int chunk(long position) {
-        int from = 0;
-        int to = places.length - 1;
-        while (from < to) {
-            int middle = (from + to + 1) >>> 1;
-            if (index.chunks().get(middle).frame().position() <= position) {
-                from = middle;
-            } else {
-                to = middle - 1;
-            }
-        }
-        return from;
+    /** The chunk with a byte that is stored. */
+    int chunk(long stored) {
+        return Sequence.search(places.length, i -> index.chunks().get(i).frame().position() <= stored);
     }
 
     /**
-     * The bytes of a member. One of a large archive takes no more memory than one of a small one; the archive has to stay open.
+     * The bytes of a member. One of a large archive takes no more memory than one of a small one, but for elements that are decoded
+     * from an encoding, which are kept until others are; the archive has to stay open.
      *
      * @throws UnknownNameException if there is none of this name
      */
@@ -447,6 +510,10 @@ public final class Archive implements AutoCloseable {
         return index;
     }
 
+    Sequence sequence() {
+        return sequence;
+    }
+
     ChunkCipher cipher() {
         return cipher;
     }
@@ -464,6 +531,7 @@ public final class Archive implements AutoCloseable {
     @Override
     public synchronized void close() throws IOException {
         try (channel) {
+            forget();
             if (piece != null) {
                 piece.close();
             }

@@ -76,9 +76,9 @@ final class ArchiveWriter implements AutoCloseable {
      * @return bytes of the archive
      * @throws dev.tensorpress.model.UnsupportedRequestException as {@link Index#write}
      */
-    long commit(boolean folder, String entry, List<Member> members, List<Member> base, List<Array> arrays, Path out, boolean replace)
-            throws IOException {
-        byte[] index = new Index(folder, entry, members, base, arrays, chunks).write();
+    long commit(boolean folder, String entry, List<Member> members, List<Member> base, List<Array> arrays, List<Encoded> encodings, Path out,
+            boolean replace) throws IOException {
+        byte[] index = new Index(folder, entry, members, base, arrays, encodings, chunks).write();
         long indexAt = written;
         byte[] coded = Zstd.compress(index, INDEX_LEVEL);
         MemorySegment bytes = arena.allocate(Frame.BYTES + coded.length + (cipher == null ? 0L : cipher.overhead()));

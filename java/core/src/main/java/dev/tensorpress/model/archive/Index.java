@@ -1,5 +1,6 @@
 package dev.tensorpress.model.archive;
 
+import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.tensor.DType;
@@ -17,14 +18,16 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * What the bytes of an archive are. All members, one after the other, are one sequence of bytes, which chunks cut: positions count in
- * that.
+ * What the bytes of an archive are. All members, one after the other, are one sequence of bytes, in which positions count. Chunks cut what
+ * is stored of it, which is the same but where {@link Encoded}s are.
  *
  * @param folder whether members lie in a folder; else there is one
  * @param entry the member that is to be opened as a model; empty for the folder
  * @param base files that chunks are coded by
+ * @param encodings in the order of their positions
  */
-record Index(boolean folder, String entry, List<Member> members, List<Member> base, List<Array> arrays, List<Chunk> chunks) {
+record Index(boolean folder, String entry, List<Member> members, List<Member> base, List<Array> arrays, List<Encoded> encodings,
+        List<Chunk> chunks) {
     /** Of this in bytes: what it becomes in memory is several times as large. */
     static final int LARGEST = 32 << 20;
     /** Plain bytes of a chunk at most. */
@@ -47,6 +50,11 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
 
     /** @param digest of frame and stored bytes, as a leaf of the {@link HashTree} */
     record Chunk(Frame frame, byte[] digest) {}
+
+    /** Where which bytes are stored. */
+    Sequence sequence() {
+        return new Sequence(total(members), encodings);
+    }
 
     /** Bytes of some files. */
     static long total(List<Member> files) {
@@ -83,12 +91,12 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
         out.u32(arrays.size());
         for (Array a : arrays) {
             out.text(a.name);
-            out.text(a.type.name());
-            out.u32(a.shape.rank());
-            for (long d : a.shape.dims()) {
-                out.u64(d);
-            }
-            out.u64(a.position);
+            out.elements(a.type, a.shape, a.position);
+        }
+        out.u32(encodings.size());
+        for (Encoded e : encodings) {
+            out.elements(e.type(), e.shape(), e.position());
+            out.form(e.form());
         }
         out.u32(chunks.size());
         for (Chunk c : chunks) {
@@ -129,6 +137,51 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
             byte[] utf8 = s.getBytes(StandardCharsets.UTF_8);
             u32(utf8.length);
             bytes.writeBytes(utf8);
+        }
+
+        void elements(DType type, Shape shape, long position) {
+            text(type.name());
+            u32(shape.rank());
+            for (long d : shape.dims()) {
+                u64(d);
+            }
+            u64(position);
+        }
+
+        /** Its kind, and what of it {@link In#form} needs to make one that decodes to the same. */
+        void form(Form form) {
+            text(form.kind().name());
+            switch (form.kind()) {
+                case QUANTIZED -> {
+                    Form.Quantized q = form.quantized();
+                    numbers(q.bits(), q.axis(), q.block(), q.symmetric() ? 1 : 0, q.transposed() ? 1 : 0, q.padded() ? 1 : 0);
+                    text(q.type().name());
+                    text(q.scaleType().name());
+                }
+                case CODEBOOK -> {
+                    Form.Codebook c = form.codebook();
+                    numbers(c.bits(), c.dimension(), c.axis(), c.block(), c.zero() ? 1 : 0);
+                    text(c.table().name());
+                }
+                case TRANSFORMED -> {
+                    Form.Transformed t = (Form.Transformed) form;
+                    text(t.basis().name());
+                    numbers(t.block(), t.dimensions(), t.levels(), t.rows());
+                    text(t.type().name());
+                }
+                case HASHED -> {
+                    Form.Hashed h = (Form.Hashed) form;
+                    numbers(Math.toIntExact(h.buckets()), h.seed());
+                    text(h.type().name());
+                }
+                case DENSE, SPARSE, LOW_RANK, SUM -> throw new IllegalArgumentException("not stored: " + form.describe());
+            }
+        }
+
+        private void numbers(int... all) {
+            for (int n : all) {
+                u32(n);
+            }
         }
     }
 
@@ -209,11 +262,12 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
                 List<Member> members = files();
                 List<Member> base = files();
                 List<Array> arrays = arrays(Index.total(members));
-                List<Chunk> chunks = chunks(Index.total(members), Index.total(base));
+                List<Encoded> encodings = encodings();
+                List<Chunk> chunks = chunks(new Sequence(Index.total(members), encodings).storedBytes(), Index.total(base));
                 if (bytes.hasRemaining()) {
                     throw bad(bytes.remaining() + " bytes behind its end");
                 }
-                Index index = new Index((flags & FOLDER) != 0, entry, members, base, arrays, chunks);
+                Index index = new Index((flags & FOLDER) != 0, entry, members, base, arrays, encodings, chunks);
                 boolean named = members.stream().anyMatch(m -> m.name.equals(entry));
                 if (index.folder ? !named && !entry.isEmpty() : !named || members.size() != 1 || entry.contains("/")) {
                     throw bad("an entry that is no member, or several members without a folder");
@@ -223,6 +277,8 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
                 throw bad("it ends early");
             } catch (ArithmeticException e) {
                 throw bad("sizes that do not fit in 64 bits");
+            } catch (IllegalArgumentException e) { // of encodings, of which forms know what there can be
+                throw bad(e.getMessage());
             }
         }
 
@@ -284,19 +340,7 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
                 if (!names.add(name)) {
                     throw bad("array '" + name + "' is there twice");
                 }
-                DType type = type(text());
-                int rank = count(8);
-                if (rank > HIGHEST_RANK) {
-                    throw bad("array '" + name + "' has " + rank + " axes");
-                }
-                long[] dims = new long[rank];
-                for (int d = 0; d < rank; d++) {
-                    dims[d] = bytes.getLong();
-                    if (dims[d] < 0) {
-                        throw bad("array '" + name + "' has a negative size");
-                    }
-                }
-                Array a = new Array(name, type, Shape.of(dims), bytes.getLong());
+                Array a = new Array(name, word(DType.class), shape(), bytes.getLong());
                 if (a.position < 0 || a.position > total - a.bytes()) {
                     throw bad("array '" + name + "' is not within the " + total + " bytes that there are");
                 }
@@ -305,12 +349,67 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
             return all;
         }
 
-        private DType type(String name) {
-            try {
-                return DType.valueOf(name);
-            } catch (IllegalArgumentException e) {
-                throw bad("a type that nobody knows: " + name);
+        private Shape shape() {
+            int rank = count(8);
+            if (rank > HIGHEST_RANK) {
+                throw bad("a shape of " + rank + " axes");
             }
+            long[] dims = new long[rank];
+            for (int d = 0; d < rank; d++) {
+                dims[d] = bytes.getLong();
+            }
+            return Shape.of(dims);
+        }
+
+        /** One of those that an enumeration has. */
+        private <E extends Enum<E>> E word(Class<E> of) {
+            String name = text();
+            for (E e : of.getEnumConstants()) {
+                if (e.name().equals(name)) {
+                    return e;
+                }
+            }
+            throw bad("a " + of.getSimpleName() + " that nobody knows: " + name);
+        }
+
+        private boolean flag() {
+            int flag = bytes.getInt();
+            if (flag != 0 && flag != 1) {
+                throw bad("neither 0 nor 1, but " + flag);
+            }
+            return flag == 1;
+        }
+
+        private List<Encoded> encodings() {
+            int n = count(4 + 4 + 8 + 4);
+            List<Encoded> all = new ArrayList<>(n);
+            for (int i = 0; i < n; i++) {
+                DType type = word(DType.class);
+                Shape shape = shape();
+                all.add(new Encoded(bytes.getLong(), type, shape, form()));
+            }
+            return all;
+        }
+
+        /** What {@link Out#form} wrote; how codes are stored in models plays no part. */
+        private Form form() {
+            return switch (word(Form.Kind.class)) {
+                case QUANTIZED -> {
+                    int bits = bytes.getInt();
+                    int axis = bytes.getInt();
+                    int block = bytes.getInt();
+                    boolean symmetric = flag();
+                    boolean transposed = flag();
+                    boolean padded = flag();
+                    yield new Form.Quantized(bits, axis, block, symmetric, Form.Activations.FLOAT, word(DType.class), word(DType.class), transposed,
+                            padded);
+                }
+                case CODEBOOK -> new Form.Codebook(bytes.getInt(), bytes.getInt(), bytes.getInt(), bytes.getInt(), flag(), word(DType.class), false);
+                case TRANSFORMED -> new Form.Transformed(word(Form.Basis.class), bytes.getInt(), bytes.getInt(), bytes.getInt(), bytes.getInt(),
+                        word(DType.class));
+                case HASHED -> new Form.Hashed(bytes.getInt(), bytes.getInt(), word(DType.class));
+                case DENSE, SPARSE, LOW_RANK, SUM -> throw bad("an encoding of a kind that is not stored");
+            };
         }
 
         private List<Chunk> chunks(long total, long baseTotal) {
@@ -338,7 +437,7 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
                 position += plain;
             }
             if (position != total) {
-                throw bad("chunks have " + position + " bytes, members " + total);
+                throw bad("chunks have " + position + " bytes, expected " + total);
             }
             return all;
         }

@@ -1,8 +1,10 @@
 package dev.tensorpress.model.archive;
 
+import dev.tensorpress.encoding.Form;
 import dev.tensorpress.io.Buffers;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Coding;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -10,7 +12,10 @@ import dev.tensorpress.model.archive.Index.Array;
 import dev.tensorpress.tensor.DType;
 import java.io.IOException;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.channels.FileChannel;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Comparator;
@@ -19,6 +24,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
 import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.BiConsumer;
@@ -34,9 +40,15 @@ public final class Packer {
     private final Settings settings;
     private final List<Part> parts = new ArrayList<>();
     private final List<Array> arrays = new ArrayList<>();
-    private final Growing[] growing;
+    private final List<Encoded> encodings = new ArrayList<>();
+    /** What the chunks of each array belong to; none of arrays that are too small. */
+    private final Map<Integer, List<Growing>> growing = new LinkedHashMap<>();
     /** Null without one. */
     private final Base base;
+    /** Null without any. */
+    private final KeptEncodings kept;
+    /** Bytes of what the parts so far hold. */
+    private long stored;
 
     /**
      * What is packed.
@@ -94,10 +106,12 @@ public final class Packer {
      * @param bytes that it had
      * @param stored that it takes
      * @param way in which it is coded, in words; {@code plain} where chunks get no smaller
-     * @param sizes bytes of its first chunk in each way, by which that was chosen
+     * @param sizes bytes of its first chunk in each way, by which that was chosen; as an encoding, of its share of that
+     * @param form of the encoding that is stored in the place of elements, if it is for some
      * @param planes what its elements were taken apart into, and how many bytes of these are coded in which way
      */
-    public record Stored(String name, DType type, long bytes, long stored, String way, Map<String, Integer> sizes, List<Plane> planes) {
+    public record Stored(String name, DType type, long bytes, long stored, String way, Map<String, Integer> sizes, Optional<Form> form,
+            List<Plane> planes) {
         public Stored {
             sizes = Collections.unmodifiableMap(new LinkedHashMap<>(sizes));
             planes = List.copyOf(planes);
@@ -105,23 +119,58 @@ public final class Packer {
     }
 
     /** A part of elements, such as their exponents, and those bytes of it that were coded in one way. */
-    public record Plane(String part, String kind, long bytes, long stored) {}
+    public record Plane(String part, String kind, long bytes, long stored) {
+        private Plane plus(Plane other) {
+            return new Plane(part, kind, bytes + other.bytes, stored + other.stored);
+        }
+    }
 
-    /** What is known of an array while its chunks come. */
+    /** What is known of an array, or of one of an encoding in the place of elements, while its chunks come. */
     private static final class Growing {
+        /** Number of the array. */
+        final int array;
+        final DType type;
+        /** Of the encoding; null of elements. */
+        final Form form;
         /** Decided by the first chunk; later ones wait for it. */
         final CompletableFuture<Way> way = new CompletableFuture<>();
         final Map<String, Integer> sizes = new LinkedHashMap<>();
         final Map<String, Plane> planes = new TreeMap<>();
+        /** Bytes of the first chunk in this way. */
+        long first;
+        boolean begun;
         boolean plain = true;
         long stored;
+
+        Growing(int array, DType type, Form form) {
+            this.array = array;
+            this.type = type;
+            this.form = form;
+        }
+
+        /**
+         * Decides in which way its chunks are coded: that in which the first is smallest, so that most are coded once.
+         *
+         * @param piece with the plain bytes of that
+         */
+        void choose(Piece piece, int length, byte[] like) {
+            Map.Entry<Way, Integer> best = null;
+            for (Map.Entry<Way, Integer> e : piece.sizes(Way.of(type, like != null), length, like).entrySet()) {
+                sizes.put(e.getKey().describe(), e.getValue());
+                if (best == null || e.getKey().counted(e.getValue()) < best.getKey().counted(best.getValue())) {
+                    best = e;
+                }
+            }
+            first = Math.min(best.getValue(), length);
+            way.complete(best.getKey());
+        }
 
         void add(Piece piece) {
             stored += Frame.BYTES + piece.frame().stored();
             plain &= piece.frame().coding() == Frame.Stored.PLAIN;
             for (Coding.Plane p : piece.planes()) {
                 Plane one = new Plane(p.part().name().toLowerCase(Locale.ROOT), p.kind().name().toLowerCase(Locale.ROOT), p.bytesIn(), p.bytesOut());
-                planes.merge(one.part + " " + one.kind, one, (x, y) -> new Plane(x.part, x.kind, x.bytes + y.bytes, x.stored + y.stored));
+                planes.merge(one.part + " " + one.kind, one, Plane::plus);
             }
         }
     }
@@ -129,20 +178,22 @@ public final class Packer {
     /**
      * Bytes of a chunk.
      *
-     * @param array number of the array that they are elements of; -1 if they are anything else
+     * @param position of the first among all that are stored
+     * @param growing the array that they are elements of; null if they are anything else
      * @param first whether it is the array's first
      * @param base position of bytes that they are perhaps like; -1 if there are none
+     * @param kept where they are in the file of encodings; -1 if they are of members
+     * @param skipped bytes of members before it that it, with those that follow, stands in for
      */
-    private record Part(long position, int length, int array, boolean first, long base) {}
+    private record Part(long position, int length, Growing growing, boolean first, long base, long kept, long skipped) {}
 
-    private Packer(Contents contents, Settings settings, Base base) {
+    private Packer(Contents contents, KeptEncodings kept, Settings settings, Base base) throws IOException {
         this.contents = contents;
+        this.kept = kept;
         this.settings = settings;
         this.base = base;
-        plan();
-        growing = new Growing[arrays.size()];
-        for (int i = 0; i < growing.length; i++) {
-            growing[i] = new Growing();
+        try (Choice choice = kept == null ? null : new Choice(kept)) {
+            plan(choice);
         }
     }
 
@@ -154,6 +205,16 @@ public final class Packer {
      * @throws IOException if a file cannot be read, or changed meanwhile; if the archive cannot be written
      */
     public static Packed pack(Contents contents, Settings settings, Path out, boolean replace) throws IOException {
+        return pack(contents, null, settings, out, replace);
+    }
+
+    /**
+     * {@link #pack(Contents, Settings, Path, boolean)} of a model whose weights were decoded when it was written: what they were decoded from is
+     * stored in their place where that decodes to the very elements that are in the files, and is smaller.
+     *
+     * @param kept of arrays of the same names; null for none
+     */
+    public static Packed pack(Contents contents, KeptEncodings kept, Settings settings, Path out, boolean replace) throws IOException {
         List<Path> inputs = new ArrayList<>(contents.files.values());
         if (settings.base != null) {
             inputs.addAll(settings.base.files.values());
@@ -163,14 +224,14 @@ public final class Packer {
         }
         Index.checkNames(contents.files.keySet());
         if (settings.base == null) {
-            return new Packer(contents, settings, null).run(out, replace);
+            return new Packer(contents, kept, settings, null).run(out, replace);
         }
         try (Base base = Base.open(settings.base.files)) {
-            return new Packer(contents, settings, base).run(out, replace);
+            return new Packer(contents, kept, settings, base).run(out, replace);
         }
     }
 
-    private void plan() {
+    private void plan(Choice choice) throws IOException {
         Map<Path, List<Model.Array>> byFile = new HashMap<>();
         for (Model.Array a : contents.arrays) {
             byFile.computeIfAbsent(a.file(), f -> new ArrayList<>()).add(a);
@@ -191,15 +252,15 @@ public final class Packer {
                 if (a.bytes() < SMALLEST_ARRAY || a.offset() < at) {
                     continue; // it is read from where it is all the same
                 }
-                cut(other, position + a.offset(), Index.LARGEST_CHUNK, -1, likeOther);
+                cut(position + a.offset() - other, Index.LARGEST_CHUNK, null, likeOther);
                 at = a.offset() + a.bytes();
                 other = position + at;
                 likeOther = likeFile < 0 ? -1 : likeFile + at;
-                cut(position + a.offset(), other, ARRAY_CHUNK, number, like.getOrDefault(described(a), -1L));
+                elements(a, number, position + a.offset(), like.getOrDefault(described(a), -1L), choice);
             }
             position = Math.addExact(position, contents.inputs.stamp(file.getValue()).size());
         }
-        cut(other, position, Index.LARGEST_CHUNK, -1, likeOther);
+        cut(position - other, Index.LARGEST_CHUNK, null, likeOther);
     }
 
     private static String described(Model.Array a) {
@@ -228,18 +289,146 @@ public final class Packer {
         return same < 0 && name.equals(contents.entry) ? base.position(settings.base.entry) : same;
     }
 
-    /** In parts that are about as large as each other; {@code like} is where in the base the first byte is, or -1. */
-    private void cut(long from, long to, int most, int array, long like) {
-        if (from == to) {
-            return;
+    /** The elements of an array at a position among the members' bytes, or what is kept of them. */
+    private void elements(Model.Array a, int number, long position, long like, Choice choice) throws IOException {
+        Growing own = new Growing(number, a.type(), null);
+        growing.put(number, new ArrayList<>(List.of(own)));
+        long done = 0;
+        for (KeptEncodings.Kept k : choice == null ? List.<KeptEncodings.Kept>of() : choice.of(a)) {
+            Encoded e = choice.encoded(k, a, position, done);
+            if (e == null) {
+                continue;
+            }
+            List<Growing> parts = new ArrayList<>();
+            for (Encoded.Part p : e.parts()) {
+                parts.add(new Growing(number, p.type(), e.form()));
+            }
+            if (!choice.isSmaller(e, k, parts, a, own, like)) {
+                continue;
+            }
+            cut(e.position() - position - done, ARRAY_CHUNK, own, like < 0 ? -1 : like + done);
+            done = e.position() - position + e.bytes();
+            encodings.add(e);
+            growing.get(number).addAll(parts);
+            long at = k.at();
+            for (int i = 0; i < parts.size(); i++) {
+                long bytes = e.parts().get(i).bytes();
+                cut(bytes, ARRAY_CHUNK, parts.get(i), -1, at, i == 0 ? e.bytes() : 0);
+                at += bytes;
+            }
         }
-        long n = Math.ceilDiv(to - from, most);
-        long step = Math.ceilDiv(Math.ceilDiv(to - from, n), Long.BYTES) * Long.BYTES;
-        for (long at = from; at < to; at += step) {
-            int length = Math.toIntExact(Math.min(step, to - at));
+        cut(a.bytes() - done, ARRAY_CHUNK, own, like < 0 ? -1 : like + done);
+    }
+
+    private void cut(long length, int most, Growing g, long like) {
+        cut(length, most, g, like, -1, 0);
+    }
+
+    /** Bytes of the parts that so many are cut into, but for the last, which may have fewer: they are about as large as each other. */
+    private static int step(long length, int most) {
+        return Math.toIntExact(Math.min(length, Math.ceilDiv(Math.ceilDiv(length, Math.ceilDiv(length, most)), Long.BYTES) * Long.BYTES));
+    }
+
+    /**
+     * Adds parts.
+     *
+     * @param like where in the base the first byte is, or -1
+     * @param keptAt where it is in the file of encodings, or -1
+     * @param skipped as in {@link Part}
+     */
+    private void cut(long length, int most, Growing g, long like, long keptAt, long skipped) {
+        for (long at = 0; at < length;) {
+            int n = (int) Math.min(step(length, most), length - at);
             // Of bytes that are no elements the place is a guess, which may lead behind the base's end.
-            boolean there = like >= 0 && base.bytes() >= length;
-            parts.add(new Part(at, length, array, at == from, there ? Math.min(like + at - from, base.bytes() - length) : -1));
+            boolean there = like >= 0 && base.bytes() >= n;
+            parts.add(new Part(stored, n, g, g != null && !g.begun, there ? Math.min(like + at, base.bytes() - n) : -1,
+                    keptAt < 0 ? -1 : keptAt + at, at == 0 ? skipped : 0));
+            if (g != null) {
+                g.begun = true;
+            }
+            at += n;
+            stored += n;
+        }
+    }
+
+    /** Looks at what is kept, and at the elements that it was decoded to. */
+    private final class Choice implements AutoCloseable {
+        /** Bytes that an encoding takes in the index, and each of its chunks there and in its frame, about. */
+        private static final int DESCRIBED = 100;
+        private static final int CHUNK = 80;
+
+        private final Map<String, List<KeptEncodings.Kept>> byName = new HashMap<>();
+        private final FileChannel encodings;
+        private final Executor executor = Executor.cpu(settings.threads);
+        private final Piece piece = new Piece();
+
+        Choice(KeptEncodings kept) throws IOException {
+            for (KeptEncodings.Kept k : kept.all()) {
+                byName.computeIfAbsent(k.weight(), n -> new ArrayList<>()).add(k);
+            }
+            encodings = FileChannel.open(kept.file(), StandardOpenOption.READ);
+        }
+
+        List<KeptEncodings.Kept> of(Model.Array a) {
+            return byName.getOrDefault(a.name(), List.of());
+        }
+
+        /**
+         * An encoding that is of elements of an array, behind some bytes of it; null if it is not.
+         *
+         * @param position of the array
+         */
+        Encoded encoded(KeptEncodings.Kept k, Model.Array a, long position, long done) throws IOException {
+            if (!Encoded.possible(a.type(), k.shape(), k.form())) {
+                return null;
+            }
+            long n = k.shape().elements();
+            long at = a.type().bytes(k.first() * (k.shape().rank() == 0 ? 1 : n / k.shape().dim(0)));
+            Encoded e = new Encoded(position + at, a.type(), k.shape(), k.form());
+            if (at < done || e.bytes() > a.bytes() - at) {
+                return null;
+            }
+            try (Arena arena = executor.arena(); FileChannel file = FileChannel.open(a.file(), StandardOpenOption.READ)) {
+                MemorySegment arrays = e.allocate(arena);
+                Layout.read(encodings, kept.file(), k.at(), arrays);
+                MemorySegment elements = arena.allocate(e.bytes());
+                Layout.read(file, a.file(), a.offset() + at, elements);
+                return elements.mismatch(e.decode(arrays, arena, executor)) < 0 ? e : null;
+            }
+        }
+
+        /** Whether the arrays take less than the elements, by the first chunks of both; how these are coded is decided by that. */
+        boolean isSmaller(Encoded e, KeptEncodings.Kept k, List<Growing> parts, Model.Array a, Growing own, long like) throws IOException {
+            int first = step(a.bytes(), ARRAY_CHUNK);
+            if (!own.way.isDone()) {
+                try (FileChannel file = FileChannel.open(a.file(), StandardOpenOption.READ)) {
+                    choose(own, file, a.file(), a.offset(), first, like < 0 ? null : base.read(like, first));
+                }
+            }
+            double elements = (double) own.first * e.bytes() / first;
+            double arrays = DESCRIBED;
+            long at = k.at();
+            for (int i = 0; i < parts.size(); i++) {
+                long bytes = e.parts().get(i).bytes();
+                int step = step(bytes, ARRAY_CHUNK);
+                choose(parts.get(i), encodings, kept.file(), at, step, null);
+                arrays += (double) parts.get(i).first * bytes / step + CHUNK * Math.ceilDiv(bytes, step);
+                at += bytes;
+            }
+            own.sizes.putIfAbsent("encoding", (int) (arrays * first / e.bytes()));
+            return arrays < elements;
+        }
+
+        private void choose(Growing g, FileChannel file, Path path, long at, int length, byte[] like) throws IOException {
+            Layout.read(file, path, at, piece.plain.asSlice(0, length));
+            g.choose(piece, length, like);
+        }
+
+        @Override
+        public void close() throws IOException {
+            piece.close();
+            executor.close();
+            encodings.close();
         }
     }
 
@@ -249,20 +438,25 @@ public final class Packer {
                 Buffers buffers = new Buffers(settings.memory / 2, new Phases());
                 ArchiveWriter writer = new ArchiveWriter(out, settings.key, settings.signer, buffers);
                 Conveyor conveyor = new Conveyor(settings.threads, settings.memory, piece -> {
-                    int array = parts.get(piece.frame().ordinal()).array;
-                    if (array >= 0) {
-                        growing[array].add(piece);
+                    Growing g = parts.get(piece.frame().ordinal()).growing;
+                    if (g != null) {
+                        g.add(piece);
                     }
                     based[0] |= piece.frame().base() >= 0;
                     writer.add(piece);
                 });
-                MemberReader reader = new MemberReader(contents.files, contents.inputs, parts.stream().map(Part::length).toList(), arena,
-                        buffers)) {
+                MemberReader reader = new MemberReader(contents.files, contents.inputs, read(), arena, buffers)) {
             for (int i = 0; i < parts.size(); i++) {
                 Part p = parts.get(i);
                 int ordinal = i;
                 Piece piece = conveyor.next();
-                reader.read(piece.plain.asSlice(0, p.length));
+                MemorySegment plain = piece.plain.asSlice(0, p.length);
+                if (p.kept < 0) {
+                    reader.read(plain);
+                } else {
+                    reader.skip(p.skipped);
+                    reader.readOther(plain);
+                }
                 progress(p, reader);
                 conveyor.start(piece, () -> {
                     byte[] like = p.base < 0 ? null : base.read(p.base, p.length);
@@ -272,54 +466,63 @@ public final class Packer {
             }
             conveyor.finish();
             contents.inputs.check();
-            long bytes = writer.commit(contents.folder, contents.entry, reader.members(), based[0] ? base.files() : List.of(), arrays, out, replace);
+            long bytes = writer.commit(contents.folder, contents.entry, reader.members(), based[0] ? base.files() : List.of(), arrays, encodings,
+                    out, replace);
             return new Packed(Index.total(reader.members()), bytes, report());
         }
     }
 
-    /** In which way a part is coded: that in which the first chunk of its array is smallest, so that most are coded once. */
-    private Way way(Part p, Piece piece, byte[] like) {
-        if (p.array < 0) {
+    private List<MemberReader.Part> read() {
+        List<MemberReader.Part> all = new ArrayList<>();
+        for (Part p : parts) {
+            if (p.skipped > 0) {
+                all.add(new MemberReader.Part(null, 0, p.skipped));
+            }
+            all.add(p.kept < 0 ? new MemberReader.Part(null, 0, p.length) : new MemberReader.Part(kept.file(), p.kept, p.length));
+        }
+        return all;
+    }
+
+    /** In which way a part is coded. */
+    private static Way way(Part p, Piece piece, byte[] like) {
+        Growing g = p.growing;
+        if (g == null) {
             return Way.ofOther(like != null);
         }
-        Growing g = growing[p.array];
-        if (!p.first) {
-            return g.way.join();
-        }
-        try {
-            Way best = null;
-            long least = Long.MAX_VALUE;
-            for (Map.Entry<Way, Integer> e : piece.sizes(Way.of(arrays.get(p.array).type(), like != null), p.length, like).entrySet()) {
-                g.sizes.put(e.getKey().describe(), e.getValue());
-                long size = e.getKey().counted(e.getValue());
-                if (size < least) {
-                    least = size;
-                    best = e.getKey();
-                }
+        if (p.first && !g.way.isDone()) {
+            try {
+                g.choose(piece, p.length, like);
+            } finally {
+                g.way.completeExceptionally(new IllegalStateException("the first chunk could not be coded"));
             }
-            g.way.complete(best);
-            return best;
-        } finally {
-            g.way.completeExceptionally(new IllegalStateException("the first chunk could not be coded"));
         }
+        return g.way.join();
     }
 
     private void progress(Part p, MemberReader reader) {
         if (settings.progress != null) {
-            settings.progress.accept(p.position + p.length, p.array >= 0 ? arrays.get(p.array).name() : reader.current());
+            settings.progress.accept(reader.passed(), p.growing != null ? arrays.get(p.growing.array).name() : reader.current());
         }
     }
 
     private List<Stored> report() {
         List<Stored> all = new ArrayList<>();
-        for (int i = 0; i < growing.length; i++) {
-            Growing g = growing[i];
-            if (g.stored > 0) {
-                Array a = arrays.get(i);
-                all.add(new Stored(a.name(), a.type(), a.bytes(), g.stored, g.plain ? "plain" : g.way.join().describe(), g.sizes,
-                        List.copyOf(g.planes.values())));
+        growing.forEach((number, chunks) -> {
+            Array a = arrays.get(number);
+            Growing own = chunks.getFirst();
+            long sum = 0;
+            boolean plain = true;
+            Form form = null;
+            Map<String, Plane> planes = new TreeMap<>();
+            for (Growing g : chunks) {
+                sum += g.stored;
+                plain &= g.plain;
+                form = form == null ? g.form : form;
+                g.planes.forEach((name, plane) -> planes.merge(name, plane, Plane::plus));
             }
-        }
+            String way = form != null ? "encoding: " + form.describe() : plain ? "plain" : own.way.join().describe();
+            all.add(new Stored(a.name(), a.type(), a.bytes(), sum, way, own.sizes, Optional.ofNullable(form), List.copyOf(planes.values())));
+        });
         return all;
     }
 }

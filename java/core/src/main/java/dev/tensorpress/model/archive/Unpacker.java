@@ -5,6 +5,7 @@ import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.io.ReadAhead;
 import dev.tensorpress.io.StreamFile;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.Sha256;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Phases;
@@ -43,6 +44,12 @@ public final class Unpacker implements AutoCloseable {
     private final Settings settings;
     private final Buffers buffers;
     private final List<Member> members;
+    /** Where each member begins. */
+    private final long[] starts;
+    private final List<Sequence.Range> ranges;
+    /** What is left of the memory where an encoding is decoded. */
+    private final long memory;
+    private final Executor executor;
     /** Where the members are made. */
     private Path folder;
     /** Null for the names of the members. */
@@ -54,9 +61,12 @@ public final class Unpacker implements AutoCloseable {
 
     // The member at hand.
     private int member;
-    private long start;
     private long written;
     private StreamFile file;
+
+    /** Arrays of the encoding at hand, and the arena that they are in; null if there is none. */
+    private Arena arrays;
+    private MemorySegment array;
 
     /**
      * How.
@@ -64,7 +74,7 @@ public final class Unpacker implements AutoCloseable {
      * @param overwrite what has the name of the output may be replaced
      * @param resume files of an interrupted run that are whole are used; only for folders
      * @param threads that decode; 0 for one per processor
-     * @param memory bytes of buffers and working memory at most
+     * @param memory bytes of buffers and working memory at most, as far as single encodings allow
      * @param progress told how many bytes are there, and in which file; or null
      */
     public record Settings(boolean overwrite, boolean resume, int threads, long memory, BiConsumer<Long, String> progress) {}
@@ -74,7 +84,14 @@ public final class Unpacker implements AutoCloseable {
         this.settings = settings;
         members = archive.index().members();
         finished = new boolean[members.size()];
-        buffers = new Buffers(settings.memory / 2, new Phases());
+        starts = new long[members.size()];
+        for (int i = 1; i < starts.length; i++) {
+            starts[i] = starts[i - 1] + members.get(i - 1).bytes();
+        }
+        ranges = archive.sequence().ranges();
+        memory = settings.memory - archive.index().encodings().stream().mapToLong(Encoded::memory).max().orElse(0);
+        executor = Executor.cpu(1);
+        buffers = new Buffers(memory / 2, new Phases());
     }
 
     /**
@@ -225,36 +242,38 @@ public final class Unpacker implements AutoCloseable {
         }
     }
 
-    /** Whether a chunk has bytes of a file that is not there yet; chunks come in their order. */
-    private final class Needed {
-        private int at;
-        private long start;
-
-        boolean needs(Chunk c) {
-            long from = c.frame().position();
-            while (start + members.get(at).bytes() <= from) {
-                start += members.get(at++).bytes();
+    /** Whether some of the members' bytes are of a file that is not there yet. */
+    private boolean needed(long from, long to) {
+        for (int i = Sequence.search(starts.length, m -> starts[m] <= from); i < starts.length && starts[i] < to; i++) {
+            if (!finished[i] && starts[i] + members.get(i).bytes() > from) {
+                return true;
             }
-            long begin = start;
-            for (int i = at; i < members.size() && begin < from + c.frame().plain(); i++) {
-                if (!finished[i]) {
-                    return true;
-                }
-                begin += members.get(i).bytes();
-            }
-            return false;
         }
+        return false;
+    }
+
+    /** Whether some of a chunk's bytes are needed. */
+    private boolean needed(Chunk c) {
+        long from = c.frame().position();
+        long to = from + c.frame().plain();
+        for (int i = archive.sequence().storedAt(from); i < ranges.size() && ranges.get(i).stored() < to; i++) {
+            Sequence.Range r = ranges.get(i);
+            long least = Math.max(from, r.stored()) - r.stored();
+            long most = Math.min(to, r.storedEnd()) - r.stored();
+            if (r.encoded() == null ? needed(r.position() + least, r.position() + most) : needed(r.position(), r.end())) {
+                return true;
+            }
+        }
+        return false;
     }
 
     private void pass() throws IOException {
-        Needed needed = new Needed();
-        List<Chunk> chunks = archive.index().chunks().stream().filter(needed::needs).toList();
-        List<ReadAhead.Range> ranges = chunks.stream().map(c -> new ReadAhead.Range(archive.path(), archive.place(c.frame().ordinal()),
+        List<Chunk> chunks = archive.index().chunks().stream().filter(this::needed).toList();
+        List<ReadAhead.Range> frames = chunks.stream().map(c -> new ReadAhead.Range(archive.path(), archive.place(c.frame().ordinal()),
                 Frame.BYTES + (long) c.frame().stored())).toList();
         Base base = archive.opened();
-        try (ReadAhead ahead = new ReadAhead(ranges, buffers);
-                Conveyor conveyor = new Conveyor(settings.threads, settings.memory, piece ->
-                        write(piece.frame().position(), piece.plainBytes()))) {
+        try (ReadAhead ahead = new ReadAhead(frames, buffers);
+                Conveyor conveyor = new Conveyor(settings.threads, memory, piece -> stored(piece.frame().position(), piece.plainBytes()))) {
             for (Chunk c : chunks) {
                 long at = archive.place(c.frame().ordinal());
                 Piece piece = conveyor.next();
@@ -273,14 +292,47 @@ public final class Unpacker implements AutoCloseable {
         }
     }
 
+    /** Bytes of a chunk, from a position on among all that are stored. */
+    private void stored(long position, MemorySegment bytes) throws IOException {
+        int at = archive.sequence().storedAt(position);
+        for (long done = 0; done < bytes.byteSize(); at++) {
+            Sequence.Range r = ranges.get(at);
+            long from = position + done - r.stored();
+            MemorySegment part = bytes.asSlice(done, Math.min(bytes.byteSize() - done, r.storedLength() - from));
+            if (r.encoded() == null) {
+                write(r.position() + from, part);
+            } else if (needed(r.position(), r.end())) {
+                encoded(r, from, part);
+            }
+            done += part.byteSize();
+        }
+    }
+
+    /** Bytes of an encoding's arrays, which are decoded once all are there. */
+    private void encoded(Sequence.Range r, long from, MemorySegment part) throws IOException {
+        if (from == 0) {
+            arrays = Arena.ofShared();
+            array = r.encoded().allocate(arrays);
+        }
+        MemorySegment.copy(part, 0, array, from, part.byteSize());
+        if (from + part.byteSize() == r.storedLength()) {
+            try (Arena memory = executor.arena()) {
+                write(r.position(), archive.decode(r, array, memory, executor));
+            } finally {
+                arrays.close();
+                arrays = null;
+            }
+        }
+    }
+
     /** Bytes of members from a position on. */
     private void write(long position, MemorySegment bytes) throws IOException {
         for (long done = 0; done < bytes.byteSize();) {
-            while (position + done >= start + members.get(member).bytes()) {
+            while (position + done >= starts[member] + members.get(member).bytes()) {
                 end();
             }
             Member m = members.get(member);
-            long n = Math.min(bytes.byteSize() - done, start + m.bytes() - position - done);
+            long n = Math.min(bytes.byteSize() - done, starts[member] + m.bytes() - position - done);
             if (!finished[member]) {
                 append(bytes.asSlice(done, n));
             }
@@ -337,7 +389,6 @@ public final class Unpacker implements AutoCloseable {
                 }
             }
         }
-        start += m.bytes();
         written = 0;
         member++;
     }
@@ -356,6 +407,10 @@ public final class Unpacker implements AutoCloseable {
                 file.close();
             }
         } finally {
+            if (arrays != null) {
+                arrays.close();
+            }
+            executor.close();
             buffers.close();
             arena.close();
         }

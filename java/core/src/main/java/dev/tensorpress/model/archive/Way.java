@@ -63,7 +63,7 @@ record Way(Stored stored, Elements elements, boolean based, int level) {
             if (base) {
                 all.add(of(e, true));
             }
-            if (e == Elements.F32 || e == Elements.F16 || e == Elements.BF16) {
+            if (e.bytes() > 1) {
                 all.add(new Way(Stored.PALETTE, e, false, LEVEL));
             }
         }
@@ -83,7 +83,8 @@ record Way(Stored stored, Elements elements, boolean based, int level) {
             case F8E5M2, F8E5M2FNUZ -> List.of(Elements.F8_E5M2, Elements.BYTES);
             case I8, U8, F8E8M0, BOOL, F6E2M3, F6E3M2 -> List.of(Elements.BYTES);
             case I4, U4, F4 -> List.of(Elements.NIBBLES, Elements.BYTES);
-            case F64, C64, I64, I32, I16, U64, U32, U16 -> List.of();
+            case I16, U16 -> List.of(Elements.F16); // in planes of bits likewise
+            case F64, C64, I64, I32, U64, U32 -> List.of();
         };
     }
 }

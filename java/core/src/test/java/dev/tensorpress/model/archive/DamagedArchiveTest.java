@@ -157,7 +157,7 @@ final class DamagedArchiveTest {
 
     @Test
     void theIndexIsNoBomb() throws IOException {
-        byte[] empty = new Index(true, "", List.of(), List.of(), List.of(), List.of()).write();
+        byte[] empty = new Index(true, "", List.of(), List.of(), List.of(), List.of(), List.of()).write();
         byte[] coded = Zstd.compress(empty);
         expand(write(withIndex(coded, empty.length)));
         Files.delete(temp.resolve("out"));
@@ -195,7 +195,7 @@ final class DamagedArchiveTest {
                 leaves.add(sha256(new byte[1], chunk));
                 chunks.add(new Chunk(frames.get(i), leaves.getLast()));
             }
-            byte[] index = new Index(folder, entry, members, List.of(), arrays, chunks).write();
+            byte[] index = new Index(folder, entry, members, List.of(), arrays, List.of(), chunks).write();
             byte[] coded = Zstd.compress(index);
             long at = all.size();
             byte[] last = bytes(new Frame(chunks.size(), frames.stream().mapToLong(Frame::plain).sum(), index.length, coded.length,

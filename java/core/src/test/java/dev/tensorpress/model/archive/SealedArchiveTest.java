@@ -500,7 +500,7 @@ final class SealedArchiveTest {
             for (int i = 0; i < 5000; i++) {
                 members.add(new Index.Member(i + "/" + "a/".repeat(folders - 1) + "b", 0, new byte[32]));
             }
-            byte[] bytes = new Index(true, "", members, List.of(), List.of(), List.of()).write();
+            byte[] bytes = new Index(true, "", members, List.of(), List.of(), List.of(), List.of()).write();
             if (folders == 63) {
                 assertEquals(5000, Index.read(ByteBuffer.wrap(bytes), FILE, 0, 0).members().size());
             } else {
