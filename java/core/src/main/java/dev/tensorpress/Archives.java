@@ -56,7 +56,7 @@ public final class Archives {
      */
     public static Found find(Path path, boolean allowLinks) throws IOException {
         if (!Files.exists(path)) {
-            throw new NoSuchFileException(path + ": no such file");
+            throw new NoSuchFileException(path.toString());
         }
         Archives a = new Archives(allowLinks);
         Path whole = path.toAbsolutePath().normalize();

@@ -1,5 +1,6 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.archive.ArchiveKey;
@@ -7,6 +8,7 @@ import dev.tensorpress.model.archive.Mount;
 import dev.tensorpress.model.archive.VerifyingKey;
 import java.io.IOException;
 import java.math.BigDecimal;
+import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.HashMap;
@@ -87,15 +89,15 @@ final class Arguments implements AutoCloseable {
 
     private Path parse(String value) {
         try {
-            if (!value.isEmpty()) {
-                return Path.of(value);
+            Path path = Path.of(value);
+            // Bytes that are no UTF-8 are given to this process as such characters.
+            if (!value.isEmpty() && (value.indexOf('\ufffd') < 0 || Files.exists(path))) {
+                return path;
             }
         } catch (InvalidPathException e) {
             // said below
         }
-        String encoding = System.getProperty("sun.jnu.encoding", "UTF-8");
-        String help = value.isEmpty() || encoding.equals("UTF-8") ? "" : " in " + encoding + ", by which this JVM reads names; in a"
-                + " UTF-8 locale, such as LC_ALL=C.UTF-8, it reads UTF-8";
+        String help = value.isEmpty() ? "" : " in " + System.getProperty("sun.jnu.encoding") + ", by which this JVM reads names; " + InputFiles.advice();
         throw syntax.wrong("'" + value + "' is not the name of a file" + help);
     }
 

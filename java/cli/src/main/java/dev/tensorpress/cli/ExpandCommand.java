@@ -1,5 +1,6 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Option;
@@ -47,7 +48,10 @@ final class ExpandCommand implements Command {
             if (Files.exists(from)) {
                 KeyOptions.refuse(arguments);
             }
-            if (Files.exists(from) && !SafetensorsModel.isFolder(from)) {
+            if (!Files.isDirectory(from)) {
+                InputFiles.named(from);
+            }
+            if (!SafetensorsModel.isFolder(from)) {
                 throw new UnsupportedRequestException(from + " is neither an archive nor a folder of compressed-tensors: there is nothing to"
                         + " expand");
             }

@@ -44,7 +44,12 @@ final class KeygenCommand implements Command {
         Path open = absent(arguments, out.resolveSibling(name.endsWith(PEM)
                 ? name.substring(0, name.length() - PEM.length()) + ".pub" + PEM : name + ".pub"));
         key.write(absent(arguments, out));
-        key.verifying().write(open);
+        try {
+            key.verifying().write(open);
+        } catch (IOException | RuntimeException | Error e) {
+            Files.delete(out); // of no use alone
+            throw e;
+        }
         console.out().println(out + ": a key that signs; keep it secret");
         console.out().println(open + ": the key that tells its signatures; give it to others");
         console.out().println("fingerprint " + key.verifying().fingerprint());

@@ -83,7 +83,7 @@ public final class Main {
      * Runs one command in this process.
      *
      * @return its exit code: 0 done, 2 wrong usage, 3 malformed model, 4 unsupported request, 5 input or output failed,
-     *     70 a fault of ours. A process that was interrupted ends as the signal has it, with 130 after Ctrl-C
+     *     70 a fault of ours. A process that was interrupted ends as the signal has it, with 130 after Ctrl-C, and 143 after SIGTERM
      */
     public static int run(String[] args, PrintStream out, PrintStream err) {
         Console console = new Console(out, err);

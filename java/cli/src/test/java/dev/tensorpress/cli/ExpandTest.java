@@ -48,7 +48,7 @@ class ExpandTest {
         assertEquals(Main.IO, run("expand", archive, "-o", folder.resolve("none/out.onnx")).code());
         r = run("expand", folder.resolve("none"), "-o", out, "--force");
         assertEquals(Main.IO, r.code());
-        assertTrue(r.line().contains(folder.resolve("none") + ": no such file"), r.err());
+        assertEquals("tensorpress: no such file: " + folder.resolve("none"), r.line());
     }
 
     @Test

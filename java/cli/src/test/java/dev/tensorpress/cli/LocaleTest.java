@@ -104,6 +104,20 @@ class LocaleTest {
         }
     }
 
+    /** Java has no such names. */
+    @Test
+    void namesThatAreNoUtf8() throws Exception {
+        String main = "'" + System.getProperty("java.home") + "/bin/java' -cp '" + System.getProperty("java.class.path")
+                + "' --enable-native-access=ALL-UNNAMED dev.tensorpress.cli.Main ";
+        Ended e = bash("C.UTF-8", "mv model/$'t\\xc3\\xb6p.safetensors' $'x\\xff.safetensors'; " + main + "inspect $'x\\xff.safetensors'");
+        assertEquals(Main.USAGE, e.code, e.said);
+        assertTrue(e.said.contains("rename it, so that its name is UTF-8") && !e.said.contains("locale"), e.said);
+        e = bash("C.UTF-8", "mv $'x\\xff.safetensors' model; " + main + "pack model -o m.tpa");
+        assertEquals(Main.UNSUPPORTED, e.code, e.said);
+        assertTrue(e.said.contains("rename it, so that its name is UTF-8") && !e.said.contains("locale"), e.said);
+        assertEquals("model\n", bash("C", "ls").said);
+    }
+
     /** Without the launcher the JVM is what it is: it says so, and writes nothing. */
     @Test
     void theLibraryRefusesSuchNamesBeforeTheWork() throws Exception {

@@ -70,6 +70,32 @@ class MainTest {
         out = folder.resolve("out.onnx");
     }
 
+    /** Nor does one stand for a model, which is read more than once: it is neither missing nor waited for. */
+    @Test
+    void pipesAreNoModels() throws Exception {
+        Path pipe = folder.resolve("pipe");
+        assertEquals(0, new ProcessBuilder("mkfifo", pipe.toString()).start().waitFor());
+        Process other = new ProcessBuilder("sleep", "60").redirectInput(ProcessBuilder.Redirect.PIPE).start();
+        try {
+            Path between = Path.of("/proc/" + other.pid() + "/fd/0"); // as <(...) in a shell: a link to what has no name
+            for (Path from : List.of(pipe, between)) {
+                for (List<Object> command : List.<List<Object>>of(List.of("inspect", from), List.of("plan", from), List.of("compress", from, "-o", out),
+                        List.of("pack", from, "-o", out), List.of("pack", model, "--base", from, "-o", out), List.of("verify", from),
+                        List.of("expand", from, "-o", out), List.of("evaluate", from, model, "--random", "1"))) {
+                    Result r = run(command.toArray());
+                    assertEquals(Main.MALFORMED, r.code, command + ": " + r.err);
+                    assertTrue(r.line().contains(from.getFileName() + ": expected ") && r.line().contains("but a pipe or a device"), command + ": " + r.err);
+                }
+            }
+        } finally {
+            other.destroy();
+        }
+        assertEquals(List.of("pipe", "small.onnx"), files());
+        for (String command : List.of("inspect", "verify")) {
+            assertEquals("tensorpress: no such file: " + folder.resolve("none"), run(command, folder.resolve("none")).line());
+        }
+    }
+
     /** What is no file is not replaced by one. */
     @Test
     void pipesAndDevicesAreNoOutput() throws Exception {

@@ -136,6 +136,26 @@ class ProcessTest {
         assertTrue(Files.notExists(two));
     }
 
+    /** Of a pair neither is left. */
+    @Test
+    void keysThatDoNotFitOnTheDisk() throws Exception {
+        String java = Path.of(System.getProperty("java.home"), "bin", "java") + " -XX:-UsePerfData --enable-native-access=ALL-UNNAMED -cp "
+                + System.getProperty("java.class.path") + " dev.tensorpress.cli.Main ";
+        Path key = folder.resolve("key.pem");
+        for (String options : List.of("", " --sign")) {
+            Process p = new ProcessBuilder("sh", "-c", "ulimit -f 0; " + java + "keygen -o " + key + options).redirectErrorStream(true).start();
+            String said = new String(p.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+            assertEquals(Main.IO, p.waitFor(), said);
+            assertTrue(said.contains("cannot write " + key + ": "), said);
+            assertTrue(Files.notExists(key) && Files.notExists(folder.resolve("key.pub.pem")), said);
+        }
+        Files.createSymbolicLink(folder.resolve("key.pub.pem"), folder.resolve("nowhere"));
+        Process p = new ProcessBuilder("sh", "-c", java + "keygen --sign -o " + key).redirectErrorStream(true).start();
+        String said = new String(p.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertEquals(Main.IO, p.waitFor(), said);
+        assertTrue(Files.notExists(key), said);
+    }
+
     @Test
     void anUnknownTierIsRefused() throws Exception {
         Path out = folder.resolve("unknown.onnx");

@@ -28,6 +28,7 @@ public final class InputFiles {
     private static final List<Path> NO_FILES = List.of(Path.of("/proc"), Path.of("/sys"));
     private static final String SNAPSHOTS = "snapshots";
     private static final String BLOBS = "blobs";
+    private static final String UTF_8 = "UTF-8";
     /** As many as Linux follows. */
     private static final int MOST_LINKS = 40;
 
@@ -87,12 +88,22 @@ public final class InputFiles {
             return;
         }
         if (!isFile(file)) {
-            throw new MalformedModelException(file, -1, "expected a file, this is not a regular file");
+            throw irregular(file, "a file");
         }
         if (!Files.isReadable(file)) {
             throw new AccessDeniedException(file.toString()); // now, and not when it is its turn to be copied
         }
         stamps.put(file, Stamp.of(file));
+    }
+
+    /** What is wrong with a path that exists, and where something was expected that only regular files are. */
+    public static MalformedModelException irregular(Path file, String expected) {
+        return new MalformedModelException(file, -1, "expected " + expected + ", this is not a regular file"
+                + (isStream(file) ? ", but a pipe or a device, and would have to be read more than once; write it to a file first" : ""));
+    }
+
+    private static boolean isStream(Path file) {
+        return Files.exists(file) && !Files.isRegularFile(file) && !Files.isDirectory(file);
     }
 
     /** Notes all that others have noted, as they have it. */
@@ -142,7 +153,7 @@ public final class InputFiles {
         Path p = path.toAbsolutePath();
         for (int links = 0; links < MOST_LINKS; links++) {
             if (Files.exists(p)) {
-                return p.toRealPath();
+                return isStream(p) ? p.normalize() : p.toRealPath(); // pipes between processes have names that lead nowhere
             }
             if (!Files.isSymbolicLink(p)) {
                 Path folder = p.normalize().getParent();
@@ -215,8 +226,13 @@ public final class InputFiles {
 
     private static UnsupportedRequestException unnameable(Path folder, String name) {
         return new UnsupportedRequestException("the name of the file '" + name.replace('\0', '?') + "' in " + folder
-                + " is none in " + System.getProperty("sun.jnu.encoding") + ", by which this JVM names files; in a UTF-8 locale,"
-                + " such as LC_ALL=C.UTF-8, it reads all names in UTF-8");
+                + " is none in " + System.getProperty("sun.jnu.encoding") + ", by which this JVM names files; " + advice());
+    }
+
+    /** What can be done where the JVM cannot take the name of a file. */
+    public static String advice() {
+        return System.getProperty("sun.jnu.encoding", UTF_8).equals(UTF_8) ? "rename it, so that its name is UTF-8"
+                : "in a UTF-8 locale, such as LC_ALL=C.UTF-8, it reads names in UTF-8";
     }
 
     /** What was noted of a file, or null. */

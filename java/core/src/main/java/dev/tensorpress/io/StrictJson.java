@@ -96,7 +96,7 @@ public final class StrictJson {
     /** The bytes of a whole file; it throws as {@link #read(Path, String, Reader)} does. */
     public static byte[] bytes(Path file, String what) throws IOException {
         if (!Files.isRegularFile(file)) {
-            throw new MalformedModelException(file, -1, "expected " + what + ", this is not a regular file");
+            throw InputFiles.irregular(file, what);
         }
         byte[] text;
         try (InputStream in = Files.newInputStream(file)) {

@@ -57,8 +57,10 @@ public interface Model extends AutoCloseable {
     }
 
     /**
-     * Where elements of one type lie in the files: of weights, and of whatever else the format knows the types of. They may overlap, and what is
-     * not named is of no known type.
+     * Where elements of one type lie in the files: of weights, and of whatever else the format knows the types of. The order is the format's: of
+     * safetensors file by file, each from its start to its end; of ONNX as the graph names them, wherever they lie. They may overlap where a format lets
+     * tensors share bytes, as data files of ONNX do, and two may have the same. Left out are tensors without elements, those of types that no {@link DType}
+     * is, and those that a file does not hold packed, such as integers in repeated fields of ONNX, weights among them. What no array has is of no known type.
      *
      * @return none in formats that cannot tell
      */

@@ -75,7 +75,7 @@ final class SecretFile {
                 channel.force(true);
             } catch (IOException e) {
                 Files.delete(file);
-                throw e;
+                throw DurableFile.explain(e, file);
             }
         }
         DurableFile.forceFolder(file.toAbsolutePath().getParent());

@@ -102,10 +102,10 @@ public final class OnnxModel implements Model {
      */
     public static OnnxModel open(Path path, boolean allowLinks) throws IOException {
         if (!Files.exists(path)) {
-            throw new NoSuchFileException(path + ": no such file");
+            throw new NoSuchFileException(path.toString());
         }
         if (!Files.isRegularFile(path)) {
-            throw new MalformedModelException(path, -1, "expected an ONNX model, this is not a regular file");
+            throw InputFiles.irregular(path, "an ONNX model");
         }
         Arena arena = Arena.ofShared();
         FileChannel channel = null;

@@ -2,6 +2,7 @@ package dev.tensorpress.model.safetensors;
 
 import com.fasterxml.jackson.core.JsonToken;
 import dev.tensorpress.io.ForeignFormat;
+import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.io.PageCache;
 import dev.tensorpress.io.StrictJson;
 import dev.tensorpress.model.MalformedModelException;
@@ -123,7 +124,7 @@ public final class Safetensors implements AutoCloseable {
             throw new NoSuchFileException(path.toString());
         }
         if (!Files.isRegularFile(path)) {
-            throw new MalformedModelException(path, -1, "expected a safetensors file, this is not a regular file");
+            throw InputFiles.irregular(path, "a safetensors file");
         }
         Arena arena = Arena.ofShared();
         // The mapping outlives the channel.

@@ -123,7 +123,7 @@ public final class SafetensorsModel implements Model {
      */
     public static SafetensorsModel open(Path path, Map<String, Role> roles, boolean allowLinks) throws IOException {
         if (!Files.exists(path)) {
-            throw new NoSuchFileException(path + ": no such file");
+            throw new NoSuchFileException(path.toString());
         }
         Path folder = null;
         Path file = path;
