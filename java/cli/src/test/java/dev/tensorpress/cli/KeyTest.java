@@ -17,8 +17,10 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayDeque;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.Function;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -280,7 +282,9 @@ final class KeyTest {
         Path archive = folder.resolve("m.tpa");
         Path out = folder.resolve("out");
         assertEquals(0, run("pack", model, "-o", archive, "--sign", folder.resolve("s.pem")).code());
+        Set<String> tested = new HashSet<>();
         for (Object[] command : new Object[][] {{"inspect", archive}, {"plan", archive}, {"compress", archive, "-o", out}, {"profile", archive},
+            {"clean", archive, "-o", out},
             {"pack", archive, "--recipe", "int8", "-o", out}, {"pack", model, "--base", archive, "-o", out},
             {"calibrate", archive, "-o", out, "--random", "2"}, {"evaluate", archive, archive, "--random", "2"},
             {"search", archive, "-o", out, "--bytes", "50%", "--random", "8"}}) {
@@ -291,6 +295,11 @@ final class KeyTest {
             assertEquals(Main.MALFORMED, r.code(), command[0] + ": " + r.err());
             assertTrue(r.line().contains("it is signed by " + VerifyingKey.read(open).fingerprint()), command[0] + ": " + r.err());
             assertFalse(Files.exists(out), command[0].toString());
+            tested.add(command[0].toString());
+        }
+        for (String command : Main.COMMANDS) {
+            String usage = run("help", command).out().lines().findFirst().orElseThrow();
+            assertTrue(tested.contains(command) || !usage.contains("MODEL") && !usage.contains("REFERENCE"), usage);
         }
         assertEquals(0, run("inspect", archive, "--signed-by", open).code());
         assertEquals(0, run("compress", archive, "-o", out, "--signed-by", open).code());
