@@ -88,25 +88,25 @@ public final class Dependencies {
     private static Group group(Linker linker, IndexSet leaf, List<Slot> slots, List<SizeUse> sizes, long multiplyAdds) {
         List<Member> members = new ArrayList<>();
         Map<String, Double> left = new LinkedHashMap<>();
-        boolean product = false;
         EditableNode made = null;
+        EditableNode sums = null;
         for (Slot s : slots) {
             List<EditableNode> readers = s.reader() == null ? linker.readers(s.constant()) : List.of(s.reader());
             members.add(new Member(s.constant(), s.axis(), s.part(), readers, s.set(), leaf));
             double part = (double) s.set().share(leaf) / s.set().size().factor();
             left.merge(s.constant(), 1 - part, s.reader() == null ? (a, b) -> a * b : Math::min);
-            product |= s.part() != Part.ALONG;
-            made = made == null && s.part() == Part.MADE ? readers.getFirst() : made;
+            sums = sums == null && s.part() == Part.SUMMED ? s.product() : sums;
+            made = made == null && s.part() == Part.MADE ? s.product() : made;
         }
         long bytes = 0;
         for (Map.Entry<String, Double> e : left.entrySet()) {
             EditableTensor t = linker.shapes().constant(e.getKey()).orElseThrow();
             bytes += t.type().map(d -> Math.round(d.bytes(t.shape().elements()) * (1 - e.getValue()))).orElse(0L);
         }
-        if (!product) {
+        if (made == null && sums == null) {
             leaf.block("no product with constants reads or makes it");
         }
-        String name = made != null ? made.label() : members.getFirst().readers().getFirst().label();
+        String name = made != null ? made.label() : sums != null ? sums.label() : members.getFirst().readers().getFirst().label();
         return new Group(leaf, name, kind(leaf), members, sizes, bytes, multiplyAdds);
     }
 

@@ -168,7 +168,7 @@ final class IndexSet {
             return;
         }
         if (!a.size.equals(b.size)) {
-            String reason = "sizes " + a.size + " and " + b.size + " meet";
+            String reason = a.obstacle != null ? a.obstacle : b.obstacle != null ? b.obstacle : "sizes " + a.size + " and " + b.size + " meet";
             a.block(reason);
             b.block(reason);
         } else if (a.kind == Kind.OWN) {

@@ -17,6 +17,7 @@ import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.stream.IntStream;
 
@@ -40,6 +41,7 @@ final class Linker {
         private final EditableNode reader;
         private final int input;
         private Part part = Part.ALONG;
+        private EditableNode product;
 
         Slot(String constant, int axis, IndexSet set, EditableNode reader, int input) {
             this.constant = constant;
@@ -72,6 +74,11 @@ final class Linker {
 
         Part part() {
             return part;
+        }
+
+        /** The node that sums along it, or makes it; null if none does. */
+        EditableNode product() {
+            return product;
         }
     }
 
@@ -321,9 +328,10 @@ final class Linker {
         return Arrays.stream(all).map(Axis::set).toArray(IndexSet[]::new);
     }
 
-    private static void part(Axis a, Part part) {
-        if (a.slot != null && a.slot.part != Part.SUMMED) {
+    private static void part(Axis a, Part part, EditableNode product) {
+        if (a.slot != null && a.slot.part != Part.SUMMED && a.slot.part != part) {
             a.slot.part = part;
+            a.slot.product = product;
         }
     }
 
@@ -411,9 +419,26 @@ final class Linker {
             boolean known = Operators.unary(n) || Operators.elementwise(n) || n.inputs().isEmpty();
             return known || shapes.of(name(n, 0)).isEmpty() ? unknown : "operator " + Operators.name(n) + " is not known";
         }
-        Boolean done = Operators.unary(n) ? unary(n, x) : Operators.elementwise(n) ? elementwise(n)
-                : Operators.reduction(n) ? reduced(n, x) : Operators.softmax(n) ? softmax(n, x) : Operators.pool(n) ? pooled(n, x)
-                : Operators.globalPool(n) ? pooled(n, x) : Operators.recurrent(n) ? recurrent(n, x) : switch (Operators.key(n)) {
+        Optional<Boolean> done = linked(n, x);
+        return done.isEmpty() ? "operator " + Operators.name(n) + " is not known" : done.get() ? LINKED : unknown;
+    }
+
+    /** Whether what is known of the operator was enough to link its axes; empty if it is not known itself. */
+    private Optional<Boolean> linked(EditableNode n, Axis[] x) {
+        if (Operators.unary(n)) {
+            return Optional.of(unary(n, x));
+        } else if (Operators.elementwise(n)) {
+            return Optional.of(elementwise(n));
+        } else if (Operators.reduction(n)) {
+            return Optional.of(reduced(n, x));
+        } else if (Operators.softmax(n)) {
+            return Optional.of(softmax(n, x));
+        } else if (Operators.pool(n) || Operators.globalPool(n)) {
+            return Optional.of(pooled(n, x));
+        } else if (Operators.recurrent(n)) {
+            return Optional.of(recurrent(n, x));
+        }
+        return Optional.ofNullable(switch (Operators.key(n)) {
             case "BatchNormalization" -> perChannel(n, x, 1, 5, 0);
             case "InstanceNormalization" -> perChannel(n, x, 1, 3, IndexSet.STATISTICS);
             case "GroupNormalization" -> inGroups(n, x);
@@ -449,9 +474,8 @@ final class Linker {
             case "Einsum" -> einsum(n);
             case "com.microsoft.Attention" -> attended(n, x);
             case "com.microsoft.MultiHeadAttention" -> attendedOf3(n, x);
-            default -> null;
-        };
-        return done == null ? "operator " + Operators.name(n) + " is not known" : done ? LINKED : unknown;
+            default -> (Boolean) null;
+        });
     }
 
     private boolean unary(EditableNode n, Axis[] x) {
@@ -771,15 +795,15 @@ final class Linker {
         Axis inLeft = a[a.length - 1];
         Axis inRight = b[Math.max(0, b.length - 2)];
         inLeft.set.unify(inRight.set);
-        part(inLeft, Part.SUMMED);
-        part(inRight, Part.SUMMED);
+        part(inLeft, Part.SUMMED, n);
+        part(inRight, Part.SUMMED, n);
         List<Axis> all = new ArrayList<>(List.of(outer));
         if (a.length > 1) {
-            part(a[a.length - 2], Part.MADE);
+            part(a[a.length - 2], Part.MADE, n);
             all.add(new Axis(a[a.length - 2].set));
         }
         if (b.length > 1) {
-            part(b[b.length - 1], Part.MADE);
+            part(b[b.length - 1], Part.MADE, n);
             all.add(new Axis(b[b.length - 1].set));
         }
         if (inLeft.slot == null && inRight.slot == null) {
@@ -839,8 +863,8 @@ final class Linker {
         IndexSet in = transposed ? wide : outside;
         IndexSet made = transposed ? outside : wide;
         x[1].set.unify(in);
-        part(w[transposed ? 0 : 1], Part.SUMMED);
-        part(w[transposed ? 1 : 0], Part.MADE);
+        part(w[transposed ? 0 : 1], Part.SUMMED, n);
+        part(w[transposed ? 1 : 0], Part.MADE, n);
         x[1].set.mark(IndexSet.CHANNELS);
         made.mark(IndexSet.CHANNELS);
         double kernel = 1;
@@ -1249,7 +1273,7 @@ final class Linker {
                 sets.putIfAbsent(c, x[a].set);
                 sets.get(c).unify(x[a].set);
                 constants |= x[a].slot != null;
-                part(x[a], made.indexOf(c) < 0 ? Part.SUMMED : Part.MADE);
+                part(x[a], made.indexOf(c) < 0 ? Part.SUMMED : Part.MADE, n);
                 operands.merge(c, seen.add(c) ? 1 : 0, Integer::sum);
             }
         }
@@ -1291,8 +1315,8 @@ final class Linker {
             }
             w[1].set.unify(in(n, 2)[0].set);
         }
-        part(w[0], Part.SUMMED);
-        part(w[1], Part.MADE);
+        part(w[0], Part.SUMMED, n);
+        part(w[1], Part.MADE, n);
         heads(n, head, features);
         works.add(new Work(List.of(x[0].set, x[1].set, w[0].set, w[1].set), 1));
         out(n, 0, new Axis(x[0].set), new Axis(x[1].set), new Axis(IndexSet.product(head, features)));
@@ -1363,10 +1387,10 @@ final class Linker {
         x[2].set.unify(w[2].set);
         w[1].set.unify(gates(gates, hidden));
         r[1].set.unify(gates(gates, hidden));
-        part(w[2], Part.SUMMED);
-        part(r[2], Part.SUMMED);
-        part(w[1], Part.MADE);
-        part(r[1], Part.MADE);
+        part(w[2], Part.SUMMED, n);
+        part(r[2], Part.SUMMED, n);
+        part(w[1], Part.MADE, n);
+        part(r[1], Part.MADE, n);
         hidden.mark(IndexSet.HIDDEN);
         boolean batchFirst = n.integer("layout", 0) != 0;
         IndexSet batch = x[batchFirst ? 0 : 1].set;
