@@ -17,7 +17,8 @@ final class Palette {
     private static final int MOST_BYTES = 256;
     /** Width of an element, and how many values there are. */
     private static final int HEADER = 8;
-    private static final int SLOTS = 4 * MOST;
+    /** Of values of 16 bits, one for each. */
+    private static final int SLOTS = 1 << Short.SIZE;
     private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
@@ -30,8 +31,12 @@ final class Palette {
     /** Numbers of values. */
     private final MemorySegment codes;
     private final Scratch scratch;
-    private final int[] slots = new int[SLOTS];
+    // On the heap: before the second compiler has run, and on the command line it never does, reads from a segment cost ten times as much.
+    private int[] elements = new int[0];
+    private short[] shorts = new short[0];
     private final int[] values = new int[SLOTS];
+    /** One more than the number of a value: where that is among {@link #values}, or at the value itself if it has 16 bits. */
+    private final int[] slots = new int[SLOTS];
 
     /** @param codes as many bytes as a chunk has at most */
     Palette(MemorySegment codes, Scratch scratch) {
@@ -43,13 +48,19 @@ final class Palette {
         return count <= MOST_BYTES ? Elements.BYTES : Elements.SYMBOLS;
     }
 
-    private static int element(MemorySegment from, int width, int i) {
-        return width == Integer.BYTES ? from.get(INT, 4L * i) : from.get(SHORT, 2L * i) & 0xffff;
+    private void room(int n) {
+        if (elements.length < n) {
+            elements = new int[n];
+            shorts = new short[n];
+        }
     }
 
     /** Where a value is, or would be put. */
-    private int slot(int value) {
-        int s = (value * 0x9e3779b1 >>> 16) % SLOTS;
+    private int slot(int width, int value) {
+        if (width == Short.BYTES) {
+            return value;
+        }
+        int s = value * 0x9e3779b1 >>> Short.SIZE;
         while (slots[s] != 0 && values[s] != value) {
             s = (s + 1) % SLOTS;
         }
@@ -66,12 +77,21 @@ final class Palette {
         if (plain.byteSize() % width != 0) {
             return -1;
         }
+        room(n);
+        if (width == Integer.BYTES) {
+            MemorySegment.copy(plain, INT, 0, elements, 0, n);
+        } else {
+            MemorySegment.copy(plain, SHORT, 0, shorts, 0, n);
+            for (int i = 0; i < n; i++) {
+                elements[i] = shorts[i] & 0xffff;
+            }
+        }
         Arrays.fill(slots, 0);
         int[] found = new int[MOST];
         int count = 0;
         for (int i = 0; i < n; i++) {
-            int value = element(plain, width, i);
-            int s = slot(value);
+            int value = elements[i];
+            int s = slot(width, value);
             if (slots[s] == 0) {
                 if (count == MOST) {
                     return -1;
@@ -86,7 +106,7 @@ final class Palette {
         out.set(INT, 0, width);
         out.set(INT, 4, count);
         for (int i = 0; i < count; i++) {
-            slots[slot(found[i])] = i + 1;
+            slots[slot(width, found[i])] = i + 1;
             if (width == Integer.BYTES) {
                 out.set(INT, HEADER + 4L * i, found[i]);
             } else {
@@ -95,12 +115,16 @@ final class Palette {
         }
         Elements e = symbols(count);
         for (int i = 0; i < n; i++) {
-            int number = slots[slot(element(plain, width, i))] - 1;
-            if (e == Elements.BYTES) {
-                codes.set(ValueLayout.JAVA_BYTE, i, (byte) number);
-            } else {
-                codes.set(SHORT, 2L * i, (short) number);
+            shorts[i] = (short) (slots[slot(width, elements[i])] - 1);
+        }
+        if (e == Elements.BYTES) {
+            byte[] bytes = new byte[n];
+            for (int i = 0; i < n; i++) {
+                bytes[i] = (byte) shorts[i];
             }
+            MemorySegment.copy(bytes, 0, codes, ValueLayout.JAVA_BYTE, 0, n);
+        } else {
+            MemorySegment.copy(shorts, 0, codes, SHORT, 0, n);
         }
         long bytes = (long) n * e.bytes();
         int head = HEADER + count * width;
@@ -129,16 +153,28 @@ final class Palette {
             return "has a palette for other elements";
         }
         Coding.decode(block, MemorySegment.NULL, codes.asSlice(0, bytes), scratch.of(Coding.scratchBytes(e, bytes)));
+        room(n);
+        byte[] narrow = e == Elements.BYTES ? codes.asSlice(0, n).toArray(ValueLayout.JAVA_BYTE) : null;
+        if (narrow == null) {
+            MemorySegment.copy(codes, SHORT, 0, shorts, 0, n);
+        }
+        for (int i = 0; i < count; i++) {
+            values[i] = width == Integer.BYTES ? coded.get(INT, HEADER + 4L * i) : coded.get(SHORT, HEADER + 2L * i);
+        }
         for (int i = 0; i < n; i++) {
-            int number = e == Elements.BYTES ? codes.get(ValueLayout.JAVA_BYTE, i) & 0xff : codes.get(SHORT, 2L * i) & 0xffff;
+            int number = narrow != null ? narrow[i] & 0xff : shorts[i] & 0xffff;
             if (number >= count) {
                 return "has a value that its palette lacks";
             }
-            if (width == Integer.BYTES) {
-                plain.set(INT, 4L * i, coded.get(INT, HEADER + 4L * number));
-            } else {
-                plain.set(SHORT, 2L * i, coded.get(SHORT, HEADER + 2L * number));
+            elements[i] = values[number];
+        }
+        if (width == Integer.BYTES) {
+            MemorySegment.copy(elements, 0, plain, INT, 0, n);
+        } else {
+            for (int i = 0; i < n; i++) {
+                shorts[i] = (short) elements[i];
             }
+            MemorySegment.copy(shorts, 0, plain, SHORT, 0, n);
         }
         return null;
     }
