@@ -523,7 +523,7 @@ void calibrate(int64_t n) {
 
 void codebook(int64_t n) {
     head("Codes of codebooks", n, n);
-    Memory in(n * n * 4), codes(n * n), tables(4096 * 8 * 4), out(n * n * 4);
+    Memory in(n * n * 4), codes(n * n), tables(4096 * 8 * 4), out(n * n * 4), sums(4096 * 8 * 8);
     fill(in.on_host<float>(), n * n, 0);
     in.upload();
     struct Case {
@@ -540,6 +540,7 @@ void codebook(int64_t n) {
         fill(tables.on_host<float>(), floats, 0);
         if (c.dimension == 1) std::sort(tables.on_host<float>(), tables.on_host<float>() + floats);
         tables.upload();
+        const std::vector<float> assigned(tables.on_host<float>(), tables.on_host<float>() + floats);
         const double code_bytes = (double)(n * n / c.dimension);
         const std::function<void(int)> assign = [&](int slot) {
             DID(tp_cuda_codebook_assign(cuda, &s, 0, n, in.slots[slot], tables.at<float>(slot), codes.slots[slot]));
@@ -556,6 +557,23 @@ void codebook(int64_t n) {
         });
         CHECK(tp_codebook_decode(&s, 0, some, codes.host.data(), tables.on_host<float>(), out.on_host<float>()));
         same(back.c_str(), out.host.data(), out.slots[0], some * n * 4);
+        const std::string train = std::string("train ") + c.name;
+        row_bytes(train.c_str(), (double)in.bytes(), 0, [&](int slot) {
+            DID(tp_cuda_codebook_train(cuda, &s, 1, 4, 0, 1, in.slots[slot], nullptr, nullptr, tables.at<float>(slot)));
+        });
+        int64_t needed;
+        CHECK(tp_codebook_scratch(&s, &needed));
+        void *scratch = aligned_alloc(64, (size_t)(needed + 63) / 64 * 64);
+        CHECK(tp_codebook_train(&s, 1, 4, 0, 1, in.host.data(), nullptr, nullptr, scratch, tables.on_host<float>()));
+        free(scratch);
+        same(train.c_str(), tables.host.data(), tables.slots[0], floats * 4);
+        const std::string gradients = std::string("gradients of ") + c.name;
+        row_bytes(gradients.c_str(), (double)in.bytes() + code_bytes, 0, [&](int slot) {
+            DID(tp_cuda_codebook_gradients(cuda, &s, 0, 1, codes.slots[slot], in.at<float>(slot), sums.at<double>(slot)));
+        });
+        CHECK(tp_codebook_assign(&s, 0, n, in.host.data(), assigned.data(), codes.host.data()));
+        CHECK(tp_codebook_gradients(&s, 0, 1, codes.host.data(), in.on_host<float>(), sums.on_host<double>()));
+        same(gradients.c_str(), sums.host.data(), sums.slots[0], floats * 8);
     }
 }
 

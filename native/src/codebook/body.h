@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "codebook/checks.h"
+#include "codebook/clusters.h"
 #include "codebook/scalar.h"
-#include "core/random.h"
 #include "core/scalar.h"
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -23,20 +23,7 @@ static const char *element_at(const tp_codebook *s, const void *in, int64_t row,
     return (const char *)in + (row * s->stride + col) * tp_size_of(s->type);
 }
 
-/* Whole memory, cut from scratch piece by piece. */
-static void *take(char **scratch, int64_t bytes) {
-    char *p = *scratch;
-    *scratch += (bytes + 63) / 64 * 64;
-    return p;
-}
-
 /* ---- weights ---- */
-
-static uint32_t steps_of(float weight) {
-    if (!(weight > 0)) return 0;
-    const uint32_t steps = weight < 1 ? (uint32_t)(weight * 65536.0f + 0.5f) : 65536;
-    return steps ? steps : 1;
-}
 
 /* Whether anything counts in a group by its weights. */
 static bool any_weight(const group *g, const float *row_weights, const float *col_weights) {
@@ -49,53 +36,33 @@ static bool any_weight(const group *g, const float *row_weights, const float *co
 
 /* ---- numbers ---- */
 
-/* Elements whose first bits are the same: how often they count, and the same times what the other bits say. */
-typedef struct cell {
-    uint64_t weight, low;
-} cell;
-
-static inline uint32_t order_of(float x) {
-    const uint32_t bits = tp_bits(x);
-    return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-
-static inline float of_order(uint32_t order) { return tp_float(order >> 31 ? order & 0x7fffffffu : ~order); }
-
-/* Which cell an element is in: of bits that order floats, all but the last `shift`, less those of the smallest element. */
-typedef struct cells {
-    cell *of;
-    uint64_t *used;
-    uint32_t base;
-    int shift;
-} cells;
-
 INLINE bool bound_row(tp_dtype type, const char *p, int64_t n, bool zero, uint32_t *low, uint32_t *high) {
     bool finite = true;
     for (int64_t j = 0; j < n; j++) {
         const float x = tp_load(type, p, j);
         finite &= tp_is_finite(x);
-        const uint32_t order = order_of(x == 0 ? 0 : x), above = zero && x == 0 ? UINT32_MAX : order, below = zero && x == 0 ? 0 : order;
+        const uint32_t order = tp_order_of(x == 0 ? 0 : x), above = zero && x == 0 ? UINT32_MAX : order, below = zero && x == 0 ? 0 : order;
         *low = above < *low ? above : *low;
         *high = below > *high ? below : *high;
     }
     return finite;
 }
 
-INLINE void count_row(tp_dtype type, const char *p, int64_t n, uint32_t weight, const uint32_t *weights, bool zero, const cells *c) {
+INLINE void count_row(tp_dtype type, const char *p, int64_t n, uint32_t weight, const uint32_t *weights, bool zero, const tp_cells *c) {
     const int shift = c->shift;
     const uint32_t mask = (1u << shift) - 1;
     for (int64_t j = 0; j < n; j++) {
         const float x = tp_load(type, p, j);
         const uint32_t w = weights ? weights[j] : weight;
         if (w == 0 || (zero && x == 0)) continue;
-        const uint32_t order = order_of(x == 0 ? 0 : x), at = (order >> shift) - c->base;
+        const uint32_t order = tp_order_of(x == 0 ? 0 : x), at = (order >> shift) - c->base;
         if (c->of[at].weight == 0) c->used[at / 64] |= UINT64_C(1) << at % 64;
         c->of[at].weight += w;
         c->of[at].low += (uint64_t)w * (order & mask);
     }
 }
 
-static bool count(const tp_codebook *s, const group *g, const void *in, const float *row_weights, const uint32_t *col_steps, cells *c) {
+static bool count(const tp_codebook *s, const group *g, const void *in, const float *row_weights, const uint32_t *col_steps, tp_cells *c) {
     uint32_t low = UINT32_MAX, high = 0;
     bool finite = true;
     for (int64_t i = 0; i < g->rows; i++) {
@@ -111,7 +78,7 @@ static bool count(const tp_codebook *s, const group *g, const void *in, const fl
     c->base = low >> c->shift;
     for (int64_t i = 0; i < g->rows; i++) {
         const char *p = element_at(s, in, g->row + i, g->col);
-        const uint32_t w = row_weights ? steps_of(row_weights[g->row + i]) : 1;
+        const uint32_t w = row_weights ? tp_steps_of(row_weights[g->row + i]) : 1;
         if (s->type == TP_F32) count_row(TP_F32, p, g->cols, w, col_steps, s->zero, c);
         else if (s->type == TP_F16) count_row(TP_F16, p, g->cols, w, col_steps, s->zero, c);
         else count_row(TP_BF16, p, g->cols, w, col_steps, s->zero, c);
@@ -119,179 +86,18 @@ static bool count(const tp_codebook *s, const group *g, const void *in, const fl
     return true;
 }
 
-/* Cells in order: their means, and of all before them the sums of weights and of values. */
-typedef struct sorted {
-    int64_t n;
-    double *mean, *weight, *value;
-} sorted;
-
-/* Takes the cells that are used, and leaves them empty. */
-static void collect(const cells *c, sorted *all) {
-    double weight = 0, value = 0;
-    int64_t n = 0;
-    for (int64_t word = 0; word < CELLS / 64; word++) {
-        for (uint64_t bits = c->used[word]; bits; bits &= bits - 1) {
-            const int64_t at = word * 64 + __builtin_ctzll(bits);
-            const uint32_t order = (c->base + (uint32_t)at) << c->shift;
-            const double first = (double)of_order(order), step = c->shift ? (double)of_order(order + 1) - first : 0;
-            const double w = (double)c->of[at].weight, sum = w * first + (double)c->of[at].low * step;
-            all->mean[n] = sum / w;
-            all->weight[n] = weight;
-            all->value[n] = value;
-            weight += w;
-            value += sum;
-            c->of[at] = (cell){0, 0};
-            n++;
-        }
-        c->used[word] = 0;
-    }
-    all->weight[n] = weight;
-    all->value[n] = value;
-    all->n = n;
-}
-
-/* Sums over the first ranges, values less their mean; the last one is all. */
-typedef struct ranges {
-    int64_t n;
-    int32_t *first; /* the cell with which a range begins */
-    double *weight, *value, *square;
-} ranges;
-
-/* What cells [i, i + 1) are worth: the root of weight and width. Where they are few, each is a range of its own. */
-static double measure(const sorted *all, int64_t i) {
-    const int64_t before = i > 0 ? i - 1 : i, after = i + 1 < all->n ? i + 1 : i;
-    return sqrt((all->weight[i + 1] - all->weight[i]) * (all->mean[after] - all->mean[before]));
-}
-
-static void cut(const sorted *all, ranges *r) {
-    const double mean = all->value[all->n] / all->weight[all->n];
-    double whole = 0, sum = 0, weight = 0, value = 0, square = 0;
-    for (int64_t i = 0; i < all->n; i++) whole += measure(all, i);
-    int64_t n = 0;
-    for (int64_t i = 0; i < all->n; i++) {
-        if (all->n <= MOST_RANGES || i == 0 || (sum * MOST_RANGES >= whole * (double)n && n < MOST_RANGES)) {
-            r->first[n] = (int32_t)i;
-            r->weight[n] = weight;
-            r->value[n] = value;
-            r->square[n] = square;
-            n++;
-        }
-        const double w = all->weight[i + 1] - all->weight[i], x = all->mean[i] - mean;
-        sum += measure(all, i);
-        weight += w;
-        value += w * x;
-        square += w * x * x;
-    }
-    r->first[n] = (int32_t)all->n;
-    r->weight[n] = weight;
-    r->value[n] = value;
-    r->square[n] = square;
-    r->n = n;
-}
-
-static inline double cost(const ranges *r, int64_t begin, int64_t end) {
-    const double value = r->value[end] - r->value[begin];
-    return r->square[end] - r->square[begin] - value * value / (r->weight[end] - r->weight[begin]);
-}
-
-/* The least costs of the ranges before `low` to `high` in one cluster more, whose best beginning grows with its end. */
-static void one_more(const ranges *r, const double *before, double *now, uint16_t *begins, int64_t low, int64_t high, int64_t from, int64_t to) {
-    if (low > high) return;
-    const int64_t middle = (low + high) / 2;
-    double best = INFINITY;
-    int64_t at = from;
-    for (int64_t i = from; i <= least(to, middle - 1); i++) {
-        const double c = before[i] + cost(r, i, middle);
-        if (c < best) {
-            best = c;
-            at = i;
-        }
-    }
-    now[middle] = best;
-    begins[middle] = (uint16_t)at;
-    one_more(r, before, now, begins, low, middle - 1, from, at);
-    one_more(r, before, now, begins, middle + 1, high, at, to);
-}
-
-/* bounds[c] becomes the cell with which cluster c begins; there are as many clusters as can be, up to k, and one end more. */
-static int64_t divide(const ranges *r, int64_t k, double *before, double *now, uint16_t *begins, int32_t *bounds) {
-    const int64_t clusters = least(k, r->n), line = MOST_RANGES + 1;
-    for (int64_t e = 1; e <= r->n; e++) before[e] = cost(r, 0, e);
-    for (int64_t c = 1; c < clusters; c++) {
-        one_more(r, before, now, begins + c * line, c + 1, r->n, c, r->n - 1);
-        double *const other = before;
-        before = now;
-        now = other;
-    }
-    int64_t end = r->n;
-    bounds[clusters] = r->first[end];
-    for (int64_t c = clusters - 1; c > 0; c--) {
-        end = begins[c * line + end];
-        bounds[c] = r->first[end];
-    }
-    bounds[0] = 0;
-    return clusters;
-}
-
-/* The first cell from `low` on whose mean is larger. */
-static int64_t first_above(const sorted *all, double x, int64_t low) {
-    int64_t high = all->n;
-    while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        if (all->mean[middle] > x) high = middle;
-        else low = middle + 1;
-    }
-    return low;
-}
-
-/* Lloyd's steps: what lies between two means goes to the nearer one. A cluster that loses all keeps its mean. */
-static void descend(const sorted *all, int64_t clusters, int32_t iterations, int32_t *bounds, double *means) {
-    for (int64_t c = 0; c < clusters; c++)
-        means[c] = (all->value[bounds[c + 1]] - all->value[bounds[c]]) / (all->weight[bounds[c + 1]] - all->weight[bounds[c]]);
-    for (int32_t step = 0; step < iterations; step++) {
-        bool moved = false;
-        for (int64_t c = 1; c < clusters; c++) {
-            const int32_t bound = (int32_t)first_above(all, means[c - 1] + (means[c] - means[c - 1]) / 2, bounds[c - 1]);
-            moved |= bound != bounds[c];
-            bounds[c] = bound;
-        }
-        if (!moved) return;
-        for (int64_t c = 0; c < clusters; c++)
-            if (bounds[c] < bounds[c + 1])
-                means[c] = (all->value[bounds[c + 1]] - all->value[bounds[c]]) / (all->weight[bounds[c + 1]] - all->weight[bounds[c]]);
-    }
-}
-
 static tp_status train_numbers(const tp_codebook *s, int32_t iterations, int64_t begin, int64_t end, const void *in,
                                const float *row_weights, const float *col_weights, char *scratch, float *tables) {
-    const int64_t entries = tp_codebook_entries(s), most = least(tp_codebook_points(s), CELLS) + 1;
-    uint32_t *const steps = take(&scratch, least(s->cols, s->group_cols) * 4);
-    cells counts = {.of = take(&scratch, CELLS * 16), .used = take(&scratch, CELLS / 8)};
-    sorted all = {0, take(&scratch, most * 8), take(&scratch, most * 8), take(&scratch, most * 8)};
-    ranges r = {0, take(&scratch, (MOST_RANGES + 8) * 4), take(&scratch, (MOST_RANGES + 8) * 8), take(&scratch, (MOST_RANGES + 8) * 8),
-                take(&scratch, (MOST_RANGES + 8) * 8)};
-    double *const before = take(&scratch, (MOST_RANGES + 8) * 8), *const now = take(&scratch, (MOST_RANGES + 8) * 8);
-    uint16_t *const begins = take(&scratch, entries * (MOST_RANGES + 1) * 2);
-    int32_t bounds[257];
-    double means[256];
+    uint32_t *const steps = tp_take(&scratch, least(s->cols, s->group_cols) * 4);
+    tp_cells counts = {.of = tp_take(&scratch, CELLS * 16), .used = tp_take(&scratch, CELLS / 8)};
     memset(counts.of, 0, CELLS * 16);
     memset(counts.used, 0, CELLS / 8);
     for (int64_t index = begin; index < end; index++) {
         const group g = group_at(s, index);
         const bool weighted = any_weight(&g, row_weights, col_weights);
-        for (int64_t j = 0; weighted && col_weights && j < g.cols; j++) steps[j] = steps_of(col_weights[g.col + j]);
+        for (int64_t j = 0; weighted && col_weights && j < g.cols; j++) steps[j] = tp_steps_of(col_weights[g.col + j]);
         if (!count(s, &g, in, weighted ? row_weights : NULL, weighted && col_weights ? steps : NULL, &counts)) return TP_ERR_NONFINITE;
-        collect(&counts, &all);
-        float *table = tables + index * entries;
-        const int64_t k = entries - s->zero;
-        int64_t clusters = 0;
-        if (all.n > 0) {
-            cut(&all, &r);
-            clusters = divide(&r, k, before, now, begins, bounds);
-            descend(&all, clusters, iterations, bounds, means);
-        }
-        if (s->zero) *table++ = 0;
-        for (int64_t c = 0; c < k; c++) table[c] = clusters == 0 ? 0 : (float)means[least(c, clusters - 1)];
+        tp_cluster(s, iterations, &counts, scratch, tables + index * tp_codebook_entries(s));
     }
     return TP_OK;
 }
@@ -374,46 +180,11 @@ INLINE void measure_from(int32_t d, points *p, const float *entry, bool first) {
     }
 }
 
-/* A point, by its weight times what is stored for it; the last that counts where rounding leaves none. -1 if none counts. */
-static int64_t draw(const points *p, double unit) {
-    double whole = 0;
-    for (int64_t b = 0; b < p->padded / POINT_BLOCK; b++) whole += p->blocks[b];
-    if (!(whole > 0)) return -1;
-    const double wanted = unit * whole;
-    double sum = 0;
-    int64_t last = -1;
-    for (int64_t b = 0; b < p->padded / POINT_BLOCK; b++) {
-        if (!(p->blocks[b] > 0)) continue;
-        if (sum + p->blocks[b] <= wanted) {
-            sum += p->blocks[b];
-            last = b;
-            continue;
-        }
-        last = b;
-        break;
-    }
-    int64_t point = -1;
-    for (int64_t i = last * POINT_BLOCK; i < (last + 1) * POINT_BLOCK; i++) {
-        const double share = (double)p->weight[i] * (double)p->distance[i];
-        if (!(share > 0)) continue;
-        point = i;
-        sum += share;
-        if (sum > wanted) break;
-    }
-    return point;
-}
-
-static double unit_random(uint64_t seed, uint64_t stream, uint64_t counter) {
-    uint32_t w[4];
-    tp_philox(seed, stream, counter, &w[0], &w[1], &w[2], &w[3]);
-    return (double)(((uint64_t)w[0] << 32 | w[1]) >> 11) * 0x1p-53;
-}
-
 INLINE void spread(int32_t d, points *p, uint64_t seed, uint64_t stream, int64_t entries, float *table) {
     for (int64_t i = 0; i < p->padded; i++) p->distance[i] = 1;
     for (int64_t b = 0; b < p->padded / POINT_BLOCK; b++) p->blocks[b] = weighted_sum(p, b * POINT_BLOCK, (b + 1) * POINT_BLOCK);
     for (int64_t e = 0; e < entries; e++) {
-        const int64_t at = draw(p, unit_random(seed, stream, (uint64_t)e));
+        const int64_t at = tp_draw(p->weight, p->distance, p->blocks, p->padded, tp_unit_random(seed, stream, (uint64_t)e));
         for (int32_t c = 0; c < d; c++) table[e * d + c] = at < 0 ? table[c] : p->x[c * p->padded + at];
         if (at >= 0) measure_from(d, p, table + e * d, e == 0);
     }
@@ -450,9 +221,9 @@ INLINE void improve(int32_t d, points *p, int64_t entries, int32_t iterations, d
 INLINE tp_status train_vectors(int32_t d, const tp_codebook *s, uint64_t seed, int32_t iterations, int64_t begin, int64_t end,
                                const void *in, const float *row_weights, const float *col_weights, char *scratch, float *tables) {
     const int64_t entries = tp_codebook_entries(s), most = tp_codebook_points(s);
-    points p = {.x = take(&scratch, most * d * 4), .weight = take(&scratch, most * 4), .distance = take(&scratch, most * 4),
-                .nearest = take(&scratch, most * 2), .blocks = take(&scratch, most / POINT_BLOCK * 8)};
-    double *const sums = take(&scratch, entries * (d + 1) * 8);
+    points p = {.x = tp_take(&scratch, most * d * 4), .weight = tp_take(&scratch, most * 4), .distance = tp_take(&scratch, most * 4),
+                .nearest = tp_take(&scratch, most * 2), .blocks = tp_take(&scratch, most / POINT_BLOCK * 8)};
+    double *const sums = tp_take(&scratch, entries * (d + 1) * 8);
     for (int64_t index = begin; index < end; index++) {
         const group g = group_at(s, index);
         if (!gather(s, &g, in, row_weights, col_weights, &p)) return TP_ERR_NONFINITE;

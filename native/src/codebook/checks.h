@@ -2,6 +2,8 @@
 #ifndef TP_CODEBOOK_CHECKS_H
 #define TP_CODEBOOK_CHECKS_H
 
+#include "codebook/clusters.h"
+#include "codebook/scalar.h"
 #include "core/checks.h"
 #include "tensorpress/codebook.h"
 
@@ -11,8 +13,13 @@
 enum { MOST_RANGES = 2048 };
 /* Vectors of a group that are looked at. */
 #define MOST_POINTS (INT64_C(1) << 20)
-/* Points are stored in whole vectors of the widest tier, and summed in blocks. */
-enum { POINT_BLOCK = 1024 };
+
+/* Memory cut from scratch piece by piece. */
+static inline void *tp_take(char **scratch, int64_t bytes) {
+    char *p = *scratch;
+    *scratch += (bytes + 63) / 64 * 64;
+    return p;
+}
 
 static inline int64_t tp_codebook_least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -46,13 +53,9 @@ static inline tp_status tp_check_codebook(const tp_codebook *s) {
 
 static inline int64_t tp_codebook_scratch_bytes(const tp_codebook *s) {
     const int64_t points = tp_codebook_points(s), entries = tp_codebook_entries(s);
-    /* Weights of columns; then counts with their bits and three sums of each, and ranges; or points, and sums of each entry. */
+    /* Weights of columns; then counts with their bits, and what clusters take; or points, and sums of each entry. */
     const int64_t weights = (tp_codebook_least(s->cols, s->group_cols) * 4 + 63) / 64 * 64;
-    if (s->dimension == 1) {
-        const int64_t cells = tp_codebook_least(points, CELLS) + 1;
-        return weights + CELLS * 16 + CELLS / 8 + (3 * cells + 5 * (MOST_RANGES + 8)) * 8
-               + entries * (MOST_RANGES + 1) * 2 + (MOST_RANGES + 8) * 4 + 16 * 64;
-    }
+    if (s->dimension == 1) return weights + CELLS * 16 + CELLS / 8 + tp_clusters_scratch(s) + 3 * 64;
     return weights + points * ((s->dimension + 2) * 4 + 2) + points / POINT_BLOCK * 8 + entries * (s->dimension + 1) * 8 + 16 * 64;
 }
 

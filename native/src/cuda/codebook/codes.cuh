@@ -74,9 +74,49 @@ TP_KERNEL(CODE_THREADS) assign_numbers(Tiles t, int32_t bits, bool zero, Rows<co
     });
 }
 
+/* Vectors that a thread compares with each entry that it has read. */
+template <int D> constexpr int COMPARED = D == 8 ? 2 : 4;
+
+/* The first of the nearest entries to each vector, and how far it is, by all threads of a block; `part` is shared. */
+template <int D, int VECTORS>
+__device__ __forceinline__ void find_nearest(const float (&x)[VECTORS][D], const float *table, int64_t floats, float *part, float (&best)[VECTORS],
+                                             int32_t (&index)[VECTORS]) {
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        best[v] = INFINITY;
+        index[v] = 0;
+    }
+    for (int64_t first = 0; first < floats; first += TABLE_FLOATS) {
+        const int64_t left = floats - first;
+        const int n = left < TABLE_FLOATS ? (int)left : (int)TABLE_FLOATS;
+        __syncthreads();
+        for (int i = threadIdx.x; i < n; i += CODE_THREADS) part[i] = table[first + i];
+        __syncthreads();
+#pragma unroll 2
+        for (int e = 0; e < n / D; e++) {
+            float entry[D];
+#pragma unroll
+            for (int d = 0; d < D; d++) entry[d] = part[e * D + d];
+#pragma unroll
+            for (int v = 0; v < VECTORS; v++) {
+                float sum = 0;
+#pragma unroll
+                for (int d = 0; d < D; d++) {
+                    const float off = x[v][d] - entry[d];
+                    sum = fmaf(off, off, sum);
+                }
+                if (sum < best[v]) {
+                    best[v] = sum;
+                    index[v] = (int32_t)(first / D) + e;
+                }
+            }
+        }
+    }
+}
+
 template <int D, tp_dtype TYPE, class T, class Code>
 TP_KERNEL(CODE_THREADS) assign_vectors(Tiles t, int32_t bits, Rows<const T> in, const float *tables, Rows<Code> codes) {
-    constexpr int VECTORS = D == 8 ? 2 : 4; /* that a thread compares with each entry that it has read */
+    constexpr int VECTORS = COMPARED<D>;
     TP_SHARED(float, table, [TABLE_FLOATS]);
     for_tiles(t, [&](int64_t group, int64_t row, int64_t rows, int64_t col, int64_t cols) {
         const int64_t floats = (INT64_C(1) << bits) * D, line = cols / D;
@@ -90,35 +130,8 @@ TP_KERNEL(CODE_THREADS) assign_vectors(Tiles t, int32_t bits, Rows<const T> in, 
                 const int64_t r = here ? row_of(i, rows, line) : 0, c = here ? i - r * line : 0;
 #pragma unroll
                 for (int d = 0; d < D; d++) x[v][d] = as_f32<TYPE>(*in.at(row + r, col + c * D + d));
-                best[v] = INFINITY;
-                index[v] = 0;
             }
-            for (int64_t part = 0; part < floats; part += TABLE_FLOATS) {
-                const int64_t left = floats - part;
-                const int n = left < TABLE_FLOATS ? (int)left : (int)TABLE_FLOATS;
-                __syncthreads();
-                for (int i = threadIdx.x; i < n; i += CODE_THREADS) table[i] = tables[group * floats + part + i];
-                __syncthreads();
-#pragma unroll 2
-                for (int e = 0; e < n / D; e++) {
-                    float entry[D];
-#pragma unroll
-                    for (int d = 0; d < D; d++) entry[d] = table[e * D + d];
-#pragma unroll
-                    for (int v = 0; v < VECTORS; v++) {
-                        float sum = 0;
-#pragma unroll
-                        for (int d = 0; d < D; d++) {
-                            const float off = x[v][d] - entry[d];
-                            sum = fmaf(off, off, sum);
-                        }
-                        if (sum < best[v]) {
-                            best[v] = sum;
-                            index[v] = (int32_t)(part / D) + e;
-                        }
-                    }
-                }
-            }
+            find_nearest<D, VECTORS>(x, tables + group * floats, floats, table, best, index);
 #pragma unroll
             for (int v = 0; v < VECTORS; v++) {
                 const int64_t i = base + v * CODE_THREADS + threadIdx.x;

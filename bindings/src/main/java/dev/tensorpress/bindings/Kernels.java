@@ -8976,6 +8976,141 @@ public class Kernels extends Kernels$shared {
         }
     }
 
+    private static class tp_cuda_codebook_train {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_INT,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_codebook_train");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_train(tp_cuda *cuda, const tp_codebook *spec, uint64_t seed, int32_t iterations, int64_t begin, int64_t end, const void *in, const float *row_weights, const float *col_weights, float *tables)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_codebook_train$descriptor() {
+        return tp_cuda_codebook_train.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_train(tp_cuda *cuda, const tp_codebook *spec, uint64_t seed, int32_t iterations, int64_t begin, int64_t end, const void *in, const float *row_weights, const float *col_weights, float *tables)
+     * }
+     */
+    public static MethodHandle tp_cuda_codebook_train$handle() {
+        return tp_cuda_codebook_train.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_train(tp_cuda *cuda, const tp_codebook *spec, uint64_t seed, int32_t iterations, int64_t begin, int64_t end, const void *in, const float *row_weights, const float *col_weights, float *tables)
+     * }
+     */
+    public static MemorySegment tp_cuda_codebook_train$address() {
+        return tp_cuda_codebook_train.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_train(tp_cuda *cuda, const tp_codebook *spec, uint64_t seed, int32_t iterations, int64_t begin, int64_t end, const void *in, const float *row_weights, const float *col_weights, float *tables)
+     * }
+     */
+    public static int tp_cuda_codebook_train(MemorySegment cuda, MemorySegment spec, long seed, int iterations, long begin, long end, MemorySegment in, MemorySegment row_weights, MemorySegment col_weights, MemorySegment tables) {
+        var mh$ = tp_cuda_codebook_train.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_codebook_train", cuda, spec, seed, iterations, begin, end, in, row_weights, col_weights, tables);
+            }
+            return (int)mh$.invokeExact(cuda, spec, seed, iterations, begin, end, in, row_weights, col_weights, tables);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_cuda_codebook_gradients {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_cuda_codebook_gradients");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_gradients(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *gradients, double *sums)
+     * }
+     */
+    public static FunctionDescriptor tp_cuda_codebook_gradients$descriptor() {
+        return tp_cuda_codebook_gradients.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_gradients(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *gradients, double *sums)
+     * }
+     */
+    public static MethodHandle tp_cuda_codebook_gradients$handle() {
+        return tp_cuda_codebook_gradients.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_gradients(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *gradients, double *sums)
+     * }
+     */
+    public static MemorySegment tp_cuda_codebook_gradients$address() {
+        return tp_cuda_codebook_gradients.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_cuda_codebook_gradients(tp_cuda *cuda, const tp_codebook *spec, int64_t begin, int64_t end, const void *codes, const float *gradients, double *sums)
+     * }
+     */
+    public static int tp_cuda_codebook_gradients(MemorySegment cuda, MemorySegment spec, long begin, long end, MemorySegment codes, MemorySegment gradients, MemorySegment sums) {
+        var mh$ = tp_cuda_codebook_gradients.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_cuda_codebook_gradients", cuda, spec, begin, end, codes, gradients, sums);
+            }
+            return (int)mh$.invokeExact(cuda, spec, begin, end, codes, gradients, sums);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class tp_cuda_codebook_assign {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Kernels.C_INT,

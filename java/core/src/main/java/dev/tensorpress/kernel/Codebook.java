@@ -8,13 +8,15 @@ import java.lang.foreign.MemorySegment;
 /**
  * Kernel family {@code codebook}: weights as codes into tables found by k-means; {@code tensorpress/codebook.h} has methods and numerics.
  * Matrices are off-heap, row-major and without gaps. Bits do not depend on the number of threads, nor on the device. A device
- * finds codes and decodes; tables, and sums of gradients, come from the threads of the executor.
+ * has all of it; tables of small groups come from the threads of the executor, unless the matrix lies on the device.
  */
 public final class Codebook {
     /** Codes of scalars have this many bits at most, those of vectors {@link #MOST_BITS}. */
     public static final int MOST_SCALAR_BITS = 8;
     /** {@code TP_CODEBOOK_MOST_BITS}. */
     public static final int MOST_BITS = 12;
+    /** Elements of a group from which on a device finds its table sooner than threads do: it takes one group at a time. */
+    private static final long WORTH_A_DEVICE = 1 << 18;
 
     static {
         dev.tensorpress.internal.NativeLibrary.load();
@@ -90,24 +92,25 @@ public final class Codebook {
      */
     public static void train(Spec spec, DType type, MemorySegment in, MemorySegment rowWeights, MemorySegment colWeights, long seed,
             int iterations, MemorySegment tables, Executor executor) {
-        Executor host = Native.host(executor);
+        long elements = Math.min(spec.groupRows, spec.rows) * Math.min(spec.groupCols, spec.cols);
+        Executor on = elements < WORTH_A_DEVICE ? Native.near(executor, in, rowWeights, colWeights, tables) : executor;
         Native.oneOf("elements", type, DType.F32, DType.F16, DType.BF16);
-        Native.input("in", in, type.bytes(Math.multiplyExact(spec.rows, spec.cols)), host);
-        weights("rowWeights", rowWeights, spec.rows, host);
-        weights("colWeights", colWeights, spec.cols, host);
-        Native.result("tables", tables, DType.F32, 1, spec.tableBytes() / 4, spec.tableBytes() / 4, host);
+        Native.input("in", in, type.bytes(Math.multiplyExact(spec.rows, spec.cols)), on);
+        weights("rowWeights", rowWeights, spec.rows, on);
+        weights("colWeights", colWeights, spec.cols, on);
+        Native.result("tables", tables, DType.F32, 1, spec.tableBytes() / 4, spec.tableBytes() / 4, on);
         MemorySegment s = spec.toNative(type);
         long scratch = Native.size("tp_codebook_scratch", out -> Kernels.tp_codebook_scratch(s, out));
-        long elements = Math.min(spec.groupRows, spec.rows) * Math.min(spec.groupCols, spec.cols);
         Native.Cost cost = Native.Cost.of(type.bytes(spec.rows * spec.cols), spec.tableBytes());
         // Memory to count in is cleared for each range.
-        Native.run("tp_codebook_train", host, spec.groups(), 1, Executor.worth(elements) * 8, scratch, cost, (begin, end, worker) ->
-                Kernels.tp_codebook_train(s, seed, iterations, begin, end, in, rowWeights, colWeights, worker.scratch(), tables));
+        Native.run("tp_codebook_train", on, spec.groups(), 1, Executor.worth(elements) * 8, scratch, cost, (begin, end, worker) ->
+                Kernels.tp_codebook_train(s, seed, iterations, begin, end, in, rowWeights, colWeights, worker.scratch(), tables),
+                (cuda, begin, end) -> Kernels.tp_cuda_codebook_train(cuda, s, seed, iterations, begin, end, in, rowWeights, colWeights, tables));
     }
 
-    private static void weights(String name, MemorySegment weights, long n, Executor host) {
+    private static void weights(String name, MemorySegment weights, long n, Executor executor) {
         if (!weights.equals(MemorySegment.NULL)) {
-            Native.operand(name, weights, DType.F32, 1, n, n, host);
+            Native.operand(name, weights, DType.F32, 1, n, n, executor);
         }
     }
 
@@ -156,14 +159,14 @@ public final class Codebook {
      * @throws KernelException if there is no entry of a code's number
      */
     public static void gradients(Spec spec, MemorySegment codes, MemorySegment gradients, MemorySegment sums, Executor executor) {
-        Executor host = Native.host(executor);
-        spec.checkCodes(codes, host);
-        Native.operand("gradients", gradients, DType.F32, spec.rows, spec.cols, spec.cols, host);
-        Native.result("sums", sums, DType.F64, 1, spec.tableBytes() / 4, spec.tableBytes() / 4, host);
+        spec.checkCodes(codes, executor);
+        Native.operand("gradients", gradients, DType.F32, spec.rows, spec.cols, spec.cols, executor);
+        Native.result("sums", sums, DType.F64, 1, spec.tableBytes() / 4, spec.tableBytes() / 4, executor);
         MemorySegment s = spec.toNative(DType.F32);
         long elements = Math.min(spec.groupRows, spec.rows) * Math.min(spec.groupCols, spec.cols);
         Native.Cost cost = Native.Cost.of(spec.codeType().bytes(spec.codes()) + 4 * spec.rows * spec.cols, 2 * spec.tableBytes());
-        Native.run("tp_codebook_gradients", host, spec.groups(), 1, Executor.worth(elements), cost, (begin, end, worker) ->
-                Kernels.tp_codebook_gradients(s, begin, end, codes, gradients, sums));
+        Native.run("tp_codebook_gradients", executor, spec.groups(), 1, Executor.worth(elements), cost, (begin, end, worker) ->
+                Kernels.tp_codebook_gradients(s, begin, end, codes, gradients, sums), (cuda, begin, end) ->
+                Kernels.tp_cuda_codebook_gradients(cuda, s, begin, end, codes, gradients, sums));
     }
 }

@@ -1,30 +1,48 @@
 package dev.tensorpress.kernel;
 
+import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.tensorpress.bindings.Kernels;
 import dev.tensorpress.bindings.tp_block;
 import dev.tensorpress.bindings.tp_coded;
 import dev.tensorpress.bindings.tp_plane;
+import dev.tensorpress.bindings.tp_rans_array;
+import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
  * Kernel family {@code coding}: makes arrays smaller without loss, a block at a time, by how often which value is there. A block says itself
  * what it is; {@code tensorpress/coding.h} describes its bytes. They are the same on every machine.
  *
- * <p>Memory is off-heap, at any byte unless said. All runs on the caller's thread: who has much to code cuts it into blocks of one to four
- * MiB, and spreads these over threads, with scratch for each.
+ * <p>Memory is off-heap, at any byte unless said. Blocks are coded on the caller's thread: who has much to code cuts it into blocks of one to four
+ * MiB, and spreads these over threads, with scratch for each. {@link #decodeRans} takes many arrays at once, on threads or on a device.
  */
 public final class Coding {
     /** Bytes that a block may have before it is coded. */
     public static final long MAX_BYTES = 1L << 26;
 
     private static final long SLACK = 64;
+
+    /**
+     * Symbols that were coded by rANS with frequencies of their own, without a block around them.
+     *
+     * @param in their bytes are {@code in[in .. in + bytes - 1]}
+     * @param out the first of them becomes symbol number {@code out}
+     * @param logTotal frequencies sum to 2^this, 11 to 15
+     */
+    public record Rans(long symbols, long in, long bytes, long out, int logTotal) {
+        /** The same at other places. */
+        public Rans at(long in, long out) {
+            return new Rans(symbols, in, bytes, out, logTotal);
+        }
+    }
 
     /** What the bytes of a block are. */
     public enum Elements {
@@ -116,6 +134,121 @@ public final class Coding {
         return Native.size("tp_block_scratch", out -> Kernels.tp_block_scratch(elements.id(), bytes, out));
     }
 
+    /** The most bytes that so many symbols of a type take, coded by rANS: all that {@link #encodeRans} may write. */
+    public static long ransBound(DType type, long symbols) {
+        alphabet(type);
+        return Math.addExact(Math.multiplyExact(2, symbols), 2 * 4 * (long) Kernels.TP_CODING_LANES() + 4);
+    }
+
+    /** Symbols that there can be: u8, or u16 below 4096. */
+    private static int alphabet(DType type) {
+        Native.oneOf("symbols", type, DType.U8, DType.U16);
+        return type == DType.U8 ? 256 : Kernels.TP_CODING_ALPHABET();
+    }
+
+    /**
+     * Codes symbols by rANS, with the frequencies that suit them best.
+     *
+     * @param type u8, or u16 below 4096
+     * @param in whole symbols, less than 2^28; two of them at least are different
+     * @param frequencies u16 [256] or [4096], out
+     * @param out at least {@link #ransBound} bytes
+     * @return where they are: at 0 of {@code in} and of {@code out}
+     * @throws KernelException for symbols that are 4096 or more, or all the same
+     */
+    public static Rans encodeRans(DType type, MemorySegment in, MemorySegment frequencies, MemorySegment out) {
+        int alphabet = alphabet(type);
+        Native.input("in", in, 0, null);
+        int width = (int) type.bytes(1);
+        long symbols = in.byteSize() / width;
+        Native.result("frequencies", frequencies, DType.U16, 1, alphabet, alphabet, null);
+        Native.output("out", out, ransBound(type, symbols), null);
+        Native.apart("out", out, "in", in);
+        Native.apart("out", out, "frequencies", frequencies);
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment counts = arena.allocate(JAVA_INT, alphabet);
+            MemorySegment scratch = arena.allocate(Kernels.TP_CODING_SCRATCH(), 64);
+            MemorySegment k = arena.allocate(JAVA_INT);
+            MemorySegment bytes = arena.allocate(JAVA_LONG);
+            Native.check("tp_coding_histogram", Kernels.tp_coding_histogram(width, symbols, in, counts));
+            Native.check("tp_coding_frequencies", Kernels.tp_coding_frequencies(alphabet, counts, 0, frequencies, k, bytes));
+            int logTotal = k.get(JAVA_INT, 0);
+            Native.call("tp_rans_encode", null, 1, Native.Cost.of(symbols * width, symbols * width), () ->
+                    Kernels.tp_rans_encode(width, symbols, in, logTotal, frequencies, out, out.byteSize(), bytes, scratch));
+            return new Rans(symbols, 0, bytes.get(JAVA_LONG, 0), 0, logTotal);
+        }
+    }
+
+    /**
+     * Decodes arrays, each with its frequencies; a device is busy with some thousand of them.
+     *
+     * @param type of symbols, as above
+     * @param frequencies u16 [arrays, 256] or [arrays, 4096], of this process
+     * @param in bytes of all arrays, which may be any
+     * @param out symbols of all arrays, which do not overlap
+     * @throws CodingFormatException if one of them cannot be decoded; the others are
+     */
+    public static void decodeRans(DType type, List<Rans> arrays, MemorySegment frequencies, MemorySegment in, MemorySegment out, Executor executor) {
+        long alphabet = alphabet(type);
+        int width = (int) type.bytes(1);
+        long inBytes = 0;
+        long symbols = 0;
+        for (Rans array : arrays) {
+            if (array.symbols < 0 || array.in < 0 || array.bytes < 0 || array.out < 0) {
+                throw new IllegalArgumentException("an array with negative numbers: " + array);
+            }
+            inBytes = Math.max(inBytes, Math.addExact(array.in, array.bytes));
+            symbols = Math.max(symbols, Math.addExact(array.out, array.symbols));
+        }
+        long readable = inBytes;
+        long writable = symbols;
+        Native.operand("frequencies", frequencies, DType.U16, arrays.size(), alphabet, alphabet, Native.host(executor));
+        Native.input("in", in, readable, executor);
+        Native.result("out", out, type, 1, writable, writable, executor);
+        Native.apart("out", out, "in", in);
+        AtomicBoolean damaged = new AtomicBoolean();
+        long each = arrays.isEmpty() ? 1 : symbols / arrays.size();
+        Native.run("tp_rans_decode_all", executor, arrays.size(), 1, Executor.worth(each), Kernels.TP_CODING_SCRATCH(),
+                Native.Cost.of(readable, writable * width), (begin, end, worker) -> {
+                    for (long a = begin; a < end; a++) {
+                        Rans array = arrays.get((int) a);
+                        int status = Kernels.tp_rans_decode(width, array.symbols, array.logTotal, frequencies.asSlice(2 * a * alphabet),
+                                in.asSlice(array.in), array.bytes, out.asSlice(array.out * width), worker.scratch());
+                        if (noted(status, damaged) != 0) {
+                            return status;
+                        }
+                    }
+                    return 0;
+                }, (cuda, begin, end) -> {
+                    try (Arena arena = Arena.ofConfined()) {
+                        MemorySegment all = tp_rans_array.allocateArray(arrays.size(), arena);
+                        for (int a = 0; a < arrays.size(); a++) {
+                            Rans array = arrays.get(a);
+                            MemorySegment s = tp_rans_array.asSlice(all, a);
+                            tp_rans_array.symbols(s, array.symbols);
+                            tp_rans_array.in(s, array.in);
+                            tp_rans_array.bytes(s, array.bytes);
+                            tp_rans_array.out(s, array.out);
+                            tp_rans_array.log_total(s, array.logTotal);
+                        }
+                        return noted(Kernels.tp_cuda_rans_decode_all(cuda, width, arrays.size(), all, frequencies, in, readable, out, writable),
+                                damaged);
+                    }
+                });
+        if (damaged.get()) {
+            throw new CodingFormatException("symbols that are damaged");
+        }
+    }
+
+    /** The status, but that damage is kept for later. */
+    private static int noted(int status, AtomicBoolean damaged) {
+        if (status != KernelException.FORMAT) {
+            return status;
+        }
+        damaged.set(true);
+        return 0;
+    }
+
     private static void check(Elements elements, long bytes) {
         if (bytes < 0 || bytes > MAX_BYTES || bytes % elements.bytes != 0) {
             throw new IllegalArgumentException("a block of " + elements + " cannot have " + bytes + " bytes: it has whole elements of "
@@ -196,12 +329,10 @@ public final class Coding {
             Native.apart("scratch", scratch, "block", block);
             Native.apart("scratch", scratch, "base", base);
             Native.apart("scratch", scratch, "out", out);
-            int[] status = new int[1];
-            Native.call("tp_block_decode", null, 1, Native.Cost.of(block.byteSize() + (delta ? bytes : 0), bytes), () -> {
-                status[0] = Kernels.tp_block_decode(block, block.byteSize(), base, out, bytes, scratch);
-                return status[0] == KernelException.FORMAT ? 0 : status[0];
-            });
-            if (status[0] != 0) {
+            AtomicBoolean damaged = new AtomicBoolean();
+            Native.call("tp_block_decode", null, 1, Native.Cost.of(block.byteSize() + (delta ? bytes : 0), bytes), () ->
+                    noted(Kernels.tp_block_decode(block, block.byteSize(), base, out, bytes, scratch), damaged));
+            if (damaged.get()) {
                 throw new CodingFormatException("a block that is damaged");
             }
         }

@@ -84,6 +84,32 @@ class CudaExecutorTest {
         assertThrows(IllegalArgumentException.class, () -> Executor.on(Device.cuda(0), -1));
     }
 
+    /** Of a group that is large enough, and of a small one that lies there. */
+    @Test
+    void tablesAreFoundOnTheDevice() {
+        long n = 512;
+        MemorySegment in = arena.allocate(DType.F32.bytes(n * n), 64);
+        MemorySegment weights = arena.allocate(DType.F32.bytes(n), 64);
+        for (long i = 0; i < n * n; i++) {
+            in.setAtIndex(JAVA_FLOAT, i, i % 7 == 0 ? 0 : (float) Math.sin(i * i % 1e6));
+            weights.setAtIndex(JAVA_FLOAT, i % n, i % n / 1000f);
+        }
+        for (Codebook.Spec spec : List.of(new Codebook.Spec(n, n, n, n, 1, 4, true), new Codebook.Spec(32, 64, 32, 64, 4, 3, false))) {
+            MemorySegment wanted = arena.allocate(spec.tableBytes(), 64);
+            Codebook.train(spec, DType.F32, in, weights, MemorySegment.NULL, 5, 20, wanted, cpu);
+            try (DeviceMemory memory = DeviceMemory.allocate(in.byteSize(), device); DeviceMemory tables = DeviceMemory.allocate(spec.tableBytes(), device)) {
+                memory.upload(in);
+                Codebook.train(spec, DType.F32, memory.segment(), weights, MemorySegment.NULL, 5, 20, tables.segment(), device);
+                MemorySegment found = arena.allocate(spec.tableBytes(), 64);
+                tables.download(found);
+                assertArrayEquals(wanted.toArray(JAVA_FLOAT), found.toArray(JAVA_FLOAT));
+            }
+            MemorySegment found = arena.allocate(spec.tableBytes(), 64);
+            Codebook.train(spec, DType.F32, in, weights, MemorySegment.NULL, 5, 20, found, device);
+            assertArrayEquals(wanted.toArray(JAVA_FLOAT), found.toArray(JAVA_FLOAT));
+        }
+    }
+
     @Test
     void memoryIsCopiedToTheDeviceAndBack() {
         MemorySegment from = bytes(BYTES);

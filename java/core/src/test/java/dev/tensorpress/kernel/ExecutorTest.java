@@ -115,6 +115,8 @@ class ExecutorTest {
         return Stream.of(
                 new Family("codebook", (e, m) -> codebook(e, m, 1)),
                 new Family("codebook of vectors", (e, m) -> codebook(e, m, 2)),
+                new Family("rans of bytes", (e, m) -> rans(e, m, DType.U8)),
+                new Family("rans of symbols", (e, m) -> rans(e, m, DType.U16)),
                 new Family("quantize rows", (e, m) -> quantize(e, m, 1, COLS, DType.I8, Quantize.Range.ABSMAX, 1, false)),
                 new Family("quantize columns", (e, m) -> quantize(e, m, ROWS, 1, DType.U8, Quantize.Range.MINMAX, 1, true)),
                 new Family("quantize blocks", (e, m) -> quantize(e, m, 1, 32, DType.U4, Quantize.Range.MINMAX, 8, false)),
@@ -146,6 +148,38 @@ class ExecutorTest {
         Codebook.assign(spec, DType.F32, in, tables, codes, e);
         Codebook.decode(spec, codes, tables, m.result(4 * ROWS * cols), e);
         Codebook.gradients(spec, codes, in, m.result(2 * spec.tableBytes()), e);
+    }
+
+    private static void rans(Executor e, Memory m, DType type) {
+        long alphabet = type == DType.U8 ? 256 : 4096;
+        List<Coding.Rans> arrays = new ArrayList<>();
+        MemorySegment frequencies = m.arena.allocate(7 * 2 * alphabet, 64);
+        MemorySegment coded = m.arena.allocate(7 * Coding.ransBound(type, 70_000), 64);
+        long in = 0;
+        long out = 0;
+        for (int a = 0; a < 7; a++) {
+            int n = a == 3 ? 70_000 : 2 + m.random.nextInt(9000);
+            MemorySegment plain = m.arena.allocate(type.bytes(n), 2);
+            for (int i = 0; i < n; i++) {
+                int symbol = (int) Math.clamp(alphabet / 2 + Math.round(alphabet / 20.0 * m.random.nextGaussian()) + (i == 0 ? 1 : 0), 0, alphabet - 1);
+                if (type == DType.U8) {
+                    plain.set(ValueLayout.JAVA_BYTE, i, (byte) symbol);
+                } else {
+                    plain.setAtIndex(ValueLayout.JAVA_SHORT, i, (short) symbol);
+                }
+            }
+            Coding.Rans array = Coding.encodeRans(type, plain, frequencies.asSlice(2 * a * alphabet), coded.asSlice(in)).at(in, out);
+            arrays.add(array);
+            in += array.bytes();
+            out += n;
+            m.values.add(array.bytes());
+        }
+        Coding.decodeRans(type, arrays, frequencies, coded, m.result(type.bytes(out)), e);
+        Coding.Rans last = arrays.removeLast();
+        arrays.add(new Coding.Rans(last.symbols(), last.in(), last.bytes() - 2, last.out(), last.logTotal()));
+        MemorySegment others = m.result(type.bytes(out));
+        assertThrows(CodingFormatException.class, () -> Coding.decodeRans(type, arrays, frequencies, coded, others, e));
+        others.asSlice(type.bytes(last.out())).fill((byte) 0);
     }
 
     private static void quantize(Executor executor, Memory memory, long groupRows, long groupCols, DType type,
