@@ -1,20 +1,59 @@
-"""Bytes that zstd makes of the matrices of an ONNX model, as f32, bf16 and f16: zstd.py MODEL [LEVEL...]
+"""Bytes of a model's weights as f32, bf16 and f16, each in one file of safetensors: by zstd, and by pack. zstd.py MODEL.onnx [--levels 3 19] [--ours TENSORPRESS]
 
-The peer of `benchmarks/run.sh coding`. Needs numpy, onnx and the command zstd. All of a type is one file, so zstd finds what repeats at any distance.
+The peer of `benchmarks/run.sh coding`, which codes blocks. Needs numpy, onnx and the command zstd, which finds what repeats at any distance; with --ours the
+launcher, whose archive is expanded again and compared.
 """
 
+import argparse
+import json
+import pathlib
 import subprocess
-import sys
+import tempfile
 
 import numpy
 import onnx
 import onnx.numpy_helper
 
-weights = [onnx.numpy_helper.to_array(t) for t in onnx.load(sys.argv[1]).graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2]
-f32 = numpy.concatenate([w.ravel() for w in weights])
-bits = f32.view(numpy.uint32)
-bf16 = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(numpy.uint16)
-for name, values in (("bf16", bf16), ("f16", f32.astype(numpy.float16)), ("f32", f32)):
-    for level in sys.argv[2:] or ["3", "19"]:
-        out = subprocess.run(["zstd", f"-{level}", "-c"], input=values.tobytes(), stdout=subprocess.PIPE, check=True).stdout
-        print(f"{name} zstd -{level}: {100 * len(out) / values.nbytes:.2f} % of {values.nbytes / 1e6:.1f} MB", flush=True)
+
+def bf16(x):
+    bits = x.view(numpy.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(numpy.uint16)
+
+
+def write(path, kind, tensors):
+    header, at = {}, 0
+    for name, (shape, data) in tensors.items():
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, at + data.nbytes]}
+        at += data.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, data in tensors.values():
+            file.write(data.tobytes())
+
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("model")
+arguments.add_argument("--levels", nargs="*", default=["3", "19"])
+arguments.add_argument("--ours")
+arguments = arguments.parse_args()
+weights = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(arguments.model).graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+print("| Type | bytes | " + " | ".join(f"zstd -{level}" for level in arguments.levels) + (" | pack |" if arguments.ours else " |"))
+print("|---|---:|" + "---:|" * (len(arguments.levels) + bool(arguments.ours)))
+with tempfile.TemporaryDirectory() as folder:
+    for kind, cast in (("F32", lambda x: x), ("BF16", bf16), ("F16", lambda x: x.astype(numpy.float16))):
+        path = pathlib.Path(folder) / f"{kind}.safetensors"
+        write(path, kind, {name: (list(w.shape), cast(numpy.ascontiguousarray(w).ravel())) for name, w in weights.items()})
+        size = path.stat().st_size
+        row = []
+        for level in arguments.levels:
+            row.append(len(subprocess.run(["zstd", f"-{level}", "-c", path], stdout=subprocess.PIPE, check=True).stdout))
+        if arguments.ours:
+            packed, again = path.with_suffix(".tpa"), pathlib.Path(folder) / "again"
+            subprocess.run([arguments.ours, "pack", path, "-o", packed], stdout=subprocess.DEVNULL, check=True)
+            subprocess.run([arguments.ours, "expand", packed, "-o", again], stdout=subprocess.DEVNULL, check=True)
+            assert again.read_bytes() == path.read_bytes()
+            again.unlink()
+            row.append(packed.stat().st_size)
+        print(f"| {kind} | {size:,} | " + " | ".join(f"{100 * bytes / size:.2f} %" for bytes in row) + " |", flush=True)
