@@ -9,6 +9,7 @@ import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.OnnxModel;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Path;
@@ -22,7 +23,7 @@ final class InspectCommand implements Command {
         return RecipeOptions.declareModel(
                 new Syntax("inspect", "Shows the weights of a model: role, shape, type, bytes.", "MODEL"))
                 .flag("all", "small weights too, one by one")
-                .flag("graph", "what products read, which share an input, what normalizes it, and the operators")
+                .flag("graph", "what products read, which share an input, what normalizes it, the operators, and what goes together")
                 .flag("json", "as JSON, all weights");
     }
 
@@ -39,6 +40,9 @@ final class InspectCommand implements Command {
                 head(format, model, console.out());
                 if (graph != null) {
                     GraphListing.print(graph, console.out());
+                    if (model instanceof OnnxModel onnx) {
+                        GroupListing.print(onnx, console.out());
+                    }
                 } else {
                     print(model, arguments.flag("all"), console.out());
                 }
@@ -156,6 +160,9 @@ final class InspectCommand implements Command {
             json.writeEndArray();
             if (graph != null) {
                 GraphListing.json(graph, json);
+                if (model instanceof OnnxModel onnx) {
+                    GroupListing.json(onnx, json);
+                }
             }
             json.writeEndObject();
         }

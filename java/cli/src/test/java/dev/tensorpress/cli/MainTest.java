@@ -270,7 +270,10 @@ class MainTest {
         assertTrue(r.out.lines().anyMatch(line -> line.matches("x +weight  MatMul /dense")), r.out);
         assertTrue(r.out.contains("1 product with weights, of 1 input\n"), r.out);
         assertTrue(r.out.contains("OPERATOR  COUNT\nAdd           1\nMatMul        1\ntotal         2\n"), r.out);
+        assertTrue(r.out.lines().anyMatch(line -> line.matches("neurons +[0-9]+ +/dense .*stays: an axis of input x")), r.out);
         String json = parse(run("inspect", "--json", "--graph", model).out);
+        assertTrue(json.contains("\"obstacle\" : \"an axis of input x\""), json);
+        assertTrue(json.contains("\"constant\" : \"bias\",\n      \"axis\" : 0,\n      \"part\" : \"along\",\n      \"perIndex\" : 1"), json);
         assertTrue(json.contains("\"operators\" : {\n      \"Add\" : 1,\n      \"MatMul\" : 1\n    }"), json);
         assertTrue(json.contains("\"value\" : \"x\",\n      \"axis\" : -1,\n      \"normalization\" : null,\n      \"otherReaders\" : false"), json);
         assertTrue(json.contains("\"name\" : \"bias\""), json);

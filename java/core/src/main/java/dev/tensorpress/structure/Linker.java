@@ -335,7 +335,7 @@ final class Linker {
         }
     }
 
-    // Integers.
+    // Numbers.
 
     private void size(EditableNode n, int input, int position, One number, IndexSet set, boolean negative) {
         switch (number.origin()) {

@@ -147,9 +147,20 @@ public final class Removal {
         long old = dims[axis];
         dims[axis] = indices.length;
         Shape shape = Shape.of(dims);
-        int bits = t.dtype().bits();
-        MemorySegment from = t.data();
         MemorySegment to = arena.allocate(t.dtype().bytes(shape.elements()));
+        int bits = t.dtype().bits();
+        if (bits < 8) {
+            bits(t.data(), to, outer, old, indices, inner * bits);
+        } else if (bits * inner == 32) {
+            words(t.data(), to, outer, Math.toIntExact(old), indices);
+        } else {
+            bytes(t.data(), to, outer, old, indices, inner * bits / 8);
+        }
+        return new Tensor(t.dtype(), shape, to);
+    }
+
+    /** Runs of indices that follow one another are copied at once. */
+    private static void bytes(MemorySegment from, MemorySegment to, long outer, long old, int[] indices, long width) {
         long at = 0;
         for (long o = 0; o < outer; o++) {
             for (int i = 0; i < indices.length;) {
@@ -157,25 +168,41 @@ public final class Removal {
                 while (i + run < indices.length && indices[i + run] == indices[i] + run) {
                     run++;
                 }
-                long begin = (o * old + indices[i]) * inner * bits;
-                long length = run * inner * bits;
-                if (bits >= 8) {
-                    MemorySegment.copy(from, begin / 8, to, at / 8, length / 8);
-                } else {
-                    for (long b = 0; b < length; b++) {
-                        int bit = from.get(ValueLayout.JAVA_BYTE, begin + b >> 3) >> (begin + b & 7) & 1;
-                        byte there = to.get(ValueLayout.JAVA_BYTE, at + b >> 3);
-                        to.set(ValueLayout.JAVA_BYTE, at + b >> 3, (byte) (there | bit << (at + b & 7)));
-                    }
-                }
-                at += length;
+                MemorySegment.copy(from, (o * old + indices[i]) * width, to, at, run * width);
+                at += run * width;
                 i += run;
             }
         }
-        return new Tensor(t.dtype(), shape, to);
     }
 
-    // Integers.
+    /** Single elements of a row, by way of arrays, which are faster. */
+    private static void words(MemorySegment from, MemorySegment to, long outer, int old, int[] indices) {
+        int[] row = new int[old];
+        int[] shorter = new int[indices.length];
+        for (long o = 0; o < outer; o++) {
+            MemorySegment.copy(from, ValueLayout.JAVA_INT_UNALIGNED, 4 * o * old, row, 0, old);
+            for (int i = 0; i < shorter.length; i++) {
+                shorter[i] = row[indices[i]];
+            }
+            MemorySegment.copy(shorter, 0, to, ValueLayout.JAVA_INT_UNALIGNED, 4 * o * shorter.length, shorter.length);
+        }
+    }
+
+    private static void bits(MemorySegment from, MemorySegment to, long outer, long old, int[] indices, long width) {
+        long at = 0;
+        for (long o = 0; o < outer; o++) {
+            for (int i : indices) {
+                for (long b = (o * old + i) * width; b < (o * old + i + 1) * width; b++) {
+                    int bit = from.get(ValueLayout.JAVA_BYTE, b >> 3) >> (b & 7) & 1;
+                    byte there = to.get(ValueLayout.JAVA_BYTE, at >> 3);
+                    to.set(ValueLayout.JAVA_BYTE, at >> 3, (byte) (there | bit << (at & 7)));
+                    at++;
+                }
+            }
+        }
+    }
+
+    // Numbers that say sizes.
 
     private void numbers() {
         model.graph().nodes().forEach(n -> n.outputs().forEach(o -> makers.put(o, n)));

@@ -845,7 +845,7 @@ public final class Shapes {
                 : w.get(1).dividedBy(Quantity.of(3)).map(v -> List.of(x.get(0), x.get(1), v)).orElse(null);
     }
 
-    // Integers.
+    // Numbers.
 
     /** The numbers that it makes; null if they are not followed. */
     private Integers computed(EditableNode n) {

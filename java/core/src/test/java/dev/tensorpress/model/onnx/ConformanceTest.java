@@ -11,6 +11,8 @@ import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.structure.Dependencies;
+import dev.tensorpress.structure.Quantity;
 import dev.tensorpress.tensor.DType;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -78,6 +80,33 @@ final class ConformanceTest {
             }
         }
         assertTrue(compared > models.size() / 2, compared + " of " + models.size() + " compared");
+    }
+
+    @Test
+    void noShapeThatIsInferredIsWrong() throws Exception {
+        int known = 0;
+        for (Path p : models()) {
+            try (Arena arena = Arena.ofShared(); OnnxModel m = OnnxModel.open(p, true)) {
+                EditableModel e = EditableModel.of(m, arena);
+                Dependencies d = Dependencies.of(e);
+                for (EditableValue said : e.graph().outputs().values()) {
+                    List<Quantity> inferred = d.shapes().of(said.name()).orElse(null);
+                    if (inferred == null || said.axes().isEmpty()) {
+                        continue;
+                    }
+                    assertEquals(said.axes().get().size(), inferred.size(), p + " " + said.name());
+                    for (int i = 0; i < inferred.size(); i++) {
+                        long size = said.axes().get().get(i).size();
+                        if (size >= 0 && inferred.get(i).known()) {
+                            assertEquals(size, inferred.get(i).factor(), p + " " + said.name() + " axis " + i);
+                            known++;
+                        }
+                    }
+                }
+            }
+        }
+        assertTrue(known > 1000, known + " axes known");
+        System.out.println("onnx-testdata: " + known + " axes inferred");
     }
 
     private static String structure(OnnxModel m) {
