@@ -8,6 +8,7 @@ final class TensorInfo {
     static final int FLOAT = 1;
     static final int UINT8 = 2;
     static final int INT8 = 3;
+    static final int UINT16 = 4;
     static final int INT16 = 5;
     static final int INT32 = 6;
     static final int INT64 = 7;
@@ -60,7 +61,7 @@ final class TensorInfo {
         return switch (type) {
             case UINT8 -> DType.U8;
             case INT8 -> DType.I8;
-            case 4 -> DType.U16;
+            case UINT16 -> DType.U16;
             case INT16 -> DType.I16;
             case INT32 -> DType.I32;
             case INT64 -> DType.I64;
@@ -91,6 +92,7 @@ final class TensorInfo {
             case U4 -> UINT4;
             case I32 -> INT32;
             case I64 -> INT64;
+            case U16 -> UINT16;
             case I16 -> INT16;
             case BOOL -> BOOL;
             default -> throw new IllegalArgumentException("not written: " + type);

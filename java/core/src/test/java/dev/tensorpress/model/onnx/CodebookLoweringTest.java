@@ -75,6 +75,7 @@ final class CodebookLoweringTest {
             check(type, with(4, "dimension", "2"), false, 1);
             check(type, with(4, "dimension", "4", "seed", "3"), false, 1);
             check(type, with(2, "dimension", "8", "per", "inputs"), false, 1);
+            check(type, with(9, "dimension", "2", "table", "f16"), false, 1);
         }
     }
 
