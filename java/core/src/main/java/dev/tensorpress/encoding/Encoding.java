@@ -216,7 +216,7 @@ public sealed interface Encoding {
             Transform.Zone zone = new Transform.Zone(0.5f, offset.data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 0), 1);
             Transform.Steps by = form.steps(shape, steps.data());
             try (Arena arena = executor.arena()) {
-                MemorySegment wide = arena.allocate(DType.I32.bytes(n), 64);
+                MemorySegment wide = out; // until it is needed for what comes last
                 MemorySegment other = arena.allocate(DType.I32.bytes(n), 64);
                 Transform.widen(form.type(), n, codes.data(), wide, executor);
                 switch (form.basis()) {

@@ -123,10 +123,10 @@ record Encoded(long position, DType type, Shape shape, Form form) {
         return sum;
     }
 
-    /** What is stored, the elements in f32 and in their type, and what transforms work in. */
+    /** What is stored, the elements in f32 and in their type, and what transforms work in: as many numbers, and a row of these. */
     private static long memory(DType type, Shape shape, Form form) {
         long floats = DType.F32.bytes(shape.elements());
-        long work = form.kind() == Form.Kind.TRANSFORMED ? Math.multiplyExact(floats, 3) : 0;
+        long work = form.kind() == Form.Kind.TRANSFORMED ? Math.multiplyExact(floats, 2) : 0;
         long narrow = type == DType.F32 ? 0 : type.bytes(shape.elements());
         return Math.addExact(Math.addExact(storedBytes(form, shape), floats), Math.addExact(work, narrow));
     }

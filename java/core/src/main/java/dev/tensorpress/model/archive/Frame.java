@@ -8,7 +8,7 @@ import java.nio.ByteOrder;
  * What precedes each piece of an archive, and with it is hashed and sealed.
  *
  * @param ordinal of the piece, counted from 0
- * @param position of its first byte among the bytes of all members, one after the other
+ * @param position of its first byte among all bytes that are stored, as {@link Sequence} has them
  * @param plain bytes that it holds
  * @param stored bytes that it takes, {@link #BYTES} of this apart
  * @param base position among the bytes of the base of as many bytes by which it is coded; -1 if it stands for itself

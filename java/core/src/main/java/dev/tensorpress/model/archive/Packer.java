@@ -83,7 +83,7 @@ public final class Packer {
      * @param signer that signs it, or null
      * @param base what most of it is like, which whoever expands the archive has to have as well; null if it is to stand for itself
      * @param threads that code; 0 for one per processor
-     * @param memory bytes of buffers and working memory at most
+     * @param memory bytes of buffers and working memory at most, as far as single encodings allow
      * @param progress told how many bytes are packed, and of which file or array the last one is; or null
      */
     public record Settings(ArchiveKey key, SigningKey signer, Contents base, int threads, long memory, BiConsumer<Long, String> progress) {}
@@ -295,6 +295,7 @@ public final class Packer {
         growing.put(number, new ArrayList<>(List.of(own)));
         long done = 0;
         for (KeptEncodings.Kept k : choice == null ? List.<KeptEncodings.Kept>of() : choice.of(a)) {
+            progress(0, a.name());
             Encoded e = choice.encoded(k, a, position, done);
             if (e == null) {
                 continue;
@@ -457,7 +458,7 @@ public final class Packer {
                     reader.skip(p.skipped);
                     reader.readOther(plain);
                 }
-                progress(p, reader);
+                progress(reader.passed(), p.growing != null ? arrays.get(p.growing.array).name() : reader.current());
                 conveyor.start(piece, () -> {
                     byte[] like = p.base < 0 ? null : base.read(p.base, p.length);
                     piece.encode(ordinal, p.position, p.length, way(p, piece, like), p.base, like, writer.cipher());
@@ -499,9 +500,9 @@ public final class Packer {
         return g.way.join();
     }
 
-    private void progress(Part p, MemberReader reader) {
+    private void progress(long done, String what) {
         if (settings.progress != null) {
-            settings.progress.accept(reader.passed(), p.growing != null ? arrays.get(p.growing.array).name() : reader.current());
+            settings.progress.accept(done, what);
         }
     }
 
