@@ -6,12 +6,14 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.archive.Archive;
 import dev.tensorpress.model.archive.ArchiveKey;
 import dev.tensorpress.model.archive.Packer;
 import dev.tensorpress.model.archive.Unpacker;
+import dev.tensorpress.model.archive.Verification;
 import dev.tensorpress.model.archive.WrongKeyException;
 import dev.tensorpress.model.safetensors.SmallFolder;
 import dev.tensorpress.tensor.DType;
@@ -23,6 +25,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -31,6 +34,9 @@ import java.util.Set;
 import java.util.TreeMap;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import jdk.jfr.Recording;
+import jdk.jfr.consumer.RecordedEvent;
+import jdk.jfr.consumer.RecordingFile;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -353,5 +359,56 @@ final class ArchivesTest {
         UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> Archives.find(folder, false));
         assertEquals("allowLinks", e.setting());
         assertTrue(Archives.find(folder, true).contents().files().containsKey("link.json"));
+    }
+
+    /** Files of a folder wait for the disk together, each once, before the folder has its name. */
+    @Test
+    void smallFilesAreForcedOnce() throws Exception {
+        Path in = Files.createDirectories(temp.resolve("many/below"));
+        for (int i = 0; i < 100; i++) {
+            Files.writeString(in.resolve("f" + i), "file " + i);
+        }
+        Path archive = temp.resolve("many.tpa");
+        pack(in.getParent(), archive, 1);
+        Path out = temp.resolve("many-out").toAbsolutePath();
+        Map<String, Integer> forced = new TreeMap<>();
+        try (Recording recording = new Recording()) {
+            recording.enable("jdk.FileForce").withThreshold(Duration.ZERO);
+            recording.start();
+            expand(archive, out, false, false);
+            recording.stop();
+            Path events = temp.resolve("events.jfr");
+            recording.dump(events);
+            for (RecordedEvent e : RecordingFile.readAllEvents(events)) {
+                if (e.getEventType().getName().equals("jdk.FileForce")) {
+                    forced.merge(e.getString("path"), 1, Integer::sum);
+                }
+            }
+        }
+        Map<String, Integer> expected = new TreeMap<>(Map.of(out.getParent() + "", 1, out + ".partial", 1, out + ".partial/below", 1));
+        for (int i = 0; i < 100; i++) {
+            expected.put(out + ".partial/below/f" + i, 1);
+        }
+        assertEquals(expected, forced);
+    }
+
+    @Test
+    void allChunksAreVerified() throws Exception {
+        byte[] noise = new byte[18 << 20];
+        new Random(1).nextBytes(noise);
+        Path archive = temp.resolve("noise.tpa");
+        pack(Files.write(temp.resolve("noise"), noise), archive, 2);
+        List<Long> told = new ArrayList<>();
+        Verification v = Verification.of(archive, told::add);
+        assertTrue(v.chunks() > 4, v.chunks() + " chunks");
+        assertEquals(v.chunks(), told.size());
+        assertEquals(told.stream().sorted().toList(), told);
+        byte[] good = Files.readAllBytes(archive);
+        for (int i = 0; i < v.chunks(); i++) {
+            byte[] bad = good.clone();
+            bad[told.get(i).intValue() - 1] ^= 1;
+            Files.write(archive, bad);
+            assertThrows(MalformedModelException.class, () -> Verification.of(archive, null));
+        }
     }
 }

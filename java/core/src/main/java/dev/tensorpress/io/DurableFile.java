@@ -15,9 +15,15 @@ import java.nio.file.Path;
 import java.nio.file.ReadOnlyFileSystemException;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
 import java.util.HexFormat;
+import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import java.util.concurrent.ThreadLocalRandom;
 
 /**
@@ -31,6 +37,8 @@ public final class DurableFile implements AutoCloseable {
     private static final String TAIL = ".tensorpress-";
     private static final int DIGITS = 8;
     private static final String END = ".tmp";
+    /** Threads that wait for the disk. */
+    private static final int FORCED_AT_ONCE = 16;
 
     /** Those of all files that are being written. */
     private static final Set<Path> TEMPORARY = ConcurrentHashMap.newKeySet();
@@ -117,13 +125,24 @@ public final class DurableFile implements AutoCloseable {
      * @param replace what had the name, if that was a file; else whatever has it by now stays, and that is an error
      */
     public void commit(Path target, boolean replace) throws IOException {
+        commit(target, replace, true);
+    }
+
+    /** {@link #commit(Path, boolean)}, but the disk need not have it before {@link #forceAll} of it and {@link #forceFolder}. */
+    public void commitUnforced(Path target, boolean replace) throws IOException {
+        commit(target, replace, false);
+    }
+
+    private void commit(Path target, boolean replace, boolean force) throws IOException {
         if (Files.exists(target) && !Files.isDirectory(target) && !Files.isRegularFile(target)) {
             throw new IOException("cannot write " + target + ": a pipe or a device has that name");
         }
         try {
-            Phases.Span span = phases.begin(Phases.Phase.FSYNC);
-            channel.force(true);
-            span.end(target, channel.size());
+            if (force) {
+                Phases.Span span = phases.begin(Phases.Phase.FSYNC);
+                channel.force(true);
+                span.end(target, channel.size());
+            }
             channel.close();
             if (replace || !linked(target)) {
                 try {
@@ -136,7 +155,9 @@ public final class DurableFile implements AutoCloseable {
                 TEMPORARY.remove(temporary);
                 temporary = null;
             }
-            forceFolder(target.toAbsolutePath().getParent());
+            if (force) {
+                forceFolder(target.toAbsolutePath().getParent());
+            }
         } catch (FileAlreadyExistsException e) {
             throw e;
         } catch (FileSystemException e) {
@@ -173,12 +194,41 @@ public final class DurableFile implements AutoCloseable {
         return temporary == null;
     }
 
+    /** Forces files to disk, many at a time: file systems write down together what is asked for together. */
+    public static void forceAll(List<Path> files) throws IOException {
+        try (ExecutorService threads = Executors.newFixedThreadPool(FORCED_AT_ONCE, Thread.ofPlatform().daemon().name("tensorpress-force").factory())) {
+            List<Future<?>> all = new ArrayList<>();
+            for (Path file : files) {
+                all.add(threads.submit(() -> {
+                    force(file);
+                    return null;
+                }));
+            }
+            for (Future<?> one : all) {
+                one.get();
+            }
+        } catch (InterruptedException e) {
+            throw Buffers.interrupted();
+        } catch (ExecutionException e) {
+            if (e.getCause() instanceof IOException io) {
+                throw io;
+            }
+            throw new IllegalStateException(e.getCause());
+        }
+    }
+
     /** Forces the names in a folder to disk. */
     public static void forceFolder(Path folder) throws IOException {
-        try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {
-            channel.force(true);
+        try {
+            force(folder);
         } catch (AccessDeniedException e) {
             // A folder that may be written but not listed, or a system that does not open folders: the rename stands.
+        }
+    }
+
+    private static void force(Path path) throws IOException {
+        try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
+            channel.force(true);
         }
     }
 

@@ -22,6 +22,8 @@ import java.util.Map;
 final class Piece implements AutoCloseable {
     /** More than Zstandard, and blocks of elements, can take beyond what they are given; and all that a cipher adds. */
     private static final int ROOM = 64 << 10;
+    /** A frame and what is stored, in bytes. */
+    static final long LONGEST = Frame.BYTES + Index.LARGEST_CHUNK + ROOM;
     /** Of one of these, with what codecs need, in bytes. */
     static final long MEMORY = 7L * Index.LARGEST_CHUNK;
     /** Windows that reach from the last byte of a chunk to the first of what it is coded by. */
@@ -31,7 +33,7 @@ final class Piece implements AutoCloseable {
     /** Plain bytes, as many as the frame says. */
     final MemorySegment plain = arena.allocate(Index.LARGEST_CHUNK, 64);
     /** A frame, and behind it what is stored. */
-    final MemorySegment stored = arena.allocate(Frame.BYTES + Index.LARGEST_CHUNK + ROOM, 64);
+    final MemorySegment stored = arena.allocate(LONGEST, 64);
     /** Coded and not sealed; made when it is needed. */
     private MemorySegment open;
     private final HashTree.Leaf leaf = new HashTree.Leaf(arena);
@@ -228,6 +230,11 @@ final class Piece implements AutoCloseable {
         }
     }
 
+    /** Makes the digest of so many bytes in {@link #stored}, whatever they are. */
+    void hash(long length) {
+        digest = leaf.digest(stored.asSlice(0, length));
+    }
+
     /**
      * Checks what is in {@link #stored}.
      *
@@ -238,7 +245,7 @@ final class Piece implements AutoCloseable {
         if (!frame.isIn(stored)) {
             throw bad(path, at, "is preceded by another frame than the index has");
         }
-        digest = leaf.digest(bytes());
+        hash(bytes().byteSize());
         if (!MessageDigest.isEqual(digest, expected.digest())) {
             throw bad(path, at, "has not the SHA-256 that the index has");
         }

@@ -145,7 +145,7 @@ public final class Unpacker implements AutoCloseable {
         boolean whole = false;
         try {
             pass();
-            forceFolders();
+            force();
             whole = true;
         } finally {
             if (!whole && Files.exists(folder) && isEmpty(folder)) {
@@ -223,7 +223,9 @@ public final class Unpacker implements AutoCloseable {
         });
     }
 
-    private void forceFolders() throws IOException {
+    /** What is small was not forced yet, in an earlier run that was interrupted neither. */
+    private void force() throws IOException {
+        DurableFile.forceAll(members.stream().filter(m -> m.bytes() <= SMALL).map(m -> folder.resolve(m.name())).toList());
         Files.walkFileTree(folder, new SimpleFileVisitor<>() {
             @Override
             public FileVisitResult postVisitDirectory(Path folder, IOException e) throws IOException {
@@ -385,7 +387,11 @@ public final class Unpacker implements AutoCloseable {
                     while (all.hasRemaining()) {
                         one.channel().write(all);
                     }
-                    one.commit(target, replace);
+                    if (single == null) {
+                        one.commitUnforced(target, replace); // before the folder has its name
+                    } else {
+                        one.commit(target, replace);
+                    }
                 }
             }
         }

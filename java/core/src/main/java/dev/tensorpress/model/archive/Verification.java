@@ -4,6 +4,7 @@ import dev.tensorpress.io.Buffers;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.io.ReadAhead;
 import dev.tensorpress.io.StreamFile;
+import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -15,6 +16,7 @@ import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HexFormat;
+import java.util.Iterator;
 import java.util.List;
 import java.util.Optional;
 import java.util.function.LongConsumer;
@@ -62,21 +64,34 @@ public record Verification(long bytes, int chunks, boolean encrypted, String roo
     static Checked check(Path file, LongConsumer progress, Buffers buffers, StreamFile copy) throws IOException {
         InputFiles inputs = InputFiles.named(file);
         try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ);
-                Arena arena = Arena.ofConfined()) {
+                Arena arena = Arena.ofShared()) {
             Layout layout = Layout.read(channel, file);
             List<ReadAhead.Range> chunks = chunks(file, channel, layout);
             HashTree tree = new HashTree(arena);
             HashTree.Leaf leaf = new HashTree.Leaf(arena);
-            take(arena.allocateFrom(ValueLayout.JAVA_BYTE, layout.header()), tree, leaf, copy);
-            try (ReadAhead ahead = new ReadAhead(chunks, buffers)) {
+            MemorySegment header = arena.allocateFrom(ValueLayout.JAVA_BYTE, layout.header());
+            take(header, leaf.digest(header), tree, copy);
+            Iterator<ReadAhead.Range> hashed = chunks.iterator();
+            try (ReadAhead ahead = new ReadAhead(chunks, buffers);
+                    Conveyor conveyor = new Conveyor(0, Destination.DEFAULT_MEMORY, piece -> {
+                        ReadAhead.Range c = hashed.next();
+                        take(piece.stored.asSlice(0, c.length()), piece.digest(), tree, copy);
+                        if (progress != null) {
+                            progress.accept(c.start() + c.length());
+                        }
+                    })) {
                 for (ReadAhead.Range c : chunks) {
-                    take(ahead.next(), tree, leaf, copy);
-                    if (progress != null) {
-                        progress.accept(c.start() + c.length());
-                    }
+                    Piece piece = conveyor.next();
+                    MemorySegment.copy(ahead.next(), 0, piece.stored, 0, c.length());
+                    conveyor.start(piece, () -> {
+                        piece.hash(c.length());
+                        return null;
+                    });
                 }
+                conveyor.finish();
             }
-            take(layout.readIndex(channel, file, arena), tree, leaf, copy);
+            MemorySegment index = layout.readIndex(channel, file, arena);
+            take(index, leaf.digest(index), tree, copy);
             if (!Arrays.equals(tree.root(), layout.root())) {
                 throw new MalformedModelException(file, layout.size() - Layout.TRAILER,
                         "the root of the archive's hash tree is not that of its header, chunks and index: they were changed");
@@ -86,8 +101,8 @@ public record Verification(long bytes, int chunks, boolean encrypted, String roo
         }
     }
 
-    private static void take(MemorySegment bytes, HashTree tree, HashTree.Leaf leaf, StreamFile copy) throws IOException {
-        tree.add(leaf.digest(bytes));
+    private static void take(MemorySegment bytes, byte[] digest, HashTree tree, StreamFile copy) throws IOException {
+        tree.add(digest);
         if (copy != null) {
             copy.write(bytes);
         }
@@ -111,7 +126,7 @@ public record Verification(long bytes, int chunks, boolean encrypted, String roo
             byte[] frame = Layout.read(channel, at, Frame.BYTES);
             long stored = frame.length < Frame.BYTES ? -1 : Frame.stored(MemorySegment.ofArray(frame));
             long length = Frame.BYTES + stored;
-            if (stored < 0 || length > Buffers.CHUNK || length > layout.indexAt() - at) {
+            if (stored < 0 || length > Piece.LONGEST || length > layout.indexAt() - at) {
                 throw new MalformedModelException(file, at, "expected chunk " + all.size() + " of the archive, before its index at byte "
                         + layout.indexAt());
             }
