@@ -30,7 +30,7 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "clean", "profile", "pack", "expand", "verify", "sign", "recipe", "calibrate",
+    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "clean", "slim", "profile", "pack", "expand", "verify", "sign", "recipe", "calibrate",
             "search", "evaluate", "keygen", "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
     /** Whether the process was told to end: then libraries that want to be told of its end, or were, fail. */
@@ -170,6 +170,7 @@ public final class Main {
             case "plan" -> new PlanCommand();
             case "compress" -> new CompressCommand();
             case "clean" -> new CleanCommand();
+            case "slim" -> new SlimCommand();
             case "profile" -> new ProfileCommand();
             case "pack" -> new PackCommand();
             case "expand" -> new ExpandCommand();

@@ -1,0 +1,300 @@
+package dev.tensorpress.structure;
+
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+
+import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.kernel.LinearAlgebra;
+import dev.tensorpress.kernel.LinearAlgebra.View;
+import dev.tensorpress.model.onnx.EditableTensor;
+import dev.tensorpress.tensor.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import java.util.stream.IntStream;
+
+/**
+ * A weight that sums over the indices of a group, W [k, n], and the Gram matrix of what it is multiplied with, G = X<sup>T</sup> X. Taking inputs away
+ * costs ||X W - X' W'||<sup>2</sup>, which is least for W' = (G' + d I)<sup>-1</sup> (G'' W + d W''), G' being the rows and columns of G that are left, G'' its rows,
+ * and d a damping. In f64.
+ */
+final class Consumer {
+    final String constant;
+    final int k;
+    final int n;
+    /** Of each input the index of the group, or -1. */
+    final int[] owners;
+    private final EditableTensor tensor;
+    /** Whether a line of the tensor is what one input is multiplied with; else what makes one output. */
+    private final boolean byInput;
+    private final LinearAlgebra la;
+    private final Executor executor;
+    /** Lives as long as this. */
+    private final Arena arena;
+    private final double damping;
+    final MemorySegment w;
+    /** With the damping. */
+    private final MemorySegment g;
+
+    /** @param damping of the mean of G's diagonal */
+    Consumer(String constant, EditableTensor tensor, boolean byInput, int[] owners, MemorySegment gram, double damping, LinearAlgebra la,
+            Executor executor, Arena arena) {
+        this.constant = constant;
+        this.tensor = tensor;
+        this.byInput = byInput;
+        this.owners = owners;
+        this.la = la;
+        this.executor = executor;
+        this.arena = arena;
+        k = owners.length;
+        n = Math.toIntExact(tensor.shape().elements() / k);
+        w = matrix(arena, k, n);
+        double[] values = Numbers.all(tensor);
+        for (int i = 0; i < k; i++) {
+            for (int j = 0; j < n; j++) {
+                set(w, (long) i * n + j, values[byInput ? i * n + j : j * k + i]);
+            }
+        }
+        g = matrix(arena, k, k).copyFrom(gram);
+        double trace = 0;
+        for (int i = 0; i < k; i++) {
+            trace += get(g, (long) i * k + i);
+        }
+        // An input that is always 0 has a row of zeros.
+        this.damping = Math.max(damping * trace / k, Double.MIN_NORMAL);
+        for (int i = 0; i < k; i++) {
+            set(g, (long) i * k + i, get(g, (long) i * k + i) + this.damping);
+        }
+    }
+
+    private static MemorySegment matrix(Arena in, long rows, long cols) {
+        return in.allocate(JAVA_DOUBLE.byteSize() * rows * cols, 64);
+    }
+
+    static double get(MemorySegment m, long i) {
+        return m.getAtIndex(JAVA_DOUBLE, i);
+    }
+
+    static void set(MemorySegment m, long i, double value) {
+        m.setAtIndex(JAVA_DOUBLE, i, value);
+    }
+
+    /** Rows of a matrix of so many columns. */
+    private static MemorySegment rows(Arena in, MemorySegment m, int cols, int[] rows) {
+        MemorySegment out = matrix(in, rows.length, cols);
+        for (int i = 0; i < rows.length; i++) {
+            MemorySegment.copy(m, 8L * rows[i] * cols, out, 8L * i * cols, 8L * cols);
+        }
+        return out;
+    }
+
+    private static MemorySegment columns(Arena in, MemorySegment m, int rows, int cols, int[] columns) {
+        MemorySegment out = matrix(in, rows, columns.length);
+        for (int i = 0; i < rows; i++) {
+            for (int j = 0; j < columns.length; j++) {
+                set(out, (long) i * columns.length + j, get(m, (long) i * cols + columns[j]));
+            }
+        }
+        return out;
+    }
+
+    /** Inputs that go with these indices. */
+    int[] inputs(int... indices) {
+        int[] sorted = indices.clone();
+        Arrays.sort(sorted);
+        int count = 0;
+        int[] all = new int[k];
+        for (int i = 0; i < k; i++) {
+            if (owners[i] >= 0 && Arrays.binarySearch(sorted, owners[i]) >= 0) {
+                all[count++] = i;
+            }
+        }
+        return Arrays.copyOf(all, count);
+    }
+
+    /** The factor L of a matrix [size, size] = L L<sup>T</sup>, in its place. */
+    private MemorySegment factor(MemorySegment m, int size) {
+        if (!la.cholesky(size, m)) {
+            throw new IllegalStateException("the Gram matrix of what '" + constant + "' is multiplied with is not definite; a larger damping makes it so");
+        }
+        return m;
+    }
+
+    /** The inverse of a factor's square: with X L^T = 1, it is X X^T. */
+    private MemorySegment inverse(Arena in, MemorySegment square, int size) {
+        MemorySegment l = factor(square, size);
+        MemorySegment x = matrix(in, size, size);
+        for (int i = 0; i < size; i++) {
+            set(x, (long) i * size + i, 1);
+        }
+        la.solve(size, l, size, x);
+        MemorySegment out = matrix(in, size, size);
+        la.product(new View(DType.F64, x, size), false, new View(DType.F64, x, size), true, out, size, size, size);
+        return out;
+    }
+
+    /** ||X W||<sup>2</sup>. */
+    double energy() {
+        return energy(w);
+    }
+
+    private double energy(MemorySegment of) {
+        try (Arena work = executor.arena()) {
+            MemorySegment product = matrix(work, k, n);
+            la.product(new View(DType.F64, g, k), false, new View(DType.F64, of, n), false, product, k, n, k);
+            double sum = 0;
+            for (long i = 0; i < (long) k * n; i++) {
+                double x = get(of, i);
+                sum += get(product, i) * x - damping * x * x;
+            }
+            return Math.max(0, sum);
+        }
+    }
+
+    /** Of each index what it adds to the results by itself, were inputs independent of each other. */
+    void contributions(double[] scores) {
+        for (int i = 0; i < k; i++) {
+            if (owners[i] >= 0) {
+                double sum = 0;
+                for (int j = 0; j < n; j++) {
+                    double x = get(w, (long) i * n + j);
+                    sum += x * x;
+                }
+                scores[owners[i]] += (get(g, (long) i * k + i) - damping) * sum;
+            }
+        }
+    }
+
+    /**
+     * The weight without some inputs.
+     *
+     * @param removed inputs
+     * @param update whether what is left makes up for them
+     * @param to for the new weight
+     * @param result receives the new weight, which has zeros for them
+     * @return ||X W - X W'||<sup>2</sup>
+     */
+    double without(int[] removed, boolean update, Arena to, EditableTensor[] result) {
+        boolean[] gone = new boolean[k];
+        for (int i : removed) {
+            gone[i] = true;
+        }
+        int[] left = IntStream.range(0, k).filter(i -> !gone[i]).toArray();
+        double[] values = new double[k * n];
+        try (Arena work = executor.arena()) {
+            MemorySegment next = matrix(work, k, n);
+            MemorySegment from = update && left.length > 0 && removed.length > 0 ? solved(work, left) : rows(work, w, n, left);
+            for (int i = 0; i < left.length; i++) {
+                MemorySegment.copy(from, 8L * i * n, next, 8L * left[i] * n, 8L * n);
+            }
+            for (int i = 0; i < k; i++) {
+                for (int j = 0; j < n; j++) {
+                    values[byInput ? i * n + j : j * k + i] = get(next, (long) i * n + j);
+                }
+            }
+            result[0] = Numbers.tensor(tensor.type().orElseThrow(), tensor.shape(), values, to);
+            for (long i = 0; i < (long) k * n; i++) {
+                set(next, i, get(w, i) - get(next, i));
+            }
+            return energy(next);
+        }
+    }
+
+    /** What rows are best if there are no others. */
+    private MemorySegment solved(Arena work, int[] left) {
+        int size = left.length;
+        MemorySegment of = rows(work, g, k, left);
+        MemorySegment target = matrix(work, size, n);
+        // The damping is on the diagonal of G, so that it pulls to the weight as it was.
+        la.product(new View(DType.F64, of, k), false, new View(DType.F64, w, n), false, target, size, n, k);
+        MemorySegment inverse = inverse(work, columns(work, of, size, k, left), size);
+        MemorySegment solved = matrix(work, size, n);
+        la.product(new View(DType.F64, inverse, size), false, new View(DType.F64, target, n), false, solved, size, n, size);
+        return solved;
+    }
+
+    /** What is left while indices are taken away one after another, each time with the best weight for what is left (Kurtic et al. 2023). */
+    final class Path {
+        private final MemorySegment inverse;
+        private final MemorySegment weight = matrix(arena, k, n).copyFrom(w);
+
+        Path() {
+            try (Arena work = executor.arena()) {
+                inverse = matrix(arena, k, k).copyFrom(Consumer.this.inverse(work, matrix(work, k, k).copyFrom(g), k));
+            }
+        }
+
+        /** Adds what taking each index away would cost now. */
+        void costs(boolean[] gone, double[] costs) {
+            for (int j = 0; j < costs.length; j++) {
+                int[] inputs = gone[j] ? new int[0] : inputs(j);
+                if (inputs.length == 1) {
+                    double sum = 0;
+                    for (int c = 0; c < n; c++) {
+                        double x = get(weight, (long) inputs[0] * n + c);
+                        sum += x * x;
+                    }
+                    costs[j] += sum / get(inverse, (long) inputs[0] * k + inputs[0]);
+                } else if (inputs.length > 1) {
+                    try (Arena work = executor.arena()) {
+                        costs[j] += squares(half(work, part(work, inputs), inputs));
+                    }
+                }
+            }
+        }
+
+        /** L of what the inverse has of some inputs, L L^T. */
+        private MemorySegment part(Arena work, int[] inputs) {
+            return factor(columns(work, rows(work, inverse, k, inputs), inputs.length, k, inputs), inputs.length);
+        }
+
+        /** W'^T L^-T of some inputs: [n, inputs]. */
+        private MemorySegment half(Arena work, MemorySegment l, int[] inputs) {
+            int size = inputs.length;
+            MemorySegment turned = matrix(work, n, size);
+            for (int i = 0; i < size; i++) {
+                for (int c = 0; c < n; c++) {
+                    set(turned, (long) c * size + i, get(weight, (long) inputs[i] * n + c));
+                }
+            }
+            la.solve(size, l, n, turned);
+            return turned;
+        }
+
+        private static double squares(MemorySegment m) {
+            double sum = 0;
+            for (long i = 0; i < m.byteSize() / 8; i++) {
+                double x = get(m, i);
+                sum += x * x;
+            }
+            return sum;
+        }
+
+        /** @return what it costs, beside all that was taken away before */
+        double remove(int... indices) {
+            int[] inputs = inputs(indices);
+            int size = inputs.length;
+            if (size == 0) {
+                return 0;
+            }
+            try (Arena work = executor.arena()) {
+                MemorySegment l = part(work, inputs);
+                MemorySegment half = half(work, l, inputs);
+                MemorySegment x = columns(work, inverse, k, k, inputs);
+                la.solve(size, l, k, x);
+                MemorySegment change = matrix(work, k, n);
+                la.product(new View(DType.F64, x, size), false, new View(DType.F64, half, size), true, change, k, n, size);
+                subtract(weight, change);
+                MemorySegment square = matrix(work, k, k);
+                la.product(new View(DType.F64, x, size), false, new View(DType.F64, x, size), true, square, k, k, size);
+                subtract(inverse, square);
+                return squares(half);
+            }
+        }
+
+        private static void subtract(MemorySegment from, MemorySegment what) {
+            for (long i = 0; i < from.byteSize() / 8; i++) {
+                set(from, i, get(from, i) - get(what, i));
+            }
+        }
+    }
+}
