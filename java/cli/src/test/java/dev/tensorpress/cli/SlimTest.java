@@ -1,0 +1,73 @@
+package dev.tensorpress.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.cli.MainTest.Result;
+import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.onnx.EditableModel;
+import dev.tensorpress.model.onnx.EditableNode;
+import dev.tensorpress.model.onnx.OnnxModel;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class SlimTest {
+    @TempDir
+    Path folder;
+
+    private Path model;
+    private Path out;
+
+    /** The small model with a second product, so that there are neurons. */
+    @BeforeEach
+    void write() throws IOException {
+        Path small = SmallModel.write(folder.resolve("small.onnx"));
+        model = folder.resolve("two.onnx");
+        out = folder.resolve("out.onnx");
+        try (Arena arena = Arena.ofConfined(); OnnxModel m = OnnxModel.open(small, false)) {
+            EditableModel e = EditableModel.of(m, arena);
+            e.graph().initializers().put("second", e.graph().initializers().get("weight"));
+            e.graph().nodes().get(1).outputs().set(0, "before");
+            e.graph().nodes().add(new EditableNode("Relu", "", "", List.of("before"), List.of("relu")));
+            e.graph().nodes().add(new EditableNode("MatMul", "", "", List.of("relu", "second"), List.of("y")));
+            e.write(Destination.of(model));
+        }
+    }
+
+    private static Result run(Object... args) {
+        return MainTest.run(args);
+    }
+
+    @Test
+    void takesNeuronsOut() throws IOException {
+        Result r = run("slim", model, "-o", out, "--amount", "0.5");
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +64 *")), r.out());
+        assertTrue(Files.size(out) < 0.55 * Files.size(model));
+        assertEquals(0, run("evaluate", model, out, "--random", 2).code());
+        Path statistics = folder.resolve("st.safetensors");
+        assertEquals(0, run("calibrate", model, "-o", statistics, "--random", 4).code());
+        r = run("slim", model, "-o", out, "--force", "--amount", "0.5", "--statistics", statistics);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +64 +[0-9.]+ % *")), r.out());
+    }
+
+    @Test
+    void wrongOptionsAreRefused() throws IOException {
+        assertEquals(Main.USAGE, run("slim", model).code());
+        for (String amount : List.of("0", "1", "-1", "x")) {
+            assertEquals(Main.USAGE, run("slim", model, "-o", out, "--amount", amount).code(), amount);
+        }
+        assertTrue(run("slim", model, "-o", out, "--kind", "neuron").err().contains("neurons"));
+        assertTrue(run("slim", model, "-o", out, "--score", "activations").err().contains("--statistics"));
+        assertEquals(Main.UNSUPPORTED, run("slim", model, "-o", out, "--kind", "heads").code());
+        assertEquals(Main.UNSUPPORTED, run("slim", SmallModel.writeSafetensors(folder.resolve("m.safetensors")), "-o", out).code());
+        assertTrue(Files.notExists(out));
+    }
+}
