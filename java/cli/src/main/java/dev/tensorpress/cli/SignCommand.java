@@ -11,7 +11,7 @@ import java.util.List;
 final class SignCommand implements Command {
     @Override
     public Syntax syntax() {
-        return new Syntax("sign", "Signs an archive, encrypted or not, after all of its hashes are checked..",
+        return new Syntax("sign", "Signs an archive, encrypted or not, after all of its hashes are checked.",
                 "ARCHIVE")
                 .option("sign", "KEY.pem", "the key of keygen --sign, which must be given")
                 .option("o", "output", "FILE.tpa", "writes the signed archive there, and leaves ARCHIVE as it is")
