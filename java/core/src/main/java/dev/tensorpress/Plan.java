@@ -181,7 +181,7 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         }
         if (decoded > 0) {
             remarks.add((decoded == 1 ? "1 weight is" : decoded + " weights are") + " written decoded, in as many bytes as before, since "
-                    + target.name() + " has no form for the codes; archives that are packed by a recipe store what is decoded");
+                    + target.name() + " has no form for the codes; archives that are packed by a recipe store what they are decoded from");
         }
         remarks.addAll(target.remarks(lowerings()));
         return remarks;
