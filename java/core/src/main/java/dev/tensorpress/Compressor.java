@@ -304,7 +304,7 @@ public final class Compressor implements AutoCloseable {
     /**
      * {@link #compress(Plan, Path)}, for a {@link dev.tensorpress.model.archive.Packer} that stores what weights are decoded from.
      *
-     * @param kept is given that of each weight that is written decoded; null if nobody wants it
+     * @param kept is given that of each weight that is written decoded, but for what an interrupted run has left of it; null if nobody wants it
      */
     public Report compress(Plan plan, Path out, KeptEncodings kept) throws IOException {
         enter();
