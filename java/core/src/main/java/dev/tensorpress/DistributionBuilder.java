@@ -97,7 +97,7 @@ final class DistributionBuilder {
             case QUANTIZED -> (Encoding.Quantized) encoding;
             case SPARSE -> quantized(encoding.values());
             case SUM -> quantized(((Encoding.Sum) encoding).base());
-            case DENSE, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK -> null;
+            case DENSE, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN -> null;
         };
     }
 

@@ -31,7 +31,7 @@ final class Measure {
         Quantize.Error error = switch (values.kind()) {
             case DENSE -> ofDense(original, ((Encoding.Dense) values).tensor(), workspace);
             case QUANTIZED -> ofCodes(original, (Encoding.Quantized) values, workspace);
-            case CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> ofDecoded(original, values, workspace);
+            case CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM -> ofDecoded(original, values, workspace);
         };
         return new Report.Entry(planned, error.sumSquaredError(), error.sumSquares(), error.maxError(), sparsity,
                 lowRank(values), planned.powersOfTwo() ? fixedPoint(values) : null, null, 0);
@@ -60,6 +60,14 @@ final class Measure {
         return switch (values.kind()) {
             case QUANTIZED -> fixedPoint((Encoding.Quantized) values);
             case LOW_RANK -> fixedPoint(values.factors().left()).plus(fixedPoint(values.factors().right()));
+            case CHAIN -> {
+                Report.FixedPoint all = null;
+                for (Encoding part : values.parts()) {
+                    Report.FixedPoint of = fixedPoint(part);
+                    all = all == null || of == null ? of == null ? all : of : all.plus(of);
+                }
+                yield all;
+            }
             case SUM -> fixedPoint(((Encoding.Sum) values).base());
             case DENSE, CODEBOOK, TRANSFORMED, HASHED, SPARSE -> null;
         };
@@ -113,7 +121,7 @@ final class Measure {
         Encoding values = encoding.values();
         Tensor decoded = switch (values.kind()) {
             case DENSE -> ((Encoding.Dense) values).tensor();
-            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> decoded(values, workspace);
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM -> decoded(values, workspace);
         };
         long zeros = Prune.count(matrix(decoded.shape(), decoded.dtype()), decoded.data(), 0, workspace.executor()).equal();
         Prepared.Zeros asked = asked(planned);

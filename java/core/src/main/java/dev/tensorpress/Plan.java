@@ -101,6 +101,7 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
                 case DENSE, CODEBOOK, TRANSFORMED, HASHED -> null;
                 case QUANTIZED, SPARSE -> form.quantized();
                 case LOW_RANK -> codes(form.factors().left());
+                case CHAIN -> codes(form.chain().parts().getFirst());
                 case SUM -> codes(form.base());
             };
         }

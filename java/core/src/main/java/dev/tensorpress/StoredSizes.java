@@ -34,7 +34,7 @@ record StoredSizes(long dense, Map<String, Long> layouts, String smallest, long 
             case DENSE -> of(((Encoding.Dense) values).tensor(), twoOfFourDown, workspace);
             case QUANTIZED -> of((Encoding.Quantized) values, workspace);
             case CODEBOOK -> of((Encoding.Codebook) values, workspace);
-            case TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> throw new IllegalStateException("no form has " + encoding.form());
+            case TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM -> throw new IllegalStateException("no form has " + encoding.form());
         };
     }
 

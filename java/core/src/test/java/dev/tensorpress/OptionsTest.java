@@ -31,7 +31,7 @@ class OptionsTest {
     static Method shortest(String method) {
         return Methods.of(method, switch (method) {
             case "prune", "obs" -> Map.of("sparsity", "0.5");
-            case "factorize", "correct" -> Map.of("rank", "1");
+            case "factorize", "decompose", "correct" -> Map.of("rank", "1");
             default -> Map.of();
         });
     }

@@ -248,6 +248,10 @@ final class CompressCommand implements Command {
                 String one = new Form.LowRank(f.left(), f.right(), 1, f.transposed()).describe();
                 yield "factors, " + one.substring("rank 1 ".length());
             }
+            case CHAIN -> {
+                String whole = form.describe();
+                yield whole.replaceFirst(" [0-9x]+ ", ", ");
+            }
             case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, SUM -> form.describe();
         };
     }

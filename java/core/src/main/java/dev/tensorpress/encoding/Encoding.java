@@ -6,12 +6,15 @@ import dev.tensorpress.kernel.Hashing;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.kernel.Svd;
 import dev.tensorpress.kernel.Transform;
+import dev.tensorpress.kernel.Tucker;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Iterator;
+import java.util.List;
 import java.util.Optional;
 
 /** What a compressed weight is. Encodings nest, so that methods compose. */
@@ -31,7 +34,7 @@ public sealed interface Encoding {
     default Encoding values() {
         return switch (kind()) {
             case SPARSE -> ((Sparse) this).values();
-            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> this;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> this;
         };
     }
 
@@ -40,7 +43,17 @@ public sealed interface Encoding {
         return switch (kind()) {
             case LOW_RANK -> (LowRank) this;
             case SUM -> ((Sum) this).correction();
-            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE -> null;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, CHAIN -> null;
+        };
+    }
+
+    /** The encodings that a weight is made of: factors, or a base and factors, or a chain's; empty if it is one. */
+    default List<Encoding> parts() {
+        return switch (kind()) {
+            case LOW_RANK -> List.of(factors().left(), factors().right());
+            case CHAIN -> ((Chain) this).parts();
+            case SUM -> List.of(((Sum) this).base(), factors().left(), factors().right());
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE -> List.of();
         };
     }
 
@@ -357,6 +370,83 @@ public sealed interface Encoding {
                 }
             }
             return out;
+        }
+    }
+
+    /**
+     * Kernels of convolutions that follow each other, each encoded as any kernel; {@link Form.Chain} says how.
+     *
+     * @param result how good the decomposition is that they came from, before they were rounded; null if that is not known
+     */
+    record Chain(Form.Chain form, Shape shape, List<Encoding> parts, Tucker.Result result) implements Encoding {
+        public Chain {
+            parts = List.copyOf(parts);
+            if (!parts.stream().map(Encoding::form).toList().equals(form.parts())
+                    || !parts.stream().map(Encoding::shape).toList().equals(form.shapes(shape))) {
+                throw new IllegalArgumentException("parts do not fit " + form + " of " + shape);
+            }
+        }
+
+        @Override
+        public Chain copy(Arena arena) {
+            return new Chain(form, shape, parts.stream().map(part -> part.copy(arena)).toList(), result);
+        }
+
+        @Override
+        public void decode(MemorySegment out, Executor executor) {
+            long outputs = shape.dim(0);
+            long inputs = shape.dim(1);
+            long places = shape.elements() / outputs / inputs;
+            try (Arena arena = executor.arena()) {
+                Iterator<Encoding> left = parts.iterator();
+                MemorySegment before = form.narrows(shape) ? next(left, arena, executor) : null;
+                MemorySegment window = next(left, arena, executor);
+                MemorySegment behind = form.widens(shape) ? next(left, arena, executor) : null;
+                MemorySegment wide = behind == null ? out : arena.allocate(DType.F32.bytes(form.after() * inputs * places), 64);
+                if (form.depthwise()) {
+                    multiply(before, window, inputs, places, wide, executor);
+                } else if (before == null) {
+                    MemorySegment.copy(window, 0, wide, 0, window.byteSize());
+                } else {
+                    Tucker.Size narrow = new Tucker.Size(form.after(), form.before(), places);
+                    MemorySegment turned = arena.allocate(window.byteSize(), 64);
+                    Tucker.channelsLast(narrow, window, false, turned, executor);
+                    MemorySegment last = arena.allocate(wide.byteSize(), 64);
+                    product(turned, before, last, form.after() * places, inputs, form.before(), executor);
+                    Tucker.channelsLast(new Tucker.Size(form.after(), inputs, places), last, true, wide, executor);
+                }
+                if (behind != null) {
+                    product(behind, wide, out, outputs, inputs * places, form.after(), executor);
+                }
+            }
+        }
+
+        private static MemorySegment next(Iterator<Encoding> parts, Arena arena, Executor executor) {
+            Encoding part = parts.next();
+            MemorySegment decoded = arena.allocate(DType.F32.bytes(part.shape().elements()), 64);
+            part.decode(decoded, executor);
+            return decoded;
+        }
+
+        private static void product(MemorySegment a, MemorySegment b, MemorySegment c, long m, long n, long k, Executor executor) {
+            try (Gemm product = new Gemm(Gemm.Spec.of(DType.F32, Gemm.Form.AB, m, n, k), executor)) {
+                product.pack(b).multiply(a, c);
+            }
+        }
+
+        /** Each channel's inputs by its window. */
+        private void multiply(MemorySegment before, MemorySegment window, long inputs, long places, MemorySegment out, Executor executor) {
+            executor.run(form.after(), 1, Executor.worth(inputs * places), (begin, end, worker) -> {
+                for (long t = begin; t < end; t++) {
+                    float[] x = before.asSlice(4 * t * inputs, 4 * inputs).toArray(ValueLayout.JAVA_FLOAT);
+                    float[] s = window.asSlice(4 * t * places, 4 * places).toArray(ValueLayout.JAVA_FLOAT);
+                    float[] y = new float[Math.toIntExact(inputs * places)];
+                    for (int i = 0; i < y.length; i++) {
+                        y[i] = x[i / s.length] * s[i % s.length];
+                    }
+                    MemorySegment.copy(y, 0, out, ValueLayout.JAVA_FLOAT, 4 * t * inputs * places, y.length);
+                }
+            });
         }
     }
 

@@ -6,9 +6,14 @@ import dev.tensorpress.kernel.Transform;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
+import java.util.Set;
 
 /**
  * What an {@link Encoding} will be before its bytes exist: enough to predict its size and to ask a target whether it
@@ -30,7 +35,7 @@ public sealed interface Form {
      * The kinds of forms, and of the encodings that fill them. Whoever does something else for each switches over it in an expression
      * without a default, which a new kind does not compile with.
      */
-    enum Kind { DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM }
+    enum Kind { DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM }
 
     /** Which of the records in here it is. */
     Kind kind();
@@ -39,7 +44,7 @@ public sealed interface Form {
     default boolean dense() {
         return switch (kind()) {
             case DENSE -> true;
-            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM -> false;
         };
     }
 
@@ -47,7 +52,7 @@ public sealed interface Form {
     default Sparse sparse() {
         return switch (kind()) {
             case SPARSE -> (Sparse) this;
-            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> null;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> null;
         };
     }
 
@@ -55,7 +60,7 @@ public sealed interface Form {
     default Form values() {
         return switch (kind()) {
             case SPARSE -> sparse().values();
-            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> this;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> this;
         };
     }
 
@@ -64,7 +69,7 @@ public sealed interface Form {
         return switch (kind()) {
             case DENSE -> ((Dense) this).of().orElse(this);
             case SPARSE -> sparse().of(values().made());
-            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> this;
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> this;
         };
     }
 
@@ -73,7 +78,7 @@ public sealed interface Form {
         return switch (kind()) {
             case DENSE -> ((Dense) this).of().isPresent();
             case SPARSE -> values().decoded();
-            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> false;
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> false;
         };
     }
 
@@ -82,7 +87,7 @@ public sealed interface Form {
         return switch (kind()) {
             case QUANTIZED -> (Quantized) this;
             case SPARSE -> values().quantized();
-            case DENSE, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> null;
+            case DENSE, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> null;
         };
     }
 
@@ -91,7 +96,7 @@ public sealed interface Form {
         return switch (kind()) {
             case CODEBOOK -> (Codebook) this;
             case SPARSE -> values().codebook();
-            case DENSE, QUANTIZED, TRANSFORMED, HASHED, LOW_RANK, SUM -> null;
+            case DENSE, QUANTIZED, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> null;
         };
     }
 
@@ -100,7 +105,23 @@ public sealed interface Form {
         return switch (kind()) {
             case LOW_RANK -> (LowRank) this;
             case SUM -> ((Sum) this).correction();
-            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE -> null;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, CHAIN -> null;
+        };
+    }
+
+    /** The convolutions that a kernel becomes; null of others. */
+    default Chain chain() {
+        return switch (kind()) {
+            case CHAIN -> (Chain) this;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> null;
+        };
+    }
+
+    /** Whether a factor of a weight may have it. */
+    default boolean factor() {
+        return switch (kind()) {
+            case DENSE, QUANTIZED -> true;
+            case CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM -> false;
         };
     }
 
@@ -108,7 +129,7 @@ public sealed interface Form {
     default Form base() {
         return switch (kind()) {
             case SUM -> ((Sum) this).base();
-            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK -> null;
+            case DENSE, QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN -> null;
         };
     }
 
@@ -153,7 +174,7 @@ public sealed interface Form {
         public Dense {
             boolean possible = of.isEmpty() || switch (of.get().kind()) {
                 case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED -> true;
-                case DENSE, SPARSE, LOW_RANK, SUM -> false;
+                case DENSE, SPARSE, LOW_RANK, CHAIN, SUM -> false;
             };
             if (!possible) {
                 throw new IllegalArgumentException("elements are not decoded from " + of.get());
@@ -556,7 +577,7 @@ public sealed interface Form {
                 case DENSE -> true;
                 case QUANTIZED -> storage != Storage.COORDINATES;
                 case CODEBOOK -> storage == Storage.MASKED && values.codebook().zero();
-                case TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
+                case TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM -> false;
             };
             if (!possible) {
                 throw new IllegalArgumentException("no " + storage + " storage of zeros in " + values);
@@ -628,16 +649,9 @@ public sealed interface Form {
      */
     record LowRank(Form left, Form right, long rank, boolean transposed) implements Form {
         public LowRank {
-            if (rank < 1 || !factor(left) || !factor(right)) {
+            if (rank < 1 || !left.factor() || !right.factor()) {
                 throw new IllegalArgumentException("no factors of rank " + rank + ", " + left + " and " + right);
             }
-        }
-
-        private static boolean factor(Form form) {
-            return switch (form.kind()) {
-                case DENSE, QUANTIZED -> true;
-                case CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
-            };
         }
 
         @Override
@@ -676,12 +690,103 @@ public sealed interface Form {
         }
     }
 
+    /**
+     * The kernel [outputs, inputs, window] of a convolution as several convolutions, one after the other: from inputs to {@code before}
+     * channels, place by place; over the window to {@code after} channels; and from these to outputs, place by place. The first and the last
+     * are left out where they would keep the number of channels, unless the window is depthwise.
+     *
+     * @param parts in that order; each is dense or quantized
+     * @param depthwise whether each channel has a window to itself: {@code before} and {@code after} are one number then, the terms of a
+     *     canonical polyadic decomposition; else it is a Tucker decomposition
+     */
+    record Chain(List<Form> parts, long before, long after, boolean depthwise) implements Form {
+        public Chain {
+            parts = List.copyOf(parts);
+            boolean factors = true;
+            for (Form part : parts) {
+                factors &= part.factor();
+            }
+            if (!factors || before < 1 || after < 1 || depthwise && before != after) {
+                throw new IllegalArgumentException("no chain of " + before + " and " + after + " channels of " + parts);
+            }
+        }
+
+        /** With each part such as this one. */
+        public static Chain of(Form part, long before, long after, boolean depthwise, Shape weight) {
+            Chain chain = new Chain(List.of(), before, after, depthwise);
+            return chain.of(Collections.nCopies(chain.shapes(weight).size(), part));
+        }
+
+        /** This chain with other parts. */
+        public Chain of(List<? extends Form> others) {
+            return new Chain(List.copyOf(others), before, after, depthwise);
+        }
+
+        @Override
+        public Kind kind() {
+            return Kind.CHAIN;
+        }
+
+        /** Whether a convolution stands before the window, place by place. */
+        public boolean narrows(Shape weight) {
+            return depthwise || before != weight.dim(1);
+        }
+
+        /** Whether a convolution stands behind the window, place by place. */
+        public boolean widens(Shape weight) {
+            return depthwise || after != weight.dim(0);
+        }
+
+        /** Shapes of the parts' kernels. */
+        public List<Shape> shapes(Shape weight) {
+            List<Shape> shapes = new ArrayList<>();
+            long[] dims = weight.dims();
+            long[] place = new long[dims.length];
+            Arrays.fill(place, 1);
+            if (narrows(weight)) {
+                place[0] = before;
+                place[1] = dims[1];
+                shapes.add(Shape.of(place.clone()));
+            }
+            long[] window = dims.clone();
+            window[0] = after;
+            window[1] = depthwise ? 1 : before;
+            shapes.add(Shape.of(window));
+            if (widens(weight)) {
+                place[0] = dims[0];
+                place[1] = after;
+                shapes.add(Shape.of(place.clone()));
+            }
+            return List.copyOf(shapes);
+        }
+
+        @Override
+        public long bytes(Shape shape) {
+            List<Shape> shapes = shapes(shape);
+            if (shapes.size() != parts.size()) {
+                throw new IllegalArgumentException(parts.size() + " parts, where " + shape + " has " + shapes.size());
+            }
+            long bytes = 0;
+            for (int i = 0; i < shapes.size(); i++) {
+                bytes = Math.addExact(bytes, parts.get(i).bytes(shapes.get(i)));
+            }
+            return bytes;
+        }
+
+        @Override
+        public String describe() {
+            Set<String> kinds = new LinkedHashSet<>();
+            parts.forEach(part -> kinds.add(part.describe()));
+            return (depthwise ? "cp " + before : "tucker " + after + "x" + before) + " " + String.join(" and ", kinds);
+        }
+    }
+
     /** A weight as a coarse form of it, and what is to be added to that. */
     record Sum(Form base, LowRank correction) implements Form {
         public Sum {
             boolean coarse = switch (base.kind()) {
                 case QUANTIZED -> true;
-                case DENSE, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
+                case DENSE, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM -> false;
             };
             if (!coarse) {
                 throw new IllegalArgumentException("nothing to correct in " + base);

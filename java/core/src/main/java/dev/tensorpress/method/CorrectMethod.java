@@ -158,7 +158,7 @@ public record CorrectMethod(long rank, Storage factors, int maxBits, Inputs inpu
     public Form plan(Weight weight, Form current) {
         Form.Quantized base = switch (current.kind()) {
             case QUANTIZED -> (Form.Quantized) current;
-            case DENSE, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> throw new UnsupportedRequestException("cannot correct " + current.describe()
+            case DENSE, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM -> throw new UnsupportedRequestException("cannot correct " + current.describe()
                     + ": correct comes after quantize, for weights that are neither pruned nor factorized");
         };
         if (base.bits() > maxBits) {

@@ -151,7 +151,7 @@ final class Factors {
                 stored(weight, right, form.right(shape), form.right(), Slot.STORED_RIGHT, workspace), certificate);
     }
 
-    private static Encoding.Dense stored(Weight weight, MemorySegment factor, Shape shape, Form form, Slot slot, Workspace workspace) {
+    static Encoding.Dense stored(Weight weight, MemorySegment factor, Shape shape, Form form, Slot slot, Workspace workspace) {
         return new Encoding.Dense(stored(weight, "factors", new Tensor(DType.F32, shape, factor), ((Form.Dense) form).dtype(), slot, workspace));
     }
 

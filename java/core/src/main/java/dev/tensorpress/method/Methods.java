@@ -9,7 +9,7 @@ import java.util.Map;
 /** The methods that a recipe can name. */
 public final class Methods {
     /** In the order in which they may follow each other. */
-    public static final List<String> NAMES = List.of("smooth", "prune", "obs", "factorize", "quantize", "gptq", "codebook", "transform", "hash", "correct");
+    public static final List<String> NAMES = List.of("smooth", "prune", "obs", "factorize", "decompose", "quantize", "gptq", "codebook", "transform", "hash", "correct");
 
     private Methods() {}
 
@@ -24,6 +24,7 @@ public final class Methods {
             case "prune" -> PruneMethod.OPTIONS;
             case "obs" -> ObsMethod.OPTIONS;
             case "factorize" -> FactorizeMethod.OPTIONS;
+            case "decompose" -> DecomposeMethod.OPTIONS;
             case "quantize" -> QuantizeMethod.OPTIONS;
             case "gptq" -> GptqMethod.OPTIONS;
             case "codebook" -> CodebookMethod.OPTIONS;
@@ -46,6 +47,7 @@ public final class Methods {
             case "prune" -> PruneMethod.of(given);
             case "obs" -> ObsMethod.of(given);
             case "factorize" -> FactorizeMethod.of(given);
+            case "decompose" -> DecomposeMethod.of(given);
             case "quantize" -> QuantizeMethod.of(given);
             case "gptq" -> GptqMethod.of(given);
             case "codebook" -> CodebookMethod.of(given);

@@ -291,7 +291,7 @@ abstract class PreparedByInputs implements Prepared {
     }
 
     /** A copy: that of the statistics can be a mapped file, which native code must not read. */
-    private static MemorySegment gram(ValueStatistics inputs, Arena arena) {
+    static MemorySegment gram(ValueStatistics inputs, Arena arena) {
         MemorySegment gram = inputs.gram().orElseThrow();
         return arena.allocate(gram.byteSize(), 64).copyFrom(gram);
     }

@@ -34,7 +34,7 @@ record PreparedCodebook(CodebookMethod method, InputStatistics statistics) imple
                 }
                 yield current.sparse().of(form(weight, true));
             }
-            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> throw refused(current.describe());
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> throw refused(current.describe());
         };
         return NoGainException.unlessSmaller(weight, form);
     }
@@ -107,7 +107,7 @@ record PreparedCodebook(CodebookMethod method, InputStatistics statistics) imple
         return switch (current.kind()) {
             case DENSE -> apply(weight, ((Encoding.Dense) current).tensor(), form.codebook(), workspace);
             case SPARSE -> new Encoding.Sparse(form.sparse(), apply(weight, current.values(), form.values(), workspace));
-            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> throw new IllegalStateException("no plan makes a codebook of " + current.form().describe());
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> throw new IllegalStateException("no plan makes a codebook of " + current.form().describe());
         };
     }
 

@@ -41,7 +41,7 @@ final class PreparedGptq extends PreparedByInputs {
     Form planned(Weight weight, Form current) {
         return switch (current.kind()) {
             case DENSE, SPARSE -> method.codes().plan(weight, current);
-            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> throw new UnsupportedRequestException("cannot round " + current.describe()
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> throw new UnsupportedRequestException("cannot round " + current.describe()
                     + " by its inputs");
         };
     }
@@ -51,7 +51,7 @@ final class PreparedGptq extends PreparedByInputs {
         return switch (current.kind()) {
             case DENSE -> codes(weight, current, form.quantized(), false, workspace);
             case SPARSE -> new Encoding.Sparse(form.sparse(), codes(weight, current.values(), form.quantized(), true, workspace));
-            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> throw new IllegalStateException("no plan rounds " + current.form().describe());
+            case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> throw new IllegalStateException("no plan rounds " + current.form().describe());
         };
     }
 

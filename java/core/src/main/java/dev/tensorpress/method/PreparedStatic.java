@@ -19,7 +19,7 @@ record PreparedStatic(Prepared codes, StaticActivations activations) implements 
         return switch (form.kind()) {
             case QUANTIZED -> activations.of(weight, form.quantized());
             case SPARSE -> form.quantized() == null ? form : form.sparse().of(activations.of(weight, form.quantized()));
-            case DENSE, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, SUM -> form;
+            case DENSE, CODEBOOK, TRANSFORMED, HASHED, LOW_RANK, CHAIN, SUM -> form;
         };
     }
 

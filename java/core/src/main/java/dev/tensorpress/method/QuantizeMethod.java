@@ -14,6 +14,7 @@ import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -409,6 +410,19 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
                 }
                 yield new Form.LowRank(factor(weight, f.left(shape)), factor(weight, f.right(shape)), f.rank(), f.transposed());
             }
+            case CHAIN -> {
+                Form.Chain c = current.chain();
+                List<Form> parts = new ArrayList<>();
+                List<Shape> shapes = c.shapes(shape);
+                for (int i = 0; i < shapes.size(); i++) {
+                    if (!c.parts().get(i).dense()) {
+                        throw refused(current);
+                    }
+                    // Windows of single channels are small, and their codes would lose most.
+                    parts.add(c.depthwise() && i == 1 ? c.parts().get(i) : form(weight.role(), shapes.get(i), 1, 0));
+                }
+                yield c.of(parts);
+            }
             case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SUM -> throw refused(current);
         };
     }
@@ -463,7 +477,7 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
                 Form.Quantized q = form.quantized();
                 yield shape.rank() > 0 && q.axis() >= 0 && !q.transposed() && q.grid(shape).groupRows() == 1;
             }
-            case DENSE, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, SUM -> false;
+            case DENSE, CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM -> false;
         };
     }
 
@@ -483,6 +497,17 @@ public record QuantizeMethod(int bits, Grain grain, int block, boolean symmetric
                 yield new Encoding.LowRank(wanted, f.shape(),
                         apply(weight, f.left(), wanted.left(), workspace.part(LEFT)),
                         apply(weight, f.right(), wanted.right(), workspace.part(RIGHT)), f.certificate());
+            }
+            case CHAIN -> {
+                // As many encodings at once.
+                Encoding.Chain c = (Encoding.Chain) current;
+                Form.Chain wanted = form.chain();
+                List<Encoding> parts = new ArrayList<>();
+                for (int i = 0; i < c.parts().size(); i++) {
+                    Form part = wanted.parts().get(i);
+                    parts.add(part.dense() ? c.parts().get(i) : apply(weight, c.parts().get(i), part, workspace.part(i)));
+                }
+                yield new Encoding.Chain(wanted, c.shape(), parts, c.result());
             }
             case QUANTIZED, CODEBOOK, TRANSFORMED, HASHED, SUM -> throw new IllegalStateException("no plan quantizes " + current.form().describe());
         };

@@ -62,6 +62,81 @@ public final class Spectrum {
         return beyond[Math.toIntExact(rank)];
     }
 
+    /**
+     * How many singular values of a matrix [rows, cols] stand out of noise, by empirical variational Bayes (Nakajima, Sugiyama, Babacan and
+     * Tomioka 2013): the rank, 0 to {@link #size}, of the matrix that it takes for the signal, the noise being what makes the evidence
+     * largest. That is found among 200 amounts in equal steps of its logarithm, and between the two next to the best one.
+     */
+    public long significant(long rows, long cols) {
+        int n = size();
+        double larger = Math.max(rows, cols);
+        double alpha = Math.min(rows, cols) / larger;
+        double low = 0;
+        double high = 10;
+        while (high - low > 1e-12) {
+            double middle = (low + high) / 2;
+            if (phi(middle) + phi(middle / alpha) > 0) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        double edge = (1 + low) * (1 + alpha / low);
+        // Shares of the energy by what noise of variance 1 has on average: the variance of noise is between these two.
+        int beside = (int) Math.min(n, Math.ceil(n / (1 + alpha)) - 1);
+        double most = beyond[0] / (n * larger);
+        double least = Math.max(share(Math.min(beside, n - 1)) / (larger * edge), beyond[Math.min(beside, n - 1)] / ((n - Math.min(beside, n - 1)) * larger));
+        if (!(most > ACCURACY / (n * larger))) {
+            return 0;
+        }
+        least = Math.min(most, Math.max(least, ACCURACY / (n * larger)));
+        double best = most;
+        double step = Math.log(most / least) / 200;
+        for (int i = 0; i < 200; i++) {
+            double noise = least * Math.exp(i * step);
+            best = evidence(noise, larger, alpha, edge) < evidence(best, larger, alpha, edge) ? noise : best;
+        }
+        double from = Math.max(Math.log(least), Math.log(best) - step);
+        double to = Math.min(Math.log(most), Math.log(best) + step);
+        for (int i = 0; i < 60; i++) {
+            double one = from + (to - from) / 3;
+            double other = to - (to - from) / 3;
+            if (evidence(Math.exp(one), larger, alpha, edge) < evidence(Math.exp(other), larger, alpha, edge)) {
+                to = other;
+            } else {
+                from = one;
+            }
+        }
+        long rank = 0;
+        while (rank < n && share((int) rank) > larger * Math.exp(from) * edge) {
+            rank++;
+        }
+        return rank;
+    }
+
+    private static double phi(double z) {
+        return Math.log1p(z) / z - 0.5;
+    }
+
+    private double share(int i) {
+        return beyond[i] - beyond[i + 1];
+    }
+
+    /** What is least where the evidence for this variance of noise is largest. */
+    private double evidence(double noise, double larger, double alpha, double edge) {
+        double sum = 0;
+        for (int i = 0; i < size(); i++) {
+            double x = Math.max(share(i), ACCURACY * ACCURACY) / (larger * noise);
+            sum += x - Math.log(x);
+            if (x > edge) {
+                double between = x - (1 + alpha);
+                double tau = (between + Math.sqrt(Math.max(0, between * between - 4 * alpha))) / 2;
+                sum += Math.log1p(tau) + alpha * Math.log1p(tau / alpha) - tau;
+            }
+        }
+        return sum;
+    }
+
     /** The smallest rank, at least 1, that lacks no more than this part of the energy. */
     public long rank(double lost) {
         int rank = Math.min(1, size());

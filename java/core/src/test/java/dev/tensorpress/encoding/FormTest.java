@@ -100,12 +100,18 @@ class FormTest {
         refused(() -> new Form.Sum(dense, factors));
         refused(() -> new Form.Sparse(codes, "50 %", 9, Storage.COORDINATES));
         refused(() -> new Form.LowRank(dense, dense, 0, false));
+        refused(() -> new Form.Chain(List.of(dense, dense), 0, 2, false));
+        refused(() -> new Form.Chain(List.of(dense, dense), 3, 2, true));
+        refused(() -> new Form.Chain(List.of(dense, factors), 3, 2, false));
+        refused(() -> new Form.Chain(List.of(dense, dense), 3, 2, false).bytes(Shape.of(8, 8, 3, 3)));
 
         asked(dense, Form.Kind.DENSE, null, dense, null, null, null);
         asked(codes, Form.Kind.QUANTIZED, null, codes, codes, null, null);
         asked(pruned, Form.Kind.SPARSE, pruned, codes, codes, null, null);
         asked(pruned.of(dense), Form.Kind.SPARSE, pruned.of(dense), dense, null, null, null);
         asked(factors, Form.Kind.LOW_RANK, null, factors, null, factors, null);
+        asked(Form.Chain.of(dense, 2, 3, false, Shape.of(8, 8, 3, 3)), Form.Kind.CHAIN, null, Form.Chain.of(dense, 2, 3, false, Shape.of(8, 8, 3, 3)),
+                null, null, null);
         asked(sum, Form.Kind.SUM, null, sum, null, factors, codes);
     }
 

@@ -128,7 +128,7 @@ final class CompressedTensorsTarget implements Target {
         boolean decoded = switch (wanted.values().kind()) {
             case QUANTIZED -> !Scheme.holds(wanted.quantized().bits());
             case CODEBOOK, TRANSFORMED, HASHED -> true;
-            case DENSE, SPARSE, LOW_RANK, SUM -> false;
+            case DENSE, SPARSE, LOW_RANK, CHAIN, SUM -> false;
         };
         if (weight.role() == Role.HEAD && !force && !decoded) {
             throw new UnsupportedRequestException("is the head, which vLLM before March 2026, and SGLang, take for one that is not"
@@ -145,6 +145,7 @@ final class CompressedTensorsTarget implements Target {
                 }
                 yield wanted;
             }
+            case CHAIN -> throw new UnsupportedRequestException("compressed-tensors has no place for convolutions that follow each other");
             case SUM -> throw new UnsupportedRequestException("compressed-tensors has no place for a correction");
         };
     }

@@ -2,15 +2,16 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Role;
-import dev.tensorpress.model.onnx.Job.Component;
 import dev.tensorpress.model.onnx.OnnxGraph.Attribute;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.OnnxGraph.Use;
+import dev.tensorpress.tensor.Shape;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 
 /**
- * Two products, or two convolutions, in place of each one. Where there is a base they are added to the product with
+ * Two products, or several convolutions, in place of each one. Where there is a base they are added to the product with
  * that, as the bias of a Gemm is.
  */
 final class Factors {
@@ -31,11 +32,10 @@ final class Factors {
     }
 
     void replaceReaders(Job job, Rope before) {
-        List<OnnxLowering> parts = job.lowering.parts();
         boolean corrected = job.lowering.rewrite() == OnnxLowering.Rewrite.CORRECTED;
         boolean conv = job.info.weight.role() == Role.CONV;
         Form.LowRank f = corrected ? ((Form.Sum) job.asked).correction() : (Form.LowRank) job.asked;
-        Job base = !corrected ? null : new Job(job, Component.BASE, parts.getFirst(), job.shape, job.dims, job.in,
+        Job base = !corrected ? null : new Job(job, 0, job.shape, job.dims, job.in,
                 tensors.name(job, "base"));
         long[] leftDims = f.left(job.shape).dims();
         long[] rightDims = f.right(job.shape).dims();
@@ -47,19 +47,56 @@ final class Factors {
             rightDims = job.dims.clone();
             rightDims[0] = f.rank();
         }
-        Job left = new Job(job, Component.LEFT, parts.get(parts.size() - 2), f.left(job.shape), leftDims, 0,
-                tensors.name(job, "left"));
-        Job right = new Job(job, Component.RIGHT, parts.getLast(), f.right(job.shape), rightDims, 0, tensors.name(job, "right"));
+        int first = corrected ? 1 : 0;
+        Job left = new Job(job, first, f.left(job.shape), leftDims, 0, tensors.name(job, "left"));
+        Job right = new Job(job, first + 1, f.right(job.shape), rightDims, 0, tensors.name(job, "right"));
         Operand whole = corrected ? products.operand(base, before) : null;
-        Operand first = products.operand(left, before);
-        Operand second = products.operand(right, before);
+        Operand byLeft = products.operand(left, before);
+        Operand byRight = products.operand(right, before);
         for (Use u : job.info.value.uses) {
             Node n = u.node();
             Rope r = new Rope();
             if (conv) {
-                convolve(r, n, first, second);
+                convolve(r, n, byLeft, byRight);
             } else {
-                multiply(r, n, left, whole, first, second);
+                multiply(r, n, left, whole, byLeft, byRight);
+            }
+            edits.replace(n, r);
+        }
+    }
+
+    /** Several convolutions in place of each one. */
+    void replaceConvolutions(Job job, Rope before) {
+        Form.Chain c = job.asked.chain();
+        List<Shape> shapes = c.shapes(job.shape);
+        int window = c.narrows(job.shape) ? 1 : 0;
+        List<Operand> operands = new ArrayList<>();
+        for (int i = 0; i < shapes.size(); i++) {
+            String name = tensors.name(job, i < window ? "inputs" : i > window ? "outputs" : "window");
+            operands.add(products.operand(new Job(job, i, shapes.get(i), shapes.get(i).dims(), 1, name), before));
+        }
+        for (Use u : job.info.value.uses) {
+            Node n = u.node();
+            Rope r = new Rope();
+            String x = n.inputs.getFirst();
+            for (int i = 0; i < shapes.size(); i++) {
+                boolean last = i == shapes.size() - 1;
+                String label = i < window ? "inputs" : "window";
+                String y = last ? n.outputs.getFirst() : names.fresh(n.outputs.getFirst() + "." + label);
+                Proto p = Nodes.start("Conv", y, x, operands.get(i).floats(), last ? Nodes.input(n, 2) : "")
+                        .fields(last ? nodes.kept(n) : nodes.named(n, label));
+                if (i == window) {
+                    for (Attribute a : n.attributes) {
+                        if (!a.name.equals("group") || !c.depthwise()) {
+                            nodes.copy(p, a);
+                        }
+                    }
+                    if (c.depthwise()) {
+                        Nodes.attribute(p, "group", c.before());
+                    }
+                }
+                r.add(Nodes.field(p));
+                x = y;
             }
             edits.replace(n, r);
         }

@@ -6,13 +6,14 @@ import dev.tensorpress.tensor.Shape;
 
 /** A weight to compress, or a matrix that is part of one. */
 final class Job {
-    /** Which of the encodings that make up the one of a weight. */
-    enum Component { WHOLE, BASE, LEFT, RIGHT }
+    /** The {@link #part} of a job that is no part. */
+    static final int WHOLE = -1;
 
     final Info info;
     /** The form of the whole weight. */
     final Form asked;
-    final Component component;
+    /** Which of the encodings that make up the one of a weight, and of the parts of its lowering. */
+    final int part;
     final OnnxLowering lowering;
     /** The codes; null if there are none. */
     final Form.Quantized form;
@@ -36,7 +37,7 @@ final class Job {
     Job(Info info, OnnxLowering lowering, OnnxGraph home, DataLayout data) {
         this.info = info;
         this.asked = lowering.form();
-        this.component = Component.WHOLE;
+        this.part = WHOLE;
         this.lowering = lowering;
         this.form = asked.quantized();
         this.shape = info.weight.tensor().shape();
@@ -51,11 +52,11 @@ final class Job {
     }
 
     /** A matrix of which {@code whole} is made; its tensors go where those of the whole go. */
-    Job(Job whole, Component component, OnnxLowering lowering, Shape shape, long[] dims, int in, String name) {
+    Job(Job whole, int part, Shape shape, long[] dims, int in, String name) {
         this.info = whole.info;
         this.asked = whole.asked;
-        this.component = component;
-        this.lowering = lowering;
+        this.part = part;
+        this.lowering = whole.lowering.parts().get(part);
         this.form = lowering.form().quantized();
         this.shape = shape;
         this.dims = dims;

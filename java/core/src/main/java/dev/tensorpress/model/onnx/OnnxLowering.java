@@ -9,12 +9,14 @@ import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Size;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.OnnxGraph.Attribute;
 import dev.tensorpress.model.onnx.OnnxGraph.Node;
 import dev.tensorpress.model.onnx.OnnxGraph.Use;
 import dev.tensorpress.model.onnx.Tails.Tail;
 import dev.tensorpress.model.onnx.WeightFinder.Info;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
@@ -25,7 +27,8 @@ import java.util.Set;
  * What becomes of a weight, or of a matrix that is part of one, in the graph, and the form its encoding needs for that.
  *
  * @param shape of the weight or the matrix
- * @param parts of {@link Rewrite#FACTORS} the left and the right factor, of {@link Rewrite#CORRECTED} the base before them
+ * @param parts of {@link Rewrite#FACTORS} the left and the right factor, of {@link Rewrite#CORRECTED} the base before them, of {@link Rewrite#CHAIN} the
+ *     convolutions in their order
  * @param divisors of what the weight is multiplied with, which a Mul before the product takes; none if there is no such operator
  */
 record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> parts, List<Double> divisors) implements Lowering {
@@ -59,6 +62,8 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         CODEBOOK,
         /** Two products, or two convolutions, in place of MatMul and Gemm, or Conv. */
         FACTORS,
+        /** Several convolutions in place of Conv. */
+        CHAIN,
         /** The product with a base, and with two factors what is to be added to it, in place of MatMul and Gemm. */
         CORRECTED
     }
@@ -161,6 +166,7 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
             case TRANSFORMED, HASHED -> new OnnxLowering(Rewrite.ELEMENTS, new Form.Dense(type, Optional.of(wanted)), w.tensor().shape());
             case SPARSE -> sparse(info, wanted.sparse(), tail, microsoft, opset, ir);
             case LOW_RANK -> smaller(w, factors(info, wanted.factors(), microsoft, opset, ir));
+            case CHAIN -> smaller(w, chain(info, wanted.chain(), microsoft, opset, ir));
             case SUM -> smaller(w, corrected(info, (Form.Sum) wanted, microsoft, opset, ir));
         };
     }
@@ -289,6 +295,33 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
         OnnxLowering right = factor(Site.factor(info, r), f.right(), microsoft, opset, ir);
         return new OnnxLowering(Rewrite.FACTORS, new Form.LowRank(left.form, right.form, f.rank(), transposed), shape,
                 List.of(left, right));
+    }
+
+    private static OnnxLowering chain(Info info, Form.Chain c, boolean microsoft, long opset, long ir) {
+        refuseReaders(info);
+        Shape shape = info.weight.tensor().shape();
+        List<Shape> shapes = c.shapes(shape);
+        List<OnnxLowering> parts = new ArrayList<>();
+        for (int i = 0; i < shapes.size(); i++) {
+            parts.add(factor(Site.factor(info, shapes.get(i)), c.parts().get(i), microsoft, opset, ir));
+        }
+        for (Use u : info.value.uses) {
+            double visited = 1;
+            Attribute strides = u.node().attribute("strides");
+            for (long stride : strides == null ? new long[0] : strides.integers) {
+                visited *= stride;
+            }
+            double after = 0;
+            for (int i = 0; i < shapes.size(); i++) {
+                after += shapes.get(i).elements() * (i == 0 && c.narrows(shape) ? visited : 1);
+            }
+            long before = shape.elements();
+            if (after >= before) {
+                throw new UnsupportedRequestException(c.describe() + " would take " + (long) after + " multiplications for each place of a result of "
+                        + u.node().label() + ", no fewer than the " + before + " that it takes");
+            }
+        }
+        return new OnnxLowering(Rewrite.CHAIN, c.of(parts.stream().map(OnnxLowering::form).toList()), shape, parts);
     }
 
     private static OnnxLowering factor(Site m, Form f, boolean microsoft, long opset, long ir) {

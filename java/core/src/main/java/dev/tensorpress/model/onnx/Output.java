@@ -6,7 +6,6 @@ import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
-import dev.tensorpress.model.onnx.Job.Component;
 import dev.tensorpress.model.onnx.Rope.Array;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -120,18 +119,9 @@ final class Output {
                 whole = e;
             }
             current = p.job();
-            encoding = component(whole, current.component);
+            encoding = current.part == Job.WHOLE ? whole.values() : whole.parts().get(current.part);
         }
         part(p);
-    }
-
-    private static Encoding component(Encoding e, Component component) {
-        return switch (component) {
-            case WHOLE -> e.values();
-            case BASE -> ((Encoding.Sum) e).base();
-            case LEFT -> e.factors().left();
-            case RIGHT -> e.factors().right();
-        };
     }
 
     private void part(Rope.Payload p) throws IOException {

@@ -121,6 +121,7 @@ final class Rewriter {
                 named = true;
             }
             case FACTORS, CORRECTED -> factors.replaceReaders(job, before);
+            case CHAIN -> factors.replaceConvolutions(job, before);
             case DENSE -> throw new IllegalArgumentException();
         }
         replace(job, before);
