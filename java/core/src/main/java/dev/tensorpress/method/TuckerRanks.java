@@ -54,7 +54,8 @@ record TuckerRanks(Tucker.Size size, Spectrum outputs, Spectrum inputs) {
     Ranks significant() {
         long r = Math.max(1, outputs.significant(size.outputs(), size.inputs() * size.places()));
         long q = Math.max(1, inputs.significant(size.inputs(), size.outputs() * size.places()));
-        return fitting(Math.min(r, q * size.places()), q);
+        // Of noise that is none, as zeros are, the two may differ by more than a core can.
+        return new Ranks(Math.min(r, q * size.places()), Math.min(q, r * size.places()));
     }
 
     /** With as many inputs as these outputs need; null if that are more outputs than inputs can have. */

@@ -164,6 +164,11 @@ class DecomposeMethodTest {
         assertEquals(new Ranks(1, 1), ranks(new float[40 * 50 * 9], 40, 50, 9).significant());
         Ranks exact = ranks(kernel(random, 40, 50, 9, 5, 4, 0), 40, 50, 9).significant();
         assertTrue(exact.outputs() >= 5 && exact.inputs() >= 4, exact.toString());
+        // Nothing holds the two to what a core can have.
+        TuckerRanks few = ranks(kernel(random, 40, 50, 2, 1, 1, 0.1), 40, 50, 2);
+        TuckerRanks many = ranks(kernel(random, 40, 50, 2, 9, 9, 0.1), 40, 50, 2);
+        assertEquals(new Ranks(1, 2), new TuckerRanks(few.size(), few.outputs(), many.inputs()).significant());
+        assertEquals(new Ranks(2, 1), new TuckerRanks(few.size(), many.outputs(), few.inputs()).significant());
     }
 
     @Test
