@@ -52,7 +52,7 @@ record Encoded(long position, DType type, Shape shape, Form form) {
         return switch (form.kind()) {
             case QUANTIZED -> form.quantized().affine().plain();
             case CODEBOOK, TRANSFORMED, HASHED -> true;
-            case DENSE, SPARSE, LOW_RANK, SUM -> false;
+            case DENSE, SPARSE, LOW_RANK, CHAIN, SUM -> false;
         };
     }
 
@@ -69,7 +69,7 @@ record Encoded(long position, DType type, Shape shape, Form form) {
                 yield List.of(t.codes(), t.steps(), t.offset());
             }
             case HASHED -> List.of(((Encoding.Hashed) encoding).shared());
-            case DENSE, SPARSE, LOW_RANK, SUM -> throw new IllegalArgumentException("not stored: " + encoding.form().describe());
+            case DENSE, SPARSE, LOW_RANK, CHAIN, SUM -> throw new IllegalArgumentException("not stored: " + encoding.form().describe());
         };
     }
 
@@ -94,7 +94,7 @@ record Encoded(long position, DType type, Shape shape, Form form) {
                 yield List.of(new Part(t.type(), shape.elements()), new Part(DType.F32, t.groups(shape)), new Part(DType.F32, 1));
             }
             case HASHED -> List.of(new Part(((Form.Hashed) form).type(), ((Form.Hashed) form).buckets()));
-            case DENSE, SPARSE, LOW_RANK, SUM -> throw new IllegalArgumentException("not stored: " + form.describe());
+            case DENSE, SPARSE, LOW_RANK, CHAIN, SUM -> throw new IllegalArgumentException("not stored: " + form.describe());
         };
     }
 
@@ -111,7 +111,7 @@ record Encoded(long position, DType type, Shape shape, Form form) {
             case CODEBOOK -> new Encoding.Codebook(form.codebook(), shape, arrays.get(0), arrays.get(1));
             case TRANSFORMED -> new Encoding.Transformed((Form.Transformed) form, shape, arrays.get(0), arrays.get(1), arrays.get(2));
             case HASHED -> new Encoding.Hashed((Form.Hashed) form, shape, arrays.get(0));
-            case DENSE, SPARSE, LOW_RANK, SUM -> throw new IllegalStateException("not stored: " + form.describe());
+            case DENSE, SPARSE, LOW_RANK, CHAIN, SUM -> throw new IllegalStateException("not stored: " + form.describe());
         };
     }
 

@@ -174,7 +174,7 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
                     numbers(Math.toIntExact(h.buckets()), h.seed());
                     text(h.type().name());
                 }
-                case DENSE, SPARSE, LOW_RANK, SUM -> throw new IllegalArgumentException("not stored: " + form.describe());
+                case DENSE, SPARSE, LOW_RANK, CHAIN, SUM -> throw new IllegalArgumentException("not stored: " + form.describe());
             }
         }
 
@@ -408,7 +408,7 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
                 case TRANSFORMED -> new Form.Transformed(word(Form.Basis.class), bytes.getInt(), bytes.getInt(), bytes.getInt(), bytes.getInt(),
                         word(DType.class));
                 case HASHED -> new Form.Hashed(bytes.getInt(), bytes.getInt(), word(DType.class));
-                case DENSE, SPARSE, LOW_RANK, SUM -> throw bad("an encoding of a kind that is not stored");
+                case DENSE, SPARSE, LOW_RANK, CHAIN, SUM -> throw bad("an encoding of a kind that is not stored");
             };
         }
 
