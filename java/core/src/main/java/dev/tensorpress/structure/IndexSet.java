@@ -27,6 +27,9 @@ final class IndexSet {
 
     /** Sets that an axis may be made of; what is finer is left alone. */
     private static final int FINEST = 4096;
+    private static final int DEEPEST = 256;
+
+    private static final String TOO_FINE = "the axis is made of too many parts";
 
     private enum Kind { OWN, PRODUCT, SUM }
 
@@ -37,15 +40,31 @@ final class IndexSet {
     private IndexSet parent;
     private int marks;
     private String obstacle;
-    private long leaves = 1;
+    /** Sets of their own in it, each as often as it occurs, and how deep they lie; at most a little more than allowed. */
+    private int leaves;
+    private int height;
+    /** Sets that it is a part of. */
+    private List<IndexSet> users = new ArrayList<>(2);
 
     private IndexSet(Quantity size, Kind kind, IndexSet... parts) {
         this.size = size;
         this.kind = kind;
         this.parts = parts;
-        for (IndexSet p : parts) {
-            leaves = kind == Kind.OWN ? 1 : Math.min(FINEST + 1, leaves + p.leaves);
+        measure();
+    }
+
+    private void measure() {
+        leaves = kind == Kind.OWN ? 1 : 0;
+        height = 0;
+        for (IndexSet part : parts) {
+            IndexSet p = part.find();
+            leaves = Math.min(FINEST + 1, leaves + p.leaves);
+            height = Math.max(height, p.height + 1);
         }
+    }
+
+    private boolean tooFine() {
+        return leaves > FINEST || height > DEEPEST;
     }
 
     static IndexSet of(Quantity size) {
@@ -86,7 +105,11 @@ final class IndexSet {
 
     private static IndexSet made(Quantity size, Kind kind, List<IndexSet> parts) {
         IndexSet s = parts.isEmpty() ? of(size) : new IndexSet(size, kind, parts.toArray(IndexSet[]::new));
-        return s.leaves <= FINEST ? s : of(size).obstacle("the axis is made of too many parts", parts);
+        if (s.tooFine()) {
+            return of(size).obstacle(TOO_FINE, parts);
+        }
+        parts.forEach(p -> p.find().users.add(s));
+        return s;
     }
 
     private IndexSet obstacle(String reason, List<IndexSet> others) {
@@ -171,7 +194,7 @@ final class IndexSet {
             String reason = a.obstacle != null ? a.obstacle : b.obstacle != null ? b.obstacle : "sizes " + a.size + " and " + b.size + " meet";
             a.block(reason);
             b.block(reason);
-        } else if (a.kind == Kind.OWN) {
+        } else if (a.kind == Kind.OWN && (b.kind != Kind.OWN || a.users.size() <= b.users.size())) {
             a.become(b);
         } else if (b.kind == Kind.OWN) {
             b.become(a);
@@ -188,13 +211,35 @@ final class IndexSet {
         parent = other;
         other.inherit(this);
         parts = new IndexSet[0];
+        List<IndexSet> changed = users;
+        users = List.of();
+        other.users.addAll(changed);
+        ArrayDeque<IndexSet> waiting = new ArrayDeque<>(changed);
+        while (!waiting.isEmpty()) {
+            IndexSet s = waiting.removeLast();
+            if (s.parent == null && s.kind != Kind.OWN && s.grown()) {
+                waiting.addAll(s.users);
+            }
+        }
+    }
+
+    /** Whether it has become finer or deeper with one of its parts; too fine, it is a set of its own from now on, and nothing of it is removed. */
+    private boolean grown() {
+        int before = leaves;
+        int deep = height;
+        measure();
+        if (tooFine()) {
+            block(TOO_FINE);
+            kind = Kind.OWN;
+            parts = new IndexSet[0];
+            measure();
+        }
+        return leaves != before || height != deep;
     }
 
     /** Unifies what two sets are made of, neither of them a set of its own. */
     private void match(IndexSet b) {
-        if (leaves > FINEST || b.leaves > FINEST) {
-            cross(b);
-        } else if (kind == Kind.PRODUCT && b.kind == Kind.PRODUCT) {
+        if (kind == Kind.PRODUCT && b.kind == Kind.PRODUCT) {
             matchProducts(b);
         } else if (kind == Kind.PRODUCT) {
             b.matchSum(this);
@@ -276,7 +321,7 @@ final class IndexSet {
     /** A range of its indices, as a set that is part of it. */
     IndexSet slice(long from, long length) {
         IndexSet s = find();
-        if (!s.size.known() || s.leaves > FINEST) {
+        if (!s.size.known()) {
             s.block("a part of an axis of unknown size is taken");
             return blocked(length, "a part of an axis of unknown size");
         }
@@ -306,6 +351,7 @@ final class IndexSet {
     }
 
     private IndexSet sliceOfProduct(long from, long length) {
+        IndexSet outer = parts[0];
         IndexSet tail = product(Arrays.copyOfRange(parts, 1, parts.length));
         long inner = tail.size.factor();
         List<IndexSet> all = new ArrayList<>();
@@ -315,12 +361,12 @@ final class IndexSet {
             long offset = at % inner;
             if (offset == 0 && end - at >= inner) {
                 long whole = (end - at) / inner;
-                all.add(product(parts[0].slice(at / inner, whole), tail));
+                all.add(product(outer.slice(at / inner, whole), tail));
                 at += whole * inner;
             } else {
                 long part = Math.min(inner - offset, end - at);
                 // One index of the outer set: what the range is of the inner ones, it is of each.
-                parts[0].slice(at / inner, 1);
+                outer.slice(at / inner, 1);
                 all.add(tail.slice(offset, part));
                 at += part;
             }

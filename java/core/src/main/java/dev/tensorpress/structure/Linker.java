@@ -958,40 +958,49 @@ final class Linker {
         while (!p.isEmpty() && !q.isEmpty() && p.getLast().set.size().equals(shape.get(q.getLast()))) {
             all[q.removeLast()] = new Axis(p.removeLast().set);
         }
-        int i = 0;
-        int k = 0;
-        while (i < p.size() && k < q.size()) {
-            int beginP = i;
-            int beginQ = k;
-            Quantity left = p.get(i++).set.size();
-            Quantity right = shape.get(q.get(k++));
-            while (left != null && right != null && !left.equals(right)) {
-                boolean more = right.dividedBy(left).isPresent() || left.known() && right.known() && left.factor() < right.factor();
-                if (more && i < p.size()) {
-                    left = left.times(p.get(i++).set.size()).orElse(null);
-                } else if (!more && k < q.size()) {
-                    right = right.times(shape.get(q.get(k++))).orElse(null);
-                } else {
-                    left = null;
-                }
-            }
-            IndexSet made = IndexSet.product(q.subList(beginQ, k).stream().map(m -> all[m].set).toArray(IndexSet[]::new));
-            IndexSet given = IndexSet.product(p.subList(beginP, i).stream().map(Axis::set).toArray(IndexSet[]::new));
-            if (left == null || right == null || left.is(0)) {
-                i = beginP;
-                k = beginQ;
-                break;
-            }
-            if (k - beginQ == 1) {
-                all[q.get(beginQ)] = new Axis(given);
-            } else {
-                given.unify(made);
-            }
-        }
+        // Axes of unknown size may stand on either side.
+        blocks(p, q, all, shape, false);
+        blocks(p, q, all, shape, true);
         String reason = "how Reshape " + n.label() + " orders its elements anew is not known before it runs";
-        p.subList(i, p.size()).forEach(a -> a.set.block(reason));
-        q.subList(k, q.size()).forEach(m -> all[m].set.block(reason));
+        p.forEach(a -> a.set.block(reason));
+        q.forEach(m -> all[m].set.block(reason));
         return all;
+    }
+
+    /** Takes axes from one end, as few at a time as have equally many elements on both sides. */
+    private static void blocks(List<Axis> p, List<Integer> q, Axis[] all, List<Quantity> shape, boolean fromEnd) {
+        while (!p.isEmpty() && !q.isEmpty()) {
+            int i = 1;
+            int k = 1;
+            Quantity left = (fromEnd ? p.getLast() : p.getFirst()).set.size();
+            Quantity right = shape.get(fromEnd ? q.getLast() : q.getFirst());
+            while (!left.equals(right)) {
+                boolean more = right.dividedBy(left).isPresent() || left.known() && right.known() && left.factor() < right.factor();
+                if (more ? i == p.size() : k == q.size()) {
+                    return;
+                }
+                Optional<Quantity> product = more ? left.times(p.get(fromEnd ? p.size() - ++i : i++).set.size())
+                        : right.times(shape.get(q.get(fromEnd ? q.size() - ++k : k++)));
+                if (product.isEmpty()) {
+                    return;
+                }
+                left = more ? product.get() : left;
+                right = more ? right : product.get();
+            }
+            if (left.is(0)) {
+                return;
+            }
+            List<Axis> given = fromEnd ? p.subList(p.size() - i, p.size()) : p.subList(0, i);
+            List<Integer> made = fromEnd ? q.subList(q.size() - k, q.size()) : q.subList(0, k);
+            IndexSet set = IndexSet.product(given.stream().map(Axis::set).toArray(IndexSet[]::new));
+            if (k == 1) {
+                all[made.getFirst()] = new Axis(set);
+            } else {
+                set.unify(IndexSet.product(made.stream().map(m -> all[m].set).toArray(IndexSet[]::new)));
+            }
+            given.clear();
+            made.clear();
+        }
     }
 
     private boolean squeezed(EditableNode n, Axis[] x) {

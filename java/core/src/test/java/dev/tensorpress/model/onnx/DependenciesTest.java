@@ -22,6 +22,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Random;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
@@ -278,7 +279,7 @@ final class DependenciesTest {
                 .node("Shape", "shape", "x").node("Gather", "six", "shape", "two").node("Div", "count", "six", "two")
                 .node(node("Concat", "heads", "zeros", "count", "four").set("axis", 0));
         m.graph.nodes.addAll(nodes);
-        check(m, "6 neurons of MatMul_mq (an axis of input x)", "3 heads of MatMul_mq (its size is computed at run time, for Reshape Reshape_rv)",
+        check(m, "6 neurons of MatMul_mq (an axis of input x)", "3 heads of MatMul_mq (its size is computed at run time, for Reshape Reshape_rk)",
                 "4 head-features of MatMul_mq, inexact", "4 head-features of MatMul_mv", "5 neurons of MatMul_y (an axis of output y)");
     }
 
@@ -365,6 +366,19 @@ final class DependenciesTest {
         check(m, "6 neurons of MatMul_m0 (an axis of input x)", "3 heads of MatMul_m0", "2 head-features of MatMul_m0, inexact",
                 "6 neurons of MatMul_y0", "3 heads of MatMul_m1", "2 head-features of MatMul_m1, inexact",
                 "6 neurons of MatMul_y1 (an axis of output y1)");
+    }
+
+    @Test
+    void axesOfUnknownSizeMayStandBeforeThoseThatAreKnown() throws Exception {
+        TestModel m = model(17);
+        weight(m, "w", 6, 12);
+        weight(m, "v", 4, 12, 5);
+        m.graph.longs("zero", 0).longs("rest", -1, 3, 4).longs("flat", 0, -1, 12).node("MatMul", "h", "x", "w").node("Add", "a", "h", "z")
+                .node("Shape", "shape", "x").node("Gather", "batch", "shape", "zero").node(node("Concat", "heads", "batch", "rest").set("axis", 0))
+                .node("Reshape", "r", "a", "heads").node("Relu", "n", "r").node("Reshape", "f", "n", "flat").node(node("Einsum", "y", "f", "v").text("equation", "bsi,kio->bko"))
+                .input("x", FLOATS, -1, -2, 6).input("z", FLOATS, -3, -4, 1).output("y", FLOATS, -5, 4, 5);
+        check(m, "6 neurons of MatMul_h (an axis of input x)", "3 width of MatMul_h", "4 width of MatMul_h", "4 neurons of Einsum_y (an axis of output y)",
+                "5 neurons of Einsum_y (an axis of output y)");
     }
 
     // Convolutions.
@@ -658,6 +672,24 @@ final class DependenciesTest {
                 .node("Reshape", "c", "h", "column").node("Mul", "p", "r", "c").node("Reshape", "f", "p", "flat").node("MatMul", "y", "f", "v")
                 .input("x", FLOATS, 2, 6).output("y", FLOATS, 2, 3);
         check(m, "6 neurons of MatMul_h (an axis of input x)", "4 neurons of MatMul_h (it is multiplied by itself)", "3 neurons of MatMul_y (an axis of output y)");
+    }
+
+    /** Takes no time that grows with its square, nor a stack that does. */
+    @Test
+    void axesOfManyPartsAreLeftAlone() throws Exception {
+        for (String op : List.of("Slice", "Concat")) {
+            TestModel m = model(17);
+            weight(m, "w", 2, 6000);
+            m.graph.longs("from", 1).longs("to", Long.MAX_VALUE).longs("axis", 1).node("MatMul", "v0", "x", "w");
+            for (int i = 0; i < 5000; i++) {
+                m.graph.node(op.equals("Slice") ? node(op, "v" + (i + 1), "v" + i, "from", "to", "axis") : node(op, "v" + (i + 1), "v" + i, "v0").set("axis", 1));
+            }
+            m.graph.input("x", FLOATS, 2, 2).output("v5000", FLOATS, 2, -1);
+            Path file = m.write(folder, "in.onnx");
+            try (Arena arena = Arena.ofShared(); OnnxModel opened = OnnxModel.open(file, false)) {
+                assertEquals(Optional.of("the axis is made of too many parts"), Dependencies.of(EditableModel.of(opened, arena)).groups().get(1).obstacle(), op);
+            }
+        }
     }
 
     @Test
