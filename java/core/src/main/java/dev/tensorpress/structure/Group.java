@@ -155,7 +155,7 @@ public final class Group {
         return sizes;
     }
 
-    /** Bytes of constants that one index takes away. */
+    /** Bytes of constants that one index takes away; of a constant that other groups share, as if it were this one's alone. */
     public long bytes() {
         return bytes;
     }

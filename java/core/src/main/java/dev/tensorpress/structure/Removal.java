@@ -16,13 +16,11 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.Collection;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
 import java.util.Set;
 
 /** Takes indices of groups out of a model: constants get shorter, numbers that say sizes smaller. */
@@ -41,6 +39,7 @@ public final class Removal {
         this.dependencies = dependencies;
         this.model = dependencies.model();
         this.arena = arena;
+        model.graph().nodes().forEach(n -> n.outputs().forEach(o -> makers.put(o, n)));
     }
 
     /**
@@ -49,10 +48,16 @@ public final class Removal {
      * @param dependencies of the model that is changed
      * @param keep the indices of each group that stay, sorted, at least one
      * @param arena for the constants that are made; has to live as long as the model is used
-     * @throws UnsupportedRequestException if a group has an obstacle; nothing is changed then
-     * @throws IllegalArgumentException if indices are not sorted, not in range, or none; nothing is changed then
+     * @throws UnsupportedRequestException if a group has an obstacle, or the model information for training; nothing is changed then
+     * @throws IllegalArgumentException if indices are not sorted, not in range, or none, or if a group is not one of these; nothing is changed then
      */
     public static void apply(Dependencies dependencies, Map<Group, int[]> keep, Arena arena) {
+        if (dependencies.model().training()) {
+            throw new UnsupportedRequestException("the model has information for training, which would not fit what is left of it");
+        }
+        if (!dependencies.groups().containsAll(keep.keySet())) {
+            throw new IllegalArgumentException("groups of other dependencies");
+        }
         Removal r = new Removal(dependencies, arena);
         keep.forEach((group, indices) -> r.kept.put(group.set().find(), checked(group, indices)));
         r.constants();
@@ -100,25 +105,35 @@ public final class Removal {
             }
         }
         changes.forEach((name, uses) -> {
-            for (Map.Entry<Use, int[][]> e : uses.entrySet()) {
-                List<Object> key = new ArrayList<>(List.of(name));
-                for (int[] axis : e.getValue()) {
-                    key.add(axis == null ? List.of() : Arrays.stream(axis).boxed().toList());
-                }
-                String shorter = made.computeIfAbsent(key, _ -> add(name, shorter(name, e.getValue())));
-                rename(e.getKey(), name, shorter);
+            Map<List<Object>, int[][]> kinds = new LinkedHashMap<>();
+            uses.values().forEach(axes -> kinds.putIfAbsent(key(name, axes), axes));
+            long readers = dependencies.linker().readers(name).stream().mapToLong(n -> n.inputs().stream().filter(name::equals).count()).sum();
+            if (kinds.size() == 1 && (uses.size() == readers || uses.keySet().iterator().next().reader == null)) {
+                put(name, shorter(name, uses.values().iterator().next()));
+                return;
             }
+            uses.forEach((use, axes) -> {
+                String shorter = made.computeIfAbsent(key(name, axes), _ -> add(name, shorter(name, axes)));
+                use.reader.inputs().set(use.input, shorter);
+            });
             left.add(name);
         });
     }
 
-    private void rename(Use use, String name, String by) {
-        if (use.reader != null) {
-            use.reader.inputs().set(use.input, by);
-            return;
+    private static List<Object> key(String name, int[][] axes) {
+        List<Object> key = new ArrayList<>(List.of(name));
+        for (int[] axis : axes) {
+            key.add(axis == null ? List.of() : Arrays.stream(axis).boxed().toList());
         }
-        for (EditableNode n : dependencies.linker().readers(name)) {
-            n.inputs().replaceAll(i -> i.equals(name) ? by : i);
+        return key;
+    }
+
+    /** In the place of a constant that all readers want alike. */
+    private void put(String name, EditableTensor t) {
+        if (model.graph().initializers().replace(name, t) == null) {
+            EditableNode n = makers.get(name);
+            n.attributes().forEach(n::remove);
+            n.set("value", t);
         }
     }
 
@@ -205,7 +220,6 @@ public final class Removal {
     // Numbers that say sizes.
 
     private void numbers() {
-        model.graph().nodes().forEach(n -> n.outputs().forEach(o -> makers.put(o, n)));
         Map<Use, Map<Cell, Long>> inputs = new LinkedHashMap<>();
         for (Size s : dependencies.linker().sizes()) {
             if (kept(s.set()) == null) {

@@ -13,6 +13,7 @@ import dev.tensorpress.structure.Group.Member;
 import dev.tensorpress.structure.Group.Part;
 import dev.tensorpress.structure.Removal;
 import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -93,10 +94,11 @@ final class DependenciesTest {
                 exact &= g.exact();
                 bytes += g.bytes() * (g.size() - kept.length);
             }
-            // Two axes of one constant take less than twice one axis; a byte may hold two elements.
+            // Two axes of one constant take less than twice one axis; a byte may hold two elements; what others read as well is copied.
             List<String> constants = which.length != 1 ? List.of() : found.groups().get(which[0]).members().stream().map(Member::constant).toList();
             boolean sums = !constants.isEmpty() && constants.stream().distinct().count() == constants.size() && constants.stream()
                     .noneMatch(c -> a.graph().initializers().containsKey(c) && a.graph().initializers().get(c).type().orElseThrow().bits() < 8);
+            sums &= constants.stream().allMatch(c -> a.graph().nodes().stream().filter(n -> n.inputs().contains(c)).count() == 1);
             long before = bytes(a);
             Removal.apply(found, keep, arena);
             if (sums) {
@@ -224,6 +226,32 @@ final class DependenciesTest {
                 .node(node("Einsum", "y", "a", "v").text("equation", "bshd,hdo->bso")).input("x", FLOATS, -1, -2, 6).output("y", FLOATS, -1, -2, 5);
         check(m, "6 neurons of Einsum_h (an axis of input x)", "2 neurons of Einsum_h", "4 neurons of Einsum_h",
                 "5 neurons of Einsum_y (an axis of output y)");
+    }
+
+    @Test
+    void aBiasThatLayersShareIsCopied() throws Exception {
+        TestModel m = model(17);
+        weight(m, "b", 8);
+        for (int i = 0; i < 2; i++) {
+            weight(m, "w" + i, 6, 8);
+            weight(m, "v" + i, 8, 6);
+            m.graph.node("MatMul", "h" + i, i == 0 ? "x" : "y0", "w" + i).node("Add", "a" + i, "h" + i, "b").node("MatMul", "y" + i, "a" + i, "v" + i);
+        }
+        m.graph.input("x", FLOATS, 2, 6).output("y1", FLOATS, 2, 6);
+        check(m, "6 neurons of MatMul_h0 (an axis of input x)", "8 neurons of MatMul_h0", "6 neurons of MatMul_y0", "8 neurons of MatMul_h1",
+                "6 neurons of MatMul_y1 (an axis of output y1)");
+    }
+
+    @Test
+    void aMatrixThatLayersShareTiesThem() throws Exception {
+        TestModel m = model(17);
+        weight(m, "w", 6, 8);
+        weight(m, "v", 8, 6);
+        for (int i = 0; i < 2; i++) {
+            m.graph.node("MatMul", "h" + i, i == 0 ? "x" : "y0", "w").node("Relu", "a" + i, "h" + i).node("MatMul", "y" + i, "a" + i, "v");
+        }
+        m.graph.input("x", FLOATS, 2, 6).output("y1", FLOATS, 2, 6);
+        check(m, "6 neurons of MatMul_y0 (an axis of input x)", "8 neurons of MatMul_h0");
     }
 
     // Attention.
@@ -711,8 +739,12 @@ final class DependenciesTest {
             assertEquals(2, e.graph().initializers().size());
             assertEquals(List.of("x", "w"), e.graph().nodes().getFirst().inputs());
             Removal.apply(d, Map.of(neurons, new int[] {2, 5}), arena);
-            assertEquals(List.of("x", "w_2"), e.graph().nodes().getFirst().inputs());
-            Removal.apply(Dependencies.of(e), Map.of(Dependencies.of(e).groups().get(1), new int[] {0}), arena);
+            assertEquals(List.of("x", "w"), e.graph().nodes().getFirst().inputs());
+            assertEquals(Shape.of(6, 2), e.graph().initializers().get("w").shape());
+            assertThrows(IllegalArgumentException.class, () -> Removal.apply(Dependencies.of(e), Map.of(neurons, new int[] {0}), arena));
+            Dependencies again = Dependencies.of(e);
+            Removal.apply(again, Map.of(again.groups().get(1), new int[] {0}), arena);
+            assertEquals(Shape.of(1, 4), e.graph().initializers().get("v").shape());
         }
     }
 }
