@@ -11,6 +11,7 @@
 #include "tensorpress/feedback.h"
 #include "tensorpress/gemm.h"
 #include "tensorpress/hashing.h"
+#include "tensorpress/merge.h"
 #include "tensorpress/prune.h"
 #include "tensorpress/sparse.h"
 #include "tensorpress/spmm.h"
@@ -97,6 +98,15 @@ int main(int argc, char **argv) {
     EXPECT(tp_hash_add(&hashing, 0, 1, &x, &hashed, &moved));
     EXPECT(tp_hash_mean(1, 1, 0, 1, &hashed, &moved, &out));
     EXPECT(tp_hash_decode(&hashing, 0, 1, &x, &out));
+    const tp_models models = {.elements = 1, .sources = 2, .type = TP_F32};
+    const tp_tasks tasks = {.elements = 1, .sources = 1, .type = TP_F32, .scale = 1, .keep = 1};
+    const void *const both[2] = {&x, &x};
+    const double model_weights[2] = {0.5, 0.5};
+    double model_sums[3];
+    EXPECT(tp_models_combine(&models, 0, 1, both, model_weights, &out));
+    EXPECT(tp_models_inner(&models, 0, 1, both, model_sums));
+    EXPECT(tp_models_delta(&models, 0, 1, both, &out));
+    EXPECT(tp_models_tasks(&tasks, 0, 1, both, model_weights, NULL, &out));
     const tp_dct dct = {.rows = 1, .cols = 1, .in_stride = 1, .out_stride = 1, .block = 2, .dimensions = 1};
     const tp_wavelet wavelet = {.rows = 1, .cols = 1, .in_stride = 1, .out_stride = 1, .kind = TP_HAAR};
     const tp_zone zone = {.elements = 1, .step = 1, .zone = 0.5f, .limit = 1};

@@ -3266,6 +3266,310 @@ public class Kernels extends Kernels$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+    private static final int TP_MERGE_MOST = (int)64L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_MERGE_MOST = 64
+     * }
+     */
+    public static int TP_MERGE_MOST() {
+        return TP_MERGE_MOST;
+    }
+    private static final int TP_MERGE_BLOCK = (int)4096L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_MERGE_BLOCK = 4096
+     * }
+     */
+    public static int TP_MERGE_BLOCK() {
+        return TP_MERGE_BLOCK;
+    }
+    private static final int TP_DROP_NONE = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_DROP_NONE = 0
+     * }
+     */
+    public static int TP_DROP_NONE() {
+        return TP_DROP_NONE;
+    }
+    private static final int TP_DROP_SMALL = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_DROP_SMALL = 1
+     * }
+     */
+    public static int TP_DROP_SMALL() {
+        return TP_DROP_SMALL;
+    }
+    private static final int TP_DROP_RANDOM = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.TP_DROP_RANDOM = 2
+     * }
+     */
+    public static int TP_DROP_RANDOM() {
+        return TP_DROP_RANDOM;
+    }
+
+    private static class tp_models_combine {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_models_combine");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_models_combine(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, const double *weights, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_models_combine$descriptor() {
+        return tp_models_combine.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_models_combine(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, const double *weights, void *out)
+     * }
+     */
+    public static MethodHandle tp_models_combine$handle() {
+        return tp_models_combine.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_models_combine(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, const double *weights, void *out)
+     * }
+     */
+    public static MemorySegment tp_models_combine$address() {
+        return tp_models_combine.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_models_combine(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, const double *weights, void *out)
+     * }
+     */
+    public static int tp_models_combine(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment weights, MemorySegment out) {
+        var mh$ = tp_models_combine.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_models_combine", spec, begin, end, in, weights, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, weights, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_models_inner {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_models_inner");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_models_inner(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, double *sums)
+     * }
+     */
+    public static FunctionDescriptor tp_models_inner$descriptor() {
+        return tp_models_inner.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_models_inner(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, double *sums)
+     * }
+     */
+    public static MethodHandle tp_models_inner$handle() {
+        return tp_models_inner.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_models_inner(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, double *sums)
+     * }
+     */
+    public static MemorySegment tp_models_inner$address() {
+        return tp_models_inner.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_models_inner(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, double *sums)
+     * }
+     */
+    public static int tp_models_inner(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment sums) {
+        var mh$ = tp_models_inner.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_models_inner", spec, begin, end, in, sums);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, sums);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_models_delta {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_models_delta");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_models_delta(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, float *out)
+     * }
+     */
+    public static FunctionDescriptor tp_models_delta$descriptor() {
+        return tp_models_delta.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_models_delta(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, float *out)
+     * }
+     */
+    public static MethodHandle tp_models_delta$handle() {
+        return tp_models_delta.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_models_delta(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, float *out)
+     * }
+     */
+    public static MemorySegment tp_models_delta$address() {
+        return tp_models_delta.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_models_delta(const tp_models *spec, int64_t begin, int64_t end, const void *const *in, float *out)
+     * }
+     */
+    public static int tp_models_delta(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment out) {
+        var mh$ = tp_models_delta.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_models_delta", spec, begin, end, in, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class tp_models_tasks {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Kernels.C_INT,
+            Kernels.C_POINTER,
+            Kernels.C_LONG,
+            Kernels.C_LONG,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER,
+            Kernels.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("tp_models_tasks");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * tp_status tp_models_tasks(const tp_tasks *spec, int64_t begin, int64_t end, const void *const *in, const double *weights, const float *thresholds, void *out)
+     * }
+     */
+    public static FunctionDescriptor tp_models_tasks$descriptor() {
+        return tp_models_tasks.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * tp_status tp_models_tasks(const tp_tasks *spec, int64_t begin, int64_t end, const void *const *in, const double *weights, const float *thresholds, void *out)
+     * }
+     */
+    public static MethodHandle tp_models_tasks$handle() {
+        return tp_models_tasks.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * tp_status tp_models_tasks(const tp_tasks *spec, int64_t begin, int64_t end, const void *const *in, const double *weights, const float *thresholds, void *out)
+     * }
+     */
+    public static MemorySegment tp_models_tasks$address() {
+        return tp_models_tasks.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * tp_status tp_models_tasks(const tp_tasks *spec, int64_t begin, int64_t end, const void *const *in, const double *weights, const float *thresholds, void *out)
+     * }
+     */
+    public static int tp_models_tasks(MemorySegment spec, long begin, long end, MemorySegment in, MemorySegment weights, MemorySegment thresholds, MemorySegment out) {
+        var mh$ = tp_models_tasks.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("tp_models_tasks", spec, begin, end, in, weights, thresholds, out);
+            }
+            return (int)mh$.invokeExact(spec, begin, end, in, weights, thresholds, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int TP_ORDER_MAGNITUDE = (int)1L;
     /**
      * {@snippet lang=c :

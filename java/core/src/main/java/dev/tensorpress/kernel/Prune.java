@@ -278,6 +278,62 @@ public final class Prune {
         }
     }
 
+    /**
+     * The magnitude of the {@code k}-th largest of f32 that come in pieces: {@link #PASSES} times all of them, and after each time
+     * {@link #pass}.
+     */
+    public static final class Largest {
+        /** How often all elements are looked at. */
+        public static final int PASSES = DIGITS;
+
+        private static final long COLS = 4096;
+
+        private final long k;
+        private final long[][] counts = new long[2][COUNTS];
+        private long above;
+        private int digit;
+        private int key;
+
+        /** @param k at least 1 and at most the number of elements */
+        public Largest(long k) {
+            this.k = k;
+        }
+
+        /**
+         * Some of the elements.
+         *
+         * @throws KernelException {@link KernelException#NONFINITE} if one is NaN
+         */
+        public void add(MemorySegment in, long elements, Executor executor) {
+            long rows = elements / COLS;
+            add(Scores.of(rows, COLS, DType.F32), in, executor);
+            add(Scores.of(1, elements % COLS, DType.F32), in.asSlice(DType.F32.bytes(rows * COLS)), executor);
+        }
+
+        private void add(Scores scores, MemorySegment in, Executor executor) {
+            Native.input("in", in, scores.bytes(), executor);
+            histogram(scores, in, digit, key, counts[1], executor);
+            for (int d = 0; d < COUNTS; d++) {
+                counts[0][d] += counts[1][d];
+            }
+        }
+
+        /** All elements were added once more. */
+        public void pass() {
+            int d = COUNTS - 1;
+            while (above + counts[0][d] < k) {
+                above += counts[0][d--];
+            }
+            key |= d << SHIFT[digit++];
+            Arrays.fill(counts[0], 0);
+        }
+
+        /** After the last pass. */
+        public float magnitude() {
+            return Float.intBitsToFloat(key >>> 1);
+        }
+    }
+
     /** Counts elements by their key; infinities and NaN are those that are not below {@code key(scores, INFINITY)}. */
     public static Count count(Scores scores, MemorySegment in, int key, Executor executor) {
         Native.input("in", in, scores.bytes(), executor);

@@ -135,6 +135,7 @@ class ExecutorTest {
                 new Family("tucker", ExecutorTest::tucker),
                 new Family("transform", ExecutorTest::transform),
                 new Family("hashing", ExecutorTest::hashing),
+                new Family("merge", ExecutorTest::merge),
                 new Family("pca", ExecutorTest::pca));
     }
 
@@ -294,6 +295,27 @@ class ExecutorTest {
         Transform.widen(DType.I16, n, memory.results.getLast(), memory.result(4 * n), executor);
         for (long count : Transform.counts(300, n, codes, executor)) {
             memory.values.add(count);
+        }
+    }
+
+    private static void merge(Executor executor, Memory memory) {
+        long n = (long) ROWS * COLS;
+        List<MemorySegment> in = List.of(memory.f32(n, 0), memory.f32(n, 1), memory.f32(n, 2));
+        Merge.combine(DType.F32, n, in, new double[] {0.2, 0.3, 0.5}, memory.result(4 * n), executor);
+        double[] sums = new double[3];
+        Merge.inner(DType.F32, n, in.get(0), in.get(1), sums, executor);
+        memory.values.add(List.of(sums[0], sums[1], sums[2]));
+        MemorySegment delta = memory.result(4 * n);
+        Merge.delta(DType.F32, n, in.get(0), in.get(1), delta, executor);
+        Prune.Largest largest = new Prune.Largest(n / 3);
+        for (int pass = 0; pass < Prune.Largest.PASSES; pass++) {
+            largest.add(delta, n, executor);
+            largest.pass();
+        }
+        memory.values.add(largest.magnitude());
+        for (Merge.Drop drop : Merge.Drop.values()) {
+            Merge.tasks(new Merge.Tasks(drop, drop != Merge.Drop.NONE, 0.7, 0.4, 5, 6), DType.F32, n, in, new double[] {1, 0.5},
+                    new float[] {largest.magnitude(), 0.1f}, 7, memory.result(4 * n), executor);
         }
     }
 

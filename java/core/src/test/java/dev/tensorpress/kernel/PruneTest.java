@@ -18,6 +18,7 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Random;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -447,6 +448,32 @@ class PruneTest {
                 Prune.apply(s, nothing, nothing, nothing, three);
                 assertEquals(new Quantize.Error(0, 0, 0), Prune.error(s, nothing, nothing, arena.allocate(200), three));
                 assertEquals(new Prune.Count(0, 0), Prune.count(s, nothing, 0, three));
+            }
+        }
+    }
+
+    /** In pieces as in one, with many that are equal, and none that is 0. */
+    @Test
+    void theLargestOfPiecesIsThatOfASortedArray() {
+        Random random = new Random(4);
+        try (Executor executor = Executor.cpu(2); Arena arena = Arena.ofShared()) {
+            for (int n : new int[] {1, 2, 100, 4096, 20_000}) {
+                float[] x = new float[n];
+                for (int i = 0; i < n; i++) {
+                    x[i] = random.nextInt(3) == 0 ? random.nextInt(5) - 2 : (float) random.nextGaussian();
+                }
+                MemorySegment in = arena.allocateFrom(ValueLayout.JAVA_FLOAT, x);
+                double[] sorted = IntStream.range(0, n).mapToDouble(i -> Math.abs(x[i])).sorted().toArray();
+                for (int k : new int[] {1, (n + 1) / 2, n}) {
+                    Prune.Largest largest = new Prune.Largest(k);
+                    int cut = random.nextInt(n + 1);
+                    for (int pass = 0; pass < Prune.Largest.PASSES; pass++) {
+                        largest.add(in, cut, executor);
+                        largest.add(in.asSlice(4L * cut), n - cut, executor);
+                        largest.pass();
+                    }
+                    assertEquals(sorted[n - k], largest.magnitude(), n + ", " + k);
+                }
             }
         }
     }
