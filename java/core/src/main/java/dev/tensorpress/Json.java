@@ -36,26 +36,13 @@ final class Json {
                 json.writeStringField(option.getKey(), option.getValue());
             }
             json.writeEndObject();
-            json.writeStringField("output", report.output().toString());
-            json.writeArrayFieldStart("files");
-            for (Path file : report.files()) {
-                json.writeString(file.toString());
-            }
-            json.writeEndArray();
+            output(json, report.output(), report.files());
             json.writeNumberField("bytesBefore", report.bytesBefore());
             json.writeNumberField("bytesAfter", report.bytesAfter());
             number(json, "ratio", report.ratio());
             number(json, "relativeError", report.relativeError());
             number(json, "seconds", report.nanos() * 1e-9);
-            json.writeObjectFieldStart("phases");
-            for (Map.Entry<Phases.Phase, Phases.Spent> phase : report.phases().entrySet()) {
-                json.writeObjectFieldStart(phase.getKey().id());
-                number(json, "seconds", phase.getValue().nanos() * 1e-9);
-                json.writeNumberField("bytes", phase.getValue().bytes());
-                number(json, "bytesPerSecond", phase.getValue().bytesPerSecond());
-                json.writeEndObject();
-            }
-            json.writeEndObject();
+            phases(json, report.phases());
             number(json, "taken", report.plan().taken());
             sparsity(json, report.sparsity());
             json.writeArrayFieldStart("weights");
@@ -104,6 +91,67 @@ final class Json {
             throw new UncheckedIOException(e); // a StringWriter throws none
         }
         return text.toString();
+    }
+
+    static String merged(Merger.Report report) {
+        StringWriter text = new StringWriter();
+        try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
+            json.useDefaultPrettyPrinter();
+            json.writeStartObject();
+            Merger.Settings settings = report.settings();
+            json.writeStringField("method", settings.method().id());
+            json.writeArrayFieldStart("weights");
+            for (double w : settings.weights()) {
+                json.writeNumber(w);
+            }
+            json.writeEndArray();
+            if (settings.method().drops()) {
+                json.writeNumberField("density", settings.density());
+            }
+            if (settings.method().based()) {
+                json.writeNumberField("scale", settings.scale());
+            }
+            if (settings.method().random()) {
+                json.writeNumberField("seed", settings.seed());
+            }
+            output(json, report.output(), report.files());
+            json.writeNumberField("bytes", report.bytes());
+            json.writeNumberField("merged", report.merged());
+            json.writeNumberField("alike", report.alike());
+            json.writeNumberField("kept", report.kept());
+            json.writeArrayFieldStart("notes");
+            for (String note : report.notes()) {
+                json.writeString(note);
+            }
+            json.writeEndArray();
+            number(json, "seconds", report.nanos() * 1e-9);
+            phases(json, report.phases());
+            json.writeEndObject();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // a StringWriter throws none
+        }
+        return text.toString();
+    }
+
+    private static void output(JsonGenerator json, Path output, Iterable<Path> files) throws IOException {
+        json.writeStringField("output", output.toString());
+        json.writeArrayFieldStart("files");
+        for (Path file : files) {
+            json.writeString(file.toString());
+        }
+        json.writeEndArray();
+    }
+
+    private static void phases(JsonGenerator json, Map<Phases.Phase, Phases.Spent> phases) throws IOException {
+        json.writeObjectFieldStart("phases");
+        for (Map.Entry<Phases.Phase, Phases.Spent> phase : phases.entrySet()) {
+            json.writeObjectFieldStart(phase.getKey().id());
+            number(json, "seconds", phase.getValue().nanos() * 1e-9);
+            json.writeNumberField("bytes", phase.getValue().bytes());
+            number(json, "bytesPerSecond", phase.getValue().bytesPerSecond());
+            json.writeEndObject();
+        }
+        json.writeEndObject();
     }
 
     private static Set<Weight> largest(Report report, int most) {

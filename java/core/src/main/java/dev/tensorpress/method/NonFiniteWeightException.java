@@ -6,10 +6,14 @@ import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
+import java.nio.file.Path;
+import java.util.Optional;
 
 /** A weight holds NaN or infinity, which no integer code can stand for. */
 public final class NonFiniteWeightException extends RuntimeException {
     private static final long serialVersionUID = 1;
+    /** Null if there is but one. */
+    private final String model;
     private final String weight;
     private final long index;
     private final float value;
@@ -19,11 +23,21 @@ public final class NonFiniteWeightException extends RuntimeException {
      * @param index of the first such element, in row-major order
      */
     public NonFiniteWeightException(String weight, long index, float value) {
-        super("weight " + weight + " holds " + value + " at element " + index
-                + "; exclude it to keep it as it is");
+        this("weight " + weight + " holds " + value + " at element " + index + "; exclude it to keep it as it is", null, weight, index, value);
+    }
+
+    private NonFiniteWeightException(String message, String model, String weight, long index, float value) {
+        super(message);
+        this.model = model;
         this.weight = weight;
         this.index = index;
         this.value = value;
+    }
+
+    /** Of a weight of one of several models, which the message names. */
+    public static NonFiniteWeightException of(Path model, String weight, long index, float value) {
+        return new NonFiniteWeightException("weight " + weight + " of " + model + " holds " + value + " at element " + index, model.toString(), weight,
+                index, value);
     }
 
     /** The same of a weight of which only the elements from {@code start} on were seen. */
@@ -49,6 +63,11 @@ public final class NonFiniteWeightException extends RuntimeException {
         Form.Quantized whole = new Form.Quantized(8, -1, 0, true, Form.Activations.FLOAT, DType.I8, DType.F32, false,
                 false);
         return Quantize.firstNonFinite(whole.spec(t.dtype(), t.shape()), t.data());
+    }
+
+    /** Of several models the path of the one with the weight. */
+    public Optional<String> model() {
+        return Optional.ofNullable(model);
     }
 
     /** Name of the weight. */

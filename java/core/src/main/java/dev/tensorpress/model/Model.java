@@ -91,6 +91,16 @@ public interface Model extends AutoCloseable {
         return Optional.empty();
     }
 
+    /**
+     * Where this model differs from another one of its format beside weights, so that these would mean something else there: what differs
+     * first, as the end of a sentence.
+     *
+     * @throws IOException if a file cannot be read any more
+     */
+    default Optional<String> difference(Model other) throws IOException {
+        return Optional.empty();
+    }
+
     /** Facts worth showing: producer, operator sets and the like, in display order. */
     Map<String, String> properties();
 

@@ -2,6 +2,7 @@ package dev.tensorpress.model;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -25,6 +26,15 @@ public interface Target {
      * @throws UnsupportedRequestException with the reason, shown to the user beside the weight
      */
     Lowering lower(Weight weight, Form wanted);
+
+    /**
+     * The weight in its place with other elements of its type, whatever reads it.
+     *
+     * @throws UnsupportedRequestException with the reason if it cannot be written so
+     */
+    default Lowering replaced(Weight weight) {
+        throw new UnsupportedRequestException("target " + name() + " writes no other elements in the place of a weight's");
+    }
 
     /** Why {@link #lower} exchanges a form where that is not plain to see: what about the weight or its readers is to blame. */
     default Optional<String> obstacle(Weight weight, Form wanted) {
@@ -117,6 +127,13 @@ public interface Target {
         default boolean byRows(Weight weight, Form form) {
             return false;
         }
+
+        /**
+         * Tells, before the first is, what is asked for of the weights that {@link Target#replaced} is of, in that order.
+         *
+         * @param rows of the first axis, from {@code first} on; all of it if it is encoded as a whole
+         */
+        default void announce(Weight weight, long first, Shape rows) {}
 
         /**
          * Encodes a weight, or some rows of it if that can be. Ranges come in order; one that came before may come again,

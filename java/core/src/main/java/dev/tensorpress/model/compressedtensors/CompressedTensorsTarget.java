@@ -121,6 +121,11 @@ final class CompressedTensorsTarget implements Target {
         return lowering;
     }
 
+    @Override
+    public CompressedLowering replaced(Weight weight) {
+        return new CompressedLowering(weight, new Form.Dense(weight.tensor().dtype()));
+    }
+
     private Form form(Weight weight, Form wanted) {
         if (weight.role() == Role.HEAD && model.tied().isPresent()) {
             throw new UnsupportedRequestException("is tied to the token embedding");

@@ -125,6 +125,7 @@ final class ShardStream {
         }
         if (!encoder.byRows(weight, o.of().form())) {
             parts.add(range(weight, 0, shape, 0, bytes));
+            encoder.announce(weight, 0, shape);
             return parts;
         }
         long rows = shape.dim(0);
@@ -134,6 +135,7 @@ final class ShardStream {
             long[] dims = shape.dims();
             dims[0] = n;
             parts.add(range(weight, first, Shape.of(dims), bytes / rows * first, bytes / rows * n));
+            encoder.announce(weight, first, Shape.of(dims));
         }
         return parts;
     }

@@ -116,6 +116,7 @@ final class OnnxFile {
             if (p.external()) {
                 return writeWithData(p, guarded, folder, to);
             }
+            Output.announce(p.rope.sections(), guarded);
             try (DurableFile file = new DurableFile(folder, out.getFileName().toString(), to.phases())) {
                 new Output(file.channel(), out, to.phases(), guarded).rope(p.rope, model);
                 model.inputs().check();
@@ -144,6 +145,8 @@ final class OnnxFile {
                 StreamFile data = StreamFile.unhashed(folder, p.location, p.data.length(), buffers);
                 DurableFile top = new DurableFile(folder, out.getFileName().toString(), to.phases())) {
             Output o = new Output(data, encoder);
+            Output.announce(p.data.placed().stream().map(Placed::section).toList(), encoder);
+            Output.announce(p.rope.sections(), encoder);
             data(o, p.data.placed(), buffers);
             Plan named = plan(HexFormat.of().toHexDigits((int) o.checksum()));
             Path path = folder.resolve(named.location);

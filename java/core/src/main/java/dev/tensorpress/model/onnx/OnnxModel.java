@@ -1,5 +1,7 @@
 package dev.tensorpress.model.onnx;
 
+import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
 import dev.tensorpress.io.ForeignFormat;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.model.Graph;
@@ -191,22 +193,22 @@ public final class OnnxModel implements Model {
     public Weight load(Weight weight, LongFunction<MemorySegment> memory) throws IOException {
         long bytes = weight.tensor().data().byteSize();
         MemorySegment copy = memory.apply(bytes).asSlice(0, bytes);
-        read(weight, copy);
+        read(weight, 0, copy);
         return weight.over(new Tensor(weight.tensor().dtype(), weight.tensor().shape(), copy));
     }
 
-    /** Reads the elements of a weight through its file. */
-    private void read(Weight weight, MemorySegment to) throws IOException {
+    /** Reads elements of a weight through its file, from a byte of it on. */
+    private void read(Weight weight, long from, MemorySegment to) throws IOException {
         inputs.check();
         TensorInfo t = info(weight).tensor;
         if (t.external) {
-            read(files.of(t).channel(), t.externalOffset, to);
+            read(files.of(t).channel(), t.externalOffset + from, to);
         } else if (t.hasRaw && (t.rawLength > 0 || t.typedCount == 0)) {
-            read(channel, t.rawStart, to);
+            read(channel, t.rawStart + from, to);
         } else if (t.typedContiguous) {
-            read(channel, t.typedStart, to);
+            read(channel, t.typedStart + from, to);
         } else {
-            to.copyFrom(weight.tensor().data()); // which are no part of a file
+            to.copyFrom(weight.tensor().data().asSlice(from, to.byteSize())); // which are no part of a file
         }
         inputs.check();
     }
@@ -227,21 +229,37 @@ public final class OnnxModel implements Model {
      * meanwhile. They are read to memory that this object keeps and uses again.
      */
     Target.Encoder guarded(Target.Encoder encoder, Phases phases) {
-        return (weight, form, rows, first) -> {
-            long bytes = rows.data().byteSize();
-            if (copy == null || copy.byteSize() < bytes) {
-                if (copies != null) {
-                    copies.close();
-                }
-                copies = Arena.ofShared();
-                copy = copies.allocate(bytes, 64);
+        return new Target.Encoder() {
+            @Override
+            public boolean byRows(Weight weight, Form form) {
+                return encoder.byRows(weight, form);
             }
-            MemorySegment own = copy.asSlice(0, bytes);
-            Phases.Span span = phases.begin(Phases.Phase.READ);
-            read(weight, own);
-            span.end(weight.name(), bytes);
-            return encoder.encode(weight, form, new Tensor(rows.dtype(), rows.shape(), own), first);
+
+            @Override
+            public void announce(Weight weight, long first, Shape rows) {
+                encoder.announce(weight, first, rows);
+            }
+
+            @Override
+            public Encoding encode(Weight weight, Form form, Tensor rows, long first) throws IOException {
+                MemorySegment own = copy(rows.bytes());
+                Phases.Span span = phases.begin(Phases.Phase.READ);
+                read(weight, first == 0 ? 0 : first * (weight.tensor().bytes() / weight.tensor().shape().dim(0)), own);
+                span.end(weight.name(), rows.bytes());
+                return encoder.encode(weight, form, new Tensor(rows.dtype(), rows.shape(), own), first);
+            }
         };
+    }
+
+    private MemorySegment copy(long bytes) {
+        if (copy == null || copy.byteSize() < bytes) {
+            if (copies != null) {
+                copies.close();
+            }
+            copies = Arena.ofShared();
+            copy = copies.allocate(bytes, 64);
+        }
+        return copy.asSlice(0, bytes);
     }
 
     /** What Java's reading of a mapping behind the end of its file comes to. */
@@ -307,6 +325,18 @@ public final class OnnxModel implements Model {
             }
         }
         return Optional.of(graph);
+    }
+
+    /** {@inheritDoc} Nodes and what they are told, inputs, outputs, constants that are no weights, and opsets; not names of nodes, and remarks. */
+    @Override
+    public Optional<String> difference(Model other) throws IOException {
+        OnnxModel model = (OnnxModel) other;
+        try {
+            return new Difference(this, model).find();
+        } catch (InternalError e) {
+            model.inputs.check();
+            throw gone(e);
+        }
     }
 
     @Override

@@ -70,6 +70,15 @@ final class OnnxTarget implements Target {
         return l;
     }
 
+    @Override
+    public OnnxLowering replaced(Weight weight) {
+        Info info = model.info(weight);
+        if (info.value.graph.sparse.contains(info.tensor)) {
+            throw new UnsupportedRequestException("it is sparse already");
+        }
+        return new OnnxLowering(OnnxLowering.Rewrite.ELEMENTS, new Form.Dense(weight.tensor().dtype()), weight.tensor().shape());
+    }
+
     /** {@inheritDoc} Told of codes of activations that are fixed. */
     @Override
     public Optional<String> obstacle(Weight weight, Form wanted) {

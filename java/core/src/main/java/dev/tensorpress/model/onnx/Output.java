@@ -2,6 +2,7 @@ package dev.tensorpress.model.onnx;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.io.Buffers;
 import dev.tensorpress.io.StreamFile;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
@@ -16,6 +17,8 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.zip.CRC32C;
 
 /** Streams pieces of a file into a channel. Of the encodings only the current one is in memory. */
@@ -104,7 +107,65 @@ final class Output {
         }
     }
 
+    /** Tells the encoder what it is asked for of weights that are {@link OnnxTarget#replaced}. */
+    static void announce(List<?> sections, Target.Encoder encoder) {
+        for (Object section : sections) {
+            if (section instanceof Rope.Payload p && p.array() == Array.ELEMENTS) {
+                for (Rows rows : rows(p, encoder)) {
+                    encoder.announce(p.job().info.weight, rows.first, rows.shape);
+                }
+            }
+        }
+    }
+
+    /** Rows of a weight. */
+    private record Rows(long first, Shape shape) {}
+
+    /** What is encoded at once: all, unless these are the elements of a large weight, and nothing but elements. By its shape alone. */
+    private static List<Rows> rows(Rope.Payload p, Target.Encoder encoder) {
+        Weight weight = p.job().info.weight;
+        Shape shape = weight.tensor().shape();
+        if (!p.job().asked.dense() || p.length() <= Buffers.CHUNK || !encoder.byRows(weight, p.job().asked)) {
+            return List.of(new Rows(0, shape));
+        }
+        List<Rows> all = new ArrayList<>();
+        long step = Math.max(1, Buffers.CHUNK / (p.length() / shape.dim(0)));
+        for (long first = 0; first < shape.dim(0); first += step) {
+            long[] dims = shape.dims();
+            dims[0] = Math.min(step, shape.dim(0) - first);
+            all.add(new Rows(first, Shape.of(dims)));
+        }
+        return all;
+    }
+
+    /** Encodes a weight some rows at a time, of which none is kept. */
+    private void byRows(Rope.Payload p, List<Rows> all) throws IOException {
+        Weight weight = p.job().info.weight;
+        Tensor whole = weight.tensor();
+        long row = whole.bytes() / whole.shape().dim(0);
+        for (Rows rows : all) {
+            long bytes = whole.dtype().bytes(rows.shape.elements());
+            Encoding e = encoder.encode(weight, p.job().asked, new Tensor(whole.dtype(), rows.shape, whole.data().asSlice(rows.first * row, bytes)), rows.first);
+            Tensor made = ((Encoding.Dense) e).tensor();
+            if (!e.form().equals(p.job().asked) || made.bytes() != bytes) {
+                throw wrong(p);
+            }
+            segment(made.data());
+        }
+    }
+
+    private static IllegalStateException wrong(Rope.Payload p) {
+        return new IllegalStateException("the encoding of '" + p.job().info.weight.name() + "' is not what was asked for: " + p.job().asked.describe());
+    }
+
     void payload(Rope.Payload p) throws IOException {
+        if (p.array() == Array.ELEMENTS) {
+            List<Rows> rows = rows(p, encoder);
+            if (rows.size() > 1) {
+                byRows(p, rows);
+                return;
+            }
+        }
         if (current != p.job()) {
             Weight weight = p.job().info.weight;
             if (current == null || current.info.weight != weight) {
@@ -113,8 +174,7 @@ final class Output {
                 Form asked = p.job().asked;
                 Encoding e = encoder.encode(weight, asked);
                 if (!e.form().equals(asked) || !e.shape().equals(weight.tensor().shape())) {
-                    throw new IllegalStateException("the encoding of '" + weight.name() + "' is not what was asked for: "
-                            + asked.describe());
+                    throw wrong(p);
                 }
                 whole = e;
             }
