@@ -12,6 +12,7 @@ import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.archive.Mount;
 import dev.tensorpress.tensor.DType;
 import java.io.IOException;
 import java.io.UncheckedIOException;

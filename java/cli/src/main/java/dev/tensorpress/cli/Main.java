@@ -30,7 +30,7 @@ public final class Main {
     static final int IO = 5;
     static final int INTERNAL = 70;
 
-    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "clean", "slim", "profile", "pack", "expand", "verify", "sign", "recipe", "calibrate",
+    static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "merge", "clean", "slim", "profile", "pack", "expand", "verify", "sign", "recipe", "calibrate",
             "search", "evaluate", "keygen", "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
     /** Whether the process was told to end: then libraries that want to be told of its end, or were, fail. */
@@ -169,6 +169,7 @@ public final class Main {
             case "inspect" -> new InspectCommand();
             case "plan" -> new PlanCommand();
             case "compress" -> new CompressCommand();
+            case "merge" -> new MergeCommand();
             case "clean" -> new CleanCommand();
             case "slim" -> new SlimCommand();
             case "profile" -> new ProfileCommand();
@@ -219,7 +220,7 @@ public final class Main {
     /** By which option an error would be avoided, if one alone does it, since the library does not know what options are called. */
     private static String option(Throwable e) {
         String option = switch (e) {
-            case NonFiniteWeightException n -> "exclude '" + n.weight() + "'";
+            case NonFiniteWeightException n -> n.model().isPresent() ? "" : "exclude '" + n.weight() + "'";
             case FileAlreadyExistsException f -> "force";
             case UnsupportedRequestException r -> switch (r.setting()) {
                 case "allowLinks" -> "allow-links";

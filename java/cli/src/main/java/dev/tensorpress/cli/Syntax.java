@@ -27,7 +27,7 @@ final class Syntax {
     private final String[] parameters;
     private final Options options = new Options();
 
-    /** @param parameters what must be given besides options; {@code [NAME]} may be left out */
+    /** @param parameters what must be given besides options; {@code [NAME]} may be left out, the last may be {@code NAME...}, one or more */
     Syntax(String command, String summary, String... parameters) {
         this.command = command;
         this.summary = summary;
@@ -83,7 +83,8 @@ final class Syntax {
         if (given < parameters.length && !parameters[given].startsWith("[")) {
             throw wrong("missing " + parameters[given]);
         }
-        if (given > parameters.length) {
+        boolean more = parameters.length > 0 && parameters[parameters.length - 1].endsWith("...");
+        if (given > parameters.length && !more) {
             throw wrong("unexpected argument '" + line.getArgList().get(parameters.length) + "'");
         }
         return new Arguments(this, line, List.of(args));

@@ -9,6 +9,7 @@ import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.IdentityHashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -144,7 +145,7 @@ final class Difference {
         for (Weight w : model.weights()) {
             weights.add(model.info(w).tensor);
         }
-        Map<String, TensorInfo> all = new HashMap<>();
+        Map<String, TensorInfo> all = new LinkedHashMap<>();
         for (OnnxGraph g : model.parsed().graphs) {
             for (TensorInfo t : g.initializers) {
                 all.put(g.qualifier() + t.name, t);
