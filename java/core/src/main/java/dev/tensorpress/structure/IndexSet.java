@@ -492,6 +492,19 @@ final class IndexSet {
         }
     }
 
+    /** How many of its indices stay; symbols count once. */
+    long left(Kept kept) {
+        IndexSet s = find();
+        if (s.kind == Kind.OWN) {
+            return kept.of(s) == null ? s.size.factor() : kept.of(s).length;
+        }
+        long all = s.kind == Kind.SUM ? 0 : 1;
+        for (IndexSet p : s.parts) {
+            all = s.kind == Kind.SUM ? all + p.left(kept) : all * p.left(kept);
+        }
+        return all;
+    }
+
     private static int[] cross(int[] outer, Quantity outerSize, int[] inner, long innerSize) {
         int p = outer == null ? Math.toIntExact(outerSize.factor()) : outer.length;
         int q = inner == null ? Math.toIntExact(innerSize) : inner.length;

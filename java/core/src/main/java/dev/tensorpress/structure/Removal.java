@@ -81,13 +81,12 @@ public final class Removal {
         return indices.clone();
     }
 
-    private int[] kept(IndexSet set) {
-        return set.leaves().stream().anyMatch(kept::containsKey) ? set.kept(kept::get) : null;
+    private boolean changes(IndexSet set) {
+        return set.leaves().stream().anyMatch(kept::containsKey);
     }
 
     private long size(IndexSet set) {
-        int[] indices = kept(set);
-        return indices == null ? set.size().factor() : indices.length;
+        return set.left(kept::get);
     }
 
     // Constants.
@@ -97,11 +96,10 @@ public final class Removal {
     private void constants() {
         Map<String, Map<Use, int[][]>> changes = new LinkedHashMap<>();
         for (Slot s : dependencies.linker().slots()) {
-            int[] indices = kept(s.set());
-            if (indices != null) {
+            if (changes(s.set())) {
                 int rank = dependencies.shapes().constant(s.constant()).orElseThrow().shape().rank();
                 changes.computeIfAbsent(s.constant(), _ -> new LinkedHashMap<>())
-                        .computeIfAbsent(new Use(s.reader(), s.input()), _ -> new int[rank][])[s.axis()] = indices;
+                        .computeIfAbsent(new Use(s.reader(), s.input()), _ -> new int[rank][])[s.axis()] = s.set().kept(kept::get);
             }
         }
         changes.forEach((name, uses) -> {
@@ -222,7 +220,7 @@ public final class Removal {
     private void numbers() {
         Map<Use, Map<Cell, Long>> inputs = new LinkedHashMap<>();
         for (Size s : dependencies.linker().sizes()) {
-            if (kept(s.set()) == null) {
+            if (!changes(s.set())) {
                 continue;
             }
             long size = s.negative() ? -size(s.set()) : size(s.set());
@@ -238,7 +236,7 @@ public final class Removal {
         }
         inputs.forEach((use, cells) -> use.reader.inputs().set(use.input, changed(use.reader.inputs().get(use.input), cells, use.reader)));
         for (Parts p : dependencies.linker().parts()) {
-            if (p.sets().stream().anyMatch(s -> kept(s) != null)) {
+            if (p.sets().stream().anyMatch(this::changes)) {
                 long[] sizes = p.sets().stream().mapToLong(this::size).toArray();
                 if (dependencies.shapes().opset() < 13) {
                     p.node().setAll("split", sizes);
@@ -309,7 +307,7 @@ public final class Removal {
 
     private void forgetShapes() {
         dependencies.linker().axes().forEach((name, axes) -> {
-            if (Arrays.stream(axes).map(Linker.Axis::set).anyMatch(s -> kept(s) != null)) {
+            if (Arrays.stream(axes).map(Linker.Axis::set).anyMatch(this::changes)) {
                 model.graph().values().remove(name);
             }
         });
