@@ -20,6 +20,7 @@ parser.add_argument("--keep", type=float, nargs="*", default=[0.25, 0.5], help="
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--threads", type=int, default=2, help="of each")
 parser.add_argument("--no-cp", action="store_true")
+parser.add_argument("--processor", action="store_true", help="time of processors, for a busy machine; with --threads 1 threads do not spin")
 args = parser.parse_args()
 for library in ("OMP", "OPENBLAS", "MKL"):  # before they are loaded
     os.environ[library + "_NUM_THREADS"] = str(args.threads)
@@ -122,16 +123,17 @@ def ask(line):
     answer = process.stdout.readline().split()
     if not answer:
         raise SystemExit(f"tucker.py: Tensorpress failed at: {line}")
-    return int(answer[0]) * 1e-9, float(answer[1]), int(answer[2])
+    return int(answer[args.processor]) * 1e-9, float(answer[2]), int(answer[3])
 
 
 def timed(work):
-    start = time.perf_counter()
+    clock = time.process_time if args.processor else time.perf_counter
+    start = clock()
     result = work()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
-print(f"NumPy {np.__version__}; {args.threads} threads each, medians of {args.rounds} rounds, taking turns; "
+print(f"NumPy {np.__version__}; {args.threads} threads each, medians of {args.rounds} rounds, taking turns{', processor time' if args.processor else ''}; "
       f"load average {os.getloadavg()[0]:.2f}\n")
 print("| kernel | ranks | | ms | error | iterations | times of Tensorpress |\n|---|---|---|---:|---:|---:|---:|")
 with tempfile.TemporaryDirectory() as folder:

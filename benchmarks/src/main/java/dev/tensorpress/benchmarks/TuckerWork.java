@@ -1,5 +1,6 @@
 package dev.tensorpress.benchmarks;
 
+import com.sun.management.OperatingSystemMXBean;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.LinearAlgebra;
 import dev.tensorpress.kernel.Polyadic;
@@ -8,6 +9,7 @@ import dev.tensorpress.tensor.DType;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
+import java.lang.management.ManagementFactory;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -17,7 +19,7 @@ import java.nio.file.Path;
 /**
  * Decompositions of kernels of convolutions, for another program that takes turns with this one. A line asks for one: {@code tucker FILE
  * OUTPUTS INPUTS PLACES R Q} or {@code cp FILE OUTPUTS INPUTS PLACES RANK}, of f32 [outputs, inputs, places] in a file. The answer is its
- * nanoseconds, the error relative to the kernel, and the iterations.
+ * nanoseconds, those of the process on all processors, the error relative to the kernel, and the iterations.
  */
 public final class TuckerWork {
     private TuckerWork() {}
@@ -41,6 +43,8 @@ public final class TuckerWork {
         }
         try (Arena arena = Arena.ofShared()) {
             MemorySegment w = arena.allocateFrom(ValueLayout.JAVA_BYTE, bytes);
+            OperatingSystemMXBean system = ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class);
+            long processors = system.getProcessCpuTime();
             long start = System.nanoTime();
             MemorySegment turned = arena.allocate(bytes.length, 64);
             Tucker.channelsLast(size, w, false, turned, executor);
@@ -54,7 +58,7 @@ public final class TuckerWork {
                 result = new Polyadic(algebra).decompose(size, turned, rank, Polyadic.DEFAULT, u, arena.allocate(4 * rank * size.places(), 64),
                         arena.allocate(4 * rank * size.inputs(), 64));
             }
-            return System.nanoTime() - start + " " + result.relativeError() + " " + result.iterations();
+            return System.nanoTime() - start + " " + (system.getProcessCpuTime() - processors) + " " + result.relativeError() + " " + result.iterations();
         }
     }
 }
