@@ -1344,7 +1344,7 @@ final class Linker {
     private boolean attendedOf3(EditableNode n, Axis[] q) {
         Axis[] k = in(n, 1);
         Axis[] v = in(n, 2);
-        boolean more = IntStream.range(6, n.inputs().size()).anyMatch(i -> given(n, i))
+        boolean more = IntStream.range(5, n.inputs().size()).anyMatch(i -> given(n, i))
                 || IntStream.range(1, n.outputs().size()).anyMatch(i -> !n.outputs().get(i).isEmpty());
         Quantity heads = Quantity.of(n.integer("num_heads", 0));
         if (k == null || v == null || q.length != 3 || k.length != 3 || v.length != 3 || more) {

@@ -590,6 +590,20 @@ final class DependenciesTest {
                 "5 neurons of MatMul_y (an axis of output y)");
     }
 
+    @Test
+    void whatIsAddedToScoresOfHeadsIsNotKnown() throws Exception {
+        TestModel m = fusions();
+        weight(m, "w", 6, 12);
+        weight(m, "added", 1, 3, 3, 3);
+        weight(m, "wo", 12, 5);
+        m.graph.node("MatMul", "h", "x", "w").node(fused("MultiHeadAttention", "a", "h", "h", "h", "", "", "added").set("num_heads", 3)).node("MatMul", "y", "a", "wo")
+                .input("x", FLOATS, -1, -2, 6).output("y", FLOATS, -1, -2, 5);
+        String reason = " (shapes at com.microsoft.MultiHeadAttention MultiHeadAttention_a are not known before it runs)";
+        check(m, "6 neurons of MatMul_h (an axis of input x)", "12 neurons of MatMul_h" + reason, "3 neurons of MultiHeadAttention_a" + reason,
+                "3 neurons of MultiHeadAttention_a" + reason, "3 neurons of MultiHeadAttention_a" + reason, "12 neurons of MatMul_y" + reason,
+                "5 neurons of MatMul_y (an axis of output y)");
+    }
+
     // Codes.
 
     @Test
