@@ -348,6 +348,16 @@ public final class LinearAlgebra implements AutoCloseable {
         }
     }
 
+    /** C - A B<sup>T</sup> in the place of C, f64 [m, n] without gaps; A [m, k], B [n, k]. */
+    public void subtractProduct(View a, View b, MemorySegment c, long m, long n, long k) {
+        a.check("a", m, k, executor);
+        b.check("b", n, k, executor);
+        room("c", m, n, c);
+        try (OneThread _ = oneThread.enter()) {
+            multiply(new Product(a, false, b, true, c, n, m, n, k, false, -1, 1));
+        }
+    }
+
     /** G - factor x x<sup>T</sup> in the place of G, f64 [n, n] without gaps; x f64 [n]. */
     public void subtractSquare(long n, double factor, MemorySegment x, MemorySegment g) {
         Native.operand("x", x, DType.F64, 1, n, n, executor);

@@ -49,10 +49,12 @@ final class Consumer {
         n = Math.toIntExact(tensor.shape().elements() / k);
         w = matrix(arena, k, n);
         double[] values = Numbers.all(tensor);
+        double[] line = new double[n];
         for (int i = 0; i < k; i++) {
             for (int j = 0; j < n; j++) {
-                set(w, (long) i * n + j, values[byInput ? i * n + j : j * k + i]);
+                line[j] = values[byInput ? i * n + j : j * k + i];
             }
+            put(line, w, (long) i * n);
         }
         g = matrix(arena, k, k).copyFrom(gram);
         double trace = 0;
@@ -70,11 +72,29 @@ final class Consumer {
         return in.allocate(JAVA_DOUBLE.byteSize() * rows * cols, 64);
     }
 
-    static double get(MemorySegment m, long i) {
+    // Lines go through arrays: before the second compiler, which the command line does without, single accesses take many times as long.
+
+    private static double[] line(MemorySegment m, long at, int length) {
+        return m.asSlice(8 * at, 8L * length).toArray(JAVA_DOUBLE);
+    }
+
+    private static void put(double[] line, MemorySegment to, long at) {
+        MemorySegment.copy(line, 0, to, JAVA_DOUBLE, 8 * at, line.length);
+    }
+
+    private static double squares(double[] line) {
+        double sum = 0;
+        for (double x : line) {
+            sum += x * x;
+        }
+        return sum;
+    }
+
+    private static double get(MemorySegment m, long i) {
         return m.getAtIndex(JAVA_DOUBLE, i);
     }
 
-    static void set(MemorySegment m, long i, double value) {
+    private static void set(MemorySegment m, long i, double value) {
         m.setAtIndex(JAVA_DOUBLE, i, value);
     }
 
@@ -89,10 +109,13 @@ final class Consumer {
 
     private static MemorySegment columns(Arena in, MemorySegment m, int rows, int cols, int[] columns) {
         MemorySegment out = matrix(in, rows, columns.length);
+        double[] some = new double[columns.length];
         for (int i = 0; i < rows; i++) {
-            for (int j = 0; j < columns.length; j++) {
-                set(out, (long) i * columns.length + j, get(m, (long) i * cols + columns[j]));
+            double[] all = line(m, (long) i * cols, cols);
+            for (int j = 0; j < some.length; j++) {
+                some[j] = all[columns[j]];
             }
+            put(some, out, (long) i * some.length);
         }
         return out;
     }
@@ -142,9 +165,12 @@ final class Consumer {
             MemorySegment product = matrix(work, k, n);
             la.product(new View(DType.F64, g, k), false, new View(DType.F64, of, n), false, product, k, n, k);
             double sum = 0;
-            for (long i = 0; i < (long) k * n; i++) {
-                double x = get(of, i);
-                sum += get(product, i) * x - damping * x * x;
+            for (int i = 0; i < k; i++) {
+                double[] x = line(of, (long) i * n, n);
+                double[] y = line(product, (long) i * n, n);
+                for (int j = 0; j < n; j++) {
+                    sum += y[j] * x[j] - damping * x[j] * x[j];
+                }
             }
             return Math.max(0, sum);
         }
@@ -154,12 +180,7 @@ final class Consumer {
     void contributions(double[] scores) {
         for (int i = 0; i < k; i++) {
             if (owners[i] >= 0) {
-                double sum = 0;
-                for (int j = 0; j < n; j++) {
-                    double x = get(w, (long) i * n + j);
-                    sum += x * x;
-                }
-                scores[owners[i]] += (get(g, (long) i * k + i) - damping) * sum;
+                scores[owners[i]] += (get(g, (long) i * k + i) - damping) * squares(line(w, (long) i * n, n));
             }
         }
     }
@@ -187,14 +208,15 @@ final class Consumer {
                 MemorySegment.copy(from, 8L * i * n, next, 8L * left[i] * n, 8L * n);
             }
             for (int i = 0; i < k; i++) {
+                double[] now = line(next, (long) i * n, n);
+                double[] lost = line(w, (long) i * n, n);
                 for (int j = 0; j < n; j++) {
-                    values[byInput ? i * n + j : j * k + i] = get(next, (long) i * n + j);
+                    values[byInput ? i * n + j : j * k + i] = now[j];
+                    lost[j] -= now[j];
                 }
+                put(lost, next, (long) i * n);
             }
             result[0] = Numbers.tensor(tensor.type().orElseThrow(), tensor.shape(), values, to);
-            for (long i = 0; i < (long) k * n; i++) {
-                set(next, i, get(w, i) - get(next, i));
-            }
             return energy(next);
         }
     }
@@ -228,15 +250,10 @@ final class Consumer {
             for (int j = 0; j < costs.length; j++) {
                 int[] inputs = gone[j] ? new int[0] : inputs(j);
                 if (inputs.length == 1) {
-                    double sum = 0;
-                    for (int c = 0; c < n; c++) {
-                        double x = get(weight, (long) inputs[0] * n + c);
-                        sum += x * x;
-                    }
-                    costs[j] += sum / get(inverse, (long) inputs[0] * k + inputs[0]);
+                    costs[j] += squares(line(weight, (long) inputs[0] * n, n)) / get(inverse, (long) inputs[0] * k + inputs[0]);
                 } else if (inputs.length > 1) {
                     try (Arena work = executor.arena()) {
-                        costs[j] += squares(half(work, part(work, inputs), inputs));
+                        costs[j] += squares(half(work, part(work, inputs), inputs).toArray(JAVA_DOUBLE));
                     }
                 }
             }
@@ -251,22 +268,9 @@ final class Consumer {
         private MemorySegment half(Arena work, MemorySegment l, int[] inputs) {
             int size = inputs.length;
             MemorySegment turned = matrix(work, n, size);
-            for (int i = 0; i < size; i++) {
-                for (int c = 0; c < n; c++) {
-                    set(turned, (long) c * size + i, get(weight, (long) inputs[i] * n + c));
-                }
-            }
+            la.transpose(new View(DType.F64, rows(work, weight, n, inputs), n), size, n, turned);
             la.solve(size, l, n, turned);
             return turned;
-        }
-
-        private static double squares(MemorySegment m) {
-            double sum = 0;
-            for (long i = 0; i < m.byteSize() / 8; i++) {
-                double x = get(m, i);
-                sum += x * x;
-            }
-            return sum;
         }
 
         /** @return what it costs, beside all that was taken away before */
@@ -281,19 +285,10 @@ final class Consumer {
                 MemorySegment half = half(work, l, inputs);
                 MemorySegment x = columns(work, inverse, k, k, inputs);
                 la.solve(size, l, k, x);
-                MemorySegment change = matrix(work, k, n);
-                la.product(new View(DType.F64, x, size), false, new View(DType.F64, half, size), true, change, k, n, size);
-                subtract(weight, change);
-                MemorySegment square = matrix(work, k, k);
-                la.product(new View(DType.F64, x, size), false, new View(DType.F64, x, size), true, square, k, k, size);
-                subtract(inverse, square);
-                return squares(half);
-            }
-        }
-
-        private static void subtract(MemorySegment from, MemorySegment what) {
-            for (long i = 0; i < from.byteSize() / 8; i++) {
-                set(from, i, get(from, i) - get(what, i));
+                View columns = new View(DType.F64, x, size);
+                la.subtractProduct(columns, new View(DType.F64, half, size), weight, k, n, size);
+                la.subtractProduct(columns, columns, inverse, k, k, size);
+                return squares(half.toArray(JAVA_DOUBLE));
             }
         }
     }

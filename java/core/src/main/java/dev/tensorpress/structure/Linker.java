@@ -169,6 +169,9 @@ final class Linker {
         Map<String, String> captured = new LinkedHashMap<>();
         for (EditableNode n : graph.nodes()) {
             new HashSet<>(n.inputs()).forEach(i -> readers.computeIfAbsent(i, _ -> new ArrayList<>(1)).add(n));
+            if ((n.is("Shape") || n.is("Size")) && shapes.constant(name(n, 0)).isPresent()) {
+                captured.put(name(n, 0), "its size is read by " + n.type() + " " + n.label());
+            }
             for (EditableGraph g : n.graphs()) {
                 capture(g, "read in a graph inside " + n.type() + " " + n.label(), captured);
             }

@@ -126,6 +126,8 @@ public final class StructuredPruning {
         Dependencies found = Dependencies.of(model);
         List<Pruned> all = new ArrayList<>();
         Map<Integer, int[]> kept = new LinkedHashMap<>();
+        // What of which axes belongs to groups that lose indices.
+        Map<String, List<int[]>> shorter = new HashMap<>();
         List<Group> groups = found.groups();
         for (int i = 0; i < groups.size(); i++) {
             Group g = groups.get(i);
@@ -133,10 +135,16 @@ public final class StructuredPruning {
                 continue;
             }
             int stays = stays(g.size());
-            String note = g.obstacle().orElse(stays == g.size() && options.amount > 0 ? "no smaller multiple of " + options.multiple : "");
+            String note = g.obstacle().orElse(!g.exact() ? "other statistics: a mean, a variance or a product of values is computed over them"
+                    : stays == g.size() && options.amount > 0 ? "no smaller multiple of " + options.multiple : "");
+            Optional<Member> shared = note.isEmpty() ? shared(g, shorter) : Optional.empty();
+            if (shared.isPresent()) {
+                note = "axis " + shared.get().axis() + " of '" + shared.get().constant() + "' has lost a part already";
+            }
             if (note.isEmpty() && stays < g.size()) {
                 try {
                     Decision d = decide(found, g, stays);
+                    g.members().forEach(m -> shorter.computeIfAbsent(m.constant() + " " + m.axis(), _ -> new ArrayList<>()).add(m.owners()));
                     kept.put(i, d.kept);
                     d.weights.forEach(this::exchange);
                     all.add(new Pruned(g.name(), g.kind(), g.size(), stays, d.loss, ""));
@@ -148,7 +156,7 @@ public final class StructuredPruning {
             all.add(new Pruned(g.name(), g.kind(), g.size(), g.size(), Optional.empty(), note));
         }
         if (all.isEmpty()) {
-            throw new UnsupportedRequestException("the model has no " + options.kinds.stream().map(Group.Kind::id).sorted().toList());
+            throw new UnsupportedRequestException("the model has no " + String.join(", ", options.kinds.stream().map(Group.Kind::id).sorted().toList()));
         }
         // The same graph with other numbers has the same groups.
         Dependencies now = Dependencies.of(model);
@@ -156,6 +164,19 @@ public final class StructuredPruning {
         kept.forEach((i, indices) -> keep.put(now.groups().get(i), indices));
         Removal.apply(now, keep, arena);
         return all;
+    }
+
+    /** An axis of which something would be taken twice, once by another group: what is asked for is a part of it. */
+    private static Optional<Member> shared(Group g, Map<String, List<int[]>> shorter) {
+        for (Member m : g.members()) {
+            int[] owners = m.owners();
+            for (int[] others : shorter.getOrDefault(m.constant() + " " + m.axis(), List.of())) {
+                if (IntStream.range(0, owners.length).anyMatch(i -> owners[i] >= 0 && others[i] >= 0)) {
+                    return Optional.of(m);
+                }
+            }
+        }
+        return Optional.empty();
     }
 
     private int stays(int size) {

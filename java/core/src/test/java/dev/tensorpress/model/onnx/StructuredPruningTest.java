@@ -183,6 +183,41 @@ final class StructuredPruningTest {
         assertArrayEquals(Ort.run(model, x, SAMPLES, IN)[0], Ort.run(folder.resolve("out.onnx"), x, SAMPLES, IN)[0]);
     }
 
+    /** Who asks for the size of a weight gets it from the weight itself. */
+    @Test
+    void neuronsWhoseNumberIsReadStay() throws Exception {
+        TestModel m = new TestModel();
+        m.graph.node("MatMul", "h", "x", "w").node("Relu", "r", "h").node("MatMul", "p", "r", "v").node("Shape", "s", "w");
+        m.graph.node(new TestModel.NodeBuilder("Cast", "f", "s").set("to", 1L)).node("ReduceSum", "t", "f").node("Div", "y", "p", "t");
+        m.graph.init("w", DType.F32, first, IN, HIDDEN).init("v", DType.F32, second, HIDDEN, OUT).input("x", FLOATS, SAMPLES, IN)
+                .output("y", FLOATS, SAMPLES, OUT);
+        Pruned p = prune(m.write(folder, "sized.onnx"), 0.5, 1, Score.MAGNITUDE, false, 1);
+        assertEquals(HIDDEN, p.kept());
+        assertTrue(p.note().contains("its size is read by Shape"), p.note());
+    }
+
+    /** Channels in groups of their own, and in groups of others: two index sets along one axis. */
+    @Test
+    void anAxisLosesItsPartOnce() throws Exception {
+        TestModel m = new TestModel();
+        m.graph.node(new TestModel.NodeBuilder("Conv", "a", "x", "w").set("group", 1L)).node("Relu", "b", "a")
+                .node(new TestModel.NodeBuilder("Conv", "c", "b", "v").set("group", 4L)).node("Relu", "d", "c").node("Conv", "y", "d", "u");
+        m.graph.init("w", DType.F32, TestModel.random(1, 96), 32, 3, 1, 1).init("v", DType.F32, TestModel.random(2, 256), 32, 8, 1, 1)
+                .init("u", DType.F32, TestModel.random(3, 64), 2, 32, 1, 1).input("x", FLOATS, 1, 3, 4, 4).output("y", FLOATS, 1, 2, 4, 4);
+        try (OnnxModel opened = OnnxModel.open(m.write(folder, "groups.onnx"), false); Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared()) {
+            EditableModel e = EditableModel.of(opened, arena);
+            List<Pruned> all = StructuredPruning.prune(e, opened.weights(), null, new Options(Set.of(Kind.CHANNELS), 0.25, 1, Score.MAGNITUDE, false, 1e-3),
+                    executor, arena);
+            e.write(Destination.replacing(folder.resolve("out.onnx")));
+            assertTrue(all.stream().anyMatch(p -> p.note().contains("has lost a part already")), all.toString());
+            for (String name : e.graph().initializers().keySet()) {
+                long outputs = e.graph().initializers().get(name).shape().dim(0);
+                assertTrue(outputs == 2 || outputs >= 24, name + " has " + outputs);
+            }
+        }
+        Ort.run(folder.resolve("out.onnx"), 1, 1);
+    }
+
     @Test
     void anyNumberOfThreadsMakesTheSame() throws Exception {
         prune(model, 0.6, 1, Score.RECONSTRUCTION, true, 1);
