@@ -89,6 +89,12 @@ public final class Archives {
         TreeSet<Path> found = new TreeSet<>();
         Files.walkFileTree(folder, new SimpleFileVisitor<>() {
             @Override
+            public FileVisitResult preVisitDirectory(Path inside, BasicFileAttributes attributes) {
+                return !inside.equals(folder) && DurableFile.isTemporary(inside.getFileName().toString()) ? FileVisitResult.SKIP_SUBTREE
+                        : FileVisitResult.CONTINUE;
+            }
+
+            @Override
             public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) throws IOException {
                 if (!InputFiles.isFile(file)) {
                     throw new UnsupportedRequestException(file + " is no file, or a link to none, and cannot be packed");

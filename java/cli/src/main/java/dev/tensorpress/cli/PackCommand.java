@@ -6,6 +6,7 @@ import dev.tensorpress.Archives;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Report;
+import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.model.archive.ArchiveKey;
 import dev.tensorpress.model.archive.KeptEncodings;
 import dev.tensorpress.model.archive.Mount;
@@ -16,7 +17,6 @@ import dev.tensorpress.model.archive.VerifyingKey;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.io.StringWriter;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -73,7 +73,7 @@ final class PackCommand implements Command {
         if (arguments.flag("lossless")) {
             throw arguments.wrong("--lossless and --recipe exclude each other");
         }
-        Path folder = Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
+        Path folder = DurableFile.temporaryFolder(out.toAbsolutePath().getParent(), out.getFileName().toString());
         try (KeptEncodings kept = new KeptEncodings(folder)) {
             pack(arguments, compress(arguments, model, folder, kept, console), kept, old, key, signer, out, console);
         } finally {

@@ -287,7 +287,7 @@ final class KeyTest {
             {"clean", archive, "-o", out}, {"slim", archive, "-o", out},
             {"pack", archive, "--recipe", "int8", "-o", out}, {"pack", model, "--base", archive, "-o", out},
             {"calibrate", archive, "-o", out, "--random", "2"}, {"evaluate", archive, archive, "--random", "2"},
-            {"search", archive, "-o", out, "--bytes", "50%", "--random", "8"}}) {
+            {"merge", archive, archive, "-o", out}, {"search", archive, "-o", out, "--bytes", "50%", "--random", "8"}}) {
             Object[] with = Arrays.copyOf(command, command.length + 2);
             with[command.length] = "--signed-by";
             with[command.length + 1] = other;

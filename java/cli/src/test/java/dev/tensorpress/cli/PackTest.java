@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.cli.MainTest.Result;
+import dev.tensorpress.io.DurableFile;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -94,6 +95,20 @@ class PackTest {
             assertEquals(-1, Files.mismatch(ordinary, out));
             works("compress", archive, "-o", out, "--recipe", "int8", "--force");
             assertEquals(List.of("ordinary.onnx", "out.onnx", "r.yaml", "report.json", "small.onnx", "small.tpa"), there());
+        }
+    }
+
+    /** What a killed process left of a model beside its archive. */
+    @Test
+    void temporaryFoldersAreNotPacked() throws IOException {
+        Path all = Files.createDirectory(folder.resolve("all"));
+        Files.copy(model, all.resolve("small.onnx"));
+        Path left = DurableFile.temporaryFolder(all, "small.tpa");
+        Files.copy(model, left.resolve("plain.onnx"));
+        works("pack", all, "-o", archive);
+        works("expand", archive, "-o", folder.resolve("back"));
+        try (Stream<Path> back = Files.walk(folder.resolve("back"))) {
+            assertEquals(List.of("small.onnx"), back.filter(Files::isRegularFile).map(p -> p.getFileName().toString()).toList());
         }
     }
 

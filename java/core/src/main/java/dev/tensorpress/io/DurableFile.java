@@ -90,7 +90,22 @@ public final class DurableFile implements AutoCloseable {
         return "." + head + tail;
     }
 
-    /** Whether a file has such a name as a temporary one. */
+    /**
+     * Makes a folder with the name of a temporary one; {@code name} is only for that.
+     *
+     * @throws IOException if the folder around it does not exist or cannot be written
+     */
+    public static Path temporaryFolder(Path around, String name) throws IOException {
+        while (true) {
+            try {
+                return Files.createDirectory(around.resolve(temporaryName(name)));
+            } catch (FileAlreadyExistsException e) {
+                // Another process drew the same number.
+            }
+        }
+    }
+
+    /** Whether a file or folder has such a name as a temporary one. */
     public static boolean isTemporary(String name) {
         int tail = name.length() - TAIL.length() - DIGITS - END.length();
         return tail > 0 && name.charAt(0) == '.' && name.startsWith(TAIL, tail) && name.endsWith(END);

@@ -23,7 +23,7 @@ import java.util.function.LongConsumer;
 
 /**
  * That an archive is whole: its bytes have the hash that it ends with, and the signature, if there is one, is of that. It takes no key, since
- * what is hashed is encrypted already.
+ * what is hashed is encrypted already. Of one that is not encrypted the index is read as well; what chunks decode to is not looked at.
  *
  * @param bytes of the archive
  * @param chunks that it has
@@ -95,6 +95,9 @@ public record Verification(long bytes, int chunks, boolean encrypted, String roo
             if (!Arrays.equals(tree.root(), layout.root())) {
                 throw new MalformedModelException(file, layout.size() - Layout.TRAILER,
                         "the root of the archive's hash tree is not that of its header, chunks and index: they were changed");
+            }
+            if (layout.parameters().length == 0) {
+                Archive.open(file).close(); // which reads the index
             }
             inputs.check();
             return new Checked(layout, chunks.size());

@@ -133,7 +133,9 @@ final class DamagedEncodingsTest {
     private String refusal(byte[] bad) throws IOException {
         Path path = write(bad);
         Path out = temp.resolve("out");
+        boolean opened = false;
         try (Archive a = Archive.open(path)) {
+            opened = true;
             RuntimeException alone = null;
             for (Archive.Array x : a.arrays()) {
                 try (Arena arena = Arena.ofConfined()) {
@@ -149,6 +151,9 @@ final class DamagedEncodingsTest {
             return null;
         } catch (MalformedModelException | UnsupportedRequestException e) {
             assertFalse(Files.exists(out) || Files.exists(temp.resolve("out.partial")));
+            if (!opened) {
+                assertThrows(e.getClass(), () -> Verification.of(path, null));
+            }
             return e.getMessage();
         }
     }
