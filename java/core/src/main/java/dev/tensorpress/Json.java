@@ -60,7 +60,7 @@ final class Json {
                 json.writeEndArray();
                 json.writeStringField("note", entry.planned().note());
                 json.writeNumberField("bytesBefore", entry.planned().bytesBefore());
-                json.writeNumberField("bytesAfter", entry.planned().after().bytes());
+                json.writeNumberField("bytesAfter", entry.planned().after());
                 number(json, "relativeError", entry.relativeError());
                 number(json, "sqnr", entry.sqnr());
                 number(json, "maxError", entry.maxError());
@@ -168,7 +168,7 @@ final class Json {
         for (Plan.Entry entry : plan.entries()) {
             if (!told.contains(entry.weight())) {
                 before += entry.bytesBefore();
-                after += entry.after().bytes();
+                after += entry.after();
             }
         }
         json.writeObjectFieldStart("omitted");

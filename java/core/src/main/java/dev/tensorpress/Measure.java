@@ -127,7 +127,7 @@ final class Measure {
         Prepared.Zeros asked = asked(planned);
         StoredSizes sizes = StoredSizes.of(encoding, asked.twoOfFourDown(), workspace);
         return new Report.Sparsity(decoded.shape().elements(), asked.asked(), zeros, sizes.dense(),
-                sizes.layouts(), sizes.smallest(), sizes.least(), sizes.why(), planned.after().bytes());
+                sizes.layouts(), sizes.smallest(), sizes.least(), sizes.why(), planned.after());
     }
 
     private static Prepared.Zeros asked(Plan.Entry planned) {

@@ -5,7 +5,6 @@ import dev.tensorpress.method.Loss;
 import dev.tensorpress.method.Prepared;
 import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Phases;
-import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.Statistics;
@@ -26,7 +25,7 @@ import java.util.Set;
  * @param spent to make it: its bytes are those of the weights that methods looked at, each time anew
  * @param statistics that methods go by; empty if none does
  */
-public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, Size after, Phases.Spent spent,
+public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, long after, Phases.Spent spent,
         Optional<Statistics> statistics) {
     private static final double HALF = 0.5;
 
@@ -53,8 +52,8 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         }
 
         /** What its data will take. */
-        public Size after() {
-            return lowering.isPresent() ? lowering.get().size() : new Size.Exact(bytesBefore());
+        public long after() {
+            return lowering.isPresent() ? lowering.get().size() : bytesBefore();
         }
 
         /** True if its steps can take it some rows at a time. */

@@ -14,7 +14,6 @@ import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
-import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -129,7 +128,7 @@ final class Planner {
         for (Candidate candidate : candidates) {
             entries.add(candidate.entry);
         }
-        Size after = target.size(Plan.lowerings(entries));
+        long after = target.size(Plan.lowerings(entries));
         span.end(model.path(), looked);
         return new Plan(recipe, target, List.copyOf(entries), model.bytes(), after, phases.of(Phases.Phase.PLAN),
                 recipe.requires(Requirement.STATISTICS) ? Optional.of(gathered) : Optional.empty());
@@ -465,7 +464,7 @@ final class Planner {
 
     /** Bytes for an element. */
     private static double kept(Candidate c) {
-        return (double) c.entry.after().bytes() / Math.max(1, c.weight.tensor().shape().elements());
+        return (double) c.entry.after() / Math.max(1, c.weight.tensor().shape().elements());
     }
 
     /** A weight of the group that is stored otherwise than the leader, or null; of those that are barred or of all. */
@@ -519,7 +518,7 @@ final class Planner {
                     forms.set(forms.size() - 2, form.base());
                 }
                 target.checkMemory(weight, Plan.byRows(weight, taken, forms), options.memory());
-                long after = lowering.size().bytes();
+                long after = lowering.size();
                 // Zeros, and other elements, in place save nothing by themselves, and yet are what was asked for.
                 if (after < before || after == before && (form.dense() || form.sparse() != null)) {
                     // Where the zeros are kept is not what a recipe asks for.

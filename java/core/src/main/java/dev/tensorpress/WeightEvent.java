@@ -34,7 +34,7 @@ final class WeightEvent extends Event {
             weight = planned.weight().name();
             form = planned.describe();
             bytesBefore = planned.bytesBefore();
-            bytesAfter = planned.after().bytes();
+            bytesAfter = planned.after();
             relativeError = entry.relativeError();
             time = entry.nanos();
             commit();

@@ -228,7 +228,7 @@ final class ConformanceWeightsTest {
                 return e;
             }, Destination.replacing(out));
             byte[] result = Files.readAllBytes(out);
-            assertEquals(plan.after().bytes(), result.length, what);
+            assertEquals(plan.after(), result.length, what);
             if (plan.compressed() == 0 || !known.add(ByteBuffer.wrap(result))) {
                 return result;
             }

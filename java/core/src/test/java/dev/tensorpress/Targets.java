@@ -39,7 +39,7 @@ public final class Targets {
     }
 
     public static long size(Target target, Map<Weight, ? extends Form> forms) {
-        return target.size(lower(target, forms)).bytes();
+        return target.size(lower(target, forms));
     }
 
     public static Set<Path> write(Target target, Map<Weight, ? extends Form> forms, Target.Encoder encoder, Destination to)

@@ -60,12 +60,12 @@ final class PlanCommand implements Command {
         for (Plan.Entry e : plan.entries()) {
             if (e.compressed()) {
                 before += e.bytesBefore();
-                after += e.after().bytes();
+                after += e.after();
                 zeros += zeros(e);
                 row(table, pruned, e.weight().name(), e.weight().role().id(),
                         e.weight().tensor().shape().toString(), Names.dtype(e.weight()), e.describe(),
                         e.form().sparse() != null ? Text.count(zeros(e)) : "", Text.count(e.bytesBefore()),
-                        Text.count(e.after().bytes()), e.note());
+                        Text.count(e.after()), e.note());
             }
         }
         if (!table.isEmpty()) {
@@ -88,8 +88,8 @@ final class PlanCommand implements Command {
         }
         out.println(plan.compressed() + " of " + Text.plural(plan.entries().size(), "weight")
                 + (files.size() > 1 ? "; files " : "; file ") + Text.count(plan.bytesBefore()) + " -> "
-                + (plan.after().isExact() ? "" : "at most ") + Text.count(plan.after().bytes()) + " bytes, "
-                + Text.percent((double) plan.after().bytes() / plan.bytesBefore()));
+                + Text.count(plan.after()) + " bytes, "
+                + Text.percent((double) plan.after() / plan.bytesBefore()));
     }
 
     /** Cell {@value #ZEROS} only if something is pruned. */
@@ -125,9 +125,8 @@ final class PlanCommand implements Command {
             }
             json.writeEndObject();
             json.writeNumberField("bytesBefore", plan.bytesBefore());
-            json.writeNumberField("bytesAfter", plan.after().bytes());
-            json.writeBooleanField("exact", plan.after().isExact());
-            json.writeNumberField("ratio", (double) plan.after().bytes() / plan.bytesBefore());
+            json.writeNumberField("bytesAfter", plan.after());
+            json.writeNumberField("ratio", (double) plan.after() / plan.bytesBefore());
             if (!files.isEmpty()) {
                 json.writeObjectFieldStart("files");
                 for (Map.Entry<String, Long> file : files.entrySet()) {
@@ -166,7 +165,7 @@ final class PlanCommand implements Command {
                     json.writeNumberField("rank", rank(e.form()));
                 }
                 json.writeNumberField("bytesBefore", e.bytesBefore());
-                json.writeNumberField("bytesAfter", e.after().bytes());
+                json.writeNumberField("bytesAfter", e.after());
                 json.writeEndObject();
             }
             json.writeEndArray();

@@ -11,7 +11,7 @@ public interface Lowering {
     Form form();
 
     /** Bytes that the weight's data take. */
-    Size size();
+    long size();
 
     /**
      * A lowering as its target knows it.

@@ -82,7 +82,7 @@ public interface Target {
     default void checkMemory(Weight weight, boolean byRows, long memory) {}
 
     /** Bytes of the files that {@link #write} would return. */
-    Size size(Map<Weight, Lowering> lowerings);
+    long size(Map<Weight, Lowering> lowerings);
 
     /**
      * Names and bytes of the files that {@link #size} counts, in the order in which a model lists them; none if what the file is

@@ -350,7 +350,7 @@ public final class Search {
     }
 
     private long planned(Recipe recipe) {
-        return compressor.plan(recipe).after().bytes();
+        return compressor.plan(recipe).after();
     }
 
     private int[] all(int candidate) {
@@ -375,7 +375,7 @@ public final class Search {
             alike[c] = recipe.yaml();
             Plan plan = compressor.plan(recipe);
             Map<String, Long> after = new LinkedHashMap<>();
-            plan.entries().forEach(e -> after.put(e.weight().name(), e.after().bytes()));
+            plan.entries().forEach(e -> after.put(e.weight().name(), e.after()));
             for (int i = 0; i < units.size(); i++) {
                 bytes[i][c] = after.get(units.get(i).name());
                 costs[i][c] = bytes[i][c];

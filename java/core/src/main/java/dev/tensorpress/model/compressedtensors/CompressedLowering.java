@@ -2,7 +2,6 @@ package dev.tensorpress.model.compressedtensors;
 
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Lowering;
-import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.safetensors.Shards;
 import dev.tensorpress.tensor.DType;
@@ -73,8 +72,8 @@ final class CompressedLowering implements Lowering {
     }
 
     @Override
-    public Size size() {
-        return new Size.Exact(bytes());
+    public long size() {
+        return bytes();
     }
 
     long bytes() {

@@ -15,7 +15,6 @@ import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Role;
-import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -295,12 +294,12 @@ final class CompressedTensorsTarget implements Target {
 
     /** The files with tensors and their index, as they are counted of the input; not what only goes with them. */
     @Override
-    public Size size(Map<Weight, Lowering> lowerings) {
+    public long size(Map<Weight, Lowering> lowerings) {
         long n = 0;
         for (long bytes : files(lowerings).values()) {
             n = Math.addExact(n, bytes);
         }
-        return new Size.Exact(n);
+        return n;
     }
 
     /** {@inheritDoc} The index comes first, if there is one. */

@@ -6,7 +6,6 @@ import dev.tensorpress.encoding.Form.Activations;
 import dev.tensorpress.encoding.Form.Storage;
 import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.Role;
-import dev.tensorpress.model.Size;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.OnnxGraph.Attribute;
@@ -90,8 +89,8 @@ record OnnxLowering(Rewrite rewrite, Form form, Shape shape, List<OnnxLowering> 
     }
 
     @Override
-    public Size size() {
-        return new Size.Exact(form.bytes(shape));
+    public long size() {
+        return form.bytes(shape);
     }
 
     /**

@@ -3,7 +3,6 @@ package dev.tensorpress.model.onnx;
 import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Lowering;
-import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -117,8 +116,8 @@ final class OnnxTarget implements Target {
     }
 
     @Override
-    public Size size(Map<Weight, Lowering> lowerings) {
-        return new Size.Exact(file(lowerings).bytes());
+    public long size(Map<Weight, Lowering> lowerings) {
+        return file(lowerings).bytes();
     }
 
     @Override

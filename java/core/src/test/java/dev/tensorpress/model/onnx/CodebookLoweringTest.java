@@ -90,13 +90,13 @@ final class CodebookLoweringTest {
             Plan plan = c.plan(recipe(method, pruned));
             Report report = c.compress(plan, out);
             assertEquals(weights, report.entries().size(), what);
-            assertEquals(plan.after().bytes(), Files.size(out), what);
+            assertEquals(plan.after(), Files.size(out), what);
             for (Report.Entry e : report.entries()) {
                 Weight w = e.planned().weight();
                 Form form = e.planned().form();
                 assertFalse(form.decoded(), what);
                 assertTrue(form.describe().contains("codebook " + method.bits() + " bits"), form.describe());
-                assertEquals(form.bytes(w.tensor().shape()), e.planned().after().bytes());
+                assertEquals(form.bytes(w.tensor().shape()), e.planned().after());
                 Encoding encoding = new Encoding.Dense(w.tensor());
                 for (int i = 0; i < e.planned().steps().size(); i++) {
                     encoding = e.planned().steps().get(i).prepared().apply(w, encoding, e.planned().forms().get(i), workspace).copy(arena);

@@ -62,7 +62,7 @@ final class DecodedLoweringTest {
             Plan plan = c.plan(recipe);
             Report report = c.compress(plan, out);
             assertEquals(Files.size(in), Files.size(out));
-            assertEquals(plan.after().bytes(), Files.size(out));
+            assertEquals(plan.after(), Files.size(out));
             assertTrue(plan.remarks().toString().contains("1 weight is written decoded"), plan.remarks().toString());
             Report.Entry entry = report.entries().getFirst();
             Form form = entry.planned().form();

@@ -261,7 +261,7 @@ final class SmoothTest {
                 Built b = all.get(model);
                 Plan plan = b.plan(smooth("by: " + by));
                 assertEquals(changed.get(model + " " + by), plan.compressed(), model + " " + by);
-                assertEquals(plan.bytesBefore(), plan.after().bytes());
+                assertEquals(plan.bytesBefore(), plan.after());
                 double error = b.error(smooth("by: " + by));
                 assertTrue(error < 1e-11 && (plan.compressed() == 0 || error > 0), model + " " + by + ": " + error);
             }
@@ -417,7 +417,7 @@ final class SmoothTest {
         }
         assertEquals(3, plan.compressed());
         Path out = b.compressed(smooth("insert: true"), 1, "i.onnx");
-        assertEquals(plan.after().bytes(), Files.size(out));
+        assertEquals(plan.after(), Files.size(out));
         assertTrue(Built.error(b.y(b.model(false)), b.y(out)) < 1e-11);
         String[] all = {codes("quantize", "bits: 8, activations: dynamic"), codes("quantize", "bits: 4, block: 16"), codes("quantize", "bits: 3, per: tensor"),
             codes("gptq", "bits: 4, block: 16"), codes("factorize", "rank: 20")};

@@ -14,7 +14,6 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Lowering;
 import dev.tensorpress.model.MalformedModelException;
-import dev.tensorpress.model.Size;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
@@ -415,8 +414,8 @@ final class WritingTest {
                 }
 
                 @Override
-                public Size size() {
-                    return new Size.Exact(1);
+                public long size() {
+                    return 1;
                 }
             };
             IllegalArgumentException other = assertThrows(IllegalArgumentException.class,
