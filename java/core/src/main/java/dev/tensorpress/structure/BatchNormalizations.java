@@ -6,7 +6,6 @@ import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.EditableTensor;
 import dev.tensorpress.tensor.Shape;
 import java.lang.foreign.Arena;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
@@ -37,14 +36,13 @@ final class BatchNormalizations {
             return;
         }
         for (EditableGraph g : model.graph().all()) {
-            for (EditableNode n : new ArrayList<>(g.nodes())) {
-                if (n.is("BatchNormalization")) {
-                    String why = fold(links, g, n);
-                    if (!why.isEmpty()) {
-                        notes.add(n.label() + " stays: " + why);
-                    }
+            g.nodes().removeIf(n -> {
+                String why = n.is("BatchNormalization") ? fold(links, g, n) : null;
+                if (why != null && !why.isEmpty()) {
+                    notes.add(n.label() + " stays: " + why);
                 }
-            }
+                return why != null && why.isEmpty();
+            });
         }
     }
 
@@ -111,7 +109,6 @@ final class BatchNormalizations {
             product.inputs().set(2, newBias);
         }
         product.outputs().set(0, y.name);
-        g.nodes().remove(n);
         links.produce(x, y);
         return "";
     }

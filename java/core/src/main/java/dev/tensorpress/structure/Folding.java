@@ -25,6 +25,8 @@ final class Folding {
     /** How much larger the constants may become, all together, and one that is larger than what it is made of. */
     private static final long GROWTH = 1 << 20;
     private static final long SMALL = 4096;
+    /** Rounds in which a node that stays lets those before it be computed; in later ones they stay as well, so that long chains end. */
+    private static final int ROUNDS = 8;
     /** Constants already; random; in need of a mode; and one that undoes what codes have saved. */
     private static final Set<String> LEFT = Set.of("Constant", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
             "Bernoulli", "Dropout", "DequantizeLinear");
@@ -49,7 +51,8 @@ final class Folding {
     void fold(List<String> notes) throws IOException {
         int large = 0;
         String example = "";
-        for (int before = -1; before < stay.size();) {
+        int before = -1;
+        for (int round = 0; before < stay.size(); round++) {
             before = stay.size();
             Set<EditableNode> nodes = computable();
             List<Links.Value> wanted = wanted(nodes);
@@ -58,12 +61,12 @@ final class Folding {
             for (Links.Value v : wanted) {
                 EditableTensor t = results.get(v.name);
                 if (t == null) {
-                    stay.add(v.producer);
+                    leave(v, round);
                     continue;
                 }
                 long bytes = t.tensor().bytes();
                 if (bytes > room || bytes > SMALL && bytes > freed(ancestors(List.of(v)), nodes)) {
-                    stay.add(v.producer);
+                    leave(v, round);
                     large++;
                     example = v.producer.label();
                 } else {
@@ -79,6 +82,13 @@ final class Folding {
             graph.initializers().put(v.name, results.get(v.name));
         }
         graph.nodes().removeAll(nodes);
+    }
+
+    private void leave(Links.Value v, int round) {
+        stay.add(v.producer);
+        if (round >= ROUNDS) {
+            stay.addAll(ancestors(List.of(v)));
+        }
     }
 
     /** Nodes that read constants alone, and what such nodes make. */

@@ -6,7 +6,6 @@ import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.EditableTensor;
 import dev.tensorpress.model.onnx.EditableValue;
 import dev.tensorpress.tensor.DType;
-import java.util.ArrayList;
 import java.util.Optional;
 
 /** Removes nodes whose result is what they read. */
@@ -20,14 +19,11 @@ final class Identities {
         Links links = new Links(model);
         long opset = model.opsets().getOrDefault("", 0L);
         for (EditableGraph g : model.graph().all()) {
-            for (EditableNode n : new ArrayList<>(g.nodes())) {
+            g.nodes().removeIf(n -> {
                 Links.Value from = links.resolve(g, n.input(0));
                 Links.Value to = links.result(g, n);
-                if (from != null && to != null && nothing(links, opset, g, n, from) && (links.replace(to, from) || renamed(links, g, n, from, to))) {
-                    g.nodes().remove(n);
-                    from.uses.removeIf(u -> u.node() == n);
-                }
-            }
+                return from != null && to != null && nothing(links, opset, g, n, from) && (links.replace(to, from) || renamed(links, g, from, to));
+            });
         }
     }
 
@@ -57,7 +53,7 @@ final class Identities {
     }
 
     /** Lets what a node makes have the name of an output, so that no node has to make that of it. */
-    private static boolean renamed(Links links, EditableGraph g, EditableNode n, Links.Value from, Links.Value to) {
+    private static boolean renamed(Links links, EditableGraph g, Links.Value from, Links.Value to) {
         if (from.producer == null || from.graph != g || !from.outputs.isEmpty() || to.outputs.stream().anyMatch(o -> o != g)) {
             return false;
         }

@@ -126,6 +126,8 @@ final class Linker {
     private final Map<EditableNode, Map<Object, Axis[]>> vectors = new IdentityHashMap<>();
     private final Map<String, List<EditableNode>> readers = new HashMap<>();
     private final List<Slot> slots = new ArrayList<>();
+    /** The same by the names of their constants. */
+    private final Map<String, List<Slot>> slotsOf = new HashMap<>();
     private final List<Size> sizes = new ArrayList<>();
     private final List<Parts> parts = new ArrayList<>();
     private final List<Work> works = new ArrayList<>();
@@ -243,11 +245,7 @@ final class Linker {
 
     private void blockValue(String name, String reason) {
         if (shapes.constant(name).isPresent()) {
-            for (Slot s : slots) {
-                if (s.constant.equals(name)) {
-                    s.set.block(reason);
-                }
-            }
+            slotsOf.getOrDefault(name, List.of()).forEach(s -> s.set.block(reason));
         }
         block(axes.get(name), reason);
         blockNumbers(shapes.numbers(name), reason);
@@ -300,6 +298,7 @@ final class Linker {
             IndexSet set = IndexSet.of(shape.dim(a));
             Slot slot = new Slot(name, a, set, vector ? n : null, vector ? i : -1);
             slots.add(slot);
+            slotsOf.computeIfAbsent(name, _ -> new ArrayList<>()).add(slot);
             all[a] = new Axis(set, slot);
         }
         seen.put(key, all);

@@ -249,6 +249,27 @@ final class CleanupTest {
         same(0);
     }
 
+    /** Each node of the chain would have to be looked at by itself. */
+    @Test
+    void longChainsOfLargeConstantsEnd() throws Exception {
+        TestModel m = new TestModel();
+        m.graph.longs("shape", 1 << 19).node("ConstantOfShape", "c0", "shape");
+        for (int i = 0; i < 40; i++) {
+            m.graph.node("Neg", "c" + (i + 1), "c" + i);
+        }
+        m.graph.node("Add", "y", "c40", "x").input("x", FLOATS, 1).output("y", FLOATS, 1 << 19);
+        int[] runs = new int[1];
+        try (Arena arena = Arena.ofShared(); OnnxModel opened = OnnxModel.open(m.write(folder, "in.onnx"), false)) {
+            EditableModel e = EditableModel.of(opened, arena);
+            Cleanup cleanup = new Cleanup(e, arena, 0, (model, values, to) -> {
+                runs[0]++;
+                return RuntimeEvaluator.evaluate(model, values, to);
+            });
+            assertEquals(0, cleanup.run(EnumSet.of(Step.CONSTANTS)).getFirst().nodes());
+        }
+        assertTrue(runs[0] <= 10, runs[0] + " runs");
+    }
+
     @Test
     void whatTheRuntimeCannotComputeStays() throws Exception {
         TestModel m = new TestModel();
