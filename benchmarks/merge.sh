@@ -71,7 +71,7 @@ copy() {
     sync "$copy"
 }
 
-# Merges, and watches the memory all the while. Sets wall in ms, and resident, the largest memory in KiB.
+# Merges, and watches the memory all the while. Sets wall in ms, and anonymous and resident, the largest memory in KiB.
 merge() {
     local start
     start=$(now)

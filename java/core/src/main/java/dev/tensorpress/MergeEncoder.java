@@ -96,7 +96,7 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
         this.phases = phases;
         this.executor = Executor.cpu(options.threads());
         this.buffers = new Buffers(options.memory() / BUFFERS_SHARE, phases);
-        this.slice = Buffers.CHUNK / (Integer.highestOneBit(models.size() * 2 - 1));
+        this.slice = Buffers.CHUNK / Integer.highestOneBit(models.size() * 2 - 1);
         this.scratch = arena.allocate(slice * models.size(), 64);
         this.thresholds = new float[tasks];
         this.weights = new double[tasks];
@@ -135,8 +135,8 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
 
     private static boolean same(Place a, Place b, long bytes) throws IOException {
         try (Arena arena = Arena.ofConfined(); FileChannel x = open(a); FileChannel y = open(b)) {
-            MemorySegment one = arena.allocate(STEP);
-            MemorySegment other = arena.allocate(STEP);
+            MemorySegment one = arena.allocate(Math.min(STEP, bytes));
+            MemorySegment other = arena.allocate(Math.min(STEP, bytes));
             for (long at = 0; at < bytes; at += STEP) {
                 long n = Math.min(STEP, bytes - at);
                 if (read(a, x, at, one.asSlice(0, n)).mismatch(read(b, y, at, other.asSlice(0, n))) >= 0) {
@@ -281,6 +281,8 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
         }
         if (part.start() + elements == weight.tensor().shape().elements()) {
             alike += same ? 1 : 0;
+        }
+        if (parts.isEmpty()) {
             inputs.check();
         }
         return new Encoding.Dense(new Tensor(type, rows.shape(), out.asSlice(0, rows.bytes())));

@@ -68,7 +68,7 @@ public final class Merger implements AutoCloseable {
         /**
          * Of two models a and b the point of the way from one to the other on a sphere (Shoemake 1985): (sin((1-t)o) a + sin(t o) b) / sin(o), where o is
          * the angle between the two as vectors of all elements of a weight, and t the second weight by the sum of both. Where the cosine of the angle
-         * is more than 0.9995 or less than -0.9995, or one of them is 0, the mean.
+         * is more than 0.9995 or less than -0.9995, or one of them is 0 or holds an infinity, the mean.
          */
         SLERP(false),
         /** base + s (w<sub>1</sub> t<sub>1</sub> + ...): task arithmetic (Ilharco et al. 2023). Weights may be negative. */
@@ -138,7 +138,7 @@ public final class Merger implements AutoCloseable {
     /**
      * What is asked for.
      *
-     * @param weights one for each model, finite; empty for 1 each. Not negative, and not all 0, but for {@link Method#TASK_ARITHMETIC} and
+     * @param weights one for each model, finite, as is the sum of their magnitudes; empty for 1 each. Not negative, and not all 0, but for {@link Method#TASK_ARITHMETIC} and
      *     {@link Method#DARE_LINEAR}
      * @param density above 0 and at most 1: of {@link Method#TIES} the part of elements, of DARE the probability, that stays
      * @param scale of what is added to the base, finite; of methods with one
@@ -159,6 +159,9 @@ public final class Merger implements AutoCloseable {
                             + ", but one is " + w);
                 }
                 sum += Math.abs(w);
+            }
+            if (!Double.isFinite(sum)) {
+                throw new IllegalArgumentException("the weights add up to more than a double can hold");
             }
             if (!weights.isEmpty() && sum == 0) {
                 throw new IllegalArgumentException("all weights are 0");

@@ -44,17 +44,22 @@ public final class Polyadic {
         return Math.multiplyExact(rank, size.outputs() + size.places() + size.inputs());
     }
 
+    /** Terms that always suffice: the product of the two smallest sides. */
+    public static long mostTerms(Size size) {
+        return size.elements() / Math.max(size.places(), Math.max(size.outputs(), size.inputs()));
+    }
+
     /**
      * The factors of a kernel.
      *
      * @param w f32 [outputs, places, inputs] without gaps: {@link Tucker#channelsLast}
-     * @param rank how many terms, 1 to the product of the two smallest sides, which always suffices
+     * @param rank how many terms, 1 to {@link #mostTerms}
      * @param a f32 [outputs, rank], out, without gaps as all of these
      * @param s f32 [rank, places], out
      * @param b f32 [rank, inputs], out
      */
     public Result decompose(Size size, MemorySegment w, long rank, Options options, MemorySegment a, MemorySegment s, MemorySegment b) {
-        long most = size.elements() / Math.max(size.places(), Math.max(size.outputs(), size.inputs()));
+        long most = mostTerms(size);
         if (rank < 1 || rank > most) {
             throw new IllegalArgumentException("the rank must be in 1 .. " + most + ", but is " + rank);
         }

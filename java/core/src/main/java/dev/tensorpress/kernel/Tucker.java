@@ -66,16 +66,7 @@ public final class Tucker {
 
         /** Of the factors that there are: one without a smaller rank is the unit matrix, and none. */
         public long elements(Size size) {
-            return cost(size, 1);
-        }
-
-        /**
-         * Multiplications for each place of a result.
-         *
-         * @param visited places of the input for each place of the result: what strides multiply to
-         */
-        public long cost(Size size, long visited) {
-            return (inputs == size.inputs ? 0 : Math.multiplyExact(visited, inputs * size.inputs)) + outputs * inputs * size.places
+            return (inputs == size.inputs ? 0 : inputs * size.inputs) + outputs * inputs * size.places
                     + (outputs == size.outputs ? 0 : outputs * size.outputs);
         }
     }

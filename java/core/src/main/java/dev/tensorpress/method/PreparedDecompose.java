@@ -144,7 +144,7 @@ final class PreparedDecompose implements Prepared {
             }
             for (Weight weight : weights) {
                 Size size = DecomposeMethod.size(weight);
-                long rank = (long) Math.min(mostTerms(size), budget / all * size.elements() / Polyadic.elements(size, 1));
+                long rank = (long) Math.min(Polyadic.mostTerms(size), budget / all * size.elements() / Polyadic.elements(size, 1));
                 if (rank < 1) {
                     refused.put(weight.name(), "its part of the budget of " + (long) budget + " bytes is less than one term takes");
                 } else {
@@ -156,11 +156,10 @@ final class PreparedDecompose implements Prepared {
         // The smallest part of the energy that all may lose with which they fit.
         double fits = 2;
         double not = 0;
-        if (bytes(weights, spectra, fits) > budget) {
-            for (Weight weight : weights) {
-                refused.put(weight.name(), "even with ranks of 1 the kernels of the step take " + bytes(weights, spectra, fits)
-                        + " bytes, more than the budget of " + (long) budget);
-            }
+        long least = bytes(weights, spectra, fits);
+        if (least > budget) {
+            String why = "even with ranks of 1 the kernels of the step take " + least + " bytes, more than the budget of " + (long) budget;
+            weights.forEach(weight -> refused.put(weight.name(), why));
             return;
         }
         for (int i = 0; i < 50; i++) {
@@ -186,17 +185,12 @@ final class PreparedDecompose implements Prepared {
         return bytes;
     }
 
-    /** What always suffices. */
-    private static long mostTerms(Size size) {
-        return size.elements() / Math.max(size.places(), Math.max(size.outputs(), size.inputs()));
-    }
-
     private Ranks ranks(Weight weight, Size size) {
         if (method.amount().equals("rank")) {
             long rank = (long) method.value();
             if (method.by() == By.CP) {
-                if (rank > mostTerms(size)) {
-                    throw new UnsupportedRequestException("rank " + rank + " is more than the " + mostTerms(size) + " terms of "
+                if (rank > Polyadic.mostTerms(size)) {
+                    throw new UnsupportedRequestException("rank " + rank + " is more than the " + Polyadic.mostTerms(size) + " terms of "
                             + weight.tensor().shape());
                 }
                 return new Ranks(rank, rank);

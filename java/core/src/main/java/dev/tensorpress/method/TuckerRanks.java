@@ -28,28 +28,6 @@ record TuckerRanks(Tucker.Size size, Spectrum outputs, Spectrum inputs) {
         return best;
     }
 
-    /**
-     * The least that can be lost, before any iteration, with so many multiplications for each place of a result.
-     *
-     * @param visited as of {@link Ranks#cost}; with 1 the limit is one of elements as well
-     * @return null if ranks of 1 take more
-     */
-    Ranks within(double limit, long visited) {
-        Ranks best = null;
-        double least = Double.POSITIVE_INFINITY;
-        for (long r = 1; r <= outputs.size(); r++) {
-            for (long q = Math.ceilDiv(r, size.places()); q <= Math.min(inputs.size(), r * size.places()); q++) {
-                Ranks ranks = new Ranks(r, q);
-                double lost = outputs.lost(r) + inputs.lost(q);
-                if (lost < least && ranks.cost(size, visited) <= limit) {
-                    best = ranks;
-                    least = lost;
-                }
-            }
-        }
-        return best;
-    }
-
     /** What stands out of noise, at least 1 each. */
     Ranks significant() {
         long r = Math.max(1, outputs.significant(size.outputs(), size.inputs() * size.places()));

@@ -342,11 +342,11 @@ class TuckerTest {
     }
 
     @Test
-    void ranksSayWhatTheyCost() {
+    void ranksSayHowManyElementsTheyTake() {
         Size size = new Size(64, 512, 9);
         assertEquals(20 * 512 + 30 * 20 * 9 + 30 * 64, new Ranks(30, 20).elements(size));
-        assertEquals(4 * 20 * 512 + 30 * 20 * 9 + 30 * 64, new Ranks(30, 20).cost(size, 4));
-        assertEquals(512 * 64 * 9, new Ranks(64, 512).cost(size, 4));
+        assertEquals(512 * 64 * 9, new Ranks(64, 512).elements(size));
         assertEquals(7 * (64 + 9 + 512), Polyadic.elements(size, 7));
+        assertEquals(64 * 9, Polyadic.mostTerms(size));
     }
 }

@@ -3,7 +3,6 @@ package dev.tensorpress.method;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -130,25 +129,6 @@ class DecomposeMethodTest {
                     }
                 }
                 assertEquals(least, of.losing(part).elements(of.size()), part + " of " + of.size());
-            }
-            for (long visited : new long[] {1, 4}) {
-                for (double limit : new double[] {30, 100, 150, 1e9}) {
-                    double best = Double.POSITIVE_INFINITY;
-                    for (int r = 1; r <= Math.min(s[0], of.outputs().size()); r++) {
-                        for (int q = 1; q <= Math.min(s[1], of.inputs().size()); q++) {
-                            if (r <= q * s[2] && q <= r * s[2] && new Ranks(r, q).cost(of.size(), visited) <= limit) {
-                                best = Math.min(best, of.outputs().lost(r) + of.inputs().lost(q));
-                            }
-                        }
-                    }
-                    Ranks found = of.within(limit, visited);
-                    if (best == Double.POSITIVE_INFINITY) {
-                        assertNull(found);
-                    } else {
-                        assertEquals(best, of.outputs().lost(found.outputs()) + of.inputs().lost(found.inputs()));
-                        assertTrue(found.cost(of.size(), visited) <= limit);
-                    }
-                }
             }
         }
     }

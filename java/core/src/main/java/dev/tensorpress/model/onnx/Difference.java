@@ -5,12 +5,12 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
-import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -19,17 +19,19 @@ import java.util.Set;
 final class Difference {
     /** Which fields of a message matter, and which of these are messages to look into. */
     private enum Message {
-        MODEL("7 8 25"), GRAPH("1 11 12 15"), NODE("1 2 4 5 7 8"), ATTRIBUTE("1 2 3 4 5 6 7 8 9 10 11 14 15 20 21 22 23"),
-        TENSOR("1 2"), OTHER("");
+        MODEL(7, 8, 25), GRAPH(1, 11, 12, 15), NODE(1, 2, 4, 5, 7, 8), ATTRIBUTE(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 20, 21, 22, 23),
+        TENSOR(1, 2), OTHER;
 
-        private final List<String> fields;
+        private final BitSet fields = new BitSet();
 
-        Message(String fields) {
-            this.fields = List.of(fields.split(" "));
+        Message(int... fields) {
+            for (int field : fields) {
+                this.fields.set(field);
+            }
         }
 
         boolean has(int field) {
-            return this == OTHER || fields.contains(Integer.toString(field));
+            return fields.get(field);
         }
 
         Message inside(int field) {

@@ -169,7 +169,6 @@ final class OnnxTarget implements Target {
                 (data, all) -> new Rewriter(model, name.equals(ONNXRUNTIME), accuracy, data, all).rewrite(infos, ordered));
     }
 
-    /** {@inheritDoc} */
     @Override
     public Set<Path> write(Map<Weight, Lowering> lowerings, Encoder encoder, Destination to) throws IOException {
         return file(lowerings).write(encoder, to);
