@@ -3,7 +3,7 @@
 #   benchmarks/merge.sh FOLDER [--layers N] [--rounds N] [--methods mean,slerp,task-arithmetic,ties,dare-linear,dare-ties] [--memory 512MB] [--keep]
 # Copied is what is merged: both models are read, and as much is written as one of them has, in pieces that take turns. Makes the models in
 # FOLDER/a, FOLDER/b and FOLDER/base, unless they are there, and takes them away at the end, unless told to keep them. FOLDER needs room for
-# five models (N layers: five times 0.41 N + 0.53 GB), on the disk that is to be measured. Page caches are emptied before each run where root
+# four models (N layers: four times 0.41 N + 0.53 GB), on the disk that is to be measured. Page caches are emptied before each run where root
 # may do so, else the models' pages are dropped. Linux only.
 set -euo pipefail
 root=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)

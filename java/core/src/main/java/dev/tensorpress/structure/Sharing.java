@@ -3,7 +3,6 @@ package dev.tensorpress.structure;
 import dev.tensorpress.model.onnx.EditableGraph;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.EditableNode;
-import dev.tensorpress.model.onnx.EditableTensor;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
