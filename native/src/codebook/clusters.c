@@ -6,8 +6,6 @@
 #include "codebook/checks.h"
 #include "codebook/scalar.h"
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 static inline float of_order(uint32_t order) { return tp_float(order >> 31 ? order & 0x7fffffffu : ~order); }
 
 /* Cells in order: their means, and of all before them the sums of weights and of values. */
@@ -91,7 +89,7 @@ static void one_more(const ranges *r, const double *before, double *now, uint16_
     const int64_t middle = (low + high) / 2;
     double best = INFINITY;
     int64_t at = from;
-    for (int64_t i = from; i <= least(to, middle - 1); i++) {
+    for (int64_t i = from; i <= tp_codebook_least(to, middle - 1); i++) {
         const double c = before[i] + cost(r, i, middle);
         if (c < best) {
             best = c;
@@ -106,7 +104,7 @@ static void one_more(const ranges *r, const double *before, double *now, uint16_
 
 /* bounds[c] becomes the cell with which cluster c begins; there are as many clusters as can be, up to k, and one end more. */
 static int64_t divide(const ranges *r, int64_t k, double *before, double *now, uint16_t *begins, int32_t *bounds) {
-    const int64_t clusters = least(k, r->n), line = MOST_RANGES + 1;
+    const int64_t clusters = tp_codebook_least(k, r->n), line = MOST_RANGES + 1;
     for (int64_t e = 1; e <= r->n; e++) before[e] = cost(r, 0, e);
     for (int64_t c = 1; c < clusters; c++) {
         one_more(r, before, now, begins + c * line, c + 1, r->n, c, r->n - 1);
@@ -154,12 +152,12 @@ static void descend(const sorted *all, int64_t clusters, int32_t iterations, int
 }
 
 int64_t tp_clusters_scratch(const tp_codebook *s) {
-    const int64_t cells = least(tp_codebook_points(s), CELLS) + 1;
+    const int64_t cells = tp_codebook_least(tp_codebook_points(s), CELLS) + 1;
     return (3 * cells + 6 * (MOST_RANGES + 8)) * 8 + tp_codebook_entries(s) * (MOST_RANGES + 1) * 2 + 10 * 64;
 }
 
 void tp_cluster(const tp_codebook *s, int32_t iterations, const tp_cells *counts, void *scratch, float *table) {
-    const int64_t entries = tp_codebook_entries(s), k = entries - s->zero, most = least(tp_codebook_points(s), CELLS) + 1;
+    const int64_t entries = tp_codebook_entries(s), k = entries - s->zero, most = tp_codebook_least(tp_codebook_points(s), CELLS) + 1;
     char *at = scratch;
     sorted all = {0, tp_take(&at, most * 8), tp_take(&at, most * 8), tp_take(&at, most * 8)};
     ranges r = {0, tp_take(&at, (MOST_RANGES + 8) * 4), tp_take(&at, (MOST_RANGES + 8) * 8), tp_take(&at, (MOST_RANGES + 8) * 8),
@@ -176,5 +174,5 @@ void tp_cluster(const tp_codebook *s, int32_t iterations, const tp_cells *counts
         descend(&all, clusters, iterations, bounds, means);
     }
     if (s->zero) *table++ = 0;
-    for (int64_t c = 0; c < k; c++) table[c] = clusters == 0 ? 0 : (float)means[least(c, clusters - 1)];
+    for (int64_t c = 0; c < k; c++) table[c] = clusters == 0 ? 0 : (float)means[tp_codebook_least(c, clusters - 1)];
 }

@@ -16,7 +16,6 @@ INLINE void v_store(uint32_t *p, v x) { _mm256_storeu_si256((__m256i *)p, x); }
 INLINE v v_add(v x, v y) { return _mm256_add_epi32(x, y); }
 INLINE v v_sub(v x, v y) { return _mm256_sub_epi32(x, y); }
 INLINE v v_and(v x, v y) { return _mm256_and_si256(x, y); }
-INLINE v v_or(v x, v y) { return _mm256_or_si256(x, y); }
 INLINE v v_product(v x, v y) { return _mm256_mullo_epi32(x, y); }
 #define v_right(x, n) _mm256_srli_epi32(x, n)
 INLINE v v_shift_right(v x, v n) { return _mm256_srlv_epi32(x, n); }
@@ -35,7 +34,6 @@ INLINE v v_add_unless(v x, v_mask m, v y) { return _mm256_add_epi32(x, _mm256_an
 INLINE v v_right_unless(v x, v_mask m) { return _mm256_srlv_epi32(x, _mm256_andnot_si256(m, v_set(16))); }
 INLINE v v_least(v x, v y) { return _mm256_min_epu32(x, y); }
 INLINE bool v_none(v x) { return _mm256_movemask_epi8(_mm256_cmpeq_epi32(x, _mm256_setzero_si256())) != 0; }
-INLINE bool v_any(v x) { return !_mm256_testz_si256(x, x); }
 
 /* Bytes of sum, 1 more where x and y are the same. */
 INLINE v v_count_bytes(v sum, v x, v y) { return _mm256_sub_epi8(sum, _mm256_cmpeq_epi8(x, y)); }
@@ -48,10 +46,6 @@ INLINE uint32_t v_sum_bytes(v x) {
 INLINE bool v_in_band(v x, int first, int width) {
     const v above = _mm256_subs_epu8(_mm256_sub_epi8(x, _mm256_set1_epi8((char)first)), _mm256_set1_epi8((char)(width - 1)));
     return _mm256_testz_si256(above, above);
-}
-
-INLINE v v_symbols(int32_t width, const uint8_t *p) {
-    return width == 1 ? _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)) : _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
 }
 
 INLINE void v_put_symbols(int32_t width, uint8_t *out, const v *s) {

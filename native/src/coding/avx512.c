@@ -16,7 +16,6 @@ INLINE void v_store(uint32_t *p, v x) { _mm512_storeu_si512(p, x); }
 INLINE v v_add(v x, v y) { return _mm512_add_epi32(x, y); }
 INLINE v v_sub(v x, v y) { return _mm512_sub_epi32(x, y); }
 INLINE v v_and(v x, v y) { return _mm512_and_si512(x, y); }
-INLINE v v_or(v x, v y) { return _mm512_or_si512(x, y); }
 INLINE v v_product(v x, v y) { return _mm512_mullo_epi32(x, y); }
 #define v_right(x, n) _mm512_srli_epi32(x, n)
 INLINE v v_shift_right(v x, v n) { return _mm512_srlv_epi32(x, n); }
@@ -35,7 +34,6 @@ INLINE v v_add_unless(v x, v_mask m, v y) { return _mm512_mask_add_epi32(x, (v_m
 INLINE v v_right_unless(v x, v_mask m) { return _mm512_mask_srli_epi32(x, (v_mask)~m, x, 16); }
 INLINE v v_least(v x, v y) { return _mm512_min_epu32(x, y); }
 INLINE bool v_none(v x) { return _mm512_testn_epi32_mask(x, x) != 0; }
-INLINE bool v_any(v x) { return _mm512_test_epi32_mask(x, x) != 0; }
 
 /* Bytes of sum, 1 more where x and y are the same. */
 INLINE v v_count_bytes(v sum, v x, v y) { return _mm512_mask_add_epi8(sum, _mm512_cmpeq_epi8_mask(x, y), sum, _mm512_set1_epi8(1)); }
@@ -43,10 +41,6 @@ INLINE uint32_t v_sum_bytes(v x) { return (uint32_t)_mm512_reduce_add_epi64(_mm5
 /* Whether all bytes are first .. first + width - 1. */
 INLINE bool v_in_band(v x, int first, int width) {
     return !_mm512_cmpge_epu8_mask(_mm512_sub_epi8(x, _mm512_set1_epi8((char)first)), _mm512_set1_epi8((char)width));
-}
-
-INLINE v v_symbols(int32_t width, const uint8_t *p) {
-    return width == 1 ? _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)) : _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
 
 INLINE void v_put_symbols(int32_t width, uint8_t *out, const v *s) {

@@ -88,7 +88,7 @@ public final class Buffers implements AutoCloseable {
     }
 
     /** What a thread that was interrupted throws, still interrupted, as channels do. */
-    static IOException interrupted() {
+    public static IOException interrupted() {
         Thread.currentThread().interrupt();
         return new ClosedByInterruptException();
     }

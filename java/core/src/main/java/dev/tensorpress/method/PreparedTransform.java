@@ -63,6 +63,8 @@ record PreparedTransform(TransformMethod method) implements Prepared {
         private final double[] parts;
         /** Of all values; 0 if nobody asks. */
         private final double squares;
+        /** What the steps at hand lose without an offset. */
+        private double lost;
 
         Job(Form.Transformed form, Shape shape, MemorySegment values, Workspace workspace) {
             this.form = form;
@@ -113,7 +115,7 @@ record PreparedTransform(TransformMethod method) implements Prepared {
         double bits(double step) {
             take(step);
             try {
-                quantize(0);
+                lost = Arrays.stream(quantize(0)).sum();
                 if (numbers != rounded) {
                     Transform.wavelet(Transform.Wavelet.CDF53, matrix.dim(0), matrix.dim(1), form.dimensions(), form.levels(), false, rounded, numbers,
                             executor);
@@ -134,11 +136,10 @@ record PreparedTransform(TransformMethod method) implements Prepared {
                 return new Offset(given, Arrays.stream(quantize(given)).sum());
             }
             double below = Arrays.stream(quantize(-0.25f)).sum();
-            double at = Arrays.stream(quantize(0)).sum();
             double above = Arrays.stream(quantize(0.25f)).sum();
-            double bend = below + above - 2 * at;
+            double bend = below + above - 2 * lost;
             double least = bend > 0 ? Math.max(method.zone() - 1, Math.min(0.5, (below - above) / (8 * bend))) : 0;
-            return new Offset((float) least, at + 2 * least * (above - below) + 8 * least * least * bend);
+            return new Offset((float) least, lost + 2 * least * (above - below) + 8 * least * least * bend);
         }
     }
 

@@ -1,7 +1,7 @@
 package dev.tensorpress.model.archive;
 
+import dev.tensorpress.io.Buffers;
 import java.io.IOException;
-import java.nio.channels.ClosedByInterruptException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.BlockingQueue;
@@ -62,7 +62,7 @@ final class Conveyor implements AutoCloseable {
         try {
             piece = piece == null ? free.take() : piece;
         } catch (InterruptedException e) {
-            throw interrupted();
+            throw Buffers.interrupted();
         }
         check();
         return piece;
@@ -79,16 +79,11 @@ final class Conveyor implements AutoCloseable {
         try {
             taken.get();
         } catch (InterruptedException e) {
-            throw interrupted();
+            throw Buffers.interrupted();
         } catch (ExecutionException e) {
             throw new IllegalStateException(e.getCause());
         }
         check();
-    }
-
-    private static IOException interrupted() {
-        Thread.currentThread().interrupt();
-        return new ClosedByInterruptException();
     }
 
     private void check() throws IOException {
