@@ -48,30 +48,31 @@ final class PackCommand implements Command {
         if (out == null) {
             throw arguments.wrong("missing -o FILE.tpa");
         }
+        boolean compressed = arguments.value("recipe") != null;
+        if (compressed && arguments.flag("lossless")) {
+            throw arguments.wrong("--lossless and --recipe exclude each other");
+        }
+        for (String option : OF_RECIPES) {
+            if (!compressed && arguments.flag(option)) {
+                throw arguments.wrong("--" + option + " is for packing by a --recipe");
+            }
+        }
+        if (!compressed && arguments.value("signed-by") != null && arguments.value("base") == null) {
+            throw arguments.wrong("--signed-by is for a --base, or for packing by a --recipe; without these what is packed is nothing but bytes");
+        }
         ArchiveKey key = KeyOptions.toSeal(arguments); // before the work that it is for
         SigningKey signer = arguments.value("sign") == null ? null : SigningKey.read(arguments.path("sign"));
         ArchiveKey baseKey = KeyOptions.ofBase(arguments);
         VerifyingKey wanted = KeyOptions.signer(arguments);
         OutputFile.checkModel(arguments, "-o", out, arguments.flag("force"), List.of(arguments.path(0)));
-        if (wanted != null && arguments.value("recipe") == null && arguments.value("base") == null) {
-            throw arguments.wrong("--signed-by is for a --base, or for packing by a --recipe; without these what is packed is nothing but bytes");
-        }
-        Path model = arguments.value("recipe") == null ? arguments.path(0) : arguments.model(0);
+        Path model = compressed ? arguments.model(0) : arguments.path(0);
         Mount old = arguments.value("base") == null ? null : arguments.mount(arguments.path("base"), baseKey, wanted);
         if (old != null && old.encrypted() && key == null) {
             console.err().println("note: " + arguments.path("base") + " is encrypted, and " + out + " will not be: it tells what changed since, and what did not");
         }
-        if (arguments.value("recipe") == null) {
-            for (String option : OF_RECIPES) {
-                if (arguments.flag(option)) {
-                    throw arguments.wrong("--" + option + " is for packing by a --recipe");
-                }
-            }
+        if (!compressed) {
             pack(arguments, model, null, old, key, signer, out, console);
             return;
-        }
-        if (arguments.flag("lossless")) {
-            throw arguments.wrong("--lossless and --recipe exclude each other");
         }
         Path folder = DurableFile.temporaryFolder(out.toAbsolutePath().getParent(), out.getFileName().toString());
         try (KeptEncodings kept = new KeptEncodings(folder)) {

@@ -75,6 +75,8 @@ class PackTest {
         assertTrue(Files.size(archive) < Files.size(ordinary));
         assertEquals(List.of("ordinary.onnx", "out.onnx", "small.onnx", "small.tpa"), there());
         isUsage("--recipe", "pack", model, "-o", archive, "--force", "--set", "block=32");
+        // Before anything is read or expanded.
+        isUsage("--set is for packing by a --recipe", "pack", model, "-o", archive, "--force", "--set", "block=32", "--base", folder.resolve("none"));
         isUsage("exclude each other", "pack", model, "-o", archive, "--force", "--lossless", "--recipe", "archive8");
     }
 

@@ -314,6 +314,9 @@ public final class Archive implements AutoCloseable {
     }
 
     private synchronized void read(long position, MemorySegment out) throws IOException {
+        if (!channel.isOpen()) {
+            throw closed();
+        }
         int at = sequence.at(position);
         for (long done = 0; done < out.byteSize(); at++) {
             Sequence.Range r = sequence.ranges().get(at);
@@ -378,9 +381,6 @@ public final class Archive implements AutoCloseable {
             return;
         }
         last = -1;
-        if (!channel.isOpen()) {
-            throw closed();
-        }
         if (piece == null) {
             piece = new Piece();
         }

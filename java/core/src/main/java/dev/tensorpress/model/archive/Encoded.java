@@ -23,7 +23,7 @@ import java.util.Objects;
  * @param form of the encoding: one that decodes to the same bits on every machine
  */
 record Encoded(long position, DType type, Shape shape, Form form) {
-    /** Bytes that decoding takes at most, whatever an archive says. */
+    /** Bytes of {@link #memory} at most, whatever an archive says. */
     static final long MOST_MEMORY = 512L << 20;
     private static final int ALIGNMENT = 64;
 
@@ -123,7 +123,10 @@ record Encoded(long position, DType type, Shape shape, Form form) {
         return sum;
     }
 
-    /** What is stored, the elements in f32 and in their type, and what transforms work in: as many numbers, and a row of these. */
+    /**
+     * What is stored, the elements in f32 and in their type, and what transforms work in: twice as many numbers. A row of these besides,
+     * and what arrays of 16 bits are widened to, do not count: the latter is twice what is stored at most.
+     */
     private static long memory(DType type, Shape shape, Form form) {
         long floats = DType.F32.bytes(shape.elements());
         long work = form.kind() == Form.Kind.TRANSFORMED ? Math.multiplyExact(floats, 2) : 0;
@@ -146,7 +149,7 @@ record Encoded(long position, DType type, Shape shape, Form form) {
         return storedBytes(form, shape);
     }
 
-    /** Bytes that decoding takes, the arrays included. */
+    /** Bytes that count of those that decoding takes, the arrays included. */
     long memory() {
         return memory(type, shape, form);
     }
