@@ -43,7 +43,7 @@ final class ArrowsTest {
             Map.entry("model/compressedtensors", Set.of("tensor", "kernel", "encoding", "io", "model", "model/safetensors")),
             Map.entry("model/archive", Set.of("tensor", "kernel", "encoding", "io", "model")),
             Map.entry("statistics", Set.of("tensor", "kernel", "io", "model", "model/gguf", "model/safetensors")),
-            Map.entry("structure", Set.of("tensor", "kernel", "model", "model/onnx", "statistics")),
+            Map.entry("structure", Set.of("tensor", "internal", "kernel", "model", "model/onnx", "statistics")),
             Map.entry("method", Set.of("tensor", "kernel", "encoding", "model", "statistics")));
 
     @Test

@@ -8,7 +8,11 @@ import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Statistics;
 import dev.tensorpress.structure.Group;
 import dev.tensorpress.structure.StructuredPruning;
+import dev.tensorpress.structure.StructuredPruning.Amount;
+import dev.tensorpress.structure.StructuredPruning.Budget;
+import dev.tensorpress.structure.StructuredPruning.Measure;
 import dev.tensorpress.structure.StructuredPruning.Score;
+import dev.tensorpress.structure.StructuredPruning.Target;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.nio.file.Path;
@@ -27,8 +31,11 @@ final class SlimCommand implements Command {
     public Syntax syntax() {
         return EditedGraph.declare(new Syntax("slim", "Takes neurons, heads or channels out of a model in ONNX, and makes up for them.", "MODEL"))
                 .option("kind", "A,B", "what is taken out, of " + Option.any(EditedGraph.words(Group.Kind.values())) + "; neurons if left out")
-                .option(AMOUNT.name(), "PART", AMOUNT.meaning() + ": above 0 and below 1; " + AMOUNT.fallback() + " if left out")
-                .option(MULTIPLE.name(), "N", MULTIPLE.meaning() + "; " + MULTIPLE.fallback() + " if left out, and 1 for heads")
+                .option("names", "GLOB", "of groups that lose some, as inspect --graph shows them (may be repeated); all if left out")
+                .option(AMOUNT.name(), "PART", AMOUNT.meaning() + ": above 0 and below 1; " + AMOUNT.fallback() + " if nothing else is asked for")
+                .option(Measure.BYTES.id(), "PART", "instead, what is left of the file, from groups that lose least for it: above 0 and below 1")
+                .option(Measure.MULTIPLY_ADDS.id(), "PART", "the same of what products compute")
+                .option(MULTIPLE.name(), "N", MULTIPLE.meaning() + ", of heads as many features; " + MULTIPLE.fallback() + " if left out")
                 .option("statistics", "FILE", "of what products are multiplied with, which calibrate writes; without them magnitudes alone count")
                 .option("score", "S", "what tells which are needed least, " + Option.any(EditedGraph.words(Score.values()))
                         + "; reconstruction if there are statistics and it is left out")
@@ -57,7 +64,7 @@ final class SlimCommand implements Command {
                 statistics.check(model);
                 inputs = InputStatistics.of(statistics, model);
             }
-            List<StructuredPruning.Pruned> pruned = StructuredPruning.prune(editable, model.weights(), inputs, options, executor, arena);
+            List<StructuredPruning.Pruned> pruned = StructuredPruning.prune(editable, model.weights(), inputs, List.of(options), executor, arena).groups();
             String written = EditedGraph.write(arguments, model, editable, start);
             print(console, pruned);
             console.out().println(written);
@@ -75,12 +82,28 @@ final class SlimCommand implements Command {
         }
         String multiple = arguments.value(MULTIPLE.name());
         try {
-            return new StructuredPruning.Options(kinds, EditedGraph.real(arguments, AMOUNT),
-                    (int) MULTIPLE.whole(multiple != null ? multiple : kinds.contains(Group.Kind.HEADS) ? "1" : MULTIPLE.fallback()), score,
-                    statistics && !arguments.flag("no-update"), EditedGraph.real(arguments, DAMPING));
+            return new StructuredPruning.Options(kinds, arguments.values("names"), target(arguments),
+                    (int) MULTIPLE.whole(multiple != null ? multiple : MULTIPLE.fallback()), score, statistics && !arguments.flag("no-update"),
+                    EditedGraph.real(arguments, DAMPING));
         } catch (IllegalArgumentException e) {
             throw arguments.wrong("--" + e.getMessage());
         }
+    }
+
+    private static Target target(Arguments arguments) {
+        List<Target> all = new ArrayList<>();
+        for (Measure measure : Measure.values()) {
+            if (arguments.value(measure.id()) != null) {
+                all.add(new Budget(measure, EditedGraph.real(arguments, new Option(measure.id(), AMOUNT.type(), null, ""))));
+            }
+        }
+        if (all.isEmpty() || arguments.value(AMOUNT.name()) != null) {
+            all.add(new Amount(EditedGraph.real(arguments, AMOUNT)));
+        }
+        if (all.size() > 1) {
+            throw arguments.wrong("give one of --amount, --bytes and --multiply-adds");
+        }
+        return all.getFirst();
     }
 
     private static void print(Console console, List<StructuredPruning.Pruned> pruned) {

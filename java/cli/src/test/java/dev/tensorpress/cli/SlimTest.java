@@ -59,11 +59,26 @@ class SlimTest {
     }
 
     @Test
+    void leavesWhatIsAskedFor() throws IOException {
+        Result r = run("slim", model, "-o", out, "--bytes", "0.6");
+        assertEquals(0, r.code(), r.err());
+        assertTrue(Files.size(out) <= 0.6 * Files.size(model) && Files.size(out) > 0.5 * Files.size(model));
+        r = run("slim", model, "-o", out, "--force", "--multiply-adds", "0.5", "--names", "/den*");
+        assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +64 *")), r.out());
+        r = run("slim", model, "-o", out, "--force", "--bytes", "0.01");
+        assertEquals(Main.UNSUPPORTED, r.code());
+        assertTrue(r.err().contains("of the bytes are left"), r.err());
+        assertEquals(Main.UNSUPPORTED, run("slim", model, "-o", out, "--force", "--names", "other").code());
+    }
+
+    @Test
     void wrongOptionsAreRefused() throws IOException {
         assertEquals(Main.USAGE, run("slim", model).code());
         for (String amount : List.of("0", "1", "-1", "x")) {
             assertEquals(Main.USAGE, run("slim", model, "-o", out, "--amount", amount).code(), amount);
+            assertEquals(Main.USAGE, run("slim", model, "-o", out, "--bytes", amount).code(), amount);
         }
+        assertTrue(run("slim", model, "-o", out, "--bytes", "0.5", "--amount", "0.5").err().contains("give one of"));
         assertTrue(run("slim", model, "-o", out, "--kind", "neuron").err().contains("neurons"));
         assertTrue(run("slim", model, "-o", out, "--score", "activations").err().contains("--statistics"));
         assertEquals(Main.UNSUPPORTED, run("slim", model, "-o", out, "--kind", "heads").code());

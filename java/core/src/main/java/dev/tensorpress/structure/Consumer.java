@@ -188,22 +188,18 @@ final class Consumer {
     /**
      * The weight without some inputs.
      *
-     * @param removed inputs
+     * @param gone of each input whether it is
      * @param update whether what is left makes up for them
      * @param to for the new weight
      * @param result receives the new weight, which has zeros for them
      * @return ||X W - X W'||<sup>2</sup>
      */
-    double without(int[] removed, boolean update, Arena to, EditableTensor[] result) {
-        boolean[] gone = new boolean[k];
-        for (int i : removed) {
-            gone[i] = true;
-        }
+    double without(boolean[] gone, boolean update, Arena to, EditableTensor[] result) {
         int[] left = IntStream.range(0, k).filter(i -> !gone[i]).toArray();
         double[] values = new double[k * n];
         try (Arena work = executor.arena()) {
             MemorySegment next = matrix(work, k, n);
-            MemorySegment from = update && left.length > 0 && removed.length > 0 ? solved(work, left) : rows(work, w, n, left);
+            MemorySegment from = update && left.length > 0 && left.length < k ? solved(work, left) : rows(work, w, n, left);
             for (int i = 0; i < left.length; i++) {
                 MemorySegment.copy(from, 8L * i * n, next, 8L * left[i] * n, 8L * n);
             }

@@ -11,10 +11,13 @@ import dev.tensorpress.structure.Linker.Size;
 import dev.tensorpress.structure.Linker.Slot;
 import dev.tensorpress.structure.Linker.Work;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * Which slices of which constants of a model have to go together, as DepGraph finds them (Fang et al. 2023): through residual additions, Concat, Split
@@ -81,7 +84,9 @@ public final class Dependencies {
             w.sets().stream().flatMap(s -> s.leaves().stream()).distinct().forEach(leaf -> work.merge(leaf, w.of(leaf), Long::sum));
         }
         List<Group> groups = new ArrayList<>();
+        Set<String> names = new HashSet<>();
         slots.forEach((leaf, of) -> groups.add(group(linker, leaf, of, sizes.getOrDefault(leaf, List.of()), work.getOrDefault(leaf, 0L))));
+        groups.stream().sorted(Comparator.comparing(g -> g.obstacle().isPresent())).forEach(g -> g.name(names));
         return groups;
     }
 
@@ -106,8 +111,8 @@ public final class Dependencies {
         if (made == null && sums == null) {
             leaf.block("no product with constants reads or makes it");
         }
-        String name = made != null ? made.label() : sums != null ? sums.label() : members.getFirst().readers().getFirst().label();
-        return new Group(leaf, name, kind(leaf), members, sizes, bytes, multiplyAdds);
+        String label = made != null ? made.label() : sums != null ? sums.label() : members.getFirst().readers().getFirst().label();
+        return new Group(leaf, label, kind(leaf), members, sizes, bytes, multiplyAdds);
     }
 
     private static Kind kind(IndexSet leaf) {

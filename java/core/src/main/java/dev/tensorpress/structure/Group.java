@@ -4,6 +4,7 @@ import dev.tensorpress.model.onnx.EditableNode;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
+import java.util.Set;
 
 /**
  * What has to go together: each of its indices stands for slices of constants that are removed with one another, or stay. Found by
@@ -96,16 +97,17 @@ public final class Group {
     public record SizeUse(EditableNode node, String where) {}
 
     private final IndexSet set;
-    private final String name;
+    private final String label;
+    private String name;
     private final Kind kind;
     private final List<Member> members;
     private final List<SizeUse> sizes;
     private final long bytes;
     private final long multiplyAdds;
 
-    Group(IndexSet set, String name, Kind kind, List<Member> members, List<SizeUse> sizes, long bytes, long multiplyAdds) {
+    Group(IndexSet set, String label, Kind kind, List<Member> members, List<SizeUse> sizes, long bytes, long multiplyAdds) {
         this.set = set;
-        this.name = name;
+        this.label = label;
         this.kind = kind;
         this.members = List.copyOf(members);
         this.sizes = List.copyOf(sizes);
@@ -117,7 +119,19 @@ public final class Group {
         return set;
     }
 
-    /** The label of the node that makes it, or of the first that reads a member; not unique. */
+    /** Takes the name that it has from now on. */
+    void name(Set<String> taken) {
+        name = label;
+        for (int i = 1; !taken.add(name); i++) {
+            name = label + ":" + kind.id() + (i == 1 ? "" : ":" + i);
+        }
+    }
+
+    /**
+     * The label of the node that makes it, or of the first that reads a member. No other group of the model has it: where one has taken it already, its
+     * kind stands behind it, and then a number, as in {@code query:head-features}; groups that can be touched take theirs first. A model has the same
+     * names whenever it is opened.
+     */
     public String name() {
         return name;
     }
@@ -167,6 +181,6 @@ public final class Group {
 
     @Override
     public String toString() {
-        return size() + " " + kind.id() + " of " + name + obstacle().map(o -> " (" + o + ")").orElse("");
+        return size() + " " + kind.id() + " of " + label + obstacle().map(o -> " (" + o + ")").orElse("");
     }
 }

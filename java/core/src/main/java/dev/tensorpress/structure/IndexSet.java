@@ -7,6 +7,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.function.Predicate;
+import java.util.function.ToLongFunction;
 
 /**
  * The indices of an axis, a node of a union-find: a set of its own, a product of sets (the first one outermost, as Reshape counts), or sets one after
@@ -492,15 +493,15 @@ final class IndexSet {
         }
     }
 
-    /** How many of its indices stay; symbols count once. */
-    long left(Kept kept) {
+    /** How many of its indices stay, if that is known of sets of their own; symbols count once. */
+    long left(ToLongFunction<IndexSet> own) {
         IndexSet s = find();
         if (s.kind == Kind.OWN) {
-            return kept.of(s) == null ? s.size.factor() : kept.of(s).length;
+            return own.applyAsLong(s);
         }
         long all = s.kind == Kind.SUM ? 0 : 1;
         for (IndexSet p : s.parts) {
-            all = s.kind == Kind.SUM ? all + p.left(kept) : all * p.left(kept);
+            all = s.kind == Kind.SUM ? all + p.left(own) : all * p.left(own);
         }
         return all;
     }

@@ -1,5 +1,6 @@
 package dev.tensorpress.structure;
 
+import dev.tensorpress.internal.Glob;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.LinearAlgebra;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -14,13 +15,16 @@ import dev.tensorpress.structure.Group.Part;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
+import java.math.BigInteger;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.Comparator;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -30,8 +34,8 @@ import java.util.stream.IntStream;
  * Takes neurons, heads and channels out of a model that the results need least. Groups of {@link Dependencies} each lose a part of their indices.
  */
 public final class StructuredPruning {
-    /** Rounds in which indices of a group are chosen: those after the first know what is left to make up for them. */
-    private static final int ROUNDS = 32;
+    /** Rounds in which all indices of a group would go: those after the first know what is left to make up for them. */
+    private static final int ROUNDS = 128;
 
     /** What tells which indices are needed least. */
     public enum Score {
@@ -46,21 +50,63 @@ public final class StructuredPruning {
         RECONSTRUCTION
     }
 
+    /** What can be counted of a model. */
+    public enum Measure {
+        /** Of its files. */
+        BYTES,
+        /** Of its products with constants, each axis of unknown size, such as batch or sequence, counted once. */
+        MULTIPLY_ADDS;
+
+        /** In options, such as {@code multiply-adds}. */
+        public String id() {
+            return name().toLowerCase(Locale.ROOT).replace('_', '-');
+        }
+    }
+
+    /** How much is taken out. */
+    public sealed interface Target permits Amount, Budget {}
+
     /**
-     * How.
+     * The same part of each group.
+     *
+     * @param part of the indices that go, at least 0 and below 1
+     */
+    public record Amount(double part) implements Target {
+        public Amount {
+            if (!(part >= 0 && part < 1)) {
+                throw new IllegalArgumentException("amount must be at least 0 and below 1, but is " + part);
+            }
+        }
+    }
+
+    /**
+     * As much as it takes, from where it loses least: the group whose next indices lose least for what they save gives them, until the whole is small
+     * enough. Losses are those of {@link Curve}.
+     *
+     * @param part of what the model has that is left, above 0 and at most 1
+     */
+    public record Budget(Measure measure, double part) implements Target {
+        public Budget {
+            if (!(part > 0 && part <= 1)) {
+                throw new IllegalArgumentException(measure.id() + " must be above 0 and at most 1, but is " + part);
+            }
+        }
+    }
+
+    /**
+     * What is taken out of which groups, and how it is chosen.
      *
      * @param kinds of groups that lose indices
-     * @param amount part of the indices of each, at least 0 and below 1
-     * @param multiple of how many indices stay, such as what kernels are fast with; those of a group with fewer all stay
+     * @param names globs, one of which fits the name of a group; none for all groups
+     * @param multiple of how many indices stay, such as what kernels are fast with; those of a group with fewer all stay. A head counts as many times as
+     *     it has features
      * @param update whether products that read what is left make up for the rest, by least squares
      * @param damping of the mean of the Gram matrix's diagonal, above 0
      */
-    public record Options(Set<Group.Kind> kinds, double amount, int multiple, Score score, boolean update, double damping) {
+    public record Options(Set<Group.Kind> kinds, List<String> names, Target target, int multiple, Score score, boolean update, double damping) {
         public Options {
             kinds = Set.copyOf(kinds);
-            if (!(amount >= 0 && amount < 1)) {
-                throw new IllegalArgumentException("amount must be at least 0 and below 1, but is " + amount);
-            }
+            names = List.copyOf(names);
             if (multiple < 1) {
                 throw new IllegalArgumentException("multiple must be at least 1, but is " + multiple);
             }
@@ -73,6 +119,25 @@ public final class StructuredPruning {
         public boolean asksForInputs() {
             return score != Score.MAGNITUDE || update;
         }
+
+        /** The same with another target. */
+        public Options with(Target target) {
+            return new Options(kinds, names, target, multiple, score, update, damping);
+        }
+
+        private boolean selects(Group g) {
+            return kinds.contains(g.kind()) && (names.isEmpty() || names.stream().anyMatch(glob -> Glob.matches(glob, g.name())));
+        }
+
+        private String selected() {
+            return String.join(", ", kinds.stream().map(Group.Kind::id).sorted().toList()) + (names.isEmpty() ? "" : " of " + String.join(", ", names));
+        }
+
+        /** Of how many indices of a group. */
+        private int multiple(Group g) {
+            long features = g.kind() != Group.Kind.HEADS ? 1 : g.members().stream().mapToLong(Member::perIndex).min().orElse(1);
+            return multiple / BigInteger.valueOf(multiple).gcd(BigInteger.valueOf(features)).intValue();
+        }
     }
 
     /**
@@ -84,23 +149,86 @@ public final class StructuredPruning {
      */
     public record Pruned(String name, Group.Kind kind, int size, int kept, Optional<Double> loss, String note) {}
 
+    /**
+     * What became of a model.
+     *
+     * @param groups that were selected, in the order of the graph
+     * @param cuts constants that got shorter, by the names that they have now
+     */
+    public record Result(List<Pruned> groups, Map<String, Removal.Cut> cuts) {}
+
+    /**
+     * What it costs to take indices out of a group.
+     *
+     * @param kept how many are left: all, and fewer and fewer
+     * @param loss 0 of all, and growing: with {@link Score#RECONSTRUCTION} ||X W - X' W'||<sup>2</sup> / ||X W||<sup>2</sup> of the products that sum over
+     *     the group, X being what calibration has seen of the model as it was, and W' the best weights for what is left of it; with the others the part
+     *     that what is removed has of the sum of all scores. Comparable between groups of a model; {@link #prune} with this many left takes out the same
+     *     indices
+     */
+    public record Curve(Group group, int[] kept, double[] loss) {}
+
     private final EditableModel model;
+    private final Dependencies found;
     private final Map<String, Weight> weights = new HashMap<>();
     private final InputStatistics inputs;
-    private final Options options;
+    private final List<Options> options;
     private final Executor executor;
     private final Arena arena;
+    /** Inputs of a product that groups before have taken away. */
+    private final Map<String, boolean[]> gone = new HashMap<>();
 
-    /** What was decided of a group. */
-    private record Decision(int[] kept, Optional<Double> loss, Map<String, EditableTensor> weights) {}
+    /** A group that can lose indices. */
+    private static final class Candidate {
+        final Group group;
+        final Options options;
+        final int multiple;
+        /** How many have to stay. */
+        final int least;
+        int kept;
+        Path path;
 
-    private StructuredPruning(EditableModel model, Collection<Weight> weights, InputStatistics inputs, Options options, Executor executor, Arena arena) {
+        Candidate(Group group, Options options) {
+            this.group = group;
+            this.options = options;
+            multiple = options.multiple(group);
+            long stay = options.target instanceof Amount a ? Math.max(1, Math.round(group.size() * (1 - a.part))) : 1;
+            least = (int) Math.min(group.size(), Math.ceilDiv(stay, multiple) * multiple);
+            kept = least;
+        }
+
+        /** Whether all stay because that is what is asked for. */
+        boolean stays() {
+            return options.target instanceof Amount a && a.part == 0;
+        }
+
+        /** How many may be left, from all on. */
+        int[] levels() {
+            int size = group.size();
+            int below = (size - 1) / multiple;
+            return IntStream.rangeClosed(0, below - least / multiple + 1).map(i -> i == 0 ? size : (below + 1 - i) * multiple).toArray();
+        }
+    }
+
+    /**
+     * In which order indices go.
+     *
+     * @param order as many as may go
+     * @param loss without the first of them; relative to all that the group does
+     */
+    private record Path(int[] order, double[] loss) {}
+
+    private StructuredPruning(EditableModel model, Collection<Weight> weights, InputStatistics inputs, List<Options> options, Executor executor, Arena arena) {
         this.model = model;
+        this.found = Dependencies.of(model);
         weights.forEach(w -> this.weights.put(w.name(), w));
         this.inputs = inputs;
-        this.options = options;
+        this.options = List.copyOf(options);
         this.executor = executor;
         this.arena = arena;
+        if (inputs == null && options.stream().anyMatch(Options::asksForInputs)) {
+            throw new IllegalArgumentException("statistics of inputs are needed");
+        }
     }
 
     /**
@@ -109,60 +237,106 @@ public final class StructuredPruning {
      * @param model as it was read; changed
      * @param weights of the same model, as {@link dev.tensorpress.model.Model#weights} has them
      * @param inputs of these weights; null if {@link Options#asksForInputs} denies it
+     * @param options the first ones that select a group take it; those that count the whole model count what those before have left
      * @param arena for new constants, which has to live as long as the model is used
-     * @return of each group of the kinds, in the order of the graph
-     * @throws UnsupportedRequestException if there is no group of these kinds
+     * @throws UnsupportedRequestException if one of the options selects no group, or what shall be left cannot be reached; nothing is changed then
      * @throws IllegalStateException if a Gram matrix is not definite in spite of the damping
      */
-    public static List<Pruned> prune(EditableModel model, Collection<Weight> weights, InputStatistics inputs, Options options, Executor executor,
+    public static Result prune(EditableModel model, Collection<Weight> weights, InputStatistics inputs, List<Options> options, Executor executor,
             Arena arena) {
-        if (options.asksForInputs() && inputs == null) {
-            throw new IllegalArgumentException("statistics of inputs are needed");
-        }
         return new StructuredPruning(model, weights, inputs, options, executor, arena).run();
     }
 
-    private List<Pruned> run() {
-        Dependencies found = Dependencies.of(model);
-        List<Pruned> all = new ArrayList<>();
-        Map<Integer, int[]> kept = new LinkedHashMap<>();
-        // What of which axes belongs to groups that lose indices.
-        Map<String, List<int[]>> shorter = new HashMap<>();
-        List<Group> groups = found.groups();
-        for (int i = 0; i < groups.size(); i++) {
-            Group g = groups.get(i);
-            if (!options.kinds.contains(g.kind())) {
-                continue;
-            }
-            int stays = stays(g.size());
-            String note = g.obstacle().orElse(!g.exact() ? "other statistics: a mean, a variance or a product of values is computed over them"
-                    : stays == g.size() && options.amount > 0 ? "no smaller multiple of " + options.multiple : "");
-            Optional<Member> shared = note.isEmpty() ? shared(g, shorter) : Optional.empty();
-            if (shared.isPresent()) {
-                note = "axis " + shared.get().axis() + " of '" + shared.get().constant() + "' has lost a part already";
-            }
-            if (note.isEmpty() && stays < g.size()) {
-                try {
-                    Decision d = decide(found, g, stays);
-                    g.members().forEach(m -> shorter.computeIfAbsent(m.constant() + " " + m.axis(), _ -> new ArrayList<>()).add(m.owners()));
-                    kept.put(i, d.kept);
-                    d.weights.forEach(this::exchange);
-                    all.add(new Pruned(g.name(), g.kind(), g.size(), stays, d.loss, ""));
-                    continue;
-                } catch (UnsupportedRequestException e) {
-                    note = e.getMessage();
-                }
-            }
-            all.add(new Pruned(g.name(), g.kind(), g.size(), g.size(), Optional.empty(), note));
+    /**
+     * What indices of groups cost, for who shares a budget out among them and others.
+     *
+     * @param options of which the targets do not count
+     * @return of groups that can lose indices, in the order of the graph
+     * @throws UnsupportedRequestException if one of the options selects no group
+     * @throws IllegalStateException as {@link #prune}
+     */
+    public static List<Curve> curves(EditableModel model, Collection<Weight> weights, InputStatistics inputs, List<Options> options, Executor executor) {
+        List<Curve> all = new ArrayList<>();
+        List<Options> whole = options.stream().map(o -> o.with(new Budget(Measure.BYTES, 1))).toList();
+        for (Candidate c : new StructuredPruning(model, weights, inputs, whole, executor, null).candidates(new HashMap<>())) {
+            int[] kept = c.levels();
+            all.add(new Curve(c.group, kept, Arrays.stream(kept).mapToDouble(k -> c.path.loss[c.group.size() - k]).toArray()));
         }
-        if (all.isEmpty()) {
-            throw new UnsupportedRequestException("the model has no " + String.join(", ", options.kinds.stream().map(Group.Kind::id).sorted().toList()));
+        return all;
+    }
+
+    private Result run() {
+        Map<Group, String> notes = new LinkedHashMap<>();
+        List<Candidate> candidates = candidates(notes);
+        Map<IndexSet, Long> counts = new HashMap<>();
+        for (Options o : options) {
+            List<Candidate> own = candidates.stream().filter(c -> c.options == o).toList();
+            if (o.target instanceof Budget budget) {
+                allocate(own, budget, counts);
+            }
+            own.forEach(c -> counts.put(c.group.set().find(), (long) c.kept));
+        }
+        Map<Group, Optional<Double>> losses = new HashMap<>();
+        Map<Group, int[]> kept = new HashMap<>();
+        for (Candidate c : candidates) {
+            if (c.kept < c.group.size()) {
+                int[] removed = Arrays.copyOf(c.path.order, c.group.size() - c.kept);
+                losses.put(c.group, lost(c, removed));
+                boolean[] goes = new boolean[c.group.size()];
+                Arrays.stream(removed).forEach(i -> goes[i] = true);
+                kept.put(c.group, IntStream.range(0, goes.length).filter(i -> !goes[i]).toArray());
+            }
         }
         // The same graph with other numbers has the same groups.
         Dependencies now = Dependencies.of(model);
         Map<Group, int[]> keep = new LinkedHashMap<>();
-        kept.forEach((i, indices) -> keep.put(now.groups().get(i), indices));
-        Removal.apply(now, keep, arena);
+        List<Pruned> all = new ArrayList<>();
+        for (int i = 0; i < found.groups().size(); i++) {
+            Group g = found.groups().get(i);
+            if (notes.containsKey(g)) {
+                int left = kept.containsKey(g) ? kept.get(g).length : g.size();
+                all.add(new Pruned(g.name(), g.kind(), g.size(), left, losses.getOrDefault(g, Optional.empty()), notes.get(g)));
+                if (left < g.size()) {
+                    keep.put(now.groups().get(i), kept.get(g));
+                }
+            }
+        }
+        return new Result(all, Removal.apply(now, keep, arena));
+    }
+
+    /** @param notes of all groups that are selected, why they stay whole; empty of those that need not */
+    private List<Candidate> candidates(Map<Group, String> notes) {
+        for (Options o : options) {
+            if (found.groups().stream().noneMatch(o::selects)) {
+                throw new UnsupportedRequestException("the model has no " + o.selected());
+            }
+        }
+        List<Candidate> all = new ArrayList<>();
+        // What of which axes belongs to groups that lose indices.
+        Map<String, List<int[]>> shorter = new HashMap<>();
+        for (Group g : found.groups()) {
+            Optional<Options> o = options.stream().filter(some -> some.selects(g)).findFirst();
+            if (o.isEmpty()) {
+                continue;
+            }
+            Candidate c = new Candidate(g, o.get());
+            String note = g.obstacle().orElse(!g.exact() ? "other statistics: a mean, a variance or a product of values is computed over them"
+                    : c.least == g.size() && !c.stays() ? "no smaller multiple of " + c.multiple : "");
+            Optional<Member> shared = note.isEmpty() ? shared(g, shorter) : Optional.empty();
+            if (shared.isPresent()) {
+                note = "axis " + shared.get().axis() + " of '" + shared.get().constant() + "' has lost a part already";
+            }
+            if (note.isEmpty() && c.least < g.size()) {
+                try {
+                    c.path = path(c);
+                    g.members().forEach(m -> shorter.computeIfAbsent(m.constant() + " " + m.axis(), _ -> new ArrayList<>()).add(m.owners()));
+                    all.add(c);
+                } catch (UnsupportedRequestException e) {
+                    note = e.getMessage();
+                }
+            }
+            notes.put(g, note);
+        }
         return all;
     }
 
@@ -179,11 +353,6 @@ public final class StructuredPruning {
         return Optional.empty();
     }
 
-    private int stays(int size) {
-        long stays = Math.max(1, Math.round(size * (1 - options.amount)));
-        return (int) Math.min(size, Math.ceilDiv(stays, options.multiple) * options.multiple);
-    }
-
     private void exchange(String constant, EditableTensor by) {
         if (model.graph().initializers().containsKey(constant)) {
             model.graph().initializers().put(constant, by);
@@ -196,48 +365,108 @@ public final class StructuredPruning {
         }
     }
 
-    private Decision decide(Dependencies found, Group g, int stays) {
-        if (!options.asksForInputs()) {
-            double[] scores = magnitudes(found, g);
-            return new Decision(largest(scores, stays), Optional.empty(), Map.of());
+    // How much of which group.
+
+    private void allocate(List<Candidate> candidates, Budget budget, Map<IndexSet, Long> counts) {
+        Set<IndexSet> shorter = new HashSet<>(counts.keySet());
+        candidates.forEach(c -> shorter.add(c.group.set().find()));
+        Costs costs = budget.measure == Measure.BYTES ? Costs.bytes(found, shorter) : Costs.multiplyAdds(found);
+        double whole = budget.measure == Measure.BYTES ? model.bytes() : costs.total(own -> own.size().factor());
+        double left = Allocation.of(candidates.stream().map(c -> new Allocation.Share(c.group.set().find(), c.levels(), c.path.loss)).toList(), costs,
+                budget.part * whole, counts);
+        if (left > budget.part * whole) {
+            throw new UnsupportedRequestException(String.format(Locale.ROOT, "without all that can go of what is selected, %.2f %% of the %s are left,"
+                    + " which is more than %.2f %%", 100 * left / whole, budget.measure.id(), 100 * budget.part));
+        }
+        candidates.forEach(c -> c.kept = Math.toIntExact(counts.get(c.group.set().find())));
+    }
+
+    // What goes first of a group.
+
+    private Path path(Candidate c) {
+        int size = c.group.size();
+        if (c.options.score == Score.MAGNITUDE && !c.options.asksForInputs()) {
+            return sorted(magnitudes(c.group), c.least);
         }
         try (Arena work = executor.arena(); LinearAlgebra la = new LinearAlgebra(executor)) {
-            List<Consumer> consumers = consumers(found, g, la, work);
-            int[] kept = switch (options.score) {
-                case MAGNITUDE -> largest(magnitudes(found, g), stays);
+            List<Consumer> consumers = consumers(c, la, work);
+            return switch (c.options.score) {
+                case MAGNITUDE -> sorted(magnitudes(c.group), c.least);
                 case ACTIVATIONS -> {
-                    double[] scores = new double[g.size()];
-                    consumers.forEach(c -> c.contributions(scores));
-                    yield largest(scores, stays);
+                    double[] scores = new double[size];
+                    consumers.forEach(one -> one.contributions(scores));
+                    yield sorted(scores, c.least);
                 }
-                case RECONSTRUCTION -> greedy(consumers, g.size(), stays);
+                case RECONSTRUCTION -> greedy(consumers, size, c.least);
             };
-            boolean[] stay = new boolean[g.size()];
-            Arrays.stream(kept).forEach(i -> stay[i] = true);
-            int[] gone = IntStream.range(0, g.size()).filter(i -> !stay[i]).toArray();
+        }
+    }
+
+    private static Path sorted(double[] scores, int least) {
+        int[] order = IntStream.range(0, scores.length).boxed().sorted(Comparator.comparingDouble(i -> scores[i])).limit(scores.length - least)
+                .mapToInt(i -> i).toArray();
+        double all = Arrays.stream(scores).sum();
+        double[] loss = new double[order.length + 1];
+        for (int i = 0; i < order.length; i++) {
+            loss[i + 1] = loss[i] + (all == 0 ? 0 : scores[order[i]] / all);
+        }
+        return new Path(order, loss);
+    }
+
+    private static Path greedy(List<Consumer> consumers, int size, int least) {
+        List<Consumer.Path> paths = consumers.stream().map(c -> c.new Path()).toList();
+        double energy = consumers.stream().mapToDouble(Consumer::energy).sum();
+        boolean[] gone = new boolean[size];
+        int[] order = new int[size - least];
+        double[] loss = new double[order.length + 1];
+        for (int from = 0; from < order.length;) {
+            double[] costs = new double[size];
+            paths.forEach(p -> p.costs(gone, costs));
+            int now = Math.min(order.length - from, Math.ceilDiv(size, ROUNDS));
+            int[] chosen = IntStream.range(0, size).filter(i -> !gone[i]).boxed().sorted(Comparator.comparingDouble(i -> costs[i])).limit(now)
+                    .mapToInt(i -> i).toArray();
+            double lost = energy == 0 ? 0 : paths.stream().mapToDouble(p -> p.remove(chosen)).sum() / energy;
+            // Of what they lose together each has the part that it would have by itself.
+            double single = Arrays.stream(chosen).mapToDouble(i -> costs[i]).sum();
+            for (int i : chosen) {
+                loss[from + 1] = loss[from] + (single == 0 ? lost / now : lost * costs[i] / single);
+                order[from++] = i;
+                gone[i] = true;
+            }
+        }
+        return new Path(order, loss);
+    }
+
+    /** What the results of products lose; empty if nothing is known of it. Products make up for it if they are asked to. */
+    private Optional<Double> lost(Candidate c, int[] removed) {
+        if (!c.options.asksForInputs()) {
+            return Optional.empty();
+        }
+        try (Arena work = executor.arena(); LinearAlgebra la = new LinearAlgebra(executor)) {
             double lost = 0;
             double energy = 0;
-            Map<String, EditableTensor> changed = new LinkedHashMap<>();
-            for (Consumer c : consumers) {
+            for (Consumer consumer : consumers(c, la, work)) {
+                boolean[] without = gone.computeIfAbsent(consumer.constant, _ -> new boolean[consumer.k]);
+                Arrays.stream(consumer.inputs(removed)).forEach(i -> without[i] = true);
                 EditableTensor[] result = new EditableTensor[1];
-                lost += c.without(c.inputs(gone), options.update, arena, result);
-                energy += c.energy();
-                if (options.update) {
-                    changed.put(c.constant, result[0]);
+                lost += consumer.without(without, c.options.update, arena, result);
+                energy += consumer.energy();
+                if (c.options.update) {
+                    exchange(consumer.constant, result[0]);
                 }
             }
-            return new Decision(kept, Optional.of(energy == 0 ? 0 : lost / energy), changed);
+            return Optional.of(energy == 0 ? 0 : lost / energy);
         }
     }
 
     /** Products that sum over the group, with what they are multiplied with. */
-    private List<Consumer> consumers(Dependencies found, Group g, LinearAlgebra la, Arena work) {
+    private List<Consumer> consumers(Candidate c, LinearAlgebra la, Arena work) {
         List<Consumer> all = new ArrayList<>();
-        for (Member m : g.members()) {
+        for (Member m : c.group.members()) {
             if (m.part() != Part.SUMMED) {
                 continue;
             }
-            if (all.stream().anyMatch(c -> c.constant.equals(m.constant()))) {
+            if (all.stream().anyMatch(other -> other.constant.equals(m.constant()))) {
                 throw new UnsupportedRequestException("'" + m.constant() + "' sums over it more than once");
             }
             Weight weight = weights.get(m.constant());
@@ -256,7 +485,7 @@ public final class StructuredPruning {
             }
             int[] each = new int[Math.toIntExact(owners.length * patch)];
             Arrays.setAll(each, i -> owners[(int) (i / patch)]);
-            all.add(new Consumer(m.constant(), t, m.axis() == 0, each, of.get().gram().get(), options.damping, la, executor, work));
+            all.add(new Consumer(m.constant(), t, m.axis() == 0, each, of.get().gram().get(), c.options.damping, la, executor, work));
         }
         if (all.isEmpty()) {
             throw new UnsupportedRequestException("no product sums over it");
@@ -264,27 +493,7 @@ public final class StructuredPruning {
         return all;
     }
 
-    private static int[] greedy(List<Consumer> consumers, int size, int stays) {
-        List<Consumer.Path> paths = consumers.stream().map(c -> c.new Path()).toList();
-        boolean[] gone = new boolean[size];
-        for (int left = size; left > stays;) {
-            double[] costs = new double[size];
-            paths.forEach(p -> p.costs(gone, costs));
-            int now = Math.min(left - stays, Math.max(1, Math.ceilDiv(size - stays, ROUNDS)));
-            int[] chosen = IntStream.range(0, size).filter(i -> !gone[i]).boxed().sorted(Comparator.comparingDouble(i -> costs[i])).limit(now)
-                    .mapToInt(i -> i).toArray();
-            paths.forEach(p -> p.remove(chosen));
-            Arrays.stream(chosen).forEach(i -> gone[i] = true);
-            left -= now;
-        }
-        return IntStream.range(0, size).filter(i -> !gone[i]).toArray();
-    }
-
-    private static int[] largest(double[] scores, int count) {
-        return IntStream.range(0, scores.length).boxed().sorted(Comparator.comparingDouble(i -> -scores[i])).limit(count).mapToInt(i -> i).sorted().toArray();
-    }
-
-    private static double[] magnitudes(Dependencies found, Group g) {
+    private double[] magnitudes(Group g) {
         double[] scores = new double[g.size()];
         for (Member m : g.members()) {
             EditableTensor t = found.shapes().constant(m.constant()).orElseThrow();

@@ -14,10 +14,16 @@ import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Request;
 import dev.tensorpress.statistics.Statistics;
 import dev.tensorpress.structure.Group.Kind;
+import dev.tensorpress.structure.Removal;
 import dev.tensorpress.structure.StructuredPruning;
+import dev.tensorpress.structure.StructuredPruning.Amount;
+import dev.tensorpress.structure.StructuredPruning.Budget;
+import dev.tensorpress.structure.StructuredPruning.Curve;
+import dev.tensorpress.structure.StructuredPruning.Measure;
 import dev.tensorpress.structure.StructuredPruning.Options;
 import dev.tensorpress.structure.StructuredPruning.Pruned;
 import dev.tensorpress.structure.StructuredPruning.Score;
+import dev.tensorpress.structure.StructuredPruning.Target;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
@@ -27,7 +33,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
+import java.util.stream.Collectors;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -84,6 +92,10 @@ final class StructuredPruningTest {
         return m.write(folder, turned ? "turned.onnx" : "in.onnx");
     }
 
+    private static Options options(Kind kind, Target target, int multiple, Score score, boolean update, double damping) {
+        return new Options(Set.of(kind), List.of(), target, multiple, score, update, damping);
+    }
+
     private float[] hidden() {
         float[] r = new float[SAMPLES * HIDDEN];
         for (int s = 0; s < SAMPLES; s++) {
@@ -99,10 +111,14 @@ final class StructuredPruningTest {
     }
 
     private Statistics statistics(OnnxModel m) throws Exception {
+        return statistics(m, Map.of("x", x, "r", hidden()));
+    }
+
+    private static Statistics statistics(OnnxModel m, Map<String, float[]> values) throws Exception {
         try (Executor executor = Executor.cpu(1); Gatherer gatherer = new Gatherer(Request.feeds(m.graph().orElseThrow(), true), executor);
                 Arena arena = Arena.ofShared()) {
             for (Graph.Value value : gatherer.values()) {
-                float[] of = value.name().equals("x") ? x : hidden();
+                float[] of = values.get(value.name());
                 MemorySegment data = arena.allocate(4L * of.length, 64).copyFrom(MemorySegment.ofArray(of));
                 gatherer.accept(0, value, new Tensor(DType.F32, Shape.of(SAMPLES, of.length / SAMPLES), data));
             }
@@ -114,9 +130,9 @@ final class StructuredPruningTest {
         try (OnnxModel m = OnnxModel.open(in, false); Executor executor = Executor.cpu(threads); Arena arena = Arena.ofShared();
                 Statistics statistics = statistics(m)) {
             EditableModel e = EditableModel.of(m, arena);
-            Options options = new Options(Set.of(Kind.NEURONS), amount, multiple, score, update, 1e-6);
-            List<Pruned> all = StructuredPruning.prune(e, m.weights(), options.asksForInputs() ? InputStatistics.of(statistics, m) : null, options, executor,
-                    arena);
+            Options options = options(Kind.NEURONS, new Amount(amount), multiple, score, update, 1e-6);
+            List<Pruned> all = StructuredPruning.prune(e, m.weights(), options.asksForInputs() ? InputStatistics.of(statistics, m) : null, List.of(options),
+                    executor, arena).groups();
             e.write(Destination.replacing(folder.resolve("out.onnx")));
             // What is given and handed out stays, and it is said why.
             assertEquals(2, all.stream().filter(p -> p.size() != HIDDEN && p.kept() == p.size() && !p.note().isEmpty()).count(), all.toString());
@@ -183,6 +199,171 @@ final class StructuredPruningTest {
         assertArrayEquals(Ort.run(model, x, SAMPLES, IN)[0], Ort.run(folder.resolve("out.onnx"), x, SAMPLES, IN)[0]);
     }
 
+    private static final int SECOND = 48;
+
+    /** y = relu(relu(x W + b) V U) T: of the first neurons half are there twice, of the second none, and 6 lie between. */
+    private Path two() throws Exception {
+        TestModel m = new TestModel();
+        m.graph.node("MatMul", "h", "x", "w").node("Add", "b", "h", "bias").node("Relu", "r", "b").node("MatMul", "p", "r", "v").node("MatMul", "q", "p", "u")
+                .node("Relu", "s", "q").node("MatMul", "y", "s", "t");
+        m.graph.init("w", DType.F32, first, IN, HIDDEN).init("bias", DType.F32, bias, HIDDEN).init("v", DType.F32, second, HIDDEN, OUT)
+                .init("u", DType.F32, TestModel.random(5, OUT * SECOND), OUT, SECOND).init("t", DType.F32, TestModel.random(6, SECOND * OUT), SECOND, OUT)
+                .output("p", FLOATS, SAMPLES, OUT).output("r", FLOATS, SAMPLES, HIDDEN).output("s", FLOATS, SAMPLES, SECOND);
+        m.graph.input("x", FLOATS, SAMPLES, IN).output("y", FLOATS, SAMPLES, OUT);
+        return m.write(folder, "two.onnx");
+    }
+
+    /** The model without what is only there to be seen. */
+    private Path plain() throws Exception {
+        Path all = two();
+        try (OnnxModel m = OnnxModel.open(all, false); Arena arena = Arena.ofShared()) {
+            EditableModel e = EditableModel.of(m, arena);
+            e.graph().outputs().keySet().retainAll(Set.of("y"));
+            e.write(Destination.replacing(folder.resolve("plain.onnx")));
+        }
+        return folder.resolve("plain.onnx");
+    }
+
+    private interface Work<T> {
+        T of(EditableModel model, OnnxModel opened, InputStatistics inputs, Executor executor, Arena arena);
+    }
+
+    private <T> T with(Path in, Work<T> work) throws Exception {
+        float[][] seen = Ort.run(folder.resolve("two.onnx"), x, SAMPLES, IN);
+        try (OnnxModel m = OnnxModel.open(in, false); Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared();
+                Statistics statistics = statistics(m, Map.of("x", x, "p", seen[0], "r", seen[1], "s", seen[2]))) {
+            EditableModel e = EditableModel.of(m, arena);
+            T result = work.of(e, m, InputStatistics.of(statistics, m), executor, arena);
+            e.write(Destination.replacing(folder.resolve("out.onnx")));
+            return result;
+        }
+    }
+
+    private Map<String, Integer> prune(Path in, Options... options) throws Exception {
+        return with(in, (e, m, inputs, executor, arena) -> StructuredPruning.prune(e, m.weights(), inputs, List.of(options), executor, arena)).groups()
+                .stream().filter(p -> p.size() == HIDDEN || p.size() == SECOND).collect(Collectors.toMap(Pruned::name, Pruned::kept));
+    }
+
+    private static Options neurons(Target target, int multiple, Score score, String... names) {
+        return new Options(Set.of(Kind.NEURONS), List.of(names), target, multiple, score, score != Score.MAGNITUDE, 1e-6);
+    }
+
+    /** What loses nothing goes first, and the rest as it is asked for: as much as needed, and no multiple more. */
+    @Test
+    void budgetsAreSharedOut() throws Exception {
+        Path in = plain();
+        long whole = IN * HIDDEN + HIDDEN * OUT + OUT * SECOND + SECOND * OUT;
+        for (Score score : Score.values()) {
+            for (double part : new double[] {0.99, 0.75, 0.5, 0.25}) {
+                Map<String, Integer> kept = prune(in, neurons(new Budget(Measure.MULTIPLY_ADDS, part), 1, score, "*_h", "*_q"));
+                long work = kept.get("MatMul_h") * (IN + OUT) + kept.get("MatMul_q") * 2 * OUT;
+                assertTrue(work <= part * whole && work + IN + OUT > part * whole, score + " " + part + ": " + kept);
+                if (score == Score.RECONSTRUCTION && part == 0.75) {
+                    assertTrue(kept.get("MatMul_h") <= HIDDEN / 2 + 2 && kept.get("MatMul_q") >= SECOND - 2, kept.toString());
+                }
+            }
+        }
+        for (int multiple : new int[] {1, 8}) {
+            for (double part : new double[] {1, 0.9, 0.6}) {
+                Map<String, Integer> kept = prune(in, neurons(new Budget(Measure.BYTES, part), multiple, Score.RECONSTRUCTION, "*_h", "*_q"));
+                long bytes = Files.size(folder.resolve("out.onnx"));
+                assertTrue(bytes <= part * Files.size(in) && bytes + multiple * 4 * (IN + OUT + 1) + 16 > part * Files.size(in), part + ": " + bytes);
+                assertTrue(kept.get("MatMul_h") % multiple == 0 && kept.get("MatMul_q") % multiple == 0, kept.toString());
+            }
+        }
+        UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
+                () -> prune(in, neurons(new Budget(Measure.MULTIPLY_ADDS, 0.01), 1, Score.MAGNITUDE, "*_h", "*_q")));
+        assertEquals("without all that can go of what is selected, 2.60 % of the multiply-adds are left, which is more than 1.00 %", e.getMessage());
+    }
+
+    @Test
+    void sharingOutLosesLessThanTheSameOfEach() throws Exception {
+        Path in = plain();
+        prune(in, neurons(new Amount(0.5), 1, Score.RECONSTRUCTION));
+        double same = lost(in);
+        double part = (double) Files.size(folder.resolve("out.onnx")) / Files.size(in);
+        prune(in, neurons(new Budget(Measure.BYTES, part), 1, Score.RECONSTRUCTION));
+        assertTrue(lost(in) < 0.5 * same, lost(in) + " of " + same);
+    }
+
+    @Test
+    void theFirstOptionsThatSelectAGroupTakeIt() throws Exception {
+        Path in = plain();
+        assertEquals(Map.of("MatMul_h", 24, "MatMul_q", 12), prune(in, neurons(new Amount(0.25), 1, Score.MAGNITUDE, "*_h"), neurons(new Amount(0.75), 1, Score.MAGNITUDE)));
+        // The second one counts what the first has left.
+        Map<String, Integer> kept = prune(in, neurons(new Amount(0.75), 1, Score.MAGNITUDE, "MatMul_h"), neurons(new Budget(Measure.MULTIPLY_ADDS, 0.5), 1,
+                Score.MAGNITUDE, "MatMul_?"));
+        assertEquals(Map.of("MatMul_h", 8, "MatMul_q", 36), kept);
+        UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> prune(in, neurons(new Amount(0.5), 1, Score.MAGNITUDE, "z*")));
+        assertEquals("the model has no neurons of z*", e.getMessage());
+    }
+
+    /** Curves say what pruning to each of their points loses of the results that the products make. */
+    @Test
+    void curvesSayWhatPruningLoses() throws Exception {
+        Path in = plain();
+        Options o = neurons(new Amount(0.5), 8, Score.RECONSTRUCTION);
+        List<Curve> curves = with(in, (e, m, inputs, executor, arena) -> StructuredPruning.curves(e, m.weights(), inputs, List.of(o), executor));
+        assertEquals(List.of("MatMul_h", "MatMul_q"), curves.stream().map(c -> c.group().name()).toList());
+        assertArrayEquals(new int[] {32, 24, 16, 8}, curves.getFirst().kept());
+        for (Curve c : curves) {
+            assertEquals(0, c.loss()[0]);
+            for (int i = 1; i < c.kept().length; i++) {
+                double amount = 1 - (double) c.kept()[i] / c.group().size();
+                Options one = neurons(new Amount(amount), 1, Score.RECONSTRUCTION, c.group().name());
+                Pruned p = with(in, (e, m, inputs, executor, arena) -> StructuredPruning.prune(e, m.weights(), inputs, List.of(one), executor, arena))
+                        .groups().getFirst();
+                assertEquals(c.kept()[i], p.kept());
+                assertEquals(p.loss().orElseThrow(), c.loss()[i], 1e-5 + 0.01 * c.loss()[i]);
+            }
+        }
+    }
+
+    @Test
+    void cutsSayWhatStaysOfConstants() throws Exception {
+        Map<String, Removal.Cut> cuts = with(plain(), (e, m, inputs, executor, arena) -> StructuredPruning.prune(e, m.weights(), inputs,
+                List.of(neurons(new Amount(0.5), 1, Score.MAGNITUDE, "MatMul_h")), executor, arena)).cuts();
+        assertEquals(Set.of("w", "bias", "v"), cuts.keySet());
+        assertArrayEquals(cuts.get("w").kept()[1], cuts.get("v").kept()[0]);
+        assertEquals(HIDDEN / 2, cuts.get("bias").kept()[0].length);
+        assertTrue(cuts.get("w").kept()[0] == null && cuts.get("v").kept()[1] == null);
+    }
+
+    /** Two groups along one axis of a weight, whose rest makes up for both of them together. */
+    @Test
+    void whatIsReadTogetherIsMadeUpForTogether() throws Exception {
+        TestModel m = new TestModel();
+        m.graph.node("MatMul", "a", "x", "w").node("Relu", "b", "a").node("MatMul", "c", "x", "u").node("Relu", "d", "c")
+                .node(new TestModel.NodeBuilder("Concat", "r", "b", "d").set("axis", 1L)).node("MatMul", "y", "r", "v");
+        float[] twice = TestModel.random(9, IN * HIDDEN);
+        for (int j = 0; j < IN; j++) {
+            for (int i = 0; i < HIDDEN / 2; i++) {
+                twice[j * HIDDEN + HIDDEN / 2 + i] = first[j * HIDDEN + i];
+            }
+        }
+        m.graph.init("w", DType.F32, first, IN, HIDDEN).init("u", DType.F32, twice, IN, HIDDEN)
+                .init("v", DType.F32, TestModel.random(4, 2 * HIDDEN * OUT), 2 * HIDDEN, OUT).input("x", FLOATS, SAMPLES, IN)
+                .output("r", FLOATS, SAMPLES, 2 * HIDDEN).output("y", FLOATS, SAMPLES, OUT);
+        Path seen = m.write(folder, "seen.onnx");
+        float[] r = Ort.run(seen, x, SAMPLES, IN)[0];
+        Path in = folder.resolve("joined.onnx");
+        try (OnnxModel opened = OnnxModel.open(seen, false); Arena arena = Arena.ofShared()) {
+            EditableModel e = EditableModel.of(opened, arena);
+            e.graph().outputs().remove("r");
+            e.write(Destination.replacing(in));
+        }
+        try (OnnxModel opened = OnnxModel.open(in, false); Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared();
+                Statistics statistics = statistics(opened, Map.of("x", x, "r", r))) {
+            EditableModel e = EditableModel.of(opened, arena);
+            List<Pruned> all = StructuredPruning.prune(e, opened.weights(), InputStatistics.of(statistics, opened),
+                    List.of(neurons(new Amount(0.25), 1, Score.RECONSTRUCTION)), executor, arena).groups().stream()
+                    .filter(p -> p.kept() < p.size()).toList();
+            e.write(Destination.replacing(folder.resolve("out.onnx")));
+            // The last group knows what both have lost.
+            assertEquals(all.getLast().loss().orElseThrow(), lost(in), 1e-4 + 0.01 * lost(in), all.toString());
+        }
+    }
+
     /** Who asks for the size of a weight gets it from the weight itself. */
     @Test
     void neuronsWhoseNumberIsReadStay() throws Exception {
@@ -206,8 +387,8 @@ final class StructuredPruningTest {
                 .init("u", DType.F32, TestModel.random(3, 64), 2, 32, 1, 1).input("x", FLOATS, 1, 3, 4, 4).output("y", FLOATS, 1, 2, 4, 4);
         try (OnnxModel opened = OnnxModel.open(m.write(folder, "groups.onnx"), false); Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared()) {
             EditableModel e = EditableModel.of(opened, arena);
-            List<Pruned> all = StructuredPruning.prune(e, opened.weights(), null, new Options(Set.of(Kind.CHANNELS), 0.25, 1, Score.MAGNITUDE, false, 1e-3),
-                    executor, arena);
+            List<Pruned> all = StructuredPruning.prune(e, opened.weights(), null,
+                    List.of(options(Kind.CHANNELS, new Amount(0.25), 1, Score.MAGNITUDE, false, 1e-3)), executor, arena).groups();
             e.write(Destination.replacing(folder.resolve("out.onnx")));
             assertTrue(all.stream().anyMatch(p -> p.note().contains("has lost a part already")), all.toString());
             for (String name : e.graph().initializers().keySet()) {
@@ -229,16 +410,16 @@ final class StructuredPruningTest {
     @Test
     void whatCannotBeIsToldBeforeAnythingChanges() throws Exception {
         for (double amount : new double[] {-0.1, 1, Double.NaN}) {
-            assertThrows(IllegalArgumentException.class, () -> new Options(Set.of(Kind.NEURONS), amount, 1, Score.MAGNITUDE, false, 1e-3));
+            assertThrows(IllegalArgumentException.class, () -> options(Kind.NEURONS, new Amount(amount), 1, Score.MAGNITUDE, false, 1e-3));
         }
-        assertThrows(IllegalArgumentException.class, () -> new Options(Set.of(Kind.NEURONS), 0.5, 0, Score.MAGNITUDE, false, 1e-3));
-        assertThrows(IllegalArgumentException.class, () -> new Options(Set.of(Kind.NEURONS), 0.5, 1, Score.MAGNITUDE, false, 0));
+        assertThrows(IllegalArgumentException.class, () -> options(Kind.NEURONS, new Amount(0.5), 0, Score.MAGNITUDE, false, 1e-3));
+        assertThrows(IllegalArgumentException.class, () -> options(Kind.NEURONS, new Amount(0.5), 1, Score.MAGNITUDE, false, 0));
         try (OnnxModel m = OnnxModel.open(model, false); Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared()) {
             EditableModel e = EditableModel.of(m, arena);
-            Options heads = new Options(Set.of(Kind.HEADS), 0.5, 1, Score.MAGNITUDE, false, 1e-3);
-            assertThrows(UnsupportedRequestException.class, () -> StructuredPruning.prune(e, m.weights(), null, heads, executor, arena));
-            Options update = new Options(Set.of(Kind.NEURONS), 0.5, 1, Score.MAGNITUDE, true, 1e-3);
-            assertThrows(IllegalArgumentException.class, () -> StructuredPruning.prune(e, m.weights(), null, update, executor, arena));
+            Options heads = options(Kind.HEADS, new Amount(0.5), 1, Score.MAGNITUDE, false, 1e-3);
+            assertThrows(UnsupportedRequestException.class, () -> StructuredPruning.prune(e, m.weights(), null, List.of(heads), executor, arena));
+            Options update = options(Kind.NEURONS, new Amount(0.5), 1, Score.MAGNITUDE, true, 1e-3);
+            assertThrows(IllegalArgumentException.class, () -> StructuredPruning.prune(e, m.weights(), null, List.of(update), executor, arena));
         }
     }
 }
