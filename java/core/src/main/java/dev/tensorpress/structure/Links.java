@@ -62,7 +62,7 @@ final class Links {
             for (EditableNode n : g.nodes()) {
                 for (String name : n.outputs()) {
                     if (!name.isEmpty()) {
-                        here.put(name, new Value(g, name, n, n.is("Constant") ? constant(n) : null, false));
+                        here.put(name, new Value(g, name, n, n.constant().orElse(null), false));
                     }
                 }
             }
@@ -83,17 +83,6 @@ final class Links {
                 }
             }
         }
-    }
-
-    private static EditableTensor constant(EditableNode n) {
-        if (n.has("value_int")) {
-            return EditableTensor.scalar(n.integer("value_int", 0));
-        }
-        if (n.has("value_float")) {
-            return EditableTensor.scalar(n.real("value_float", 0));
-        }
-        return n.tensor("value").or(() -> n.integers("value_ints").map(EditableTensor::of)).or(() -> n.reals("value_floats").map(EditableTensor::of))
-                .orElse(null);
     }
 
     /** What a name means in a graph; null if nothing, or if it is empty. */

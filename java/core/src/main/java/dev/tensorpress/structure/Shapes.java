@@ -98,11 +98,6 @@ public final class Shapes {
         }
     }
 
-    /** The tensor of a node Constant; null if it has none of numbers. */
-    static EditableTensor tensor(EditableNode constant) {
-        return constant.tensor("value").or(() -> constant.integers("value_ints").map(EditableTensor::of)).orElse(null);
-    }
-
     private List<Quantity> said(EditableValue value) {
         if (value == null || value.axes().isEmpty() || value.axes().get().size() > MOST_AXES) {
             return null;
@@ -154,12 +149,9 @@ public final class Shapes {
     // One node.
 
     private void node(EditableNode n) {
-        if (n.is("Constant")) {
-            EditableTensor t = tensor(n);
-            if (t != null && !n.outputs().isEmpty()) {
-                constant(n.outputs().getFirst(), t);
-                return;
-            }
+        if (n.constant().isPresent() && !n.outputs().isEmpty()) {
+            constant(n.outputs().getFirst(), n.constant().get());
+            return;
         }
         List<List<Quantity>> made = n.graphs().isEmpty() ? made(n) : List.of();
         for (int i = 0; i < n.outputs().size(); i++) {

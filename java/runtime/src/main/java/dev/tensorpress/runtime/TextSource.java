@@ -28,10 +28,7 @@ final class TextSource extends Samples {
     }
 
     static TextSource of(List<String> texts, Path tokenizer) throws IOException {
-        // The library unpacks its native part into a cache; it must neither look for one on the net nor report use.
-        setDefault("ai.djl.offline", "true");
-        setDefault("OPT_OUT_TRACKING", "true");
-        setDefault("DJL_CACHE_DIR", cache().toString());
+        Djl.settle();
         List<Tokens> tokens = new ArrayList<>();
         // Texts longer than the model takes are cut as the tokenizer's file says.
         try (HuggingFaceTokenizer t = HuggingFaceTokenizer.newInstance(tokenizer, Map.of("padding", "false"))) {
@@ -46,18 +43,6 @@ final class TextSource extends Samples {
             throw new InputException(tokenizer + " is not a tokenizer.json: " + e.getMessage(), e);
         }
         return new TextSource(tokens);
-    }
-
-    private static void setDefault(String key, String value) {
-        if (System.getProperty(key) == null && System.getenv(key) == null) {
-            System.setProperty(key, value);
-        }
-    }
-
-    private static Path cache() {
-        String xdg = System.getenv("XDG_CACHE_HOME");
-        return (xdg == null || xdg.isEmpty() ? Path.of(System.getProperty("user.home"), ".cache") : Path.of(xdg))
-                .resolve("tensorpress");
     }
 
     @Override

@@ -179,6 +179,17 @@ public final class EditableNode {
         return Optional.of(reals);
     }
 
+    /** An attribute; empty if there is none, or it is no list of texts. */
+    public Optional<List<String>> texts(String attribute) {
+        List<String> all = new ArrayList<>();
+        for (Wire w = fields(attribute); w.next();) {
+            if (w.field == 9) {
+                all.add(w.string("AttributeProto.strings"));
+            }
+        }
+        return all.isEmpty() ? Optional.empty() : Optional.of(all);
+    }
+
     private Wire fields(String attribute) {
         Attribute a = attributes.get(attribute);
         return new Wire(Path.of(label()), MemorySegment.ofArray(a == null ? new byte[0] : a.fields));
@@ -187,6 +198,20 @@ public final class EditableNode {
     /** An attribute; empty if there is none, or it is no tensor. */
     public Optional<EditableTensor> tensor(String attribute) {
         return Optional.ofNullable(attributes.get(attribute)).map(Attribute::tensor);
+    }
+
+    /** What it makes if it is a Constant of numbers; empty if not. */
+    public Optional<EditableTensor> constant() {
+        if (!is("Constant")) {
+            return Optional.empty();
+        }
+        if (has("value_int")) {
+            return Optional.of(EditableTensor.scalar(integer("value_int", 0)));
+        }
+        if (has("value_float")) {
+            return Optional.of(EditableTensor.scalar(real("value_float", 0)));
+        }
+        return tensor("value").or(() -> integers("value_ints").map(EditableTensor::of)).or(() -> reals("value_floats").map(EditableTensor::of));
     }
 
     /** All graphs in its attributes. */

@@ -1,0 +1,238 @@
+package dev.tensorpress.train;
+
+import ai.djl.ndarray.NDArray;
+import ai.djl.ndarray.NDManager;
+import dev.tensorpress.model.UnknownNameException;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.onnx.EditableGraph;
+import dev.tensorpress.model.onnx.EditableModel;
+import dev.tensorpress.model.onnx.EditableNode;
+import dev.tensorpress.model.onnx.EditableTensor;
+import java.lang.foreign.Arena;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collection;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * The graph of an ONNX model as PyTorch computes it, by way of DJL: with gradients of whatever it computes by its parameters. Numbers of f16 and bf16 are
+ * computed in f32. One thread at a time.
+ *
+ * <pre>{@code
+ * try (Network network = Network.of(editable); NDManager scope = network.scope()) {
+ *     NDArray loss = network.run(scope, Map.of("x", scope.create(...)), List.of("y")).get("y").square().mean();
+ *     ...
+ *     network.store(arena);    // changed parameters, into the editable model
+ * }
+ * }</pre>
+ */
+public final class Network implements AutoCloseable {
+    private final EditableModel model;
+    private final NDManager manager;
+    private final Map<String, NDArray> constants = new LinkedHashMap<>();
+    private final Set<String> parameters = new LinkedHashSet<>();
+    /** By name of each value. */
+    private final Map<String, EditableNode> producers = new HashMap<>();
+    private final long opset;
+
+    private Network(EditableModel model, NDManager manager) {
+        this.model = model;
+        this.manager = manager;
+        this.opset = model.opsets().getOrDefault("", 1L);
+    }
+
+    /**
+     * Takes the constants of a model over. Parameters are those of floating-point type with more than one element, which are no statistics of a batch
+     * normalization, nor shapes, steps or the like.
+     *
+     * @param model stays as it is until {@link #store}
+     * @throws UnsupportedRequestException if it has nodes that cannot be trained, each of which is named with its operator; or constants of other types
+     * @throws IllegalStateException if PyTorch cannot be loaded; the message says what is missing
+     */
+    public static Network of(EditableModel model) {
+        List<String> unknown = new ArrayList<>();
+        for (EditableNode n : model.graph().nodes()) {
+            if (n.constant().isEmpty() && Operators.of(n) == null) {
+                unknown.add(n.label() + " (" + (n.domain().isEmpty() ? "" : n.domain() + ".") + n.type() + ")");
+            }
+        }
+        if (!unknown.isEmpty()) {
+            int more = unknown.size() - 5;
+            throw new UnsupportedRequestException("these nodes cannot be trained: " + String.join(", ", unknown.subList(0, Math.min(5, unknown.size())))
+                    + (more > 0 ? ", and " + more + " more" : ""));
+        }
+        Network network = new Network(model, Engines.manager());
+        try {
+            network.load();
+        } catch (RuntimeException | Error e) {
+            network.close();
+            throw e;
+        }
+        return network;
+    }
+
+    private void load() {
+        EditableGraph graph = model.graph();
+        graph.initializers().forEach((name, t) -> constants.put(name, Tensors.array(manager, name, t)));
+        Set<String> fixed = new HashSet<>();
+        for (EditableNode n : graph.nodes()) {
+            if (n.constant().isPresent()) {
+                String name = n.outputs().getFirst();
+                constants.put(name, Tensors.array(manager, name, n.constant().get()));
+            }
+            n.outputs().forEach(name -> producers.put(name, n));
+            for (int i = 0; i < n.inputs().size(); i++) {
+                if (!Operators.trains(n, i)) {
+                    fixed.add(n.input(i));
+                }
+            }
+        }
+        constants.forEach((name, a) -> {
+            if (a.getDataType().isFloating() && a.size() > 1 && !fixed.contains(name)) {
+                parameters.add(name);
+            }
+        });
+    }
+
+    /** Names of parameters. */
+    public Set<String> parameters() {
+        return Collections.unmodifiableSet(parameters);
+    }
+
+    /**
+     * A parameter as it is now, f32 or f64. Whoever changes it in place trains it; gradients are its {@link NDArray#getGradient}, once that is asked for by
+     * {@link NDArray#setRequiresGradient}.
+     *
+     * @throws UnknownNameException if it is not one of {@link #parameters}
+     */
+    public NDArray parameter(String name) {
+        if (!parameters.contains(name)) {
+            throw new UnknownNameException("no parameter is named '" + name + "'", name, parameters);
+        }
+        return constants.get(name);
+    }
+
+    /** Memory for inputs and results of one or some runs; to be closed. */
+    public NDManager scope() {
+        return manager.newSubManager();
+    }
+
+    /**
+     * Computes values.
+     *
+     * @param scope owns what is made
+     * @param inputs of the graph, by name; those that values do not depend on may be missing
+     * @param wanted names of outputs, or of any values
+     * @return the values, by name
+     * @throws UnknownNameException if nothing makes a value
+     * @throws UnsupportedRequestException if a node cannot be computed, or an input is missing; the message names it
+     */
+    public Map<String, NDArray> run(NDManager scope, Map<String, NDArray> inputs, Collection<String> wanted) {
+        return run(scope, inputs, Map.of(), wanted);
+    }
+
+    /**
+     * {@link #run(NDManager, Map, Collection)} with other constants than the network's, such as what becomes of parameters when they are written.
+     *
+     * @param instead by name of the constant
+     */
+    public Map<String, NDArray> run(NDManager scope, Map<String, NDArray> inputs, Map<String, NDArray> instead, Collection<String> wanted) {
+        Map<String, NDArray> values = new HashMap<>(inputs);
+        values.putAll(instead);
+        for (EditableNode n : needed(values.keySet(), wanted)) {
+            NDArray[] operands = n.inputs().stream().map(name -> name.isEmpty() ? null : value(scope, values, name)).toArray(NDArray[]::new);
+            NDArray[] made;
+            try {
+                made = Operators.of(n).run(new Operators.Call(n, operands, opset, scope));
+            } catch (UnsupportedRequestException e) {
+                throw e;
+            } catch (RuntimeException e) {
+                // What PyTorch throws has a stack trace of its own behind the first line.
+                String message = String.valueOf(e.getMessage());
+                throw failure(n, message.lines().findFirst().orElse(message), e);
+            }
+            for (int i = 0; i < Math.min(made.length, n.outputs().size()); i++) {
+                if (made[i] != null) {
+                    if (!Arrays.asList(operands).contains(made[i])) {
+                        made[i].attach(scope);
+                    }
+                    values.put(n.outputs().get(i), made[i]);
+                }
+            }
+        }
+        Map<String, NDArray> results = new LinkedHashMap<>();
+        for (String name : wanted) {
+            results.put(name, value(scope, values, name));
+        }
+        return results;
+    }
+
+    private static UnsupportedRequestException failure(EditableNode n, String what, RuntimeException cause) {
+        UnsupportedRequestException e = new UnsupportedRequestException(n.label() + " (" + n.type() + "): " + what);
+        e.initCause(cause);
+        return e;
+    }
+
+    private NDArray value(NDManager scope, Map<String, NDArray> values, String name) {
+        NDArray found = values.get(name);
+        if (found == null && constants.containsKey(name)) {
+            // A view, since whatever is made of an array belongs to the manager of that.
+            NDArray constant = constants.get(name);
+            found = constant.reshape(constant.getShape());
+            found.attach(scope);
+            values.put(name, found);
+        }
+        if (found == null) {
+            throw model.graph().inputs().containsKey(name) ? new UnsupportedRequestException("the input '" + name + "' is missing")
+                    : new UnknownNameException("the model has no value '" + name + "'", name, model.graph().outputs().keySet());
+        }
+        return found;
+    }
+
+    /** In the order of the graph. */
+    private List<EditableNode> needed(Set<String> known, Collection<String> wanted) {
+        Set<String> open = new HashSet<>(wanted);
+        List<EditableNode> reversed = new ArrayList<>();
+        for (EditableNode n : model.graph().nodes().reversed()) {
+            if (n.constant().isEmpty() && n.outputs().stream().anyMatch(name -> open.contains(name) && !known.contains(name))) {
+                reversed.add(n);
+                open.addAll(n.inputs());
+            }
+        }
+        return reversed.reversed();
+    }
+
+    /**
+     * Puts parameters into the model, in the types that they have there, rounded to the nearest. Those that are the same stay as they are.
+     *
+     * @param arena for the constants, which has to live as long as the model is used
+     */
+    public void store(Arena arena) {
+        EditableGraph graph = model.graph();
+        for (String name : parameters) {
+            EditableNode node = producers.get(name);
+            EditableTensor old = node == null ? graph.initializers().get(name) : node.constant().orElseThrow();
+            EditableTensor now = Tensors.tensor(constants.get(name), old.type().orElseThrow(), arena);
+            if (old.same(now)) {
+                continue;
+            }
+            if (node == null) {
+                graph.initializers().put(name, now);
+            } else {
+                node.remove("value_floats").set("value", now);
+            }
+        }
+    }
+
+    @Override
+    public void close() {
+        manager.close();
+    }
+}

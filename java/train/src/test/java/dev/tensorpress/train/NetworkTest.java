@@ -1,0 +1,177 @@
+package dev.tensorpress.train;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import ai.djl.ndarray.NDArray;
+import ai.djl.ndarray.NDManager;
+import ai.djl.ndarray.types.Shape;
+import ai.djl.training.GradientCollector;
+import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OrtEnvironment;
+import ai.onnxruntime.OrtException;
+import ai.onnxruntime.OrtSession;
+import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.UnknownNameException;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.onnx.EditableModel;
+import dev.tensorpress.model.onnx.EditableNode;
+import dev.tensorpress.model.onnx.OnnxModel;
+import java.io.IOException;
+import java.io.InputStream;
+import java.lang.foreign.Arena;
+import java.nio.LongBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** all-MiniLM-L6-v2 as a network. */
+class NetworkTest {
+    private static final List<String> INPUTS = List.of("input_ids", "attention_mask", "token_type_ids");
+    private static final Shape SHAPE = new Shape(2, 9);
+    private static final long[][] TOKENS = new long[3][18];
+
+    @TempDir
+    static Path folder;
+
+    private static Path file;
+    private static OnnxModel model;
+    private static Arena arena;
+
+    @BeforeAll
+    static void open() throws IOException {
+        file = folder.resolve("minilm.onnx");
+        try (InputStream in = NetworkTest.class.getResourceAsStream("/all-minilm-l6-v2.onnx")) {
+            Files.copy(in, file);
+        }
+        for (int i = 0; i < 18; i++) {
+            TOKENS[0][i] = 1000 + 97 * i;
+            TOKENS[1][i] = i < 14 ? 1 : 0;
+        }
+        model = OnnxModel.open(file, false);
+        arena = Arena.ofShared();
+    }
+
+    @AfterAll
+    static void close() throws IOException {
+        model.close();
+        arena.close();
+    }
+
+    private static Map<String, NDArray> inputs(NDManager scope) {
+        Map<String, NDArray> inputs = new HashMap<>();
+        for (int i = 0; i < 3; i++) {
+            inputs.put(INPUTS.get(i), scope.create(TOKENS[i], SHAPE));
+        }
+        return inputs;
+    }
+
+    private static float[] runtime(Path file, String output) throws OrtException {
+        OrtEnvironment environment = OrtEnvironment.getEnvironment();
+        try (OrtSession session = environment.createSession(file.toString(), new OrtSession.SessionOptions())) {
+            Map<String, OnnxTensor> inputs = new HashMap<>();
+            for (int i = 0; i < 3; i++) {
+                inputs.put(INPUTS.get(i), OnnxTensor.createTensor(environment, LongBuffer.wrap(TOKENS[i]), SHAPE.getShape()));
+            }
+            try (OrtSession.Result result = session.run(inputs)) {
+                return ((OnnxTensor) result.get(output).orElseThrow()).getFloatBuffer().array().clone();
+            } finally {
+                inputs.values().forEach(OnnxTensor::close);
+            }
+        }
+    }
+
+    private static float largest(float[] a, float[] b) {
+        float most = 0;
+        for (int i = 0; i < a.length; i++) {
+            most = Math.max(most, Math.abs(a[i] - b[i]));
+        }
+        return most;
+    }
+
+    @Test
+    void aNetworkComputesWhatTheRuntimeDoes() throws Exception {
+        EditableModel editable = EditableModel.of(model, arena);
+        String output = editable.graph().outputs().keySet().iterator().next();
+        try (Network network = Network.of(editable); NDManager scope = network.scope()) {
+            float[] got = network.run(scope, inputs(scope), List.of(output)).get(output).toFloatArray();
+            float[] expected = runtime(file, output);
+            assertEquals(expected.length, got.length);
+            assertTrue(largest(expected, got) <= 1e-5, "differs by " + largest(expected, got));
+            // Matrices, tables, biases, scales; no scalars, and nothing that says shapes.
+            assertEquals(22_713_216, network.parameters().stream().mapToLong(name -> network.parameter(name).size()).sum(), 400_000);
+            network.store(arena);
+            Path again = folder.resolve("again.onnx");
+            editable.write(Destination.of(again));
+            assertArrayEquals(expected, runtime(again, output));
+        }
+    }
+
+    @Test
+    void stepsAgainstTheGradientLowerTheLossAndAreWritten() throws Exception {
+        EditableModel editable = EditableModel.of(model, arena);
+        String output = editable.graph().outputs().keySet().iterator().next();
+        try (Network network = Network.of(editable)) {
+            String name = network.parameters().stream().filter(p -> network.parameter(p).getShape().equals(new Shape(384, 1536))).findFirst().orElseThrow();
+            NDArray weight = network.parameter(name);
+            weight.setRequiresGradient(true);
+            float before;
+            try (NDManager scope = network.scope(); GradientCollector collector = Engines.engine().newGradientCollector()) {
+                NDArray loss = network.run(scope, inputs(scope), List.of(output)).get(output).sub(0.1).square().mean();
+                collector.backward(loss);
+                before = loss.getFloat();
+            }
+            NDArray gradient = weight.getGradient();
+            float norm = gradient.norm().getFloat();
+            assertTrue(norm > 0);
+            weight.setRequiresGradient(false);
+            weight.subi(gradient.mul(0.01 / norm));
+            float[] got;
+            try (NDManager scope = network.scope()) {
+                NDArray y = network.run(scope, inputs(scope), List.of(output)).get(output);
+                float after = y.sub(0.1).square().mean().getFloat();
+                // To first order the loss falls by the length of the step times that of the gradient.
+                assertEquals(before - 0.01 * norm, after, 0.002 * norm);
+                got = y.toFloatArray();
+            }
+            network.store(arena);
+            Path changed = folder.resolve("changed.onnx");
+            editable.write(Destination.of(changed));
+            assertTrue(largest(runtime(changed, output), got) <= 1e-5);
+            assertFalse(Arrays.equals(runtime(file, output), got));
+        }
+    }
+
+    @Test
+    void whatCannotBeTrainedIsNamedFirst() throws Exception {
+        EditableModel editable = EditableModel.of(model, arena);
+        EditableNode last = editable.graph().nodes().getLast();
+        editable.graph().nodes().add(new EditableNode("TopK", "", "best", List.of(last.outputs().getFirst()), List.of("best")));
+        String message = assertThrows(UnsupportedRequestException.class, () -> Network.of(editable)).getMessage();
+        assertTrue(message.contains("cannot be trained: best (TopK)"), message);
+    }
+
+    @Test
+    void missingInputsAndUnknownValuesAreNamed() throws Exception {
+        EditableModel editable = EditableModel.of(model, arena);
+        String output = editable.graph().outputs().keySet().iterator().next();
+        try (Network network = Network.of(editable); NDManager scope = network.scope()) {
+            Map<String, NDArray> inputs = inputs(scope);
+            inputs.remove("attention_mask");
+            String message = assertThrows(UnsupportedRequestException.class, () -> network.run(scope, inputs, List.of(output))).getMessage();
+            assertTrue(message.contains("'attention_mask'"), message);
+            assertThrows(UnknownNameException.class, () -> network.run(scope, inputs(scope), List.of("nothing")));
+            assertThrows(UnknownNameException.class, () -> network.parameter("nothing"));
+        }
+    }
+}
