@@ -65,13 +65,17 @@ public final class Dependencies {
         return linker;
     }
 
+    /** An axis of a constant, and how many of its indices go with one of a group. */
+    private record Along(Slot slot, long share) {}
+
     private static List<Group> groups(Linker linker) {
-        Map<IndexSet, List<Slot>> slots = new LinkedHashMap<>();
+        Map<IndexSet, List<Along>> slots = new LinkedHashMap<>();
         for (Slot s : linker.slots()) {
+            Map<IndexSet, Long> shares = s.set().shares();
             for (IndexSet leaf : s.set().leaves()) {
                 if (leaf.size().known() && leaf.size().factor() > 1 && leaf.size().factor() <= Integer.MAX_VALUE
                         && (leaf.marks() & IndexSet.PLAIN) == 0) {
-                    slots.computeIfAbsent(leaf, _ -> new ArrayList<>()).add(s);
+                    slots.computeIfAbsent(leaf, _ -> new ArrayList<>()).add(new Along(s, shares.get(leaf)));
                 }
             }
         }
@@ -81,7 +85,7 @@ public final class Dependencies {
         }
         Map<IndexSet, Long> work = new HashMap<>();
         for (Work w : linker.works()) {
-            w.sets().stream().flatMap(s -> s.leaves().stream()).distinct().forEach(leaf -> work.merge(leaf, w.of(leaf), Long::sum));
+            w.perIndex().forEach((leaf, less) -> work.merge(leaf, less, Long::sum));
         }
         List<Group> groups = new ArrayList<>();
         Set<String> names = new HashSet<>();
@@ -90,15 +94,16 @@ public final class Dependencies {
         return groups;
     }
 
-    private static Group group(Linker linker, IndexSet leaf, List<Slot> slots, List<SizeUse> sizes, long multiplyAdds) {
+    private static Group group(Linker linker, IndexSet leaf, List<Along> slots, List<SizeUse> sizes, long multiplyAdds) {
         List<Member> members = new ArrayList<>();
         Map<String, Double> left = new LinkedHashMap<>();
         EditableNode made = null;
         EditableNode sums = null;
-        for (Slot s : slots) {
+        for (Along along : slots) {
+            Slot s = along.slot;
             List<EditableNode> readers = s.reader() == null ? linker.readers(s.constant()) : List.of(s.reader());
             members.add(new Member(s.constant(), s.axis(), s.part(), readers, s.set(), leaf));
-            double part = (double) s.set().share(leaf) / s.set().size().factor();
+            double part = (double) along.share / s.set().size().factor();
             left.merge(s.constant(), 1 - part, s.reader() == null ? (a, b) -> a * b : Math::min);
             sums = sums == null && s.part() == Part.SUMMED ? s.product() : sums;
             made = made == null && s.part() == Part.MADE ? s.product() : made;

@@ -3,8 +3,11 @@ package dev.tensorpress.structure;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Deque;
+import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.function.Predicate;
 import java.util.function.ToLongFunction;
@@ -27,7 +30,7 @@ final class IndexSet {
     static final int ROWS = 128;
 
     /** Sets that an axis may be made of; what is finer is left alone. */
-    private static final int FINEST = 4096;
+    private static final int FINEST = 256;
     private static final int DEEPEST = 256;
 
     private static final String TOO_FINE = "the axis is made of too many parts";
@@ -41,6 +44,8 @@ final class IndexSet {
     private IndexSet parent;
     private int marks;
     private String obstacle;
+    /** Whether it was too fine: what is cut out of it is not followed. */
+    private boolean givenUp;
     /** Sets of their own in it, each as often as it occurs, and how deep they lie; at most a little more than allowed. */
     private int leaves;
     private int height;
@@ -66,6 +71,17 @@ final class IndexSet {
 
     private boolean tooFine() {
         return leaves > FINEST || height > DEEPEST;
+    }
+
+    private static IndexSet givenUp(Quantity size) {
+        IndexSet s = of(size);
+        s.givenUp = true;
+        s.block(TOO_FINE);
+        return s;
+    }
+
+    private static boolean allGivenUp(List<IndexSet> parts) {
+        return !parts.isEmpty() && parts.stream().allMatch(p -> p.find().givenUp);
     }
 
     static IndexSet of(Quantity size) {
@@ -105,9 +121,12 @@ final class IndexSet {
     }
 
     private static IndexSet made(Quantity size, Kind kind, List<IndexSet> parts) {
+        if (allGivenUp(parts)) {
+            return givenUp(size);
+        }
         IndexSet s = parts.isEmpty() ? of(size) : new IndexSet(size, kind, parts.toArray(IndexSet[]::new));
         if (s.tooFine()) {
-            return of(size).obstacle(TOO_FINE, parts);
+            return givenUp(size).obstacle(TOO_FINE, parts);
         }
         parts.forEach(p -> p.find().users.add(s));
         return s;
@@ -186,8 +205,17 @@ final class IndexSet {
 
     /** Both are the same set from now on, index by index. */
     void unify(IndexSet other) {
-        IndexSet a = find();
-        IndexSet b = other.find();
+        // Not by calls within calls, of which there could be thousands.
+        ArrayDeque<IndexSet[]> waiting = new ArrayDeque<>();
+        waiting.add(new IndexSet[] {this, other});
+        while (!waiting.isEmpty()) {
+            IndexSet[] both = waiting.removeFirst();
+            unify(both[0].find(), both[1].find(), waiting);
+        }
+    }
+
+    /** @param waiting for pairs that have to be the same then */
+    private static void unify(IndexSet a, IndexSet b, Deque<IndexSet[]> waiting) {
         if (a == b) {
             return;
         }
@@ -204,7 +232,7 @@ final class IndexSet {
             IndexSet[] parts = a.parts;
             Kind of = a.kind;
             a.become(b);
-            new IndexSet(a.size, of, parts).match(b);
+            new IndexSet(a.size, of, parts).match(b, waiting);
         }
     }
 
@@ -231,6 +259,7 @@ final class IndexSet {
         measure();
         if (tooFine()) {
             block(TOO_FINE);
+            givenUp = true;
             kind = Kind.OWN;
             parts = new IndexSet[0];
             measure();
@@ -239,13 +268,13 @@ final class IndexSet {
     }
 
     /** Unifies what two sets are made of, neither of them a set of its own. */
-    private void match(IndexSet b) {
+    private void match(IndexSet b, Deque<IndexSet[]> waiting) {
         if (kind == Kind.PRODUCT && b.kind == Kind.PRODUCT) {
-            matchProducts(b);
+            matchProducts(b, waiting);
         } else if (kind == Kind.PRODUCT) {
-            b.matchSum(this);
+            b.matchSum(this, waiting);
         } else {
-            matchSum(b);
+            matchSum(b, waiting);
         }
     }
 
@@ -256,7 +285,7 @@ final class IndexSet {
     }
 
     /** Factors from the innermost one on: indices are the same modulo what both sizes are multiples of. */
-    private void matchProducts(IndexSet b) {
+    private void matchProducts(IndexSet b, Deque<IndexSet[]> waiting) {
         List<IndexSet> p = new ArrayList<>();
         List<IndexSet> q = new ArrayList<>();
         flatten(p);
@@ -265,7 +294,7 @@ final class IndexSet {
             IndexSet x = p.removeLast();
             IndexSet y = q.removeLast();
             if (x.size.equals(y.size)) {
-                x.unify(y);
+                waiting.add(new IndexSet[] {x, y});
                 continue;
             }
             Quantity common = x.size.dividedBy(y.size).isPresent() ? y.size : y.size.dividedBy(x.size).isPresent() ? x.size
@@ -275,21 +304,21 @@ final class IndexSet {
                 return;
             }
             IndexSet inner = of(common);
-            x.splitInto(p, inner);
-            y.splitInto(q, inner);
+            x.splitInto(p, inner, waiting);
+            y.splitInto(q, inner, waiting);
         }
         if (!p.isEmpty() || !q.isEmpty()) {
             cross(b);
         }
     }
 
-    private void splitInto(List<IndexSet> factors, IndexSet inner) {
+    private void splitInto(List<IndexSet> factors, IndexSet inner, Deque<IndexSet[]> waiting) {
         Quantity rest = size.dividedBy(inner.size).orElseThrow();
         if (rest.is(1)) {
-            unify(inner);
+            waiting.add(new IndexSet[] {this, inner});
         } else {
             IndexSet outer = of(rest);
-            unify(product(outer, inner));
+            waiting.add(new IndexSet[] {this, product(outer, inner)});
             factors.add(outer);
         }
     }
@@ -311,10 +340,10 @@ final class IndexSet {
     }
 
     /** This is a sum; the other is one or a product. */
-    private void matchSum(IndexSet b) {
+    private void matchSum(IndexSet b, Deque<IndexSet[]> waiting) {
         long at = 0;
         for (IndexSet p : parts) {
-            p.unify(b.slice(at, p.size.factor()));
+            waiting.add(new IndexSet[] {p, b.slice(at, p.size.factor())});
             at += p.size.factor();
         }
     }
@@ -333,7 +362,7 @@ final class IndexSet {
             return blocked(0, "it is empty");
         }
         return switch (s.kind) {
-            case OWN -> s.cut(from, length);
+            case OWN -> s.givenUp ? givenUp(Quantity.of(length)) : s.cut(from, length);
             case SUM -> {
                 List<IndexSet> all = new ArrayList<>();
                 long at = 0;
@@ -389,33 +418,54 @@ final class IndexSet {
 
     /** Sets of their own that it is made of, each once; what would be removed along two factors at once is blocked. */
     Set<IndexSet> leaves() {
-        IndexSet s = find();
-        if (s.kind == Kind.OWN) {
-            return Set.of(s);
-        }
         Set<IndexSet> all = new LinkedHashSet<>();
-        for (IndexSet p : s.parts) {
-            for (IndexSet leaf : p.leaves()) {
-                if (!all.add(leaf) && s.kind == Kind.PRODUCT) {
-                    leaf.block("it is multiplied by itself");
+        leaves(all);
+        return all;
+    }
+
+    private void leaves(Set<IndexSet> all) {
+        IndexSet s = find();
+        switch (s.kind) {
+            case OWN -> all.add(s);
+            case SUM -> {
+                for (IndexSet p : s.parts) {
+                    p.leaves(all);
                 }
             }
+            case PRODUCT -> {
+                Set<IndexSet> seen = new LinkedHashSet<>();
+                for (IndexSet p : s.parts) {
+                    for (IndexSet leaf : p.leaves()) {
+                        if (!seen.add(leaf)) {
+                            leaf.block("it is multiplied by itself");
+                        }
+                    }
+                }
+                all.addAll(seen);
+            }
         }
-        return all;
     }
 
     /** How many of its indices belong to one of a set of its own; 0 if that is not part of it. */
     long share(IndexSet leaf) {
+        return shares().getOrDefault(leaf.find(), 0L);
+    }
+
+    /** How many of its indices belong to one of each set of its own that it is made of. */
+    Map<IndexSet, Long> shares() {
+        Map<IndexSet, Long> all = new HashMap<>();
+        shares(1, all);
+        return all;
+    }
+
+    private void shares(long times, Map<IndexSet, Long> all) {
         IndexSet s = find();
         if (s.kind == Kind.OWN) {
-            return s == leaf ? 1 : 0;
+            all.merge(s, times, Long::sum);
         }
-        long all = 0;
         for (IndexSet p : s.parts) {
-            long part = p.share(leaf);
-            all += s.kind == Kind.SUM || part == 0 ? part : part * (s.size.factor() / p.size.factor());
+            p.shares(s.kind == Kind.SUM ? times : times * (s.size.factor() / p.size.factor()), all);
         }
-        return all;
     }
 
     /** For each of its indices that of a set of its own to which it belongs, or -1. */

@@ -17,15 +17,19 @@ record Integers(boolean scalar, List<One> all) {
     /** Where a number comes from: who removes slices has to change it there. */
     sealed interface Origin {}
 
-    /** An element of a constant, handed on as it is. */
+    /** An element of a constant, or of another value that is {@link Computed}, handed on as it is. */
     record Cell(String constant, int index) implements Origin {}
 
     /** The size of an axis of a value. */
     record SizeOf(String value, int axis) implements Origin {}
 
-    /** Computed, of these sizes among others. */
-    record Computed(List<SizeOf> sizes) implements Origin {
-        static final Computed OF_NONE = new Computed(List.of());
+    /**
+     * Computed, of these sizes among others.
+     *
+     * @param at where it is first found, if all that is there is known or it is there alone; null if not
+     */
+    record Computed(List<SizeOf> sizes, Cell at) implements Origin {
+        static final Computed OF_NONE = new Computed(List.of(), null);
         /** Whoever follows more of them takes too long. */
         private static final int MOST = 64;
 
@@ -39,7 +43,7 @@ record Integers(boolean scalar, List<One> all) {
                     case Cell _ -> { }
                 }
             }
-            return sizes.isEmpty() ? OF_NONE : sizes.size() > MOST ? null : new Computed(List.copyOf(sizes));
+            return sizes.isEmpty() ? OF_NONE : sizes.size() > MOST ? null : new Computed(List.copyOf(sizes), null);
         }
 
         private static void add(List<SizeOf> sizes, SizeOf one) {
@@ -55,6 +59,19 @@ record Integers(boolean scalar, List<One> all) {
             all.add(new One(Quantity.of(v), Computed.OF_NONE));
         }
         return new Integers(false, all);
+    }
+
+    /** What a node has made of others: numbers that come from nowhere else come from this value. */
+    Integers madeAs(String value) {
+        if (size() > 1 && known() == null) {
+            return this;
+        }
+        List<One> marked = new ArrayList<>(all.size());
+        for (int i = 0; i < all.size(); i++) {
+            One n = all.get(i);
+            marked.add(n.origin instanceof Computed c && c.at == null ? new One(n.value, new Computed(c.sizes, new Cell(value, i))) : n);
+        }
+        return new Integers(scalar, marked);
     }
 
     int size() {

@@ -89,9 +89,18 @@ final class Linker {
      * @param attribute null if it arrives at an input
      * @param position among the numbers; -1 if the attribute is one number
      * @param cell where an input's number comes from; null of attributes
-     * @param negative whether it counts from the end
+     * @param how what the number is
+     * @param of axes of which the number is computed while the model runs
      */
-    record Size(EditableNode node, int input, String attribute, int position, Cell cell, IndexSet set, boolean negative) {
+    record Size(EditableNode node, int input, String attribute, int position, Cell cell, IndexSet set, How how, List<IndexSet> of) {
+        /** What a number says: the size, the size counted from the end, or -1 for what is left, since it is not known before the model runs. */
+        enum How { SIZE, FROM_END, REST }
+
+        /** In an attribute. */
+        Size(EditableNode node, String attribute, int position, IndexSet set, How how) {
+            this(node, -1, attribute, position, null, set, how, List.of());
+        }
+
         String where() {
             return attribute != null ? attribute + (position < 0 ? "" : "[" + position + "]") : "input " + input + "[" + position + "]";
         }
@@ -102,15 +111,24 @@ final class Linker {
 
     /** A product, which multiplies and adds once for each combination of indices, and that times a number. */
     record Work(List<IndexSet> sets, double times) {
-        long of(IndexSet leaf) {
+        /** How much less with one index less, by sets of their own. */
+        Map<IndexSet, Long> perIndex() {
+            List<Map<IndexSet, Long>> shares = sets.stream().map(IndexSet::shares).toList();
             double all = times;
-            double left = times;
             for (IndexSet s : sets) {
-                double size = s.size().factor();
-                all *= size;
-                left *= size - s.share(leaf);
+                all *= s.size().factor();
             }
-            return Math.round(all - left);
+            Map<IndexSet, Long> each = new HashMap<>();
+            for (Map<IndexSet, Long> of : shares) {
+                for (IndexSet leaf : of.keySet()) {
+                    double left = times;
+                    for (int i = 0; i < sets.size(); i++) {
+                        left *= (double) sets.get(i).size().factor() - shares.get(i).getOrDefault(leaf, 0L);
+                    }
+                    each.put(leaf, Math.round(all - left));
+                }
+            }
+            return each;
         }
     }
 
@@ -132,6 +150,7 @@ final class Linker {
     private final List<Parts> parts = new ArrayList<>();
     private final List<Work> works = new ArrayList<>();
     private final List<Check> checks = new ArrayList<>();
+    private final Attentions attentions = new Attentions(this);
 
     Linker(EditableModel model, Shapes shapes) {
         this.graph = model.graph();
@@ -229,7 +248,7 @@ final class Linker {
     }
 
     /** An axis of positions, which nobody would remove. */
-    private static Axis plain(Quantity size, String reason) {
+    static Axis plain(Quantity size, String reason) {
         Axis a = fresh(size, reason);
         a.set.mark(IndexSet.PLAIN);
         return a;
@@ -255,30 +274,37 @@ final class Linker {
         if (numbers != null) {
             Computed from = Computed.of(numbers.all());
             if (from == null) {
-                numbers.all().forEach(n -> blockNumbers(new Integers(true, List.of(n)), reason));
+                numbers.all().forEach(n -> blockNumbers(n, reason));
             } else {
                 from.sizes().forEach(s -> blockSize(s, reason));
             }
         }
     }
 
-    private void blockSize(SizeOf s, String reason) {
+    private void blockNumbers(One number, String reason) {
+        blockNumbers(new Integers(true, List.of(number)), reason);
+    }
+
+    /** The axis whose size it is; constants have those that all readers of them have. */
+    private Optional<IndexSet> axis(SizeOf s) {
         Axis[] all = axes.get(s.value());
-        if (all != null && s.axis() < all.length) {
-            all[s.axis()].set.block(reason);
-        }
+        return all != null && s.axis() < all.length ? Optional.of(all[s.axis()].set) : Optional.empty();
+    }
+
+    private void blockSize(SizeOf s, String reason) {
+        axis(s).ifPresent(set -> set.block(reason));
     }
 
     private static String name(EditableNode n, int i) {
         return i < n.inputs().size() ? n.inputs().get(i) : "";
     }
 
-    private static boolean given(EditableNode n, int i) {
+    static boolean given(EditableNode n, int i) {
         return !name(n, i).isEmpty();
     }
 
     /** The axes of an input; null if it is left out, or its shape is not known. */
-    private Axis[] in(EditableNode n, int i) {
+    Axis[] in(EditableNode n, int i) {
         String name = name(n, i);
         if (name.isEmpty()) {
             return null;
@@ -305,24 +331,28 @@ final class Linker {
         return all;
     }
 
+    /** Of an input that is an operand: {@link Operators#operand}. */
+    Axis[] operand(EditableNode n, int i) {
+        return in(n, Operators.operand(n, i));
+    }
+
     /** A value that no node before has made, such as a sparse constant. */
     private static Axis[] block(Axis[] all) {
         block(all, "nothing is known of the value");
         return all;
     }
 
-    private boolean constant(EditableNode n, int i) {
-        Axis[] all = in(n, i);
+    private static boolean constant(Axis[] all) {
         return all != null && Arrays.stream(all).anyMatch(a -> a.slot != null);
     }
 
-    private void out(EditableNode n, int i, Axis... all) {
+    void out(EditableNode n, int i, Axis... all) {
         if (i < n.outputs().size() && !n.outputs().get(i).isEmpty()) {
             axes.put(n.outputs().get(i), all);
         }
     }
 
-    private List<Quantity> shape(EditableNode n, int output) {
+    List<Quantity> shape(EditableNode n, int output) {
         return output < n.outputs().size() ? shapes.of(n.outputs().get(output)).orElse(null) : null;
     }
 
@@ -330,7 +360,7 @@ final class Linker {
         return Arrays.stream(all).map(Axis::set).toArray(IndexSet[]::new);
     }
 
-    private static void part(Axis a, Part part, EditableNode product) {
+    static void part(Axis a, Part part, EditableNode product) {
         if (a.slot != null && a.slot.part != Part.SUMMED && a.slot.part != part) {
             a.slot.part = part;
             a.slot.product = product;
@@ -339,13 +369,18 @@ final class Linker {
 
     // Numbers.
 
-    private void size(EditableNode n, int input, int position, One number, IndexSet set, boolean negative) {
+    private void size(EditableNode n, int input, int position, One number, IndexSet set, Size.How how) {
         switch (number.origin()) {
-            case Cell c -> sizes.add(new Size(n, input, null, position, c, set, negative));
+            case Cell c -> sizes.add(new Size(n, input, null, position, c, set, how, List.of()));
             case SizeOf s -> checks.add(new Check(set, s, n));
             case Computed c -> {
-                set.block(AT_RUN_TIME + n.type() + " " + n.label());
-                c.sizes().forEach(s -> blockSize(s, AT_RUN_TIME + n.type() + " " + n.label()));
+                // A number that is known before the model runs can be a constant as well.
+                if (c.at() != null && (number.value().known() || how == Size.How.REST)) {
+                    sizes.add(new Size(n, input, null, position, c.at(), set, how, c.sizes().stream().flatMap(s -> axis(s).stream()).toList()));
+                } else {
+                    set.block(AT_RUN_TIME + n.type() + " " + n.label());
+                    blockNumbers(number, AT_RUN_TIME + n.type() + " " + n.label());
+                }
             }
         }
     }
@@ -407,8 +442,8 @@ final class Linker {
     /** Links the axes of a node: null, or the reason why that cannot be. */
     private String linked(EditableNode n) {
         String unknown = "shapes at " + Operators.name(n) + " " + n.label() + " are not known before it runs";
-        Axis[] x = in(n, 0);
-        if (n.type().equals("Shape") && Operators.standard(n) || n.type().equals("Size") && Operators.standard(n)) {
+        Axis[] x = operand(n, 0);
+        if (n.is("Shape") || n.is("Size")) {
             return x == null ? unknown : "its shape is read by " + n.label();
         }
         if (n.is("ConstantOfShape")) {
@@ -419,10 +454,48 @@ final class Linker {
         }
         if (x == null) {
             boolean known = Operators.unary(n) || Operators.elementwise(n) || n.inputs().isEmpty();
-            return known || shapes.of(name(n, 0)).isEmpty() ? unknown : "operator " + Operators.name(n) + " is not known";
+            return known || shapes.of(name(n, Operators.operand(n, 0))).isEmpty() ? unknown : "operator " + Operators.name(n) + " is not known";
         }
         Optional<Boolean> done = linked(n, x);
-        return done.isEmpty() ? "operator " + Operators.name(n) + " is not known" : done.get() ? LINKED : unknown;
+        return done.isEmpty() ? "operator " + Operators.name(n) + " is not known" : done.get() && scales(n) ? LINKED : unknown;
+    }
+
+    /** Scales, zero points and the like of operators on codes: one number, or one for each index of what a product makes. */
+    private boolean scales(EditableNode n) {
+        for (int i = 0; i < n.inputs().size(); i++) {
+            Operators.Numbers of = Operators.numbers(n, i);
+            if (of == Operators.Numbers.OPERAND || !given(n, i)) {
+                continue;
+            }
+            Axis[] made = axes.get(n.outputs().getFirst());
+            IndexSet set = switch (of) {
+                case MADE -> switch (Operators.key(n)) {
+                    case "Conv" -> made[1].set;
+                    case "com.microsoft.Attention" -> operand(n, 1)[1].set;
+                    default -> made[made.length - 1].set;
+                };
+                case ROWS -> made.length < 2 ? null : made[made.length - 2].set;
+                default -> null;
+            };
+            if (!perIndex(in(n, i), set)) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /** Whether it is one number, or one for each index of a set. */
+    private static boolean perIndex(Axis[] all, IndexSet set) {
+        boolean done = all != null;
+        for (int i = 0; done && i < all.length; i++) {
+            if (!all[i].set.size().is(1)) {
+                done = set != null && i == all.length - 1 && all[i].set.size().equals(set.size());
+                if (done) {
+                    set.unify(all[i].set);
+                }
+            }
+        }
+        return done;
     }
 
     /** Whether what is known of the operator was enough to link its axes; empty if it is not known itself. */
@@ -449,11 +522,9 @@ final class Linker {
             case "com.microsoft.SkipLayerNormalization", "com.microsoft.SkipSimplifiedLayerNormalization" -> skipped(n, x);
             case "QuantizeLinear", "DequantizeLinear" -> scaled(n, x);
             case "DynamicQuantizeLinear" -> measured(n, x);
-            case "MatMul", "MatMulInteger" -> product(n, x, in(n, 1), 0, 0);
-            case "com.microsoft.FusedMatMul" -> n.integer("transBatchA", 0) == 0 && n.integer("transBatchB", 0) == 0
-                    && product(n, x, in(n, 1), n.integer("transA", 0), n.integer("transB", 0));
-            case "Gemm", "com.microsoft.FusedGemm" -> gemm(n, x);
-            case "Conv", "ConvInteger", "com.microsoft.FusedConv" -> convolved(n, x, in(n, 1), false);
+            case "MatMul", "Gemm" -> product(n, x);
+            case "com.microsoft.MatMulNBits" -> inBlocks(n, x);
+            case "Conv" -> convolved(n, x, operand(n, 1), false);
             case "ConvTranspose" -> convolved(n, x, in(n, 1), true);
             case "Transpose" -> transposed(n, x);
             case "Reshape" -> reshaped(n, x);
@@ -474,9 +545,7 @@ final class Linker {
             case "CumSum" -> alongAll(n, x, 0, x.length);
             case "Trilu" -> alongAll(n, x, Math.max(0, x.length - 2), x.length);
             case "Einsum" -> einsum(n);
-            case "com.microsoft.Attention" -> attended(n, x);
-            case "com.microsoft.MultiHeadAttention" -> attendedOf3(n, x);
-            default -> (Boolean) null;
+            default -> attentions.linked(n, x);
         });
     }
 
@@ -485,12 +554,13 @@ final class Linker {
         if (n.type().equals("Dropout")) {
             out(n, 1, x);
         }
-        boolean biased = n.domain().equals(Operators.MICROSOFT) && given(n, 1);
-        if (biased && (in(n, 1) == null || x.length == 0)) {
+        int bias = Operators.operand(n, 1);
+        boolean biased = n.domain().equals(Operators.MICROSOFT) && given(n, bias);
+        if (biased && (in(n, bias) == null || in(n, bias).length == 0 || x.length == 0)) {
             return false;
         }
         if (biased) {
-            x[x.length - 1].set.unify(in(n, 1)[0].set);
+            x[x.length - 1].set.unify(in(n, bias)[0].set);
             out(n, 0, Arrays.stream(x).map(a -> new Axis(a.set)).toArray(Axis[]::new));
         }
         return true;
@@ -536,15 +606,16 @@ final class Linker {
     private boolean elementwise(EditableNode n) {
         List<Axis[]> operands = new ArrayList<>();
         int values = 0;
-        for (int i = 0; i < n.inputs().size(); i++) {
-            operands.add(in(n, i));
-            values += constant(n, i) || operands.getLast() == null || operands.getLast().length == 0 ? 0 : 1;
+        for (int i = 0; i < Operators.operands(n); i++) {
+            operands.add(operand(n, i));
+            values += constant(operands.getLast()) || operands.getLast() == null || operands.getLast().length == 0 ? 0 : 1;
         }
         Axis[] all = broadcast(n, operands);
         if (all == null) {
             return false;
         }
-        boolean adds = n.type().equals("Add") || n.type().equals("Sub") || n.type().equals("Sum");
+        String key = Operators.key(n);
+        boolean adds = key.equals("Add") || key.equals("Sub") || key.equals("Sum");
         for (Axis a : all) {
             if (adds && values > 1) {
                 a.set.mark(IndexSet.RESIDUAL);
@@ -588,7 +659,7 @@ final class Linker {
     }
 
     private boolean softmax(EditableNode n, Axis[] x) {
-        boolean last = shapes.opset() >= 13 || n.type().equals("LpNormalization");
+        boolean last = n.integer("opset", shapes.opset()) >= 13 || n.type().equals("LpNormalization");
         int axis = Shapes.axis(n, "axis", last ? -1 : 1, x.length);
         return axis >= 0 && alongAll(n, x, axis, last ? axis + 1 : x.length);
     }
@@ -679,7 +750,7 @@ final class Linker {
         IndexSet of = scale[0].set.size().equals(count) ? groups : x[1].set;
         of.unify(scale[0].set);
         of.unify(bias[0].set);
-        sizes.add(new Size(n, -1, "num_groups", -1, null, groups, false));
+        sizes.add(new Size(n, "num_groups", -1, groups, Size.How.SIZE));
         out(n, 0, x);
         return true;
     }
@@ -787,12 +858,13 @@ final class Linker {
         return true;
     }
 
-    private boolean product(EditableNode n, Axis[] left, Axis[] right, long turnLeft, long turnRight) {
-        Axis[] a = left == null ? null : Shapes.turned(List.of(left), turnLeft).toArray(Axis[]::new);
-        Axis[] b = right == null ? null : Shapes.turned(List.of(right), turnRight).toArray(Axis[]::new);
-        if (a == null || b == null || a.length == 0 || b.length == 0) {
+    private boolean product(EditableNode n, Axis[] left) {
+        Axis[] right = operand(n, 1);
+        if (right == null || left.length == 0 || right.length == 0 || n.integer("transBatchA", 0) != 0 || n.integer("transBatchB", 0) != 0) {
             return false;
         }
+        Axis[] a = Shapes.turned(List.of(left), n.integer("transA", 0)).toArray(Axis[]::new);
+        Axis[] b = Shapes.turned(List.of(right), n.integer("transB", 0)).toArray(Axis[]::new);
         Axis[] outer = broadcast(n, List.of(Arrays.copyOf(a, Math.max(0, a.length - 2)), Arrays.copyOf(b, Math.max(0, b.length - 2))));
         Axis inLeft = a[a.length - 1];
         Axis inRight = b[Math.max(0, b.length - 2)];
@@ -815,30 +887,87 @@ final class Linker {
             inLeft.set.mark(IndexSet.HEAD_FEATURES | IndexSet.STATISTICS);
             b[b.length - 1].set.mark(IndexSet.HEAD_FEATURES);
         }
-        if (n.type().equals("MatMulInteger")) {
-            for (int i = 2; i < 4; i++) {
-                Axis[] p = in(n, i);
-                Axis[] of = i == 2 ? a : b;
-                if (given(n, i) && (p == null || p.length > 1 || of.length < 2)) {
-                    return false;
-                }
-                if (p != null && p.length == 1 && !p[0].set.size().is(1)) {
-                    of[of.length - (i == 2 ? 2 : 1)].set.unify(p[0].set);
-                }
-            }
+        for (Axis each : Operators.name(n).equals("com.microsoft.DynamicQuantizeMatMul") ? left : new Axis[0]) {
+            each.set.mark(IndexSet.STATISTICS);
         }
         List<IndexSet> work = new ArrayList<>(List.of(sets(all.toArray(Axis[]::new))));
         work.add(inLeft.set);
         works.add(new Work(work, 1));
         out(n, 0, all.toArray(Axis[]::new));
+        int more = Operators.operand(n, 2);
+        return !Operators.key(n).equals("Gemm") || !given(n, more) || broadcast(n, Arrays.asList(axes.get(n.outputs().getFirst()), in(n, more))) != null;
+    }
+
+    /** A matrix in codes, each row of which is cut into blocks: an output can go alone, inputs as whole blocks. */
+    private boolean inBlocks(EditableNode n, Axis[] x) {
+        Axis[] codes = in(n, 1);
+        Axis[] scales = in(n, 2);
+        long size = n.integer("block_size", 0);
+        long inputs = n.integer("K", 0);
+        if (x.length == 0 || codes == null || codes.length != 3 || scales == null || size < 1 || inputs < 1 || given(n, 4)
+                || !x[x.length - 1].set.size().is(inputs) || !codes[1].set.size().is(Math.ceilDiv(inputs, size))) {
+            return false;
+        }
+        IndexSet made = codes[0].set;
+        IndexSet blocks = codes[1].set;
+        IndexSet summed = x[x.length - 1].set;
+        if (inputs % size == 0) {
+            IndexSet each = IndexSet.of(size);
+            each.block("blocks of " + n.label() + " go as a whole");
+            summed.unify(IndexSet.product(blocks, each));
+        } else {
+            summed.block("the last block of " + n.label() + " is not full");
+            blocks.block("the last block of " + n.label() + " is not full");
+        }
+        codes[2].set.block("codes of a block");
+        codes[2].set.mark(IndexSet.PLAIN);
+        part(codes[0], Part.MADE, n);
+        // Without its scale a block is 0, whatever its codes say.
+        for (Axis a : scales) {
+            part(a, Part.SUMMED, n);
+        }
+        if (!perBlock(scales, made, blocks)) {
+            return false;
+        }
+        if (given(n, 3)) {
+            Axis[] zeros = in(n, 3);
+            long elements = zeros == null ? -1 : Arrays.stream(zeros).mapToLong(a -> a.set.size().factor()).reduce(1, (a, b) -> a * b);
+            long each = elements / Math.max(1, made.size().factor());
+            IndexSet bytes = blocks;
+            if (each < blocks.size().factor()) {
+                bytes = plain(Quantity.of(each), "bytes of several blocks").set;
+                blocks.block("zero points of several blocks of " + n.label() + " share a byte");
+            }
+            if (zeros == null || !perBlock(zeros, made, bytes)) {
+                return false;
+            }
+        }
+        if (given(n, 5) && !perIndex(in(n, 5), made)) {
+            return false;
+        }
+        sizes.add(new Size(n, "N", -1, made, Size.How.SIZE));
+        sizes.add(new Size(n, "K", -1, summed, Size.How.SIZE));
+        Axis[] all = x.clone();
+        all[x.length - 1] = new Axis(made);
+        List<IndexSet> work = new ArrayList<>(List.of(sets(all)));
+        work.add(summed);
+        works.add(new Work(work, 1));
+        out(n, 0, all);
         return true;
     }
 
-    private boolean gemm(EditableNode n, Axis[] x) {
-        if (!product(n, x, in(n, 1), n.integer("transA", 0), n.integer("transB", 0))) {
+    /** Whether there is a number for each block, in rows or one after another. */
+    private static boolean perBlock(Axis[] all, IndexSet made, IndexSet blocks) {
+        IndexSet both = IndexSet.product(made, blocks);
+        if (all.length == 1 && all[0].set.size().equals(both.size())) {
+            all[0].set.unify(both);
+        } else if (all.length == 2 && all[0].set.size().equals(made.size()) && all[1].set.size().equals(blocks.size())) {
+            all[0].set.unify(made);
+            all[1].set.unify(blocks);
+        } else {
             return false;
         }
-        return !given(n, 2) || broadcast(n, Arrays.asList(axes.get(n.outputs().getFirst()), in(n, 2))) != null;
+        return true;
     }
 
     private boolean convolved(EditableNode n, Axis[] x, Axis[] w, boolean transposed) {
@@ -857,7 +986,7 @@ final class Linker {
             IndexSet group = IndexSet.of(count);
             wide.unify(IndexSet.product(group, IndexSet.of(wide.size().dividedBy(count).get())));
             outside = IndexSet.product(group, narrow);
-            sizes.add(new Size(n, -1, "group", -1, null, group, false));
+            sizes.add(new Size(n, "group", -1, group, Size.How.SIZE));
         } else {
             outside = narrow;
         }
@@ -875,16 +1004,12 @@ final class Linker {
             w[i].set.block("positions of a window");
             kernel *= w[i].set.size().factor();
         }
-        int bias = n.type().equals("ConvInteger") ? -1 : 2;
-        if (bias > 0 && given(n, bias)) {
+        int bias = Operators.operand(n, 2);
+        if (given(n, bias)) {
             if (in(n, bias) == null || in(n, bias).length != 1) {
                 return false;
             }
             made.unify(in(n, bias)[0].set);
-        } else if (bias < 0 && given(n, 3) && (in(n, 3) == null || in(n, 3).length > 1)) {
-            return false;
-        } else if (bias < 0 && given(n, 3) && in(n, 3).length == 1 && !in(n, 3)[0].set.size().is(1)) {
-            made.unify(in(n, 3)[0].set);
         }
         if (!windows(n, x, new Axis(x[0].set), new Axis(made))) {
             return false;
@@ -912,16 +1037,21 @@ final class Linker {
             return false;
         }
         Axis[] all = aligned(n, x, shape);
+        // One that is not known can be what is left, if no other one is that.
+        boolean rest = wanted.all().stream().anyMatch(o -> o.value().is(-1));
         for (int i = 0; i < all.length; i++) {
             Quantity q = wanted.value(i);
-            if (q.is(0) && n.integer("allowzero", 0) == 0) {
+            if (!q.known() && !rest && wanted.all().get(i).origin() instanceof Computed c && c.at() != null) {
+                size(n, 1, i, wanted.all().get(i), all[i].set, Size.How.REST);
+                rest = true;
+            } else if (q.is(0) && n.integer("allowzero", 0) == 0) {
                 if (i >= x.length || !x[i].set.asLongAs(all[i].set)) {
                     all[i].set.block("axes change their places at " + n.label());
                 }
             } else if (!q.is(-1) && given(n, 1)) {
-                size(n, 1, i, wanted.all().get(i), all[i].set, false);
+                size(n, 1, i, wanted.all().get(i), all[i].set, Size.How.SIZE);
             } else if (!q.is(-1)) {
-                sizes.add(new Size(n, -1, "shape", i, null, all[i].set, false));
+                sizes.add(new Size(n, "shape", i, all[i].set, Size.How.SIZE));
             }
         }
         out(n, 0, all);
@@ -1028,7 +1158,7 @@ final class Linker {
     }
 
     private boolean joined(EditableNode n) {
-        List<Axis[]> operands = IntStream.range(0, n.inputs().size()).mapToObj(i -> in(n, i)).toList();
+        List<Axis[]> operands = IntStream.range(0, Operators.operands(n)).mapToObj(i -> operand(n, i)).toList();
         List<Quantity> shape = shape(n, 0);
         if (operands.contains(null) || shape == null || operands.stream().anyMatch(o -> o.length != shape.size())) {
             return false;
@@ -1068,7 +1198,7 @@ final class Linker {
             out(n, i, all);
             sets.add(part);
             if (numbers != null) {
-                size(n, 1, i, numbers.all().get(i), part, false);
+                size(n, 1, i, numbers.all().get(i), part, Size.How.SIZE);
             }
         }
         if (numbers == null) {
@@ -1107,15 +1237,18 @@ final class Linker {
         boolean inputs = shapes.opset() >= 10;
         Integers numbers = inputs ? shapes.numbers(name(n, input)) : Integers.of(n.integers(attribute).orElseThrow());
         long raw = numbers.value(at).factor();
-        boolean negative = raw < 0;
         if (raw == 0 || raw > size || raw < -size) {
+            if (inputs) {
+                blockNumbers(numbers.all().get(at), AT_RUN_TIME + n.label());
+            }
             return;
         }
-        IndexSet between = negative ? set.slice(bound, size - bound) : set.slice(0, bound);
+        IndexSet between = raw < 0 ? set.slice(bound, size - bound) : set.slice(0, bound);
+        Size.How how = raw < 0 ? Size.How.FROM_END : Size.How.SIZE;
         if (inputs) {
-            size(n, input, at, numbers.all().get(at), between, negative);
+            size(n, input, at, numbers.all().get(at), between, how);
         } else {
-            sizes.add(new Size(n, -1, attribute, at, null, between, negative));
+            sizes.add(new Size(n, attribute, at, between, how));
         }
     }
 
@@ -1144,7 +1277,7 @@ final class Linker {
     /** An axis of length 1 that becomes longer, by a number in an input. */
     private Axis repeated(EditableNode n, int input, int position, One number) {
         IndexSet set = IndexSet.of(number.value());
-        size(n, input, position, number, set, false);
+        size(n, input, position, number, set, Size.How.SIZE);
         return new Axis(set);
     }
 
@@ -1160,11 +1293,14 @@ final class Linker {
             int at = i - rank + to.size();
             if (at < 0 || a != null && to.value(at).is(1)) {
                 all[i] = a;
+                if (at >= 0) {
+                    blockNumbers(to.all().get(at), "its size is read at run time by Expand " + n.label());
+                }
             } else if (a == null || a.set.size().is(1)) {
                 all[i] = repeated(n, 1, at, to.all().get(at));
             } else if (a.set.size().equals(to.value(at))) {
                 all[i] = a;
-                size(n, 1, at, to.all().get(at), a.set, false);
+                size(n, 1, at, to.all().get(at), a.set, Size.How.SIZE);
             } else {
                 a.set.block("it meets an axis of unknown size at " + n.label());
                 all[i] = fresh(shape(n, 0).get(i), "it meets an axis of unknown size at " + n.label());
@@ -1193,7 +1329,7 @@ final class Linker {
             all[i] = repeats.value(i).is(1) ? x[i]
                     : new Axis(IndexSet.product(fresh(repeats.value(i), "it is repeated by Tile " + n.label()).set, x[i].set));
             if (!repeats.value(i).is(1)) {
-                blockNumbers(new Integers(true, List.of(repeats.all().get(i))), "its size is read at run time by Tile " + n.label());
+                blockNumbers(repeats.all().get(i), "its size is read at run time by Tile " + n.label());
             }
         }
         out(n, 0, all);
@@ -1228,14 +1364,16 @@ final class Linker {
         Axis[] all = new Axis[x.length];
         for (int i = 0; i < all.length; i++) {
             if (!crops && sizes != null && sizes.value(i).equals(x[i].set.size())) {
-                size(n, 3, i, sizes.all().get(i), x[i].set, false);
+                size(n, 3, i, sizes.all().get(i), x[i].set, Size.How.SIZE);
                 all[i] = x[i];
             } else if (!crops && scales != null && scales.length == x.length && scales[i] == 1) {
                 all[i] = x[i];
             } else {
                 x[i].set.block(n.type() + " " + n.label() + " changes its length");
                 all[i] = plain(shape.get(i), n.type() + " " + n.label() + " changes its length");
-                blockNumbers(sizes == null ? null : new Integers(true, List.of(sizes.all().get(i))), AT_RUN_TIME + n.label());
+                if (sizes != null) {
+                    blockNumbers(sizes.all().get(i), AT_RUN_TIME + n.label());
+                }
             }
         }
         out(n, 0, all);
@@ -1306,78 +1444,6 @@ final class Linker {
         return true;
     }
 
-    private static final String BY_SIZE = "attention divides by the root of its size";
-
-    private boolean attended(EditableNode n, Axis[] x) {
-        Axis[] w = in(n, 1);
-        Quantity heads = Quantity.of(n.integer("num_heads", 0));
-        boolean more = IntStream.range(4, n.inputs().size()).anyMatch(i -> given(n, i)) || n.outputs().size() > 1 && !n.outputs().get(1).isEmpty();
-        Quantity each = w == null || w.length != 2 ? null : w[1].set.size().dividedBy(Quantity.of(3)).flatMap(v -> v.dividedBy(heads)).orElse(null);
-        if (x.length != 3 || each == null || more || n.has("qkv_hidden_sizes") || n.integer("do_rotary", 0) != 0) {
-            return false;
-        }
-        IndexSet head = IndexSet.of(heads);
-        IndexSet features = IndexSet.of(each);
-        x[2].set.unify(w[0].set);
-        w[1].set.unify(IndexSet.product(plain(Quantity.of(3), "queries, keys and values").set, head, features));
-        if (given(n, 2)) {
-            if (in(n, 2) == null || in(n, 2).length != 1) {
-                return false;
-            }
-            w[1].set.unify(in(n, 2)[0].set);
-        }
-        part(w[0], Part.SUMMED, n);
-        part(w[1], Part.MADE, n);
-        heads(n, head, features);
-        works.add(new Work(List.of(x[0].set, x[1].set, w[0].set, w[1].set), 1));
-        out(n, 0, new Axis(x[0].set), new Axis(x[1].set), new Axis(IndexSet.product(head, features)));
-        return true;
-    }
-
-    private void heads(EditableNode n, IndexSet head, IndexSet features) {
-        head.mark(IndexSet.HEADS);
-        features.mark(IndexSet.HEAD_FEATURES | IndexSet.STATISTICS);
-        if (n.real("scale", 0) == 0) {
-            features.block(BY_SIZE);
-        }
-        sizes.add(new Size(n, -1, "num_heads", -1, null, head, false));
-    }
-
-    private boolean attendedOf3(EditableNode n, Axis[] q) {
-        Axis[] k = in(n, 1);
-        Axis[] v = in(n, 2);
-        boolean more = IntStream.range(5, n.inputs().size()).anyMatch(i -> given(n, i))
-                || IntStream.range(1, n.outputs().size()).anyMatch(i -> !n.outputs().get(i).isEmpty());
-        Quantity heads = Quantity.of(n.integer("num_heads", 0));
-        if (k == null || v == null || q.length != 3 || k.length != 3 || v.length != 3 || more) {
-            return false;
-        }
-        Quantity compared = q[2].set.size().dividedBy(heads).orElse(null);
-        Quantity summed = v[2].set.size().dividedBy(heads).orElse(null);
-        if (compared == null || summed == null) {
-            return false;
-        }
-        IndexSet head = IndexSet.of(heads);
-        IndexSet features = IndexSet.of(compared);
-        IndexSet values = IndexSet.of(summed);
-        q[2].set.unify(IndexSet.product(head, features));
-        k[2].set.unify(IndexSet.product(head, features));
-        v[2].set.unify(IndexSet.product(head, values));
-        values.mark(IndexSet.HEAD_FEATURES);
-        heads(n, head, features);
-        if (given(n, 3)) {
-            Axis[] bias = in(n, 3);
-            Quantity all = q[2].set.size().known() && v[2].set.size().known()
-                    ? Quantity.of(2 * q[2].set.size().factor() + v[2].set.size().factor()) : null;
-            if (bias == null || bias.length != 1 || all == null) {
-                return false;
-            }
-            bias[0].set.unify(IndexSet.sum(List.of(q[2].set, k[2].set, v[2].set), all));
-        }
-        out(n, 0, new Axis(q[0].set), new Axis(q[1].set), new Axis(IndexSet.product(head, values)));
-        return true;
-    }
-
     private boolean recurrent(EditableNode n, Axis[] x) {
         Axis[] w = in(n, 1);
         Axis[] r = in(n, 2);
@@ -1431,7 +1497,7 @@ final class Linker {
                 more[1].set.unify(gates(i == 3 ? 2 * gates : 3, hidden));
             }
         }
-        sizes.add(new Size(n, -1, "hidden_size", -1, null, hidden, false));
+        sizes.add(new Size(n, "hidden_size", -1, hidden, Size.How.SIZE));
         works.add(new Work(List.of(directions, sequence, batch, w[1].set, w[2].set), 1));
         works.add(new Work(List.of(directions, sequence, batch, r[1].set, r[2].set), 1));
         out(n, 0, batchFirst ? new Axis[] {state[0], new Axis(sequence), state[1], state[2]}

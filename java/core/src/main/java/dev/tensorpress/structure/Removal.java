@@ -9,6 +9,7 @@ import dev.tensorpress.structure.Linker.Parts;
 import dev.tensorpress.structure.Linker.Size;
 import dev.tensorpress.structure.Linker.Slot;
 import dev.tensorpress.structure.Integers.Cell;
+import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
@@ -21,6 +22,7 @@ import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 
 /** Takes indices of groups out of a model: constants get shorter, numbers that say sizes smaller. */
@@ -234,10 +236,14 @@ public final class Removal {
     private void numbers() {
         Map<Use, Map<Cell, Long>> inputs = new LinkedHashMap<>();
         for (Size s : dependencies.linker().sizes()) {
-            if (!changes(s.set())) {
+            if (!changes(s.set()) && s.of().stream().noneMatch(this::changes)) {
                 continue;
             }
-            long size = s.negative() ? -size(s.set()) : size(s.set());
+            long size = switch (s.how()) {
+                case SIZE -> size(s.set());
+                case FROM_END -> -size(s.set());
+                case REST -> -1;
+            };
             if (s.cell() != null) {
                 inputs.computeIfAbsent(new Use(s.node(), s.input()), _ -> new HashMap<>()).put(s.cell(), size);
             } else if (s.position() < 0) {
@@ -287,6 +293,19 @@ public final class Removal {
         if (maker == null || maker.type().equals("Shape") || maker.type().equals("Size")) {
             return value;
         }
+        Integers here = dependencies.shapes().numbers(value);
+        if (here != null && cells.keySet().stream().anyMatch(c -> c.constant().equals(value))) {
+            left.add(value);
+            long[] numbers = new long[here.size()];
+            for (int i = 0; i < numbers.length; i++) {
+                Long other = cells.get(new Cell(value, i));
+                numbers[i] = other != null ? other : here.value(i).factor();
+            }
+            return made.computeIfAbsent(List.of(value, Arrays.toString(numbers)), _ -> add(value, constant(here.scalar(), wide(value), numbers)));
+        }
+        if (here != null && here.all().stream().allMatch(o -> o.origin() instanceof Integers.Computed c && c.at() != null && c.at().constant().equals(value))) {
+            return value; // of numbers that stay what they are
+        }
         List<String> inputs = maker.inputs().stream().map(i -> i.isEmpty() ? i : changed(i, cells, reader)).toList();
         if (inputs.equals(maker.inputs())) {
             return value;
@@ -302,6 +321,34 @@ public final class Removal {
         before.computeIfAbsent(reader, _ -> new ArrayList<>()).add(copy);
         made.put(List.of(value, inputs), fresh);
         return fresh;
+    }
+
+    /** Whether a value of integers has 64 bits for each. */
+    private boolean wide(String value) {
+        Optional<EditableTensor> constant = dependencies.shapes().constant(value);
+        if (constant.isPresent()) {
+            return constant.get().type().orElseThrow().bits() == 64;
+        }
+        EditableNode n = makers.get(value);
+        return switch (n == null ? "" : n.type()) {
+            case "", "Shape", "Size" -> true;
+            case "Cast" -> n.integer("to", 0) == 7;
+            case "ConstantOfShape" -> n.tensor("value").map(t -> t.type().orElseThrow().bits() == 64).orElse(true);
+            case "Where" -> wide(n.input(1));
+            default -> wide(n.input(0));
+        };
+    }
+
+    private EditableTensor constant(boolean scalar, boolean wide, long[] numbers) {
+        MemorySegment data = arena.allocate((wide ? 8L : 4L) * numbers.length, 8);
+        for (int i = 0; i < numbers.length; i++) {
+            if (wide) {
+                data.setAtIndex(ValueLayout.JAVA_LONG, i, numbers[i]);
+            } else {
+                data.setAtIndex(ValueLayout.JAVA_INT, i, Math.toIntExact(numbers[i]));
+            }
+        }
+        return EditableTensor.of(new Tensor(wide ? DType.I64 : DType.I32, scalar ? Shape.of() : Shape.of(numbers.length), data));
     }
 
     private EditableTensor numbers(String constant, Map<Integer, Long> changes) {

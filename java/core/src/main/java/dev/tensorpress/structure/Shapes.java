@@ -163,7 +163,7 @@ public final class Shapes {
         }
         Integers computed = n.graphs().isEmpty() && Operators.standard(n) && n.outputs().size() == 1 ? computed(n) : null;
         if (computed != null && computed.size() <= Integers.MOST) {
-            numbers.put(n.outputs().getFirst(), computed);
+            numbers.put(n.outputs().getFirst(), computed.madeAs(n.outputs().getFirst()));
             shapes.put(n.outputs().getFirst(), computed.scalar() ? List.of() : List.of(Quantity.of(computed.size())));
         }
     }
@@ -174,6 +174,11 @@ public final class Shapes {
 
     private List<Quantity> in(EditableNode n, int i) {
         return shapes.get(input(n, i));
+    }
+
+    /** Of an input that is an operand: {@link Operators#operand}. */
+    private List<Quantity> operand(EditableNode n, int i) {
+        return in(n, Operators.operand(n, i));
     }
 
     private Integers numbers(EditableNode n, int i) {
@@ -218,12 +223,12 @@ public final class Shapes {
 
     /** Shapes of what it makes; null where they are not known. */
     private List<List<Quantity>> made(EditableNode n) {
-        List<Quantity> x = in(n, 0);
+        List<Quantity> x = operand(n, 0);
         if (Operators.unary(n)) {
             return Arrays.asList(x, n.type().equals("Dropout") ? x : null);
         }
         if (Operators.elementwise(n)) {
-            return listOf(broadcast(n, 0, n.inputs().size()));
+            return listOf(broadcast(n));
         }
         if (Operators.reduction(n)) {
             return listOf(reduced(n, x));
@@ -243,15 +248,16 @@ public final class Shapes {
         }
         return switch (Operators.key(n)) {
             case "BatchNormalization", "InstanceNormalization", "GroupNormalization", "QuantizeLinear", "DequantizeLinear",
-                    "LRN", "MeanVarianceNormalization", "RMSNormalization", "CumSum", "com.microsoft.BiasAdd", "ScatterND", "ScatterElements" -> listOf(x);
+                    "LRN", "MeanVarianceNormalization", "RMSNormalization", "CumSum", "com.microsoft.BiasAdd", "ScatterND", "ScatterElements",
+                    "RotaryEmbedding", "com.microsoft.RotaryEmbedding" -> listOf(x);
             case "DynamicQuantizeLinear" -> Arrays.asList(x, List.of(), List.of());
             case "LayerNormalization", "SimplifiedLayerNormalization", "com.microsoft.SimplifiedLayerNormalization" -> normalized(n, x);
             case "com.microsoft.SkipLayerNormalization", "com.microsoft.SkipSimplifiedLayerNormalization" -> Arrays.asList(x, null, null, x);
-            case "MatMul", "MatMulInteger" -> listOf(product(x, in(n, 1)));
-            case "com.microsoft.FusedMatMul" -> listOf(n.integer("transBatchA", 0) != 0 || n.integer("transBatchB", 0) != 0 ? null
-                    : product(turned(x, n.integer("transA", 0)), turned(in(n, 1), n.integer("transB", 0))));
-            case "Gemm", "com.microsoft.FusedGemm" -> listOf(product(turned(x, n.integer("transA", 0)), turned(in(n, 1), n.integer("transB", 0))));
-            case "Conv", "ConvInteger", "com.microsoft.FusedConv" -> listOf(convolved(n, x, in(n, 1)));
+            case "MatMul", "Gemm" -> listOf(n.integer("transBatchA", 0) != 0 || n.integer("transBatchB", 0) != 0 ? null
+                    : product(turned(x, n.integer("transA", 0)), turned(operand(n, 1), n.integer("transB", 0))));
+            case "com.microsoft.MatMulNBits" -> listOf(x == null || x.isEmpty() || n.integer("N", 0) < 1 ? null
+                    : replace(x, x.size() - 1, x.size(), List.of(Quantity.of(n.integer("N", 0)))));
+            case "Conv" -> listOf(convolved(n, x, operand(n, 1)));
             case "ConvTranspose" -> listOf(x == null || in(n, 1) == null || in(n, 1).size() < 2 || x.size() < 3 ? null : replace(unknown(x.size()), 0, 2,
                     List.of(x.getFirst(), in(n, 1).get(1).times(Quantity.of(n.integer("group", 1))).orElseGet(this::unknown))));
             case "Transpose" -> listOf(transposed(n, x));
@@ -282,6 +288,8 @@ public final class Shapes {
             case "com.microsoft.Attention" -> listOf(attended(n, x));
             case "com.microsoft.MultiHeadAttention" -> listOf(x == null || x.size() != 3 || in(n, 2) == null || in(n, 2).size() != 3 ? null
                     : List.of(x.get(0), x.get(1), in(n, 2).get(2)));
+            case "com.microsoft.GroupQueryAttention" -> grouped(n, x);
+            case "Attention" -> attended(n, x, in(n, 1), in(n, 2));
             default -> List.of();
         };
     }
@@ -293,10 +301,10 @@ public final class Shapes {
         return all;
     }
 
-    private List<Quantity> broadcast(EditableNode n, int from, int to) {
-        List<Quantity> all = in(n, from);
-        for (int i = from + 1; i < to && all != null; i++) {
-            all = input(n, i).isEmpty() ? all : broadcast(all, in(n, i));
+    private List<Quantity> broadcast(EditableNode n) {
+        List<Quantity> all = operand(n, 0);
+        for (int i = 1; i < Operators.operands(n) && all != null; i++) {
+            all = input(n, Operators.operand(n, i)).isEmpty() ? all : broadcast(all, operand(n, i));
         }
         return all;
     }
@@ -582,8 +590,8 @@ public final class Shapes {
         long known = 0;
         boolean every = true;
         List<Object> how = new ArrayList<>(List.of("concat"));
-        for (int i = 0; i < n.inputs().size(); i++) {
-            List<Quantity> x = in(n, i);
+        for (int i = 0; i < Operators.operands(n); i++) {
+            List<Quantity> x = operand(n, i);
             int axis = x == null ? -1 : axis(n, "axis", 1, x.size());
             if (axis < 0 || all != null && all.size() != x.size()) {
                 return null;
@@ -601,7 +609,7 @@ public final class Shapes {
             all.set(axis, every ? Quantity.of(known) : Quantity.ONE);
         }
         if (all != null && !every) {
-            all.set(axis(n, "axis", 1, all.size()), n.inputs().size() > 16 ? unknown() : derived(how.toArray()));
+            all.set(axis(n, "axis", 1, all.size()), Operators.operands(n) > 16 ? unknown() : derived(how.toArray()));
         }
         return all;
     }
@@ -832,9 +840,42 @@ public final class Shapes {
     }
 
     private List<Quantity> attended(EditableNode n, List<Quantity> x) {
-        List<Quantity> w = in(n, 1);
+        List<Quantity> w = operand(n, 1);
         return x == null || x.size() != 3 || w == null || w.size() != 2 || n.has("qkv_hidden_sizes") ? null
                 : w.get(1).dividedBy(Quantity.of(3)).map(v -> List.of(x.get(0), x.get(1), v)).orElse(null);
+    }
+
+    /** Of queries, keys and values that are flat, or have an axis of heads: results, keys, values and scores. */
+    private List<List<Quantity>> attended(EditableNode n, List<Quantity> q, List<Quantity> k, List<Quantity> v) {
+        if (q == null || k == null || v == null || q.size() != k.size() || q.size() != v.size() || q.size() != 3 && q.size() != 4) {
+            return List.of();
+        }
+        boolean flat = q.size() == 3;
+        Quantity heads = flat ? Quantity.of(n.integer("q_num_heads", 0)) : q.get(1);
+        Quantity shared = flat ? Quantity.of(n.integer("kv_num_heads", 0)) : k.get(1);
+        Optional<Quantity> compared = flat ? k.get(2).dividedBy(shared) : Optional.of(k.get(3));
+        Optional<Quantity> summed = flat ? v.get(2).dividedBy(shared) : Optional.of(v.get(3));
+        Optional<Quantity> made = summed.flatMap(heads::times);
+        if (compared.isEmpty() || made.isEmpty()) {
+            return List.of();
+        }
+        Quantity all = input(n, 4).isEmpty() ? k.get(flat ? 1 : 2) : unknown();
+        Quantity sequence = q.get(flat ? 1 : 2);
+        return List.of(flat ? List.of(q.get(0), q.get(1), made.get()) : List.of(q.get(0), q.get(1), q.get(2), v.get(3)),
+                List.of(q.get(0), shared, all, compared.get()), List.of(q.get(0), shared, all, summed.get()), List.of(q.get(0), heads, sequence, all));
+    }
+
+    private List<List<Quantity>> grouped(EditableNode n, List<Quantity> q) {
+        Quantity heads = Quantity.of(n.integer("num_heads", 0));
+        Quantity shared = Quantity.of(n.integer("kv_num_heads", 0));
+        Quantity count = Quantity.of(n.integer("num_heads", 0) + (input(n, 1).isEmpty() ? 2 * n.integer("kv_num_heads", 0) : 0));
+        Quantity size = q == null || q.size() != 3 ? null : q.get(2).dividedBy(count).orElse(null);
+        Quantity made = size == null ? null : size.times(heads).orElse(null);
+        if (made == null) {
+            return List.of();
+        }
+        List<Quantity> kept = List.of(q.get(0), shared, unknown(), size);
+        return List.of(List.of(q.get(0), q.get(1), made), kept, kept);
     }
 
     // Numbers.
@@ -1035,7 +1076,7 @@ public final class Shapes {
             if (from == null) {
                 return null;
             }
-            boolean fixed = Computed.of(List.of(oneOf(which, i))).equals(Computed.OF_NONE);
+            boolean fixed = Computed.of(List.of(oneOf(which, i))).sizes().isEmpty();
             Quantity value = w.known() ? w.is(0) ? q.value() : p.value() : derived("where", w, p.value(), q.value());
             all.add(w.known() && fixed ? w.is(0) ? q : p : new One(value, from));
         }
