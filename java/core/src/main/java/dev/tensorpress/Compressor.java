@@ -18,8 +18,10 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.archive.KeptEncodings;
 import dev.tensorpress.model.archive.Mount;
+import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Statistics;
+import dev.tensorpress.structure.Evaluator;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.FileAlreadyExistsException;
@@ -32,6 +34,7 @@ import java.util.EnumMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Predicate;
@@ -48,12 +51,17 @@ import java.util.function.Predicate;
  * }</pre>
  */
 public final class Compressor implements AutoCloseable {
+    /** Each is a model in a temporary folder. */
+    private static final int MOST_RESTRUCTURED = 2;
+
     private final Formats.Entry format;
     private final Mount mount;
     private final Model model;
     private final Options options;
     /** Of weights that a plan decomposed: the next plan needs them as well. */
     private final Spectra spectra = new Spectra();
+    /** What recipes made of the graph: the one that was used last is last. */
+    private final LinkedHashMap<List<Recipe.Change>, Restructured> restructured = new LinkedHashMap<>();
     /** Null if there are none, as are the inputs. */
     private Statistics statistics;
     private InputStatistics inputs;
@@ -71,12 +79,13 @@ public final class Compressor implements AutoCloseable {
      *     for formats without a graph
      * @param distributions the report tells how the elements and codes of the {@value Encoder#MOST_DISTRIBUTIONS} largest weights are
      *     distributed, which takes a few nanoseconds for each element
+     * @param evaluator computes constants for recipes that clean the graph up; null if there is none
      * @param progress told about each weight, or null
      */
     public record Options(int threads, Device device, boolean allowLinks, boolean overwrite, boolean resume, long memory,
-            Map<String, Role> roles, boolean distributions, ProgressListener progress) {
+            Map<String, Role> roles, boolean distributions, Evaluator evaluator, ProgressListener progress) {
         public static final Options DEFAULT = new Options(0, Device.CPU, false, false, false, Destination.DEFAULT_MEMORY,
-                Map.of(), false, null);
+                Map.of(), false, null, null);
 
         public Options {
             roles = Collections.unmodifiableMap(new LinkedHashMap<>(roles));
@@ -85,39 +94,43 @@ public final class Compressor implements AutoCloseable {
         }
 
         public Options threads(int threads) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, evaluator, progress);
         }
 
         public Options device(Device device) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, evaluator, progress);
         }
 
         public Options allowLinks(boolean allowLinks) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, evaluator, progress);
         }
 
         public Options overwrite(boolean overwrite) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, evaluator, progress);
         }
 
         public Options resume(boolean resume) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, evaluator, progress);
         }
 
         public Options memory(long memory) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, evaluator, progress);
         }
 
         public Options roles(Map<String, Role> roles) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, evaluator, progress);
         }
 
         public Options distributions(boolean distributions) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, evaluator, progress);
+        }
+
+        public Options evaluator(Evaluator evaluator) {
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, evaluator, progress);
         }
 
         public Options progress(ProgressListener progress) {
-            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, progress);
+            return new Options(threads, device, allowLinks, overwrite, resume, memory, roles, distributions, evaluator, progress);
         }
     }
 
@@ -171,13 +184,17 @@ public final class Compressor implements AutoCloseable {
      * @throws IllegalArgumentException if a value of an option does not fit
      */
     public Target target(Recipe recipe) {
+        return target(model, recipe);
+    }
+
+    private Target target(Model model, Recipe recipe) {
         try {
             return format.target(model, recipe.target(), recipe.options());
         } catch (UnknownNameException e) {
             if (!recipe.options().containsKey(e.name())) {
                 throw e;
             }
-            Set<String> settings = Recipe.settings(recipe.steps());
+            Set<String> settings = recipe.settings();
             if (settings.contains(e.name())) {
                 throw new UnsupportedRequestException("option '" + e.name() + "' has no effect on any step of recipe " + recipe.name()
                         + " as these are; STEP." + e.name() + " sets it all the same");
@@ -189,9 +206,12 @@ public final class Compressor implements AutoCloseable {
 
     /**
      * What the recipe would do. Reads no data, unless a method has to see the weights first: pruning does, and so does
-     * factorizing, unless to a fixed rank. Singular values are kept until the compressor is closed.
+     * factorizing, unless to a fixed rank. Singular values are kept until the compressor is closed. A recipe that changes the graph has
+     * that done here: what comes of it is in a temporary folder, where plans with the same changes find it. The last two are kept, and
+     * others can no longer be compressed by.
      *
-     * @throws UnsupportedRequestException if the format has no such target or option
+     * @throws UnsupportedRequestException if the format has no such target or option, or no graph that the recipe could change; or if the
+     *     graph cannot be changed like that
      * @throws dev.tensorpress.method.NonFiniteWeightException if a weight that has to be seen holds NaN or infinity
      * @throws UncheckedIOException if a weight that has to be seen cannot be read; or if the statistics cannot, if methods go by them
      * @throws IllegalStateException if this, or the statistics, if methods go by them, are closed
@@ -208,13 +228,38 @@ public final class Compressor implements AutoCloseable {
     public Plan plan(Recipe recipe, Predicate<Weight> open) {
         enter();
         try {
-            return readable(recipe.requires(Requirement.STATISTICS) ? statistics : null,
-                    () -> new Planner(model, options, spectra, statistics, inputs).plan(recipe, target(recipe), open));
+            boolean reads = recipe.requires(Requirement.STATISTICS) || !recipe.structure().isEmpty();
+            return readable(reads ? statistics : null, () -> {
+                if (recipe.structure().isEmpty()) {
+                    return new Planner(model, options, spectra, statistics, inputs).plan(recipe, target(recipe), open);
+                }
+                Restructured changed = restructured(recipe);
+                InputStatistics left = recipe.requires(Requirement.STATISTICS) ? changed.inputs() : null;
+                return new Planner(changed.model(), options, changed.spectra(), statistics, left)
+                        .plan(recipe, target(changed.model(), recipe), open).of(model, changed.done(), changed.byInputs() ? Optional.of(statistics) : Optional.empty());
+            });
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         } finally {
             used.unlock();
         }
+    }
+
+    private Restructured restructured(Recipe recipe) throws IOException {
+        target(recipe); // whatever is wrong with it is told before the work
+        if (!(model instanceof OnnxModel graph)) {
+            throw new UnsupportedRequestException("recipe " + recipe.name() + " changes the graph of a model, and " + model.path()
+                    + " has none: that is for models in ONNX");
+        }
+        Restructured known = restructured.remove(recipe.structure());
+        if (known == null) {
+            if (restructured.size() == MOST_RESTRUCTURED) {
+                restructured.pollFirstEntry().getValue().close();
+            }
+            known = Restructured.of(graph, recipe.structure(), statistics, options);
+        }
+        restructured.put(recipe.structure(), known);
+        return known;
     }
 
     private void enter() {
@@ -279,6 +324,7 @@ public final class Compressor implements AutoCloseable {
             }
             inputs = all;
             this.statistics = statistics;
+            forget();
         } finally {
             used.unlock();
         }
@@ -309,7 +355,10 @@ public final class Compressor implements AutoCloseable {
     public Report compress(Plan plan, Path out, KeptEncodings kept) throws IOException {
         enter();
         try {
-            if (!plan.entries().stream().map(Plan.Entry::weight).toList().equals(model.weights())) {
+            Model changed = plan.recipe().structure().isEmpty() ? model : Optional.ofNullable(restructured.get(plan.recipe().structure()))
+                    .map(Restructured::model).orElseThrow(() -> new IllegalArgumentException("the plan is of a changed graph that this compressor"
+                            + " does not have, or no longer: make one by it, and compress before others are made"));
+            if (!plan.entries().stream().map(Plan.Entry::weight).toList().equals(changed.weights())) {
                 throw new IllegalArgumentException("the plan is not of this compressor, which has weights of its own: make one by it");
             }
             return readable(plan.statistics().orElse(null), () -> written(plan, out, kept));
@@ -388,7 +437,14 @@ public final class Compressor implements AutoCloseable {
         }
     }
 
-    /** @throws UncheckedIOException if what was expanded of an archive cannot be removed */
+    /** Closes what recipes made of the graph, and removes it. */
+    private void forget() throws IOException {
+        while (!restructured.isEmpty()) {
+            restructured.pollFirstEntry().getValue().close();
+        }
+    }
+
+    /** @throws UncheckedIOException if what was expanded of an archive, or a model on the way, cannot be removed */
     @Override
     public void close() {
         if (closed) {
@@ -396,8 +452,8 @@ public final class Compressor implements AutoCloseable {
         }
         model.close();
         closed = true;
-        try {
-            mount.close();
+        try (mount) {
+            forget();
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }

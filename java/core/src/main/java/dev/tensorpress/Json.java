@@ -5,6 +5,8 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.kernel.Svd;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.structure.Cleanup;
+import dev.tensorpress.structure.StructuredPruning;
 import java.io.IOException;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
@@ -45,6 +47,8 @@ final class Json {
             phases(json, report.phases());
             number(json, "taken", report.plan().taken());
             sparsity(json, report.sparsity());
+            json.writeFieldName("structure");
+            structure(json, report.plan());
             json.writeArrayFieldStart("weights");
             for (Report.Entry entry : report.entries()) {
                 if (!told.contains(entry.planned().weight())) {
@@ -91,6 +95,55 @@ final class Json {
             throw new UncheckedIOException(e); // a StringWriter throws none
         }
         return text.toString();
+    }
+
+    static String structure(Plan plan) {
+        StringWriter text = new StringWriter();
+        try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
+            json.useDefaultPrettyPrinter();
+            structure(json, plan);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // a StringWriter throws none
+        }
+        return text.toString();
+    }
+
+    private static void structure(JsonGenerator json, Plan plan) throws IOException {
+        json.writeStartArray();
+        for (Plan.Restructuring change : plan.structure()) {
+            json.writeStartObject();
+            json.writeStringField("step", change.step());
+            json.writeArrayFieldStart("groups");
+            for (StructuredPruning.Pruned group : change.groups()) {
+                json.writeStartObject();
+                json.writeStringField("name", group.name());
+                json.writeStringField("kind", group.kind().id());
+                json.writeNumberField("size", group.size());
+                json.writeNumberField("kept", group.kept());
+                if (group.loss().isPresent()) {
+                    number(json, "loss", group.loss().get());
+                }
+                json.writeStringField("note", group.note());
+                json.writeEndObject();
+            }
+            json.writeEndArray();
+            json.writeArrayFieldStart("cleaned");
+            for (Cleanup.Done one : change.cleaned()) {
+                json.writeStartObject();
+                json.writeStringField("step", one.step().id());
+                json.writeNumberField("nodes", one.nodes());
+                json.writeNumberField("constants", one.constants());
+                json.writeArrayFieldStart("notes");
+                for (String note : one.notes()) {
+                    json.writeString(note);
+                }
+                json.writeEndArray();
+                json.writeEndObject();
+            }
+            json.writeEndArray();
+            json.writeEndObject();
+        }
+        json.writeEndArray();
     }
 
     static String merged(Merger.Report report) {

@@ -4,10 +4,14 @@ import dev.tensorpress.encoding.Form;
 import dev.tensorpress.method.Loss;
 import dev.tensorpress.method.Prepared;
 import dev.tensorpress.model.Lowering;
+import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Target;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.Statistics;
+import dev.tensorpress.structure.Cleanup;
+import dev.tensorpress.structure.SlimMethod;
+import dev.tensorpress.structure.StructuredPruning;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -24,10 +28,30 @@ import java.util.Set;
  * @param after of the files that compression would write
  * @param spent to make it: its bytes are those of the weights that methods looked at, each time anew
  * @param statistics that methods go by; empty if none does
+ * @param structure what became of the graph, before anything becomes of the weights that are left; in order
  */
 public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytesBefore, long after, Phases.Spent spent,
-        Optional<Statistics> statistics) {
+        Optional<Statistics> statistics, List<Restructuring> structure) {
     private static final double HALF = 0.5;
+
+    /**
+     * What a change of the graph did.
+     *
+     * @param step as the recipe calls it
+     * @param groups what became of those that it selects; none of a clean-up
+     * @param cleaned what a clean-up did
+     */
+    public record Restructuring(String step, List<StructuredPruning.Pruned> groups, List<Cleanup.Done> cleaned) {
+        public Restructuring {
+            groups = List.copyOf(groups);
+            cleaned = List.copyOf(cleaned);
+        }
+    }
+
+    /** @param by statistics that told what was made of the original before */
+    Plan of(Model original, List<Restructuring> before, Optional<Statistics> by) {
+        return new Plan(recipe, target, entries, original.bytes(), after, spent, statistics.or(() -> by), List.copyOf(before));
+    }
 
     /** A step of the recipe, its method prepared for the weights that it takes. */
     public record Step(String name, Prepared prepared) {}
@@ -160,7 +184,7 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
      */
     public List<String> remarks() {
         List<String> remarks = new ArrayList<>();
-        if (taken() < HALF) {
+        if (taken() < HALF && !recipe.steps().isEmpty()) {
             Map<String, Long> reasons = new LinkedHashMap<>();
             String largest = "";
             for (Entry e : entries) {
@@ -170,6 +194,12 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
             }
             remarks.add((compressed() == 0 ? "no weight" : "less than half of the weights' bytes") + " is compressed; "
                     + reasons.get(largest) + " bytes stay for this reason: " + largest);
+        }
+        List<String> blind = recipe.structure().stream().filter(change -> change.method() instanceof SlimMethod m && m.score().isEmpty()).map(Recipe.Change::name)
+                .toList();
+        if (!blind.isEmpty() && statistics.isEmpty()) {
+            remarks.add(String.join(", ", blind) + (blind.size() == 1 ? " goes" : " go") + " by magnitudes alone, and nothing makes up for what is gone: with"
+                    + " statistics, which calibrate makes, much less is lost");
         }
         String loss = loss();
         if (!loss.isEmpty()) {
@@ -220,6 +250,11 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
 
     private static String percent(double share) {
         return String.format(Locale.ROOT, "%.1f %%", 100 * share);
+    }
+
+    /** {@link #structure} as a JSON array; {@code docs/report.md} lists the fields. */
+    public String structureJson() {
+        return Json.structure(this);
     }
 
     /** Number of weights that change. */

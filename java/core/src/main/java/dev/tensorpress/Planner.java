@@ -131,7 +131,7 @@ final class Planner {
         long after = target.size(Plan.lowerings(entries));
         span.end(model.path(), looked);
         return new Plan(recipe, target, List.copyOf(entries), model.bytes(), after, phases.of(Phases.Phase.PLAN),
-                recipe.requires(Requirement.STATISTICS) ? Optional.of(gathered) : Optional.empty());
+                recipe.requires(Requirement.STATISTICS) ? Optional.of(gathered) : Optional.empty(), List.of());
     }
 
     /**

@@ -1,6 +1,7 @@
 package dev.tensorpress;
 
 import dev.tensorpress.encoding.Form.Activations;
+import dev.tensorpress.internal.Glob;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.method.CodebookMethod;
 import dev.tensorpress.method.CorrectMethod;
@@ -15,6 +16,10 @@ import dev.tensorpress.method.SmoothMethod;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnknownNameException;
+import dev.tensorpress.structure.Group;
+import dev.tensorpress.structure.SlimMethod;
+import dev.tensorpress.structure.StructureMethod;
+import dev.tensorpress.structure.StructuredPruning;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.ByteBuffer;
@@ -31,25 +36,51 @@ import java.util.Set;
 
 /**
  * What to do with a model: ordered steps, each a selector and a method. Among steps of one method, the first that selects
- * a weight takes it; steps of different methods follow each other. Immutable.
+ * a weight takes it; steps of different methods follow each other. Before all of them come changes of the graph. Immutable.
  *
  * @param name shown in reports
  * @param target empty for the format's default
+ * @param structure what becomes of the graph first, in order; for formats that have one
  * @param steps in order
  * @param excludes globs of weights that stay as they are
  * @param options settings of the target's lowering, such as {@code accuracy-level}
  */
-public record Recipe(String name, String target, List<Step> steps, List<String> excludes, Map<String, String> options) {
+public record Recipe(String name, String target, List<Change> structure, List<Step> steps, List<String> excludes, Map<String, String> options) {
 
     /** One pair of selector and method. */
     public record Step(String name, Selector selector, Method method) {}
+
+    /**
+     * One change of the graph.
+     *
+     * @param kinds of groups that it takes indices from; empty of what takes none
+     * @param names globs, any of which fits the name of a group, as {@link Group#name} has it; empty for all groups
+     */
+    public record Change(String name, Set<Group.Kind> kinds, List<String> names, StructureMethod method) {
+        /** What is selected if nothing is said. */
+        static final Set<Group.Kind> DEFAULT_KINDS = Set.of(Group.Kind.NEURONS);
+
+        public Change {
+            kinds = Set.copyOf(kinds);
+            names = List.copyOf(names);
+        }
+
+        boolean selects(StructuredPruning.Pruned group) {
+            return kinds.contains(group.kind()) && (names.isEmpty() || names.stream().anyMatch(glob -> Glob.matches(glob, group.name())));
+        }
+
+        /** With a method of other options. */
+        Change with(StructureMethod other) {
+            return new Change(name, kinds, names, other);
+        }
+    }
 
     /** Bytes of a file. */
     private static final int LONGEST = 1 << 20;
 
     /** Names of the presets. */
-    public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int8-smooth", "int8-static", "int4", "prune50",
-            "sparse24", "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "int4-gptq", "fixed8", "archive8", "archive4",
+    public static final List<String> NAMES = List.of("int8", "int8-table4", "int8-dynamic", "int8-smooth", "int8-static", "int4", "prune-neurons",
+            "prune-heads", "prune50", "sparse24", "prune50-int8", "lowrank", "lowrank-int8", "int4-corrected", "int4-gptq", "fixed8", "archive8", "archive4",
             "deep-compression", "w8a16", "w8a8", "w4a16");
 
     private static final Role[] PRODUCTS = {Role.LINEAR, Role.HEAD};
@@ -57,9 +88,15 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
     private static final List<String> ROUTERS = List.of("*.gate.weight", "*.router.weight", "*.shared_expert_gate.weight");
 
     public Recipe {
+        structure = List.copyOf(structure);
         steps = List.copyOf(steps);
         excludes = List.copyOf(excludes);
         options = Map.copyOf(options);
+    }
+
+    /** One that leaves the graph as it is. */
+    public Recipe(String name, String target, List<Step> steps, List<String> excludes, Map<String, String> options) {
+        this(name, target, List.of(), steps, excludes, options);
     }
 
     /**
@@ -75,6 +112,10 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         Step conv = null;
         List<Step> steps = new ArrayList<>();
         switch (name) {
+            case "prune-neurons", "prune-heads" -> {
+                Group.Kind kind = name.equals("prune-heads") ? Group.Kind.HEADS : Group.Kind.NEURONS;
+                return new Recipe(name, "", List.of(new Change(kind.id(), Set.of(kind), List.of(), SlimMethod.DEFAULT)), List.of(), List.of(), Map.of());
+            }
             case "prune50" -> {
                 return new Recipe(name, "", List.of(half()), List.of(), Map.of());
             }
@@ -267,19 +308,19 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         for (Step step : steps) {
             all.add(new Step(step.name, step.selector, step.method.atStep(number)));
         }
-        return new Recipe(name, target, all, excludes, options);
+        return new Recipe(name, target, structure, all, excludes, options);
     }
 
     /** This recipe for another target. */
     public Recipe target(String target) {
-        return new Recipe(name, target, steps, excludes, options);
+        return new Recipe(name, target, structure, steps, excludes, options);
     }
 
     /** This recipe leaving out weights whose name, or the name of a node that uses them, fits the glob. */
     public Recipe exclude(String glob) {
         List<String> all = new ArrayList<>(excludes);
         all.add(glob);
-        return new Recipe(name, target, steps, all, options);
+        return new Recipe(name, target, structure, steps, all, options);
     }
 
     /**
@@ -295,8 +336,15 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
         int dot = key.indexOf('.');
         String stepName = dot < 0 ? null : key.substring(0, dot);
         String option = key.substring(dot + 1);
-        List<Step> changed = new ArrayList<>();
+        List<Change> restructured = new ArrayList<>();
         boolean known = false;
+        for (Change change : structure) {
+            boolean meant = stepName == null ? change.method.uses(option) : stepName.equals(change.name);
+            StructureMethod method = meant ? change.method.with(option, value) : null;
+            known |= method != null;
+            restructured.add(method == null ? change : change.with(method));
+        }
+        List<Step> changed = new ArrayList<>();
         for (Step step : steps) {
             Step now = step;
             if (stepName == null || stepName.equals(step.name)) {
@@ -313,35 +361,37 @@ public record Recipe(String name, String target, List<Step> steps, List<String> 
             changed.add(now);
         }
         if (known) {
-            return new Recipe(name, target, changed, excludes, options);
+            return new Recipe(name, target, restructured, changed, excludes, options);
         }
         if (stepName != null) {
             throw unknown(stepName, option);
         }
         Map<String, String> more = new LinkedHashMap<>(options);
         more.put(key, value); // the target refuses what it does not know
-        return new Recipe(name, target, steps, excludes, more);
+        return new Recipe(name, target, structure, steps, excludes, more);
     }
 
     private UnknownNameException unknown(String stepName, String option) {
-        List<String> names = new ArrayList<>();
-        for (Step step : steps) {
-            if (step.name.equals(stepName)) {
-                return new UnknownNameException("step '" + stepName + "' of recipe " + name + " has no option '" + option + "'",
-                        option, settings(List.of(step)));
-            }
-            names.add(step.name);
+        Map<String, Set<String>> settings = new LinkedHashMap<>();
+        structure.forEach(change -> settings.put(change.name, new LinkedHashSet<>(Option.names(change.method.options()))));
+        steps.forEach(step -> settings.put(step.name, settings(step)));
+        if (settings.containsKey(stepName)) {
+            return new UnknownNameException("step '" + stepName + "' of recipe " + name + " has no option '" + option + "'", option, settings.get(stepName));
         }
-        return new UnknownNameException("recipe " + name + " has no step '" + stepName + "'", stepName, names);
+        return new UnknownNameException("recipe " + name + " has no step '" + stepName + "'", stepName, settings.keySet());
+    }
+
+    private static Set<String> settings(Step step) {
+        Set<String> all = new LinkedHashSet<>(Option.names(step.method.options()));
+        all.add("min-size");
+        return all;
     }
 
     /** What {@link #set} changes in some of the steps. */
-    static Set<String> settings(List<Step> steps) {
+    Set<String> settings() {
         Set<String> all = new LinkedHashSet<>();
-        for (Step step : steps) {
-            all.addAll(Option.names(step.method.options()));
-        }
-        all.add("min-size");
+        structure.forEach(change -> all.addAll(Option.names(change.method.options())));
+        steps.forEach(step -> all.addAll(settings(step)));
         return all;
     }
 }

@@ -5,10 +5,13 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.method.Methods;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
+import dev.tensorpress.structure.Group;
+import dev.tensorpress.structure.StructureMethod;
 import java.io.IOException;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /** The JSON Schema of recipes in YAML, from what is declared of options. */
@@ -41,15 +44,11 @@ final class RecipeSchema {
         option(Selector.MIN_SIZE);
         texts("exclude", "globs of weights that stay as they are", true);
         targetOptions();
-        json.writeObjectFieldStart("steps");
-        json.writeStringField("type", "array");
-        json.writeNumberField("minItems", 1);
-        json.writeObjectFieldStart("items");
-        step();
+        list("structure", this::change);
+        list("steps", this::step);
         json.writeEndObject();
-        json.writeEndObject();
-        json.writeEndObject();
-        closed(List.of("steps"));
+        closed(List.of());
+        oneOf("anyOf", List.of("structure", "steps"));
         json.writeEndObject();
     }
 
@@ -61,7 +60,38 @@ final class RecipeSchema {
         options("options", options, "of the target");
     }
 
-    private void step() throws IOException {
+    private interface Item {
+        void write() throws IOException;
+    }
+
+    /** At least one of these. */
+    private void list(String key, Item item) throws IOException {
+        json.writeObjectFieldStart(key);
+        json.writeStringField("type", "array");
+        json.writeNumberField("minItems", 1);
+        json.writeObjectFieldStart("items");
+        item.write();
+        json.writeEndObject();
+        json.writeEndObject();
+    }
+
+    private void change() throws IOException {
+        begin();
+        words("kind", Arrays.stream(Group.Kind.values()).map(Group.Kind::id).toList());
+        texts("name", "globs, one of which fits the name of the group, as inspect --graph lists them", true);
+        json.writeEndObject();
+        closed(List.of());
+        json.writeEndObject();
+        for (String method : StructureMethod.NAMES) {
+            options(method, StructureMethod.options(method), "");
+        }
+        json.writeEndObject();
+        closed(List.of());
+        oneOf("oneOf", StructureMethod.NAMES);
+    }
+
+    /** Of a step, up to what it selects by. */
+    private void begin() throws IOException {
         json.writeStringField("type", "object");
         json.writeObjectFieldStart("properties");
         json.writeObjectFieldStart("name");
@@ -71,19 +101,11 @@ final class RecipeSchema {
         json.writeObjectFieldStart("select");
         json.writeStringField("type", "object");
         json.writeObjectFieldStart("properties");
-        json.writeObjectFieldStart("role");
-        json.writeArrayFieldStart("anyOf");
-        json.writeStartObject();
-        roles();
-        json.writeEndObject();
-        json.writeStartObject();
-        json.writeStringField("type", "array");
-        json.writeObjectFieldStart("items");
-        roles();
-        json.writeEndObject();
-        json.writeEndObject();
-        json.writeEndArray();
-        json.writeEndObject();
+    }
+
+    private void step() throws IOException {
+        begin();
+        words("role", Arrays.stream(Role.values()).map(Role::id).toList());
         texts("name", "globs, one of which fits the weight's name or that of a node that uses it", true);
         option(Selector.MIN_SIZE);
         json.writeEndObject();
@@ -94,19 +116,45 @@ final class RecipeSchema {
         }
         json.writeEndObject();
         closed(List.of());
-        json.writeArrayFieldStart("oneOf");
-        for (String method : Methods.NAMES) {
+        oneOf("oneOf", Methods.NAMES);
+    }
+
+    /** One, or at least one, of these keys is there. */
+    private void oneOf(String rule, List<String> keys) throws IOException {
+        json.writeArrayFieldStart(rule);
+        for (String key : keys) {
             json.writeStartObject();
-            required(List.of(method));
+            required(List.of(key));
             json.writeEndObject();
         }
         json.writeEndArray();
     }
 
-    private void roles() throws IOException {
+    private void words(String key, List<String> words) throws IOException {
+        json.writeObjectFieldStart(key);
+        anyOf(words);
+        json.writeEndObject();
+    }
+
+    /** One of these words, or a list of them. */
+    private void anyOf(List<String> words) throws IOException {
+        json.writeArrayFieldStart("anyOf");
+        json.writeStartObject();
+        words(words);
+        json.writeEndObject();
+        json.writeStartObject();
+        json.writeStringField("type", "array");
+        json.writeObjectFieldStart("items");
+        words(words);
+        json.writeEndObject();
+        json.writeEndObject();
+        json.writeEndArray();
+    }
+
+    private void words(List<String> words) throws IOException {
         json.writeArrayFieldStart("enum");
-        for (Role role : Role.values()) {
-            json.writeString(role.id());
+        for (String word : words) {
+            json.writeString(word);
         }
         json.writeEndArray();
     }
@@ -198,12 +246,16 @@ final class RecipeSchema {
                 }
             }
             case Option.Words w -> {
-                json.writeArrayFieldStart("enum");
-                for (String word : w.words()) {
-                    json.writeString(word);
+                words(w.words());
+                text(given, option.fallback());
+            }
+            case Option.WordList w -> {
+                anyOf(w.words());
+                json.writeArrayFieldStart("default");
+                for (int word : given ? option.several(option.fallback()) : List.<Integer>of()) {
+                    json.writeString(w.words().get(word));
                 }
                 json.writeEndArray();
-                text(given, option.fallback());
             }
             case Option.Text t -> {
                 json.writeArrayFieldStart("anyOf");

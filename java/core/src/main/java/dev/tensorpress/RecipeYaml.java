@@ -6,7 +6,11 @@ import dev.tensorpress.method.OptionException;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnknownNameException;
+import dev.tensorpress.structure.Group;
+import dev.tensorpress.structure.SlimMethod;
+import dev.tensorpress.structure.StructureMethod;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
@@ -17,6 +21,7 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.function.UnaryOperator;
 import org.snakeyaml.engine.v2.api.LoadSettings;
 import org.snakeyaml.engine.v2.composer.Composer;
 import org.snakeyaml.engine.v2.events.CollectionEndEvent;
@@ -42,7 +47,10 @@ final class RecipeYaml {
     private static final int LONGEST = 1 << 18;
     private static final int DEEPEST = 32;
 
-    private static final String[] STEP = step();
+    private static final String NO_STEPS = "a recipe needs 'steps', a list of at least one";
+    private static final String[] STEP = keys(Methods.NAMES);
+    private static final String[] CHANGE = keys(StructureMethod.NAMES);
+    private static final List<String> KINDS = Arrays.stream(Group.Kind.values()).map(Group.Kind::id).toList();
 
     private final String source;
 
@@ -96,7 +104,7 @@ final class RecipeYaml {
     }
 
     private Recipe recipe(Node node) {
-        Map<String, Node> keys = mapping(node, "a recipe", "name", "target", "min-size", "exclude", "options", "steps");
+        Map<String, Node> keys = mapping(node, "a recipe", "name", "target", "min-size", "exclude", "options", "structure", "steps");
         long minSize = keys.containsKey("min-size") ? size(keys.get("min-size")) : Selector.DEFAULT_MIN_SIZE;
         Map<String, String> options = new LinkedHashMap<>();
         if (keys.containsKey("options")) {
@@ -105,22 +113,21 @@ final class RecipeYaml {
                 checkTargets(option.getKey(), options.get(option.getKey()), option.getValue());
             }
         }
-        Node list = keys.get("steps");
-        if (!(list instanceof SequenceNode sequence) || sequence.getValue().isEmpty()) {
-            throw wrong(list == null ? node : list, "a recipe needs 'steps', a list of at least one");
+        if (!keys.containsKey("structure") && !keys.containsKey("steps")) {
+            throw wrong(node, NO_STEPS);
+        }
+        Set<String> names = new LinkedHashSet<>();
+        List<Recipe.Change> structure = new ArrayList<>();
+        for (Node item : list(keys.get("structure"), "'structure' must be a list of at least one change")) {
+            structure.add(change(item, names));
         }
         List<Recipe.Step> steps = new ArrayList<>();
-        Set<String> names = new LinkedHashSet<>();
-        for (Node item : sequence.getValue()) {
-            Recipe.Step step = step(item, steps.size() + 1, minSize);
-            if (!names.add(step.name())) {
-                throw wrong(item, "there is a step '" + step.name() + "' already");
-            }
-            steps.add(step);
+        for (Node item : list(keys.get("steps"), NO_STEPS)) {
+            steps.add(step(item, steps.size() + 1, minSize, names));
         }
         String name = keys.containsKey("name") ? text(keys.get("name"), "name") : source;
         String target = keys.containsKey("target") ? text(keys.get("target"), "target") : "";
-        return new Recipe(name, target, steps, texts(keys.get("exclude"), "exclude"), options);
+        return new Recipe(name, target, structure, steps, texts(keys.get("exclude"), "exclude"), options);
     }
 
     /** Which target the recipe is for is not known yet, but an option means the same to all that have it. */
@@ -137,39 +144,90 @@ final class RecipeYaml {
         }
     }
 
-    private Recipe.Step step(Node node, int number, long minSize) {
-        Map<String, Node> keys = mapping(node, "a step", STEP);
-        String kind = null;
-        for (String key : Methods.NAMES) {
-            if (keys.containsKey(key)) {
-                if (kind != null) {
-                    throw oneMethod(node);
-                }
-                kind = key;
-            }
+    /** The items; none if the key is not there. */
+    private List<Node> list(Node node, String otherwise) {
+        if (node == null) {
+            return List.of();
         }
-        if (kind == null) {
-            throw oneMethod(node);
+        if (!(node instanceof SequenceNode sequence) || sequence.getValue().isEmpty()) {
+            throw wrong(node, otherwise);
         }
-        String name = "step" + number;
-        if (keys.containsKey("name")) {
-            name = text(keys.get("name"), "name");
-            if (name.isEmpty() || name.indexOf('.') >= 0) {
-                throw wrong(keys.get("name"), "the name of a step must not be empty, nor hold a dot: the setting "
-                        + name + ".bits could not tell it from the option");
-            }
-        }
-        return new Recipe.Step(name, selector(keys.get("select"), minSize), method(kind, keys.get(kind)));
+        return sequence.getValue();
     }
 
-    private static String[] step() {
+    private Recipe.Step step(Node node, int number, long minSize, Set<String> names) {
+        Map<String, Node> keys = mapping(node, "a step", STEP);
+        String kind = method(node, keys, Methods.NAMES, "a step needs one method: ");
+        return new Recipe.Step(name(node, keys, "step" + number, names), selector(keys.get("select"), minSize), method(kind, keys.get(kind)));
+    }
+
+    /** Which of the methods the step names. */
+    private String method(Node node, Map<String, Node> keys, List<String> methods, String otherwise) {
+        List<String> named = methods.stream().filter(keys::containsKey).toList();
+        if (named.size() != 1) {
+            throw wrong(node, otherwise + Option.any(methods));
+        }
+        return named.getFirst();
+    }
+
+    /** What a step is called. */
+    private String name(Node node, Map<String, Node> keys, String otherwise, Set<String> names) {
+        String name = keys.containsKey("name") ? text(keys.get("name"), "name") : otherwise;
+        if (name.isEmpty() || name.indexOf('.') >= 0) {
+            throw wrong(keys.get("name"), "the name of a step must not be empty, nor hold a dot: the setting "
+                    + name + ".bits could not tell it from the option");
+        }
+        if (!names.add(name)) {
+            throw wrong(node, "there is a step '" + name + "' already");
+        }
+        return name;
+    }
+
+    private static String[] keys(List<String> methods) {
         List<String> keys = new ArrayList<>(List.of("name", "select"));
-        keys.addAll(Methods.NAMES);
+        keys.addAll(methods);
         return keys.toArray(String[]::new);
     }
 
-    private IllegalArgumentException oneMethod(Node node) {
-        return wrong(node, "a step needs one method: " + Option.any(Methods.NAMES));
+    private Recipe.Change change(Node node, Set<String> names) {
+        Map<String, Node> keys = mapping(node, "a change of the structure", CHANGE);
+        String kind = method(node, keys, StructureMethod.NAMES, "a change of the structure needs one method: ");
+        String name = name(node, keys, kind + (names.size() + 1), names);
+        StructureMethod method = StructureMethod.of(kind);
+        if (!(method instanceof SlimMethod) && keys.containsKey("select")) {
+            throw wrong(keys.get("select"), "'select' means nothing beside '" + kind + "', which goes over the whole graph");
+        }
+        Map<String, Node> select = keys.containsKey("select") ? mapping(keys.get("select"), "select", "kind", "name") : Map.of();
+        Set<Group.Kind> kinds = new LinkedHashSet<>();
+        for (String id : texts(select.get("kind"), "kind")) {
+            int at = KINDS.indexOf(id);
+            if (at < 0) {
+                throw wrong(select.get("kind"), "there is no kind '" + id + "'" + UnknownNameException.hint(id, KINDS));
+            }
+            kinds.add(Group.Kind.values()[at]);
+        }
+        if (kinds.isEmpty() && method instanceof SlimMethod) {
+            kinds.addAll(Recipe.Change.DEFAULT_KINDS);
+        }
+        return new Recipe.Change(name, kinds, texts(select.get("name"), "name"), method(method, keys.get(kind)));
+    }
+
+    private StructureMethod method(StructureMethod start, Node node) {
+        StructureMethod method = start;
+        Map<String, Node> keys = mapping(node, start.name(), Option.names(start.options()).toArray(String[]::new));
+        for (Map.Entry<String, Node> key : keys.entrySet()) {
+            try {
+                method = method.with(key.getKey(), value(Option.of(start.options(), key.getKey()), key.getValue()));
+            } catch (IllegalArgumentException e) {
+                throw wrong(key.getValue(), e.getMessage());
+            }
+        }
+        for (Map.Entry<String, Node> key : keys.entrySet()) {
+            if (!method.uses(key.getKey())) {
+                throw wrong(key.getValue(), "'" + key.getKey() + "' means nothing beside what else '" + start.name() + "' says");
+            }
+        }
+        return method;
     }
 
     private Selector selector(Node node, long minSize) {
@@ -217,7 +275,7 @@ final class RecipeYaml {
                 return String.join(",", texts(node, option.name()));
             }
         }
-        return text(node, option.name());
+        return option.type() instanceof Option.WordList ? String.join(",", texts(node, option.name())) : text(node, option.name());
     }
 
     private String parts(String name, Option.Text text, Node node) {
@@ -311,7 +369,22 @@ final class RecipeYaml {
                 out.append("  ").append(quoted(option.getKey())).append(": ").append(quoted(option.getValue())).append('\n');
             }
         }
-        out.append("steps:\n");
+        if (!recipe.structure().isEmpty()) {
+            out.append("structure:\n");
+        }
+        for (Recipe.Change change : recipe.structure()) {
+            out.append("  - name: ").append(quoted(change.name())).append("\n    ");
+            if (!change.kinds().isEmpty()) {
+                out.append("select: {kind: [").append(String.join(", ", new TreeSet<>(change.kinds()).stream().map(Group.Kind::id).toList())).append(']')
+                        .append(change.names().isEmpty() ? "" : ", name: " + quoted(change.names())).append("}\n    ");
+            }
+            out.append(change.method().name()).append(": ");
+            options(change.method().options(), change.method()::get, out);
+            out.append('\n');
+        }
+        if (!recipe.steps().isEmpty() || recipe.structure().isEmpty()) {
+            out.append("steps:\n");
+        }
         for (Recipe.Step step : recipe.steps()) {
             Selector s = step.selector();
             out.append("  - name: ").append(quoted(step.name())).append("\n    select: {");
@@ -326,16 +399,16 @@ final class RecipeYaml {
                 out.append("name: ").append(quoted(s.names())).append(", ");
             }
             out.append("min-size: ").append(s.minSize()).append("}\n    ").append(step.method().name()).append(": ");
-            options(step.method(), out);
+            options(step.method().options(), step.method()::get, out);
             out.append('\n');
         }
         return out.toString();
     }
 
-    private static void options(Method method, StringBuilder out) {
+    private static void options(List<Option> options, UnaryOperator<String> get, StringBuilder out) {
         String comma = "{";
-        for (Option option : method.options()) {
-            String value = method.get(option.name());
+        for (Option option : options) {
+            String value = get.apply(option.name());
             if (value != null) {
                 out.append(comma).append(option.name()).append(": ").append(written(option, value));
                 comma = ", ";
@@ -346,7 +419,7 @@ final class RecipeYaml {
 
     private static String written(Option option, String value) {
         if (!(option.type() instanceof Option.Text text)) {
-            return value;
+            return option.type() instanceof Option.WordList ? "[" + value.replace(",", ", ") + "]" : value;
         }
         if (text.list()) {
             return "[" + value.replace(",", ", ") + "]";

@@ -161,6 +161,11 @@ class OptionsTest {
                     good.addAll(w.words());
                     bad.add(w.words().getFirst().toUpperCase(Locale.ROOT));
                 }
+                case Option.WordList w -> {
+                    good.add(w.words().getLast());
+                    good.add(String.join(",", w.words()));
+                    bad.add(w.words().getFirst() + ",nonsense");
+                }
                 case Option.Text t -> { }
             }
             Method method = option.name().equals("relative") ? Methods.of(name, Map.of("budget", "1")) : shortest(name);
@@ -181,6 +186,7 @@ class OptionsTest {
                     * random.nextLong(w.least() / w.multiple(), Math.min(w.most(), w.least() + 999) / w.multiple() + 1));
             case Option.Real r -> number(r);
             case Option.Words w -> w.words().get(random.nextInt(w.words().size()));
+            case Option.WordList w -> String.join(",", w.words().subList(0, 1 + random.nextInt(w.words().size())));
             case Option.Text t -> text(option, t);
         };
     }

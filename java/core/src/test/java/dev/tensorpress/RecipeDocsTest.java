@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.fail;
 
 import dev.tensorpress.method.Methods;
 import dev.tensorpress.model.Option;
+import dev.tensorpress.structure.StructureMethod;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -45,6 +46,7 @@ class RecipeDocsTest {
     void tablesAreAsDeclared() throws IOException {
         Set<String> all = new TreeSet<>();
         Methods.NAMES.forEach(method -> all.add(table(Methods.options(method))));
+        StructureMethod.NAMES.forEach(method -> all.add(table(StructureMethod.options(method))));
         for (Formats.Entry format : Formats.ALL) {
             if (!format.options().isEmpty()) {
                 all.add(table(format.options()));
@@ -83,6 +85,10 @@ class RecipeDocsTest {
                 "prune: {schedule: {from: 0, to: 0.5, steps: 3}}", "factorize: {budget: 7, relative: true}", "correct: {rank: 7}")) {
             assertEquals(List.of(), faults(schema, load("steps: [{" + good + "}]"), ""), good);
         }
+        for (String good : List.of("slim: {}", "clean: {}", "clean: {steps: unused}", "clean: {steps: [unused, equal]}", "slim: {bytes: 1}, select: {kind: heads}",
+                "slim: {score: magnitude}, select: {kind: [heads, channels], name: ['a*', b]}")) {
+            assertEquals(List.of(), faults(schema, load("structure: [{" + good + "}]"), ""), good);
+        }
     }
 
     @Test
@@ -95,7 +101,11 @@ class RecipeDocsTest {
                 "name: a.b, quantize: {}", "quantize: {}, select: {role: dense}", "quantize: 8")) {
             assertFalse(faults(schema, load("steps: [{" + bad + "}]"), "").isEmpty(), bad);
         }
-        for (String bad : List.of("{}", "steps: []", "[]", "steps: [{quantize: {}}]\noptions: {accuracy-level: 5}",
+        for (String bad : List.of("", "slim: {}, clean: {}", "slim: {amount: 1}", "slim: {score: none}", "clean: {steps: all}", "clean: {steps: [all]}",
+                "slim: {}, select: {role: linear}", "slim: {}, select: {kind: head}", "prune: {sparsity: 0.5}", "name: a.b, slim: {}")) {
+            assertFalse(faults(schema, load("structure: [{" + bad + "}]"), "").isEmpty(), bad);
+        }
+        for (String bad : List.of("structure: []", "{}", "steps: []", "[]", "steps: [{quantize: {}}]\noptions: {accuracy-level: 5}",
                 "steps: [{quantize: {}}]\noptions: {x: 5}", "steps: [{quantize: {}}]\nmin-size: -1")) {
             assertFalse(faults(schema, load(bad), "").isEmpty(), bad);
         }

@@ -74,6 +74,21 @@ class RecipeTest {
     }
 
     @Test
+    void changesOfTheGraphAreSetAsSteps() {
+        Recipe r = RecipeYaml.parse("r", "structure: [{slim: {}}, {name: tidy, clean: {}}]\nsteps: [{name: codes, gptq: {}}]\n");
+        Recipe set = r.set("amount", "0.5").set("damping", "0.5").set("tidy.steps", "equal").set("codes.bits", "4");
+        assertEquals("0.5", set.structure().getFirst().method().get("amount"));
+        assertEquals("0.5", set.structure().getFirst().method().get("damping"));
+        assertEquals("0.5", set.steps().getFirst().method().get("damping"));
+        assertEquals("equal", set.structure().getLast().method().get("steps"));
+        assertEquals("0.9", set.set("slim1.bytes", "0.9").structure().getFirst().method().get("bytes"));
+        assertEquals(r.structure(), r.exclude("a").target("onnx").atStep(1).structure());
+        assertTrue(assertThrows(IllegalArgumentException.class, () -> r.set("amount", "1")).getMessage().startsWith("amount must be"));
+        assertTrue(assertThrows(UnknownNameException.class, () -> r.set("slim1.amont", "1")).getMessage().contains("did you mean amount?"));
+        assertTrue(assertThrows(UnknownNameException.class, () -> r.set("tdy.steps", "1")).getMessage().contains("did you mean tidy?"));
+    }
+
+    @Test
     void everyPresetExistsAndNothingElse() {
         for (String name : Recipe.NAMES) {
             assertEquals(name, Recipe.named(name).name());

@@ -13,12 +13,18 @@ import dev.tensorpress.method.PruneMethod.Pattern;
 import dev.tensorpress.method.PruneMethod.Scope;
 import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.model.Role;
+import dev.tensorpress.structure.CleanMethod;
+import dev.tensorpress.structure.Cleanup;
+import dev.tensorpress.structure.Group;
+import dev.tensorpress.structure.SlimMethod;
+import dev.tensorpress.structure.StructuredPruning;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -200,6 +206,53 @@ class RecipeYamlTest {
         String both = "steps:\n- quantize: {}\n- prune: {sparsity: 0.5}\n  quantize: {}\n";
         String message = assertThrows(IllegalArgumentException.class, () -> RecipeYaml.parse("bad.yaml", both)).getMessage();
         assertTrue(message.startsWith("bad.yaml:3: a step needs one method"), message);
+    }
+
+    @Test
+    void everyKeyOfAStructure() {
+        Recipe recipe = RecipeYaml.parse("s.yaml", """
+                structure:
+                  - clean: {steps: [unused, nearly-equal], share-tolerance: 0.1}
+                  - slim: {}
+                  - name: tenth
+                    select: {kind: [heads, channels], name: ["a*", b]}
+                    slim: {multiply-adds: 0.9, multiple: 4, score: activations, update: false, damping: 0.1}
+                """);
+        assertEquals(new Recipe("s.yaml", "", List.of(
+                new Recipe.Change("clean1", Set.of(), List.of(), new CleanMethod(Set.of(Cleanup.Step.UNUSED, Cleanup.Step.NEARLY_EQUAL), 0.1)),
+                new Recipe.Change("slim2", Set.of(Group.Kind.NEURONS), List.of(), SlimMethod.DEFAULT),
+                new Recipe.Change("tenth", Set.of(Group.Kind.HEADS, Group.Kind.CHANNELS), List.of("a*", "b"), new SlimMethod(
+                        new StructuredPruning.Budget(StructuredPruning.Measure.MULTIPLY_ADDS, 0.9), 4, Optional.of(StructuredPruning.Score.ACTIVATIONS),
+                        false, 0.1))), List.of(), List.of(), Map.of()), recipe);
+        String text = RecipeYaml.write(recipe);
+        assertEquals(recipe.structure(), RecipeYaml.parse("x", text).structure(), text);
+        assertEquals(text, RecipeYaml.write(RecipeYaml.parse("x", text)));
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', ignoreLeadingAndTrailingWhitespace = true, quoteCharacter = '`', value = {
+        "slim: {amount: 1}                            | amount must be above 0 and below 1",
+        "slim: {amount: 0.5, bytes: 0.5}              | 'amount' means nothing beside",
+        "slim: {bytes: 2}                             | bytes must be above 0 and at most 1",
+        "slim: {multiple: 0}                          | multiple must be 1 to",
+        "slim: {score: best}                          | score must be auto, magnitude",
+        "slim: {part: 0.5}                            | unknown key 'part' in slim",
+        "slim: {}, select: {kind: head}               | there is no kind 'head'; did you mean heads?",
+        "slim: {}, select: {role: linear}             | unknown key 'role' in select",
+        "slim: {}, clean: {}                          | needs one method: slim or clean",
+        "prune: {sparsity: 0.5}                       | unknown key 'prune' in a change of the structure",
+        "clean: {steps: [equal, all]}                 | steps must be some of identity",
+        "clean: {share-tolerance: 0.1}                | 'share-tolerance' means nothing beside",
+        "clean: {}, select: {name: a}                 | 'select' means nothing beside 'clean'",
+        "name: a.b, slim: {}                          | nor hold a dot",
+        "name: other, slim: {}                        | there is a step 'other' already",
+    })
+    void mistakesInAStructureAreNamedWithTheirLine(String change, String message) {
+        String yaml = "structure:\n- name: other\n  clean: {}\n- {" + change + "}\nsteps:\n- quantize: {}\n";
+        String found = message("bad.yaml", yaml);
+        assertTrue(found.startsWith("bad.yaml:4: ") && found.contains(message), found);
+        assertTrue(message("bad.yaml", "structure: []\n").contains("at least one change"));
+        assertTrue(message("bad.yaml", "structure: [{name: a, slim: {}}]\nsteps: [{name: a, quantize: {}}]\n").contains("already"));
     }
 
     @Test

@@ -4,6 +4,7 @@ import dev.tensorpress.model.Option;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.runtime.OnnxEvaluator;
+import dev.tensorpress.structure.CleanMethod;
 import dev.tensorpress.structure.Cleanup;
 import dev.tensorpress.structure.Cleanup.Step;
 import java.io.IOException;
@@ -13,14 +14,11 @@ import java.util.Set;
 
 /** {@code tensorpress clean}: makes graphs smaller that compute what they did. */
 final class CleanCommand implements Command {
-    private static final Option TOLERANCE = new Option("share-tolerance", new Option.Real(0, true, 1, true), "0.01",
-            "for nearly-equal: by how much weights may differ, relative to the larger one");
-
     @Override
     public Syntax syntax() {
         return EditedGraph.declare(new Syntax("clean", "Makes the graph of a model in ONNX smaller, and leaves what it computes.", "MODEL"))
                 .option("steps", "A,B", "some of " + Option.any(EditedGraph.words(Step.values())) + "; all but nearly-equal if left out")
-                .option(TOLERANCE.name(), "T", TOLERANCE.meaning() + "; " + TOLERANCE.fallback() + " if left out");
+                .option(CleanMethod.TOLERANCE.name(), "T", CleanMethod.TOLERANCE.meaning() + "; " + CleanMethod.TOLERANCE.fallback() + " if left out");
     }
 
     @Override
@@ -28,34 +26,18 @@ final class CleanCommand implements Command {
         EditedGraph.output(arguments);
         String given = arguments.value("steps");
         Set<Step> steps = given == null ? Cleanup.DEFAULT : EditedGraph.constants(given, Step.class, "step");
-        if (arguments.flag(TOLERANCE.name()) && !steps.contains(Step.NEARLY_EQUAL)) {
+        if (arguments.flag(CleanMethod.TOLERANCE.name()) && !steps.contains(Step.NEARLY_EQUAL)) {
             throw arguments.wrong("--share-tolerance is for step nearly-equal, which is not among --steps");
         }
-        double tolerance = EditedGraph.real(arguments, TOLERANCE);
+        double tolerance = EditedGraph.real(arguments, CleanMethod.TOLERANCE);
         long start = System.nanoTime();
         try (OnnxModel model = EditedGraph.open(arguments, "clean"); Arena arena = Arena.ofShared()) {
             EditedGraph.check(arguments, model.files());
             EditableModel editable = EditableModel.of(model, arena);
             List<Cleanup.Done> done = new Cleanup(editable, arena, tolerance, new OnnxEvaluator(0)).run(steps);
             String written = EditedGraph.write(arguments, model, editable, start);
-            print(console, done);
+            console.out().print(StructureListing.cleaned(done));
             console.out().println(written);
         }
-    }
-
-    private static void print(Console console, List<Cleanup.Done> done) {
-        Table table = new Table("STEP", ">NODES", ">CONSTANTS");
-        for (Cleanup.Done one : done) {
-            table.row(one.step().id(), change(one.nodes()), change(one.constants()));
-        }
-        console.out().print(table);
-        for (Cleanup.Done one : done) {
-            one.notes().forEach(note -> console.out().println("note: " + Text.plain(note)));
-        }
-    }
-
-    /** Of what is gone. */
-    private static String change(int gone) {
-        return gone > 0 ? "-" + Text.count(gone) : gone < 0 ? "+" + Text.count(-gone) : "0";
     }
 }

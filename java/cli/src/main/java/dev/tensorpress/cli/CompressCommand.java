@@ -6,7 +6,6 @@ import dev.tensorpress.ProgressListener;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
 import dev.tensorpress.encoding.Form;
-import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Weight;
 import dev.tensorpress.statistics.Statistics;
@@ -88,8 +87,8 @@ final class CompressCommand implements Command {
                 OutputFile.check(arguments, "--report", reportFile, force, models);
             }
             for (int i = 0; i < outs.size(); i++) {
-                progress.begin(compressor.model());
                 Plan plan = compressor.plan(recipes.get(i));
+                progress.begin(plan);
                 Path to = outs.get(i);
                 console.advise(() -> folder ? OutputFile.resumption(to) : null);
                 Report report = compressor.compress(plan, to);
@@ -128,11 +127,11 @@ final class CompressCommand implements Command {
             this.console = console;
         }
 
-        void begin(Model model) {
+        void begin(Plan plan) {
             total = 0;
-            for (Weight weight : model.weights()) {
-                before.put(weight, total);
-                total += weight.tensor().bytes();
+            for (Plan.Entry entry : plan.entries()) {
+                before.put(entry.weight(), total);
+                total += entry.bytesBefore();
             }
             console.begin("compressing", total);
         }
@@ -162,7 +161,7 @@ final class CompressCommand implements Command {
         for (String remark : plan.remarks()) {
             text.append("note: ").append(Text.plain(remark)).append('\n');
         }
-        text.append(report.output()).append(": ").append(Text.count(report.bytesBefore())).append(" -> ")
+        text.append(StructureListing.of(plan)).append(report.output()).append(": ").append(Text.count(report.bytesBefore())).append(" -> ")
                 .append(Text.count(report.bytesAfter())).append(" bytes, ").append(Text.percent(report.ratio()))
                 .append(", in ").append(Text.time(report.nanos())).append('\n');
         Map<String, Integer> forms = new LinkedHashMap<>();
@@ -178,14 +177,16 @@ final class CompressCommand implements Command {
                 }
             }
         }
-        text.append(plan.compressed()).append(" of ").append(Text.plural(plan.entries().size(), "weight"))
-                .append(" compressed");
-        String separator = ": ";
-        for (Map.Entry<String, Integer> form : forms.entrySet()) {
-            text.append(separator).append(form.getValue()).append(" as ").append(form.getKey());
-            separator = ", ";
+        boolean structureAlone = plan.recipe().steps().isEmpty() && !plan.structure().isEmpty();
+        if (!structureAlone) {
+            text.append(plan.compressed()).append(" of ").append(Text.plural(plan.entries().size(), "weight")).append(" compressed");
+            String separator = ": ";
+            for (Map.Entry<String, Integer> form : forms.entrySet()) {
+                text.append(separator).append(form.getValue()).append(" as ").append(form.getKey());
+                separator = ", ";
+            }
+            text.append('\n');
         }
-        text.append('\n');
         Report.Entry worst = null;
         for (Report.Entry e : report.entries()) {
             worst = worst == null || e.relativeError() > worst.relativeError() ? e : worst;
@@ -211,14 +212,14 @@ final class CompressCommand implements Command {
         for (Map.Entry<String, Integer> note : notes.entrySet()) {
             text.append(Text.plural(note.getValue(), "weight")).append(" as ").append(note.getKey()).append('\n');
         }
-        if (plan.compressed() < plan.entries().size()) {
+        if (plan.compressed() < plan.entries().size() && !structureAlone) {
             text.append("stay as they are:\n").append(Kept.brief(plan));
         }
         text.append(rates(report));
         if (!plan.requires().isEmpty()) {
             text.append("the result needs ").append(plan.requires()).append(" or newer\n");
         }
-        if (plan.compressed() == 0) {
+        if (plan.compressed() == 0 && plan.structure().isEmpty()) {
             text.append("nothing was compressed: the output holds the same weights as the input\n");
         }
         out.print(text);

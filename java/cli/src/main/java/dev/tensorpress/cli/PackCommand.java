@@ -90,7 +90,7 @@ final class PackCommand implements Command {
         try (Compressor compressor = Compressor.open(model, options);
                 Statistics _ = RecipeOptions.statistics(arguments, compressor, console)) {
             Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
-            progress.begin(compressor.model());
+            progress.begin(plan);
             Report report = compressor.compress(plan, folder.resolve(model.toAbsolutePath().normalize().getFileName()), kept);
             console.clearProgress();
             console.out().println("recipe " + plan.recipe().name() + ": " + Text.count(report.bytesBefore()) + " -> " + Text.count(report.bytesAfter())

@@ -47,6 +47,7 @@ final class PlanCommand implements Command {
         out.println("recipe " + plan.recipe().name() + " for " + plan.target().name()
                 + (plan.requires().isEmpty() ? "" : "; needs " + plan.requires() + " or newer"));
         out.println();
+        out.print(StructureListing.of(plan));
         boolean pruned = false;
         for (Plan.Entry e : plan.entries()) {
             pruned |= e.form().sparse() != null;
@@ -73,7 +74,8 @@ final class PlanCommand implements Command {
             out.print(table);
             out.println();
         }
-        if (plan.compressed() < plan.entries().size()) {
+        boolean structureAlone = plan.recipe().steps().isEmpty() && !plan.structure().isEmpty();
+        if (plan.compressed() < plan.entries().size() && !structureAlone) {
             out.println("stay as they are:");
             out.print(Kept.lines(plan, all));
             out.println();
@@ -86,8 +88,8 @@ final class PlanCommand implements Command {
             out.print(written);
             out.println();
         }
-        out.println(plan.compressed() + " of " + Text.plural(plan.entries().size(), "weight")
-                + (files.size() > 1 ? "; files " : "; file ") + Text.count(plan.bytesBefore()) + " -> "
+        out.println((structureAlone ? "" : plan.compressed() + " of " + Text.plural(plan.entries().size(), "weight") + "; ")
+                + (files.size() > 1 ? "files " : "file ") + Text.count(plan.bytesBefore()) + " -> "
                 + Text.count(plan.after()) + " bytes, "
                 + Text.percent((double) plan.after() / plan.bytesBefore()));
     }
@@ -140,6 +142,8 @@ final class PlanCommand implements Command {
                 json.writeString(remark);
             }
             json.writeEndArray();
+            json.writeFieldName("structure");
+            json.writeRawValue(plan.structureJson());
             json.writeArrayFieldStart("weights");
             for (Plan.Entry e : plan.entries()) {
                 json.writeStartObject();

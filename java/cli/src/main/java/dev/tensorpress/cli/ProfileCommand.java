@@ -95,8 +95,8 @@ final class ProfileCommand implements Command {
             try (Compressor compressor = Compressor.open(arguments.model(0), options);
                     Statistics _ = RecipeOptions.statistics(arguments, compressor, console)) {
                 long opened = System.nanoTime();
-                progress.begin(compressor.model());
                 Plan plan = compressor.plan(RecipeOptions.recipe(arguments, compressor));
+                progress.begin(plan);
                 Report report = compressor.compress(plan, folder.resolve("model"));
                 long nanos = System.nanoTime() - start;
                 recording.stop();

@@ -4,6 +4,7 @@ import dev.tensorpress.Formats;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.method.Methods;
 import dev.tensorpress.model.Option;
+import dev.tensorpress.structure.StructureMethod;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.util.List;
@@ -32,6 +33,9 @@ final class RecipeCommand implements Command {
             }
         } else {
             out.println("Recipes: " + String.join(", ", Recipe.NAMES) + ", or a .yaml file");
+            for (String method : StructureMethod.NAMES) {
+                options(method, StructureMethod.options(method), out);
+            }
             for (String method : Methods.NAMES) {
                 options(method, Methods.options(method), out);
             }

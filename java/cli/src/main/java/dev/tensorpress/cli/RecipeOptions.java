@@ -10,6 +10,7 @@ import dev.tensorpress.model.Model;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.runtime.OnnxEvaluator;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -84,7 +85,7 @@ final class RecipeOptions {
                 throw arguments.wrong("--role gives '" + given.substring(0, equals) + "' two roles");
             }
         }
-        return Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links")).roles(roles);
+        return Compressor.Options.DEFAULT.allowLinks(arguments.flag("allow-links")).roles(roles).evaluator(new OnnxEvaluator(0));
     }
 
     /** A misspelt name would leave nothing out, and nobody would know. */

@@ -13,6 +13,7 @@ import java.lang.foreign.Arena;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -56,6 +57,34 @@ class SlimTest {
         r = run("slim", model, "-o", out, "--force", "--amount", "0.5", "--statistics", statistics);
         assertEquals(0, r.code(), r.err());
         assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +64 +[0-9.]+ % *")), r.out());
+    }
+
+    @Test
+    void recipesTakeNeuronsOutAndMakeCodes() throws IOException {
+        Path recipe = Files.writeString(folder.resolve("r.yaml"), "structure: [{clean: {steps: [identity, constants, unused]}}, {name: some, slim: {amount: 0.5}}]\nsteps: [{name: codes, quantize: {}}]\n");
+        Path report = folder.resolve("report.json");
+        Result r = run("compress", model, "-o", out, "--recipe", recipe, "--report", report);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +64 *")), r.out());
+        assertTrue(r.out().contains("2 of 3 weights compressed") && r.out().contains("note: some goes by magnitudes alone"), r.out());
+        Map<String, Object> structure = JsonTree.object(JsonTree.list(JsonTree.parse(Files.readString(report)).get("structure")).get(1));
+        assertEquals("some", structure.get("step"));
+        assertEquals(0, run("evaluate", model, out, "--random", 2).code());
+        r = run("plan", model, "--recipe", recipe, "--set", "amount=0.25", "--json");
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().contains("\"kept\" : 96"), r.out());
+        r = run("plan", model, "--recipe", "prune-neurons");
+        assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +96 *")), r.out());
+        assertEquals(0, run("pack", model, "-o", folder.resolve("out.tpa"), "--recipe", recipe).code());
+        assertEquals(0, run("compress", model, "-o", folder.resolve("report.onnx"), "--recipe", recipe, "--report", folder.resolve("report.html")).code());
+        assertEquals(Main.UNSUPPORTED, run("compress", model, "-o", out, "--force", "--recipe", "prune-heads").code());
+        Path other = SmallModel.writeSafetensors(folder.resolve("other.safetensors"));
+        r = run("compress", other, "-o", folder.resolve("o"), "--recipe", "prune-neurons");
+        assertEquals(Main.UNSUPPORTED, r.code());
+        assertEquals(1, r.err().lines().count(), r.err());
+        r = run("calibrate", model, "-o", folder.resolve("s.safetensors"), "--random", 2, "--sequential", recipe);
+        assertTrue(r.err().contains("calibrate all layers at once"), r.err());
+        assertEquals(Main.USAGE, run("plan", model, "--recipe", recipe, "--set", "amount=1").code());
     }
 
     @Test

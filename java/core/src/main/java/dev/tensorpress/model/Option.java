@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.TreeSet;
 
 /**
  * An option of a method or a target, declared once: what reads and writes it, and what describes it, goes by this.
@@ -85,6 +86,14 @@ public record Option(String name, Type type, String fallback, String meaning) {
         }
     }
 
+    /** Some of the words, with commas between them. */
+    public record WordList(List<String> words) implements Type {
+        @Override
+        public String range() {
+            return "some of " + String.join(", ", words);
+        }
+    }
+
     /**
      * Text that its owner reads.
      *
@@ -151,6 +160,24 @@ public record Option(String name, Type type, String fallback, String meaning) {
         return index;
     }
 
+    /**
+     * Which of the words they are, from 0, each once and in the order of the words.
+     *
+     * @throws IllegalArgumentException if one of them is none
+     */
+    public List<Integer> several(String value) {
+        List<String> words = ((WordList) type).words;
+        TreeSet<Integer> all = new TreeSet<>();
+        for (String word : value.split(",", -1)) {
+            int index = words.indexOf(word.strip());
+            if (index < 0) {
+                throw wrong("'" + word.strip() + "'");
+            }
+            all.add(index);
+        }
+        return List.copyOf(all);
+    }
+
     /** True for the word {@code true} of a {@link Words#SWITCH}. */
     public boolean on(String value) {
         return word(value) == 0;
@@ -185,6 +212,8 @@ public record Option(String name, Type type, String fallback, String meaning) {
             real(value);
         } else if (type instanceof Words) {
             word(value);
+        } else if (type instanceof WordList) {
+            several(value);
         }
     }
 

@@ -261,6 +261,29 @@ public final class Statistics implements AutoCloseable {
         files.addAll(other.files);
     }
 
+    /**
+     * What is known of the same values in a model in which they have lost indices. Ranges and distributions of values as a whole are those of all
+     * indices. What is known of a value whose sums go over indices that are gone is left out.
+     *
+     * @param kept by name of a value outside of subgraphs, of each of its axes the indices that stay, sorted; null for all
+     * @return of no model in particular; to be used no longer than these
+     * @throws UncheckedIOException if the file of a Gram matrix has changed since it was loaded
+     */
+    public Statistics part(Map<String, int[][]> kept) {
+        List<ValueStatistics> some = new ArrayList<>();
+        try {
+            for (ValueStatistics v : values.values()) {
+                int[][] axes = v.path().isEmpty() ? kept.get(v.name()) : null;
+                (axes == null ? Optional.of(v) : v.part(axes)).ifPresent(some::add);
+            }
+        } catch (InternalError e) {
+            throw gone(e, this);
+        }
+        Statistics part = new Statistics("", samples, source, some, () -> { });
+        part.files.addAll(files);
+        return part;
+    }
+
     private static UnsupportedRequestException different(ValueStatistics v) {
         return new UnsupportedRequestException("statistics can be added if they are of the same values, but those of " + v.name()
                 + " differ or are missing in one of them");

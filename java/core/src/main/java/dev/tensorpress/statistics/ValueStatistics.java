@@ -6,9 +6,13 @@ import dev.tensorpress.model.Graph.Window;
 import dev.tensorpress.model.UnsupportedRequestException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
+import java.util.stream.IntStream;
 
 /**
  * What is known of one value. All of its elements were finite. Arrays have an element for each channel and must not be changed, nor
@@ -131,6 +135,67 @@ public record ValueStatistics(String path, String name, OptionalInt axis, Option
     /** Arrays: elements of segments cost ten times as much before the second compiler. */
     private static double[] row(MemorySegment gram, int i, int k) {
         return gram.asSlice(8L * i * k, 8L * k).toArray(JAVA_DOUBLE);
+    }
+
+    /**
+     * Of the same value without some indices of its axes. The histogram, and what is known of the value as a whole, are those of all.
+     *
+     * @param kept of each axis the indices that stay, sorted; null for all
+     * @return empty if sums over indices that are gone cannot be told from the others, or groups of a window would differ in size
+     */
+    Optional<ValueStatistics> part(int[][] kept) {
+        if (axis.isEmpty()) {
+            return Optional.of(this);
+        }
+        int at = axis.getAsInt() < 0 ? axis.getAsInt() + kept.length : axis.getAsInt();
+        for (int i = 0; i < kept.length; i++) {
+            if (kept[i] != null && i != at) {
+                return Optional.empty();
+            }
+        }
+        if (at < 0 || at >= kept.length || kept[at] == null) {
+            return Optional.of(this);
+        }
+        int each = window.map(w -> w.height() * w.width()).orElse(1);
+        int k = channels() / groups();
+        Map<Integer, Integer> sizes = new HashMap<>();
+        for (int channel : kept[at]) {
+            sizes.merge(channel * each / k, each, Integer::sum);
+        }
+        if (sizes.values().stream().distinct().count() != 1) {
+            return Optional.empty();
+        }
+        int left = sizes.values().iterator().next();
+        int[] elements = Arrays.stream(kept[at]).flatMap(c -> IntStream.range(c * each, (c + 1) * each)).toArray();
+        int n = elements.length;
+        Optional<MemorySegment> of = gram.map(g -> {
+            MemorySegment all = Arena.ofAuto().allocate(8L * n * left, 64);
+            double[] some = new double[left];
+            for (int i = 0; i < n; i++) {
+                double[] row = row(g, elements[i], k);
+                for (int j = 0; j < left; j++) {
+                    some[j] = row[elements[i / left * left + j] % k];
+                }
+                MemorySegment.copy(some, 0, all, JAVA_DOUBLE, 8L * i * left, left);
+            }
+            return all;
+        });
+        return Optional.of(new ValueStatistics(path, name, axis,
+                window.map(w -> new Window(w.height(), w.width(), w.strides(), w.dilations(), w.before(), w.after(), sizes.size())), rows,
+                hasRange() ? part(min, elements) : null, hasRange() ? part(max, elements) : null, hasSum() ? part(sum, elements) : null,
+                part(squares, elements), histogram, of, weights));
+    }
+
+    private static float[] part(float[] all, int[] elements) {
+        float[] some = new float[elements.length];
+        for (int i = 0; i < some.length; i++) {
+            some[i] = all[elements[i]];
+        }
+        return some;
+    }
+
+    private static double[] part(double[] all, int[] elements) {
+        return Arrays.stream(elements).mapToDouble(i -> all[i]).toArray();
     }
 
     /** The same with arrays of its own, and a Gram matrix that is for reading. */

@@ -36,15 +36,6 @@ public final class Removal {
     private final Map<String, EditableNode> makers = new HashMap<>();
     private final Map<EditableNode, List<EditableNode>> before = new HashMap<>();
     private final Set<String> left = new HashSet<>();
-    private final Map<String, Cut> cuts = new LinkedHashMap<>();
-
-    /**
-     * What became of a constant.
-     *
-     * @param of the name that it had
-     * @param kept of each axis the indices that stay, sorted; null for all
-     */
-    public record Cut(String of, int[][] kept) {}
 
     private Removal(Dependencies dependencies, Arena arena) {
         this.dependencies = dependencies;
@@ -59,11 +50,11 @@ public final class Removal {
      * @param dependencies of the model that is changed
      * @param keep the indices of each group that stay, sorted, at least one
      * @param arena for the constants that are made; has to live as long as the model is used
-     * @return constants that got shorter, by the names that they have now
+     * @return of each value that got shorter, constants left out, what stays: of each axis the indices, sorted, or null for all
      * @throws UnsupportedRequestException if a group has an obstacle, or the model information for training; nothing is changed then
      * @throws IllegalArgumentException if indices are not sorted, not in range, or none, or if a group is not one of these; nothing is changed then
      */
-    public static Map<String, Cut> apply(Dependencies dependencies, Map<Group, int[]> keep, Arena arena) {
+    public static Map<String, int[][]> apply(Dependencies dependencies, Map<Group, int[]> keep, Arena arena) {
         if (dependencies.model().training()) {
             throw new UnsupportedRequestException("the model has information for training, which would not fit what is left of it");
         }
@@ -76,7 +67,7 @@ public final class Removal {
         r.numbers();
         r.forgetShapes();
         r.sweep();
-        return r.cuts;
+        return r.values();
     }
 
     private static int[] checked(Group group, int[] indices) {
@@ -120,15 +111,12 @@ public final class Removal {
             uses.values().forEach(axes -> kinds.putIfAbsent(key(name, axes), axes));
             long readers = dependencies.linker().readers(name).stream().mapToLong(n -> n.inputs().stream().filter(name::equals).count()).sum();
             if (kinds.size() == 1 && (uses.size() == readers || uses.keySet().iterator().next().reader == null)) {
-                int[][] axes = uses.values().iterator().next();
-                put(name, shorter(name, axes));
-                cuts.put(name, new Cut(name, axes));
+                put(name, shorter(name, uses.values().iterator().next()));
                 return;
             }
             uses.forEach((use, axes) -> {
                 String shorter = made.computeIfAbsent(key(name, axes), _ -> add(name, shorter(name, axes)));
                 use.reader.inputs().set(use.input, shorter);
-                cuts.put(shorter, new Cut(name, axes));
             });
             left.add(name);
         });
@@ -372,6 +360,16 @@ public final class Removal {
                 model.graph().values().remove(name);
             }
         });
+    }
+
+    private Map<String, int[][]> values() {
+        Map<String, int[][]> all = new HashMap<>();
+        dependencies.linker().axes().forEach((name, axes) -> {
+            if (Arrays.stream(axes).map(Linker.Axis::set).anyMatch(this::changes)) {
+                all.put(name, Arrays.stream(axes).map(a -> changes(a.set()) ? a.set().kept(kept::get) : null).toArray(int[][]::new));
+            }
+        });
+        return all;
     }
 
     /** Takes out what stood where something else stands now, if nobody reads it any more. */

@@ -153,9 +153,9 @@ public final class StructuredPruning {
      * What became of a model.
      *
      * @param groups that were selected, in the order of the graph
-     * @param cuts constants that got shorter, by the names that they have now
+     * @param kept of each value that got shorter what stays of its axes, as {@link Removal#apply} has it
      */
-    public record Result(List<Pruned> groups, Map<String, Removal.Cut> cuts) {}
+    public record Result(List<Pruned> groups, Map<String, int[][]> kept) {}
 
     /**
      * What it costs to take indices out of a group.

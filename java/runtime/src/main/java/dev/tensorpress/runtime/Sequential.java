@@ -45,6 +45,10 @@ public final class Sequential {
     public static Statistics gather(Compressor whole, Recipe recipe, boolean gram, Samples samples, Path folder, int threads,
             Gatherer.Progress progress) throws IOException {
         Model model = whole.model();
+        if (!recipe.structure().isEmpty()) {
+            throw new UnsupportedRequestException("recipe " + recipe.name() + " changes the graph, of which statistics layer by layer would not be:"
+                    + " calibrate all layers at once");
+        }
         for (Recipe.Step step : recipe.steps()) {
             if (step.method().compares() || step.method().requires().contains(Requirement.GRAPH)) {
                 throw new UnsupportedRequestException("step " + step.name() + " decides of several weights together, so that none can be compressed"

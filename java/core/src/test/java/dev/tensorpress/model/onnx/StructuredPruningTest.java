@@ -14,7 +14,6 @@ import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Request;
 import dev.tensorpress.statistics.Statistics;
 import dev.tensorpress.structure.Group.Kind;
-import dev.tensorpress.structure.Removal;
 import dev.tensorpress.structure.StructuredPruning;
 import dev.tensorpress.structure.StructuredPruning.Amount;
 import dev.tensorpress.structure.StructuredPruning.Budget;
@@ -320,13 +319,13 @@ final class StructuredPruningTest {
     }
 
     @Test
-    void cutsSayWhatStaysOfConstants() throws Exception {
-        Map<String, Removal.Cut> cuts = with(plain(), (e, m, inputs, executor, arena) -> StructuredPruning.prune(e, m.weights(), inputs,
-                List.of(neurons(new Amount(0.5), 1, Score.MAGNITUDE, "MatMul_h")), executor, arena)).cuts();
-        assertEquals(Set.of("w", "bias", "v"), cuts.keySet());
-        assertArrayEquals(cuts.get("w").kept()[1], cuts.get("v").kept()[0]);
-        assertEquals(HIDDEN / 2, cuts.get("bias").kept()[0].length);
-        assertTrue(cuts.get("w").kept()[0] == null && cuts.get("v").kept()[1] == null);
+    void whatStaysOfValuesIsTold() throws Exception {
+        Map<String, int[][]> kept = with(plain(), (e, m, inputs, executor, arena) -> StructuredPruning.prune(e, m.weights(), inputs,
+                List.of(neurons(new Amount(0.5), 1, Score.MAGNITUDE, "MatMul_h")), executor, arena)).kept();
+        assertEquals(Set.of("h", "b", "r"), kept.keySet());
+        assertEquals(HIDDEN / 2, kept.get("h")[1].length);
+        assertArrayEquals(kept.get("h")[1], kept.get("r")[1]);
+        assertTrue(kept.get("h")[0] == null);
     }
 
     /** Two groups along one axis of a weight, whose rest makes up for both of them together. */
