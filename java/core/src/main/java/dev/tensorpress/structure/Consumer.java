@@ -6,6 +6,7 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.kernel.LinearAlgebra;
 import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.model.onnx.EditableTensor;
+import dev.tensorpress.statistics.ValueStatistics;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -15,9 +16,13 @@ import java.util.stream.IntStream;
 /**
  * A weight that sums over the indices of a group, W [k, n], and the Gram matrix of what it is multiplied with, G = X<sup>T</sup> X. Taking inputs away
  * costs ||X W - X' W'||<sup>2</sup>, which is least for W' = (G' + d I)<sup>-1</sup> (G'' W + d W''), G' being the rows and columns of G that are left, G'' its rows,
- * and d a damping. In f64.
+ * and d a damping. Where a bias is added, it takes what the mean of the inputs made, and G is that of the inputs without their mean: what is constant costs
+ * nothing. In f64.
  */
 final class Consumer {
+    /** Sums of Gram matrices are rounded to f32 on their way, which is what is left of an input without its mean if it is always the same. */
+    private static final double ROUNDING = 1e-7;
+
     final String constant;
     final int k;
     final int n;
@@ -31,13 +36,20 @@ final class Consumer {
     /** Lives as long as this. */
     private final Arena arena;
     private final double damping;
+    /** Of each input; null if no bias can take what it makes. */
+    private final double[] mean;
+    private final EditableTensor bias;
     final MemorySegment w;
     /** With the damping. */
     private final MemorySegment g;
 
-    /** @param damping of the mean of G's diagonal */
-    Consumer(String constant, EditableTensor tensor, boolean byInput, int[] owners, MemorySegment gram, double damping, LinearAlgebra la,
-            Executor executor, Arena arena) {
+    /**
+     * @param inputs with a Gram matrix
+     * @param bias that is added to the results and may be changed; null if there is none
+     * @param damping of the mean of G's diagonal
+     */
+    Consumer(String constant, EditableTensor tensor, boolean byInput, int[] owners, ValueStatistics inputs, EditableTensor bias, double damping,
+            LinearAlgebra la, Executor executor, Arena arena) {
         this.constant = constant;
         this.tensor = tensor;
         this.byInput = byInput;
@@ -56,16 +68,29 @@ final class Consumer {
             }
             put(line, w, (long) i * n);
         }
-        g = matrix(arena, k, k).copyFrom(gram);
-        double trace = 0;
-        for (int i = 0; i < k; i++) {
-            trace += get(g, (long) i * k + i);
+        this.bias = bias;
+        mean = bias == null ? null : Arrays.stream(inputs.sum()).map(sum -> sum / inputs.rows()).toArray();
+        g = matrix(arena, k, k).copyFrom(inputs.gram().orElseThrow());
+        double rounding = 0;
+        if (mean != null) {
+            rounding = ROUNDING * trace(g) / k;
+            MemorySegment sums = arena.allocate(8L * k, 64);
+            put(inputs.sum(), sums, 0);
+            la.subtractSquare(k, 1.0 / inputs.rows(), sums, g);
         }
-        // An input that is always 0 has a row of zeros.
-        this.damping = Math.max(damping * trace / k, Double.MIN_NORMAL);
+        // An input that is always the same has a row of zeros.
+        this.damping = Math.max(damping * trace(g) / k, Math.max(rounding, Double.MIN_NORMAL));
         for (int i = 0; i < k; i++) {
             set(g, (long) i * k + i, get(g, (long) i * k + i) + this.damping);
         }
+    }
+
+    private double trace(MemorySegment m) {
+        double trace = 0;
+        for (int i = 0; i < k; i++) {
+            trace += get(m, (long) i * k + i);
+        }
+        return trace;
     }
 
     private static MemorySegment matrix(Arena in, long rows, long cols) {
@@ -155,7 +180,7 @@ final class Consumer {
         return out;
     }
 
-    /** ||X W||<sup>2</sup>. */
+    /** ||X W||<sup>2</sup>, of X without its mean where a bias is added. */
     double energy() {
         return energy(w);
     }
@@ -190,9 +215,9 @@ final class Consumer {
      *
      * @param gone of each input whether it is
      * @param update whether what is left makes up for them
-     * @param to for the new weight
-     * @param result receives the new weight, which has zeros for them
-     * @return ||X W - X W'||<sup>2</sup>
+     * @param to for what is made
+     * @param result receives the new weight, which has zeros for them, and the new bias, if there is one
+     * @return ||X W - X W'||<sup>2</sup>, with the new bias
      */
     double without(boolean[] gone, boolean update, Arena to, EditableTensor[] result) {
         int[] left = IntStream.range(0, k).filter(i -> !gone[i]).toArray();
@@ -203,16 +228,23 @@ final class Consumer {
             for (int i = 0; i < left.length; i++) {
                 MemorySegment.copy(from, 8L * i * n, next, 8L * left[i] * n, 8L * n);
             }
+            double[] shift = new double[n];
             for (int i = 0; i < k; i++) {
                 double[] now = line(next, (long) i * n, n);
                 double[] lost = line(w, (long) i * n, n);
                 for (int j = 0; j < n; j++) {
                     values[byInput ? i * n + j : j * k + i] = now[j];
                     lost[j] -= now[j];
+                    shift[j] += mean == null ? 0 : mean[i] * lost[j];
                 }
                 put(lost, next, (long) i * n);
             }
             result[0] = Numbers.tensor(tensor.type().orElseThrow(), tensor.shape(), values, to);
+            if (bias != null) {
+                double[] shifted = Numbers.all(bias);
+                Arrays.setAll(shifted, j -> shifted[j] + shift[j]);
+                result[1] = Numbers.tensor(bias.type().orElseThrow(), bias.shape(), shifted, to);
+            }
             return energy(next);
         }
     }

@@ -28,6 +28,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 
 /**
@@ -100,7 +101,7 @@ public final class StructuredPruning {
      * @param names globs, one of which fits the name of a group; none for all groups
      * @param multiple of how many indices stay, such as what kernels are fast with; those of a group with fewer all stay. A head counts as many times as
      *     it has features
-     * @param update whether products that read what is left make up for the rest, by least squares
+     * @param update whether products that read what is left make up for the rest, by least squares, and biases that are added to their results
      * @param damping of the mean of the Gram matrix's diagonal, above 0
      */
     public record Options(Set<Group.Kind> kinds, List<String> names, Target target, int multiple, Score score, boolean update, double damping) {
@@ -144,7 +145,8 @@ public final class StructuredPruning {
      * What became of a group.
      *
      * @param kept indices that stay
-     * @param loss of the results of products that read it, in squares and relative; empty without statistics
+     * @param loss of the results of products that read it, in squares and relative, without their mean where a bias makes up for that; empty without
+     *     statistics
      * @param note why all stay; empty if that is as asked
      */
     public record Pruned(String name, Group.Kind kind, int size, int kept, Optional<Double> loss, String note) {}
@@ -161,10 +163,11 @@ public final class StructuredPruning {
      * What it costs to take indices out of a group.
      *
      * @param kept how many are left: all, and fewer and fewer
-     * @param loss 0 of all, and growing: with {@link Score#RECONSTRUCTION} ||X W - X' W'||<sup>2</sup> / ||X W||<sup>2</sup> of the products that sum over
-     *     the group, X being what calibration has seen of the model as it was, and W' the best weights for what is left of it; with the others the part
-     *     that what is removed has of the sum of all scores. Comparable between groups of a model; {@link #prune} with this many left takes out the same
-     *     indices
+     * @param loss 0 of all, and growing: with {@link Score#RECONSTRUCTION} ||X W - X' W'||<sup>2</sup> of the products that sum over the group, X being what
+     *     calibration has seen of the model as it was, without its mean where a bias takes that, and W' the best weights for what is left of it; with the
+     *     others the sum of the scores of what is removed. Divided by ||X W||<sup>2</sup>, or the sum of all scores, in the mean over those of the groups
+     *     here whose products make the same axis, such as that of a residual stream; with {@link Score#MAGNITUDE} of the group itself.
+     *     {@link #prune} with this many left takes out the same indices
      */
     public record Curve(Group group, int[] kept, double[] loss) {}
 
@@ -214,9 +217,14 @@ public final class StructuredPruning {
      * In which order indices go.
      *
      * @param order as many as may go
-     * @param loss without the first of them; relative to all that the group does
+     * @param loss without the first of them
+     * @param whole what losses are a part of
      */
-    private record Path(int[] order, double[] loss) {}
+    private record Path(int[] order, double[] loss, double whole) {
+        Path of(double other) {
+            return new Path(order, Arrays.stream(loss).map(l -> other == 0 ? 0 : l / other).toArray(), 1);
+        }
+    }
 
     private StructuredPruning(EditableModel model, Collection<Weight> weights, InputStatistics inputs, List<Options> options, Executor executor, Arena arena) {
         this.model = model;
@@ -337,7 +345,31 @@ public final class StructuredPruning {
             }
             notes.put(g, note);
         }
+        compare(all);
         return all;
+    }
+
+    /**
+     * Makes losses comparable. What is added to the same axis, as all blocks of a residual stream do, is comparable as it is: a block that is large in few
+     * places, as some neurons of transformers make it (Sun et al. 2024), is not less sensitive in the others. Else losses are parts of what is there.
+     */
+    private void compare(List<Candidate> candidates) {
+        Map<Object, List<Candidate>> together = new LinkedHashMap<>();
+        for (Candidate c : candidates) {
+            Set<IndexSet> made = c.options.score == Score.MAGNITUDE ? Set.of() : made(c.group);
+            together.computeIfAbsent(made.isEmpty() ? c : List.of(made, c.options.score), _ -> new ArrayList<>()).add(c);
+        }
+        for (List<Candidate> some : together.values()) {
+            double mean = some.stream().mapToDouble(c -> c.path.whole).average().orElseThrow();
+            some.forEach(c -> c.path = c.path.of(mean));
+        }
+    }
+
+    /** What products make that sum over a group. */
+    private Set<IndexSet> made(Group g) {
+        Set<String> summed = g.members().stream().filter(m -> m.part() == Part.SUMMED).map(Member::constant).collect(Collectors.toSet());
+        return found.linker().slots().stream().filter(s -> s.part() == Part.MADE && summed.contains(s.constant())).map(s -> s.set().find())
+                .collect(Collectors.toSet());
     }
 
     /** An axis of which something would be taken twice, once by another group: what is asked for is a part of it. */
@@ -405,17 +437,15 @@ public final class StructuredPruning {
     private static Path sorted(double[] scores, int least) {
         int[] order = IntStream.range(0, scores.length).boxed().sorted(Comparator.comparingDouble(i -> scores[i])).limit(scores.length - least)
                 .mapToInt(i -> i).toArray();
-        double all = Arrays.stream(scores).sum();
         double[] loss = new double[order.length + 1];
         for (int i = 0; i < order.length; i++) {
-            loss[i + 1] = loss[i] + (all == 0 ? 0 : scores[order[i]] / all);
+            loss[i + 1] = loss[i] + scores[order[i]];
         }
-        return new Path(order, loss);
+        return new Path(order, loss, Arrays.stream(scores).sum());
     }
 
     private static Path greedy(List<Consumer> consumers, int size, int least) {
         List<Consumer.Path> paths = consumers.stream().map(c -> c.new Path()).toList();
-        double energy = consumers.stream().mapToDouble(Consumer::energy).sum();
         boolean[] gone = new boolean[size];
         int[] order = new int[size - least];
         double[] loss = new double[order.length + 1];
@@ -425,7 +455,7 @@ public final class StructuredPruning {
             int now = Math.min(order.length - from, Math.ceilDiv(size, ROUNDS));
             int[] chosen = IntStream.range(0, size).filter(i -> !gone[i]).boxed().sorted(Comparator.comparingDouble(i -> costs[i])).limit(now)
                     .mapToInt(i -> i).toArray();
-            double lost = energy == 0 ? 0 : paths.stream().mapToDouble(p -> p.remove(chosen)).sum() / energy;
+            double lost = paths.stream().mapToDouble(p -> p.remove(chosen)).sum();
             // Of what they lose together each has the part that it would have by itself.
             double single = Arrays.stream(chosen).mapToDouble(i -> costs[i]).sum();
             for (int i : chosen) {
@@ -434,7 +464,7 @@ public final class StructuredPruning {
                 gone[i] = true;
             }
         }
-        return new Path(order, loss);
+        return new Path(order, loss, consumers.stream().mapToDouble(Consumer::energy).sum());
     }
 
     /** What the results of products lose; empty if nothing is known of it. Products make up for it if they are asked to. */
@@ -448,11 +478,14 @@ public final class StructuredPruning {
             for (Consumer consumer : consumers(c, la, work)) {
                 boolean[] without = gone.computeIfAbsent(consumer.constant, _ -> new boolean[consumer.k]);
                 Arrays.stream(consumer.inputs(removed)).forEach(i -> without[i] = true);
-                EditableTensor[] result = new EditableTensor[1];
+                EditableTensor[] result = new EditableTensor[2];
                 lost += consumer.without(without, c.options.update, arena, result);
                 energy += consumer.energy();
                 if (c.options.update) {
                     exchange(consumer.constant, result[0]);
+                    if (result[1] != null) {
+                        exchange(inputs.bias(weights.get(consumer.constant)).orElseThrow().name(), result[1]);
+                    }
                 }
             }
             return Optional.of(energy == 0 ? 0 : lost / energy);
@@ -485,12 +518,21 @@ public final class StructuredPruning {
             }
             int[] each = new int[Math.toIntExact(owners.length * patch)];
             Arrays.setAll(each, i -> owners[(int) (i / patch)]);
-            all.add(new Consumer(m.constant(), t, m.axis() == 0, each, of.get().gram().get(), c.options.damping, la, executor, work));
+            all.add(new Consumer(m.constant(), t, m.axis() == 0, each, of.get(), bias(c, weight, of.get(), t.shape().elements() / each.length), c.options.damping,
+                    la, executor, work));
         }
         if (all.isEmpty()) {
             throw new UnsupportedRequestException("no product sums over it");
         }
         return all;
+    }
+
+    /** What can take the mean of inputs that go, of a product that makes so many outputs; null if there is none. */
+    private EditableTensor bias(Candidate c, Weight of, ValueStatistics input, long outputs) {
+        if (!c.options.update || !input.hasSum()) {
+            return null;
+        }
+        return inputs.bias(of).flatMap(b -> found.shapes().constant(b.name())).filter(t -> Numbers.real(t) && t.shape().elements() == outputs).orElse(null);
     }
 
     private double[] magnitudes(Group g) {

@@ -328,6 +328,84 @@ final class StructuredPruningTest {
         assertTrue(kept.get("h")[0] == null);
     }
 
+    /** Neurons that are always the same go without loss, all of them: the bias behind them takes what they make. */
+    @Test
+    void biasesMakeUpForWhatIsConstant() throws Exception {
+        int constant = HIDDEN / 4;
+        for (int i = 0; i < constant; i++) {
+            for (int j = 0; j < IN; j++) {
+                first[j * HIDDEN + i] = 0;
+            }
+            bias[i] = 1 + i;
+        }
+        float[] added = TestModel.random(8, OUT);
+        TestModel m = new TestModel();
+        m.graph.node("MatMul", "h", "x", "w").node("Add", "b", "h", "bias").node("Relu", "r", "b").node("MatMul", "p", "r", "v").node("Add", "y", "p", "c");
+        m.graph.init("w", DType.F32, first, IN, HIDDEN).init("bias", DType.F32, bias, HIDDEN).init("v", DType.F32, TestModel.random(3, HIDDEN * OUT), HIDDEN, OUT)
+                .init("c", DType.F32, added, OUT).input("x", FLOATS, SAMPLES, IN).output("y", FLOATS, SAMPLES, OUT);
+        Path in = m.write(folder, "constant.onnx");
+        for (Score score : List.of(Score.ACTIVATIONS, Score.RECONSTRUCTION)) {
+            Pruned p = prune(in, 0.25, 1, score, true, 1);
+            assertEquals(HIDDEN - constant, p.kept());
+            assertTrue(p.loss().orElseThrow() < 1e-9 && lost(in) < 1e-9, p + " lost " + lost(in));
+        }
+        // Beyond that losses are those of the results again, without what is constant in them.
+        Pruned p = prune(in, 0.5, 1, Score.RECONSTRUCTION, true, 1);
+        float[] before = Ort.run(in, x, SAMPLES, IN)[0];
+        float[] after = Ort.run(folder.resolve("out.onnx"), x, SAMPLES, IN)[0];
+        double error = 0;
+        double variance = 0;
+        for (int j = 0; j < OUT; j++) {
+            double mean = 0;
+            double shift = 0;
+            for (int i = 0; i < SAMPLES; i++) {
+                mean += before[i * OUT + j] / SAMPLES;
+                shift += (before[i * OUT + j] - after[i * OUT + j]) / SAMPLES;
+            }
+            assertEquals(0, shift, 1e-4);
+            for (int i = 0; i < SAMPLES; i++) {
+                error += Math.pow(before[i * OUT + j] - after[i * OUT + j], 2);
+                variance += Math.pow(before[i * OUT + j] - mean, 2);
+            }
+        }
+        assertEquals(p.loss().orElseThrow(), error / variance, 1e-4 + 0.01 * error / variance);
+        // Without the update nothing moves.
+        prune(in, 0.25, 1, Score.ACTIVATIONS, false, 1);
+        try (OnnxModel opened = OnnxModel.open(folder.resolve("out.onnx"), false); Arena arena = Arena.ofShared()) {
+            EditableTensor c = EditableModel.of(opened, arena).graph().initializers().get("c");
+            assertEquals(-1, c.tensor().data().mismatch(MemorySegment.ofArray(added)));
+        }
+    }
+
+    /** y = z + g(z), z = x + f(x), where f is larger than g: what it loses is in y as well. */
+    @Test
+    void blocksOfAResidualStreamAreComparedAsTheyAre() throws Exception {
+        float[] small = TestModel.random(5, HIDDEN * IN);
+        for (int i = 0; i < small.length; i++) {
+            small[i] *= 0.02f;
+        }
+        TestModel m = new TestModel();
+        m.graph.node("MatMul", "h", "x", "w").node("Relu", "r", "h").node("MatMul", "p", "r", "v").node("Add", "z", "x", "p").node("MatMul", "q", "z", "u")
+                .node("Relu", "s", "q").node("MatMul", "t", "s", "o").node("Add", "y", "z", "t");
+        m.graph.init("w", DType.F32, TestModel.random(1, IN * HIDDEN), IN, HIDDEN).init("v", DType.F32, TestModel.random(5, HIDDEN * IN), HIDDEN, IN)
+                .init("u", DType.F32, TestModel.random(1, IN * HIDDEN), IN, HIDDEN).init("o", DType.F32, small, HIDDEN, IN)
+                .output("p", FLOATS, SAMPLES, OUT).output("z", FLOATS, SAMPLES, IN).output("r", FLOATS, SAMPLES, HIDDEN).output("s", FLOATS, SAMPLES, HIDDEN);
+        m.graph.input("x", FLOATS, SAMPLES, IN).output("y", FLOATS, SAMPLES, IN);
+        Path seen = m.write(folder, "seen.onnx");
+        float[][] values = Ort.run(seen, x, SAMPLES, IN);
+        try (OnnxModel opened = OnnxModel.open(seen, false); Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared();
+                Statistics statistics = statistics(opened, Map.of("x", x, "z", values[1], "r", values[2], "s", values[3]))) {
+            EditableModel e = EditableModel.of(opened, arena);
+            e.graph().outputs().keySet().retainAll(Set.of("y"));
+            List<Curve> curves = StructuredPruning.curves(e, opened.weights(), InputStatistics.of(statistics, opened),
+                    List.of(neurons(new Amount(0.5), 1, Score.RECONSTRUCTION)), executor);
+            assertEquals(2, curves.size());
+            double f = curves.get(0).loss()[HIDDEN / 2];
+            double g = curves.get(1).loss()[HIDDEN / 2];
+            assertTrue(f > 3 * g, f + " " + g);
+        }
+    }
+
     /** Two groups along one axis of a weight, whose rest makes up for both of them together. */
     @Test
     void whatIsReadTogetherIsMadeUpForTogether() throws Exception {
