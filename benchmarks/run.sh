@@ -10,6 +10,8 @@
 #                               singular value decompositions, full and of a rank
 #   benchmarks/run.sh tucker THREADS
 #                               decompositions of kernels of convolutions that peers/tucker.py asks for
+#   benchmarks/run.sh features THREADS
+#                               scores of features and components of sparse data that peers/features.py asks for
 #   benchmarks/run.sh coding MODEL.onnx [--rounds N] [--threads N]
 #                               coding of its weights beside zstd and a copy, on the tier that TENSORPRESS_ISA names or the best one
 #   benchmarks/run.sh model FOLDER [--layers N] [--shards N] [--seed N]
@@ -30,6 +32,7 @@ case ${1-} in
     svd) shift; main=dev.tensorpress.benchmarks.SvdRatios ;;
     coding) shift; main=dev.tensorpress.benchmarks.CodingRatios ;;
     tucker) shift; main=dev.tensorpress.benchmarks.TuckerWork ;;
+    features) shift; main=dev.tensorpress.benchmarks.FeatureWork ;;
     model) shift; main=dev.tensorpress.benchmarks.MadeModel ;;
 esac
 # Else OpenMP's threads go on spinning after oneDNN is done.

@@ -89,7 +89,7 @@ final class Bound {
         for (int i = 0; i <= depth; i++) {
             moments[2 * i] = la.sumOfSquares(in, PROBES, k.cols);
             if (i < depth) {
-                k.forward(in, y, PROBES);
+                k.a.forward(in, y, PROBES);
                 if (differences != null) {
                     MemorySegment along = project(y, PROBES);
                     if (i == 0) {
@@ -99,7 +99,7 @@ final class Bound {
                     project(y, PROBES);
                 }
                 moments[2 * i + 1] = la.sumOfSquares(new View(type, y, k.rows), PROBES, k.rows) / scale;
-                k.backward(y, x, PROBES);
+                k.a.backward(y, x, PROBES);
                 la.copy(in, PROBES, k.cols, in, false, 1 / scale, MemorySegment.NULL, MemorySegment.NULL);
             }
         }
@@ -139,7 +139,7 @@ final class Bound {
             LinearAlgebra.set(type, g, i, LinearAlgebra.get(type, g, i) * Math.sqrt(parts.squares[row] * parts.weights[row]));
         }
         la.multiply(Gemm.Spec.of(type, Gemm.Form.AB, COUPLING_PROBES, k.cols, rank), g, right, x);
-        k.forward(new View(type, x, k.cols), y, COUPLING_PROBES);
+        k.a.forward(new View(type, x, k.cols), y, COUPLING_PROBES);
         project(y, COUPLING_PROBES);
         project(y, COUPLING_PROBES);
         return la.sumOfSquares(new View(type, y, k.rows), COUPLING_PROBES, k.rows);

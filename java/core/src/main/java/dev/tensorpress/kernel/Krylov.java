@@ -7,10 +7,7 @@ import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.MemorySegment;
 
-/**
- * Bases of growing block Krylov spaces: rows Q_j of the left one and Z = Q^T A, of A's type. All products with A itself are
- * here.
- */
+/** Bases of growing block Krylov spaces: rows Q_j of the left one and Z = Q^T A, of A's type. */
 final class Krylov {
     /** Limit for orthogonalising a block against the others. */
     private static final int PASSES = 8;
@@ -18,7 +15,7 @@ final class Krylov {
     private final LinearAlgebra la;
     private final Jacobi jacobi;
     private final Triplets triplets;
-    final View a;
+    final Operand a;
     final DType type;
     final long rows;
     final long cols;
@@ -32,14 +29,14 @@ final class Krylov {
     /** Of the result: ||A||_F^2 without the kept singular values' squares. */
     double left;
 
-    Krylov(LinearAlgebra la, Jacobi jacobi, Triplets triplets, View a, long rows, long cols, long block, long room, long seed) {
+    Krylov(LinearAlgebra la, Jacobi jacobi, Triplets triplets, Operand a, long block, long room, long seed) {
         this.la = la;
         this.jacobi = jacobi;
         this.triplets = triplets;
         this.a = a;
         this.type = a.type();
-        this.rows = rows;
-        this.cols = cols;
+        this.rows = a.rows();
+        this.cols = a.cols();
         this.block = block;
         this.room = Math.max(room, block);
         this.seed = seed;
@@ -64,7 +61,7 @@ final class Krylov {
             la.orthonormalize(block, cols, right);
         }
         MemorySegment own = row(q, size, rows);
-        forward(View.of(right, cols), own, block);
+        a.forward(View.of(right, cols), own, block);
         // Again, since what is left may be little, or mere rounding: until little was taken off.
         double along = 1;
         for (int pass = 0; pass < 2 || pass < PASSES && along > 0.5; pass++) {
@@ -75,9 +72,9 @@ final class Krylov {
     }
 
     /** All of it at once, on the device. */
-    void range(long size, int powers) {
+    void range(View matrix, long size, int powers) {
         MemorySegment basis = la.buffer("krylov product", size * rows);
-        la.range(a, rows, cols, size, powers, seed, basis, z);
+        la.range(matrix, rows, cols, size, powers, seed, basis, z);
         la.copy(new View(type, basis, size), rows, size, new View(type, q, rows), true, 1, MemorySegment.NULL, MemorySegment.NULL);
         append(size, 0);
     }
@@ -95,35 +92,11 @@ final class Krylov {
         long size = gram.size;
         MemorySegment own = row(z, size, cols);
         if (unknown > 0) {
-            backward(row(q, size, rows), own, unknown);
+            a.backward(row(q, size, rows), own, unknown);
         }
         la.multiply(new Product(new View(type, own, cols), false, new View(type, z, cols), true,
                 gram.from(size, 0), gram.stride(), count, size + count, cols, false, 1, 0));
         gram.grow(count);
-    }
-
-    /** Rows of Y^T, Y = A X, from the rows of X^T. */
-    void forward(View x, MemorySegment y, long count) {
-        MemorySegment operand = la.buffer("krylov operand", count * Math.max(rows, cols));
-        la.copy(x, count, cols, new View(type, operand, cols), false, 1, MemorySegment.NULL,
-                MemorySegment.NULL);
-        MemorySegment product = la.buffer("krylov product", count * Math.max(rows, cols));
-        la.multiply(new Gemm.Spec(type, Gemm.Form.ABT, rows, count, cols, a.stride(), cols, count, false), a.data(), operand,
-                product);
-        la.copy(new View(type, product, count), rows, count, new View(type, y, rows), true, 1, MemorySegment.NULL,
-                MemorySegment.NULL);
-    }
-
-    /** Rows of X^T, X = A^T Y, from the rows of Y^T. */
-    void backward(MemorySegment y, MemorySegment x, long count) {
-        MemorySegment operand = la.buffer("krylov operand", count * Math.max(rows, cols));
-        MemorySegment product = la.buffer("krylov product", count * Math.max(rows, cols));
-        la.copy(new View(type, y, rows), count, rows, new View(type, operand, count), true, 1, MemorySegment.NULL,
-                MemorySegment.NULL);
-        la.multiply(new Gemm.Spec(type, Gemm.Form.ATB, cols, count, rows, a.stride(), count, count, false), a.data(), operand,
-                product);
-        la.copy(new View(type, product, count), cols, count, new View(type, x, cols), true, 1, MemorySegment.NULL,
-                MemorySegment.NULL);
     }
 
     /** Takes the components along the earlier rows of Q off; the largest squared length of what was taken from a row. */

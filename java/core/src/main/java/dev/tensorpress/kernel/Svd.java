@@ -2,6 +2,7 @@ package dev.tensorpress.kernel;
 
 import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.tensor.DType;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.function.Supplier;
 
@@ -226,6 +227,43 @@ public final class Svd implements AutoCloseable {
         Native.result("s", s, a.type(), 1, rank, rank, executor);
         Native.result("vt", vt, a.type(), rank, cols, cols, executor);
         return timed(() -> truncated.decompose(a, rows, cols, rank, 0, options, u, s, vt));
+    }
+
+    /**
+     * The same of a sparse matrix, f32 in layout {@link Sparse.Layout#CSR32}, which is never made dense: by its products, or if its smaller side has up
+     * to 512 rows or columns, or the rank is 2/5 of it or more, from its Gram matrix. Everything is f64. Nothing is measured, whatever the options say: the certificate has the error
+     * from norms, and where there is one the estimate of the best.
+     *
+     * @param rank 1 .. min(rows, cols)
+     * @param u f64 [rows, rank], without gaps, as are s [rank] and vt [rank, cols]
+     * @throws IllegalArgumentException also if an entry is not finite, with its row and column
+     */
+    public Certificate truncated(SparseMatrix a, long rank, Options options, MemorySegment u, MemorySegment s, MemorySegment vt) {
+        if (rank < 1 || rank > Math.min(a.rows(), a.cols())) {
+            throw new IllegalArgumentException("the rank must be in 1 .. " + Math.min(a.rows(), a.cols()) + ", but is " + rank);
+        }
+        Native.result("u", u, DType.F64, a.rows(), rank, rank, executor);
+        Native.result("s", s, DType.F64, 1, rank, rank, executor);
+        Native.result("vt", vt, DType.F64, rank, a.cols(), a.cols(), executor);
+        try (Arena arena = executor.arena()) {
+            SparseOperand operand = new SparseOperand(la, new SparseColumns(a, arena, executor), null);
+            return timed(() -> truncated.decompose(operand, operand.squares(), rank, options, u, s, vt));
+        }
+    }
+
+    /**
+     * Singular values and right vectors of a sparse matrix less the means of its columns.
+     *
+     * @return the sum of all its squares
+     */
+    double centred(SparseColumns a, double[] means, long rank, Options options, MemorySegment s, MemorySegment vt) {
+        SparseOperand operand = new SparseOperand(la, a, means);
+        double squares = operand.squares();
+        timed(() -> {
+            truncated.right(operand, squares, rank, options, s, vt);
+            return null;
+        });
+        return squares;
     }
 
     /**

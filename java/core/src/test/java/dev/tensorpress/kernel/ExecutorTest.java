@@ -12,6 +12,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.Random;
@@ -136,7 +137,8 @@ class ExecutorTest {
                 new Family("transform", ExecutorTest::transform),
                 new Family("hashing", ExecutorTest::hashing),
                 new Family("merge", ExecutorTest::merge),
-                new Family("pca", ExecutorTest::pca));
+                new Family("pca", ExecutorTest::pca),
+                new Family("features", ExecutorTest::features));
     }
 
     private static void codebook(Executor e, Memory m, int dimension) {
@@ -428,6 +430,32 @@ class ExecutorTest {
             MemorySegment scores = memory.result(8 * 50 * 12);
             pca.transform(new View(DType.F32, memory.f32(50 * 90, 0), 90), 50, scores, executor);
             pca.inverse(scores, 50, memory.result(8 * 50 * 90), executor);
+        }
+    }
+
+    /** Scores of features, and sparse data: components by the Gram matrix and by products. */
+    private static void features(Executor executor, Memory memory) {
+        View view = new View(DType.F32, memory.f32(300 * 90, 0), 90);
+        int[] classes = new int[300];
+        Arrays.setAll(classes, i -> i % 7);
+        MemorySegment anova = memory.result(2 * 8 * 90);
+        FeatureScores scores = FeatureScores.anova(view, 300, 90, classes, executor);
+        MemorySegment.copy(scores.values(), 0, anova, ValueLayout.JAVA_DOUBLE, 0, 90);
+        MemorySegment.copy(scores.pValues(), 0, anova, ValueLayout.JAVA_DOUBLE, 8 * 90, 90);
+        for (int cols : new int[] {90, 700}) {
+            MemorySegment x = memory.f32(800L * cols, 0);
+            for (int i = 0; i < 800 * cols; i++) {
+                if (i % 11 != 3) {
+                    x.setAtIndex(ValueLayout.JAVA_FLOAT, i, 0);
+                }
+            }
+            SparseMatrix matrix = Sparse.pack(DType.F32, 800, cols, x, Sparse.Layout.CSR32, 0, memory.arena, executor);
+            try (Pca pca = Pca.ofRank(matrix, 12, executor)) {
+                memory.result(8L * 12 * cols).copyFrom(pca.components());
+                pca.transform(matrix, memory.result(8 * 800 * 12), executor);
+            }
+            MemorySegment variance = memory.result(8L * cols);
+            MemorySegment.copy(FeatureScores.variance(matrix, executor).values(), 0, variance, ValueLayout.JAVA_DOUBLE, 0, cols);
         }
     }
 

@@ -216,6 +216,163 @@ class PcaTest {
         }
     }
 
+    private SparseMatrix sparse(double[] x, int samples, int features) {
+        MemorySegment m = arena.allocate(4L * x.length, 64);
+        for (int i = 0; i < x.length; i++) {
+            m.setAtIndex(JAVA_FLOAT, i, (float) x[i]);
+        }
+        return Sparse.pack(DType.F32, samples, features, m, Sparse.Layout.CSR32, 0, arena, executor);
+    }
+
+    /** A tenth of it is there; columns differ in mean and spread, and two are zero. */
+    private static double[] sparseData(int samples, int features, int seed) {
+        Random r = new Random(seed);
+        double[] x = new double[samples * features];
+        for (int i = 0; i < samples; i++) {
+            double common = r.nextGaussian();
+            for (int j = 2; j < features; j++) {
+                x[i * features + j] = r.nextInt(10) == 0 ? (float) (1 + j % 3 + common * 8 / j + r.nextGaussian() / (1 + j % 7)) : 0;
+            }
+        }
+        return x;
+    }
+
+    /** By the Gram matrix of features, of samples, and by products. */
+    @ParameterizedTest
+    @CsvSource({"60, 20, 0", "20, 60, 0", "300, 50, 7", "50, 300, 7", "700, 600, 9", "600, 700, 9", "1, 4, 0", "5, 1, 1"})
+    void sparseDataHaveTheComponentsOfTheSameDense(int samples, int features, int rank) {
+        double[] x = sparseData(samples, features, 5);
+        View view = f64(x, features);
+        SparseMatrix sparse = sparse(x, samples, features);
+        boolean products = Math.min(samples, features) > 512;
+        try (Pca dense = rank == 0 || products ? Pca.of(view, samples, features, executor) : Pca.ofRank(view, samples, features, rank, executor);
+                Pca pca = rank == 0 ? Pca.of(sparse, executor) : Pca.ofRank(sparse, rank, executor)) {
+            assertEquals(rank == 0 ? Math.min(samples, features) : rank, pca.rank());
+            assertEquals(dense.totalVariance(), pca.totalVariance(), 1e-12 * dense.totalVariance());
+            assertArrayEquals(doubles(dense.mean()), doubles(pca.mean()), 1e-13);
+            double[] expected = dense.variance();
+            double[] variance = pca.variance();
+            double[] v = doubles(dense.components());
+            double[] w = doubles(pca.components());
+            for (int p = 0; p < pca.rank(); p++) {
+                assertTrue(variance[p] <= expected[p] + 1e-11 * expected[0] && variance[p] >= (products ? 0.99 : 1) * expected[p] - 1e-11 * expected[0]);
+                double gap = Math.min(p == 0 ? expected[0] : expected[p - 1] - expected[p], p + 1 == expected.length ? expected[p] : expected[p] - expected[p + 1]);
+                for (int q = 0; q <= p; q++) {
+                    double dot = 0;
+                    for (int j = 0; j < features; j++) {
+                        dot += w[p * features + j] * w[q * features + j];
+                    }
+                    assertEquals(p == q ? 1 : 0, dot, 1e-11);
+                }
+                double along = 0;
+                for (int j = 0; j < features; j++) {
+                    along += v[p * features + j] * w[p * features + j];
+                }
+                // By products, signs are those of vectors that are near the scores.
+                assertTrue(gap <= 1e-3 * expected[0] || (products ? p > 0 || Math.abs(along) > 1 - 1e-4 : along > 1 - 1e-12), along + " of " + p);
+            }
+            MemorySegment scores = arena.allocate(8L * samples * pca.rank(), 8);
+            MemorySegment other = arena.allocate(8L * samples * pca.rank(), 8);
+            pca.transform(view, samples, scores, executor);
+            pca.transform(sparse, other, executor);
+            assertArrayEquals(doubles(scores), doubles(other), 1e-11);
+            double[] s = doubles(other);
+            // By products, vectors of samples are no more than near the scores.
+            for (int p = 0; !products && p < pca.rank() && variance[p] > 1e-9 * variance[0]; p++) {
+                double peak = 0;
+                for (int i = 0; i < samples; i++) {
+                    double value = s[i * (int) pca.rank() + p];
+                    peak = Math.abs(value) > Math.abs(peak) ? value : peak;
+                }
+                assertTrue(peak > 0);
+            }
+        }
+        try (Pca half = Pca.ofVariance(sparse, 0.5, executor); Pca same = Pca.ofVariance(view, samples, features, 0.5, executor)) {
+            assertEquals(same.rank(), half.rank());
+        }
+    }
+
+    /** Products of what is centred implicitly are those of what is centred. */
+    @Test
+    void centredProducts() {
+        int rows = 70;
+        int cols = 50;
+        double[] x = sparseData(rows, cols, 8);
+        try (LinearAlgebra la = new LinearAlgebra(executor)) {
+            SparseColumns columns = new SparseColumns(sparse(x, rows, cols), arena, executor);
+            double[] means = SparseOperand.means(columns);
+            for (int i = 0; i < x.length; i++) {
+                x[i] -= means[i % cols];
+            }
+            Operand dense = new DenseOperand(la, f64(x, cols), rows, cols);
+            SparseOperand sparse = new SparseOperand(la, columns, means);
+            assertEquals(la.sumOfSquares(f64(x, cols), rows, cols), sparse.squares(), 1e-10);
+            double[] vectors = data(3, rows, 2);
+            for (Operand operand : new Operand[] {dense, sparse}) {
+                assertEquals(rows, operand.rows());
+                assertEquals(cols, operand.cols());
+                assertEquals(DType.F64, operand.type());
+            }
+            MemorySegment[] out = new MemorySegment[4];
+            for (int i = 0; i < 4; i++) {
+                out[i] = arena.allocate(8L * 3 * (i < 2 ? rows : cols), 64);
+            }
+            dense.forward(f64(Arrays.copyOf(vectors, 3 * cols), cols), out[0], 3);
+            sparse.forward(f64(Arrays.copyOf(vectors, 3 * cols), cols), out[1], 3);
+            dense.backward(f64(vectors, rows).data(), out[2], 3);
+            sparse.backward(f64(vectors, rows).data(), out[3], 3);
+            assertArrayEquals(doubles(out[0]), doubles(out[1]), 1e-10);
+            assertArrayEquals(doubles(out[2]), doubles(out[3]), 1e-10);
+        }
+    }
+
+    @Test
+    void truncatedDecompositionOfASparseMatrix() {
+        for (int[] size : new int[][] {{700, 600, 9}, {600, 700, 9}, {80, 30, 30}, {30, 80, 30}}) {
+            double[] x = sparseData(size[0], size[1], 6);
+            int r = size[2];
+            MemorySegment u = arena.allocate(8L * size[0] * r, 64);
+            MemorySegment s = arena.allocate(8L * r, 64);
+            MemorySegment vt = arena.allocate(8L * size[1] * r, 64);
+            MemorySegment exact = arena.allocate(8L * Math.min(size[0], size[1]), 64);
+            try (Svd svd = new Svd(executor)) {
+                Svd.Certificate c = svd.truncated(sparse(x, size[0], size[1]), r, new Svd.Options(0, 3, 0, true), u, s, vt);
+                svd.full(f64(x, size[1]), size[0], size[1], arena.allocate(8L * x.length, 64), exact, arena.allocate(8L * x.length, 64));
+                Svd.Certificate measured = svd.certify(f64(x, size[1]), size[0], size[1], r, u, s, vt);
+                assertEquals(measured.norm(), c.norm(), 1e-12 * c.norm());
+                assertEquals(measured.error(), c.error(), 1e-6 * c.norm());
+                assertTrue(measured.left() < 1e-12 && measured.right() < 1e-12);
+                assertTrue(Double.isNaN(c.bound()));
+                assertEquals(exact.getAtIndex(JAVA_DOUBLE, 0), s.getAtIndex(JAVA_DOUBLE, 0), 1e-3 * c.norm());
+                double best = 0;
+                for (long i = r; i < Math.min(size[0], size[1]); i++) {
+                    best += Math.pow(exact.getAtIndex(JAVA_DOUBLE, i), 2);
+                }
+                assertTrue(measured.error() < 1.01 * Math.sqrt(best) + 1e-12 * c.norm(), measured.error() + " " + Math.sqrt(best));
+            }
+        }
+    }
+
+    @Test
+    void badSparseInputIsRefused() {
+        double[] x = sparseData(20, 9, 7);
+        SparseMatrix matrix = sparse(x, 20, 9);
+        for (long rank : new long[] {0, 10}) {
+            assertThrows(IllegalArgumentException.class, () -> Pca.ofRank(matrix, rank, executor));
+        }
+        assertThrows(IllegalArgumentException.class, () -> Pca.ofVariance(matrix, 0, executor));
+        assertThrows(IllegalArgumentException.class, () -> Pca.of(sparse(new double[0], 0, 9), executor));
+        x[3 * 9 + 5] = Double.NaN;
+        IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () -> Pca.of(sparse(x, 20, 9), executor));
+        assertTrue(e.getMessage().contains("row 3, column 5"), e.getMessage());
+        try (Pca pca = Pca.ofRank(matrix, 2, executor); Svd svd = new Svd(executor)) {
+            MemorySegment scores = arena.allocate(8 * 20 * 2, 8);
+            assertThrows(IllegalArgumentException.class, () -> pca.transform(sparse(x, 18, 10), scores, executor));
+            assertThrows(IllegalArgumentException.class, () -> pca.transform(matrix, arena.allocate(8, 8), executor));
+            assertThrows(IllegalArgumentException.class, () -> svd.truncated(matrix, 10, Svd.Options.DEFAULT, scores, scores, scores));
+        }
+    }
+
     @Test
     void sameForAnyNumberOfThreads() {
         int samples = 333;
