@@ -5,6 +5,8 @@ import dev.tensorpress.kernel.LinearAlgebra.View;
 import dev.tensorpress.tensor.DType;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
+import java.util.stream.IntStream;
 
 /**
  * Tucker-2: the kernel W [outputs, inputs, places] of a convolution as U [outputs, r], a core C [r, q, places] and V [q, inputs], which are
@@ -12,17 +14,25 @@ import java.lang.foreign.ValueLayout;
  * Of the smaller one of U and V the leading singular vectors of W's own unfolding are the start; then each of both in turn gets the leading
  * ones of what is left of W by the other, until the error falls no more. A rank that is a side's own leaves it as it is: its factor is the
  * unit matrix. Each step is the best one for the other's factor, so that the
- * error never rises; that the result is the best of all is not promised.
+ * error never rises; that the result is the best of all is not promised. Where one rank is as large as the other one lets any be, as places
+ * times the rank of outputs is for inputs, singular vectors for the other are the best there is, and nothing is iterated.
  *
  * <p>Everything is f64 inside, and vectors come from Gram matrices of the smaller side: singular values below 1e-8 of the largest are
- * not told from 0, which moves errors by no more than that part of W's norm. What is returned is rounded to f32, and its error is
- * measured after that. The rows of V and the columns of U are orthonormal to 1e-6.
+ * not told from 0, which moves errors by no more than that part of W's norm. Places that together hold less than 1e-20 of the squares are left
+ * out, and are 0 in C. What is returned is rounded to f32, and its error is
+ * measured after that. The rows of V and the columns of U are orthonormal to 1e-6, those of 0 apart that there are where a rank is more than the
+ * places that are left admit.
  *
  * <p>Results are the same for any number of threads. NaN and infinity are a {@link KernelException} with status {@link
  * KernelException#NONFINITE}; wrong sizes are {@link IllegalArgumentException}s. Memory is 16 bytes for each element of W, and what the
  * Gram matrices and intermediate products take; it is kept by the linear algebra, whose threads these are.
  */
 public final class Tucker {
+    /** Of all squares, what may be left out. */
+    private static final double NOTHING = 1e-20;
+    /** Of the largest eigenvalue of a Gram matrix, what is far enough from 0 for its vector to be one of the other side. */
+    private static final double SAFE = 1e-8;
+
     private final LinearAlgebra la;
 
     /** @param algebra must outlive this object */
@@ -148,96 +158,210 @@ public final class Tucker {
         Native.result("core", core, DType.F32, r, q * k, q * k, la.executor);
         Native.result("v", v, DType.F32, q, n, n, la.executor);
         View rows = new View(DType.F32, w, k * n);
-        View lines = new View(DType.F32, w, n);
-        double squares = la.sumOfSquares(rows, m, k * n);
-        MemorySegment ut = la.buffer("tucker u", r * m);
-        MemorySegment vt = la.buffer("tucker v", q * n);
-        MemorySegment left = la.buffer("tucker left", Math.max(r * k * n, m * k * q));
-        if (m <= n) {
-            leading(rows, false, m, k * n, r, ut);
-        } else {
-            leading(lines, true, n, m * k, q, vt);
+        MemorySegment sums = la.buffer("tucker sums", m * k);
+        la.rowNorms(new View(DType.F32, w, n), m * k, n, sums, la.buffer("tucker largest", m * k));
+        int[] places = places(sums.asSlice(0, 8 * m * k).toArray(ValueLayout.JAVA_DOUBLE), (int) k);
+        if (places.length == 0) {
+            u.asSlice(0, 4 * m * r).fill((byte) 0);
+            core.asSlice(0, 4 * r * q * k).fill((byte) 0);
+            v.asSlice(0, 4 * q * n).fill((byte) 0);
+            return new Result(0, 0, 1, true);
         }
-        double lost = squares;
-        int iterations = 0;
-        boolean converged = false;
-        for (int half = m <= n ? 0 : 1; !converged && iterations < options.iterations; half ^= 1) {
-            double kept;
-            if (half == 0) {
+        MemorySegment there = places.length == k ? w : some(w, m, k, n, places);
+        Result result = new Steps(new Size(m, n, places.length), there, la).run(ranks, options, u, v, core, places, (int) k);
+        if (places.length == k) {
+            return result;
+        }
+        double norm = Math.sqrt(la.sumOfSquares(rows, m, k * n));
+        double error = Math.sqrt(result.error * result.error + Math.max(0, norm * norm - result.norm * result.norm));
+        return new Result(norm, error, result.iterations, result.converged);
+    }
+
+    /** Those that are not next to nothing; none of a kernel of zeros. */
+    private static int[] places(double[] squares, int k) {
+        double[] each = new double[k];
+        double all = 0;
+        for (int i = 0; i < squares.length; i++) {
+            each[i % k] += squares[i];
+            all += squares[i];
+        }
+        double least = NOTHING / k * all;
+        return IntStream.range(0, k).filter(p -> each[p] > least).toArray();
+    }
+
+    /** W with these places alone. */
+    private MemorySegment some(MemorySegment w, long m, long k, long n, int[] places) {
+        MemorySegment some = la.buffer("tucker places", (m * places.length * n + 1) / 2);
+        for (long o = 0; o < m; o++) {
+            for (int p = 0; p < places.length; p++) {
+                MemorySegment.copy(w, 4 * (o * k + places[p]) * n, some, 4 * (o * places.length + p) * n, 4 * n);
+            }
+        }
+        return some;
+    }
+
+    /** The state of one decomposition. */
+    private static final class Steps {
+        private final LinearAlgebra la;
+        private final long m;
+        private final long n;
+        private final long k;
+        /** W [outputs, places times inputs], and [outputs times places, inputs]. */
+        private final View rows;
+        private final View lines;
+        private final double squares;
+
+        Steps(Size size, MemorySegment w, LinearAlgebra la) {
+            this.la = la;
+            m = size.outputs;
+            n = size.inputs;
+            k = size.places;
+            rows = new View(DType.F32, w, k * n);
+            lines = new View(DType.F32, w, n);
+            squares = la.sumOfSquares(rows, m, k * n);
+        }
+
+        Result run(Ranks wanted, Options options, MemorySegment u, MemorySegment v, MemorySegment core, int[] places, int all) {
+            long q = Math.min(wanted.inputs, wanted.outputs * k);
+            long r = Math.min(wanted.outputs, q * k);
+            MemorySegment ut = la.buffer("tucker u", wanted.outputs * m);
+            MemorySegment vt = la.buffer("tucker v", wanted.inputs * n);
+            MemorySegment left = la.buffer("tucker left", Math.max(wanted.outputs * k * n, m * k * wanted.inputs));
+            int iterations = 1;
+            boolean converged = true;
+            boolean any = q == n || q == r * k;
+            if (any) {
+                leading(rows, false, m, k * n, r, ut);
                 la.product(View.of(ut, m), false, rows, false, left, r, k * n, m);
-                kept = leading(View.of(left, n), true, n, r * k, q, vt);
+                basis(left, q, n, vt);
+            } else if (r == m || r == q * k) {
+                leading(lines, true, n, m * k, q, vt);
+                MemorySegment half = la.buffer("tucker half", m * k * q);
+                la.product(lines, false, View.of(vt, n), true, half, m * k, q, n);
+                la.transpose(View.of(half, k * q), m, k * q, left);
+                basis(left, r, m, ut);
             } else {
-                la.product(lines, false, View.of(vt, n), true, left, m * k, q, n);
-                kept = leading(View.of(left, k * q), false, m, k * q, r, ut);
+                converged = false;
+                iterations = 0;
+                if (m <= n) {
+                    leading(rows, false, m, k * n, r, ut);
+                } else {
+                    leading(lines, true, n, m * k, q, vt);
+                }
+                double lost = squares;
+                for (int half = m <= n ? 0 : 1; !converged && iterations < options.iterations; half ^= 1) {
+                    double kept;
+                    if (half == 0) {
+                        la.product(View.of(ut, m), false, rows, false, left, r, k * n, m);
+                        kept = leading(View.of(left, n), true, n, r * k, q, vt);
+                    } else {
+                        la.product(lines, false, View.of(vt, n), true, left, m * k, q, n);
+                        kept = leading(View.of(left, k * q), false, m, k * q, r, ut);
+                    }
+                    if (half == (m <= n ? 1 : 0)) {
+                        iterations++;
+                        double now = Math.max(0, squares - kept);
+                        converged = lost - now <= options.tolerance * lost || now <= 1e-14 * squares;
+                        lost = now;
+                    }
+                }
             }
-            if (half == (m <= n ? 1 : 0)) {
-                iterations++;
-                double now = Math.max(0, squares - kept);
-                converged = lost - now <= options.tolerance * lost || now <= 1e-14 * squares;
-                lost = now;
+            // What is more than can be.
+            ut.asSlice(8 * r * m, 8 * (wanted.outputs - r) * m).fill((byte) 0);
+            vt.asSlice(8 * q * n, 8 * (wanted.inputs - q) * n).fill((byte) 0);
+            narrow(ut, wanted.outputs, m, true, u);
+            narrow(vt, wanted.inputs, n, false, v);
+            if (!any) {
+                la.product(View.of(ut, m), false, rows, false, left, r, k * n, m);
+            }
+            MemorySegment wide = la.buffer("tucker core", r * k * q);
+            la.product(View.of(left, n), false, View.of(vt, n), true, wide, r * k, q, n);
+            MemorySegment turned = la.buffer("tucker turned", (r * k * q + 1) / 2);
+            narrow(wide, r * k, q, false, turned);
+            spread(turned, new Ranks(r, q), wanted, places, all, core);
+            return new Result(Math.sqrt(squares), error(r, q, u, wanted.outputs, turned, v, left), iterations, converged);
+        }
+
+        /** C [r, q, places] of what has places before inputs, and fewer of all of them. */
+        private void spread(MemorySegment turned, Ranks found, Ranks wanted, int[] places, int all, MemorySegment core) {
+            int q = (int) found.inputs;
+            float[] row = new float[Math.toIntExact(wanted.inputs * all)];
+            for (long o = 0; o < found.outputs; o++) {
+                float[] x = turned.asSlice(4 * o * k * q, 4 * k * q).toArray(ValueLayout.JAVA_FLOAT);
+                for (int p = 0, at = 0; p < places.length; p++) {
+                    for (int i = 0; i < q; i++) {
+                        row[i * all + places[p]] = x[at++];
+                    }
+                }
+                MemorySegment.copy(row, 0, core, ValueLayout.JAVA_FLOAT, 4 * o * row.length, row.length);
+            }
+            long from = 4 * found.outputs * row.length;
+            core.asSlice(from, 4 * wanted.outputs * row.length - from).fill((byte) 0);
+        }
+
+        /** @param core with channels last */
+        private double error(long r, long q, MemorySegment u, long stride, MemorySegment core, MemorySegment v, MemorySegment left) {
+            la.product(new View(DType.F32, core, q), false, new View(DType.F32, v, n), false, left, r * k, n, q);
+            MemorySegment rest = la.buffer("tucker rest", m * k * n);
+            la.copy(rows, m, k * n, View.of(rest, k * n), false, 1, MemorySegment.NULL, MemorySegment.NULL);
+            la.multiply(new Product(new View(DType.F32, u, stride), false, View.of(left, k * n), false, rest, k * n, m, k * n, r, false, -1, 1));
+            return Math.sqrt(la.sumOfSquares(View.of(rest, k * n), m, k * n));
+        }
+
+        private void narrow(MemorySegment from, long rows, long cols, boolean transposed, MemorySegment to) {
+            la.copy(View.of(from, cols), rows, cols, new View(DType.F32, to, transposed ? rows : cols), transposed, 1, MemorySegment.NULL,
+                    MemorySegment.NULL);
+        }
+
+        /** Orthonormal rows [count, n] with the span of so many rows; all unit vectors if there are as many. */
+        private void basis(MemorySegment of, long count, long n, MemorySegment vectors) {
+            if (count == n) {
+                unit(n, vectors);
+            } else {
+                MemorySegment.copy(of, 0, vectors, 0, 8 * count * n);
+                la.orthonormalize(count, n, vectors);
             }
         }
-        narrow(ut, r, m, true, u);
-        narrow(vt, q, n, false, v);
-        la.product(View.of(ut, m), false, rows, false, left, r, k * n, m);
-        MemorySegment wide = la.buffer("tucker core", r * k * q);
-        la.product(View.of(left, n), false, View.of(vt, n), true, wide, r * k, q, n);
-        MemorySegment turned = la.buffer("tucker turned", (r * k * q + 1) / 2);
-        narrow(wide, r * k, q, false, turned);
-        channelsLast(new Size(r, q, k), turned, true, core, la.executor);
-        double error = error(size, rows, ranks, u, turned, v, left);
-        return new Result(Math.sqrt(squares), error, iterations, converged);
-    }
 
-    /** @param core with channels last */
-    private double error(Size size, View w, Ranks ranks, MemorySegment u, MemorySegment core, MemorySegment v, MemorySegment left) {
-        long m = size.outputs;
-        long n = size.inputs;
-        long k = size.places;
-        long r = ranks.outputs;
-        long q = ranks.inputs;
-        la.product(new View(DType.F32, core, q), false, new View(DType.F32, v, n), false, left, r * k, n, q);
-        MemorySegment rest = la.buffer("tucker rest", m * k * n);
-        la.copy(w, m, k * n, View.of(rest, k * n), false, 1, MemorySegment.NULL, MemorySegment.NULL);
-        la.multiply(new Product(new View(DType.F32, u, r), false, View.of(left, k * n), false, rest, k * n, m, k * n, r, false, -1, 1));
-        return Math.sqrt(la.sumOfSquares(View.of(rest, k * n), m, k * n));
-    }
-
-    private void narrow(MemorySegment from, long rows, long cols, boolean transposed, MemorySegment to) {
-        la.copy(View.of(from, cols), rows, cols, new View(DType.F32, to, transposed ? rows : cols), transposed, 1, MemorySegment.NULL,
-                MemorySegment.NULL);
-    }
-
-    /**
-     * The leading left singular vectors of A [n, k], or of the transposed of A [k, n]; if all are wanted, unit vectors do.
-     *
-     * @param vectors [count, n], out: orthonormal rows
-     * @return the sum of the squares of their singular values
-     */
-    private double leading(View a, boolean transposed, long n, long k, long count, MemorySegment vectors) {
-        if (count == n) {
+        private static void unit(long n, MemorySegment vectors) {
             vectors.asSlice(0, 8 * n * n).fill((byte) 0);
             for (long i = 0; i < n; i++) {
                 vectors.setAtIndex(ValueLayout.JAVA_DOUBLE, i * n + i, 1);
             }
-            return la.sumOfSquares(a, transposed ? k : n, transposed ? n : k);
         }
-        long side = Math.min(n, k);
-        MemorySegment gram = la.buffer("tucker gram", side * side);
-        MemorySegment values = la.buffer("tucker values", side);
-        MemorySegment all = la.buffer("tucker vectors", side * side);
-        la.gram(a, transposed == (n <= k), side, Math.max(n, k), 1, gram);
-        la.symmetricEigen(side, gram, values, all);
-        if (n <= k) {
-            MemorySegment.copy(all, 0, vectors, 0, 8 * count * n);
-        } else {
-            la.product(View.of(all, k), false, a, !transposed, vectors, count, n, k);
-            la.orthonormalize(count, n, vectors);
+
+        /**
+         * The leading left singular vectors of A [n, k], or of the transposed of A [k, n]; if all are wanted, unit vectors do.
+         *
+         * @param vectors [count, n], out: orthonormal rows
+         * @return the sum of the squares of their singular values
+         */
+        private double leading(View a, boolean transposed, long n, long k, long count, MemorySegment vectors) {
+            if (count == n) {
+                unit(n, vectors);
+                return la.sumOfSquares(a, transposed ? k : n, transposed ? n : k);
+            }
+            long side = Math.min(n, k);
+            MemorySegment gram = la.buffer("tucker gram", side * side);
+            MemorySegment values = la.buffer("tucker values", side);
+            MemorySegment all = la.buffer("tucker vectors", side * side);
+            la.gram(a, transposed == (n <= k), side, Math.max(n, k), 1, gram);
+            la.symmetricEigen(side, gram, values, all);
+            double[] kept = values.asSlice(0, 8 * count).toArray(ValueLayout.JAVA_DOUBLE);
+            if (n <= k) {
+                MemorySegment.copy(all, 0, vectors, 0, 8 * count * n);
+            } else if (kept[(int) count - 1] > SAFE * kept[0]) {
+                // Of length 1 and at right angles to 1e-16 / SAFE.
+                MemorySegment factors = la.buffer("tucker factors", count);
+                MemorySegment.copy(Arrays.stream(kept).map(x -> 1 / Math.sqrt(x)).toArray(), 0, factors, ValueLayout.JAVA_DOUBLE, 0, (int) count);
+                MemorySegment scaled = la.buffer("tucker scaled", count * side);
+                la.copy(View.of(all, side), count, side, View.of(scaled, side), false, 1, MemorySegment.NULL, factors);
+                la.product(View.of(scaled, side), false, a, !transposed, vectors, count, n, k);
+            } else {
+                la.product(View.of(all, k), false, a, !transposed, vectors, count, n, k);
+                la.orthonormalize(count, n, vectors);
+            }
+            return Arrays.stream(kept).map(x -> Math.max(0, x)).sum();
         }
-        double kept = 0;
-        for (long i = 0; i < count; i++) {
-            kept += Math.max(0, values.getAtIndex(ValueLayout.JAVA_DOUBLE, i));
-        }
-        return kept;
     }
 }

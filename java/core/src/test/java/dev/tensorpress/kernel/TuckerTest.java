@@ -205,6 +205,36 @@ class TuckerTest {
         assertEquals(0, all.result.error());
     }
 
+    /** Of nine places three: the others are 0, or too small to be squared in f32. */
+    @RandomTest
+    void placesWithNothingAreLeftOut() {
+        for (double nothing : new double[] {0, 1e-40}) {
+            for (int turn = 0; turn < 2; turn++) {
+                Size size = turn == 0 ? new Size(20, 30, 9) : new Size(30, 20, 9);
+                double[] w = normal(Effort.random(), size.elements());
+                for (int i = 0; i < w.length; i++) {
+                    w[i] *= i % 9 / 3 == 1 ? 1 : nothing;
+                }
+                // As many of the one side as three places admit, and more than that: the other side's rank alone counts.
+                double best = decompose(algebra, size, w, turn == 0 ? new Ranks(4, 30) : new Ranks(30, 4), Options.DEFAULT).result.error();
+                for (int more : new int[] {12, 19}) {
+                    Ranks ranks = turn == 0 ? new Ranks(4, more) : new Ranks(more, 4);
+                    Factors f = decompose(algebra, size, w, ranks, Options.DEFAULT);
+                    assertEquals(best, f.result.error(), 1e-6 * norm(w));
+                    assertEquals(best, distance(w, f.whole(size, ranks)), 1e-6 * norm(w));
+                    assertEquals(norm(w), f.result.norm(), 1e-6 * norm(w));
+                }
+                // Fewer of both are iterated, as those of the three places alone.
+                Size three = new Size(size.outputs(), size.inputs(), 3);
+                double[] alone = new double[(int) three.elements()];
+                for (int i = 0; i < alone.length; i++) {
+                    alone[i] = w[i / 3 * 9 + 3 + i % 3];
+                }
+                assertEquals(decompose(algebra, three, alone, new Ranks(5, 6), Options.DEFAULT).result, decompose(algebra, size, w, new Ranks(5, 6), Options.DEFAULT).result);
+            }
+        }
+    }
+
     @RandomTest
     void theErrorFallsBelowThatOfTruncation() {
         Size size = new Size(24, 40, 9);
