@@ -172,6 +172,7 @@ final class Json {
             json.writeNumberField("merged", report.merged());
             json.writeNumberField("alike", report.alike());
             json.writeNumberField("kept", report.kept());
+            json.writeNumberField("excluded", report.excluded());
             json.writeArrayFieldStart("notes");
             for (String note : report.notes()) {
                 json.writeString(note);

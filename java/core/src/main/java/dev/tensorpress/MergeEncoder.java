@@ -42,6 +42,8 @@ import java.util.Map;
 final class MergeEncoder implements Target.Encoder, AutoCloseable {
     /** Of the memory, this part is for buffers to read into, of which a pool gives half. */
     private static final long BUFFERS_SHARE = 4;
+    /** And this one for whole weights that are looked at before they are merged. */
+    private static final double HELD_SHARE = 3.0 / 8;
     private static final double PARALLEL = 0.9995;
     private static final int STEP = 1 << 20;
 
@@ -66,9 +68,10 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
     /** Copies of these. */
     private final MemorySegment scratch;
     private MemorySegment deltas;
-    private Arena outArena;
-    private MemorySegment out = MemorySegment.NULL;
-    /** Of the weight at hand. */
+    private final Room out = new Room();
+    private final Room held = new Room();
+    /** Of the weight at hand: all of it, of each model, or null. */
+    private List<MemorySegment> whole;
     private double[] coefficients;
     private boolean same;
     private int alike;
@@ -76,6 +79,29 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
 
     /** Where the elements of a weight are: in a file, or if that is null in memory. */
     private record Place(Path file, long offset, MemorySegment memory) {}
+
+    /** Memory that grows. */
+    private static final class Room implements AutoCloseable {
+        private Arena arena;
+        private MemorySegment memory = MemorySegment.NULL;
+
+        MemorySegment of(long bytes) {
+            if (memory.byteSize() < bytes) {
+                close();
+                arena = Arena.ofShared();
+                memory = arena.allocate(bytes, 64);
+            }
+            return memory;
+        }
+
+        @Override
+        public void close() {
+            if (arena != null) {
+                arena.close();
+                arena = null;
+            }
+        }
+    }
 
     /** What the target asks for at once. */
     private record Part(Weight weight, long first, Shape rows) {
@@ -175,18 +201,18 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
         parts.add(new Part(weight, first, rows));
     }
 
-    /** How often whole weights are looked at before they are merged. */
+    /** How often whole weights are read before they are merged, as far as that is known; 0 if nobody has to look at them. */
     private int passes() {
         return switch (settings.method()) {
             case SLERP -> 1;
-            case TIES -> settings.density() < 1 ? Prune.Largest.PASSES : 0;
+            case TIES -> settings.density() < 1 ? Prune.Largest.PASSES - 1 : 0;
             case MEAN, TASK_ARITHMETIC, DARE_LINEAR, DARE_TIES -> 0;
         };
     }
 
     /** Whether all models' elements of a weight that is looked at first are at hand at once. */
     private boolean resident(Weight weight) {
-        return passes() > 0 && weight.tensor().bytes() <= slice;
+        return passes() > 0 && weight.tensor().bytes() <= Math.max(slice, (long) (HELD_SHARE * options.memory()) / models.size());
     }
 
     /** All that is read, in the order of {@link #take}. */
@@ -220,12 +246,8 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
         }
     }
 
-    /**
-     * Elements of models {@code from} and later, and before them what {@code in} has.
-     *
-     * @param keep whether they stay beyond the next call
-     */
-    private List<MemorySegment> take(Weight weight, long start, long elements, int from, boolean keep, MemorySegment... in) throws IOException {
+    /** Elements of models {@code from} and later, and before them what {@code in} has, until the next call. */
+    private List<MemorySegment> take(Weight weight, long start, long elements, int from, MemorySegment... in) throws IOException {
         DType type = weight.tensor().dtype();
         List<MemorySegment> all = new ArrayList<>(Arrays.asList(in));
         for (int j = from; j < models.size(); j++) {
@@ -236,9 +258,48 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
             }
             MemorySegment bytes = ahead.next();
             // The buffer of the last one stays until the next is asked for.
-            all.add(keep || j < models.size() - 1 ? scratch.asSlice(j * slice, bytes.byteSize()).copyFrom(bytes) : bytes);
+            all.add(j < models.size() - 1 ? scratch.asSlice(j * slice, bytes.byteSize()).copyFrom(bytes) : bytes);
         }
         return all;
+    }
+
+    /** All elements of all models, until the next weight. */
+    private List<MemorySegment> hold(Weight weight) throws IOException {
+        DType type = weight.tensor().dtype();
+        long bytes = weight.tensor().bytes();
+        MemorySegment room = held.of(models.size() * bytes);
+        List<MemorySegment> all = new ArrayList<>();
+        for (int j = 0; j < models.size(); j++) {
+            Place p = places.get(j).get(weight.name());
+            all.add(p.file == null ? p.memory.asSlice(0, bytes) : room.asSlice(j * bytes, bytes));
+        }
+        long step = type.bytes(slice / type.bytes(1));
+        for (long at = 0; at < bytes; at += step) {
+            for (int j = 0; j < models.size(); j++) {
+                if (places.get(j).get(weight.name()).file != null) {
+                    MemorySegment some = ahead.next();
+                    all.get(j).asSlice(at, some.byteSize()).copyFrom(some);
+                }
+            }
+        }
+        return all;
+    }
+
+    /** Elements of all models, read out of turn. */
+    private List<MemorySegment> again(Weight weight, long start, long elements) throws IOException {
+        DType type = weight.tensor().dtype();
+        List<MemorySegment> all = new ArrayList<>();
+        for (int j = 0; j < models.size(); j++) {
+            Place p = places.get(j).get(weight.name());
+            try (FileChannel from = open(p)) {
+                all.add(read(p, from, type.bytes(start), scratch.asSlice(j * slice, type.bytes(elements))));
+            }
+        }
+        return all;
+    }
+
+    private static List<MemorySegment> slice(List<MemorySegment> of, long start, long bytes) {
+        return of.stream().map(m -> m.asSlice(start, bytes)).toList();
     }
 
     @Override
@@ -251,29 +312,22 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
             throw new IllegalStateException("rows of '" + weight.name() + "' from " + first + " on are asked for, which were not announced");
         }
         executor.subject(weight.name());
-        List<MemorySegment> whole = null;
         if (first == 0) {
             same = true;
-            whole = begin(weight);
+            begin(weight);
         }
-        if (out.byteSize() < rows.bytes()) {
-            if (outArena != null) {
-                outArena.close();
-            }
-            outArena = Arena.ofShared();
-            out = outArena.allocate(rows.bytes(), 64);
-        }
+        MemorySegment to = out.of(rows.bytes());
         DType type = rows.dtype();
         long elements = rows.shape().elements();
         long step = slice / type.bytes(1);
         for (long at = 0; at < elements; at += step) {
             long n = Math.min(step, elements - at);
             MemorySegment own = rows.data().asSlice(type.bytes(at), type.bytes(n));
-            List<MemorySegment> in = whole == null ? take(weight, part.start() + at, n, 1, false, own) : whole;
+            List<MemorySegment> in = whole == null ? take(weight, part.start() + at, n, 1, own) : slice(whole, type.bytes(part.start() + at), type.bytes(n));
             for (int j = 1; same && j < in.size(); j++) {
                 same = own.mismatch(in.get(j)) < 0;
             }
-            merge(weight, part.start() + at, n, in, out.asSlice(type.bytes(at), type.bytes(n)));
+            merge(weight, part.start() + at, n, in, to.asSlice(type.bytes(at), type.bytes(n)));
         }
         made += rows.bytes();
         if (options.progress() != null) {
@@ -285,11 +339,11 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
         if (parts.isEmpty()) {
             inputs.check();
         }
-        return new Encoding.Dense(new Tensor(type, rows.shape(), out.asSlice(0, rows.bytes())));
+        return new Encoding.Dense(new Tensor(type, rows.shape(), to.asSlice(0, rows.bytes())));
     }
 
-    /** Looks at a whole weight where the method does; what it read if that is all of it, else null. */
-    private List<MemorySegment> begin(Weight weight) throws IOException {
+    /** Looks at a whole weight where the method does. */
+    private void begin(Weight weight) throws IOException {
         coefficients = weights.clone();
         if (settings.method() == Merger.Method.MEAN || settings.method() == Merger.Method.SLERP) {
             double sum = 0;
@@ -300,39 +354,39 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
                 coefficients[j] = weights[j] / sum;
             }
         }
+        whole = resident(weight) ? hold(weight) : null;
         if (passes() == 0) {
-            return null;
+            return;
         }
-        long elements = weight.tensor().shape().elements();
-        List<MemorySegment> whole = resident(weight) ? take(weight, 0, elements, 0, true) : null;
         if (settings.method() == Merger.Method.SLERP) {
-            slerp(weight, whole);
+            slerp(weight);
         } else {
-            trim(weight, whole);
+            trim(weight);
         }
-        return whole;
     }
 
     private interface Slice {
         void look(List<MemorySegment> in, long start, long elements);
     }
 
-    private void slices(Weight weight, List<MemorySegment> whole, Slice work) throws IOException {
+    /** @param planned whether it is among those passes that are read ahead */
+    private void slices(Weight weight, boolean planned, Slice work) throws IOException {
+        DType type = weight.tensor().dtype();
         long elements = weight.tensor().shape().elements();
-        long step = slice / weight.tensor().dtype().bytes(1);
+        long step = slice / type.bytes(1);
         for (long at = 0; at < elements; at += step) {
             long n = Math.min(step, elements - at);
-            List<MemorySegment> in = whole == null ? take(weight, at, n, 0, false) : whole;
+            List<MemorySegment> in = whole != null ? slice(whole, type.bytes(at), type.bytes(n)) : planned ? take(weight, at, n, 0) : again(weight, at, n);
             Phases.Span span = phases.begin(Phases.Phase.KERNEL);
             work.look(in, at, n);
-            span.end(weight.name(), weight.tensor().dtype().bytes(n));
+            span.end(weight.name(), type.bytes(n));
         }
     }
 
     /** Weights of the two that lead along the sphere; where it is about flat they stay as they are. */
-    private void slerp(Weight weight, List<MemorySegment> whole) throws IOException {
+    private void slerp(Weight weight) throws IOException {
         double[] sums = new double[3];
-        slices(weight, whole, (in, start, n) -> {
+        slices(weight, true, (in, start, n) -> {
             try {
                 Merge.inner(weight.tensor().dtype(), n, in.get(0), in.get(1), sums, executor);
             } catch (KernelException e) {
@@ -351,36 +405,64 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
         }
     }
 
-    /** The least magnitude that stays of what each model differs from the base. */
-    private void trim(Weight weight, List<MemorySegment> whole) throws IOException {
+    /**
+     * The least magnitude that stays of what each model differs from the base. The first piece of a weight that has to be read again tells about what it is, so that
+     * it is found one time earlier, unless it is far from that.
+     */
+    private void trim(Weight weight) throws IOException {
         DType type = weight.tensor().dtype();
         long elements = weight.tensor().shape().elements();
         if (deltas == null) {
             deltas = arena.allocate(DType.F32.bytes(slice / Short.BYTES), 64);
         }
         Prune.Largest[] largest = new Prune.Largest[tasks];
+        boolean[] found = new boolean[tasks];
         for (int j = 0; j < tasks; j++) {
-            largest[j] = new Prune.Largest(Math.clamp(Math.round(settings.density() * elements), 1, elements));
+            largest[j] = new Prune.Largest(kept(elements));
         }
-        for (int pass = 0; pass < Prune.Largest.PASSES; pass++) {
-            slices(weight, whole, (in, start, n) -> {
+        for (int pass = 0, missing = tasks; missing > 0; pass++) {
+            boolean first = pass == 0;
+            slices(weight, pass < passes(), (in, start, n) -> {
                 for (int j = 0; j < tasks; j++) {
+                    if (found[j]) {
+                        continue;
+                    }
                     MemorySegment difference = deltas.asSlice(0, DType.F32.bytes(n));
                     try {
                         Merge.delta(type, n, in.get(j), in.get(tasks), difference, executor);
                     } catch (KernelException e) {
                         throw failed(e, weight, start, n, in);
                     }
+                    if (first && start == 0 && whole == null) {
+                        largest[j].expect(magnitude(difference, n));
+                    }
                     largest[j].add(difference, n, executor);
                 }
             });
-            for (Prune.Largest l : largest) {
-                l.pass();
+            for (int j = 0; j < tasks; j++) {
+                if (!found[j] && largest[j].pass()) {
+                    found[j] = true;
+                    missing--;
+                }
             }
         }
         for (int j = 0; j < tasks; j++) {
             thresholds[j] = largest[j].magnitude();
         }
+    }
+
+    /** How many of so many elements stay. */
+    private long kept(long elements) {
+        return Math.clamp(Math.round(settings.density() * elements), 1, elements);
+    }
+
+    /** The least magnitude that stays of some differences. */
+    private float magnitude(MemorySegment differences, long elements) {
+        Prune.Largest largest = new Prune.Largest(kept(elements));
+        do {
+            largest.add(differences, elements, executor);
+        } while (!largest.pass());
+        return largest.magnitude();
     }
 
     private void merge(Weight weight, long start, long elements, List<MemorySegment> in, MemorySegment to) {
@@ -440,8 +522,7 @@ final class MergeEncoder implements Target.Encoder, AutoCloseable {
         buffers.close();
         executor.close();
         arena.close();
-        if (outArena != null) {
-            outArena.close();
-        }
+        out.close();
+        held.close();
     }
 }

@@ -143,14 +143,16 @@ public final class Merger implements AutoCloseable {
      * @param density above 0 and at most 1: of {@link Method#TIES} the part of elements, of DARE the probability, that stays
      * @param scale of what is added to the base, finite; of methods with one
      * @param seed of the noise of DARE
+     * @param excludes globs of weights, or of nodes that use them, that stay as they are in the first model
      */
-    public record Settings(Method method, List<Double> weights, double density, double scale, long seed) {
+    public record Settings(Method method, List<Double> weights, double density, double scale, long seed, List<String> excludes) {
         /** The density of those who name none. */
         public static final double DENSITY = 0.2;
 
         /** @throws IllegalArgumentException if a number is out of range */
         public Settings {
             weights = List.copyOf(weights);
+            excludes = List.copyOf(excludes);
             double sum = 0;
             for (double w : weights) {
                 boolean negative = method == Method.TASK_ARITHMETIC || method == Method.DARE_LINEAR;
@@ -176,29 +178,35 @@ public final class Merger implements AutoCloseable {
 
         /** With weights of 1, a density of {@value #DENSITY}, a scale of 1 and seed 0. */
         public static Settings of(Method method) {
-            return new Settings(method, List.of(), DENSITY, 1, 0);
+            return new Settings(method, List.of(), DENSITY, 1, 0, List.of());
         }
 
         public Settings weights(List<Double> weights) {
-            return new Settings(method, weights, density, scale, seed);
+            return new Settings(method, weights, density, scale, seed, excludes);
         }
 
         public Settings density(double density) {
-            return new Settings(method, weights, density, scale, seed);
+            return new Settings(method, weights, density, scale, seed, excludes);
         }
 
         public Settings scale(double scale) {
-            return new Settings(method, weights, density, scale, seed);
+            return new Settings(method, weights, density, scale, seed, excludes);
         }
 
         public Settings seed(long seed) {
-            return new Settings(method, weights, density, scale, seed);
+            return new Settings(method, weights, density, scale, seed, excludes);
+        }
+
+        /** With these globs, and no others. */
+        public Settings excludes(List<String> excludes) {
+            return new Settings(method, weights, density, scale, seed, excludes);
         }
 
         /** What shows in the result, in one line. */
         String describe() {
             return method.id() + (weights.isEmpty() ? "" : " weights=" + weights) + (method.drops() ? " density=" + density : "")
-                    + (method.based ? " scale=" + scale : "") + (method.random() ? " seed=" + seed : "");
+                    + (method.based ? " scale=" + scale : "") + (method.random() ? " seed=" + seed : "")
+                    + (excludes.isEmpty() ? "" : " exclude=" + excludes);
         }
     }
 
@@ -206,13 +214,14 @@ public final class Merger implements AutoCloseable {
      * @param threads that kernels spread over; 0 for all processors
      * @param allowLinks links in the folders of models may lead out of them
      * @param overwrite an existing output may be replaced
+     * @param resume what an interrupted run left is used; for models that are written as folders
      * @param memory bytes of buffers and working memory at most, as far as single rows allow
      * @param target options of the format's first target that say how files are written, such as {@code shard-size}
      * @param progress told of a weight, and how many bytes of the merged model are made; or null
      */
-    public record Options(int threads, boolean allowLinks, boolean overwrite, long memory, Map<String, String> target,
+    public record Options(int threads, boolean allowLinks, boolean overwrite, boolean resume, long memory, Map<String, String> target,
             ObjLongConsumer<String> progress) {
-        public static final Options DEFAULT = new Options(0, false, false, Destination.DEFAULT_MEMORY, Map.of(), null);
+        public static final Options DEFAULT = new Options(0, false, false, false, Destination.DEFAULT_MEMORY, Map.of(), null);
 
         public Options {
             target = Map.copyOf(target);
@@ -226,11 +235,12 @@ public final class Merger implements AutoCloseable {
      *
      * @param files that hold the model
      * @param merged weights that were, those that are alike in all models included
-     * @param alike weights that are alike in all models, and the base
+     * @param alike weights that are alike in all models, and the base; of those that a resumed run has merged itself
      * @param kept weights of other types, which are the first model's
+     * @param excluded weights that stay as they are in the first model since it was asked for
      * @param notes what to know, a sentence each, without full stops
      */
-    public record Report(Settings settings, Path output, List<Path> files, int merged, int alike, int kept, List<String> notes, long bytes,
+    public record Report(Settings settings, Path output, List<Path> files, int merged, int alike, int kept, int excluded, List<String> notes, long bytes,
             long nanos, Map<Phases.Phase, Phases.Spent> phases) {
         public Report {
             files = List.copyOf(files);
@@ -390,7 +400,7 @@ public final class Merger implements AutoCloseable {
      * Writes the merged model, whole or not at all.
      *
      * @param out a file, or, for models in safetensors, a folder
-     * @throws UnsupportedRequestException if the method needs a base or takes none, if the weights are not as many as the models, if it is for two
+     * @throws UnsupportedRequestException if what an interrupted run left is of other models or settings; if the method needs a base or takes none, if the weights are not as many as the models, if it is for two
      *     models and there are not two; if weights differ of a type that cannot be merged; or if what comes out is no finite number
      * @throws IllegalArgumentException if {@code out} is one of the models, or around one
      * @throws FileAlreadyExistsException if {@code out} exists and {@link Options#overwrite} is not set
@@ -412,6 +422,12 @@ public final class Merger implements AutoCloseable {
             all.addAll(model.auxiliaryFiles());
             for (Path file : model.files()) {
                 inputs.add(file);
+            }
+        }
+        Map<String, String> others = new LinkedHashMap<>();
+        for (int i = 1; i < models.size(); i++) {
+            for (Path file : models.get(i).files()) {
+                others.put("model " + (i + 1) + ", " + file.getFileName(), inputs.stamp(file).toString());
             }
         }
         Path taken = InputFiles.replacedBy(out, all);
@@ -437,7 +453,12 @@ public final class Merger implements AutoCloseable {
         try (MergeEncoder encoder = new MergeEncoder(settings, models, paths, based, inputs, options, phases)) {
             int kept = 0;
             int differing = 0;
+            int excluded = 0;
             for (Weight w : models.getFirst().weights()) {
+                if (Selector.anyMatches(settings.excludes, w)) {
+                    excluded++;
+                    continue;
+                }
                 DType type = w.tensor().dtype();
                 if (type.compressible() && w.tensor().shape().elements() > 0) {
                     try {
@@ -460,7 +481,8 @@ public final class Merger implements AutoCloseable {
             if (differing > 0) {
                 told.add(differing + " of the tensors of integers differ between the models; those of " + paths.getFirst() + " are taken");
             }
-            Set<Path> files = target.write(lowerings, encoder, new Destination(out, options.overwrite, false, options.memory, provenance, phases));
+            Set<Path> files = target.write(lowerings, encoder, new Destination(out, options.overwrite, options.resume, options.memory, provenance, others,
+                    phases));
             long bytes = 0;
             for (Path file : files) {
                 bytes += Files.size(file);
@@ -469,7 +491,7 @@ public final class Merger implements AutoCloseable {
             for (Phases.Phase phase : Phases.Phase.values()) {
                 spent.put(phase, phases.of(phase));
             }
-            return new Report(settings, out, List.copyOf(files), lowerings.size(), encoder.alike(), kept, told, bytes, System.nanoTime() - start, spent);
+            return new Report(settings, out, List.copyOf(files), lowerings.size(), encoder.alike(), kept, excluded, told, bytes, System.nanoTime() - start, spent);
         }
     }
 

@@ -19,7 +19,7 @@ final class MergeCommand implements Command {
         for (Merger.Method m : Merger.Method.values()) {
             methods.add(m.id());
         }
-        return KeyOptions.declareSigner(new Syntax("merge", "Makes one model of several that have the same weights and graph; of all else the first one's is taken.", "MODEL", "MODEL..."))
+        return RecipeOptions.declareFolder(KeyOptions.declareSigner(new Syntax("merge", "Makes one model of several that have the same weights and graph; of all else the first one's is taken.", "MODEL", "MODEL...")))
                 .option("o", "output", "OUT", "what to write, which must be given: a file, or for models in safetensors a folder")
                 .option("method", "M", methods + "; mean if left out, or with a base task-arithmetic")
                 .option("base", "BASE", "the model that the others were trained from, for methods of what they differ from it")
@@ -28,9 +28,8 @@ final class MergeCommand implements Command {
                         + Merger.Settings.DENSITY + " if left out")
                 .option("scale", "S", "of the differences when they are added to the base; 1 if left out")
                 .option("seed", "N", "of what dare-* drop; 0 if left out")
+                .option("exclude", "GLOB", "leaves out weights of this name, or used by nodes of this name: they stay as in the first model (may be repeated)")
                 .option("threads", "N", "that kernels spread over; all processors if left out")
-                .option("memory", "SIZE", RecipeOptions.MEMORY)
-                .option("shard-size", "SIZE", RecipeOptions.SHARD_SIZE)
                 .option("report", "FILE.json", "writes what was done, and where the time went")
                 .flag("force", "replaces OUT, and the report, if they exist")
                 .flag("allow-links", RecipeOptions.LINKS);
@@ -58,14 +57,20 @@ final class MergeCommand implements Command {
         boolean force = arguments.flag("force");
         Path report = arguments.path("report");
         try (Merger merger = Merger.open(models, base, new Merger.Options(arguments.threads(), arguments.flag("allow-links"), force,
-                RecipeOptions.memory(arguments), target, (name, made) -> console.reached(made, name)))) {
+                arguments.flag("resume"), RecipeOptions.memory(arguments), target, (name, made) -> console.reached(made, name)))) {
             List<Path> inputs = new ArrayList<>(models);
             Optional.ofNullable(base).ifPresent(inputs::add);
             for (Model model : merger.models()) {
                 inputs.addAll(model.files());
                 inputs.addAll(model.auxiliaryFiles());
             }
+            for (String glob : arguments.values("exclude")) {
+                RecipeOptions.checkMatches(glob, merger.models().getFirst(), arguments);
+            }
             boolean folder = merger.writesFolder();
+            if (!folder && arguments.flag("resume")) {
+                RecipeOptions.refuseFolder(arguments);
+            }
             if (folder) {
                 OutputFile.checkFolder(arguments, "-o", out, force, inputs);
             } else {
@@ -77,7 +82,9 @@ final class MergeCommand implements Command {
                 OutputFile.check(arguments, "--report", report, force, inputs);
             }
             console.begin("merging", merger.bytes());
+            console.advise(() -> folder ? OutputFile.resumption(out) : null);
             Merger.Report done = merger.merge(settings, out);
+            console.advise(() -> null);
             console.clearProgress();
             for (String note : done.notes()) {
                 console.err().println("note: " + Text.plain(note));
@@ -87,14 +94,15 @@ final class MergeCommand implements Command {
             }
             console.out().println(out + ": " + Text.count(done.bytes()) + " bytes, " + Text.plural(done.merged(), "weight") + " of "
                     + Text.plural(models.size(), "model") + " merged by " + settings.method().id() + ", of which " + done.alike() + " were alike"
-                    + (done.kept() == 0 ? "" : ", " + done.kept() + " kept") + ", in " + Text.time(done.nanos()));
+                    + (done.kept() == 0 ? "" : ", " + done.kept() + " kept")
+                    + (done.excluded() == 0 ? "" : ", " + done.excluded() + " excluded") + ", in " + Text.time(done.nanos()));
         }
     }
 
     private static Merger.Settings settings(Arguments arguments) {
         String named = arguments.value("method");
         Merger.Method method = named != null ? Merger.Method.of(named) : arguments.flag("base") ? Merger.Method.TASK_ARITHMETIC : Merger.Method.MEAN;
-        Merger.Settings settings = Merger.Settings.of(method);
+        Merger.Settings settings = Merger.Settings.of(method).excludes(arguments.values("exclude"));
         refuse(arguments, "density", method.drops(), method);
         refuse(arguments, "scale", method.based(), method);
         refuse(arguments, "seed", method.random(), method);

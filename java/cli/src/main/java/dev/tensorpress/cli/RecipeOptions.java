@@ -89,7 +89,7 @@ final class RecipeOptions {
     }
 
     /** A misspelt name would leave nothing out, and nobody would know. */
-    private static void checkMatches(String glob, Model model, Arguments arguments) {
+    static void checkMatches(String glob, Model model, Arguments arguments) {
         for (Weight weight : model.weights()) {
             if (Selector.matches(glob, weight)) {
                 return;

@@ -48,10 +48,20 @@ class MergeTest {
     }
 
     @Test
+    void weightsCanStay() throws IOException {
+        Result r = run("merge", model, model, "-o", out, "--exclude", "*");
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().matches("(?s).*, 0 weights of 2 models merged by mean, of which 0 were alike, [1-9]\\d* excluded.*"), r.out());
+        assertArrayEquals(Files.readAllBytes(model), Files.readAllBytes(out));
+        Path a = SmallModel.writeSafetensors(folder.resolve("a.safetensors"));
+        assertEquals(0, run("merge", a, a, "-o", folder.resolve("merged"), "--resume").code());
+    }
+
+    @Test
     void wrongOptionsAreRefused() throws IOException {
         Object[][] usage = {{}, {"--weights", "1,x"}, {"--weights", "1,-1"}, {"--method", "soup"}, {"--density", "0.5"}, {"--scale", "2"}, {"--seed", "1"},
             {"--method", "ties", "--base", model, "--density", "0"}, {"--method", "ties", "--base", model, "--density", "1.1"},
-            {"--method", "ties", "--base", model, "--seed", "1"}, {"--method", "dare-linear", "--base", model, "--seed", "1.5"}, {"--shard-size", "1GB"}};
+            {"--method", "ties", "--base", model, "--seed", "1"}, {"--method", "dare-linear", "--base", model, "--seed", "1.5"}, {"--shard-size", "1GB"}, {"--resume"}, {"--exclude", "nothing*"}};
         for (Object[] more : usage) {
             Object[] args = new Object[more.length + (more.length == 0 ? 2 : 5)];
             Object[] first = more.length == 0 ? new Object[] {"merge", model} : new Object[] {"merge", model, model, "-o", out};

@@ -489,6 +489,7 @@ public final class DurableFolder implements AutoCloseable {
 
     private Map<String, String> identity(Contents contents, List<Manifest.Input> inputs) {
         Map<String, String> facts = new TreeMap<>(to.provenance());
+        facts.putAll(to.others());
         facts.put("target", contents.target);
         facts.put("shard size", Long.toString(contents.shardSize));
         Map<String, InputFiles.Stamp> stamps = new TreeMap<>();

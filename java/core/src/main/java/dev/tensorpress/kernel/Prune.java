@@ -24,6 +24,8 @@ public final class Prune {
     private static final int DIGITS = 3;
     private static final int COUNTS = 2048;
     private static final int[] SHIFT = {21, 10, 0};
+    /** Values of a first digit whose second digits are counted at once. */
+    private static final int GUESSES = 2;
     /** Lines of a column-wise choice that share a byte of the mask. */
     private static final int BYTE = 8;
 
@@ -279,17 +281,21 @@ public final class Prune {
     }
 
     /**
-     * The magnitude of the {@code k}-th largest of f32 that come in pieces: {@link #PASSES} times all of them, and after each time
-     * {@link #pass}.
+     * The magnitude of the {@code k}-th largest of f32 that come in pieces: all of them several times, and after each time {@link #pass}, until it
+     * says that it is found. That takes {@link #PASSES} times, or one less where a guess was near.
      */
     public static final class Largest {
-        /** How often all elements are looked at. */
+        /** How often all elements are looked at, at most. */
         public static final int PASSES = DIGITS;
 
         private static final long COLS = 4096;
 
         private final long k;
-        private final long[][] counts = new long[2][COUNTS];
+        /** Of the current digit; of the next one, where the current one is that of a guess. */
+        private final long[][] counts = new long[1 + GUESSES][COUNTS];
+        private final long[] some = new long[COUNTS];
+        /** Values of the first digit; -1 if there are none. */
+        private final int[] guesses = {-1, -1};
         private long above;
         private int digit;
         private int key;
@@ -297,6 +303,18 @@ public final class Prune {
         /** @param k at least 1 and at most the number of elements */
         public Largest(long k) {
             this.k = k;
+        }
+
+        /**
+         * About what is expected, before the first elements: a second digit is counted along with the first one, of what begins as this does or
+         * next to it. Results do not depend on it.
+         */
+        public void expect(float magnitude) {
+            int expected = Float.floatToRawIntBits(Math.abs(magnitude)) << 1;
+            int first = expected >>> SHIFT[0];
+            boolean upper = (expected >>> SHIFT[0] - 1 & 1) != 0;
+            guesses[0] = first;
+            guesses[1] = Math.clamp(first + (upper ? 1 : -1), 0, COUNTS - 1);
         }
 
         /**
@@ -312,20 +330,44 @@ public final class Prune {
 
         private void add(Scores scores, MemorySegment in, Executor executor) {
             Native.input("in", in, scores.bytes(), executor);
-            histogram(scores, in, digit, key, counts[1], executor);
-            for (int d = 0; d < COUNTS; d++) {
-                counts[0][d] += counts[1][d];
+            count(scores, in, digit, key, counts[0], executor);
+            for (int g = 0; digit == 0 && g < GUESSES; g++) {
+                if (guesses[g] >= 0) {
+                    count(scores, in, 1, guesses[g] << SHIFT[0], counts[1 + g], executor);
+                }
             }
         }
 
-        /** All elements were added once more. */
-        public void pass() {
+        private void count(Scores scores, MemorySegment in, int which, int prefix, long[] to, Executor executor) {
+            histogram(scores, in, which, prefix, some, executor);
+            for (int d = 0; d < COUNTS; d++) {
+                to[d] += some[d];
+            }
+        }
+
+        /** All elements were added once more; whether {@link #magnitude} is known now. */
+        public boolean pass() {
+            int first = walk(counts[0]);
+            if (digit == 1) {
+                for (int g = 0; g < GUESSES; g++) {
+                    if (guesses[g] == first) {
+                        walk(counts[1 + g]);
+                        break;
+                    }
+                }
+            }
+            Arrays.fill(counts[0], 0);
+            return digit == DIGITS;
+        }
+
+        /** The next digit, by how many elements have each. */
+        private int walk(long[] of) {
             int d = COUNTS - 1;
-            while (above + counts[0][d] < k) {
-                above += counts[0][d--];
+            while (above + of[d] < k) {
+                above += of[d--];
             }
             key |= d << SHIFT[digit++];
-            Arrays.fill(counts[0], 0);
+            return d;
         }
 
         /** After the last pass. */

@@ -14,15 +14,22 @@ import java.util.TreeMap;
  * @param memory bytes of buffers and working memory at most, as far as single weights allow; for targets that stream
  * @param provenance facts for the manifest, if the target writes one: {@code recipe} its canonical text, {@code tool} and
  *     {@code kernels} their versions, {@code instructionSet} and {@code device} where bytes depend on them; sorted
+ * @param others facts about other inputs than the model, in which a run that is resumed has to agree; they show nowhere
  * @param phases told where the time goes
  */
-public record Destination(Path path, boolean overwrite, boolean resume, long memory, Map<String, String> provenance, Phases phases) {
+public record Destination(Path path, boolean overwrite, boolean resume, long memory, Map<String, String> provenance, Map<String, String> others, Phases phases) {
     public static final long DEFAULT_MEMORY = 512L << 20;
 
     /** @throws IllegalArgumentException if the memory is not positive */
     public Destination {
         checkMemory(memory);
         provenance = Collections.unmodifiableMap(new TreeMap<>(provenance));
+        others = Collections.unmodifiableMap(new TreeMap<>(others));
+    }
+
+    /** Without other inputs. */
+    public Destination(Path path, boolean overwrite, boolean resume, long memory, Map<String, String> provenance, Phases phases) {
+        this(path, overwrite, resume, memory, provenance, Map.of(), phases);
     }
 
     /** With phases of its own. */

@@ -310,10 +310,9 @@ class ExecutorTest {
         MemorySegment delta = memory.result(4 * n);
         Merge.delta(DType.F32, n, in.get(0), in.get(1), delta, executor);
         Prune.Largest largest = new Prune.Largest(n / 3);
-        for (int pass = 0; pass < Prune.Largest.PASSES; pass++) {
+        do {
             largest.add(delta, n, executor);
-            largest.pass();
-        }
+        } while (!largest.pass());
         memory.values.add(largest.magnitude());
         for (Merge.Drop drop : Merge.Drop.values()) {
             Merge.tasks(new Merge.Tasks(drop, drop != Merge.Drop.NONE, 0.7, 0.4, 5, 6), DType.F32, n, in, new double[] {1, 0.5},

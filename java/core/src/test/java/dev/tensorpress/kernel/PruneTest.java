@@ -15,6 +15,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Random;
@@ -175,6 +176,48 @@ class PruneTest {
                     assertArrayEquals(want.get(i), mask(m.spec, arena,
                             (mask, executor) -> Prune.mask(m.spec, m.data, cut, matrix, mask, executor)), m.spec.toString());
                     assertEquals(kept[i], cut.kept().get(i));
+                }
+            }
+        }
+    }
+
+    /** The magnitude is the same whatever is expected; near expectations save a pass. */
+    @RandomTest
+    void theLargestInPieces() {
+        Random r = Effort.random();
+        int n = 20_000;
+        float[] x = new float[n];
+        double[] sorted = new double[n];
+        for (int i = 0; i < n; i++) {
+            x[i] = (float) (r.nextGaussian() * (i % 3 == 0 ? 1e-3 : 1));
+            sorted[i] = Math.abs(x[i]);
+        }
+        x[5] = Float.POSITIVE_INFINITY;
+        x[6] = 0;
+        sorted[5] = Double.POSITIVE_INFINITY;
+        sorted[6] = 0;
+        Arrays.sort(sorted);
+        try (Arena arena = Arena.ofShared()) {
+            MemorySegment data = arena.allocateFrom(ValueLayout.JAVA_FLOAT, x);
+            for (int k : new int[] {1, 2, n / 5, n / 2, n - 1, n}) {
+                float want = (float) sorted[n - k];
+                for (float factor : new float[] {Float.NaN, 1, 1.03f, 0.97f, 3, 0, Float.POSITIVE_INFINITY}) {
+                    Prune.Largest largest = new Prune.Largest(k);
+                    if (!Float.isNaN(factor)) {
+                        largest.expect(want == 0 ? factor : -want * factor);
+                    }
+                    int passes = 0;
+                    boolean found;
+                    do {
+                        largest.add(data.asSlice(0, 4 * 9000), 9000, three);
+                        largest.add(data.asSlice(4 * 9000), n - 9000, one);
+                        found = largest.pass();
+                        passes++;
+                    } while (!found);
+                    assertEquals(want, largest.magnitude());
+                    boolean near = want > 0 && (factor == 1 || Float.isFinite(want) && Math.abs(factor - 1) < 0.05);
+                    assertTrue(near ? passes == 2 : passes == 3 || passes == 2, k + " " + factor + " " + passes);
+                    assertTrue(!Float.isNaN(factor) || passes == Prune.Largest.PASSES);
                 }
             }
         }

@@ -191,7 +191,7 @@ final class MergedModelTest {
         assertArrayEquals(before, Files.readAllBytes(temp.resolve("large0/w.bin")));
         assertFalse(Ort.run(report.output(), 1, 2).length == 0);
         for (String out : List.of("large1/w.bin", "large1/m.onnx")) {
-            try (Merger merger = Merger.open(List.of(paths), null, new Merger.Options(1, false, true, 1 << 20, Map.of(), null))) {
+            try (Merger merger = Merger.open(List.of(paths), null, new Merger.Options(1, false, true, false, 1 << 20, Map.of(), null))) {
                 assertThrows(IllegalArgumentException.class, () -> merger.merge(Settings.of(Method.MEAN), temp.resolve(out)));
             }
         }
