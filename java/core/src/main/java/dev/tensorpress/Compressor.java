@@ -355,15 +355,35 @@ public final class Compressor implements AutoCloseable {
     public Report compress(Plan plan, Path out, KeptEncodings kept) throws IOException {
         enter();
         try {
-            Model changed = plan.recipe().structure().isEmpty() ? model : Optional.ofNullable(restructured.get(plan.recipe().structure()))
-                    .map(Restructured::model).orElseThrow(() -> new IllegalArgumentException("the plan is of a changed graph that this compressor"
-                            + " does not have, or no longer: make one by it, and compress before others are made"));
-            if (!plan.entries().stream().map(Plan.Entry::weight).toList().equals(changed.weights())) {
-                throw new IllegalArgumentException("the plan is not of this compressor, which has weights of its own: make one by it");
-            }
+            checkOwn(plan);
             return readable(plan.statistics().orElse(null), () -> written(plan, out, kept));
         } finally {
             used.unlock();
+        }
+    }
+
+    /**
+     * What the plan makes of weights whose elements are others by then. Uses spectra and statistics of this, and has to be closed before it.
+     *
+     * @throws IllegalArgumentException if the plan is of another compressor
+     * @throws IllegalStateException if this is closed
+     */
+    public Simulation simulate(Plan plan) {
+        enter();
+        try {
+            checkOwn(plan);
+            return new Simulation(plan, options, spectra);
+        } finally {
+            used.unlock();
+        }
+    }
+
+    private void checkOwn(Plan plan) {
+        Model changed = plan.recipe().structure().isEmpty() ? model : Optional.ofNullable(restructured.get(plan.recipe().structure()))
+                .map(Restructured::model).orElseThrow(() -> new IllegalArgumentException("the plan is of a changed graph that this compressor"
+                        + " does not have, or no longer: make one by it, and compress before others are made"));
+        if (!plan.entries().stream().map(Plan.Entry::weight).toList().equals(changed.weights())) {
+            throw new IllegalArgumentException("the plan is not of this compressor, which has weights of its own: make one by it");
         }
     }
 

@@ -32,7 +32,7 @@ public final class OnnxEvaluator implements Evaluator {
         try (Session session = Session.open(model, threads, values); Session.Run run = session.run(Map.of(), new LinkedHashSet<>(values))) {
             for (String name : values) {
                 OnnxValue value = run.result().get(name).orElse(null);
-                DType type = value instanceof OnnxTensor t ? type(t) : null;
+                DType type = value instanceof OnnxTensor t ? Session.type(t) : null;
                 if (type != null) {
                     ByteBuffer bytes = ((OnnxTensor) value).getByteBuffer();
                     MemorySegment data = arena.allocate(bytes.remaining(), 64).copyFrom(MemorySegment.ofBuffer(bytes));
@@ -41,22 +41,5 @@ public final class OnnxEvaluator implements Evaluator {
             }
         }
         return all;
-    }
-
-    /** Null of texts, and of types that ONNX Runtime does not show in Java. */
-    private static DType type(OnnxTensor tensor) {
-        return switch (tensor.getInfo().type) {
-            case FLOAT -> DType.F32;
-            case DOUBLE -> DType.F64;
-            case FLOAT16 -> DType.F16;
-            case BFLOAT16 -> DType.BF16;
-            case INT8 -> DType.I8;
-            case UINT8 -> DType.U8;
-            case INT16 -> DType.I16;
-            case INT32 -> DType.I32;
-            case INT64 -> DType.I64;
-            case BOOL -> DType.BOOL;
-            case STRING, UNKNOWN -> null;
-        };
     }
 }

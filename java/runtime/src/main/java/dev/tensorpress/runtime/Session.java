@@ -10,6 +10,7 @@ import ai.onnxruntime.OrtSession;
 import ai.onnxruntime.TensorInfo;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -130,6 +131,23 @@ final class Session implements AutoCloseable {
         }
         out.write(length);
         out.writeBytes(content);
+    }
+
+    /** Null of texts, and of types that ONNX Runtime does not show in Java. */
+    static DType type(OnnxTensor tensor) {
+        return switch (tensor.getInfo().type) {
+            case FLOAT -> DType.F32;
+            case DOUBLE -> DType.F64;
+            case FLOAT16 -> DType.F16;
+            case BFLOAT16 -> DType.BF16;
+            case INT8 -> DType.I8;
+            case UINT8 -> DType.U8;
+            case INT16 -> DType.I16;
+            case INT32 -> DType.I32;
+            case INT64 -> DType.I64;
+            case BOOL -> DType.BOOL;
+            case STRING, UNKNOWN -> null;
+        };
     }
 
     private static RuntimeException failure(Path model, String what, OrtException e) {

@@ -56,6 +56,11 @@ final class Tensors {
         return manager.create(copy, shape, as);
     }
 
+    /** The type of an array of numbers with a point. */
+    static DType type(NDArray a) {
+        return a.getDataType() == DataType.FLOAT64 ? DType.F64 : DType.F32;
+    }
+
     /** An array as constant of a floating-point type, each number rounded to the nearest, ties to even. */
     static EditableTensor tensor(NDArray array, DType type, Arena arena) {
         Shape shape = Shape.of(array.getShape().getShape());

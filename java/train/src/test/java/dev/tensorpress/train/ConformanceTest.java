@@ -13,10 +13,8 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.EditableTensor;
 import dev.tensorpress.model.onnx.OnnxModel;
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.lang.foreign.Arena;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -201,34 +199,11 @@ class ConformanceTest {
 
     /** A TensorProto as the initializer of a model that has nothing else; null of sequences and the like. */
     private NDArray tensor(Path file, NDManager scope) throws IOException {
-        byte[] named = concat(Files.readAllBytes(file), field(8, "x".getBytes(StandardCharsets.UTF_8)));
-        byte[] graph = field(7, concat(field(2, new byte[] {'g'}), field(5, named)));
-        byte[] versions = {8, 8, 8 << 3 | 2, 2, 16, 17};
-        Path alone = Files.write(folder.resolve("x.onnx"), concat(versions, graph));
+        byte[] named = Protobuf.concat(Files.readAllBytes(file), Protobuf.field(8, "x"));
+        Path alone = Files.write(folder.resolve("x.onnx"), Protobuf.model(Protobuf.field(5, named)));
         try (OnnxModel model = OnnxModel.open(alone, false); Arena arena = Arena.ofConfined()) {
             EditableTensor t = EditableModel.of(model, arena).graph().initializers().get("x");
             return Tensors.array(scope, file.toString(), t);
         }
-    }
-
-    private static byte[] field(int number, byte[] content) {
-        ByteArrayOutputStream out = new ByteArrayOutputStream();
-        out.write(number << 3 | 2);
-        for (int n = content.length; ; n >>>= 7) {
-            if (n < 128) {
-                out.write(n);
-                break;
-            }
-            out.write(n & 127 | 128);
-        }
-        out.writeBytes(content);
-        return out.toByteArray();
-    }
-
-    private static byte[] concat(byte[] a, byte[] b) {
-        ByteArrayOutputStream out = new ByteArrayOutputStream();
-        out.writeBytes(a);
-        out.writeBytes(b);
-        return out.toByteArray();
     }
 }

@@ -1,0 +1,303 @@
+package dev.tensorpress.train;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import ai.djl.ndarray.NDArray;
+import ai.djl.ndarray.NDManager;
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Recipe;
+import dev.tensorpress.Simulation;
+import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.onnx.EditableModel;
+import dev.tensorpress.model.onnx.EditableNode;
+import dev.tensorpress.model.onnx.EditableTensor;
+import dev.tensorpress.model.onnx.OnnxModel;
+import dev.tensorpress.runtime.SampleReader;
+import dev.tensorpress.runtime.Samples;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
+import dev.tensorpress.train.Distillation.DivergedException;
+import dev.tensorpress.train.Distillation.Options;
+import dev.tensorpress.train.Distillation.Result;
+import dev.tensorpress.train.Objective.Kind;
+import dev.tensorpress.train.Objective.Term;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import java.util.Set;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Two layers of 16 inputs and 8 results, the second student narrower than its teacher. */
+class DistillationTest {
+    private static final Options QUICK = Options.DEFAULT.batch(8).epochs(12).schedule(new Schedule(Schedule.Shape.COSINE, 1e-2, 0.1)).decay(0);
+
+    @TempDir
+    Path folder;
+
+    /** tanh(x A + a) B + b, of random numbers. */
+    private Path model(String name, int hidden, long seed) throws IOException {
+        Path empty = Files.write(folder.resolve("empty.onnx"),
+                Protobuf.model(Protobuf.field(11, Protobuf.value("x", 16)), Protobuf.field(12, Protobuf.value("y", 8))));
+        try (OnnxModel model = OnnxModel.open(empty, false); Arena arena = Arena.ofConfined()) {
+            EditableModel editable = EditableModel.of(model, arena);
+            Random random = new Random(seed);
+            Map<String, EditableTensor> all = editable.graph().initializers();
+            all.put("A", normal(random, 0.4f, 16, hidden));
+            all.put("a", normal(random, 0.1f, hidden));
+            all.put("B", normal(random, 0.4f, hidden, 8));
+            all.put("b", normal(random, 0.1f, 8));
+            List<EditableNode> nodes = editable.graph().nodes();
+            nodes.add(new EditableNode("MatMul", "", "first", List.of("x", "A"), List.of("p")));
+            nodes.add(new EditableNode("Add", "", "", List.of("p", "a"), List.of("q")));
+            nodes.add(new EditableNode("Tanh", "", "", List.of("q"), List.of("h")));
+            nodes.add(new EditableNode("MatMul", "", "second", List.of("h", "B"), List.of("r")));
+            nodes.add(new EditableNode("Add", "", "", List.of("r", "b"), List.of("y")));
+            Path file = folder.resolve(name);
+            editable.write(Destination.replacing(file));
+            return file;
+        }
+    }
+
+    private static EditableTensor normal(Random random, float scale, long... dims) {
+        Shape shape = Shape.of(dims);
+        float[] values = new float[(int) shape.elements()];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = scale * (float) random.nextGaussian();
+        }
+        return EditableTensor.of(new Tensor(DType.F32, shape, MemorySegment.ofArray(values)));
+    }
+
+    /** An open model with its network. */
+    private static final class Opened implements AutoCloseable {
+        private final OnnxModel model;
+        private final Arena arena = Arena.ofShared();
+        private final EditableModel editable;
+        private final Network network;
+
+        Opened(Path file) throws IOException {
+            model = OnnxModel.open(file, false);
+            editable = EditableModel.of(model, arena);
+            network = Network.of(editable);
+        }
+
+        float[] parameter(String name) {
+            return network.parameter(name).toFloatArray();
+        }
+
+        @Override
+        public void close() {
+            network.close();
+            arena.close();
+            model.close();
+        }
+    }
+
+    private static SampleReader samples(Path model, int count) throws IOException {
+        try (OnnxModel open = OnnxModel.open(model, false)) {
+            return SampleReader.open(model, Samples.random(open, count, 5, Map.of("x", Shape.of(1, 16))));
+        }
+    }
+
+    private static Objective outputs(Kind kind) {
+        return new Objective(List.of(Term.of(kind, "y")));
+    }
+
+    private Result train(Opened teacher, Opened student, Path file, Objective objective, Options options) throws IOException {
+        try (Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, student.network.parameters(), objective, options)) {
+            return d.run(_ -> { });
+        }
+    }
+
+    @Test
+    void aStudentLearnsWhatItsTeacherComputes() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2))) {
+            float[] before = teacher.parameter("A");
+            Result result = train(teacher, student, file, outputs(Kind.MSE), QUICK.epochs(40));
+            assertTrue(result.after() < 0.35 * result.before(), result.toString());
+            assertTrue(result.epochs().getLast().heldOut().isPresent());
+            assertEquals(0, Arrays.mismatch(new float[] {0}, new float[] {1}));
+            assertEquals(-1, Arrays.mismatch(before, teacher.parameter("A")));
+        }
+    }
+
+    /** Each kind of loss falls, and is 0 for the teacher itself. */
+    @Test
+    void everyKindOfLossIsLearned() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        for (Kind kind : List.of(Kind.MSE, Kind.COSINE, Kind.KL)) {
+            try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 32, 2)); Opened same = new Opened(file)) {
+                Objective objective = new Objective(List.of(Term.of(kind, "y").temperature(2).weight(3)));
+                Result result = train(teacher, student, file, objective, QUICK);
+                assertTrue(result.after() < 0.6 * result.before(), kind + " " + result);
+                assertEquals(0, train(teacher, same, file, objective, QUICK.epochs(1)).before(), 1e-5);
+            }
+        }
+    }
+
+    @Test
+    void hiddenStatesOfOtherWidthAreProjected() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2))) {
+            Result result = train(teacher, student, file, outputs(Kind.MSE), QUICK);
+            assertTrue(result.after() < result.before());
+            Objective hidden = new Objective(List.of(Term.of(Kind.MSE, "h")));
+            Result projected = train(teacher, student, file, hidden, QUICK.epochs(30));
+            assertTrue(projected.after() < 0.3 * projected.before(), projected.toString());
+            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
+                    () -> train(teacher, student, file, new Objective(List.of(new Term(Kind.KL, "h", "h", 1, 1))), QUICK));
+            assertTrue(e.getMessage().contains("'h' of the student is"), e.getMessage());
+        }
+    }
+
+    @Test
+    void labelsAreLearned() throws IOException {
+        Path file = model("student.onnx", 32, 2);
+        int[] labels = new int[80];
+        try (Opened teacher = new Opened(model("teacher.onnx", 32, 1)); Opened student = new Opened(file); SampleReader reader = samples(file, 80)) {
+            try (NDManager scope = teacher.network.scope()) {
+                for (int i = 0; i < labels.length; i++) {
+                    try (Arena arena = Arena.ofConfined()) {
+                        NDArray x = Tensors.array(scope, "x", EditableTensor.of(reader.read(i, arena).get("x")));
+                        labels[i] = (int) teacher.network.run(scope, Map.of("x", x), List.of("y")).get("y").argMax(1).getLong(0);
+                    }
+                }
+            }
+            Objective objective = outputs(Kind.CROSS_ENTROPY);
+            try (Distillation d = Distillation.of(null, student.network, samples(file, 80), labels, student.network.parameters(), objective,
+                    QUICK.epochs(30).heldOut(0).sgd(0.9).schedule(new Schedule(Schedule.Shape.STEP, 0.1, 0)))) {
+                Result result = d.run(_ -> { });
+                assertTrue(result.after() < 0.25 * result.before(), result.toString());
+            }
+            labels[3] = 8;
+            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> {
+                try (Distillation d = Distillation.of(null, student.network, samples(file, 80), labels, student.network.parameters(), objective,
+                        QUICK.heldOut(0))) {
+                    d.run(_ -> { });
+                }
+            });
+            assertTrue(e.getMessage().contains("labels up to 8, but 'y' has 8 classes"), e.getMessage());
+            assertThrows(UnsupportedRequestException.class,
+                    () -> Distillation.of(null, student.network, samples(file, 80), new int[3], student.network.parameters(), objective, QUICK));
+        }
+    }
+
+    /** Killed after any epoch, it ends with the same bits. */
+    @Test
+    void trainingGoesOnBitForBit() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        Path checkpoint = folder.resolve("checkpoint.safetensors");
+        List<float[]> ends = new ArrayList<>();
+        for (boolean interrupted : new boolean[] {false, true}) {
+            Options options = QUICK.epochs(5).checkpoint(interrupted ? checkpoint : null);
+            if (interrupted) {
+                try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2));
+                        Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, student.network.parameters(),
+                                outputs(Kind.MSE), options)) {
+                    assertThrows(IllegalStateException.class, () -> d.run(p -> {
+                        if (p.epoch() == 4) {
+                            throw new IllegalStateException("killed");
+                        }
+                    }));
+                }
+                assertTrue(Files.exists(checkpoint));
+            }
+            try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2))) {
+                Set<Integer> seen = new LinkedHashSet<>();
+                try (Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, student.network.parameters(),
+                        outputs(Kind.MSE), options)) {
+                    Result result = d.run(p -> seen.add(p.epoch()));
+                    assertEquals(5, result.epochs().size());
+                }
+                assertEquals(interrupted ? Set.of(4, 5) : Set.of(1, 2, 3, 4, 5), seen);
+                ends.add(student.parameter("A"));
+            }
+        }
+        assertEquals(-1, Arrays.mismatch(ends.get(0), ends.get(1)));
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 20, 2))) {
+            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
+                    () -> train(teacher, student, file, outputs(Kind.MSE), QUICK.epochs(5).checkpoint(checkpoint)));
+            assertTrue(e.getMessage().contains("checkpoint of another model"), e.getMessage());
+        }
+    }
+
+    @Test
+    void aLossThatIsNoNumberEndsTrainingWithTheBestParameters() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2))) {
+            float[] before = student.parameter("A");
+            DivergedException e = assertThrows(DivergedException.class, () -> train(teacher, student, file, outputs(Kind.MSE),
+                    QUICK.sgd(0).clip(0).schedule(new Schedule(Schedule.Shape.CONSTANT, 1e30, 0))));
+            assertTrue(e.getMessage().contains("a lower learning rate may help"), e.getMessage());
+            assertEquals(-1, Arrays.mismatch(before, student.parameter("A")));
+        }
+    }
+
+    @Test
+    void zerosStay() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 32, 2))) {
+            float[] a = student.parameter("A");
+            for (int i = 0; i < a.length; i += 3) {
+                a[i] = 0;
+            }
+            student.network.parameter("A").set(a);
+            try (Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, student.network.parameters(),
+                    outputs(Kind.MSE), QUICK)) {
+                Result result = d.holdZeros().run(_ -> { });
+                assertTrue(result.after() < 0.6 * result.before(), result.toString());
+            }
+            float[] now = student.parameter("A");
+            for (int i = 0; i < now.length; i++) {
+                assertEquals(i % 3 == 0, now[i] == 0, "element " + i);
+            }
+        }
+    }
+
+    /** What was trained through a simulation loses as much when it is written by the recipe as in training. */
+    @Test
+    void trainingSeesWhatWillBeWritten() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        Recipe recipe = Recipe.named("int4").set("min-size", "1").set("linear.block", "16");
+        Path trained = folder.resolve("trained.onnx");
+        Path written = folder.resolve("written.onnx");
+        double before;
+        double after;
+        try (Opened teacher = new Opened(file); Opened student = new Opened(file); Compressor compressor = Compressor.open(file);
+                Simulation simulation = compressor.simulate(compressor.plan(recipe))) {
+            assertEquals(Set.of("A", "B"), simulation.weights());
+            try (Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, student.network.parameters(),
+                    outputs(Kind.MSE), QUICK.heldOut(0.5).epochs(30).schedule(new Schedule(Schedule.Shape.COSINE, 3e-3, 0)))) {
+                Result result = d.through(simulation).run(_ -> { });
+                before = result.before();
+                after = result.after();
+                assertTrue(after < 0.7 * before, result.toString());
+            }
+            student.network.store(student.arena);
+            student.editable.write(Destination.of(trained));
+        }
+        try (Compressor compressor = Compressor.open(trained); Arena arena = Arena.ofShared()) {
+            compressor.compress(compressor.plan(recipe), written);
+            Simulation simulation = compressor.simulate(compressor.plan(recipe));
+            try (Opened teacher = new Opened(file); Opened student = new Opened(trained);
+                    Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, student.network.parameters(),
+                            outputs(Kind.MSE), QUICK.heldOut(0.5).epochs(1))) {
+                assertEquals(after, d.through(simulation).run(_ -> { }).before(), 1e-6);
+            }
+            simulation.close();
+        }
+    }
+}
