@@ -11,13 +11,20 @@ import java.math.BigDecimal;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
+import java.time.Duration;
+import java.time.temporal.ChronoUnit;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.apache.commons.cli.CommandLine;
 
 /** What a command was given. Options go by their long names. */
 final class Arguments implements AutoCloseable {
+    private static final Pattern TIME = Pattern.compile("(\\d{1,6})(s|m|h)");
+
     private final Syntax syntax;
     private final CommandLine line;
     private final List<String> words;
@@ -197,6 +204,23 @@ final class Arguments implements AutoCloseable {
             case "TiB" -> 1L << 40;
             default -> 0;
         };
+    }
+
+    /** The option as a time, such as 90s, 5m or 1h. */
+    Optional<Duration> duration(String option) {
+        String value = value(option);
+        if (value == null) {
+            return Optional.empty();
+        }
+        Matcher m = TIME.matcher(value);
+        if (!m.matches() || Long.parseLong(m.group(1)) == 0) {
+            throw syntax.wrong("--" + option + " takes a time such as 90s, 5m or 1h, not '" + value + "'");
+        }
+        return Optional.of(Duration.of(Long.parseLong(m.group(1)), switch (m.group(2)) {
+            case "s" -> ChronoUnit.SECONDS;
+            case "m" -> ChronoUnit.MINUTES;
+            default -> ChronoUnit.HOURS;
+        }));
     }
 
     UsageException wrong(String message) {

@@ -31,7 +31,7 @@ public final class Main {
     static final int INTERNAL = 70;
 
     static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "merge", "clean", "slim", "profile", "pack", "expand", "verify", "sign", "recipe", "calibrate",
-            "search", "evaluate", "keygen", "doctor", "demo");
+            "search", "evaluate", "distill", "keygen", "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
     /** Whether the process was told to end: then libraries that want to be told of its end, or were, fail. */
     private static volatile boolean ending;
@@ -181,6 +181,7 @@ public final class Main {
             case "calibrate" -> new CalibrateCommand();
             case "search" -> new SearchCommand();
             case "evaluate" -> new EvaluateCommand();
+            case "distill" -> new DistillCommand();
             case "keygen" -> new KeygenCommand();
             case "doctor" -> new DoctorCommand();
             case "demo" -> new DemoCommand();

@@ -33,7 +33,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.OptionalLong;
 import java.util.Set;
-import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
@@ -41,7 +40,6 @@ import java.util.stream.Stream;
 /** {@code tensorpress search}: the recipe that loses least in a number of bytes, or takes the fewest bytes, or the least time, at a quality. */
 final class SearchCommand implements Command {
     private static final Pattern PERCENT = Pattern.compile("(\\d{1,3}(?:\\.\\d{1,6})?)\\s*%");
-    private static final Pattern TIME = Pattern.compile("(\\d{1,6})(s|m|h)");
     private static final Pattern QUALITY = Pattern.compile("cosine=(0(?:\\.\\d{1,9})?|1(?:\\.0{1,9})?)");
     /** Of all samples, those that decide; statistics are of the others. */
     private static final int HELD_OUT = 4;
@@ -78,7 +76,7 @@ final class SearchCommand implements Command {
         if (arguments.flag("fastest") && arguments.value("at-least") == null) {
             throw arguments.wrong("--fastest takes a quality to keep: give --at-least cosine=X, not --bytes");
         }
-        OptionalLong nanos = time(arguments);
+        OptionalLong nanos = arguments.duration("time").map(d -> OptionalLong.of(d.toNanos())).orElse(OptionalLong.empty());
         long start = System.nanoTime();
         boolean force = arguments.flag("force");
         SampleOptions given = SampleOptions.of(arguments, null);
@@ -185,23 +183,6 @@ final class SearchCommand implements Command {
         Files.deleteIfExists(made);
         Files.writeString(made, text, StandardOpenOption.CREATE_NEW);
         Files.move(made, file, StandardCopyOption.REPLACE_EXISTING);
-    }
-
-    private static OptionalLong time(Arguments arguments) {
-        String value = arguments.value("time");
-        if (value == null) {
-            return OptionalLong.empty();
-        }
-        Matcher m = TIME.matcher(value);
-        if (!m.matches() || Long.parseLong(m.group(1)) == 0) {
-            throw arguments.wrong("--time takes a time such as 90s, 5m or 1h, not '" + value + "'");
-        }
-        TimeUnit unit = switch (m.group(2)) {
-            case "s" -> TimeUnit.SECONDS;
-            case "m" -> TimeUnit.MINUTES;
-            default -> TimeUnit.HOURS;
-        };
-        return OptionalLong.of(unit.toNanos(Long.parseLong(m.group(1))));
     }
 
     private static Search.Goal goal(Arguments arguments, long modelBytes) {

@@ -45,10 +45,6 @@ record TaskOptions(Path labels, Path pairs, Path queries, Path relevant, int k) 
 
     /** @throws UsageException if a file does not hold what it should */
     Tasks read(Arguments arguments) throws IOException {
-        List<Integer> classes = new ArrayList<>();
-        for (String line : SampleOptions.lines(arguments, "labels", labels)) {
-            classes.add(number(arguments, "labels", labels, line, 0));
-        }
         List<Tasks.Pair> scored = new ArrayList<>();
         for (String line : SampleOptions.lines(arguments, "pairs", pairs)) {
             scored.add(pair(arguments, line));
@@ -62,7 +58,21 @@ record TaskOptions(Path labels, Path pairs, Path queries, Path relevant, int k) 
             throw arguments.wrong("--relevant " + relevant + " has " + Text.plural(wanted.size(), "line") + " for the "
                     + asked.size() + " of --queries");
         }
-        return new Tasks(classes, scored, asked, wanted, k);
+        return new Tasks(labels(arguments), scored, asked, wanted, k);
+    }
+
+    /**
+     * The classes of --labels; empty if it is not given.
+     *
+     * @throws UsageException if the file does not hold what it should
+     */
+    static List<Integer> labels(Arguments arguments) throws IOException {
+        Path file = arguments.path("labels");
+        List<Integer> classes = new ArrayList<>();
+        for (String line : SampleOptions.lines(arguments, "labels", file)) {
+            classes.add(number(arguments, "labels", file, line, 0));
+        }
+        return classes;
     }
 
     private static int number(Arguments arguments, String option, Path file, String word, int least) {

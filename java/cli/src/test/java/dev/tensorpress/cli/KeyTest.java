@@ -284,7 +284,7 @@ final class KeyTest {
         assertEquals(0, run("pack", model, "-o", archive, "--sign", folder.resolve("s.pem")).code());
         Set<String> tested = new HashSet<>();
         for (Object[] command : new Object[][] {{"inspect", archive}, {"plan", archive}, {"compress", archive, "-o", out}, {"profile", archive},
-            {"clean", archive, "-o", out}, {"slim", archive, "-o", out},
+            {"clean", archive, "-o", out}, {"slim", archive, "-o", out}, {"distill", archive, "-o", out, "--random", "2"},
             {"pack", archive, "--recipe", "int8", "-o", out}, {"pack", model, "--base", archive, "-o", out},
             {"calibrate", archive, "-o", out, "--random", "2"}, {"evaluate", archive, archive, "--random", "2"},
             {"merge", archive, archive, "-o", out}, {"search", archive, "-o", out, "--bytes", "50%", "--random", "8"}}) {

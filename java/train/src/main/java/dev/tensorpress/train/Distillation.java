@@ -14,6 +14,7 @@ import java.lang.foreign.MemorySegment;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -40,12 +41,13 @@ public final class Distillation implements AutoCloseable {
      * @param seed of the order of samples, and of projections
      * @param heldOut part of the samples that are not trained on, from 0 on and below 1; the last ones
      * @param patience epochs in a row that may be no better on what is held out, before training ends
+     * @param time after which training ends, if not before; the schedule follows the clock then, and bits depend on it; null for none
      * @param checkpoint file that is written after each epoch, and gone on from if it is there; null for none
      */
     public record Options(int batch, int epochs, Schedule schedule, boolean sgd, double momentum, double decay, double clip, long seed, double heldOut,
-            int patience, Path checkpoint) {
+            int patience, Duration time, Path checkpoint) {
         public static final Options DEFAULT = new Options(16, 10, new Schedule(Schedule.Shape.COSINE, 5e-5, 0.1), false, 0.9, 0.01, 1, 1, 0.1,
-                Integer.MAX_VALUE, null);
+                Integer.MAX_VALUE, null, null);
 
         public Options {
             if (batch < 1 || epochs < 1 || patience < 1) {
@@ -54,49 +56,56 @@ public final class Distillation implements AutoCloseable {
             if (!(momentum >= 0 && momentum < 1) || !(decay >= 0) || !(clip >= 0)) {
                 throw new IllegalArgumentException("momentum must be at least 0 and below 1, decay and clip at least 0");
             }
+            if (time != null && (time.isNegative() || time.isZero())) {
+                throw new IllegalArgumentException("the time must be above 0, but is " + time);
+            }
             if (!(heldOut >= 0 && heldOut < 1)) {
                 throw new IllegalArgumentException("the part that is held out must be at least 0 and below 1, but is " + heldOut);
             }
         }
 
         public Options batch(int batch) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
         }
 
         public Options epochs(int epochs) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
         }
 
         public Options schedule(Schedule schedule) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
         }
 
         public Options sgd(double momentum) {
-            return new Options(batch, epochs, schedule, true, momentum, decay, clip, seed, heldOut, patience, checkpoint);
+            return new Options(batch, epochs, schedule, true, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
         }
 
         public Options decay(double decay) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
         }
 
         public Options clip(double clip) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
         }
 
         public Options seed(long seed) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
         }
 
         public Options heldOut(double heldOut) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
         }
 
         public Options patience(int patience) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+        }
+
+        public Options time(Duration time) {
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
         }
 
         public Options checkpoint(Path checkpoint) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
         }
     }
 
@@ -273,6 +282,7 @@ public final class Distillation implements AutoCloseable {
         double least = before;
         int kept = 0;
         int first = 1;
+        double spent = 0;
         if (options.checkpoint != null && Files.exists(options.checkpoint)) {
             Map<String, String> saved = Checkpoint.read(options.checkpoint, description(), saved(trained));
             for (String line : saved.get("epochs").lines().toList()) {
@@ -283,31 +293,39 @@ public final class Distillation implements AutoCloseable {
             before = Double.parseDouble(saved.get("before"));
             least = Double.parseDouble(saved.get("least"));
             kept = Integer.parseInt(saved.get("kept"));
+            spent = Double.parseDouble(saved.get("spent"));
             first = epochs.size() + 1;
         }
         long perEpoch = training.epoch(0).size();
         long steps = perEpoch * options.epochs;
+        double begun = spent;
         long start = System.nanoTime();
+        double limit = options.time == null ? Double.POSITIVE_INFINITY : options.time.toNanos() / 1e9;
         long done = 0;
         try {
-            for (int epoch = first; epoch <= options.epochs && epoch - kept <= options.patience; epoch++) {
+            for (int epoch = first; epoch <= options.epochs && epoch - kept <= options.patience && spent < limit; epoch++) {
                 double sum = 0;
+                int seen = 0;
                 List<int[]> batches = training.epoch(epoch);
-                for (int b = 0; b < batches.size(); b++) {
+                for (int b = 0; b < batches.size() && spent < limit; b++) {
                     if (Thread.currentThread().isInterrupted()) {
                         throw new ClosedByInterruptException();
                     }
                     long step = (epoch - 1) * perEpoch + b + 1;
-                    double loss = step(batches.get(b), step, steps, trained);
+                    double part = Math.max((step - 1.0) / steps, spent / limit);
+                    double loss = step(batches.get(b), step, options.schedule.at(part), trained);
                     if (!Double.isFinite(loss)) {
                         throw new DivergedException("the loss is " + loss + " in step " + step + " of " + steps + ", epoch " + epoch
                                 + ": a lower learning rate may help");
                     }
                     sum += loss * batches.get(b).length;
+                    seen += batches.get(b).length;
                     done++;
-                    progress.accept(new Progress(epoch, step, steps, loss, (System.nanoTime() - start) / 1e9 / done * (steps - step)));
+                    double now = (System.nanoTime() - start) / 1e9;
+                    spent = begun + now;
+                    progress.accept(new Progress(epoch, step, steps, loss, Math.min(now / done * (steps - step), limit - spent)));
                 }
-                double mean = sum / training.samples();
+                double mean = sum / Math.max(1, seen);
                 double now = heldOut == null ? mean : evaluate();
                 if (!Double.isFinite(now)) {
                     throw new DivergedException("the loss is " + now + " after epoch " + epoch + ": a lower learning rate may help");
@@ -319,7 +337,7 @@ public final class Distillation implements AutoCloseable {
                     parameters.forEach((name, p) -> p.copyTo(best.get(name)));
                 }
                 if (options.checkpoint != null) {
-                    save(trained, epochs, before, least, kept);
+                    save(trained, epochs, before, least, kept, spent);
                 }
             }
         } finally {
@@ -342,14 +360,16 @@ public final class Distillation implements AutoCloseable {
         return all;
     }
 
-    private void save(Map<String, NDArray> trained, List<Epoch> epochs, double before, double least, int kept) throws IOException {
+    private void save(Map<String, NDArray> trained, List<Epoch> epochs, double before, double least, int kept, double spent)
+            throws IOException {
         StringBuilder lines = new StringBuilder();
         epochs.forEach(e -> lines.append(e.number).append(' ').append(e.loss).append(' ').append(e.heldOut.map(String::valueOf).orElse("-")).append('\n'));
         Checkpoint.write(options.checkpoint, description(), saved(trained), Map.of("epochs", lines.toString(), "before", Double.toString(before), "least",
-                Double.toString(least), "kept", Integer.toString(kept)));
+                Double.toString(least), "kept", Integer.toString(kept), "spent",
+                Double.toString(spent)));
     }
 
-    private double step(int[] batch, long number, long steps, Map<String, NDArray> trained) throws IOException {
+    private double step(int[] batch, long number, double rate, Map<String, NDArray> trained) throws IOException {
         try (NDManager scope = student.scope()) {
             trained.values().forEach(p -> p.setRequiresGradient(true));
             double loss;
@@ -370,9 +390,9 @@ public final class Distillation implements AutoCloseable {
                 }
                 e.getValue().setRequiresGradient(false);
             }
-            optimizer.step(gradients, number, options.schedule.at(number - 1, steps), options.clip, scope);
+            optimizer.step(gradients, number, rate, options.clip, scope);
             gradients.values().forEach(g -> g.muli(0));
-            masks.forEach((name, mask) -> parameters.get(name).muli(mask));
+            masks.forEach((name, mask) -> parameters.get(name).muli(mask).addi(0)); // -0 + 0 is 0
             return loss;
         }
     }

@@ -22,6 +22,12 @@ final class Engines {
         }
     }
 
+    static void threads(int threads) {
+        if (threads > 0) {
+            System.setProperty("ai.djl.pytorch.num_threads", Integer.toString(threads));
+        }
+    }
+
     static Engine engine() {
         return Engine.getEngine(NAME);
     }

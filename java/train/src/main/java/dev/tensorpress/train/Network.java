@@ -78,6 +78,15 @@ public final class Network implements AutoCloseable {
         return network;
     }
 
+    /**
+     * How many threads PyTorch has. Only before the first network is made.
+     *
+     * @param threads 0 for as many as there are processors
+     */
+    public static void threads(int threads) {
+        Engines.threads(threads);
+    }
+
     private void load() {
         EditableGraph graph = model.graph();
         graph.initializers().forEach((name, t) -> constants.put(name, Tensors.array(manager, name, t)));

@@ -66,6 +66,11 @@ public record Objective(List<Term> terms) {
         }
     }
 
+    /** Whether a teacher has a part in it. */
+    public boolean hasTeacher() {
+        return !ofTeacher().isEmpty();
+    }
+
     Set<String> ofStudent() {
         Set<String> names = new LinkedHashSet<>();
         terms.forEach(t -> names.add(t.student));

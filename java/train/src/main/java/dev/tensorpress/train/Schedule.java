@@ -26,17 +26,16 @@ public record Schedule(Shape shape, double rate, double warmup) {
         }
     }
 
-    /** @param step from 0 on, below {@code steps} */
-    double at(long step, long steps) {
-        double first = Math.floor(warmup * steps);
-        if (step < first) {
-            return rate * (step + 1) / (first + 1);
+    /** @param part of training that is done, from 0 on and below 1 */
+    double at(double part) {
+        if (part < warmup) {
+            return rate * part / warmup;
         }
-        double part = (step - first) / Math.max(1, steps - first);
+        double rest = (part - warmup) / (1 - warmup);
         return switch (shape) {
             case CONSTANT -> rate;
-            case COSINE -> rate * 0.5 * (1 + Math.cos(Math.PI * part));
-            case STEP -> part < 0.5 ? rate : part < 0.75 ? rate / 10 : rate / 100;
+            case COSINE -> rate * 0.5 * (1 + Math.cos(Math.PI * rest));
+            case STEP -> rest < 0.5 ? rate : rest < 0.75 ? rate / 10 : rate / 100;
         };
     }
 }

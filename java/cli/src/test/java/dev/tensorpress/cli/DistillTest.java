@@ -1,0 +1,147 @@
+package dev.tensorpress.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.tensorpress.cli.MainTest.Result;
+import dev.tensorpress.train.Objective;
+import dev.tensorpress.train.Schedule;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class DistillTest {
+    @TempDir
+    Path folder;
+
+    private Path model;
+    private Path out;
+
+    @BeforeEach
+    void write() throws IOException {
+        model = SmallModel.write(folder.resolve("small.onnx"));
+        out = folder.resolve("out.onnx");
+    }
+
+    private static Result run(Object... args) {
+        return MainTest.run(args);
+    }
+
+    /** 40 times 16 x 128 numbers that depend on each other, so that errors of weights can make up for each other. */
+    private Path inputs() throws IOException {
+        Path all = Files.createDirectory(folder.resolve("inputs"));
+        Random random = new Random(3);
+        double[][] mix = new double[16][128];
+        for (double[] line : mix) {
+            Arrays.setAll(line, _ -> random.nextGaussian() / 4);
+        }
+        for (int file = 0; file < 40; file++) {
+            ByteBuffer data = ByteBuffer.allocate(128 + 4 * 16 * 128).order(ByteOrder.LITTLE_ENDIAN);
+            String header = "{'descr': '<f4', 'fortran_order': False, 'shape': (16, 128), }";
+            data.put(new byte[] {(byte) 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 118, 0}).put((header + " ".repeat(117 - header.length()) + "\n").getBytes(StandardCharsets.US_ASCII));
+            for (int row = 0; row < 16; row++) {
+                double[] of = new double[16];
+                Arrays.setAll(of, _ -> random.nextGaussian());
+                for (int i = 0; i < 128; i++) {
+                    double x = 0.05 * random.nextGaussian();
+                    for (int k = 0; k < 16; k++) {
+                        x += of[k] * mix[k][i];
+                    }
+                    data.putFloat((float) x);
+                }
+            }
+            Files.write(all.resolve(file + ".npy"), data.array());
+        }
+        return all;
+    }
+
+    private static double[] losses(Result r) {
+        String line = r.out().lines().filter(l -> l.startsWith("loss ")).findFirst().orElseThrow();
+        String[] words = line.split(" ");
+        return new double[] {Double.parseDouble(words[1]), Double.parseDouble(words[3].replace(":", ""))};
+    }
+
+    /** int4 that is trained loses less than int4 that is not, as evaluate has it. */
+    @Test
+    void trainsThroughARecipe() throws IOException {
+        Path plain = folder.resolve("plain.onnx");
+        Path recipe = Files.writeString(folder.resolve("r.yaml"),
+                "{name: r, steps: [{name: l, select: {role: [linear, head]}, quantize: {bits: 4, per: tensor}}]}");
+        assertEquals(0, run("compress", model, "-o", plain, "--recipe", recipe).code());
+        Path report = folder.resolve("report.html");
+        Result r = run("distill", model, "-o", out, "--recipe", recipe, "--inputs", inputs(), "--batch", 1, "--epochs", 8, "--rate", "1e-3",
+                "--decay", 0, "--report", report);
+        assertEquals(0, r.code(), r.err());
+        double[] losses = losses(r);
+        assertTrue(losses[1] < 0.9 * losses[0], r.out());
+        assertEquals(Files.size(plain), Files.size(out), 4096);
+        assertEquals(0, run("evaluate", model, out, "--random", 2).code());
+        String page = Files.readString(report);
+        assertTrue(page.contains("id=\"training\"") && page.contains("\"heldOut\""), page);
+    }
+
+    @Test
+    void trainsAStudent() throws IOException {
+        Path other = folder.resolve("other.onnx");
+        assertEquals(0, run("compress", model, "-o", other, "--recipe", "prune50", "--set", "min-size=1").code());
+        Path report = folder.resolve("report.json");
+        Result r = run("distill", model, "--student", other, "-o", out, "--random", 400, "--shape", "x=1x128", "--epochs", 3, "--rate", "3e-3", "--loss", "mse*2", "--loss", "cosine", "--report", report, "--checkpoint", folder.resolve("c.safetensors"));
+        assertEquals(0, r.code(), r.err());
+        double[] losses = losses(r);
+        assertTrue(losses[1] < 0.85 * losses[0], r.out());
+        assertTrue(Files.exists(folder.resolve("c.safetensors")));
+        assertTrue(JsonTree.parse(Files.readString(report)).toString().contains("kept"));
+        // Of zeros that are held, all are there still.
+        r = run("distill", model, "--student", other, "-o", out, "--force", "--random", 40, "--shape", "x=1x128", "--epochs", 1, "--held-out", 0, "--hold-zeros");
+        assertEquals(0, r.code(), r.err());
+        byte[] before = Files.readAllBytes(other);
+        byte[] after = Files.readAllBytes(out);
+        assertEquals(zeros(before), zeros(after), 16); // of bytes that lie across two numbers some are zero, too
+        assertFalse(Arrays.equals(before, after));
+    }
+
+    private static long zeros(byte[] file) {
+        ByteBuffer all = ByteBuffer.wrap(file).order(ByteOrder.LITTLE_ENDIAN);
+        long zeros = 0;
+        for (int i = 0; i + 4 <= file.length; i++) {
+            zeros += all.getInt(i) == 0 ? 1 : 0;
+        }
+        return zeros;
+    }
+
+    @Test
+    void wordsAreThoseOfTheLibrary() {
+        assertEquals(EditedGraph.words(Objective.Kind.values()), DistillCommand.LOSSES);
+        assertEquals(EditedGraph.words(Schedule.Shape.values()), DistillCommand.SCHEDULES);
+    }
+
+    @Test
+    void wrongOptionsAreRefused() throws IOException {
+        Path labels = Files.writeString(folder.resolve("labels.txt"), "0\n1\n");
+        for (List<Object> wrong : List.<List<Object>>of(List.of("--loss", "other"), List.of("--loss", "mse*0"), List.of("--loss", "cross-entropy"),
+                List.of("--set", "block=32"), List.of("--momentum", "0.5"), List.of("--rate", "0"), List.of("--time", "soon"), List.of("--train", "nothing"),
+                List.of("--optimizer", "adam"), List.of("--labels", labels), List.of("--recipe", "nothing"), List.of("--schedule", "linear"))) {
+            Object[] args = new Object[8 + wrong.size()];
+            System.arraycopy(new Object[] {"distill", model, "-o", out, "--random", 4, "--shape", "x=1x128"}, 0, args, 0, 8);
+            System.arraycopy(wrong.toArray(), 0, args, 8, wrong.size());
+            Result r = run(args);
+            assertTrue(r.code() == Main.USAGE || r.code() == Main.UNSUPPORTED, wrong + ": " + r.code() + " " + r.err());
+            assertFalse(Files.exists(out));
+        }
+        Result r = run("distill", model, "-o", out, "--random", 4, "--shape", "x=1x128", "--labels", labels, "--loss", "cross-entropy");
+        assertEquals(Main.UNSUPPORTED, r.code());
+        assertTrue(r.err().contains("there are 2 labels for 4 samples"), r.err());
+        r = run("distill", model, "-o", out, "--random", 4, "--shape", "x=1x128", "--loss", "mse:nothing");
+        assertTrue(r.code() != 0 && r.err().contains("no value 'nothing'"), r.err());
+    }
+}
