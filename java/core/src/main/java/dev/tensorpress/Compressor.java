@@ -379,12 +379,20 @@ public final class Compressor implements AutoCloseable {
     }
 
     private void checkOwn(Plan plan) {
-        Model changed = plan.recipe().structure().isEmpty() ? model : Optional.ofNullable(restructured.get(plan.recipe().structure()))
-                .map(Restructured::model).orElseThrow(() -> new IllegalArgumentException("the plan is of a changed graph that this compressor"
-                        + " does not have, or no longer: make one by it, and compress before others are made"));
-        if (!plan.entries().stream().map(Plan.Entry::weight).toList().equals(changed.weights())) {
+        if (!plan.entries().stream().map(Plan.Entry::weight).toList().equals(model(plan).weights())) {
             throw new IllegalArgumentException("the plan is not of this compressor, which has weights of its own: make one by it");
         }
+    }
+
+    /**
+     * The model whose weights a plan is of: that which was opened, or what the structure of its recipe has made of it, which lives until this is closed.
+     *
+     * @throws IllegalArgumentException if there is none such, or no longer
+     */
+    public Model model(Plan plan) {
+        return plan.recipe().structure().isEmpty() ? model : Optional.ofNullable(restructured.get(plan.recipe().structure()))
+                .map(Restructured::model).orElseThrow(() -> new IllegalArgumentException("the plan is of a changed graph that this compressor"
+                        + " does not have, or no longer: make one by it, and compress before others are made"));
     }
 
     private Report written(Plan plan, Path out, KeptEncodings kept) throws IOException {

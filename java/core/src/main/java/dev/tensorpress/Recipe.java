@@ -311,6 +311,11 @@ public record Recipe(String name, String target, List<Change> structure, List<St
         return new Recipe(name, target, structure, all, excludes, options);
     }
 
+    /** This recipe without what changes the graph. */
+    public Recipe withoutStructure() {
+        return new Recipe(name, target, List.of(), steps, excludes, options);
+    }
+
     /** This recipe for another target. */
     public Recipe target(String target) {
         return new Recipe(name, target, structure, steps, excludes, options);

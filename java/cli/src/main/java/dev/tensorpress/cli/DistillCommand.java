@@ -8,6 +8,7 @@ import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
 import dev.tensorpress.Simulation;
 import dev.tensorpress.internal.Glob;
+import dev.tensorpress.method.Method;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Option;
@@ -17,6 +18,7 @@ import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.runtime.SampleReader;
 import dev.tensorpress.runtime.Samples;
+import dev.tensorpress.statistics.Statistics;
 import dev.tensorpress.train.Distillation;
 import dev.tensorpress.train.Network;
 import dev.tensorpress.train.Objective;
@@ -61,6 +63,7 @@ final class DistillCommand implements Command {
                 .option("student", "FILE", "the model that is trained; the teacher itself if left out")
                 .option("recipe", "R", "by which the student is written, a preset or a .yaml file: it is trained with what its weights are then")
                 .option("set", "KEY=VALUE", "changes an option of the recipe (may be repeated)")
+                .option("statistics", "FILE", "of what products are multiplied with, which calibrate writes, for a recipe that takes neurons or heads out")
                 .option("labels", "FILE", "a class for each sample, a number from 0, for --loss cross-entropy")
                 .option("loss", "KIND[:VALUE[=OF]][*W]", "what is made small: " + Option.any(LOSSES) + " of a value of the student, and of a"
                         + " value of the teacher if that has another name, times a weight; the first output if none is named (may be repeated; mse if left"
@@ -97,17 +100,14 @@ final class DistillCommand implements Command {
         Path report = arguments.path("report");
         boolean force = arguments.flag("force");
         SampleOptions given = SampleOptions.of(arguments, null);
-        Path studentFile = arguments.path("student");
         Recipe recipe = recipe(arguments);
         Distillation.Options options = options(arguments);
         List<Integer> labels = TaskOptions.labels(arguments);
         long start = System.nanoTime();
-        try (OnnxModel teacherModel = EditedGraph.open(arguments, "distill");
-                OnnxModel studentModel = studentFile == null ? null : OnnxModel.open(studentFile, arguments.flag("allow-links"));
+        try (OnnxModel teacherModel = EditedGraph.open(arguments, "distill"); Student student = Student.open(arguments, teacherModel, recipe);
                 Arena arena = Arena.ofShared()) {
-            OnnxModel model = studentModel == null ? teacherModel : studentModel;
             List<Path> read = new ArrayList<>(teacherModel.files());
-            read.addAll(model.files());
+            read.addAll(student.files());
             read.addAll(given.files());
             OutputFile.checkModel(arguments, "-o", out, force, read);
             if (report != null) {
@@ -115,33 +115,97 @@ final class DistillCommand implements Command {
             }
             Samples samples = SampleOptions.run(() -> given.samples(teacherModel, arguments));
             EditableModel teacher = EditableModel.of(teacherModel, arena);
-            EditableModel student = EditableModel.of(model, arena);
-            Objective objective = objective(arguments, given.texts() != null, teacherModel, teacher, model, student, !labels.isEmpty());
+            EditableModel trained = EditableModel.of(student.model, arena);
+            Objective objective = objective(arguments, given.texts() != null, teacherModel, teacher, student.model, trained, !labels.isEmpty());
             Network.threads(arguments.threads());
-            try (Network teachers = objective.hasTeacher() ? Network.of(teacher) : null; Network students = Network.of(student);
-                    Compressor compressor = recipe == null ? null : Compressor.open(model.path(), Compressor.Options.DEFAULT.threads(arguments.threads())
-                            .allowLinks(arguments.flag("allow-links")));
-                    Simulation simulation = recipe == null ? null : simulation(compressor, recipe);
-                    Distillation distillation = SampleOptions.run(() -> Distillation.of(teachers, students, SampleReader.open(teacherModel.path(), samples),
-                            labels.isEmpty() ? null : labels.stream().mapToInt(i -> i).toArray(), parameters(arguments, students), objective, options))) {
+            try (Network teachers = objective.hasTeacher() ? Network.of(teacher) : null; Network network = Network.of(trained);
+                    Distillation distillation = SampleOptions.run(() -> Distillation.of(teachers, network, SampleReader.open(teacherModel.path(), samples),
+                            labels.isEmpty() ? null : labels.stream().mapToInt(i -> i).toArray(), parameters(arguments, network), objective, options))) {
                 if (arguments.flag("hold-zeros")) {
                     distillation.holdZeros();
                 }
-                if (simulation != null) {
-                    distillation.through(simulation);
+                if (student.simulation != null) {
+                    distillation.through(student.simulation);
                 }
                 Distillation.Result result = SampleOptions.run(() -> distillation.run(p -> console.progress("training", Math.toIntExact(p.step()),
                         Math.toIntExact(p.steps()), "epoch " + p.epoch() + ", loss " + Text.digits(p.loss()) + ", " + Text.time((long) (1e9 * p.secondsLeft()))
                                 + " left")));
                 console.clearProgress();
-                students.store(arena);
-                long bytes = recipe == null ? bytes(student.write(destination(out, force))) : compressed(student, recipe, out, arguments);
+                network.store(arena);
+                long bytes = student.simulation == null ? bytes(trained.write(destination(out, force)))
+                        : compressed(trained, recipe.withoutStructure(), out, arguments);
                 print(console, result);
-                console.out().println(out + ": " + Text.count(model.bytes()) + " -> " + Text.count(bytes) + " bytes, in " + Text.time(System.nanoTime() - start));
+                console.out().println(out + ": " + Text.count(teacherModel.bytes()) + " -> " + Text.count(bytes) + " bytes, in "
+                        + Text.time(System.nanoTime() - start));
                 if (report != null) {
                     write(report, result, out, arguments);
                 }
             }
+        }
+    }
+
+    /** The model that is trained, and what a recipe makes of its weights; of the latter null if it makes nothing. */
+    private static final class Student implements AutoCloseable {
+        private final List<AutoCloseable> open = new ArrayList<>();
+        private final List<Path> read = new ArrayList<>();
+        private OnnxModel model;
+        private Simulation simulation;
+
+        static Student open(Arguments arguments, OnnxModel teacher, Recipe recipe) throws IOException {
+            Student student = new Student();
+            try {
+                student.load(arguments, arguments.path("student") == null ? teacher.path() : arguments.path("student"), recipe);
+                return student;
+            } catch (IOException | RuntimeException | Error e) {
+                student.close();
+                throw e;
+            }
+        }
+
+        private void load(Arguments arguments, Path file, Recipe recipe) throws IOException {
+            boolean links = arguments.flag("allow-links");
+            if (recipe == null) {
+                model = keep(OnnxModel.open(file, links));
+                read.addAll(model.files());
+                return;
+            }
+            Compressor compressor = keep(Compressor.open(file, Compressor.Options.DEFAULT.threads(arguments.threads()).allowLinks(links)));
+            read.addAll(compressor.model().files());
+            Path statistics = arguments.path("statistics");
+            if (statistics != null) {
+                read.add(statistics);
+                compressor.use(keep(Statistics.load(statistics, compressor.model())));
+            }
+            Plan plan = compressor.plan(recipe);
+            if (plan.compressed() > 0) {
+                simulation = keep(compressor.simulate(plan));
+            } else if (recipe.structure().isEmpty()) {
+                throw new UnsupportedRequestException("recipe " + recipe.name() + " changes no weight of " + file);
+            }
+            model = keep(OnnxModel.open(compressor.model(plan).path(), links));
+        }
+
+        private <T extends AutoCloseable> T keep(T opened) {
+            open.add(opened);
+            return opened;
+        }
+
+        List<Path> files() {
+            return read;
+        }
+
+        @Override
+        public void close() throws IOException {
+            for (AutoCloseable one : open.reversed()) {
+                try {
+                    one.close();
+                } catch (IOException | RuntimeException e) {
+                    throw e;
+                } catch (Exception e) {
+                    throw new IllegalStateException(e);
+                }
+            }
+            open.clear();
         }
     }
 
@@ -160,8 +224,8 @@ final class DistillCommand implements Command {
     private static Recipe recipe(Arguments arguments) throws IOException {
         String name = arguments.value("recipe");
         if (name == null) {
-            if (!arguments.values("set").isEmpty()) {
-                throw arguments.wrong("--set goes with --recipe");
+            if (!arguments.values("set").isEmpty() || arguments.value("statistics") != null) {
+                throw arguments.wrong("--set and --statistics go with --recipe");
             }
             return null;
         }
@@ -174,18 +238,13 @@ final class DistillCommand implements Command {
                 }
                 recipe = recipe.set(set.substring(0, equals), set.substring(equals + 1));
             }
+            if (recipe.withoutStructure().requires(Method.Requirement.STATISTICS)) {
+                throw arguments.wrong("recipe " + recipe.name() + " goes by statistics of inputs, which change while a model is trained");
+            }
             return recipe;
         } catch (IllegalArgumentException e) {
             throw new UsageException(e.getMessage(), e);
         }
-    }
-
-    private static Simulation simulation(Compressor compressor, Recipe recipe) {
-        Plan plan = compressor.plan(recipe);
-        if (plan.compressed() == 0) {
-            throw new UnsupportedRequestException("recipe " + recipe.name() + " changes no weight of " + compressor.model().path());
-        }
-        return compressor.simulate(plan);
     }
 
     /** The trained student by the recipe, by way of a file beside the output. */
