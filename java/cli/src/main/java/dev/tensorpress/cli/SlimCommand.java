@@ -4,6 +4,9 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.OnnxModel;
+import dev.tensorpress.runtime.Samples;
+import dev.tensorpress.runtime.SequentialPruning;
+import dev.tensorpress.runtime.TimedPruning;
 import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Statistics;
 import dev.tensorpress.structure.Group;
@@ -15,31 +18,39 @@ import dev.tensorpress.structure.StructuredPruning.Score;
 import dev.tensorpress.structure.StructuredPruning.Target;
 import java.io.IOException;
 import java.lang.foreign.Arena;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
+import java.util.stream.Stream;
 
 /** {@code tensorpress slim}: takes neurons, heads and channels out of a model. */
 final class SlimCommand implements Command {
     private static final Option AMOUNT = new Option("amount", new Option.Real(0, false, 1, false), "0.25", "part of the indices of each group");
     private static final Option MULTIPLE = new Option("multiple", new Option.Whole(1, 1 << 20, 1), "8", "of how many indices stay");
+    private static final String LATENCY = "latency";
+    private static final String SEQUENTIAL = "sequential";
     private static final Option DAMPING = new Option("damping", new Option.Real(0, false, 1, true), "0.001", "of the mean of the Gram matrix's diagonal");
 
     @Override
     public Syntax syntax() {
-        return EditedGraph.declare(new Syntax("slim", "Takes neurons, heads or channels out of a model in ONNX, and makes up for them.", "MODEL"))
+        return SampleOptions.add(EditedGraph.declare(new Syntax("slim", "Takes neurons, heads or channels out of a model in ONNX, and makes up for them.",
+                "MODEL")))
                 .option("kind", "A,B", "what is taken out, of " + Option.any(EditedGraph.words(Group.Kind.values())) + "; neurons if left out")
                 .option("names", "GLOB", "of groups that lose some, as inspect --graph shows them (may be repeated); all if left out")
                 .option(AMOUNT.name(), "PART", AMOUNT.meaning() + ": above 0 and below 1; " + AMOUNT.fallback() + " if nothing else is asked for")
                 .option(Measure.BYTES.id(), "PART", "instead, what is left of the file, from groups that lose least for it: above 0 and below 1")
                 .option(Measure.MULTIPLY_ADDS.id(), "PART", "the same of what products compute")
+                .option(LATENCY, "PART", "the same of its time, which is measured on --texts, --images, --inputs or --random")
                 .option(MULTIPLE.name(), "N", MULTIPLE.meaning() + ", of heads as many features; " + MULTIPLE.fallback() + " if left out")
                 .option("statistics", "FILE", "of what products are multiplied with, which calibrate writes; without them magnitudes alone count")
                 .option("score", "S", "what tells which are needed least, " + Option.any(EditedGraph.words(Score.values()))
                         + "; reconstruction if there are statistics and it is left out")
                 .option(DAMPING.name(), "D", DAMPING.meaning() + "; " + DAMPING.fallback() + " if left out")
+                .flag(SEQUENTIAL, "group by group: statistics are those of the model without what went before, on --texts, --images or --inputs; without"
+                        + " --statistics")
                 .flag("no-update", "leaves weights as they are: what stays does not make up for the rest")
                 .option("threads", "N", "that kernels use; all processors if left out");
     }
@@ -48,6 +59,13 @@ final class SlimCommand implements Command {
     public void run(Arguments arguments, Console console) throws IOException {
         EditedGraph.output(arguments);
         StructuredPruning.Options options = options(arguments);
+        boolean runs = arguments.value(LATENCY) != null || arguments.flag(SEQUENTIAL);
+        SampleOptions given = runs ? SampleOptions.of(arguments, null) : null;
+        for (String option : List.of("texts", "images", "inputs", "random")) {
+            if (!runs && !arguments.values(option).isEmpty()) {
+                throw arguments.wrong("--" + option + " goes with --latency or --sequential");
+            }
+        }
         long start = System.nanoTime();
         Path file = arguments.path("statistics");
         try (OnnxModel model = EditedGraph.open(arguments, "slim");
@@ -57,28 +75,62 @@ final class SlimCommand implements Command {
             if (file != null) {
                 read.add(file);
             }
+            if (runs) {
+                read.addAll(given.files());
+            }
             EditedGraph.check(arguments, read);
-            EditableModel editable = EditableModel.of(model, arena);
             InputStatistics inputs = null;
-            if (options.asksForInputs()) {
+            if (options.asksForInputs() && statistics != null) {
                 statistics.check(model);
                 inputs = InputStatistics.of(statistics, model);
             }
-            List<StructuredPruning.Pruned> pruned = StructuredPruning.prune(editable, model.weights(), inputs, List.of(options), executor, arena).groups();
-            String written = EditedGraph.write(arguments, model, editable, start);
-            print(console, pruned);
-            console.out().println(written);
+            if (!runs) {
+                EditableModel editable = EditableModel.of(model, arena);
+                List<StructuredPruning.Pruned> pruned = StructuredPruning.prune(editable, model.weights(), inputs, List.of(options), executor, arena).groups();
+                print(console, pruned, EditedGraph.write(arguments, model, editable, start));
+                return;
+            }
+            Samples samples = SampleOptions.run(() -> given.samples(model, arguments));
+            // Models on the way are beside the output, in a folder of their own.
+            Path out = EditedGraph.output(arguments);
+            Path folder = Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
+            try {
+                if (arguments.flag(SEQUENTIAL)) {
+                    SampleOptions.run(() -> SequentialPruning.prune(model, options, samples, folder, arguments.threads(), executor,
+                            (done, total) -> console.progress("running " + model.path().getFileName(), done, total, ""), (last, pruned) -> {
+                                console.clearProgress();
+                                print(console, pruned, EditedGraph.write(arguments, model, last, start));
+                                return null;
+                            }));
+                } else {
+                    InputStatistics known = inputs;
+                    TimedPruning.Outcome outcome = SampleOptions.run(() -> TimedPruning.prune(model, known, options, part(arguments, LATENCY), samples,
+                            arguments.threads(), folder, executor, arena));
+                    String written = EditedGraph.write(arguments, model, outcome.model(), start);
+                    print(console, outcome, part(arguments, LATENCY));
+                    print(console, outcome.result().groups(), written);
+                }
+            } finally {
+                Files.delete(folder);
+            }
         }
     }
 
     private static StructuredPruning.Options options(Arguments arguments) {
         Set<Group.Kind> kinds = arguments.value("kind") == null ? EnumSet.of(Group.Kind.NEURONS)
                 : EditedGraph.constants(arguments.value("kind"), Group.Kind.class, "kind");
-        boolean statistics = arguments.value("statistics") != null;
+        boolean sequential = arguments.flag(SEQUENTIAL);
+        boolean statistics = arguments.value("statistics") != null || sequential;
+        if (sequential && arguments.value("statistics") != null) {
+            throw arguments.wrong("--sequential takes statistics of its own: leave --statistics out");
+        }
         Score score = arguments.value("score") == null ? statistics ? Score.RECONSTRUCTION : Score.MAGNITUDE
                 : EditedGraph.constant(arguments.value("score"), Score.values(), "score");
         if (score != Score.MAGNITUDE && !statistics) {
             throw arguments.wrong("--score " + arguments.value("score") + " needs --statistics");
+        }
+        if (sequential && score == Score.MAGNITUDE && arguments.flag("no-update")) {
+            throw arguments.wrong("--sequential is for statistics, which magnitudes without update have no use for");
         }
         String multiple = arguments.value(MULTIPLE.name());
         try {
@@ -90,28 +142,47 @@ final class SlimCommand implements Command {
         }
     }
 
-    private static Target target(Arguments arguments) {
-        List<Target> all = new ArrayList<>();
-        for (Measure measure : Measure.values()) {
-            if (arguments.value(measure.id()) != null) {
-                all.add(new Budget(measure, EditedGraph.real(arguments, new Option(measure.id(), AMOUNT.type(), null, ""))));
-            }
-        }
-        if (all.isEmpty() || arguments.value(AMOUNT.name()) != null) {
-            all.add(new Amount(EditedGraph.real(arguments, AMOUNT)));
-        }
-        if (all.size() > 1) {
-            throw arguments.wrong("give one of --amount, --bytes and --multiply-adds");
-        }
-        return all.getFirst();
+    private static double part(Arguments arguments, String option) {
+        return EditedGraph.real(arguments, new Option(option, AMOUNT.type(), null, ""));
     }
 
-    private static void print(Console console, List<StructuredPruning.Pruned> pruned) {
-        Table table = new Table("GROUP", "KIND", ">SIZE", ">KEPT", ">LOSS", "");
-        for (StructuredPruning.Pruned p : pruned) {
-            table.row(Text.printable(p.name()), p.kind().id(), Text.count(p.size()), Text.count(p.kept()),
-                    p.loss().map(loss -> Text.percent(loss)).orElse(""), Text.plain(p.note()));
+    private static Target target(Arguments arguments) {
+        List<String> given = Stream.of(AMOUNT.name(), Measure.BYTES.id(), Measure.MULTIPLY_ADDS.id(), LATENCY).filter(o -> arguments.value(o) != null).toList();
+        if (given.size() > 1) {
+            throw arguments.wrong("give one of --amount, --bytes, --multiply-adds and --latency");
+        }
+        for (Measure measure : Measure.values()) {
+            if (arguments.value(measure.id()) != null) {
+                if (arguments.flag(SEQUENTIAL)) {
+                    throw arguments.wrong("--sequential goes with --amount");
+                }
+                return new Budget(measure, part(arguments, measure.id()));
+            }
+        }
+        if (arguments.value(LATENCY) != null) {
+            if (arguments.flag(SEQUENTIAL)) {
+                throw arguments.wrong("--sequential goes with --amount");
+            }
+            part(arguments, LATENCY);
+        }
+        return new Amount(EditedGraph.real(arguments, AMOUNT));
+    }
+
+    private static void print(Console console, List<StructuredPruning.Pruned> pruned, String written) {
+        console.out().print(StructureListing.groups(pruned));
+        console.out().println(written);
+    }
+
+    private static void print(Console console, TimedPruning.Outcome outcome, double part) {
+        Table table = new Table("KIND", ">SIZE", ">GROUPS", ">KEPT", ">TIME");
+        for (TimedPruning.Row r : outcome.table()) {
+            table.row(r.kind().id(), Text.count(r.size()), Text.count(r.groups()), Text.count(r.kept()), Text.percent(r.part()));
         }
         console.out().print(table);
+        console.out().println("time of models on the way: " + String.join(", ", outcome.rounds().stream().map(Text::percent).toList()) + " of "
+                + Text.digits((float) outcome.millis()) + " ms");
+        if (outcome.measured() > part) {
+            console.out().println("note: none of these takes " + Text.percent(part) + " of the time, which was asked for; the fastest one is written.");
+        }
     }
 }

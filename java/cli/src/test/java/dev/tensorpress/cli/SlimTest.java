@@ -13,6 +13,7 @@ import java.lang.foreign.Arena;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.stream.Stream;
 import java.util.Map;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -96,8 +97,25 @@ class SlimTest {
         assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +64 *")), r.out());
         r = run("slim", model, "-o", out, "--force", "--bytes", "0.01");
         assertEquals(Main.UNSUPPORTED, r.code());
-        assertTrue(r.err().contains("of the bytes are left"), r.err());
+        assertTrue(r.err().contains("of the bytes would be left"), r.err());
         assertEquals(Main.UNSUPPORTED, run("slim", model, "-o", out, "--force", "--names", "other").code());
+    }
+
+    @Test
+    void runsTheModel() throws IOException {
+        Result r = run("slim", model, "-o", out, "--amount", "0.5", "--sequential", "--random", 4);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +64 +[0-9.]+ % *")), r.out());
+        r = run("slim", model, "-o", out, "--force", "--latency", "0.9", "--random", 4);
+        // Products as small as these may take as long without half of their neurons.
+        assertTrue(r.code() == 0 && r.out().contains("time of models on the way") || r.err().contains("of the time would be left"), r.out() + r.err());
+        assertTrue(run("slim", model, "-o", out, "--force", "--latency", "0.9").err().contains("--texts"));
+        assertTrue(run("slim", model, "-o", out, "--force", "--latency", "0.9", "--sequential", "--random", 4).err().contains("--amount"));
+        assertTrue(run("slim", model, "-o", out, "--force", "--sequential", "--random", 4, "--statistics", model).err().contains("--statistics"));
+        assertTrue(run("slim", model, "-o", out, "--force", "--random", 4).err().contains("--latency"));
+        try (Stream<Path> files = Files.list(folder)) {
+            assertEquals(3, files.count());
+        }
     }
 
     @Test

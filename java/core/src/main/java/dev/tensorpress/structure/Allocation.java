@@ -10,7 +10,7 @@ final class Allocation {
      * A group.
      *
      * @param levels how many indices may stay, from all on
-     * @param loss without the first, of the order in which they go
+     * @param loss of each
      */
     record Share(IndexSet set, int[] levels, double[] loss) {}
 
@@ -100,7 +100,7 @@ final class Allocation {
             int to = from;
             double least = Double.POSITIVE_INFINITY;
             for (int j = from + 1; j < n; j++) {
-                double slope = (loss(s, j) - loss(s, from)) / (s.levels[from] - s.levels[j]);
+                double slope = (s.loss[j] - s.loss[from]) / (s.levels[from] - s.levels[j]);
                 if (slope <= least) {
                     least = slope;
                     to = j;
@@ -112,9 +112,5 @@ final class Allocation {
             from = to;
         }
         return slopes;
-    }
-
-    private static double loss(Share s, int level) {
-        return s.loss[s.levels[0] - s.levels[level]];
     }
 }

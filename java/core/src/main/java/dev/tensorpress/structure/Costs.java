@@ -14,10 +14,10 @@ import java.util.Map;
 import java.util.Set;
 import java.util.function.ToLongFunction;
 
-/** What a model costs with fewer indices in its groups, by counting: a sum of terms, of which each depends on a few groups. */
+/** What a model costs with fewer indices in its groups: a sum of terms, of which each depends on a few groups. */
 final class Costs {
     /** @param own how many indices stay of sets of their own */
-    private interface Term {
+    interface Term {
         double value(ToLongFunction<IndexSet> own);
     }
 
@@ -28,11 +28,13 @@ final class Costs {
     private final List<Term> all = new ArrayList<>();
     private final Map<IndexSet, List<Term>> touching = new HashMap<>();
 
-    private Costs(double rest) {
+    /** @param rest what does not depend on groups */
+    Costs(double rest) {
         this.rest = rest;
     }
 
-    private void add(Set<IndexSet> leaves, Term term) {
+    /** Adds what depends on some sets. */
+    void add(Set<IndexSet> leaves, Term term) {
         all.add(term);
         leaves.forEach(leaf -> touching.computeIfAbsent(leaf, _ -> new ArrayList<>()).add(term));
     }

@@ -3,6 +3,7 @@ package dev.tensorpress.structure;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.structure.StructuredPruning.Amount;
 import dev.tensorpress.structure.StructuredPruning.Budget;
+import dev.tensorpress.structure.StructuredPruning.Latency;
 import dev.tensorpress.structure.StructuredPruning.Measure;
 import dev.tensorpress.structure.StructuredPruning.Score;
 import dev.tensorpress.structure.StructuredPruning.Target;
@@ -54,6 +55,7 @@ public record SlimMethod(Target target, int multiple, Optional<Score> score, boo
         return switch (target) {
             case Amount a -> AMOUNT;
             case Budget b -> b.measure() == Measure.BYTES ? BYTES : MULTIPLY_ADDS;
+            case Latency _ -> throw new IllegalArgumentException("times are measured on one machine, and are nothing that a recipe could ask for");
         };
     }
 
@@ -61,6 +63,7 @@ public record SlimMethod(Target target, int multiple, Optional<Score> score, boo
         return switch (target) {
             case Amount a -> a.part();
             case Budget b -> b.part();
+            case Latency l -> l.part();
         };
     }
 

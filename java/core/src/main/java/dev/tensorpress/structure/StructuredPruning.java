@@ -65,7 +65,7 @@ public final class StructuredPruning {
     }
 
     /** How much is taken out. */
-    public sealed interface Target permits Amount, Budget {}
+    public sealed interface Target permits Amount, Budget, Latency {}
 
     /**
      * The same part of each group.
@@ -92,6 +92,28 @@ public final class StructuredPruning {
                 throw new IllegalArgumentException(measure.id() + " must be above 0 and at most 1, but is " + part);
             }
         }
+    }
+
+    /**
+     * As {@link Budget}, of time.
+     *
+     * @param part of the model's time that is left, above 0 and at most 1
+     */
+    public record Latency(double part, Times times) implements Target {
+        public Latency {
+            if (!(part > 0 && part <= 1)) {
+                throw new IllegalArgumentException("latency must be above 0 and at most 1, but is " + part);
+            }
+        }
+    }
+
+    /** How long a model takes, as somebody has measured: this library knows no runtime. */
+    public interface Times {
+        /** Milliseconds of the whole model. */
+        double whole();
+
+        /** Of these, how many go if so many indices of a group are left: not negative, 0 if all are. */
+        double saved(Group group, int kept);
     }
 
     /**
@@ -126,7 +148,8 @@ public final class StructuredPruning {
             return new Options(kinds, names, target, multiple, score, update, damping);
         }
 
-        private boolean selects(Group g) {
+        /** Whether kind and name are asked for. */
+        public boolean selects(Group g) {
             return kinds.contains(g.kind()) && (names.isEmpty() || names.stream().anyMatch(glob -> Glob.matches(glob, g.name())));
         }
 
@@ -168,8 +191,9 @@ public final class StructuredPruning {
      *     others the sum of the scores of what is removed. Divided by ||X W||<sup>2</sup>, or the sum of all scores, in the mean over those of the groups
      *     here whose products make the same axis, such as that of a residual stream; with {@link Score#MAGNITUDE} of the group itself.
      *     {@link #prune} with this many left takes out the same indices
+     * @param order in which indices go
      */
-    public record Curve(Group group, int[] kept, double[] loss) {}
+    public record Curve(Group group, int[] kept, double[] loss, int[] order) {}
 
     private final EditableModel model;
     private final Dependencies found;
@@ -178,6 +202,8 @@ public final class StructuredPruning {
     private final List<Options> options;
     private final Executor executor;
     private final Arena arena;
+    /** By name of the group, if they are known already. */
+    private final Map<String, Curve> known = new HashMap<>();
     /** Inputs of a product that groups before have taken away. */
     private final Map<String, boolean[]> gone = new HashMap<>();
 
@@ -190,6 +216,7 @@ public final class StructuredPruning {
         final int least;
         int kept;
         Path path;
+        Curve curve;
 
         Candidate(Group group, Options options) {
             this.group = group;
@@ -220,11 +247,7 @@ public final class StructuredPruning {
      * @param loss without the first of them
      * @param whole what losses are a part of
      */
-    private record Path(int[] order, double[] loss, double whole) {
-        Path of(double other) {
-            return new Path(order, Arrays.stream(loss).map(l -> other == 0 ? 0 : l / other).toArray(), 1);
-        }
-    }
+    private record Path(int[] order, double[] loss, double whole) {}
 
     private StructuredPruning(EditableModel model, Collection<Weight> weights, InputStatistics inputs, List<Options> options, Executor executor, Arena arena) {
         this.model = model;
@@ -256,6 +279,18 @@ public final class StructuredPruning {
     }
 
     /**
+     * Prunes a model of which curves are known, which takes most of the time.
+     *
+     * @param curves of an equal model, for options that differ in their targets alone
+     */
+    public static Result prune(EditableModel model, Collection<Weight> weights, InputStatistics inputs, List<Options> options, List<Curve> curves,
+            Executor executor, Arena arena) {
+        StructuredPruning s = new StructuredPruning(model, weights, inputs, options, executor, arena);
+        curves.forEach(c -> s.known.put(c.group.name(), c));
+        return s.run();
+    }
+
+    /**
      * What indices of groups cost, for who shares a budget out among them and others.
      *
      * @param options of which the targets do not count
@@ -264,13 +299,8 @@ public final class StructuredPruning {
      * @throws IllegalStateException as {@link #prune}
      */
     public static List<Curve> curves(EditableModel model, Collection<Weight> weights, InputStatistics inputs, List<Options> options, Executor executor) {
-        List<Curve> all = new ArrayList<>();
         List<Options> whole = options.stream().map(o -> o.with(new Budget(Measure.BYTES, 1))).toList();
-        for (Candidate c : new StructuredPruning(model, weights, inputs, whole, executor, null).candidates(new HashMap<>())) {
-            int[] kept = c.levels();
-            all.add(new Curve(c.group, kept, Arrays.stream(kept).mapToDouble(k -> c.path.loss[c.group.size() - k]).toArray()));
-        }
-        return all;
+        return new StructuredPruning(model, weights, inputs, whole, executor, null).candidates(new HashMap<>()).stream().map(c -> c.curve).toList();
     }
 
     private Result run() {
@@ -279,8 +309,8 @@ public final class StructuredPruning {
         Map<IndexSet, Long> counts = new HashMap<>();
         for (Options o : options) {
             List<Candidate> own = candidates.stream().filter(c -> c.options == o).toList();
-            if (o.target instanceof Budget budget) {
-                allocate(own, budget, counts);
+            if (!(o.target instanceof Amount)) {
+                allocate(own, o.target, counts);
             }
             own.forEach(c -> counts.put(c.group.set().find(), (long) c.kept));
         }
@@ -288,7 +318,7 @@ public final class StructuredPruning {
         Map<Group, int[]> kept = new HashMap<>();
         for (Candidate c : candidates) {
             if (c.kept < c.group.size()) {
-                int[] removed = Arrays.copyOf(c.path.order, c.group.size() - c.kept);
+                int[] removed = Arrays.copyOf(c.curve.order, c.group.size() - c.kept);
                 losses.put(c.group, lost(c, removed));
                 boolean[] goes = new boolean[c.group.size()];
                 Arrays.stream(removed).forEach(i -> goes[i] = true);
@@ -336,7 +366,8 @@ public final class StructuredPruning {
             }
             if (note.isEmpty() && c.least < g.size()) {
                 try {
-                    c.path = path(c);
+                    c.curve = known.get(g.name());
+                    c.path = c.curve == null ? path(c) : null;
                     g.members().forEach(m -> shorter.computeIfAbsent(m.constant() + " " + m.axis(), _ -> new ArrayList<>()).add(m.owners()));
                     all.add(c);
                 } catch (UnsupportedRequestException e) {
@@ -356,12 +387,19 @@ public final class StructuredPruning {
     private void compare(List<Candidate> candidates) {
         Map<Object, List<Candidate>> together = new LinkedHashMap<>();
         for (Candidate c : candidates) {
+            if (c.curve != null) {
+                continue;
+            }
             Set<IndexSet> made = c.options.score == Score.MAGNITUDE ? Set.of() : made(c.group);
             together.computeIfAbsent(made.isEmpty() ? c : List.of(made, c.options.score), _ -> new ArrayList<>()).add(c);
         }
         for (List<Candidate> some : together.values()) {
             double mean = some.stream().mapToDouble(c -> c.path.whole).average().orElseThrow();
-            some.forEach(c -> c.path = c.path.of(mean));
+            for (Candidate c : some) {
+                int[] kept = c.levels();
+                double[] loss = Arrays.stream(kept).mapToDouble(k -> mean == 0 ? 0 : c.path.loss[c.group.size() - k] / mean).toArray();
+                c.curve = new Curve(c.group, kept, loss, c.path.order);
+            }
         }
     }
 
@@ -399,16 +437,33 @@ public final class StructuredPruning {
 
     // How much of which group.
 
-    private void allocate(List<Candidate> candidates, Budget budget, Map<IndexSet, Long> counts) {
+    private void allocate(List<Candidate> candidates, Target target, Map<IndexSet, Long> counts) {
         Set<IndexSet> shorter = new HashSet<>(counts.keySet());
         candidates.forEach(c -> shorter.add(c.group.set().find()));
-        Costs costs = budget.measure == Measure.BYTES ? Costs.bytes(found, shorter) : Costs.multiplyAdds(found);
-        double whole = budget.measure == Measure.BYTES ? model.bytes() : costs.total(own -> own.size().factor());
-        double left = Allocation.of(candidates.stream().map(c -> new Allocation.Share(c.group.set().find(), c.levels(), c.path.loss)).toList(), costs,
-                budget.part * whole, counts);
-        if (left > budget.part * whole) {
-            throw new UnsupportedRequestException(String.format(Locale.ROOT, "without all that can go of what is selected, %.2f %% of the %s are left,"
-                    + " which is more than %.2f %%", 100 * left / whole, budget.measure.id(), 100 * budget.part));
+        double part;
+        double whole;
+        Costs costs;
+        String what;
+        if (target instanceof Latency latency) {
+            part = latency.part;
+            whole = latency.times.whole();
+            costs = new Costs(whole);
+            for (Candidate c : candidates) {
+                costs.add(Set.of(c.group.set().find()), own -> -latency.times.saved(c.group, (int) own.applyAsLong(c.group.set().find())));
+            }
+            what = "time";
+        } else {
+            Budget budget = (Budget) target;
+            part = budget.part;
+            what = budget.measure.id();
+            costs = budget.measure == Measure.BYTES ? Costs.bytes(found, shorter) : Costs.multiplyAdds(found);
+            whole = budget.measure == Measure.BYTES ? model.bytes() : costs.total(own -> own.size().factor());
+        }
+        double left = Allocation.of(candidates.stream().map(c -> new Allocation.Share(c.group.set().find(), c.curve.kept, c.curve.loss)).toList(), costs,
+                part * whole, counts);
+        if (left > part * whole) {
+            throw new UnsupportedRequestException(String.format(Locale.ROOT, "without all that can go of what is selected, %.2f %% of the %s would be left,"
+                    + " which is more than %.2f %%", 100 * left / whole, what, 100 * part));
         }
         candidates.forEach(c -> c.kept = Math.toIntExact(counts.get(c.group.set().find())));
     }

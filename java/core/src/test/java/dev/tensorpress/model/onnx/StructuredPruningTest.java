@@ -272,7 +272,7 @@ final class StructuredPruningTest {
         }
         UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
                 () -> prune(in, neurons(new Budget(Measure.MULTIPLY_ADDS, 0.01), 1, Score.MAGNITUDE, "*_h", "*_q")));
-        assertEquals("without all that can go of what is selected, 2.60 % of the multiply-adds are left, which is more than 1.00 %", e.getMessage());
+        assertEquals("without all that can go of what is selected, 2.60 % of the multiply-adds would be left, which is more than 1.00 %", e.getMessage());
     }
 
     @Test
