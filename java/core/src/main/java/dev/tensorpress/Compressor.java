@@ -233,10 +233,12 @@ public final class Compressor implements AutoCloseable {
                 if (recipe.structure().isEmpty()) {
                     return new Planner(model, options, spectra, statistics, inputs).plan(recipe, target(recipe), open);
                 }
+                long start = System.nanoTime();
                 Restructured changed = restructured(recipe);
                 InputStatistics left = recipe.requires(Requirement.STATISTICS) ? changed.inputs() : null;
-                return new Planner(changed.model(), options, changed.spectra(), statistics, left)
-                        .plan(recipe, target(changed.model(), recipe), open).of(model, changed.done(), changed.byInputs() ? Optional.of(statistics) : Optional.empty());
+                long nanos = System.nanoTime() - start;
+                return new Planner(changed.model(), options, changed.spectra(), statistics, left).plan(recipe, target(changed.model(), recipe), open)
+                        .of(model, changed.done(), changed.byInputs() ? Optional.of(statistics) : Optional.empty(), nanos);
             });
         } catch (IOException e) {
             throw new UncheckedIOException(e);

@@ -48,9 +48,15 @@ public record Plan(Recipe recipe, Target target, List<Entry> entries, long bytes
         }
     }
 
-    /** @param by statistics that told what was made of the original before */
-    Plan of(Model original, List<Restructuring> before, Optional<Statistics> by) {
-        return new Plan(recipe, target, entries, original.bytes(), after, spent, statistics.or(() -> by), List.copyOf(before));
+    /**
+     * The same of a model whose graph was changed before.
+     *
+     * @param by statistics that told how
+     * @param nanos that this took
+     */
+    Plan of(Model original, List<Restructuring> before, Optional<Statistics> by, long nanos) {
+        return new Plan(recipe, target, entries, original.bytes(), after, new Phases.Spent(spent.nanos() + nanos, spent.bytes()), statistics.or(() -> by),
+                List.copyOf(before));
     }
 
     /** A step of the recipe, its method prepared for the weights that it takes. */

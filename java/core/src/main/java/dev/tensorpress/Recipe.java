@@ -70,7 +70,7 @@ public record Recipe(String name, String target, List<Change> structure, List<St
         }
 
         /** With a method of other options. */
-        Change with(StructureMethod other) {
+        public Change with(StructureMethod other) {
             return new Change(name, kinds, names, other);
         }
     }
@@ -283,6 +283,11 @@ public record Recipe(String name, String target, List<Change> structure, List<St
      */
     public static String schema() {
         return RecipeSchema.write();
+    }
+
+    /** Whether it leaves all as it is. */
+    public boolean isEmpty() {
+        return structure.isEmpty() && steps.isEmpty();
     }
 
     /** Whether one of its methods has to be shown this. */

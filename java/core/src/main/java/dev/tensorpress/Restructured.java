@@ -87,7 +87,7 @@ final class Restructured implements AutoCloseable {
 
     private void change(OnnxModel original, List<Recipe.Change> changes) throws IOException {
         OnnxModel before = model;
-        try (Executor executor = Executor.on(options.device(), options.threads()); Arena arena = executor.arena()) {
+        try (Executor executor = Executor.cpu(options.threads()); Arena arena = executor.arena()) {
             EditableModel editable = EditableModel.of(before, arena);
             if (changes.getFirst().method() instanceof CleanMethod clean) {
                 clean(editable, changes.getFirst().name(), clean, arena);

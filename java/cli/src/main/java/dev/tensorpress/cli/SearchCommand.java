@@ -8,12 +8,14 @@ import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Machine;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.Model;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.runtime.Evaluation;
 import dev.tensorpress.runtime.Samples;
 import dev.tensorpress.runtime.Search;
 import dev.tensorpress.statistics.Request;
 import dev.tensorpress.statistics.Statistics;
+import dev.tensorpress.structure.Group;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.io.StringWriter;
@@ -57,6 +59,8 @@ final class SearchCommand implements Command {
                 .option("bytes", "SIZE", "of the file at most, such as 18% of the original, or 16MB")
                 .option("at-least", "cosine=X", "the quality to keep: the mean cosine of outputs to the original's"))
                 .flag("fastest", "looks for the least time in ONNX Runtime on this machine at the quality of --at-least, not for the fewest bytes")
+                .option("structure", "A,B", "also takes some of " + Option.any(EditedGraph.words(Group.Kind.values())) + " out, where that loses less than"
+                        + " fewer bits; not with --fastest")
                 .option("time", "T", "to stop after with the best so far, such as 90s, 5m or 1h; no limit if left out")
                 .option("threads", "N", "at most; all processors if left out")
                 .option("report", "FILE", "writes sizes, errors and times of every weight, and if FILE ends with .html the frontier as well, as a page to look at")
@@ -75,6 +79,9 @@ final class SearchCommand implements Command {
         }
         if (arguments.flag("fastest") && arguments.value("at-least") == null) {
             throw arguments.wrong("--fastest takes a quality to keep: give --at-least cosine=X, not --bytes");
+        }
+        if (arguments.flag("fastest") && arguments.value("structure") != null) {
+            throw arguments.wrong("--structure is for fewer bytes, and does not go with --fastest: slim makes models faster");
         }
         OptionalLong nanos = arguments.duration("time").map(d -> OptionalLong.of(d.toNanos())).orElse(OptionalLong.empty());
         long start = System.nanoTime();
@@ -117,7 +124,7 @@ final class SearchCommand implements Command {
                 console.clearProgress();
                 put(folder.resolve("frontier.csv"), csv(found));
                 put(folder.resolve("frontier.json"), json(found, model.bytes()));
-                if (found.chosen().recipe().steps().isEmpty()) {
+                if (found.chosen().recipe().isEmpty()) {
                     Files.deleteIfExists(folder.resolve("recipe.yaml"));
                 } else {
                     put(folder.resolve("recipe.yaml"), found.chosen().recipe().yaml());
@@ -186,17 +193,19 @@ final class SearchCommand implements Command {
     }
 
     private static Search.Goal goal(Arguments arguments, long modelBytes) {
+        String given = arguments.value("structure");
+        Set<Group.Kind> structure = given == null ? Set.of() : EditedGraph.constants(given, Group.Kind.class, "kind");
         String quality = arguments.value("at-least");
         if (quality != null) {
             Matcher m = QUALITY.matcher(quality);
             if (!m.matches()) {
                 throw arguments.wrong("--at-least takes cosine=X with X from 0 to 1, not '" + quality + "'");
             }
-            return new Search.Goal(Long.MAX_VALUE, Double.parseDouble(m.group(1)), arguments.flag("fastest"));
+            return new Search.Goal(Long.MAX_VALUE, Double.parseDouble(m.group(1)), arguments.flag("fastest"), structure);
         }
         Matcher m = PERCENT.matcher(arguments.value("bytes"));
         long bytes = m.matches() ? (long) (Double.parseDouble(m.group(1)) / 100 * modelBytes) : arguments.bytes("bytes", 1, 0);
-        return new Search.Goal(bytes, -1);
+        return new Search.Goal(bytes, -1, false, structure);
     }
 
     /** Of the samples; those of an earlier search if they are of the same. */
@@ -401,7 +410,7 @@ final class SearchCommand implements Command {
         out.println(report.output() + ": " + Text.count(before) + " -> " + part(report.bytesAfter(), before) + ", at a cosine of "
                 + cosine(found.chosen().cosine()) + " on samples that statistics are not of");
         if (timed) {
-            Search.Point original = found.measured().stream().filter(p -> p.recipe().steps().isEmpty()).findFirst().orElseThrow();
+            Search.Point original = found.measured().stream().filter(p -> p.recipe().isEmpty()).findFirst().orElseThrow();
             out.println("a sample takes " + millis(found.chosen()) + " ms, of the original " + millis(original) + " ms: "
                     + Text.fixed(original.millis() / found.chosen().millis(), 2) + " times as fast on this machine");
         }
@@ -409,7 +418,7 @@ final class SearchCommand implements Command {
             out.println("note: " + Text.plural(found.leftOut().size(), "weight") + " stayed, since other weights or their nodes have the same name, which recipes"
                     + " cannot tell apart: " + Text.names(found.leftOut()));
         }
-        if (found.chosen().recipe().steps().isEmpty()) {
+        if (found.chosen().recipe().isEmpty()) {
             out.println(folder + ": the frontier. What was chosen is the original as it is, for which there is no recipe");
             out.flush();
             return;

@@ -89,6 +89,21 @@ class SlimTest {
     }
 
     @Test
+    void searchesTakeNeuronsOutAsWell() throws IOException {
+        Result r = run("search", model, "-o", out, "--bytes", "10%", "--structure", "neurons", "--random", 8, "--shape", "x=50x128");
+        assertEquals(0, r.code(), r.err());
+        assertTrue(Files.size(out) <= 0.1 * Files.size(model));
+        Path state = folder.resolve("out.onnx.search");
+        String recipe = Files.readString(state.resolve("recipe.yaml"));
+        assertTrue(recipe.contains("structure:") && recipe.contains("/dense"), recipe);
+        Path again = folder.resolve("again.onnx");
+        assertEquals(0, run("compress", model, "-o", again, "--recipe", state.resolve("recipe.yaml"), "--statistics", state.resolve("statistics.safetensors")).code());
+        assertEquals(-1, Files.mismatch(out, again));
+        assertEquals(Main.USAGE, run("search", model, "-o", out, "--force", "--at-least", "cosine=0.9", "--fastest", "--structure", "neurons", "--random", 8).code());
+        assertEquals(Main.UNSUPPORTED, run("search", model, "-o", out, "--force", "--bytes", "10%", "--structure", "heads", "--random", 8).code());
+    }
+
+    @Test
     void leavesWhatIsAskedFor() throws IOException {
         Result r = run("slim", model, "-o", out, "--bytes", "0.6");
         assertEquals(0, r.code(), r.err());

@@ -5,14 +5,22 @@ import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Selector;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.GptqMethod;
 import dev.tensorpress.method.Method;
 import dev.tensorpress.method.QuantizeMethod;
 import dev.tensorpress.model.Role;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.EditableModel;
+import dev.tensorpress.model.onnx.OnnxModel;
+import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Statistics;
+import dev.tensorpress.structure.Group;
+import dev.tensorpress.structure.SlimMethod;
+import dev.tensorpress.structure.StructuredPruning;
 import java.io.IOException;
+import java.lang.foreign.Arena;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -26,6 +34,7 @@ import java.util.Map;
 import java.util.OptionalLong;
 import java.util.Set;
 import java.util.function.BooleanSupplier;
+import java.util.stream.IntStream;
 
 /**
  * Looks for the recipe that loses least in a number of bytes, or takes the fewest bytes, or the least time, at a quality. Each weight has a list of candidates:
@@ -44,6 +53,8 @@ public final class Search {
     /** Of the first samples, from which sensitivities of single weights are taken. */
     private static final int FEW = 24;
     private static final int ROUNDS = 8;
+    /** In which groups find their level. */
+    private static final int TURNS = 3;
     /** Groups of products of a shape that are timed one by one. */
     private static final int SHAPES = 6;
     /** Of either kind, weights alike or not. */
@@ -67,12 +78,21 @@ public final class Search {
      * @param bytes of the file at most, or {@link Long#MAX_VALUE}
      * @param cosine at least, or -1
      * @param fastest whether the least time is sought at this cosine, and not the fewest bytes
+     * @param structure kinds of groups that may lose indices for it; none for time
      */
-    public record Goal(long bytes, double cosine, boolean fastest) {
+    public record Goal(long bytes, double cosine, boolean fastest, Set<Group.Kind> structure) {
         public Goal {
+            structure = Set.copyOf(structure);
+            if (fastest && !structure.isEmpty()) {
+                throw new IllegalArgumentException("the least time is sought with all neurons, heads and channels in place");
+            }
             if ((bytes == Long.MAX_VALUE) == (cosine == -1) || fastest && cosine == -1) {
                 throw new IllegalArgumentException("a goal is a number of bytes or a cosine, of which the latter may be met in the least time");
             }
+        }
+
+        public Goal(long bytes, double cosine, boolean fastest) {
+            this(bytes, cosine, fastest, Set.of());
         }
 
         public Goal(long bytes, double cosine) {
@@ -150,6 +170,21 @@ public final class Search {
         void measured(String what, int models, int expected);
     }
 
+    /** Parts of a group that may be left. */
+    private static final double[] LEVELS = {1, 0.875, 0.75, 0.625, 0.5};
+    /** In which groups are measured one by one. */
+    private static final int PROBED_LEVEL = 2;
+
+    /**
+     * A group.
+     *
+     * @param kept how many indices are left, by level
+     * @param curve what its own products lose, by level
+     * @param left by unit, the part that is left of it, by level
+     * @param losses what the model loses, by level
+     */
+    private record Slimmed(Group.Kind kind, String name, int size, int[] kept, double[] curve, Map<Integer, double[]> left, double[] losses) {}
+
     private record Candidate(String name, Method product, Method table, Method conv) {}
 
     private static Method gptq(int bits, int block) {
@@ -197,6 +232,8 @@ public final class Search {
     private final Trials trials;
     private final long deadline;
     private final List<Weight> units = new ArrayList<>();
+    /** Groups that may lose indices. A choice says, behind the candidates of units, how many levels of each group are gone. */
+    private final List<Slimmed> groups = new ArrayList<>();
     /** Whose name no recipe can say without another weight. */
     private final List<String> leftOut = new ArrayList<>();
     /** By unit and candidate. */
@@ -206,14 +243,17 @@ public final class Search {
     private final double[][] losses;
     /** Of whose inputs statistics do not say what rounding by them takes. */
     private final boolean[] blind;
+    /** Of any choice. */
+    private long leastBytes;
     private final Map<String, Point> measured = new LinkedHashMap<>();
     /** What mixtures ought to cost, by the text of their recipes. */
     private final Map<String, Double> expectations = new HashMap<>();
     /** By candidate, the text of the recipe that gives it to all weights: making it takes time where these are many. */
     private final String[] alike;
 
-    private Search(Compressor compressor, Samples samples, Compared compared, boolean fastest, int threads, Memory memory, Clock clock,
-            Progress progress, Path scratch, long deadline) {
+    private Search(Compressor compressor, Statistics statistics, Samples samples, Compared compared, Goal goal, int threads, Memory memory, Clock clock,
+            Progress progress, Path scratch, long deadline) throws IOException {
+        boolean fastest = goal.fastest;
         candidates = fastest ? FAST : SMALL;
         kept = candidates.size() - 1;
         probes = new int[kept];
@@ -242,8 +282,12 @@ public final class Search {
                 leftOut.add(w.name());
             }
         }
+        if (!goal.structure.isEmpty()) {
+            slimmed(statistics, goal.structure, threads);
+        }
         int alone = units.stream().mapToInt(w -> w.role() == Role.EMBEDDING ? kept : fastest ? 2 : 1).sum();
-        trials = new Trials(compressor, samples, compared, threads, memory, clock, progress, kept + alone + ROUNDS, scratch);
+        int structured = groups.isEmpty() ? 0 : groups.size() + LEVELS.length * goal.structure.size() + ROUNDS;
+        trials = new Trials(compressor, samples, compared, threads, memory, clock, progress, kept + alone + ROUNDS + structured, scratch);
         bytes = new long[units.size()][candidates.size()];
         costs = new double[units.size()][candidates.size()];
         losses = new double[units.size()][candidates.size()];
@@ -257,7 +301,7 @@ public final class Search {
      * @param clock for goals that are met in the least time
      * @param nanos to stop after, when the measurement at hand is done
      * @param scratch a folder for models on the way: whatever has the name goes
-     * @throws UnsupportedRequestException if the model has no weight that could be compressed, or cannot be run
+     * @throws UnsupportedRequestException if the model has no weight that could be compressed, or none of the groups, or cannot be run
      * @throws IOException if a file cannot be read or written
      */
     public static Result run(Compressor compressor, Statistics statistics, Samples samples, Compared compared, Goal goal, int threads,
@@ -265,7 +309,7 @@ public final class Search {
         compressor.use(statistics);
         long deadline = nanos.isPresent() ? System.nanoTime() + nanos.getAsLong() : Long.MAX_VALUE;
         try {
-            return new Search(compressor, samples, compared, goal.fastest, threads, memory, clock, progress, scratch, deadline).run(goal);
+            return new Search(compressor, statistics, samples, compared, goal, threads, memory, clock, progress, scratch, deadline).run(goal);
         } finally {
             Trials.clear(scratch);
             Files.delete(scratch);
@@ -275,6 +319,55 @@ public final class Search {
     /** Its name as recipes have it: there is no way to say a star, but that a character is there. */
     private static String glob(Weight w) {
         return w.name().replace('*', '?');
+    }
+
+    /** Groups that can lose indices, and what that costs their products. */
+    private void slimmed(Statistics statistics, Set<Group.Kind> kinds, int threads) throws IOException {
+        OnnxModel model = (OnnxModel) compressor.model();
+        List<StructuredPruning.Curve> curves;
+        try (Executor executor = Executor.cpu(threads); Arena arena = executor.arena()) {
+            List<StructuredPruning.Options> options = List.of(SlimMethod.DEFAULT.options(kinds, List.of(), true));
+            curves = StructuredPruning.curves(EditableModel.of(model, arena), model.weights(), InputStatistics.of(statistics, model), options, executor);
+        }
+        for (StructuredPruning.Curve c : curves) {
+            Group g = c.group();
+            int[] at = Arrays.stream(LEVELS).mapToInt(part -> nearest(c.kept(), part * g.size())).distinct().toArray();
+            // There is no way to say a star.
+            if (at.length > 1 && g.name().indexOf('*') < 0 && g.name().indexOf('?') < 0) {
+                int[] left = Arrays.stream(at).map(i -> c.kept()[i]).toArray();
+                groups.add(new Slimmed(g.kind(), g.name(), g.size(), left, Arrays.stream(at).mapToDouble(i -> c.loss()[i]).toArray(), left(g, left),
+                        new double[left.length]));
+            }
+        }
+        if (groups.isEmpty()) {
+            throw new UnsupportedRequestException(model.path() + " has no " + String.join(", ", kinds.stream().map(Group.Kind::id).sorted().toList())
+                    + " that could be taken out: inspect --graph says why");
+        }
+    }
+
+    private static int nearest(int[] counts, double wanted) {
+        int best = 0;
+        for (int i = 1; i < counts.length; i++) {
+            best = Math.abs(counts[i] - wanted) < Math.abs(counts[best] - wanted) ? i : best;
+        }
+        return best;
+    }
+
+    /** The part that is left of units, by how many indices of the group are. */
+    private Map<Integer, double[]> left(Group g, int[] kept) {
+        Map<Integer, double[]> parts = new HashMap<>();
+        for (Group.Member m : g.members()) {
+            for (int i = 0; i < units.size(); i++) {
+                if (units.get(i).name().equals(m.constant())) {
+                    double dim = units.get(i).tensor().shape().dim(m.axis());
+                    double[] left = parts.computeIfAbsent(i, _ -> Arrays.stream(kept).mapToDouble(_ -> 1).toArray());
+                    for (int l = 0; l < kept.length; l++) {
+                        left[l] *= 1 - m.perIndex() * (g.size() - kept[l]) / dim;
+                    }
+                }
+            }
+        }
+        return parts;
     }
 
     private boolean outOfTime() {
@@ -288,23 +381,28 @@ public final class Search {
                     + (leftOut.isEmpty() ? "" : " whose name is not that of others as well"));
         }
         sizes();
-        int[] smallest = new int[units.size()];
+        int[] smallest = all(0);
         for (int i = 0; i < units.size(); i++) {
             for (int c = 0; c < candidates.size(); c++) {
                 smallest[i] = bytes[i][c] < bytes[i][smallest[i]] ? c : smallest[i];
             }
         }
-        long least = planned(recipe(smallest));
+        for (int g = 0; g < groups.size(); g++) {
+            smallest[units.size() + g] = groups.get(g).kept.length - 1;
+        }
+        leastBytes = planned(recipe(smallest));
         uniform();
         if (goal.fastest) {
             times();
         }
         if (!outOfTime()) {
             sensitivities();
-            if (goal.cosine == -1) {
-                inBytes(goal.bytes);
-            } else {
-                atQuality(goal);
+            for (boolean slim : groups.isEmpty() ? new boolean[] {false} : new boolean[] {false, true}) {
+                if (goal.cosine == -1) {
+                    inBytes(goal.bytes, slim);
+                } else {
+                    atQuality(goal, slim);
+                }
             }
         }
         if (goal.fastest) {
@@ -323,7 +421,7 @@ public final class Search {
         if (!met) {
             chosen = goal.cosine == -1 ? all.getFirst() : all.stream().max(Comparator.comparingDouble(Point::cosine)).orElseThrow();
         }
-        return new Result(chosen, met, List.copyOf(all), least, List.copyOf(leftOut));
+        return new Result(chosen, met, List.copyOf(all), leastBytes, List.copyOf(leftOut));
     }
 
     private Method method(int unit, int candidate) {
@@ -346,17 +444,47 @@ public final class Search {
         }
         List<Recipe.Step> steps = new ArrayList<>();
         names.forEach((method, of) -> steps.add(new Recipe.Step("step" + (steps.size() + 1), new Selector(Set.of(), of, 0), method)));
-        return new Recipe("found", "", steps, List.of(), Map.of());
+        return new Recipe("found", "", structure(choice), steps, List.of(), Map.of());
     }
 
+    /** A change for each kind and part. */
+    private List<Recipe.Change> structure(int[] choice) {
+        Map<Map.Entry<Group.Kind, Double>, List<String>> names = new LinkedHashMap<>();
+        for (int g = 0; g < groups.size(); g++) {
+            Slimmed of = groups.get(g);
+            int level = choice[units.size() + g];
+            if (level > 0) {
+                names.computeIfAbsent(Map.entry(of.kind, 1 - (double) of.kept[level] / of.size), _ -> new ArrayList<>()).add(of.name);
+            }
+        }
+        List<Recipe.Change> changes = new ArrayList<>();
+        names.forEach((what, of) -> changes.add(new Recipe.Change(what.getKey().id() + (changes.size() + 1), Set.of(what.getKey()), of,
+                SlimMethod.DEFAULT.with("amount", Double.toString(what.getValue())).with("multiple", "1"))));
+        return changes;
+    }
+
+    /** Bytes of the file. They are the same whichever indices of groups go, and magnitudes are found at once. */
     private long planned(Recipe recipe) {
-        return compressor.plan(recipe).after();
+        List<Recipe.Change> quick = recipe.structure().stream()
+                .map(change -> change.with(change.method().with("score", "magnitude").with("update", "false"))).toList();
+        return compressor.plan(new Recipe(recipe.name(), recipe.target(), quick, recipe.steps(), recipe.excludes(), recipe.options())).after();
     }
 
+    /** Of all units, with all groups whole. */
     private int[] all(int candidate) {
-        int[] choice = new int[units.size()];
-        Arrays.fill(choice, candidate);
+        int[] choice = new int[units.size() + groups.size()];
+        Arrays.fill(choice, 0, units.size(), candidate);
         return choice;
+    }
+
+    /** What is left of a unit. */
+    private double left(int unit, int[] choice) {
+        double left = 1;
+        for (int g = 0; g < groups.size(); g++) {
+            double[] parts = groups.get(g).left.get(unit);
+            left *= parts == null ? 1 : parts[choice[units.size() + g]];
+        }
+        return left;
     }
 
     /** What each candidate takes; those that a target refuses take what the weight does. */
@@ -401,6 +529,7 @@ public final class Search {
      * follows from the models in which all are alike, less what the others lose there.
      */
     private void sensitivities() throws IOException {
+        structure();
         double[] products = new double[kept];
         for (int c = 0; c < kept; c++) {
             Point p = alike(c);
@@ -441,6 +570,45 @@ public final class Search {
         }
     }
 
+    /**
+     * What the model loses by groups: all of a kind are measured at each level, and at one level each by itself. At others a group loses as its products
+     * do, and all of them together what was measured.
+     */
+    private void structure() throws IOException {
+        for (Group.Kind kind : Group.Kind.values()) {
+            List<Integer> of = IntStream.range(0, groups.size()).filter(g -> groups.get(g).kind == kind).boxed().toList();
+            double[][] shape = new double[of.size()][];
+            for (int j = 0; j < shape.length; j++) {
+                Slimmed g = groups.get(of.get(j));
+                int probe = Math.min(PROBED_LEVEL, g.kept.length - 1);
+                int[] choice = all(kept);
+                choice[units.size() + of.get(j)] = probe;
+                double one = outOfTime() ? g.curve[probe] : loss(choice, g.name);
+                shape[j] = Arrays.stream(g.curve).map(loss -> g.curve[probe] == 0 ? loss : loss / g.curve[probe] * one).toArray();
+            }
+            for (int level = 1; level < LEVELS.length; level++) {
+                int[] choice = all(kept);
+                double sum = 0;
+                for (int j = 0; j < shape.length; j++) {
+                    int at = Math.min(level, shape[j].length - 1);
+                    choice[units.size() + of.get(j)] = at;
+                    sum += shape[j][at];
+                }
+                if (of.isEmpty()) {
+                    continue;
+                }
+                double all = outOfTime() ? sum
+                        : 1 - measure(recipe(choice), Math.round(100 * LEVELS[level]) + " % of all " + kind.id(), true).cosine;
+                for (int j = 0; j < shape.length; j++) {
+                    Slimmed g = groups.get(of.get(j));
+                    if (level < g.kept.length) {
+                        g.losses[level] = Math.max(g.losses[level - 1], sum == 0 ? all / shape.length : shape[j][level] / sum * all);
+                    }
+                }
+            }
+        }
+    }
+
     private double loss(int[] choice, String what) throws IOException {
         return Math.max(0, 1 - trials.cosine(recipe(choice), Math.min(FEW, samples), what));
     }
@@ -449,12 +617,13 @@ public final class Search {
      * The choice that loses least at such costs, as far as estimates go.
      *
      * @param others what losses of all but products are multiplied with
+     * @param slim whether groups may lose indices
      * @return null if there is none
      */
-    private int[] allocate(double budget, double others) {
+    private int[] allocate(double budget, double others, boolean slim) {
         double low = 0;
         double high = 1;
-        while (sum(cheapest(high, others)) > budget) {
+        while (sum(cheapest(high, others, slim)) > budget) {
             high *= 4;
             if (high > 1e12) {
                 return null;
@@ -462,13 +631,13 @@ public final class Search {
         }
         for (int i = 0; i < 100; i++) {
             double middle = (low + high) / 2;
-            if (sum(cheapest(middle, others)) > budget) {
+            if (sum(cheapest(middle, others, slim)) > budget) {
                 low = middle;
             } else {
                 high = middle;
             }
         }
-        int[] choice = cheapest(high, others);
+        int[] choice = cheapest(high, others, slim);
         // What is left over goes where it helps most.
         while (true) {
             double left = budget - sum(choice);
@@ -477,7 +646,7 @@ public final class Search {
             double best = 0;
             for (int i = 0; i < units.size(); i++) {
                 for (int c = 0; c < candidates.size(); c++) {
-                    double more = costs[i][c] - costs[i][choice[i]];
+                    double more = (costs[i][c] - costs[i][choice[i]]) * left(i, choice);
                     double gain = (losses[i][choice[i]] - losses[i][c]) * (isProduct(i) ? 1 : others) / Math.max(1, more);
                     if (more <= left && gain > best) {
                         best = gain;
@@ -493,35 +662,60 @@ public final class Search {
         }
     }
 
-    private int[] cheapest(double price, double others) {
-        int[] choice = new int[units.size()];
-        for (int i = 0; i < units.size(); i++) {
-            double best = Double.POSITIVE_INFINITY;
-            for (int c = 0; c < candidates.size(); c++) {
-                double cost = losses[i][c] * (isProduct(i) ? 1 : others) + price * costs[i][c] * 1e-6;
-                if (cost < best) {
-                    best = cost;
-                    choice[i] = c;
+    /** Units are independent of each other where groups are as they are; what groups share units of takes turns. */
+    private int[] cheapest(double price, double others, boolean slim) {
+        int[] choice = all(kept);
+        for (int turn = 0; slim && turn < TURNS; turn++) {
+            for (int g = 0; g < groups.size(); g++) {
+                Slimmed of = groups.get(g);
+                int best = 0;
+                double least = Double.POSITIVE_INFINITY;
+                for (int level = 0; level < of.kept.length; level++) {
+                    choice[units.size() + g] = level;
+                    double cost = of.losses[level];
+                    for (int i : of.left.keySet()) {
+                        cost += cost(i, cheapest(i, price, others, choice), price, others, choice);
+                    }
+                    if (cost < least) {
+                        least = cost;
+                        best = level;
+                    }
                 }
+                choice[units.size() + g] = best;
             }
+        }
+        for (int i = 0; i < units.size(); i++) {
+            choice[i] = cheapest(i, price, others, choice);
         }
         return choice;
     }
 
+    private int cheapest(int unit, double price, double others, int[] choice) {
+        int best = 0;
+        for (int c = 1; c < candidates.size(); c++) {
+            best = cost(unit, c, price, others, choice) < cost(unit, best, price, others, choice) ? c : best;
+        }
+        return best;
+    }
+
+    private double cost(int unit, int candidate, double price, double others, int[] choice) {
+        return losses[unit][candidate] * (isProduct(unit) ? 1 : others) + price * costs[unit][candidate] * 1e-6 * left(unit, choice);
+    }
+
     private double sum(int[] choice) {
         double sum = 0;
-        for (int i = 0; i < choice.length; i++) {
-            sum += costs[i][choice[i]];
+        for (int i = 0; i < units.size(); i++) {
+            sum += costs[i][choice[i]] * left(i, choice);
         }
         return sum;
     }
 
     /** The best choice whose file takes no more; null if there is none. */
-    private Recipe within(long budget, double others) {
+    private Recipe within(long budget, double others, boolean slim) {
         // What a file has beside the weights depends on their forms, a little.
         double rest = planned(recipe(all(probes[0]))) - sum(all(probes[0]));
         for (int attempt = 0; attempt < 20; attempt++) {
-            int[] choice = allocate(budget - rest, others);
+            int[] choice = allocate(budget - rest, others, slim);
             if (choice == null) {
                 return null;
             }
@@ -535,42 +729,43 @@ public final class Search {
         return null;
     }
 
-    private void inBytes(long budget) throws IOException {
+    private void inBytes(long budget, boolean slim) throws IOException {
         // Losses of tables, of convolutions and of products are of different kinds, and the sum of both is a guess: other weights of them are tried.
         for (double others : new double[] {1, 0.5, 2, 0.25, 4}) {
-            Recipe recipe = within(budget, others);
+            Recipe recipe = within(budget, others, slim);
             if (recipe != null && !outOfTime()) {
                 measure(recipe, "a mixture", false);
             }
         }
     }
 
-    private void atQuality(Goal goal) throws IOException {
+    private void atQuality(Goal goal, boolean slim) throws IOException {
         double least = Double.MAX_VALUE;
         double most = -Double.MAX_VALUE;
         if (goal.fastest) {
-            int[] fastest = cheapest(1e12, 1);
+            int[] fastest = cheapest(1e12, 1, false);
             least = sum(fastest);
             most = expected(fastest).cosine >= goal.cosine ? least : 0;
         }
         for (Point p : goal.fastest ? List.<Point>of() : measured.values()) {
-            least = Math.min(least, p.bytes);
+            least = slim ? leastBytes : Math.min(least, p.bytes);
             most = Math.max(most, p.bytes);
         }
-        for (int c = 0; c < kept; c++) {
+        for (Point p : goal.fastest ? List.<Point>of() : measured.values()) {
+            most = p.cosine >= goal.cosine ? Math.min(most, p.bytes) : most;
+        }
+        for (int c = 0; goal.fastest && c < kept; c++) {
             Point p = alike(c);
-            if (p != null && p.cosine >= goal.cosine) {
-                most = Math.min(most, goal.fastest ? sum(all(c)) : p.bytes);
-            }
+            most = p != null && p.cosine >= goal.cosine ? Math.min(most, sum(all(c))) : most;
         }
         for (int round = 0; round < ROUNDS && !outOfTime() && most - least > (goal.fastest ? 2000 : most / 500); round++) {
             double middle = least + (most - least) / 2;
             Point found = null;
             if (goal.fastest) {
-                int[] choice = allocate(middle, 1);
+                int[] choice = allocate(middle, 1, false);
                 found = choice == null ? null : expected(choice);
             } else {
-                Recipe recipe = within((long) middle, 1);
+                Recipe recipe = within((long) middle, 1, slim);
                 found = recipe == null ? null : measure(recipe, "a mixture", false);
             }
             if (found != null && found.cosine >= goal.cosine) {
@@ -692,7 +887,7 @@ public final class Search {
     /** Those that meet the goal and ought to be fast, the original with them, against each other. */
     private void finals(Goal goal) throws IOException {
         List<Recipe> finalists = new ArrayList<>();
-        measured.values().stream().filter(p -> goal.metBy(p) && !Double.isNaN(p.millis) && !p.recipe.steps().isEmpty())
+        measured.values().stream().filter(p -> goal.metBy(p) && !Double.isNaN(p.millis) && !p.recipe.isEmpty())
                 .sorted(Comparator.comparingDouble(this::cost)).limit(FINALISTS).forEach(p -> finalists.add(p.recipe));
         measured.values().stream().filter(p -> goal.metBy(p) && expectations.containsKey(p.recipe.yaml()) && !finalists.contains(p.recipe))
                 .sorted(Comparator.comparingDouble(p -> expectations.get(p.recipe.yaml()))).limit(FINALISTS).forEach(p -> finalists.add(p.recipe));

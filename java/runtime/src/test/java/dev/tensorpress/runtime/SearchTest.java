@@ -13,6 +13,7 @@ import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.statistics.Gatherer;
 import dev.tensorpress.statistics.Request;
 import dev.tensorpress.statistics.Statistics;
+import dev.tensorpress.structure.Group;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -22,6 +23,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.OptionalLong;
 import java.util.Random;
+import java.util.Set;
 import java.util.function.Predicate;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -185,6 +187,35 @@ class SearchTest {
         Arrays.fill(mask, 1);
         mask[0] = 0;
         return mask;
+    }
+
+    /** Neurons that are there twice go before bits do, and what no number of bits gives is reached without them. */
+    @Test
+    void neuronsAndBitsShareABudget() throws IOException {
+        int hidden = 4 * N;
+        float[] first = values(N * hidden, 1);
+        for (int i = 0; i < first.length; i++) {
+            first[i] = first[i / hidden * hidden + i % (hidden / 2)];
+        }
+        Path model = model().node("MatMul", "x a -> h").node("Relu", "h -> r").node("MatMul", "r b -> k").node("MatMul", "k c -> y").weight("a", first, N, hidden)
+                .weight("b", values(hidden * N, 2), hidden, N).weight("c", values(N * N, 3), N, N).write(folder.resolve("m.onnx"));
+        Set<Group.Kind> neurons = Set.of(Group.Kind.NEURONS);
+        long budget = (long) (0.1 * Files.size(model));
+        assertTrue(!search(model, new Search.Goal(budget, -1)).met());
+        Search.Result found = search(model, new Search.Goal(budget, -1, false, neurons));
+        assertTrue(found.met() && found.leastBytes() < budget && found.chosen().cosine() > 0.96, found.toString());
+        Recipe recipe = found.chosen().recipe();
+        assertTrue(recipe.structure().size() == 1 && recipe.yaml().contains("\"h\""), recipe.yaml());
+        Search.Result same = search(model, new Search.Goal(Long.MAX_VALUE, found.chosen().cosine() - 1e-4, false, neurons));
+        Search.Result bits = search(model, new Search.Goal(Long.MAX_VALUE, found.chosen().cosine() - 1e-4));
+        assertTrue(same.met() && !same.chosen().recipe().structure().isEmpty() && same.chosen().bytes() < 0.9 * bits.chosen().bytes(), same + " and " + bits);
+        try (Compressor compressor = Compressor.open(model)) {
+            Path out = folder.resolve("out.onnx");
+            assertThrows(UnsupportedRequestException.class, () -> compressor.compress(compressor.plan(recipe), out));
+        }
+        assertThrows(IllegalArgumentException.class, () -> new Search.Goal(Long.MAX_VALUE, 0.9, true, neurons));
+        assertTrue(assertThrows(UnsupportedRequestException.class, () -> search(model, new Search.Goal(budget, -1, false, Set.of(Group.Kind.HEADS))))
+                .getMessage().contains("heads"));
     }
 
     /** A product of whose inputs nothing is known is rounded without them. */
