@@ -76,7 +76,7 @@ final class Operators {
     /** Inputs that are no parameters: by operator, each a bit. */
     private static final Map<String, Integer> FIXED = Map.ofEntries(Map.entry("BatchNormalization", 0b11000), Map.entry("Reshape", 0b10),
             Map.entry("Expand", 0b10), Map.entry("Pad", 0b110), Map.entry("Clip", 0b110), Map.entry("Dropout", 0b110), Map.entry("Pow", 0b10),
-            Map.entry("Where", 0b1), Map.entry("OneHot", 0b110), Map.entry("ConstantOfShape", 0b1));
+            Map.entry("Where", 0b1), Map.entry("DequantizeLinear", 0b100), Map.entry("OneHot", 0b110), Map.entry("ConstantOfShape", 0b1));
 
     static {
         unary("Identity", x -> x);
@@ -166,6 +166,7 @@ final class Operators {
 
         put("MatMul", c -> c.in(0).matMul(c.in(1)));
         put("Gemm", Operators::gemm);
+        put("DequantizeLinear", Operators::dequantize);
         put("Conv", Operators::conv);
         put("ConvTranspose", Operators::convTranspose);
         put("BatchNormalization", Operators::batchNormalization);
@@ -317,7 +318,7 @@ final class Operators {
             case 1, 10, 16 -> DataType.FLOAT32; // f16 and bf16 are computed in f32
             case 2 -> DataType.UINT8;
             case 3 -> DataType.INT8;
-            case 6 -> DataType.INT32;
+            case 4, 5, 6, 21, 22 -> DataType.INT32; // of 4 and 16 bits, too
             case 7 -> DataType.INT64;
             case 9 -> DataType.BOOLEAN;
             case 11 -> DataType.FLOAT64;
@@ -557,6 +558,34 @@ final class Operators {
         NDArray b = c.node.integer("transB", 0) != 0 ? c.in(1).transpose() : c.in(1);
         NDArray product = scaled(a.matMul(b), c.node.real("alpha", 1));
         return c.has(2) ? product.add(scaled(c.in(2), c.node.real("beta", 1))) : product;
+    }
+
+    /** A scale for all, for each index of an axis, or for each block along it. */
+    private static NDArray dequantize(Call c) {
+        NDArray x = c.in(0).toType(c.in(1).getDataType(), false);
+        NDArray scale = c.in(1);
+        int axis = rank(scale) == 0 || scale.size() == 1 && rank(scale) < 2 ? -1 : c.axis(1, rank(x));
+        long block = c.node.integer("block_size", 0);
+        NDArray codes = c.has(2) ? x.sub(spread(c.in(2).toType(scale.getDataType(), false), x, axis, block)) : x;
+        return codes.mul(spread(scale, x, axis, block));
+    }
+
+    private static NDArray spread(NDArray a, NDArray x, int axis, long block) {
+        if (axis < 0) {
+            return a.reshape(new Shape());
+        }
+        long[] dims = new long[rank(x)];
+        if (block == 0) {
+            Arrays.fill(dims, 1);
+            dims[axis] = a.size();
+            return a.reshape(dims);
+        }
+        NDArray each = a.expandDims(axis + 1);
+        long[] wide = each.getShape().getShape().clone();
+        wide[axis + 1] = block;
+        long[] joined = a.getShape().getShape().clone();
+        joined[axis] *= block;
+        return part(each.broadcast(new Shape(wide)).reshape(joined), axis, 0, x.getShape().get(axis), 1);
     }
 
     private static NDArray scaled(NDArray x, float by) {

@@ -20,7 +20,7 @@ final class Tensors {
     private Tensors() {}
 
     /**
-     * A copy; of f16 and bf16 in f32.
+     * A copy; of f16 and bf16 in f32, of integers of 4 and 16 bits in i32.
      *
      * @param name for messages
      * @throws UnsupportedRequestException if PyTorch has no such type, or it takes 2 GiB or more
@@ -39,6 +39,24 @@ final class Tensors {
                 floats[i] = type == DType.F16 ? Float.float16ToFloat(bits[i]) : Float.intBitsToFloat(bits[i] << 16);
             }
             return manager.create(floats, shape);
+        }
+        if (type == DType.U4 || type == DType.I4) {
+            // The first of two lies in the lower bits.
+            byte[] packed = data.toArray(ValueLayout.JAVA_BYTE);
+            int[] codes = new int[Math.toIntExact(t.shape().elements())];
+            for (int i = 0; i < codes.length; i++) {
+                int four = packed[i / 2] >> 4 * (i % 2) & 15;
+                codes[i] = type == DType.I4 ? four << 28 >> 28 : four;
+            }
+            return manager.create(codes, shape);
+        }
+        if (type == DType.U16 || type == DType.I16) {
+            short[] bits = data.toArray(ValueLayout.JAVA_SHORT_UNALIGNED);
+            int[] codes = new int[bits.length];
+            for (int i = 0; i < codes.length; i++) {
+                codes[i] = type == DType.I16 ? bits[i] : bits[i] & 0xffff;
+            }
+            return manager.create(codes, shape);
         }
         DataType as = switch (type) {
             case F32 -> DataType.FLOAT32;

@@ -300,4 +300,32 @@ class DistillationTest {
             simulation.close();
         }
     }
+
+    /** Codes stay, and each value of a table gets the gradients of all elements that have its code (Han et al. 2016). */
+    @Test
+    void tablesAndScalesOfACompressedModelAreTrained() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        for (String method : List.of("codebook: {bits: 3}", "codebook: {bits: 5}", "quantize: {bits: 4, block: 16, activations: float}", "quantize: {bits: 8, per: channel, activations: float}")) {
+            Path recipe = Files.writeString(folder.resolve("r.yaml"), "{name: r, steps: [{name: s, select: {role: [linear, head], min-size: 0}, " + method + "}]}");
+            Path small = folder.resolve("small.onnx");
+            try (Compressor compressor = Compressor.open(file, Compressor.Options.DEFAULT.overwrite(true))) {
+                compressor.compress(compressor.plan(Recipe.read(recipe).target("onnx")), small);
+            }
+            try (Opened teacher = new Opened(file); Opened student = new Opened(small)) {
+                Set<String> trained = new LinkedHashSet<>(student.network.parameters());
+                // Pairs are what bytes of two codes mean.
+                trained.removeIf(name -> Set.of("a", "b").contains(name) || name.endsWith(".pairs"));
+                assertEquals(2, trained.size(), trained.toString());
+                try (Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, trained, outputs(Kind.MSE),
+                        QUICK.heldOut(0.5).epochs(20).schedule(new Schedule(Schedule.Shape.COSINE, 2e-3, 0)))) {
+                    Result result = d.run(_ -> { });
+                    assertTrue(result.after() < 0.97 * result.before(), method + " " + result);
+                }
+                student.network.store(student.arena);
+                Path again = folder.resolve("again.onnx");
+                student.editable.write(Destination.replacing(again));
+                assertEquals(Files.size(small), Files.size(again), 256);
+            }
+        }
+    }
 }
