@@ -1,6 +1,7 @@
 package dev.tensorpress.kernel;
 
 import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 
 import dev.tensorpress.kernel.LinearAlgebra.Product;
 import dev.tensorpress.kernel.LinearAlgebra.View;
@@ -21,9 +22,10 @@ import java.lang.foreign.MemorySegment;
  * of inputs are W's leading singular vectors, that of places, and of more inputs than there are, normal numbers of seed 0.
  *
  * <p>Everything is f64 inside; factors are returned in f32, and the error is measured after that. It is a local minimum, or where the
- * iterations ended. Results are the same for any number of threads. NaN and infinity are a {@link KernelException} with status {@link
+ * iterations ended. Places with next to nothing are left out as {@link Tucker} does, and terms beyond those that then suffice are 0. Results are the same
+ * for any number of threads. NaN and infinity are a {@link KernelException} with status {@link
  * KernelException#NONFINITE}; wrong sizes are {@link IllegalArgumentException}s. Memory, which the linear algebra keeps, is 8 bytes for each
- * element of W, for each of rank times places times the larger of outputs and inputs, and four matrices [rank, rank].
+ * of outputs times places times the larger of inputs and rank, and four matrices [rank, rank].
  */
 public final class Polyadic {
     /** Of the mean of the diagonal, by which a step is held to where it was. */
@@ -66,14 +68,20 @@ public final class Polyadic {
         Native.result("a", a, DType.F32, size.outputs(), rank, rank, la.executor);
         Native.result("s", s, DType.F32, rank, size.places(), size.places(), la.executor);
         Native.result("b", b, DType.F32, rank, size.inputs(), size.inputs(), la.executor);
-        double squares = la.sumOfSquares(new View(DType.F32, w, size.places() * size.inputs()), size.outputs(), size.places() * size.inputs());
-        if (squares == 0) {
-            a.asSlice(0, 4 * rank * size.outputs()).fill((byte) 0);
-            s.asSlice(0, 4 * rank * size.places()).fill((byte) 0);
-            b.asSlice(0, 4 * rank * size.inputs()).fill((byte) 0);
+        int[] places = Tucker.places(size, w, la);
+        a.asSlice(0, 4 * rank * size.outputs()).fill((byte) 0);
+        s.asSlice(0, 4 * rank * size.places()).fill((byte) 0);
+        b.asSlice(0, 4 * rank * size.inputs()).fill((byte) 0);
+        if (places.length == 0) {
             return new Result(0, 0, 0, true);
         }
-        return new Sweeps(size, w, rank, squares).run(options, a, s, b);
+        Size some = new Size(size.outputs(), size.inputs(), places.length);
+        MemorySegment there = Tucker.some(size, w, places, la);
+        double squares = la.sumOfSquares(new View(DType.F32, there, some.places() * some.inputs()), some.outputs(), some.places() * some.inputs());
+        Sweeps sweeps = new Sweeps(some, there, Math.min(rank, mostTerms(some)), squares);
+        Result result = sweeps.run(options);
+        sweeps.hand(a, s, b, rank, places, Math.toIntExact(size.places()));
+        return Tucker.whole(result, size, w, places, la);
     }
 
     /** The state of one decomposition. Factors are [rank, side]. */
@@ -87,7 +95,7 @@ public final class Polyadic {
         final MemorySegment at;
         final MemorySegment st;
         final MemorySegment bt;
-        /** W by B: [outputs, places, rank]; or A by W: [rank, places, inputs]. */
+        /** W by B: [outputs, places, rank]; or A by S: [rank, outputs, places]. */
         final MemorySegment partial;
         final MemorySegment right;
         final MemorySegment gramA;
@@ -104,14 +112,14 @@ public final class Polyadic {
             at = la.buffer("polyadic a", r * m);
             st = la.buffer("polyadic s", r * k);
             bt = la.buffer("polyadic b", r * n);
-            partial = la.buffer("polyadic partial", Math.max(Math.max(m, n) * r * k, m * k * n));
+            partial = la.buffer("polyadic partial", m * k * Math.max(r, n));
             right = la.buffer("polyadic right", r * Math.max(k, Math.max(m, n)));
             gramA = la.buffer("polyadic gram a", r * r);
             gramS = la.buffer("polyadic gram s", r * r);
             gramB = la.buffer("polyadic gram b", r * r);
         }
 
-        Result run(Options options, MemorySegment a, MemorySegment s, MemorySegment b) {
+        Result run(Options options) {
             at.asSlice(0, 8 * r * m).fill((byte) 0); // solved for first, and held to nothing
             start();
             la.gaussian(0, 1, r * k, DType.F64, st);
@@ -128,10 +136,32 @@ public final class Polyadic {
                 lost = now;
                 balance();
             }
-            narrow(at, r, m, true, a);
-            narrow(st, r, k, false, s);
-            narrow(bt, r, n, false, b);
+            round(at, m);
+            round(st, k);
+            round(bt, n);
             return new Result(Math.sqrt(squares), error(), iterations, converged);
+        }
+
+        /** Factors of so many terms, with these places of all. */
+        void hand(MemorySegment a, MemorySegment s, MemorySegment b, long rank, int[] places, int all) {
+            la.copy(View.of(at, m), r, m, new View(DType.F32, a, rank), true, 1, MemorySegment.NULL, MemorySegment.NULL);
+            la.copy(View.of(bt, n), r, n, new View(DType.F32, b, n), false, 1, MemorySegment.NULL, MemorySegment.NULL);
+            double[] window = array(st, 0, r * k);
+            float[] wide = new float[Math.toIntExact(r * all)];
+            for (int i = 0; i < window.length; i++) {
+                wide[i / k * all + places[i % k]] = (float) window[i];
+            }
+            MemorySegment.copy(wide, 0, s, JAVA_FLOAT, 0, wide.length);
+        }
+
+        // Arrays, since elements of segments cost ten times as much before the second compiler.
+
+        private static double[] array(MemorySegment x, long from, long count) {
+            return x.asSlice(8 * from, 8 * count).toArray(JAVA_DOUBLE);
+        }
+
+        private static void put(double[] from, MemorySegment to, long at) {
+            MemorySegment.copy(from, 0, to, JAVA_DOUBLE, 8 * at, from.length);
         }
 
         /** B: singular vectors first, then normal numbers. */
@@ -147,51 +177,52 @@ public final class Polyadic {
 
         private void sweep() {
             la.product(new View(DType.F32, w, n), false, View.of(bt, n), true, partial, m * k, r, n);
-            // For A: sums over places.
-            double[] s = st.asSlice(0, 8 * r * k).toArray(JAVA_DOUBLE);
+            int terms = Math.toIntExact(r);
+            double[] s = array(st, 0, r * k);
+            // For A: sums over places, [outputs, rank] at first.
+            double[] sums = new double[Math.toIntExact(m * r)];
             la.executor.run(m, 1, Executor.worth(k * r), (begin, end, worker) -> {
                 for (long o = begin; o < end; o++) {
-                    // Arrays, since elements of segments cost ten times as much before the second compiler.
-                    double[] x = partial.asSlice(8 * o * k * r, 8 * k * r).toArray(JAVA_DOUBLE);
-                    double[] sum = new double[(int) r];
-                    for (int p = 0; p < k; p++) {
-                        for (int t = 0; t < r; t++) {
-                            sum[t] += x[p * (int) r + t] * s[t * k + p];
+                    double[] x = array(partial, o * k * r, k * r);
+                    int to = (int) o * terms;
+                    for (int p = 0, i = 0; p < k; p++) {
+                        for (int t = 0; t < terms; t++) {
+                            sums[to + t] += x[i++] * s[t * k + p];
                         }
-                    }
-                    for (int t = 0; t < r; t++) {
-                        right.setAtIndex(JAVA_DOUBLE, t * m + o, sum[t]);
                     }
                 }
             });
+            MemorySegment turned = la.buffer("polyadic turned", m * r);
+            put(sums, turned, 0);
+            la.copy(View.of(turned, r), m, r, View.of(right, m), true, 1, MemorySegment.NULL, MemorySegment.NULL);
             solve(gramS, gramB, m, at, gramA);
             // For S: sums over outputs, in their order.
-            double[] sums = new double[Math.toIntExact(r * k)];
+            la.copy(View.of(at, m), r, m, View.of(turned, r), true, 1, MemorySegment.NULL, MemorySegment.NULL);
+            double[] window = new double[Math.toIntExact(r * k)];
             for (long o = 0; o < m; o++) {
-                double[] x = partial.asSlice(8 * o * k * r, 8 * k * r).toArray(JAVA_DOUBLE);
-                for (int t = 0; t < r; t++) {
-                    double y = at.getAtIndex(JAVA_DOUBLE, t * m + o);
-                    for (int p = 0; p < k; p++) {
-                        sums[t * k + p] += x[p * (int) r + t] * y;
+                double[] x = array(partial, o * k * r, k * r);
+                double[] y = array(turned, o * r, r);
+                for (int p = 0, i = 0; p < k; p++) {
+                    for (int t = 0; t < terms; t++) {
+                        window[t * k + p] += x[i++] * y[t];
                     }
                 }
             }
-            MemorySegment.copy(sums, 0, right, JAVA_DOUBLE, 0, sums.length);
+            put(window, right, 0);
             solve(gramA, gramB, k, st, gramS);
-            la.product(View.of(at, m), false, new View(DType.F32, w, k * n), false, partial, r, k * n, m);
-            la.executor.run(r, 1, Executor.worth(k * n), (begin, end, worker) -> {
-                for (long t = begin; t < end; t++) {
-                    double[] x = partial.asSlice(8 * t * k * n, 8 * k * n).toArray(JAVA_DOUBLE);
-                    double[] sum = new double[(int) n];
+            // For B: of each term the matrix of A's and S's vectors, by W.
+            double[] places = array(st, 0, r * k);
+            double[] both = new double[Math.toIntExact(m * k)];
+            for (int t = 0; t < terms; t++) {
+                double[] x = array(at, t * m, m);
+                for (int o = 0, i = 0; o < m; o++) {
                     for (int p = 0; p < k; p++) {
-                        double y = st.getAtIndex(JAVA_DOUBLE, t * k + p);
-                        for (int i = 0; i < n; i++) {
-                            sum[i] += x[p * (int) n + i] * y;
-                        }
+                        both[i++] = x[o] * places[t * k + p];
                     }
-                    MemorySegment.copy(sum, 0, right, JAVA_DOUBLE, 8 * t * n, sum.length);
                 }
-            });
+                put(both, partial, t * m * k);
+            }
+            la.product(View.of(partial, m * k), false, new View(DType.F32, w, n), false, right, r, n, m * k);
             solve(gramA, gramS, n, bt, gramB);
         }
 
@@ -261,43 +292,53 @@ public final class Polyadic {
 
         /** Of the rows of each factor one norm. */
         private void balance() {
-            for (long t = 0; t < r; t++) {
+            double[][] by = new double[3][Math.toIntExact(r)];
+            for (int t = 0; t < r; t++) {
                 double a = Math.sqrt(gramA.getAtIndex(JAVA_DOUBLE, t * r + t));
                 double s = Math.sqrt(gramS.getAtIndex(JAVA_DOUBLE, t * r + t));
                 double b = Math.sqrt(gramB.getAtIndex(JAVA_DOUBLE, t * r + t));
                 double norm = Math.cbrt(a * s * b);
-                if (norm > 0) {
-                    scale(at, gramA, t, m, norm / a);
-                    scale(st, gramS, t, k, norm / s);
-                    scale(bt, gramB, t, n, norm / b);
-                }
+                by[0][t] = norm > 0 ? norm / a : 1;
+                by[1][t] = norm > 0 ? norm / s : 1;
+                by[2][t] = norm > 0 ? norm / b : 1;
             }
+            scale(at, m, gramA, by[0]);
+            scale(st, k, gramS, by[1]);
+            scale(bt, n, gramB, by[2]);
         }
 
-        private void scale(MemorySegment factor, MemorySegment gram, long t, long side, double by) {
-            for (long i = 0; i < side; i++) {
-                factor.setAtIndex(JAVA_DOUBLE, t * side + i, factor.getAtIndex(JAVA_DOUBLE, t * side + i) * by);
-            }
-            for (long i = 0; i < r; i++) {
-                gram.setAtIndex(JAVA_DOUBLE, t * r + i, gram.getAtIndex(JAVA_DOUBLE, t * r + i) * by);
-                gram.setAtIndex(JAVA_DOUBLE, i * r + t, gram.getAtIndex(JAVA_DOUBLE, i * r + t) * by);
+        private void scale(MemorySegment factor, long side, MemorySegment gram, double[] by) {
+            for (int t = 0; t < by.length; t++) {
+                double[] x = array(factor, t * side, side);
+                for (int i = 0; i < x.length; i++) {
+                    x[i] *= by[t];
+                }
+                put(x, factor, t * side);
+                double[] y = array(gram, t * r, r);
+                for (int i = 0; i < y.length; i++) {
+                    y[i] *= by[t] * by[i];
+                }
+                put(y, gram, t * r);
             }
         }
 
         private double dot(MemorySegment x, MemorySegment y, long count) {
+            double[] a = array(x, 0, count);
+            double[] b = array(y, 0, count);
             double sum = 0;
-            for (long i = 0; i < count; i++) {
-                sum += x.getAtIndex(JAVA_DOUBLE, i) * y.getAtIndex(JAVA_DOUBLE, i);
+            for (int i = 0; i < a.length; i++) {
+                sum += a[i] * b[i];
             }
             return sum;
         }
 
-        /** The same, in f32 and for what is left to be measured. */
-        private void narrow(MemorySegment from, long rows, long cols, boolean transposed, MemorySegment to) {
-            View out = new View(DType.F32, to, transposed ? rows : cols);
-            la.copy(View.of(from, cols), rows, cols, out, transposed, 1, MemorySegment.NULL, MemorySegment.NULL);
-            la.copy(out, transposed ? cols : rows, transposed ? rows : cols, View.of(from, cols), transposed, 1, MemorySegment.NULL,
-                    MemorySegment.NULL);
+        /** To f32 and back, for what is left to be measured. */
+        private void round(MemorySegment factor, long side) {
+            double[] x = array(factor, 0, r * side);
+            for (int i = 0; i < x.length; i++) {
+                x[i] = (float) x[i];
+            }
+            put(x, factor, 0);
         }
 
         /** Place by place, since W less all of it is wanted: A [outputs, rank] by rows of B, times the window's. */

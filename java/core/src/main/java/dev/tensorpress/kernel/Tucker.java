@@ -157,28 +157,34 @@ public final class Tucker {
         Native.result("u", u, DType.F32, m, r, r, la.executor);
         Native.result("core", core, DType.F32, r, q * k, q * k, la.executor);
         Native.result("v", v, DType.F32, q, n, n, la.executor);
-        View rows = new View(DType.F32, w, k * n);
-        MemorySegment sums = la.buffer("tucker sums", m * k);
-        la.rowNorms(new View(DType.F32, w, n), m * k, n, sums, la.buffer("tucker largest", m * k));
-        int[] places = places(sums.asSlice(0, 8 * m * k).toArray(ValueLayout.JAVA_DOUBLE), (int) k);
+        int[] places = places(size, w, la);
         if (places.length == 0) {
             u.asSlice(0, 4 * m * r).fill((byte) 0);
             core.asSlice(0, 4 * r * q * k).fill((byte) 0);
             v.asSlice(0, 4 * q * n).fill((byte) 0);
             return new Result(0, 0, 1, true);
         }
-        MemorySegment there = places.length == k ? w : some(w, m, k, n, places);
-        Result result = new Steps(new Size(m, n, places.length), there, la).run(ranks, options, u, v, core, places, (int) k);
-        if (places.length == k) {
-            return result;
+        Result result = new Steps(new Size(m, n, places.length), some(size, w, places, la), la).run(ranks, options, u, v, core, places, (int) k);
+        return whole(result, size, w, places, la);
+    }
+
+    /** What is said of some places, of all. */
+    static Result whole(Result some, Size size, MemorySegment w, int[] places, LinearAlgebra la) {
+        if (places.length == size.places) {
+            return some;
         }
-        double norm = Math.sqrt(la.sumOfSquares(rows, m, k * n));
-        double error = Math.sqrt(result.error * result.error + Math.max(0, norm * norm - result.norm * result.norm));
-        return new Result(norm, error, result.iterations, result.converged);
+        double norm = Math.sqrt(la.sumOfSquares(new View(DType.F32, w, size.places * size.inputs), size.outputs, size.places * size.inputs));
+        double error = Math.sqrt(some.error * some.error + Math.max(0, norm * norm - some.norm * some.norm));
+        return new Result(norm, error, some.iterations, some.converged);
     }
 
     /** Those that are not next to nothing; none of a kernel of zeros. */
-    private static int[] places(double[] squares, int k) {
+    static int[] places(Size size, MemorySegment w, LinearAlgebra la) {
+        long lines = size.outputs * size.places;
+        int k = Math.toIntExact(size.places);
+        MemorySegment sums = la.buffer("tucker sums", lines);
+        la.rowNorms(new View(DType.F32, w, size.inputs), lines, size.inputs, sums, la.buffer("tucker largest", lines));
+        double[] squares = sums.asSlice(0, 8 * lines).toArray(ValueLayout.JAVA_DOUBLE);
         double[] each = new double[k];
         double all = 0;
         for (int i = 0; i < squares.length; i++) {
@@ -190,9 +196,14 @@ public final class Tucker {
     }
 
     /** W with these places alone. */
-    private MemorySegment some(MemorySegment w, long m, long k, long n, int[] places) {
-        MemorySegment some = la.buffer("tucker places", (m * places.length * n + 1) / 2);
-        for (long o = 0; o < m; o++) {
+    static MemorySegment some(Size size, MemorySegment w, int[] places, LinearAlgebra la) {
+        long k = size.places;
+        long n = size.inputs;
+        if (places.length == k) {
+            return w;
+        }
+        MemorySegment some = la.buffer("tucker places", (size.outputs * places.length * n + 1) / 2);
+        for (long o = 0; o < size.outputs; o++) {
             for (int p = 0; p < places.length; p++) {
                 MemorySegment.copy(w, 4 * (o * k + places[p]) * n, some, 4 * (o * places.length + p) * n, 4 * n);
             }
