@@ -71,6 +71,7 @@ final class Json {
                 number(json, "seconds", entry.nanos() * 1e-9);
                 sparsity(json, entry.sparsity());
                 lowRank(json, entry.lowRank());
+                chain(json, entry.chain());
                 if (entry.fixedPoint() != null) {
                     json.writeStringField("fixedPoint", entry.fixedPoint().describe());
                 }
@@ -307,6 +308,21 @@ final class Json {
         number(json, "leftOrthogonality", c.left());
         number(json, "rightOrthogonality", c.right());
         json.writeEndObject();
+        json.writeEndObject();
+    }
+
+    private static void chain(JsonGenerator json, Report.Chain chain) throws IOException {
+        if (chain == null) {
+            return;
+        }
+        json.writeObjectFieldStart("chain");
+        json.writeStringField("by", chain.form().depthwise() ? "cp" : "tucker");
+        json.writeNumberField("outputs", chain.form().after());
+        json.writeNumberField("inputs", chain.form().before());
+        number(json, "norm", chain.result().norm());
+        number(json, "residual", chain.result().error());
+        json.writeNumberField("iterations", chain.result().iterations());
+        json.writeBooleanField("converged", chain.result().converged());
         json.writeEndObject();
     }
 

@@ -3,6 +3,7 @@ package dev.tensorpress;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 
 import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Prune;
 import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.method.Prepared;
@@ -34,7 +35,7 @@ final class Measure {
             case CODEBOOK, TRANSFORMED, HASHED, SPARSE, LOW_RANK, CHAIN, SUM -> ofDecoded(original, values, workspace);
         };
         return new Report.Entry(planned, error.sumSquaredError(), error.sumSquares(), error.maxError(), sparsity,
-                lowRank(values), planned.powersOfTwo() ? fixedPoint(values) : null, null, 0);
+                lowRank(values), chain(values), planned.powersOfTwo() ? fixedPoint(values) : null, null, 0);
     }
 
     private static Tensor decoded(Encoding encoding, Workspace workspace) {
@@ -95,6 +96,11 @@ final class Measure {
         long rows = shape.dim(0);
         return new Report.LowRank(encoding.form().base() != null, f.form().rank(), Math.min(rows, shape.elements() / rows), f.certificate(),
                 f.form().bytes(shape));
+    }
+
+    private static Report.Chain chain(Encoding encoding) {
+        Form.Chain form = encoding.form().chain();
+        return form == null ? null : new Report.Chain(form, ((Encoding.Chain) encoding).result());
     }
 
     private static Quantize.Error ofCodes(Tensor original, Encoding.Quantized q, Workspace workspace) {

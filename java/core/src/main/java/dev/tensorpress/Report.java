@@ -1,6 +1,8 @@
 package dev.tensorpress;
 
+import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Svd;
+import dev.tensorpress.kernel.Tucker;
 import dev.tensorpress.model.Phases;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
@@ -26,25 +28,26 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
      * @param maxError largest difference
      * @param sparsity what became of its zeros, null if it was not pruned
      * @param lowRank its factors, null if it has none
+     * @param chain what follows each other in its place, null if nothing does
      * @param fixedPoint what numbers it holds, null unless scales were to be powers of two
      * @param distribution of its elements and codes, null unless {@link Compressor.Options#distributions} asked for it
      * @param nanos wall time of encoding and measuring
      */
     public record Entry(Plan.Entry planned, double sumSquaredError, double sumSquares, double maxError,
-            Sparsity sparsity, LowRank lowRank, FixedPoint fixedPoint, Distribution distribution, long nanos) {
+            Sparsity sparsity, LowRank lowRank, Chain chain, FixedPoint fixedPoint, Distribution distribution, long nanos) {
         /** The same after this time. */
         Entry after(long time) {
-            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, fixedPoint, distribution, time);
+            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, chain, fixedPoint, distribution, time);
         }
 
         Entry with(Distribution all) {
-            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, fixedPoint, all, nanos);
+            return new Entry(planned, sumSquaredError, sumSquares, maxError, sparsity, lowRank, chain, fixedPoint, all, nanos);
         }
 
         /** This and what was measured of other rows of the same weight, which is neither pruned nor factorized. */
         Entry plus(Entry more) {
             return new Entry(planned, sumSquaredError + more.sumSquaredError, sumSquares + more.sumSquares,
-                    Math.max(maxError, more.maxError), null, null, fixedPoint == null ? null : fixedPoint.plus(more.fixedPoint), null, nanos + more.nanos);
+                    Math.max(maxError, more.maxError), null, null, null, fixedPoint == null ? null : fixedPoint.plus(more.fixedPoint), null, nanos + more.nanos);
         }
 
         /** Frobenius norm of the difference over that of the original; 0 for a zero weight. */
@@ -98,6 +101,14 @@ public record Report(Plan plan, Path output, List<Path> files, List<Entry> entri
             return "Q" + (bits - 1 - n) + "." + n;
         }
     }
+
+    /**
+     * Convolutions in the place of one.
+     *
+     * @param form which ones, as their parts are written
+     * @param result of the decomposition, in the norm that it was made in and before its parts were quantized
+     */
+    public record Chain(Form.Chain form, Tucker.Result result) {}
 
     /**
      * Factors of a weight, or of what quantization took off one.

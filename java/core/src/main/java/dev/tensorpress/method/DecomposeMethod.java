@@ -24,8 +24,9 @@ import java.util.Set;
  * by R. That takes the places of a window to be independent of each other and alike, which is not so, but needs one root of one matrix.
  *
  * @param by which decomposition
- * @param amount what says how much: {@code rank}, {@code energy}, {@code error}, {@code budget} or {@code ranks}; with {@link By#CP} rank or budget
- * @param value of that: a rank is at least 1, energy and error are above 0 and below 1, bytes of a budget at least 0; 0 of {@code ranks}
+ * @param amount what says how much: {@code rank}, {@code energy}, {@code error}, {@code budget}, {@code multiply-adds} or {@code ranks}; with
+ *     {@link By#CP} rank, budget or multiply-adds
+ * @param value of that: a rank is at least 1, energy, error and multiply-adds are above 0 and below 1, bytes of a budget at least 0; 0 of {@code ranks}
  * @param inputRank beside a rank of {@link By#TUCKER}: that of the inputs, at least 1; 0 if it is the same
  * @param inputs how much the inputs count
  */
@@ -44,12 +45,14 @@ public record DecomposeMethod(By by, String amount, double value, long inputRank
             "Frobenius norm of the difference by that of the weight; the fewest elements that have no larger one");
     private static final Option BUDGET = new Option("budget", new Option.Whole(0), "",
             "bytes that all kernels of the step may take together: each loses the same part of its energy, with cp of its bytes");
+    private static final Option MULTIPLY_ADDS = new Option("multiply-adds", PART, "",
+            "part of their multiply-adds that all kernels of the step may take together: each loses the same part of its energy; needs statistics");
     private static final Option RANKS = new Option("ranks", new Option.Words(List.of("vbmf")), "",
             "vbmf: what stands out of noise, by empirical variational Bayes");
     private static final Option INPUTS = new Option("inputs", Option.Words.of(CorrectMethod.Inputs.values()), "equal",
             "how much inputs count: all alike, or as statistics have seen them");
-    private static final List<String> AMOUNTS = List.of("rank", "energy", "error", "budget", "ranks");
-    static final List<Option> OPTIONS = List.of(BY, RANK, INPUT_RANK, ENERGY, ERROR, BUDGET, RANKS, INPUTS);
+    private static final List<String> AMOUNTS = List.of("rank", "energy", "error", "budget", "multiply-adds", "ranks");
+    static final List<Option> OPTIONS = List.of(BY, RANK, INPUT_RANK, ENERGY, ERROR, BUDGET, MULTIPLY_ADDS, RANKS, INPUTS);
 
     public DecomposeMethod {
         switch (amount) {
@@ -57,11 +60,12 @@ public record DecomposeMethod(By by, String amount, double value, long inputRank
             case "energy" -> ENERGY.checked(value);
             case "error" -> ERROR.checked(value);
             case "budget" -> BUDGET.checked((long) value);
+            case "multiply-adds" -> MULTIPLY_ADDS.checked(value);
             case "ranks" -> { }
             default -> throw new IllegalArgumentException("decompose needs " + Option.any(AMOUNTS));
         }
-        if (by == By.CP && !amount.equals("rank") && !amount.equals("budget")) {
-            throw new IllegalArgumentException("cp needs a rank or a budget: no spectrum tells how many terms it takes");
+        if (by == By.CP && !amount.equals("rank") && !together(amount)) {
+            throw new IllegalArgumentException("cp needs a rank, a budget or multiply-adds: no spectrum tells how many terms it takes");
         }
         if (inputRank != 0) {
             INPUT_RANK.checked(inputRank);
@@ -69,6 +73,11 @@ public record DecomposeMethod(By by, String amount, double value, long inputRank
                 throw new IllegalArgumentException("input-rank needs a rank of tucker");
             }
         }
+    }
+
+    /** Whether it is of all kernels together. */
+    private static boolean together(String amount) {
+        return amount.equals("budget") || amount.equals("multiply-adds");
     }
 
     /** So much, by a Tucker decomposition, all inputs alike. */
@@ -117,7 +126,7 @@ public record DecomposeMethod(By by, String amount, double value, long inputRank
         };
     }
 
-    /** {@inheritDoc} Rank, energy, error, budget and ranks replace each other. */
+    /** {@inheritDoc} Rank, energy, error, budget, multiply-adds and ranks replace each other. */
     @Override
     public Method with(String option, String text) {
         return switch (option) {
@@ -128,6 +137,7 @@ public record DecomposeMethod(By by, String amount, double value, long inputRank
             case "energy" -> replaced(option, ENERGY.real(text));
             case "error" -> replaced(option, ERROR.real(text));
             case "budget" -> replaced(option, BUDGET.whole(text));
+            case "multiply-adds" -> replaced(option, MULTIPLY_ADDS.real(text));
             case "ranks" -> replaced(option, RANKS.word(text));
             default -> null;
         };
@@ -152,7 +162,7 @@ public record DecomposeMethod(By by, String amount, double value, long inputRank
         if (!amount.equals("rank")) {
             all.add(Requirement.WEIGHTS);
         }
-        if (inputs == CorrectMethod.Inputs.STATISTICS) {
+        if (inputs == CorrectMethod.Inputs.STATISTICS || amount.equals("multiply-adds")) {
             all.add(Requirement.STATISTICS);
         }
         return all;
@@ -160,7 +170,7 @@ public record DecomposeMethod(By by, String amount, double value, long inputRank
 
     @Override
     public boolean compares() {
-        return amount.equals("budget");
+        return together(amount);
     }
 
     @Override

@@ -59,7 +59,7 @@ final class PreparedDecompose implements Prepared {
                 spectra.add(spectra(weight, evidence.workspace()));
             }
         }
-        if (method.amount().equals("budget")) {
+        if (method.compares()) {
             together(able, spectra);
             return;
         }
@@ -77,10 +77,18 @@ final class PreparedDecompose implements Prepared {
     /** Kernels of groups are the target's to refuse, which sees the operator. */
     private Size check(Weight weight) {
         Size size = DecomposeMethod.size(weight);
-        if (statistics != null && PreparedByInputs.withGram(weight, statistics).groups() > 1) {
+        if (statistics != null && inputs(weight).groups() > 1) {
             throw new UnsupportedRequestException("its groups of outputs have inputs of their own");
         }
         return size;
+    }
+
+    private boolean weighted() {
+        return method.inputs() == CorrectMethod.Inputs.STATISTICS;
+    }
+
+    private ValueStatistics inputs(Weight weight) {
+        return weighted() ? PreparedByInputs.withGram(weight, statistics) : PreparedByInputs.inputs(weight, statistics);
     }
 
     private TuckerRanks spectra(Weight weight, Workspace workspace) {
@@ -98,10 +106,10 @@ final class PreparedDecompose implements Prepared {
 
     /** Of the channels that the kernel reads; null if all count alike. */
     private GramRoot root(Weight weight, Size size, Arena arena, Workspace workspace) {
-        if (statistics == null) {
+        if (!weighted()) {
             return null;
         }
-        ValueStatistics inputs = PreparedByInputs.withGram(weight, statistics);
+        ValueStatistics inputs = inputs(weight);
         int n = (int) size.inputs();
         int k = (int) size.places();
         MemorySegment gram = arena.allocate(DType.F64.bytes((long) n * n), 64);
@@ -135,18 +143,45 @@ final class PreparedDecompose implements Prepared {
         return turned;
     }
 
+    /** What a kernel takes of what all may take together: bytes, or multiply-adds on the inputs of calibration. */
+    private double cost(Weight weight, double before, double window, double behind) {
+        if (method.amount().equals("budget")) {
+            return weight.tensor().dtype().bytes((long) (before + window + behind));
+        }
+        ValueStatistics inputs = inputs(weight);
+        // Whatever narrows the inputs is done at each place of theirs, not of the result.
+        double visited = inputs.window().map(w -> (double) w.strides().height() * w.strides().width()).orElse(1.0);
+        return inputs.rows() * (before * visited + window + behind);
+    }
+
+    private double cost(Weight weight, Size size) {
+        return cost(weight, 0, size.elements(), 0);
+    }
+
+    private double cost(Weight weight, Size size, Ranks ranks) {
+        double whole = cost(weight, size);
+        double parts = cost(weight, ranks.inputs() == size.inputs() ? 0 : ranks.inputs() * size.inputs(), ranks.outputs() * ranks.inputs() * size.places(),
+                ranks.outputs() == size.outputs() ? 0 : ranks.outputs() * size.outputs());
+        return Math.min(whole, parts);
+    }
+
+    private String of(double amount) {
+        return method.amount().equals("budget") ? (long) amount + " bytes" : (long) amount + " multiply-adds";
+    }
+
     private void together(List<Weight> weights, List<TuckerRanks> spectra) {
-        double budget = method.value();
+        double all = 0;
+        for (Weight weight : weights) {
+            all += cost(weight, DecomposeMethod.size(weight));
+        }
+        double budget = method.amount().equals("budget") ? method.value() : method.value() * all;
         if (method.by() == By.CP) {
-            double all = 0;
-            for (Weight weight : weights) {
-                all += weight.tensor().bytes();
-            }
             for (Weight weight : weights) {
                 Size size = DecomposeMethod.size(weight);
-                long rank = (long) Math.min(Polyadic.mostTerms(size), budget / all * size.elements() / Polyadic.elements(size, 1));
+                double term = cost(weight, size.inputs(), size.places(), size.outputs());
+                long rank = (long) Math.min(Polyadic.mostTerms(size), budget / all * cost(weight, size) / term);
                 if (rank < 1) {
-                    refused.put(weight.name(), "its part of the budget of " + (long) budget + " bytes is less than one term takes");
+                    refused.put(weight.name(), "its part of the budget of " + of(budget) + " is less than one term takes");
                 } else {
                     chosen.put(weight.name(), new Ranks(rank, rank));
                 }
@@ -156,15 +191,15 @@ final class PreparedDecompose implements Prepared {
         // The smallest part of the energy that all may lose with which they fit.
         double fits = 2;
         double not = 0;
-        long least = bytes(weights, spectra, fits);
+        double least = cost(weights, spectra, fits);
         if (least > budget) {
-            String why = "even with ranks of 1 the kernels of the step take " + least + " bytes, more than the budget of " + (long) budget;
+            String why = "even with ranks of 1 the kernels of the step take " + of(least) + ", more than the budget of " + of(budget);
             weights.forEach(weight -> refused.put(weight.name(), why));
             return;
         }
         for (int i = 0; i < 50; i++) {
             double middle = (fits + not) / 2;
-            if (bytes(weights, spectra, middle) <= budget) {
+            if (cost(weights, spectra, middle) <= budget) {
                 fits = middle;
             } else {
                 not = middle;
@@ -176,13 +211,12 @@ final class PreparedDecompose implements Prepared {
     }
 
     /** What they take, whole where that is less. */
-    private static long bytes(List<Weight> weights, List<TuckerRanks> spectra, double lost) {
-        long bytes = 0;
+    private double cost(List<Weight> weights, List<TuckerRanks> spectra, double lost) {
+        double all = 0;
         for (int i = 0; i < weights.size(); i++) {
-            TuckerRanks of = spectra.get(i);
-            bytes += weights.get(i).tensor().dtype().bytes(Math.min(of.size().elements(), of.losing(lost).elements(of.size())));
+            all += cost(weights.get(i), spectra.get(i).size(), spectra.get(i).losing(lost));
         }
-        return bytes;
+        return all;
     }
 
     private Ranks ranks(Weight weight, Size size) {

@@ -194,7 +194,7 @@ class DecomposeMethodTest {
     void badAmountsAreNamed() {
         for (Map<String, String> given : List.of(Map.of("by", "cp", "energy", "0.5"), Map.of("by", "cp", "rank", "3", "input-rank", "2"),
                 Map.of("energy", "0.5", "input-rank", "2"), Map.of("energy", "0.5", "rank", "2"), Map.of("by", "tucker"), Map.of("rank", "0"),
-                Map.of("error", "1"), Map.of("ranks", "some"))) {
+                Map.of("error", "1"), Map.of("ranks", "some"), Map.of("multiply-adds", "1"), Map.of("multiply-adds", "0.5", "budget", "5"))) {
             assertThrows(OptionException.class, () -> Methods.of("decompose", given), given.toString());
         }
         assertThrows(IllegalArgumentException.class, () -> DecomposeMethod.of("size", 1));

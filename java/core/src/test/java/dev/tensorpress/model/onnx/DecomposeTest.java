@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.Report;
 import dev.tensorpress.Targets;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
@@ -235,6 +236,52 @@ class DecomposeTest {
                     } else {
                         assertTrue(errors[1] < 0.9 * errors[0], how + ": " + errors[0] + ", " + errors[1]);
                     }
+                }
+            }
+        }
+    }
+
+    /** Of two kernels of one size one is applied ten times as often, and one has strides. */
+    @Test
+    void multiplyAddsAreCountedWhereTheyAreMade() throws Exception {
+        TestModel m = TestModel.of(8, 17);
+        long[][] kernels = {{24, 20, 3, 3}, {24, 20, 3, 3}, {24, 24, 3, 3}};
+        long[][] inputs = {{1, 20, 32, 32}, {1, 20, 12, 12}, {1, 24, 33, 33}};
+        long[] positions = {900, 100, 256};
+        for (int i = 0; i < 3; i++) {
+            NodeBuilder conv = new NodeBuilder("Conv", "y" + i, "x" + i, "w" + i);
+            m.graph.init("w" + i, DType.F32, kernel(new Subject(null, false, null, kernels[i])), kernels[i]).input("x" + i, 1, inputs[i])
+                    .output("y" + i, 1, -1, -1, -1, -1).node(i == 2 ? conv.ints("strides", 2, 2) : conv);
+        }
+        Path in = m.write(folder, "in.onnx");
+        try (Compressor c = Compressor.open(in, Compressor.Options.DEFAULT.overwrite(true)); Arena arena = Arena.ofShared();
+                Gatherer gatherer = new Gatherer(Request.feeds(c.model().graph().orElseThrow(), true), executor)) {
+            for (int i = 0; i < 3; i++) {
+                float[] x = TestModel.random(i, (int) (inputs[i][1] * inputs[i][2] * inputs[i][3]));
+                MemorySegment values = arena.allocate(4L * x.length, 64).copyFrom(MemorySegment.ofArray(x));
+                gatherer.accept(0, gatherer.values().get(i), new Tensor(DType.F32, Shape.of(inputs[i]), values));
+            }
+            try (Statistics statistics = gatherer.finish(Statistics.hash(c.model()), 1, "images")) {
+                c.use(statistics);
+                for (String how : new String[] {"multiply-adds: 0.5", "multiply-adds: 0.2", "multiply-adds: 0.2, inputs: statistics", "multiply-adds: 0.3, by: cp"}) {
+                    Recipe recipe = Recipe.read(Files.writeString(folder.resolve("r.yaml"), "name: r\nsteps:\n  - name: conv\n    select: {role: conv, min-size: 0}\n    decompose: {" + how + "}\n"));
+                    Report report = c.compress(c.plan(recipe), folder.resolve("out.onnx"));
+                    double before = 0;
+                    double after = 0;
+                    for (int i = 0; i < 3; i++) {
+                        Report.Entry e = report.entries().get(i);
+                        Form.Chain chain = e.chain().form();
+                        assertEquals(e.relativeError(), e.chain().result().relativeError(), how.endsWith("statistics") ? 1 : 1e-5);
+                        assertTrue(e.chain().result().iterations() > 0);
+                        Shape shape = Shape.of(kernels[i]);
+                        before += (double) positions[i] * shape.elements();
+                        List<Shape> parts = chain.shapes(shape);
+                        for (int p = 0; p < parts.size(); p++) {
+                            after += (double) positions[i] * parts.get(p).elements() * (i == 2 && p == 0 && chain.narrows(shape) ? 4 : 1);
+                        }
+                    }
+                    double part = Double.parseDouble(how.substring(15, 18));
+                    assertTrue(after <= part * before && after > 0.85 * part * before, how + ": " + after / before);
                 }
             }
         }
