@@ -81,7 +81,7 @@ final class SearchCommand implements Command {
             throw arguments.wrong("--fastest takes a quality to keep: give --at-least cosine=X, not --bytes");
         }
         if (arguments.flag("fastest") && arguments.value("structure") != null) {
-            throw arguments.wrong("--structure is for fewer bytes, and does not go with --fastest: slim makes models faster");
+            throw arguments.wrong("--structure is for fewer bytes, and does not go with --fastest: slim --latency makes models faster");
         }
         OptionalLong nanos = arguments.duration("time").map(d -> OptionalLong.of(d.toNanos())).orElse(OptionalLong.empty());
         long start = System.nanoTime();

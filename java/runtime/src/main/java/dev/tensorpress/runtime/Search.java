@@ -170,10 +170,10 @@ public final class Search {
         void measured(String what, int models, int expected);
     }
 
-    /** Parts of a group that may be left. */
-    private static final double[] LEVELS = {1, 0.875, 0.75, 0.625, 0.5};
+    /** Twelfths of a group that may be left: of many heads, and of neurons such as four times a width of 384 that blocks divide. */
+    private static final int[] LEVELS = {12, 11, 10, 9, 8, 6};
     /** In which groups are measured one by one. */
-    private static final int PROBED_LEVEL = 2;
+    private static final int PROBED_LEVEL = 3;
 
     /**
      * A group.
@@ -331,7 +331,7 @@ public final class Search {
         }
         for (StructuredPruning.Curve c : curves) {
             Group g = c.group();
-            int[] at = Arrays.stream(LEVELS).mapToInt(part -> nearest(c.kept(), part * g.size())).distinct().toArray();
+            int[] at = Arrays.stream(LEVELS).map(part -> nearest(c.kept(), part * g.size() / 12.0)).distinct().toArray();
             // There is no way to say a star.
             if (at.length > 1 && g.name().indexOf('*') < 0 && g.name().indexOf('?') < 0) {
                 int[] left = Arrays.stream(at).map(i -> c.kept()[i]).toArray();
@@ -598,7 +598,7 @@ public final class Search {
                     continue;
                 }
                 double all = outOfTime() ? sum
-                        : 1 - measure(recipe(choice), Math.round(100 * LEVELS[level]) + " % of all " + kind.id(), true).cosine;
+                        : 1 - measure(recipe(choice), LEVELS[level] + " of 12 of all " + kind.id(), true).cosine;
                 for (int j = 0; j < shape.length; j++) {
                     Slimmed g = groups.get(of.get(j));
                     if (level < g.kept.length) {
