@@ -111,6 +111,52 @@ final class ArchivesTest {
     }
 
     @Test
+    void arraysThatAreAlikeAreStoredOnce() throws IOException {
+        SmallFolder model = model();
+        float[] near = model.values.get("d").clone();
+        near[near.length - 1]++; // in the last chunk, and not where arrays are looked at first
+        model.add("e", DType.F32, Shape.of(1000, 1100), model.values.get("d")).add("f", DType.F32, Shape.of(1100, 1000), near)
+                .add("g", DType.F32, Shape.of(1100, 1000), model.values.get("d")).add("h", DType.I8, 4 * 1100, 1000);
+        Path folder = model.write(temp.resolve("twice"), 3);
+        Path archive = temp.resolve("twice.tpa");
+        Packer.Packed packed = pack(folder, archive, 1);
+        pack(folder, temp.resolve("five.tpa"), 5);
+        assertEquals(-1, Files.mismatch(archive, temp.resolve("five.tpa")));
+        Map<String, Packer.Stored> stored = packed.arrays().stream().collect(Collectors.toMap(Packer.Stored::name, s -> s));
+        String first = Stream.of("d", "e", "g").filter(n -> !stored.get(n).way().startsWith("as ")).findFirst().orElseThrow();
+        for (String name : List.of("d", "e", "g")) {
+            assertTrue(name.equals(first) || stored.get(name).way().equals("as " + first) && stored.get(name).stored() < 1000, stored.get(name).toString());
+        }
+        assertTrue(stored.get(first).stored() > 1_000_000 && stored.get("f").stored() > 1_000_000);
+        Path out = temp.resolve("out");
+        expand(archive, out, false, false);
+        assertSame(folder, out);
+        try (Archive a = Archive.open(archive); Arena arena = Arena.ofConfined()) {
+            for (String name : List.of("g", "e", "d", "f", "g")) {
+                MemorySegment to = arena.allocate(a.array(name).bytes());
+                a.weight(name, to);
+                assertArrayEquals(model.bytes.get(name), to.toArray(ValueLayout.JAVA_BYTE), name);
+            }
+        }
+        assertEquals(packed.bytes(), Verification.of(archive, null).bytes());
+        // Encrypted, and beside a base that has one of them.
+        ArchiveKey key = ArchiveKey.random();
+        Path base = new SmallFolder(1).add("e", DType.F32, Shape.of(1000, 1100), model.values.get("d")).write(temp.resolve("base"), 1);
+        Path sealed = temp.resolve("sealed.tpa");
+        Packer.pack(Archives.find(folder, false).contents(), new Packer.Settings(key, null, Archives.find(base, false).contents(), 2, MEMORY, null), sealed, false);
+        try (Archive a = Archive.open(sealed, key)) {
+            a.useBase(base, null);
+            Unpacker.expand(a, temp.resolve("out2"), new Unpacker.Settings(false, false, 2, MEMORY, null));
+        }
+        assertSame(folder, temp.resolve("out2"));
+        // What is finished is not needed, but what repeats it is.
+        Files.move(out, temp.resolve("out3.partial"));
+        Files.delete(temp.resolve("out3.partial/model-00003-of-00003.safetensors"));
+        expand(archive, temp.resolve("out3"), false, true);
+        assertSame(folder, temp.resolve("out3"));
+    }
+
+    @Test
     void oneArrayIsReadAlone() throws IOException {
         SmallFolder model = model();
         Path archive = temp.resolve("m.tpa");

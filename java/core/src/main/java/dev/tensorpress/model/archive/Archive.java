@@ -385,8 +385,17 @@ public final class Archive implements AutoCloseable {
             piece = new Piece();
         }
         Layout.read(channel, path, places[ordinal], piece.stored.asSlice(0, Frame.BYTES + (long) c.frame().stored()));
-        piece.decode(c, opened(), cipher, path, places[ordinal]);
+        decode(piece, c, opened());
         last = ordinal;
+    }
+
+    /** Decodes what a piece has, and what that repeats if it does. */
+    void decode(Piece of, Chunk c, Base files) throws IOException {
+        of.decode(c, files, cipher, path, places[c.frame().ordinal()]);
+        if (c.frame().coding() == Frame.Stored.REPEATED) {
+            int origin = chunk(c.frame().base());
+            of.decodeOrigin(index.chunks().get(origin), channel, files, cipher, path, places[origin]);
+        }
     }
 
     /** The chunk with a byte that is stored. */

@@ -11,7 +11,8 @@ import java.nio.ByteOrder;
  * @param position of its first byte among all bytes that are stored, as {@link Sequence} has them
  * @param plain bytes that it holds
  * @param stored bytes that it takes, {@link #BYTES} of this apart
- * @param base position among the bytes of the base of as many bytes by which it is coded; -1 if it stands for itself
+ * @param base position among the bytes of the base of as many bytes by which it is coded; -1 if it stands for itself. Of one that is repeated the position, among
+ *     all bytes that are stored, of the chunk that it repeats
  */
 record Frame(int ordinal, long position, int plain, int stored, Stored coding, long base) {
     static final int BYTES = 32;
@@ -29,7 +30,9 @@ record Frame(int ordinal, long position, int plain, int stored, Stored coding, l
         /** The index, a frame of Zstandard. */
         INDEX,
         /** Elements of few values: a {@link Palette}. */
-        PALETTE;
+        PALETTE,
+        /** Nothing: it has the bytes of an earlier chunk, which is stored otherwise. */
+        REPEATED;
 
         private static final Stored[] ALL = values();
 
@@ -37,6 +40,11 @@ record Frame(int ordinal, long position, int plain, int stored, Stored coding, l
         static Stored of(int number) {
             return number >= 0 && number < ALL.length ? ALL[number] : null;
         }
+    }
+
+    /** Whether it is coded by bytes of the base. */
+    boolean based() {
+        return base >= 0 && coding != Stored.REPEATED;
     }
 
     void write(MemorySegment to) {

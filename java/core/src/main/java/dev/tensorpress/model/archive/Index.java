@@ -412,6 +412,14 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
             };
         }
 
+        private static boolean repeats(List<Chunk> before, long position, int plain) {
+            if (before.isEmpty()) {
+                return false;
+            }
+            Frame origin = before.get(Sequence.search(before.size(), i -> before.get(i).frame.position() <= position)).frame;
+            return origin.position() == position && origin.plain() == plain && origin.coding() != Frame.Stored.REPEATED;
+        }
+
         private List<Chunk> chunks(long total, long baseTotal) {
             int n = count(4 + 4 + 4 + 8 + HashTree.DIGEST);
             List<Chunk> all = new ArrayList<>(n);
@@ -425,12 +433,16 @@ record Index(boolean folder, String entry, List<Member> members, List<Member> ba
                     throw bad("chunk " + i + " claims " + plain + " bytes where " + (total - position) + " are left, and "
                             + LARGEST_CHUNK + " the most");
                 }
-                if (stored <= overhead || stored - overhead > plain || coding == null || coding == Frame.Stored.INDEX
+                boolean repeated = coding == Frame.Stored.REPEATED;
+                if (stored < overhead || (stored == overhead) != repeated || stored - overhead > plain || coding == null || coding == Frame.Stored.INDEX
                         || coding == Frame.Stored.PLAIN && (stored - overhead != plain || base != -1)
                         || coding == Frame.Stored.PALETTE && base != -1) {
                     throw bad("chunk " + i + " of " + plain + " bytes claims to be stored in " + stored + " as nothing is");
                 }
-                if (base != -1 && (base < 0 || base > baseTotal - plain)) {
+                if (repeated && !repeats(all, base, plain)) {
+                    throw bad("chunk " + i + " repeats one that does not come before it, or is of another size");
+                }
+                if (!repeated && base != -1 && (base < 0 || base > baseTotal - plain)) {
                     throw bad("chunk " + i + " is coded by bytes that the base does not have");
                 }
                 all.add(new Chunk(new Frame(i, position, plain, stored, coding, base), digest()));

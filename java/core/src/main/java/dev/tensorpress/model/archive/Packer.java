@@ -17,6 +17,7 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.Comparator;
 import java.util.HashMap;
@@ -33,6 +34,9 @@ import java.util.function.BiConsumer;
 public final class Packer {
     /** Of an array in a chunk, about: what a reader of one array has to decode at most besides. */
     private static final int ARRAY_CHUNK = 1 << 20;
+    /** Bytes of an array that tell whether it may be the same as another, and how many others of which these are the same are compared as a whole. */
+    private static final int SAMPLE = 4096;
+    private static final int COMPARED = 8;
     /** Smaller arrays would take more to describe than they gain. */
     private static final int SMALLEST_ARRAY = 2048;
 
@@ -43,6 +47,8 @@ public final class Packer {
     private final List<Encoded> encodings = new ArrayList<>();
     /** What the chunks of each array belong to; none of arrays that are too small. */
     private final Map<Integer, List<Growing>> growing = new LinkedHashMap<>();
+    /** Arrays of a type and so many bytes that are no repetition, and where their parts begin. */
+    private final Map<String, List<Origin>> origins = new HashMap<>();
     /** Null without one. */
     private final Base base;
     /** Null without any. */
@@ -105,7 +111,7 @@ public final class Packer {
      *
      * @param bytes that it had
      * @param stored that it takes
-     * @param way in which it is coded, in words; {@code plain} where chunks get no smaller
+     * @param way in which it is coded, in words; {@code plain} where chunks get no smaller, {@code as NAME} where an earlier array has the same bytes
      * @param sizes bytes of its first chunk in each way, by which that was chosen; as an encoding, of its share of that
      * @param form of the encoding that is stored in the place of elements, if it is for some
      * @param planes what its elements were taken apart into, and how many bytes of these are coded in which way
@@ -132,6 +138,8 @@ public final class Packer {
         final DType type;
         /** Of the encoding; null of elements. */
         final Form form;
+        /** The array that has the same bytes; null if there is none. */
+        String repeats;
         /** Decided by the first chunk; later ones wait for it. */
         final CompletableFuture<Way> way = new CompletableFuture<>();
         final Map<String, Integer> sizes = new LinkedHashMap<>();
@@ -184,8 +192,17 @@ public final class Packer {
      * @param base position of bytes that they are perhaps like; -1 if there are none
      * @param kept where they are in the file of encodings; -1 if they are of members
      * @param skipped bytes of members before it that it, with those that follow, stands in for
+     * @param origin position of a part with the same bytes; -1 if there is none
      */
-    private record Part(long position, int length, Growing growing, boolean first, long base, long kept, long skipped) {}
+    private record Part(long position, int length, Growing growing, boolean first, long base, long kept, long skipped, long origin) {}
+
+    /**
+     * An array that others may repeat.
+     *
+     * @param part number of the first
+     * @param middle hash of some bytes of it
+     */
+    private record Origin(Model.Array array, int part, int middle) {}
 
     private Packer(Contents contents, KeptEncodings kept, Settings settings, Base base) throws IOException {
         this.contents = contents;
@@ -293,6 +310,17 @@ public final class Packer {
     private void elements(Model.Array a, int number, long position, long like, Choice choice) throws IOException {
         Growing own = new Growing(number, a.type(), null);
         growing.put(number, new ArrayList<>(List.of(own)));
+        Origin origin = choice == null ? origin(a) : null;
+        if (origin != null) {
+            own.repeats = origin.array.name();
+            for (long done = 0, i = origin.part; done < a.bytes(); i++) {
+                Part p = parts.get((int) i);
+                parts.add(new Part(stored, p.length, own, false, -1, -1, 0, p.position));
+                done += p.length;
+                stored += p.length;
+            }
+            return;
+        }
         long done = 0;
         for (KeptEncodings.Kept k : choice == null ? List.<KeptEncodings.Kept>of() : choice.of(a)) {
             progress(0, a.name());
@@ -321,6 +349,38 @@ public final class Packer {
         cut(a.bytes() - done, ARRAY_CHUNK, own, like < 0 ? -1 : like + done);
     }
 
+    /** The first array with the same bytes; null if there is none, and this may become the first one of others. */
+    private Origin origin(Model.Array a) throws IOException {
+        List<Origin> alike = origins.computeIfAbsent(a.type() + " " + a.bytes(), k -> new ArrayList<>(1));
+        try (FileChannel file = FileChannel.open(a.file(), StandardOpenOption.READ)) {
+            int middle = Arrays.hashCode(Layout.read(file, a.offset() + a.bytes() / 2, (int) Math.min(SAMPLE, a.bytes() - a.bytes() / 2)));
+            int compared = 0;
+            for (Origin o : alike) {
+                if (middle == o.middle && compared++ < COMPARED && same(o.array, a, file)) {
+                    return o;
+                }
+            }
+            alike.add(new Origin(a, parts.size(), middle));
+            return null;
+        }
+    }
+
+    private static boolean same(Model.Array one, Model.Array other, FileChannel otherFile) throws IOException {
+        try (FileChannel file = FileChannel.open(one.file(), StandardOpenOption.READ); Arena arena = Arena.ofConfined()) {
+            MemorySegment x = arena.allocate(Math.min(ARRAY_CHUNK, one.bytes()));
+            MemorySegment y = arena.allocate(x.byteSize());
+            for (long at = 0; at < one.bytes(); at += ARRAY_CHUNK) {
+                long n = Math.min(ARRAY_CHUNK, one.bytes() - at);
+                Layout.read(file, one.file(), one.offset() + at, x.asSlice(0, n));
+                Layout.read(otherFile, other.file(), other.offset() + at, y.asSlice(0, n));
+                if (x.asSlice(0, n).mismatch(y.asSlice(0, n)) >= 0) {
+                    return false;
+                }
+            }
+            return true;
+        }
+    }
+
     private void cut(long length, int most, Growing g, long like) {
         cut(length, most, g, like, -1, 0);
     }
@@ -343,7 +403,7 @@ public final class Packer {
             // Of bytes that are no elements the place is a guess, which may lead behind the base's end.
             boolean there = like >= 0 && base.bytes() >= n;
             parts.add(new Part(stored, n, g, g != null && !g.begun, there ? Math.min(like + at, base.bytes() - n) : -1,
-                    keptAt < 0 ? -1 : keptAt + at, at == 0 ? skipped : 0));
+                    keptAt < 0 ? -1 : keptAt + at, at == 0 ? skipped : 0, -1));
             if (g != null) {
                 g.begun = true;
             }
@@ -443,7 +503,7 @@ public final class Packer {
                     if (g != null) {
                         g.add(piece);
                     }
-                    based[0] |= piece.frame().base() >= 0;
+                    based[0] |= piece.frame().based();
                     writer.add(piece);
                 });
                 MemberReader reader = new MemberReader(contents.files, contents.inputs, read(), arena, buffers)) {
@@ -452,7 +512,9 @@ public final class Packer {
                 int ordinal = i;
                 Piece piece = conveyor.next();
                 MemorySegment plain = piece.plain.asSlice(0, p.length);
-                if (p.kept < 0) {
+                if (p.origin >= 0) {
+                    reader.skip(p.length);
+                } else if (p.kept < 0) {
                     reader.read(plain);
                 } else {
                     reader.skip(p.skipped);
@@ -460,6 +522,10 @@ public final class Packer {
                 }
                 progress(reader.passed(), p.growing != null ? arrays.get(p.growing.array).name() : reader.current());
                 conveyor.start(piece, () -> {
+                    if (p.origin >= 0) {
+                        piece.repeat(ordinal, p.position, p.length, p.origin, writer.cipher());
+                        return null;
+                    }
                     byte[] like = p.base < 0 ? null : base.read(p.base, p.length);
                     piece.encode(ordinal, p.position, p.length, way(p, piece, like), p.base, like, writer.cipher());
                     return null;
@@ -521,7 +587,7 @@ public final class Packer {
                 form = form == null ? g.form : form;
                 g.planes.forEach((name, plane) -> planes.merge(name, plane, Plane::plus));
             }
-            String way = form != null ? "encoding: " + form.describe() : plain ? "plain" : own.way.join().describe();
+            String way = own.repeats != null ? "as " + own.repeats : form != null ? "encoding: " + form.describe() : plain ? "plain" : own.way.join().describe();
             all.add(new Stored(a.name(), a.type(), a.bytes(), sum, way, own.sizes, Optional.ofNullable(form), List.copyOf(planes.values())));
         });
         return all;

@@ -12,6 +12,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.util.LinkedHashMap;
@@ -111,6 +112,17 @@ final class Piece implements AutoCloseable {
             frame = new Frame(ordinal, position, length, n + overhead, used.stored(), used.based() ? from : -1);
         }
         seal(out, cipher);
+    }
+
+    /**
+     * Stores that an earlier chunk has the same bytes.
+     *
+     * @param origin position of that
+     */
+    void repeat(int ordinal, long position, int length, long origin, ChunkCipher cipher) {
+        planes = List.of();
+        frame = new Frame(ordinal, position, length, cipher == null ? 0 : cipher.overhead(), Stored.REPEATED, origin);
+        seal(coded(), cipher);
     }
 
     /** Bytes of it; -1 if it cannot be coded in this way, as a palette. */
@@ -226,8 +238,19 @@ final class Piece implements AutoCloseable {
             case ZSTD -> decompress(coded, frame.base() < 0 ? null : base.read(frame.base(), frame.plain()), path, at);
             case CODED -> decodeBlock(coded, base, path, at);
             case PALETTE -> decodePalette(coded, path, at);
+            case REPEATED -> { } // whoever knows the other chunk decodes that
             case INDEX -> throw new IllegalStateException("an index as a chunk");
         }
+    }
+
+    /** Decodes, in the place of what was decoded and is repeated, the chunk that it repeats; the frame stays. */
+    void decodeOrigin(Index.Chunk origin, FileChannel channel, Base base, ChunkCipher cipher, Path path, long at) throws IOException {
+        Frame own = frame;
+        byte[] ownDigest = digest;
+        Layout.read(channel, path, at, stored.asSlice(0, Frame.BYTES + (long) origin.frame().stored()));
+        decode(origin, base, cipher, path, at);
+        frame = own;
+        digest = ownDigest;
     }
 
     /** Makes the digest of so many bytes in {@link #stored}, whatever they are. */

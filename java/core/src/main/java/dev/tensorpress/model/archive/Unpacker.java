@@ -277,12 +277,11 @@ public final class Unpacker implements AutoCloseable {
         try (ReadAhead ahead = new ReadAhead(frames, buffers);
                 Conveyor conveyor = new Conveyor(settings.threads, memory, piece -> stored(piece.frame().position(), piece.plainBytes()))) {
             for (Chunk c : chunks) {
-                long at = archive.place(c.frame().ordinal());
                 Piece piece = conveyor.next();
                 MemorySegment bytes = ahead.next();
                 MemorySegment.copy(bytes, 0, piece.stored, 0, bytes.byteSize());
                 conveyor.start(piece, () -> {
-                    piece.decode(c, base, archive.cipher(), archive.path(), at);
+                    archive.decode(piece, c, base);
                     return null;
                 });
             }

@@ -45,7 +45,7 @@ record Way(Stored stored, Elements elements, boolean based, int level) {
             case ZSTD -> "zstd";
             case PALETTE -> "palette";
             case CODED -> elements.name().toLowerCase(Locale.ROOT).replace('_', ' ');
-            case PLAIN, INDEX -> throw new IllegalStateException("no way: " + stored);
+            case PLAIN, INDEX, REPEATED -> throw new IllegalStateException("no way: " + stored);
         };
         return how + (based ? " by base" : "");
     }

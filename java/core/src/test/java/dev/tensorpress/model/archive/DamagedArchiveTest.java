@@ -342,6 +342,33 @@ final class DamagedArchiveTest {
     }
 
     @Test
+    void repetitionsAreOfWhatIsThere() throws IOException {
+        byte[] one = "first".getBytes();
+        byte[] two = "other".getBytes();
+        byte[] none = new byte[0];
+        List<Member> a = List.of(member("a", "firstotherfirst".getBytes()));
+        expand(write(new Forged().add(5, 5, Stored.PLAIN, -1, one).add(5, 5, Stored.PLAIN, -1, two).add(5, 0, Stored.REPEATED, 0, none)
+                .archive(true, "a", a, List.of())));
+        assertEquals("firstotherfirst", Files.readString(temp.resolve("out/a")));
+        Files.delete(temp.resolve("out/a"));
+        Files.delete(temp.resolve("out"));
+        // Itself, what comes later, what is no beginning, what is nowhere, and other bytes than the member has.
+        for (long origin : new long[] {10, 15, 2, -1, Long.MAX_VALUE, Long.MIN_VALUE, 5}) {
+            refused(write(new Forged().add(5, 5, Stored.PLAIN, -1, one).add(5, 5, Stored.PLAIN, -1, two).add(5, 0, Stored.REPEATED, origin, none)
+                    .archive(true, "a", a, List.of())));
+        }
+        List<Member> same = List.of(member("a", "firstfirstfirst".getBytes()));
+        refused(write(new Forged().add(5, 5, Stored.PLAIN, -1, one).add(5, 0, Stored.REPEATED, 0, none).add(5, 0, Stored.REPEATED, 5, none)
+                .archive(true, "a", same, List.of())));
+        refused(write(new Forged().add(5, 5, Stored.PLAIN, -1, one).add(4, 0, Stored.REPEATED, 0, none)
+                .archive(true, "a", List.of(member("a", "firstfirs".getBytes())), List.of())));
+        refused(write(new Forged().add(5, 5, Stored.PLAIN, -1, one).add(5, 5, Stored.REPEATED, 0, one)
+                .archive(true, "a", List.of(member("a", "firstfirst".getBytes())), List.of())));
+        refused(write(new Forged().add(5, 0, Stored.REPEATED, 0, none).archive(true, "a", List.of(member("a", one)), List.of())));
+        refused(write(new Forged().add(5, 0, Stored.PLAIN, -1, none).archive(true, "a", List.of(member("a", one)), List.of())));
+    }
+
+    @Test
     void thereMayBeVeryManyMembers() throws IOException {
         List<Member> many = new ArrayList<>();
         for (int i = 0; i < 100_000; i++) {
