@@ -68,9 +68,26 @@ class CleanTest {
             assertEquals(Main.USAGE, run("clean", model, "-o", out, "--steps", "nearly-equal", "--share-tolerance", tolerance).code(), tolerance);
         }
         assertEquals(Main.USAGE, run("clean", model, "-o", model, "--force").code());
-        Result r = run("clean", SmallModel.writeSafetensors(folder.resolve("m.safetensors")), "-o", out);
-        assertEquals(Main.UNSUPPORTED, r.code());
-        assertTrue(r.err().contains("no graph"), r.err());
+        Path tensors = SmallModel.writeSafetensors(folder.resolve("m.safetensors"));
+        for (String steps : List.of("equal", "nearly-equal,unused")) {
+            Result r = run("clean", tensors, "-o", out, "--steps", steps);
+            assertEquals(Main.UNSUPPORTED, r.code());
+            assertTrue(r.err().contains("no graph"), r.err());
+        }
+        assertEquals(Main.UNSUPPORTED, run("clean", tensors, "-o", out).code());
+        assertEquals(Main.USAGE, run("clean", tensors, "-o", tensors, "--steps", "nearly-equal").code());
         assertTrue(Files.notExists(out));
+    }
+
+    @Test
+    void weightsOfSafetensorsAreShared() throws IOException {
+        Path tensors = SmallModel.writeSafetensors(folder.resolve("m.safetensors"));
+        Path shared = folder.resolve("shared");
+        Result r = run("clean", tensors, "-o", shared, "--steps", "nearly-equal", "--share-tolerance", "0.001");
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().contains("shared: 0 weights became another one, 0 were"), r.out());
+        assertTrue(Files.exists(shared.resolve("model.safetensors")));
+        assertTrue(run("clean", tensors, "-o", shared, "--steps", "nearly-equal").err().contains("--force"));
+        assertEquals(0, run("clean", tensors, "-o", shared, "--steps", "nearly-equal", "--force").code());
     }
 }
