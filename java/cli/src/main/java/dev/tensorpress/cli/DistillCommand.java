@@ -13,6 +13,7 @@ import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.Option;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.OnnxModel;
@@ -31,8 +32,10 @@ import java.lang.foreign.Arena;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -68,7 +71,7 @@ final class DistillCommand implements Command {
                 .option("loss", "KIND[:VALUE[=OF]][*W]", "what is made small: " + Option.any(LOSSES) + " of a value of the student, and of a"
                         + " value of the teacher if that has another name, times a weight; the first output if none is named (may be repeated; mse if left"
                         + " out, of texts pooled-cosine and mse)")
-                .option(HIDDEN.name(), "W", "mse too, times W, of " + "all that products read in both models, by the same names")
+                .option(HIDDEN.name(), "W", "mse too, times W, of all that products read in both models, by the same names and widths")
                 .option(ATTENTION.name(), "W", "mse too, times W, of all that Softmax makes in both, in order")
                 .option(TEMPERATURE.name(), "T", TEMPERATURE.meaning() + "; " + TEMPERATURE.fallback() + " if left out")
                 .option("train", "GLOB", "trains parameters of this name alone (may be repeated)")
@@ -323,12 +326,12 @@ final class DistillCommand implements Command {
             throw arguments.wrong("--labels goes with --loss cross-entropy");
         }
         if (arguments.value(HIDDEN.name()) != null) {
-            Set<String> both = new LinkedHashSet<>(read(teacherModel));
-            both.retainAll(read(studentModel));
+            Map<String, Long> both = new LinkedHashMap<>(read(teacherModel));
+            both.entrySet().retainAll(read(studentModel).entrySet());
             if (both.isEmpty()) {
-                throw new UnsupportedRequestException("products of the student read no value that has the name of one in the teacher; --loss mse:VALUE=OF names them");
+                throw new UnsupportedRequestException("products of the student read no value that has name and width of one in the teacher; --loss mse:VALUE=OF names them");
             }
-            both.forEach(value -> terms.add(Term.of(Kind.MSE, value).weight(EditedGraph.real(arguments, HIDDEN) / both.size())));
+            both.keySet().forEach(value -> terms.add(Term.of(Kind.MSE, value).weight(EditedGraph.real(arguments, HIDDEN) / both.size())));
         }
         if (arguments.value(ATTENTION.name()) != null) {
             List<String> of = softmax(teacher);
@@ -344,10 +347,16 @@ final class DistillCommand implements Command {
         return new Objective(terms);
     }
 
-    /** Values that products read, apart from inputs of the model. */
-    private static List<String> read(OnnxModel model) throws IOException {
-        return model.graph().orElseThrow().feeds().stream().map(Graph.Feed::value).filter(v -> v.producer().isPresent() && v.path().isEmpty())
-                .map(Graph.Value::name).distinct().toList();
+    /** Values that products read, apart from inputs of the model, with how many numbers they sum. */
+    private static Map<String, Long> read(OnnxModel model) throws IOException {
+        Map<String, Long> widths = new LinkedHashMap<>();
+        for (Graph.Feed f : model.graph().orElseThrow().feeds()) {
+            if (f.value().producer().isPresent() && f.value().path().isEmpty()) {
+                Weight weight = f.products().getFirst().weight();
+                widths.put(f.value().name(), weight.tensor().shape().dim(weight.inputAxis()));
+            }
+        }
+        return widths;
     }
 
     private static List<String> softmax(EditableModel model) {

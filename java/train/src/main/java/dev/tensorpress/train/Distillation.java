@@ -136,7 +136,7 @@ public final class Distillation implements AutoCloseable {
     public record Result(double before, double after, int kept, List<Epoch> epochs) {}
 
     /** Training that cannot go on: a loss that is no number. What the student has is what was best before. */
-    public static final class DivergedException extends RuntimeException {
+    public static final class DivergedException extends UnsupportedRequestException {
         private static final long serialVersionUID = 1;
 
         private DivergedException(String message) {

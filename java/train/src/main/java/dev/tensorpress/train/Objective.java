@@ -110,7 +110,7 @@ public record Objective(List<Term> terms) {
                 }
                 one = compare(t, s, of, mask);
             }
-            one = one.mul(t.weight);
+            one = Scalars.times(one, t.weight);
             sum = sum == null ? one : sum.add(one);
         }
         return sum;
@@ -131,10 +131,10 @@ public record Objective(List<Term> terms) {
                 yield cosine(pooled(s, m), pooled(of, m), 1).mean().neg().add(1);
             }
             case KL -> {
-                NDArray wanted = of.div(t.temperature).logSoftmax(last);
-                NDArray got = s.div(t.temperature).logSoftmax(last);
+                NDArray wanted = Scalars.over(of, t.temperature).logSoftmax(last);
+                NDArray got = Scalars.over(s, t.temperature).logSoftmax(last);
                 NDArray each = wanted.exp().mul(wanted.sub(got)).sum(new int[] {last});
-                yield mean(each, m).mul(t.temperature * t.temperature);
+                yield Scalars.times(mean(each, m), t.temperature * t.temperature);
             }
             case CROSS_ENTROPY -> throw new IllegalStateException();
         };
@@ -153,7 +153,7 @@ public record Objective(List<Term> terms) {
         if (largest >= classes || labels.min().getLong() < 0) {
             throw new UnsupportedRequestException("there are labels up to " + largest + ", but '" + t.student + "' has " + classes + " classes");
         }
-        return s.logSoftmax(1).mul(labels.oneHot((int) classes, DataType.FLOAT32)).sum().div(-labels.size());
+        return Scalars.over(s.logSoftmax(1).mul(labels.oneHot((int) classes, DataType.FLOAT32)).sum(), -labels.size());
     }
 
     private static NDArray cosine(NDArray a, NDArray b, int axis) {

@@ -101,17 +101,17 @@ final class Operators {
         unary("Atan", NDArray::atan);
         unary("Asin", NDArray::asin);
         unary("Acos", NDArray::acos);
-        unary("Reciprocal", x -> x.pow(-1));
+        unary("Reciprocal", x -> x.onesLike().div(x));
         unary("Sigmoid", Operators::sigmoid);
         unary("Softplus", x -> x.getNDArrayInternal().softPlus());
         unary("Softsign", x -> x.getNDArrayInternal().softSign());
-        unary("HardSwish", x -> x.mul(x.div(6).add(0.5).clip(0, 1)));
+        unary("HardSwish", x -> x.mul(Scalars.over(x, 6).add(0.5).clip(0, 1)));
         unary("Mish", x -> x.mul(x.getNDArrayInternal().softPlus().tanh()));
         unary("Not", NDArray::logicalNot);
         put("LeakyRelu", c -> c.in(0).getNDArrayInternal().leakyRelu(c.node.real("alpha", 0.01f)));
         put("Elu", c -> c.in(0).getNDArrayInternal().elu(c.node.real("alpha", 1)));
         put("Selu", Operators::selu);
-        put("HardSigmoid", c -> c.in(0).mul(c.node.real("alpha", 0.2f)).add(c.node.real("beta", 0.5f)).clip(0, 1));
+        put("HardSigmoid", c -> Scalars.times(c.in(0), c.node.real("alpha", 0.2f)).add(c.node.real("beta", 0.5f)).clip(0, 1));
         put("Gelu", c -> c.node.text("approximate", "none").equals("tanh") ? geluByTanh(c.in(0)) : c.in(0).getNDArrayInternal().gelu());
         put("PRelu", Operators::prelu);
         put("Clip", Operators::clip);
@@ -132,7 +132,7 @@ final class Operators {
         put("Sum", c -> fold(c, NDArray::add));
         put("Max", c -> fold(c, NDArrays::maximum));
         put("Min", c -> fold(c, NDArrays::minimum));
-        put("Mean", c -> fold(c, NDArray::add).div(c.operands.length));
+        put("Mean", c -> Scalars.over(fold(c, NDArray::add), c.operands.length));
         put("Where", Operators::where);
 
         put("Shape", Operators::shape);
@@ -240,7 +240,7 @@ final class Operators {
 
     private static NDArray mean(NDArray x, int[] axes, boolean keep) {
         long count = Arrays.stream(axes).mapToLong(axis -> x.getShape().get(axis)).reduce(1, (a, b) -> a * b);
-        return x.sum(axes, keep).div(count);
+        return Scalars.over(x.sum(axes, keep), count);
     }
 
     /** PyTorch takes one axis at a time. */
@@ -276,16 +276,23 @@ final class Operators {
 
     static NDArray sigmoid(NDArray x) {
         // tanh has no overflow, and its gradient no cancellation.
-        return x.mul(0.5).tanh().mul(0.5).add(0.5);
+        return Scalars.times(Scalars.times(x, 0.5).tanh(), 0.5).add(0.5);
+    }
+
+    /** What is below 0. */
+    private static NDArray negative(NDArray x) {
+        return x.neg().getNDArrayInternal().relu().neg();
     }
 
     private static NDArray geluByTanh(NDArray x) {
-        return x.mul(0.5).mul(x.pow(3).mul(0.044715).add(x).mul(Math.sqrt(2 / Math.PI)).tanh().add(1));
+        NDArray cubic = Scalars.times(x.square().mul(x), 0.044715).add(x);
+        return Scalars.times(x, 0.5).mul(Scalars.times(cubic, Math.sqrt(2 / Math.PI)).tanh().add(1));
     }
 
     private static NDArray selu(Call c) {
         NDArray x = c.in(0);
-        return NDArrays.maximum(x, 0).add(NDArrays.minimum(x, 0).exp().sub(1).mul(c.node.real("alpha", 1.6732632f))).mul(c.node.real("gamma", 1.050701f));
+        NDArray below = Scalars.times(negative(x).exp().sub(1), c.node.real("alpha", 1.6732632f));
+        return Scalars.times(x.getNDArrayInternal().relu().add(below), c.node.real("gamma", 1.050701f));
     }
 
     private static NDArray clip(Call c) {
@@ -303,7 +310,7 @@ final class Operators {
         NDArray x = c.in(0);
         NDArray slope = c.in(1);
         boolean channels = rank(slope) == 1 && rank(x) > 2 && slope.size() == x.getShape().get(1);
-        return NDArrays.maximum(x, 0).add(NDArrays.minimum(x, 0).mul(channels ? perChannel(slope, rank(x)) : slope));
+        return x.getNDArrayInternal().relu().add(negative(x).mul(channels ? perChannel(slope, rank(x)) : slope));
     }
 
     private static NDArray dropout(Call c) {
@@ -338,7 +345,7 @@ final class Operators {
             return x.pow(exponent).toType(x.getDataType(), false);
         }
         double e = exponent.toType(DataType.FLOAT64, false).toDoubleArray()[0];
-        NDArray result = e == 2 ? x.square() : e == 0.5 ? x.sqrt() : x.pow(e);
+        NDArray result = e == 2 ? x.square() : e == 0.5 ? x.sqrt() : Scalars.power(x, e);
         return result.reshape(common(x.getShape(), exponent.getShape()));
     }
 
@@ -589,7 +596,7 @@ final class Operators {
     }
 
     private static NDArray scaled(NDArray x, float by) {
-        return by == 1 ? x : x.mul(by);
+        return by == 1 ? x : Scalars.times(x, by);
     }
 
     private static NDArray fusedMatMul(Call c) {

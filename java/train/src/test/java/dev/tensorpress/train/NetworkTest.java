@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDManager;
+import ai.djl.ndarray.types.DataType;
 import ai.djl.ndarray.types.Shape;
 import ai.djl.training.GradientCollector;
 import ai.onnxruntime.OnnxTensor;
@@ -23,9 +24,11 @@ import dev.tensorpress.model.onnx.OnnxModel;
 import java.io.IOException;
 import java.io.InputStream;
 import java.lang.foreign.Arena;
+import java.nio.ByteBuffer;
 import java.nio.LongBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
@@ -149,6 +152,48 @@ class NetworkTest {
             editable.write(Destination.of(changed));
             assertTrue(largest(runtime(changed, output), got) <= 1e-5);
             assertFalse(Arrays.equals(runtime(file, output), got));
+        }
+    }
+
+    /** Nothing that a gradient needs is given back before, whatever the garbage collector does. */
+    @Test
+    void gradientsAreTheSameWhateverIsCollected() throws Exception {
+        EditableModel editable = EditableModel.of(model, arena);
+        String output = editable.graph().outputs().keySet().iterator().next();
+        try (Network network = Network.of(editable)) {
+            network.parameters().forEach(name -> network.parameter(name).setRequiresGradient(true));
+            List<Map<String, Float>> all = new ArrayList<>();
+            for (int i = 0; i < 3; i++) {
+                List<ByteBuffer> others = new ArrayList<>();
+                try (NDManager scope = network.scope(); GradientCollector collector = Engines.engine().newGradientCollector()) {
+                    Objective objective = new Objective(List.of(Objective.Term.of(Objective.Kind.KL, output).temperature(3).weight(5)));
+                    Map<String, NDArray> inputs = inputs(scope);
+                    Map<String, NDArray> got = network.run(scope, inputs, List.of(output));
+                    NDArray loss = objective.of(got, Map.of(output, got.get(output).stopGradient().flip(2)), inputs.get("attention_mask").toType(DataType.FLOAT32, false),
+                            null, Map.of());
+                    if (i > 0) {
+                        System.gc();
+                        Thread.sleep(100); // until cleaners are done
+                        for (int k = 0; k < 20_000; k++) {
+                            others.add(ByteBuffer.allocateDirect(4 + k % 13).put(0, (byte) 0x7f).put(3, (byte) 0x7f));
+                        }
+                    }
+                    collector.backward(loss);
+                    Map<String, Float> norms = new HashMap<>();
+                    for (String name : network.parameters()) {
+                        NDArray gradient = network.parameter(name).getGradient();
+                        if (gradient != null) {
+                            gradient.attach(scope);
+                            norms.put(name, gradient.norm().getFloat());
+                            gradient.muli(0);
+                        }
+                    }
+                    all.add(norms);
+                }
+                assertFalse(i > 0 && others.isEmpty());
+            }
+            assertEquals(all.get(0), all.get(1));
+            assertEquals(all.get(0), all.get(2));
         }
     }
 
