@@ -2,13 +2,16 @@ package dev.tensorpress.cli;
 
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Option;
+import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.OnnxModel;
+import dev.tensorpress.runtime.BlockPruning;
 import dev.tensorpress.runtime.Samples;
 import dev.tensorpress.runtime.SequentialPruning;
 import dev.tensorpress.runtime.TimedPruning;
 import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Statistics;
+import dev.tensorpress.structure.Blocks;
 import dev.tensorpress.structure.Group;
 import dev.tensorpress.structure.StructuredPruning;
 import dev.tensorpress.structure.StructuredPruning.Amount;
@@ -21,8 +24,11 @@ import java.lang.foreign.Arena;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.EnumSet;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.stream.Stream;
 
@@ -30,6 +36,7 @@ import java.util.stream.Stream;
 final class SlimCommand implements Command {
     private static final Option AMOUNT = new Option("amount", new Option.Real(0, false, 1, false), "0.25", "part of the indices of each group");
     private static final Option MULTIPLE = new Option("multiple", new Option.Whole(1, 1 << 20, 1), "8", "of how many indices stay");
+    private static final String BLOCKS = "blocks";
     private static final String LATENCY = "latency";
     private static final String SEQUENTIAL = "sequential";
     private static final Option DAMPING = new Option("damping", new Option.Real(0, false, 1, true), "0.001", "of the mean of the Gram matrix's diagonal");
@@ -38,7 +45,8 @@ final class SlimCommand implements Command {
     public Syntax syntax() {
         return SampleOptions.add(EditedGraph.declare(new Syntax("slim", "Takes neurons, heads or channels out of a model in ONNX, and makes up for them.",
                 "MODEL")))
-                .option("kind", "A,B", "what is taken out, of " + Option.any(EditedGraph.words(Group.Kind.values())) + "; neurons if left out")
+                .option("kind", "A,B", "what is taken out, of " + Option.any(EditedGraph.words(Group.Kind.values())) + "; neurons if left out; or blocks, which"
+                        + " go alone: whole branches beside a residual connection")
                 .option("names", "GLOB", "of groups that lose some, as inspect --graph shows them (may be repeated); all if left out")
                 .option(AMOUNT.name(), "PART", AMOUNT.meaning() + ": above 0 and below 1; " + AMOUNT.fallback() + " if nothing else is asked for")
                 .option(Measure.BYTES.id(), "PART", "instead, what is left of the file, from groups that lose least for it: above 0 and below 1")
@@ -58,6 +66,10 @@ final class SlimCommand implements Command {
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
         EditedGraph.output(arguments);
+        if (BLOCKS.equals(arguments.value("kind"))) {
+            blocks(arguments, console);
+            return;
+        }
         StructuredPruning.Options options = options(arguments);
         boolean runs = arguments.value(LATENCY) != null || arguments.flag(SEQUENTIAL);
         SampleOptions given = runs ? SampleOptions.of(arguments, null) : null;
@@ -91,9 +103,7 @@ final class SlimCommand implements Command {
                 return;
             }
             Samples samples = SampleOptions.run(() -> given.samples(model, arguments));
-            // Models on the way are beside the output, in a folder of their own.
-            Path out = EditedGraph.output(arguments);
-            Path folder = Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
+            Path folder = folder(arguments);
             try {
                 if (arguments.flag(SEQUENTIAL)) {
                     SampleOptions.run(() -> SequentialPruning.prune(model, options, samples, folder, arguments.threads(), executor,
@@ -113,6 +123,78 @@ final class SlimCommand implements Command {
             } finally {
                 Files.delete(folder);
             }
+        }
+    }
+
+    /** Models on the way are beside the output, in a folder of their own. */
+    private static Path folder(Arguments arguments) throws IOException {
+        Path out = EditedGraph.output(arguments);
+        return Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
+    }
+
+    private static void blocks(Arguments arguments, Console console) throws IOException {
+        for (String option : List.of(Measure.BYTES.id(), Measure.MULTIPLY_ADDS.id(), LATENCY, "score", MULTIPLE.name(), DAMPING.name())) {
+            if (arguments.value(option) != null) {
+                throw arguments.wrong("--" + option + " does not go with --kind blocks");
+            }
+        }
+        if (arguments.flag(SEQUENTIAL) || arguments.flag("no-update")) {
+            throw arguments.wrong("--sequential and --no-update do not go with --kind blocks");
+        }
+        double amount = EditedGraph.real(arguments, AMOUNT);
+        Path file = arguments.path("statistics");
+        SampleOptions given = file == null ? SampleOptions.of(arguments, null) : null;
+        long start = System.nanoTime();
+        try (OnnxModel model = EditedGraph.open(arguments, "slim"); Statistics statistics = file == null ? null : Statistics.load(file, model);
+                Arena arena = Arena.ofShared()) {
+            List<Path> read = new ArrayList<>(model.files());
+            read.addAll(file == null ? given.files() : List.of(file));
+            EditedGraph.check(arguments, read);
+            EditableModel editable = EditableModel.of(model, arena);
+            List<Blocks.Block> all = Blocks.of(editable);
+            List<Blocks.Block> some = Blocks.selected(all, arguments.values("names"));
+            if (some.isEmpty()) {
+                throw new UnsupportedRequestException(all.isEmpty() ? "the model has no blocks: it adds nothing to what it was computed of"
+                        : "none of the model's " + all.size() + " blocks that are asked for can go");
+            }
+            int count = (int) Math.max(1, Math.round(amount * some.size()));
+            Map<String, String> remarks = new HashMap<>();
+            if (file != null) {
+                statistics.check(model);
+                byShares(some, statistics, remarks);
+                some = some.stream().sorted(Comparator.comparingDouble(b -> Blocks.share(b, statistics).orElseThrow())).limit(count).toList();
+            } else {
+                List<Blocks.Block> candidates = some;
+                Samples samples = SampleOptions.run(() -> given.samples(model, arguments));
+                Path folder = folder(arguments);
+                try {
+                    List<BlockPruning.Gone> gone = SampleOptions.run(() -> BlockPruning.choose(model, candidates, count, samples, arguments.threads(), folder,
+                            (done, total) -> console.progress("running models without blocks", done, total, "")));
+                    console.clearProgress();
+                    gone.forEach(g -> remarks.put(g.block().name(), "cosine " + Text.fixed(g.cosine(), 4) + " without this one and those that went before"));
+                    some = gone.stream().map(BlockPruning.Gone::block).toList();
+                } finally {
+                    Files.delete(folder);
+                }
+            }
+            List<String> names = some.stream().map(Blocks.Block::name).toList();
+            Blocks.remove(editable, names);
+            Table table = new Table("BLOCK", ">NODES", ">BYTES", "", "REMARK");
+            for (Blocks.Block b : all) {
+                table.row(Text.printable(b.name()), Text.count(b.nodes()), Text.count(b.bytes()), names.contains(b.name()) ? "goes" : "",
+                        Text.plain(b.obstacle().orElse(remarks.getOrDefault(b.name(), ""))));
+            }
+            String written = EditedGraph.write(arguments, model, editable, start);
+            console.out().print(table);
+            console.out().println(written);
+        }
+    }
+
+    private static void byShares(List<Blocks.Block> blocks, Statistics statistics, Map<String, String> remarks) {
+        for (Blocks.Block b : blocks) {
+            double share = Blocks.share(b, statistics).orElseThrow(() -> new UnsupportedRequestException("the statistics know nothing of '" + b.made()
+                    + "' or '" + b.sum() + "': calibrate --all gathers all values"));
+            remarks.put(b.name(), "makes squares of " + Text.percent(share) + " of the sum's");
         }
     }
 

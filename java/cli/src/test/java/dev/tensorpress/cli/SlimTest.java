@@ -134,6 +134,31 @@ class SlimTest {
     }
 
     @Test
+    void takesBlocksOut() throws IOException {
+        Path residual = folder.resolve("residual.onnx");
+        try (Arena arena = Arena.ofConfined(); OnnxModel m = OnnxModel.open(model, false)) {
+            EditableModel e = EditableModel.of(m, arena);
+            EditableNode last = e.graph().nodes().getLast();
+            last.outputs().set(0, "branch");
+            e.graph().nodes().add(new EditableNode("Add", "", "sum", List.of("before", "branch"), List.of("y")));
+            e.write(Destination.of(residual));
+        }
+        Result r = run("slim", residual, "-o", out, "--kind", "blocks", "--random", 4);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().lines().anyMatch(line -> line.matches("sum +2 +65,536 +goes +cosine .*")), r.out());
+        assertTrue(Files.size(out) < 0.6 * Files.size(residual));
+        Path statistics = folder.resolve("all.safetensors");
+        assertEquals(0, run("calibrate", residual, "-o", statistics, "--random", 4).code());
+        assertTrue(run("slim", residual, "-o", out, "--force", "--kind", "blocks", "--statistics", statistics).err().contains("calibrate --all"));
+        assertEquals(0, run("calibrate", residual, "-o", statistics, "--force", "--all", "--random", 4).code());
+        r = run("slim", residual, "-o", out, "--force", "--kind", "blocks", "--statistics", statistics);
+        assertTrue(r.out().lines().anyMatch(line -> line.matches("sum +2 +65,536 +goes +makes squares of [0-9.]+ % of the sum's")), r.out() + r.err());
+        assertEquals(Main.UNSUPPORTED, run("slim", model, "-o", out, "--force", "--kind", "blocks", "--random", 1).code());
+        assertEquals(Main.USAGE, run("slim", residual, "-o", out, "--force", "--kind", "blocks").code());
+        assertEquals(Main.USAGE, run("slim", residual, "-o", out, "--force", "--kind", "blocks", "--bytes", "0.5", "--random", 1).code());
+    }
+
+    @Test
     void wrongOptionsAreRefused() throws IOException {
         assertEquals(Main.USAGE, run("slim", model).code());
         for (String amount : List.of("0", "1", "-1", "x")) {

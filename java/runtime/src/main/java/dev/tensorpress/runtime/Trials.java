@@ -152,7 +152,8 @@ final class Trials {
         return all;
     }
 
-    private static float[] joined(Map<String, OnnxTensor> outputs) {
+    /** All of a run's outputs, one after another. */
+    static float[] joined(Map<String, OnnxTensor> outputs) {
         List<float[]> parts = new ArrayList<>();
         int n = 0;
         for (OnnxTensor output : outputs.values()) {

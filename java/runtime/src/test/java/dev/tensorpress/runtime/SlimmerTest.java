@@ -14,6 +14,7 @@ import dev.tensorpress.statistics.Gatherer;
 import dev.tensorpress.statistics.InputStatistics;
 import dev.tensorpress.statistics.Request;
 import dev.tensorpress.statistics.Statistics;
+import dev.tensorpress.structure.Blocks;
 import dev.tensorpress.structure.Group.Kind;
 import dev.tensorpress.structure.StructuredPruning;
 import dev.tensorpress.structure.StructuredPruning.Amount;
@@ -133,6 +134,27 @@ class SlimmerTest {
             UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
                     () -> TimedPruning.prune(m, inputs, options(0.5), 0.75, models -> models.stream().mapToDouble(_ -> 5).toArray(), way, executor, arena));
             assertTrue(e.getMessage().contains("100.00 % of the time would be left"), e.getMessage());
+            assertNothingStays();
+        }
+    }
+
+    /** Two branches, of which one makes next to nothing. */
+    @Test
+    void theBlockThatIsNeededLeastGoesFirst() throws IOException {
+        float[] small = values(N * N, 7);
+        for (int i = 0; i < small.length; i++) {
+            small[i] /= 100;
+        }
+        Path blocks = new TinyModel().input("x", TinyModel.FLOAT, "20 " + N).output("y", TinyModel.FLOAT, "20 " + N).weight("w", values(N * N, 1), N, N)
+                .weight("small", small, N, N).weight("v", values(N * N, 2), N, N)
+                .node("MatMul", "x v -> a").node("Add", "x a -> b").node("MatMul", "b small -> c").node("Add", "b c -> d").node("MatMul", "d w -> e")
+                .node("Add", "d e -> y").write(folder.resolve("blocks.onnx"));
+        try (OnnxModel m = OnnxModel.open(blocks, false); Arena arena = Arena.ofShared()) {
+            List<Blocks.Block> all = Blocks.of(EditableModel.of(m, arena));
+            assertEquals(List.of("b", "d", "y"), all.stream().map(Blocks.Block::sum).toList());
+            List<BlockPruning.Gone> gone = BlockPruning.choose(m, all, 2, Samples.random(m, 3, 1, Map.of()), 1, way, (done, total) -> assertEquals(5, total));
+            assertEquals("d", gone.getFirst().block().sum());
+            assertTrue(gone.get(0).cosine() > 0.999 && gone.get(1).cosine() < gone.get(0).cosine(), gone.toString());
             assertNothingStays();
         }
     }
