@@ -68,7 +68,7 @@ with tempfile.TemporaryDirectory() as folder:
             terms = round(share * 9 * channels * channels / (2 * channels + 9))
             for by, how, ranks in (("tucker", f"rank: {rank}, input-rank: {rank}", rank), ("cp", f"by: cp, rank: {terms}", terms)):
                 # More terms than channels, and as many places of their own, are not worth the wait.
-                if by == "cp" and terms > 2 * channels:
+                if by == "cp" and terms > channels:
                     continue
                 out = os.path.join(folder, f"{by}{ranks}.onnx")
                 if compressed(whole, how, out):

@@ -535,6 +535,7 @@ final class Linker {
             case "Split" -> split(n, x);
             case "Slice" -> sliced(n, x);
             case "Gather" -> gathered(n, x, in(n, 1));
+            case "com.microsoft.GatherBlockQuantized" -> lookedUp(n, x, in(n, 1));
             case "Expand" -> expanded(n, x);
             case "Tile" -> tiled(n, x);
             case "Pad" -> padded(n, x);
@@ -1271,6 +1272,27 @@ final class Linker {
         all.remove(axis);
         all.addAll(axis, Arrays.stream(indices).map(i -> new Axis(i.set)).toList());
         out(n, 0, all.stream().map(a -> a.slot == null ? a : new Axis(a.set)).toArray(Axis[]::new));
+        return true;
+    }
+
+    /** Of a table in blocks of codes, which stays; so do the columns that come out of it. */
+    private boolean lookedUp(EditableNode n, Axis[] x, Axis[] indices) {
+        List<Quantity> shape = shape(n, 0);
+        int axis = Shapes.axis(n, "gather_axis", 0, x.length);
+        if (shape == null || indices == null || axis < 0 || shape.size() != x.length + indices.length - 1) {
+            return false;
+        }
+        String reason = "blocks of the table of " + n.label() + " stay";
+        for (int i = 0; i < n.inputs().size(); i++) {
+            if (i != 1 && given(n, i)) {
+                block(in(n, i), reason);
+            }
+        }
+        Axis[] all = new Axis[shape.size()];
+        for (int i = 0; i < all.length; i++) {
+            all[i] = i >= axis && i < axis + indices.length ? new Axis(indices[i - axis].set) : fresh(shape.get(i), reason);
+        }
+        out(n, 0, all);
         return true;
     }
 

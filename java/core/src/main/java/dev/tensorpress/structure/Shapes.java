@@ -270,6 +270,7 @@ public final class Shapes {
             case "Slice" -> listOf(sliced(n, x));
             case "Gather" -> listOf(gathered(n, x, in(n, 1)));
             case "GatherElements" -> listOf(in(n, 1));
+            case "com.microsoft.GatherBlockQuantized" -> listOf(lookedUp(n, x, in(n, 1)));
             case "Expand" -> listOf(expanded(n, x));
             case "Tile" -> listOf(tiled(n, x));
             case "Pad" -> listOf(padded(n, x));
@@ -710,6 +711,19 @@ public final class Shapes {
     private static List<Quantity> gathered(EditableNode n, List<Quantity> x, List<Quantity> indices) {
         int axis = x == null || indices == null ? -1 : axis(n, "axis", 0, x.size());
         return axis < 0 ? null : replace(x, axis, axis + 1, indices);
+    }
+
+    /** Of a table in codes, of which a byte may hold several. */
+    private List<Quantity> lookedUp(EditableNode n, List<Quantity> x, List<Quantity> indices) {
+        EditableTensor codes = constants.get(input(n, 0));
+        int axis = x == null ? -1 : axis(n, "gather_axis", 0, x.size());
+        long bits = n.integer("bits", 4);
+        if (codes == null || codes.type().isEmpty() || indices == null || axis < 0 || axis == x.size() - 1 || bits < 1 || bits > 8) {
+            return null;
+        }
+        Quantity inByte = Quantity.of(codes.type().get().bits() == 8 ? 8 / bits : 1);
+        List<Quantity> all = replace(x, x.size() - 1, x.size(), List.of(x.getLast().times(inByte).orElseGet(this::unknown)));
+        return replace(all, axis, axis + 1, indices);
     }
 
     private List<Quantity> expanded(EditableNode n, List<Quantity> x) {

@@ -886,6 +886,20 @@ final class DependenciesTest {
                 "10 neurons of MatMulNBits_k (the last block of MatMulNBits_y is not full)", "3 neurons of MatMulNBits_y (an axis of output y)");
     }
 
+    @Test
+    void tablesInBlocksStay() throws Exception {
+        TestModel m = fusions();
+        codes(m, "table", TensorInfo.UINT8, 7, 16);
+        weight(m, "scales", 7, 2);
+        weight(m, "w", 32, 8);
+        weight(m, "v", 8, 3);
+        m.graph.node(fused("GatherBlockQuantized", "e", "table", "ids", "scales").set("gather_axis", 0).set("quantize_axis", 1).set("block_size", 16).set("bits", 4))
+                .node("MatMul", "h", "e", "w").node("Relu", "r", "h").node("MatMul", "y", "r", "v").input("ids", TensorInfo.INT64, -1, -2).output("y", FLOATS, -1, -2, 3);
+        String stays = " (blocks of the table of GatherBlockQuantized_e stay)";
+        check(m, "7 neurons of GatherBlockQuantized_e" + stays, "16 neurons of GatherBlockQuantized_e" + stays, "7 neurons of GatherBlockQuantized_e" + stays,
+                "2 neurons of GatherBlockQuantized_e" + stays, "32 neurons of MatMul_h" + stays, "8 neurons of MatMul_h", "3 neurons of MatMul_y (an axis of output y)");
+    }
+
     // Old operators, and constants in nodes.
 
     @Test
