@@ -935,9 +935,14 @@ final class Linker {
             long elements = zeros == null ? -1 : Arrays.stream(zeros).mapToLong(a -> a.set.size().factor()).reduce(1, (a, b) -> a * b);
             long each = elements / Math.max(1, made.size().factor());
             IndexSet bytes = blocks;
-            if (each < blocks.size().factor()) {
-                bytes = plain(Quantity.of(each), "bytes of several blocks").set;
-                blocks.block("zero points of several blocks of " + n.label() + " share a byte");
+            long together = each == 0 ? 0 : blocks.size().factor() / each;
+            String reason = "blocks of " + n.label() + " whose zero points share a byte go together";
+            if (together > 1 && together * each == blocks.size().factor()) {
+                bytes = IndexSet.of(each);
+                blocks.unify(IndexSet.product(bytes, fresh(Quantity.of(together), reason).set));
+            } else if (each < blocks.size().factor()) {
+                bytes = plain(Quantity.of(each), reason).set;
+                blocks.block("the last byte of zero points of " + n.label() + " is not full");
             }
             if (zeros == null || !perBlock(zeros, made, bytes)) {
                 return false;

@@ -867,7 +867,7 @@ final class DependenciesTest {
         m.graph.node(fused("MatMulNBits", "h", "x", "w0", "s0").set("K", 32).set("N", 96).set("bits", 4).set("block_size", 16)).node("Relu", "r", "h")
                 .node(fused("MatMulNBits", "y", "r", "w1", "s1", "z1").set("K", 96).set("N", 10).set("bits", 4).set("block_size", 16))
                 .input("x", FLOATS, 2, 32).output("y", FLOATS, 2, 10);
-        check(m, "6 neurons of MatMulNBits_h (zero points of several blocks of MatMulNBits_y share a byte)",
+        check(m, "3 neurons of MatMulNBits_h", "2 neurons of MatMulNBits_h (blocks of MatMulNBits_y whose zero points share a byte go together)",
                 "16 neurons of MatMulNBits_h (blocks of MatMulNBits_y go as a whole)", "2 neurons of MatMulNBits_h (an axis of input x)", "10 neurons of MatMulNBits_y (an axis of output y)");
         m = fusions();
         codes(m, "w0", TensorInfo.UINT8, 96, 2, 8);
