@@ -177,16 +177,18 @@ public final class SharedWeights implements AutoCloseable {
         double most = tolerance * larger;
         double square = most * most;
         boolean finite = Double.isFinite(larger);
+        // What differs by its length alone, or in a part of it, need not be looked at.
+        if (finite && Math.abs(first.norm - known.norm) > most) {
+            return null;
+        }
         double least = 0;
-        boolean same = true;
         for (int i = 0; i < known.sample.length; i++) {
             double difference = (double) known.sample[i] - first.sample[i];
             least += difference * difference;
-            same &= Float.floatToRawIntBits(known.sample[i]) == Float.floatToRawIntBits(first.sample[i]);
-        }
-        // What differs by its length alone, or in a part of it, need not be looked at.
-        if (!same && (!finite || Math.abs(first.norm - known.norm) > most || least > square)) {
-            return null;
+            boolean same = Float.floatToRawIntBits(known.sample[i]) == Float.floatToRawIntBits(first.sample[i]);
+            if (finite ? least > square : !same) {
+                return null;
+            }
         }
         DType type = known.weight.tensor().dtype();
         long elements = known.weight.tensor().shape().elements();
