@@ -397,6 +397,7 @@ public final class Search {
         }
         if (!outOfTime()) {
             sensitivities();
+            structure();
             for (boolean slim : groups.isEmpty() ? new boolean[] {false} : new boolean[] {false, true}) {
                 if (goal.cosine == -1) {
                     inBytes(goal.bytes, slim);
@@ -529,7 +530,6 @@ public final class Search {
      * follows from the models in which all are alike, less what the others lose there.
      */
     private void sensitivities() throws IOException {
-        structure();
         double[] products = new double[kept];
         for (int c = 0; c < kept; c++) {
             Point p = alike(c);
@@ -586,16 +586,13 @@ public final class Search {
                 double one = outOfTime() ? g.curve[probe] : loss(choice, g.name);
                 shape[j] = Arrays.stream(g.curve).map(loss -> g.curve[probe] == 0 ? loss : loss / g.curve[probe] * one).toArray();
             }
-            for (int level = 1; level < LEVELS.length; level++) {
+            for (int level = 1; level < LEVELS.length && !of.isEmpty(); level++) {
                 int[] choice = all(kept);
                 double sum = 0;
                 for (int j = 0; j < shape.length; j++) {
                     int at = Math.min(level, shape[j].length - 1);
                     choice[units.size() + of.get(j)] = at;
                     sum += shape[j][at];
-                }
-                if (of.isEmpty()) {
-                    continue;
                 }
                 double all = outOfTime() ? sum
                         : 1 - measure(recipe(choice), LEVELS[level] + " of 12 of all " + kind.id(), true).cosine;
