@@ -3,10 +3,7 @@ package dev.tensorpress.cli;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
-import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
-import dev.tensorpress.Report;
-import dev.tensorpress.Simulation;
 import dev.tensorpress.internal.Glob;
 import dev.tensorpress.method.Method;
 import dev.tensorpress.model.Destination;
@@ -19,7 +16,6 @@ import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.runtime.SampleReader;
 import dev.tensorpress.runtime.Samples;
-import dev.tensorpress.statistics.Statistics;
 import dev.tensorpress.train.Distillation;
 import dev.tensorpress.train.Network;
 import dev.tensorpress.train.Objective;
@@ -40,6 +36,7 @@ import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
 /** {@code tensorpress distill}: trains a student to compute what a teacher does. */
 final class DistillCommand implements Command {
@@ -104,116 +101,78 @@ final class DistillCommand implements Command {
         boolean force = arguments.flag("force");
         SampleOptions given = SampleOptions.of(arguments, null);
         Recipe recipe = recipe(arguments);
-        Distillation.Options options = options(arguments);
+        options(arguments, 1);
         List<Integer> labels = TaskOptions.labels(arguments);
         long start = System.nanoTime();
-        try (OnnxModel teacherModel = EditedGraph.open(arguments, "distill"); Student student = Student.open(arguments, teacherModel, recipe);
-                Arena arena = Arena.ofShared()) {
+        try (OnnxModel teacherModel = EditedGraph.open(arguments, "distill")) {
             List<Path> read = new ArrayList<>(teacherModel.files());
-            read.addAll(student.files());
             read.addAll(given.files());
+            Path from = arguments.path("student") == null ? teacherModel.path() : arguments.path("student");
+            read.addAll(arguments.paths("student"));
+            read.addAll(arguments.paths("statistics"));
             OutputFile.checkModel(arguments, "-o", out, force, read);
             if (report != null) {
                 OutputFile.check(arguments, "--report", report, force, read);
             }
             Samples samples = SampleOptions.run(() -> given.samples(teacherModel, arguments));
-            EditableModel teacher = EditableModel.of(teacherModel, arena);
-            EditableModel trained = EditableModel.of(student.model, arena);
-            Objective objective = objective(arguments, given.texts() != null, teacherModel, teacher, student.model, trained, !labels.isEmpty());
             Network.threads(arguments.threads());
-            try (Network teachers = objective.hasTeacher() ? Network.of(teacher) : null; Network network = Network.of(trained);
+            Path folder = Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
+            try {
+                Distillation.Result result = null;
+                int steps = recipe == null ? 1 : recipe.scheduled();
+                // Each step of a schedule prunes what the one before has trained, and trains what is left.
+                for (int step = 1; step <= steps; step++) {
+                    Recipe now = recipe == null ? null : step == 1 ? recipe.atStep(1) : recipe.withoutStructure().atStep(step);
+                    if (steps > 1) {
+                        console.out().println("step " + step + " of " + steps);
+                    }
+                    Path trained = folder.resolve("trained" + step + ".onnx");
+                    result = train(arguments, console, teacherModel, from, now, samples, given.texts() != null, labels, step, folder, trained);
+                    print(console, result);
+                    from = trained;
+                }
+                long bytes = written(from, recipe, out, arguments);
+                console.out().println(out + ": " + Text.count(teacherModel.bytes()) + " -> " + Text.count(bytes) + " bytes, in "
+                        + Text.time(System.nanoTime() - start));
+                if (report != null) {
+                    write(report, result, out, arguments);
+                }
+            } finally {
+                try (Stream<Path> all = Files.list(folder)) {
+                    for (Path file : all.toList()) {
+                        Files.delete(file);
+                    }
+                }
+                Files.delete(folder);
+            }
+        }
+    }
+
+    private static Distillation.Result train(Arguments arguments, Console console, OnnxModel teacherModel, Path from, Recipe recipe, Samples samples, boolean texts,
+            List<Integer> labels, int step, Path folder, Path trained) throws IOException {
+        Distillation.Options options = options(arguments, step);
+        try (Student student = Student.open(arguments, from, recipe, folder.resolve("pruned" + step + ".onnx")); Arena arena = Arena.ofShared()) {
+            EditableModel teacher = EditableModel.of(teacherModel, arena);
+            EditableModel editable = EditableModel.of(student.model(), arena);
+            Objective objective = objective(arguments, texts, teacherModel, teacher, student.model(), editable, !labels.isEmpty());
+            try (Network teachers = objective.hasTeacher() ? Network.of(teacher) : null; Network network = Network.of(editable);
                     Distillation distillation = SampleOptions.run(() -> Distillation.of(teachers, network, SampleReader.open(teacherModel.path(), samples),
                             labels.isEmpty() ? null : labels.stream().mapToInt(i -> i).toArray(), parameters(arguments, network), objective, options))) {
-                if (arguments.flag("hold-zeros")) {
+                if (arguments.flag("hold-zeros") || student.pruned()) {
                     distillation.holdZeros();
                 }
-                if (student.simulation != null) {
-                    distillation.through(student.simulation);
+                if (student.simulation() != null) {
+                    distillation.through(student.simulation());
                 }
                 Distillation.Result result = SampleOptions.run(() -> distillation.run(p -> console.progress("training", Math.toIntExact(p.step()),
                         Math.toIntExact(p.steps()), "epoch " + p.epoch() + ", loss " + Text.digits(p.loss()) + ", " + Text.time((long) (1e9 * p.secondsLeft()))
                                 + " left")));
                 console.clearProgress();
                 network.store(arena);
-                long bytes = student.simulation == null ? bytes(trained.write(destination(out, force)))
-                        : compressed(trained, recipe.withoutStructure(), out, arguments);
-                print(console, result);
-                console.out().println(out + ": " + Text.count(teacherModel.bytes()) + " -> " + Text.count(bytes) + " bytes, in "
-                        + Text.time(System.nanoTime() - start));
-                if (report != null) {
-                    write(report, result, out, arguments);
-                }
+                editable.write(Destination.of(trained));
+                return result;
             }
         }
-    }
-
-    /** The model that is trained, and what a recipe makes of its weights; of the latter null if it makes nothing. */
-    private static final class Student implements AutoCloseable {
-        private final List<AutoCloseable> open = new ArrayList<>();
-        private final List<Path> read = new ArrayList<>();
-        private OnnxModel model;
-        private Simulation simulation;
-
-        static Student open(Arguments arguments, OnnxModel teacher, Recipe recipe) throws IOException {
-            Student student = new Student();
-            try {
-                student.load(arguments, arguments.path("student") == null ? teacher.path() : arguments.path("student"), recipe);
-                return student;
-            } catch (IOException | RuntimeException | Error e) {
-                student.close();
-                throw e;
-            }
-        }
-
-        private void load(Arguments arguments, Path file, Recipe recipe) throws IOException {
-            boolean links = arguments.flag("allow-links");
-            if (recipe == null) {
-                model = keep(OnnxModel.open(file, links));
-                read.addAll(model.files());
-                return;
-            }
-            Compressor compressor = keep(Compressor.open(file, Compressor.Options.DEFAULT.threads(arguments.threads()).allowLinks(links)));
-            read.addAll(compressor.model().files());
-            Path statistics = arguments.path("statistics");
-            if (statistics != null) {
-                read.add(statistics);
-                compressor.use(keep(Statistics.load(statistics, compressor.model())));
-            }
-            Plan plan = compressor.plan(recipe);
-            if (plan.compressed() > 0) {
-                simulation = keep(compressor.simulate(plan));
-            } else if (recipe.structure().isEmpty()) {
-                throw new UnsupportedRequestException("recipe " + recipe.name() + " changes no weight of " + file);
-            }
-            model = keep(OnnxModel.open(compressor.model(plan).path(), links));
-        }
-
-        private <T extends AutoCloseable> T keep(T opened) {
-            open.add(opened);
-            return opened;
-        }
-
-        List<Path> files() {
-            return read;
-        }
-
-        @Override
-        public void close() throws IOException {
-            for (AutoCloseable one : open.reversed()) {
-                try {
-                    one.close();
-                } catch (IOException | RuntimeException e) {
-                    throw e;
-                } catch (Exception e) {
-                    throw new IllegalStateException(e);
-                }
-            }
-            open.clear();
-        }
-    }
-
-    private static Destination destination(Path out, boolean force) {
-        return force ? Destination.replacing(out) : Destination.of(out);
     }
 
     private static long bytes(Set<Path> files) throws IOException {
@@ -250,26 +209,21 @@ final class DistillCommand implements Command {
         }
     }
 
-    /** The trained student by the recipe, by way of a file beside the output. */
-    private static long compressed(EditableModel student, Recipe recipe, Path out, Arguments arguments) throws IOException {
-        Path folder = Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
-        Path trained = folder.resolve("trained.onnx");
-        Set<Path> files = Set.of();
-        try {
-            files = student.write(Destination.of(trained));
-            try (Compressor compressor = Compressor.open(trained, Compressor.Options.DEFAULT.threads(arguments.threads()).overwrite(arguments.flag("force")))) {
-                Report report = compressor.compress(compressor.plan(recipe), out);
-                return report.bytesAfter();
+    /** The trained student, by what the recipe does to weights if it does anything. */
+    private static long written(Path trained, Recipe recipe, Path out, Arguments arguments) throws IOException {
+        boolean force = arguments.flag("force");
+        if (recipe == null || recipe.steps().isEmpty()) {
+            try (OnnxModel model = OnnxModel.open(trained, false); Arena arena = Arena.ofShared()) {
+                return bytes(EditableModel.of(model, arena).write(force ? Destination.replacing(out) : Destination.of(out)));
             }
-        } finally {
-            for (Path file : files) {
-                Files.deleteIfExists(file);
-            }
-            Files.deleteIfExists(folder);
+        }
+        try (Compressor compressor = Compressor.open(trained, Compressor.Options.DEFAULT.threads(arguments.threads()).overwrite(force))) {
+            return compressor.compress(compressor.plan(recipe.withoutStructure()), out).bytesAfter();
         }
     }
 
-    private static Distillation.Options options(Arguments arguments) {
+    /** @param step of a schedule, each of which has a checkpoint of its own */
+    private static Distillation.Options options(Arguments arguments, int step) {
         String optimizer = arguments.value("optimizer") == null ? "adamw" : arguments.value("optimizer");
         if (!List.of("adamw", "sgd").contains(optimizer)) {
             throw arguments.wrong("--optimizer is adamw or sgd, not '" + optimizer + "'");
@@ -283,7 +237,7 @@ final class DistillCommand implements Command {
                 .schedule(new Schedule(shape, EditedGraph.real(arguments, RATE), EditedGraph.real(arguments, WARMUP)))
                 .decay(EditedGraph.real(arguments, DECAY)).clip(EditedGraph.real(arguments, CLIP)).seed(arguments.number("seed", 0, 1)).heldOut(EditedGraph.real(arguments, HELD_OUT))
                 .patience(arguments.number("patience", 1, Integer.MAX_VALUE)).time(arguments.duration("time").orElse(null))
-                .checkpoint(arguments.path("checkpoint"));
+                .checkpoint(checkpoint(arguments.path("checkpoint"), step));
         if (optimizer.equals("sgd")) {
             return options.sgd(EditedGraph.real(arguments, MOMENTUM));
         }
@@ -291,6 +245,10 @@ final class DistillCommand implements Command {
             throw arguments.wrong("--momentum goes with --optimizer sgd");
         }
         return options;
+    }
+
+    private static Path checkpoint(Path file, int step) {
+        return file == null || step == 1 ? file : file.resolveSibling(file.getFileName() + "." + step);
     }
 
     private static Objective objective(Arguments arguments, boolean texts, OnnxModel teacherModel, EditableModel teacher, OnnxModel studentModel,

@@ -16,6 +16,9 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -117,6 +120,39 @@ class DistillTest {
             zeros += all.getInt(i) == 0 ? 1 : 0;
         }
         return zeros;
+    }
+
+    /** By a schedule, with training between the steps, a model loses less than pruned at once; codebooks follow. */
+    @Test
+    void prunesLittleByLittle() throws IOException {
+        Path inputs = inputs();
+        Path prune = Files.writeString(folder.resolve("prune.yaml"),
+                "{name: p, steps: [{name: l, select: {role: [linear, head]}, prune: {schedule: [0.4, 0.7, 0.85]}}]}");
+        Path once = folder.resolve("once.onnx");
+        assertEquals(0, run("compress", model, "-o", once, "--recipe", prune).code());
+        Result r = run("distill", model, "--recipe", prune, "-o", out, "--inputs", inputs, "--batch", 1, "--epochs", 8, "--rate", "5e-3", "--checkpoint",
+                folder.resolve("c.safetensors"));
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().contains("step 3 of 3"), r.out());
+        assertTrue(Files.exists(folder.resolve("c.safetensors.3")));
+        assertEquals(zeros(Files.readAllBytes(once)), zeros(Files.readAllBytes(out)), 64);
+        assertTrue(error(once, inputs) > 1.3 * error(out, inputs), error(once, inputs) + " " + error(out, inputs));
+        Path codebook = Files.writeString(folder.resolve("deep.yaml"), "{name: d, steps: [{name: l, select: {role: [linear, head]}, prune: {schedule: [0.4, 0.7]}},"
+                + " {name: c, select: {role: [linear, head]}, codebook: {bits: 4}}]}");
+        r = run("distill", model, "--recipe", codebook, "-o", out, "--force", "--inputs", inputs, "--batch", 4, "--epochs", 1, "--rate", "1e-3");
+        assertEquals(0, r.code(), r.err());
+        assertTrue(Files.size(out) < 0.2 * Files.size(model), r.out());
+        try (Stream<Path> all = Files.list(folder)) {
+            assertTrue(all.noneMatch(file -> file.getFileName().toString().contains("tensorpress-")));
+        }
+    }
+
+    private double error(Path candidate, Path inputs) throws IOException {
+        Path report = folder.resolve("e.json");
+        assertEquals(0, run("evaluate", model, candidate, "--inputs", inputs, "--report", report, "--force").code());
+        Matcher m = Pattern.compile("\"relativeError\" ?: ([-0-9.eE]+)").matcher(Files.readString(report));
+        assertTrue(m.find());
+        return Double.parseDouble(m.group(1));
     }
 
     @Test

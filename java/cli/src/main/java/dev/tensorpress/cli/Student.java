@@ -1,0 +1,109 @@
+package dev.tensorpress.cli;
+
+import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
+import dev.tensorpress.Recipe;
+import dev.tensorpress.Simulation;
+import dev.tensorpress.method.PruneMethod;
+import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.onnx.OnnxModel;
+import dev.tensorpress.statistics.Statistics;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * A model that is trained: what a recipe makes of its graph, and what it prunes, is done before, and what else it makes of weights is simulated while they are
+ * trained.
+ */
+final class Student implements AutoCloseable {
+    private final List<AutoCloseable> open = new ArrayList<>();
+    private OnnxModel model;
+    private boolean pruned;
+    private Simulation simulation;
+
+    private Student() {}
+
+    /**
+     * @param recipe null for none
+     * @param zeros file for what is pruned, if anything is
+     * @throws UnsupportedRequestException if the recipe changes nothing
+     */
+    static Student open(Arguments arguments, Path file, Recipe recipe, Path zeros) throws IOException {
+        Student student = new Student();
+        try {
+            student.load(arguments, file, recipe, zeros);
+            return student;
+        } catch (IOException | RuntimeException | Error e) {
+            student.close();
+            throw e;
+        }
+    }
+
+    private void load(Arguments arguments, Path file, Recipe recipe, Path zeros) throws IOException {
+        boolean links = arguments.flag("allow-links");
+        if (recipe == null) {
+            model = keep(OnnxModel.open(file, links));
+            return;
+        }
+        Compressor compressor = keep(Compressor.open(file, Compressor.Options.DEFAULT.threads(arguments.threads()).allowLinks(links)));
+        if (arguments.value("statistics") != null && !recipe.structure().isEmpty()) {
+            compressor.use(keep(Statistics.load(arguments.path("statistics"), compressor.model())));
+        }
+        List<Recipe.Step> pruning = recipe.steps().stream().filter(s -> s.method() instanceof PruneMethod).toList();
+        if (!pruning.isEmpty()) {
+            compressor.compress(compressor.plan(new Recipe(recipe.name(), "", recipe.structure(), pruning, recipe.excludes(),
+                    Map.of("sparse-initializers", "false"))), zeros);
+            pruned = true;
+            List<Recipe.Step> rest = recipe.steps().stream().filter(s -> !(s.method() instanceof PruneMethod)).toList();
+            if (rest.isEmpty()) {
+                model = keep(OnnxModel.open(zeros, links));
+                return;
+            }
+            load(arguments, zeros, new Recipe(recipe.name(), recipe.target(), List.of(), rest, recipe.excludes(), recipe.options()), null);
+            return;
+        }
+        Plan plan = compressor.plan(recipe);
+        if (plan.compressed() > 0) {
+            simulation = keep(compressor.simulate(plan));
+        } else if (recipe.structure().isEmpty()) {
+            throw new UnsupportedRequestException("recipe " + recipe.name() + " changes no weight of " + file);
+        }
+        model = keep(OnnxModel.open(compressor.model(plan).path(), links));
+    }
+
+    private <T extends AutoCloseable> T keep(T opened) {
+        open.add(opened);
+        return opened;
+    }
+
+    OnnxModel model() {
+        return model;
+    }
+
+    /** Whether it has zeros that have to stay. */
+    boolean pruned() {
+        return pruned;
+    }
+
+    /** What its weights become; null if they stay as they are. */
+    Simulation simulation() {
+        return simulation;
+    }
+
+    @Override
+    public void close() throws IOException {
+        for (AutoCloseable one : open.reversed()) {
+            try {
+                one.close();
+            } catch (IOException | RuntimeException e) {
+                throw e;
+            } catch (Exception e) {
+                throw new IllegalStateException(e);
+            }
+        }
+        open.clear();
+    }
+}
