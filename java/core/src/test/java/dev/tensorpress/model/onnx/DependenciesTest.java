@@ -887,6 +887,35 @@ final class DependenciesTest {
     }
 
     @Test
+    void attentionOfCodes() throws Exception {
+        TestModel m = inCodes(2, 3, 6);
+        codes(m, "w", TensorInfo.INT8, 6, 36);
+        weight(m, "b", 36);
+        positive(m, "ws", 0.01f, 36);
+        zeros(m, "wz", TensorInfo.INT8, 36);
+        weight(m, "wo", 12, 5);
+        m.graph.node(fused("QAttention", "a", "q", "w", "b", "s", "ws", "", "z", "wz").set("num_heads", 3)).node("MatMul", "y", "a", "wo").output("y", FLOATS, 2, 3, 5);
+        check(m, "6 neurons of QAttention_a (an axis of input x)", "3 heads of QAttention_a",
+                "4 head-features of QAttention_a (attention divides by the root of its size), inexact", "5 neurons of MatMul_y (an axis of output y)");
+    }
+
+    @Test
+    void choicesAndSoftmaxOfCodes() throws Exception {
+        TestModel m = inCodes(2, 4, 6);
+        codes(m, "w0", TensorInfo.INT8, 6, 8);
+        codes(m, "u0", TensorInfo.INT8, 6, 8);
+        positive(m, "one", 0.01f);
+        codes(m, "w1", TensorInfo.INT8, 8, 5);
+        m.graph.init("p", DType.F32, new float[] {1f / 256}).init(TestModel.head("pz", TensorInfo.UINT8).bytes(9, new byte[1]))
+                .node("QLinearMatMul", "a", "q", "s", "z", "w0", "one", "none", "s", "z").node("QLinearMatMul", "b", "q", "s", "z", "u0", "one", "none", "s", "z")
+                .node(fused("QLinearWhere", "c", "if", "a", "s", "z", "b", "s", "z", "s", "z"))
+                .node(fused("QLinearSoftmax", "d", "c", "s", "z", "p", "pz").set("axis", 1).set("opset", 13))
+                .node("QLinearMatMul", "e", "d", "p", "pz", "w1", "one", "none", "s", "z").node("DequantizeLinear", "y", "e", "s", "z")
+                .input("if", TensorInfo.BOOL, 2, 4, 1).output("y", FLOATS, 2, 4, 5);
+        check(m, "6 neurons of QLinearMatMul_a (an axis of input x)", "8 neurons of QLinearMatMul_a", "5 neurons of QLinearMatMul_e (an axis of output y)");
+    }
+
+    @Test
     void tablesInBlocksStay() throws Exception {
         TestModel m = fusions();
         codes(m, "table", TensorInfo.UINT8, 7, 16);
