@@ -7,6 +7,7 @@ import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.runtime.BlockPruning;
 import dev.tensorpress.runtime.Samples;
+import dev.tensorpress.runtime.Sensitivity;
 import dev.tensorpress.runtime.SequentialPruning;
 import dev.tensorpress.runtime.TimedPruning;
 import dev.tensorpress.statistics.InputStatistics;
@@ -71,13 +72,13 @@ final class SlimCommand implements Command {
             return;
         }
         StructuredPruning.Options options = options(arguments);
-        boolean runs = arguments.value(LATENCY) != null || arguments.flag(SEQUENTIAL);
-        SampleOptions given = runs ? SampleOptions.of(arguments, null) : null;
-        for (String option : List.of("texts", "images", "inputs", "random")) {
-            if (!runs && !arguments.values(option).isEmpty()) {
-                throw arguments.wrong("--" + option + " goes with --latency or --sequential");
-            }
+        boolean sampled = Stream.of("texts", "images", "inputs", "random").anyMatch(o -> !arguments.values(o).isEmpty());
+        boolean shared = sampled && options.target() instanceof Budget;
+        boolean runs = arguments.value(LATENCY) != null || arguments.flag(SEQUENTIAL) || shared;
+        if (sampled && !runs) {
+            throw arguments.wrong("--texts, --images, --inputs and --random go with --bytes, --multiply-adds, --latency or --sequential");
         }
+        SampleOptions given = runs ? SampleOptions.of(arguments, null) : null;
         long start = System.nanoTime();
         Path file = arguments.path("statistics");
         try (OnnxModel model = EditedGraph.open(arguments, "slim");
@@ -112,6 +113,16 @@ final class SlimCommand implements Command {
                                 print(console, pruned, EditedGraph.write(arguments, model, last, start));
                                 return null;
                             }));
+                } else if (shared) {
+                    InputStatistics known = inputs;
+                    EditableModel editable = EditableModel.of(model, arena);
+                    List<StructuredPruning.Curve> curves = SampleOptions.run(() -> Sensitivity.scaled(model, known, options,
+                            StructuredPruning.curves(editable, model.weights(), known, List.of(options), executor), samples, arguments.threads(), folder,
+                            executor, (done, total) -> console.progress("running models with half of a group", done, total, "")));
+                    console.clearProgress();
+                    List<StructuredPruning.Pruned> pruned = StructuredPruning.prune(editable, model.weights(), inputs, List.of(options), curves, executor, arena)
+                            .groups();
+                    print(console, pruned, EditedGraph.write(arguments, model, editable, start));
                 } else {
                     InputStatistics known = inputs;
                     TimedPruning.Outcome outcome = SampleOptions.run(() -> TimedPruning.prune(model, known, options, part(arguments, LATENCY), samples,

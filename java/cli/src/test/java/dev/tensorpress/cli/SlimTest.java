@@ -128,6 +128,8 @@ class SlimTest {
         assertTrue(run("slim", model, "-o", out, "--force", "--latency", "0.9", "--sequential", "--random", 4).err().contains("--amount"));
         assertTrue(run("slim", model, "-o", out, "--force", "--sequential", "--random", 4, "--statistics", model).err().contains("--statistics"));
         assertTrue(run("slim", model, "-o", out, "--force", "--random", 4).err().contains("--latency"));
+        r = run("slim", model, "-o", out, "--force", "--multiply-adds", "0.5", "--random", 4);
+        assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +64 *")), r.out() + r.err());
         try (Stream<Path> files = Files.list(folder)) {
             assertEquals(3, files.count());
         }

@@ -69,7 +69,8 @@ public final class BlockPruning {
         return gone;
     }
 
-    private static double cosine(List<float[]> reference, List<float[]> found) {
+    /** The mean over samples. */
+    static double cosine(List<float[]> reference, List<float[]> found) {
         double sum = 0;
         for (int i = 0; i < reference.size(); i++) {
             double cosine = reference.get(i).length == found.get(i).length ? Embeddings.cosine(reference.get(i), found.get(i)) : 0;
@@ -78,7 +79,8 @@ public final class BlockPruning {
         return sum / reference.size();
     }
 
-    private static List<float[]> vectors(Path model, Samples samples, int threads) throws IOException {
+    /** Of each sample all outputs. */
+    static List<float[]> vectors(Path model, Samples samples, int threads) throws IOException {
         List<float[]> all = new ArrayList<>();
         try (Session session = Session.open(model, threads)) {
             for (int i = 0; i < samples.size(); i++) {

@@ -18,6 +18,7 @@ import dev.tensorpress.structure.Blocks;
 import dev.tensorpress.structure.Group.Kind;
 import dev.tensorpress.structure.StructuredPruning;
 import dev.tensorpress.structure.StructuredPruning.Amount;
+import dev.tensorpress.structure.StructuredPruning.Curve;
 import dev.tensorpress.structure.StructuredPruning.Options;
 import dev.tensorpress.structure.StructuredPruning.Pruned;
 import dev.tensorpress.structure.StructuredPruning.Score;
@@ -108,6 +109,30 @@ class SlimmerTest {
             assertThrows(UnsupportedRequestException.class, () -> SequentialPruning.prune(m, options(0.25, "none"), samples, way, 1, executor,
                     (done, total) -> { }, (last, pruned) -> pruned));
             assertNothingStays();
+        }
+    }
+
+    /** Scaled losses are what the outputs lose: of half a group as much as a model with half of it. */
+    @Test
+    void lossesAreThoseOfTheOutputs() throws IOException {
+        try (OnnxModel m = OnnxModel.open(model, false); Executor executor = Executor.cpu(1); Statistics statistics = statistics(m, executor);
+                Arena arena = executor.arena()) {
+            Samples samples = Samples.random(m, 3, 1, Map.of());
+            InputStatistics inputs = InputStatistics.of(statistics, m);
+            List<Curve> curves = StructuredPruning.curves(EditableModel.of(m, arena), m.weights(), inputs, List.of(options(0.5)), executor);
+            List<Curve> scaled = Sensitivity.scaled(m, inputs, options(0.5), curves, samples, 1, way, executor, (done, total) -> assertEquals(2, total));
+            assertNothingStays();
+            List<float[]> reference = BlockPruning.vectors(model, samples, 1);
+            for (Curve c : scaled) {
+                EditableModel half = EditableModel.of(m, arena);
+                StructuredPruning.prune(half, m.weights(), inputs, List.of(options(0.5, c.group().name())), executor, arena);
+                Path file = folder.resolve("half.onnx");
+                half.write(Destination.replacing(file));
+                int level = c.group().size() / 2;
+                assertEquals(level, c.kept()[level]);
+                assertEquals(1 - BlockPruning.cosine(reference, BlockPruning.vectors(file, samples, 1)), c.loss()[level], 1e-6);
+                assertTrue(c.loss()[level] > 0 && c.loss()[level + 1] > c.loss()[level]);
+            }
         }
     }
 
