@@ -8,6 +8,7 @@ import dev.tensorpress.cli.MainTest.Result;
 import dev.tensorpress.train.Objective;
 import dev.tensorpress.train.Schedule;
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -159,6 +160,14 @@ class DistillTest {
     void wordsAreThoseOfTheLibrary() {
         assertEquals(EditedGraph.words(Objective.Kind.values()), DistillCommand.LOSSES);
         assertEquals(EditedGraph.words(Schedule.Shape.values()), DistillCommand.SCHEDULES);
+    }
+
+    /** Other commands list this one, and are run without the module. */
+    @Test
+    void theCommandIsListedWithoutTheModule() throws IOException {
+        try (InputStream in = DistillCommand.class.getResourceAsStream("DistillCommand.class")) {
+            assertFalse(new String(in.readAllBytes(), StandardCharsets.ISO_8859_1).contains("dev/tensorpress/train"));
+        }
     }
 
     @Test
