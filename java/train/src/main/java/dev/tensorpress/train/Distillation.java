@@ -174,7 +174,7 @@ public final class Distillation implements AutoCloseable {
      * Prepares it: runs both on one batch, so that what does not fit is found before anything is trained.
      *
      * @param teacher null if no term of the objective has one
-     * @param reader of inputs that both take
+     * @param reader of inputs that both take; closed with this
      * @param labels class of each sample; null if there are none
      * @param parameters names of those that are trained
      * @throws UnsupportedRequestException if something does not fit: inputs, values, labels; the message says what
