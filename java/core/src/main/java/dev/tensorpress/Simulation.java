@@ -19,11 +19,13 @@ import java.util.Set;
  * they were prepared, such as which elements a global threshold leaves, stays as it was. One thread at a time.
  */
 public final class Simulation implements AutoCloseable {
+    private final Recipe recipe;
     private final Encoder encoder;
     private final Executor executor;
     private final Map<String, Plan.Entry> entries = new LinkedHashMap<>();
 
     Simulation(Plan plan, Compressor.Options options, Spectra spectra) {
+        recipe = plan.recipe();
         for (Plan.Entry e : plan.entries()) {
             if (e.compressed()) {
                 entries.put(e.weight().name(), e);
@@ -31,6 +33,11 @@ public final class Simulation implements AutoCloseable {
         }
         encoder = new Encoder(plan, options.distributions(false).progress(null), spectra, new Phases(), null);
         executor = Executor.on(options.device(), options.threads());
+    }
+
+    /** That of the plan. */
+    public Recipe recipe() {
+        return recipe;
     }
 
     /** Names of the weights that the plan compresses. */

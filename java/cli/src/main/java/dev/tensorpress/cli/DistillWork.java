@@ -5,6 +5,7 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.internal.Glob;
+import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.method.Method;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.Graph;
@@ -59,13 +60,21 @@ final class DistillWork {
             Path from = arguments.path("student") == null ? teacherModel.path() : arguments.path("student");
             read.addAll(arguments.paths("student"));
             read.addAll(arguments.paths("statistics"));
+            read.addAll(arguments.paths("labels"));
             OutputFile.checkModel(arguments, "-o", out, force, read);
+            read.add(out);
             if (report != null) {
                 OutputFile.check(arguments, "--report", report, force, read);
+                read.add(report);
+            }
+            if (arguments.path("checkpoint") != null) {
+                for (int step = 1; step <= (recipe == null ? 1 : recipe.scheduled()); step++) {
+                    OutputFile.checkModel(arguments, "--checkpoint", checkpoint(arguments.path("checkpoint"), step), true, read);
+                }
             }
             Samples samples = SampleOptions.run(() -> given.samples(teacherModel, arguments));
             Network.threads(arguments.threads());
-            Path folder = Files.createTempDirectory(out.toAbsolutePath().getParent(), "." + out.getFileName() + ".tensorpress-");
+            Path folder = DurableFile.temporaryFolder(out.toAbsolutePath().getParent(), out.getFileName().toString());
             try {
                 Distillation.Result result = null;
                 int steps = recipe == null ? 1 : recipe.scheduled();
@@ -276,7 +285,8 @@ final class DistillWork {
         Set<String> chosen = network.parameters().stream().filter(p -> only.isEmpty() || only.stream().anyMatch(glob -> Glob.matches(glob, p)))
                 .filter(p -> not.stream().noneMatch(glob -> Glob.matches(glob, p))).collect(Collectors.toCollection(LinkedHashSet::new));
         if (chosen.isEmpty()) {
-            throw arguments.wrong("no parameter fits --train and --freeze");
+            throw network.parameters().isEmpty() ? new UnsupportedRequestException("the student has no parameter: no constant of floating-point type with more"
+                    + " than one element") : arguments.wrong("no parameter fits --train and --freeze");
         }
         return chosen;
     }

@@ -183,6 +183,18 @@ class DistillTest {
             assertTrue(r.code() == Main.USAGE || r.code() == Main.UNSUPPORTED, wrong + ": " + r.code() + " " + r.err());
             assertFalse(Files.exists(out));
         }
+        for (Object[] same : new Object[][] {{"--report", out}, {"--checkpoint", out}, {"--report", folder.resolve("s"), "--checkpoint", folder.resolve("s")}}) {
+            Object[] args = Arrays.copyOf(new Object[] {"distill", model, "-o", out, "--random", 4, "--shape", "x=1x128"}, 8 + same.length);
+            System.arraycopy(same, 0, args, 8, same.length);
+            Result r = run(args);
+            assertEquals(Main.USAGE, r.code(), r.err());
+            assertFalse(Files.exists(out));
+        }
+        assertEquals(Main.IO, run("distill", model, "-o", out, "--random", 4, "--shape", "x=1x128", "--checkpoint", folder.resolve("none/c")).code());
+        Path nan = SmallModel.write(folder.resolve("nan.onnx"), Float.NaN);
+        Result bad = run("distill", nan, "-o", out, "--random", 4, "--shape", "x=1x128");
+        assertEquals(Main.UNSUPPORTED, bad.code());
+        assertTrue(bad.err().contains("element 5 of 'weight' is NaN"), bad.err());
         Result r = run("distill", model, "-o", out, "--random", 4, "--shape", "x=1x128", "--labels", labels, "--loss", "cross-entropy");
         assertEquals(Main.UNSUPPORTED, r.code());
         assertTrue(r.err().contains("there are 2 labels for 4 samples"), r.err());

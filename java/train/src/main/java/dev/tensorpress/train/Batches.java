@@ -12,6 +12,7 @@ import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Comparator;
@@ -45,8 +46,10 @@ final class Batches {
      * @param from first sample; {@code to} is behind the last
      * @param size of a batch at most
      * @param labels of all samples of the reader; null if there are none
+     * @param digest takes what the samples are
+     * @throws UnsupportedRequestException if one holds NaN or infinity
      */
-    Batches(SampleReader reader, int from, int to, int size, long seed, int[] labels) throws IOException {
+    Batches(SampleReader reader, int from, int to, int size, long seed, int[] labels, Digest digest) throws IOException {
         this.reader = reader;
         this.size = size;
         this.seed = seed;
@@ -57,11 +60,27 @@ final class Batches {
                 Map<String, Tensor> one = reader.read(i, arena);
                 all &= one.containsKey(MASK);
                 StringBuilder shapes = new StringBuilder();
-                new TreeMap<>(one).forEach((name, t) -> shapes.append(t.shape()).append(' '));
+                int number = i;
+                new TreeMap<>(one).forEach((name, t) -> {
+                    shapes.append(t.shape()).append(' ');
+                    digest.add(name, t);
+                    checkFinite(name, t, number);
+                });
                 samples.add(new Sample(i, shapes.toString(), one.values().stream().mapToLong(t -> t.shape().elements()).sum()));
             }
         }
         masked = all;
+    }
+
+    private static void checkFinite(String name, Tensor t, int number) {
+        if (t.dtype() != DType.F32) {
+            return;
+        }
+        for (float x : t.data().toArray(ValueLayout.JAVA_FLOAT_UNALIGNED)) {
+            if (!Float.isFinite(x)) {
+                throw new UnsupportedRequestException("input " + name + " of sample " + (number + 1) + " holds " + x);
+            }
+        }
     }
 
     int samples() {

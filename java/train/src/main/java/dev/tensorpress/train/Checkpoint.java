@@ -2,6 +2,8 @@ package dev.tensorpress.train;
 
 import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDManager;
+import dev.tensorpress.io.DurableFile;
+import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.EditableTensor;
 import dev.tensorpress.model.safetensors.Safetensors;
@@ -11,11 +13,7 @@ import dev.tensorpress.model.safetensors.SafetensorsWriter.Item;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
-import java.nio.channels.FileChannel;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -25,6 +23,7 @@ import java.util.TreeMap;
 /** How far training has come, in a file of safetensors: arrays by name, and numbers in the metadata. A file is whole or absent at any moment. */
 final class Checkpoint {
     private static final String RUN = "run";
+    private static final String ELEMENTS = "elements";
 
     private Checkpoint() {}
 
@@ -34,22 +33,21 @@ final class Checkpoint {
      * @throws IOException if it cannot be written; an older one is then as it was
      */
     static void write(Path file, String run, Map<String, NDArray> arrays, Map<String, String> numbers) throws IOException {
-        Path temporary = file.resolveSibling(file.getFileName() + ".tmp");
         try (Arena arena = Arena.ofShared()) {
             List<Item> items = new ArrayList<>();
+            Digest digest = new Digest();
             arrays.forEach((name, a) -> {
                 Tensor t = Tensors.tensor(a, Tensors.type(a), arena).tensor();
+                digest.add(name, t);
                 items.add(new Item(name, t.dtype(), t.shape(), Data.of(t.data())));
             });
             Map<String, String> metadata = new TreeMap<>(numbers);
             metadata.put(RUN, run);
-            try (FileChannel out = FileChannel.open(temporary, StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING, StandardOpenOption.WRITE)) {
-                new SafetensorsWriter(items, metadata).write(out);
-                out.force(true);
+            metadata.put(ELEMENTS, digest.text());
+            try (DurableFile out = new DurableFile(file.toAbsolutePath().getParent(), file.getFileName().toString())) {
+                new SafetensorsWriter(items, metadata).write(out.channel());
+                out.commit(file, true);
             }
-            Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
-        } finally {
-            Files.deleteIfExists(temporary);
         }
     }
 
@@ -65,6 +63,11 @@ final class Checkpoint {
         try (Safetensors saved = Safetensors.open(file)) {
             if (!run.equals(saved.metadata().get(RUN)) || !saved.tensors().keySet().equals(arrays.keySet())) {
                 throw new UnsupportedRequestException(file + " is a checkpoint of another model, other data or other options: remove it, or name another file");
+            }
+            Digest digest = new Digest();
+            arrays.keySet().forEach(name -> digest.add(name, saved.tensor(name)));
+            if (!digest.text().equals(saved.metadata().get(ELEMENTS))) {
+                throw new MalformedModelException(file, -1, "its elements are not those that were written: remove it, and training begins anew");
             }
             for (Map.Entry<String, NDArray> e : arrays.entrySet()) {
                 Tensor t = saved.tensor(e.getKey());

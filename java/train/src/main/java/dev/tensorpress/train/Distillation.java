@@ -16,13 +16,13 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Random;
 import java.util.Set;
-import java.util.TreeMap;
 import java.util.function.Consumer;
 
 /**
@@ -151,6 +151,8 @@ public final class Distillation implements AutoCloseable {
     private final Options options;
     private final Batches training;
     private final Batches heldOut;
+    /** Of all that has to be the same for a checkpoint to be gone on from. */
+    private final Digest digest;
     private final NDManager own;
     private final Map<String, NDArray> parameters = new LinkedHashMap<>();
     private final Map<String, NDArray> best = new LinkedHashMap<>();
@@ -159,7 +161,8 @@ public final class Distillation implements AutoCloseable {
     private Simulation simulation;
     private Optimizer optimizer;
 
-    private Distillation(Network teacher, Network student, SampleReader reader, Batches training, Batches heldOut, Objective objective, Options options) {
+    private Distillation(Network teacher, Network student, SampleReader reader, Batches training, Batches heldOut, Objective objective, Options options,
+            Digest digest) {
         this.teacher = teacher;
         this.student = student;
         this.reader = reader;
@@ -167,6 +170,7 @@ public final class Distillation implements AutoCloseable {
         this.heldOut = heldOut;
         this.objective = objective;
         this.options = options;
+        this.digest = digest;
         this.own = student.scope();
     }
 
@@ -190,9 +194,16 @@ public final class Distillation implements AutoCloseable {
             throw new IllegalArgumentException("the objective compares with a teacher, and there is none");
         }
         int end = n - (int) Math.round(n * options.heldOut);
-        Batches training = new Batches(reader, 0, end, options.batch, options.seed, labels).checked();
-        Batches heldOut = end == n ? null : new Batches(reader, end, n, options.batch, options.seed, labels);
-        Distillation d = new Distillation(teacher, student, reader, training, heldOut, objective, options);
+        student.checkFinite();
+        Digest digest = new Digest().add(objective + " " + options.checkpoint(null)).add(Arrays.toString(labels)).add(parameters.toString());
+        student.describe(digest);
+        if (teacher != null) {
+            teacher.checkFinite();
+            teacher.describe(digest);
+        }
+        Batches training = new Batches(reader, 0, end, options.batch, options.seed, labels, digest).checked();
+        Batches heldOut = end == n ? null : new Batches(reader, end, n, options.batch, options.seed, labels, digest);
+        Distillation d = new Distillation(teacher, student, reader, training, heldOut, objective, options, digest);
         try {
             parameters.forEach(name -> d.parameters.put(name, student.parameter(name)));
             d.project();
@@ -231,6 +242,7 @@ public final class Distillation implements AutoCloseable {
 
     /** Parameters keep the zeros that they have, as pruning has left them. */
     public Distillation holdZeros() {
+        digest.add("zeros are held");
         for (String name : parameters.keySet()) {
             NDArray p = parameters.get(name);
             if (p.getShape().dimension() > 1) {
@@ -251,6 +263,7 @@ public final class Distillation implements AutoCloseable {
      */
     public Distillation through(Simulation simulation) {
         this.simulation = simulation;
+        digest.add(simulation.recipe().yaml()).add(simulation.weights().stream().sorted().toList().toString());
         return this;
     }
 
@@ -284,7 +297,7 @@ public final class Distillation implements AutoCloseable {
         int first = 1;
         double spent = 0;
         if (options.checkpoint != null && Files.exists(options.checkpoint)) {
-            Map<String, String> saved = Checkpoint.read(options.checkpoint, description(), saved(trained));
+            Map<String, String> saved = Checkpoint.read(options.checkpoint, digest.text(), saved(trained));
             for (String line : saved.get("epochs").lines().toList()) {
                 String[] parts = line.split(" ");
                 epochs.add(new Epoch(Integer.parseInt(parts[0]), Double.parseDouble(parts[1]),
@@ -346,12 +359,6 @@ public final class Distillation implements AutoCloseable {
         return new Result(before, least, kept, List.copyOf(epochs));
     }
 
-    /** What has to be the same for a checkpoint to be gone on from. */
-    private String description() {
-        return objective + " " + options.checkpoint(null) + " " + training.samples() + " samples, " + (heldOut == null ? 0 : heldOut.samples())
-                + " held out, " + new TreeMap<>(parameters).keySet().hashCode() + (simulation == null ? "" : " through " + simulation.weights().stream().sorted().toList().hashCode());
-    }
-
     private Map<String, NDArray> saved(Map<String, NDArray> trained) {
         Map<String, NDArray> all = new LinkedHashMap<>();
         trained.forEach((name, a) -> all.put("now." + name, a));
@@ -364,7 +371,7 @@ public final class Distillation implements AutoCloseable {
             throws IOException {
         StringBuilder lines = new StringBuilder();
         epochs.forEach(e -> lines.append(e.number).append(' ').append(e.loss).append(' ').append(e.heldOut.map(String::valueOf).orElse("-")).append('\n'));
-        Checkpoint.write(options.checkpoint, description(), saved(trained), Map.of("epochs", lines.toString(), "before", Double.toString(before), "least",
+        Checkpoint.write(options.checkpoint, digest.text(), saved(trained), Map.of("epochs", lines.toString(), "before", Double.toString(before), "least",
                 Double.toString(least), "kept", Integer.toString(kept), "spent",
                 Double.toString(spent)));
     }

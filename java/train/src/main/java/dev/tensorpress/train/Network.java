@@ -2,6 +2,7 @@ package dev.tensorpress.train;
 
 import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDManager;
+import ai.djl.ndarray.types.DataType;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.EditableGraph;
@@ -108,6 +109,31 @@ public final class Network implements AutoCloseable {
                 parameters.add(name);
             }
         });
+    }
+
+    /** What the model is: nodes and constants, as they are in the model. */
+    void describe(Digest digest) {
+        EditableGraph graph = model.graph();
+        for (EditableNode n : graph.nodes()) {
+            digest.add(n.domain() + ":" + n.type() + n.inputs() + n.outputs());
+            n.constant().ifPresent(t -> digest.add(n.outputs().getFirst(), t.tensor()));
+        }
+        graph.initializers().forEach((name, t) -> digest.add(name, t.tensor()));
+    }
+
+    /** @throws UnsupportedRequestException if a parameter holds NaN or infinity; it is named */
+    void checkFinite() {
+        try (NDManager scope = scope()) {
+            for (String name : parameters) {
+                NDArray a = constants.get(name).reshape(constants.get(name).getShape());
+                a.attach(scope);
+                NDArray odd = a.isNaN().logicalOr(a.isInfinite());
+                if (odd.any().getBoolean()) {
+                    long at = odd.flatten().toType(DataType.INT32, false).argMax().getLong();
+                    throw new UnsupportedRequestException("element " + at + " of '" + name + "' is " + a.flatten().getFloat(at) + ", with which nothing can be trained");
+                }
+            }
+        }
     }
 
     /** Names of parameters. */

@@ -10,6 +10,7 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Simulation;
 import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.EditableNode;
@@ -227,10 +228,20 @@ class DistillationTest {
             }
         }
         assertEquals(-1, Arrays.mismatch(ends.get(0), ends.get(1)));
-        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 20, 2))) {
-            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
-                    () -> train(teacher, student, file, outputs(Kind.MSE), QUICK.epochs(5).checkpoint(checkpoint)));
-            assertTrue(e.getMessage().contains("checkpoint of another model"), e.getMessage());
+        // Of the same names and shapes, too.
+        for (boolean others : new boolean[] {false, true}) {
+            try (Opened teacher = new Opened(others ? model("teacher2.onnx", 32, 9) : file);
+                    Opened student = new Opened(model("student.onnx", 24, others ? 2 : 3))) {
+                UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
+                        () -> train(teacher, student, file, outputs(Kind.MSE), QUICK.epochs(5).checkpoint(checkpoint)));
+                assertTrue(e.getMessage().contains("checkpoint of another model"), e.getMessage());
+            }
+        }
+        byte[] damaged = Files.readAllBytes(checkpoint);
+        damaged[damaged.length - 9] ^= 1;
+        Files.write(checkpoint, damaged);
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2))) {
+            assertThrows(MalformedModelException.class, () -> train(teacher, student, file, outputs(Kind.MSE), QUICK.epochs(5).checkpoint(checkpoint)));
         }
     }
 
@@ -243,6 +254,18 @@ class DistillationTest {
                     QUICK.sgd(0).clip(0).schedule(new Schedule(Schedule.Shape.CONSTANT, 1e30, 0))));
             assertTrue(e.getMessage().contains("a lower learning rate may help"), e.getMessage());
             assertEquals(-1, Arrays.mismatch(before, student.parameter("A")));
+        }
+    }
+
+    @Test
+    void numbersThatAreNoneAreNamedFirst() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2))) {
+            float[] a = student.parameter("A");
+            a[7] = Float.NaN;
+            student.network.parameter("A").set(a);
+            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> train(teacher, student, file, outputs(Kind.MSE), QUICK));
+            assertTrue(e.getMessage().contains("element 7 of 'A' is NaN"), e.getMessage());
         }
     }
 
