@@ -258,7 +258,7 @@ public final class Compressor implements AutoCloseable {
             if (restructured.size() == MOST_RESTRUCTURED) {
                 restructured.pollFirstEntry().getValue().close();
             }
-            known = Restructured.of(graph, recipe.structure(), statistics, options);
+            known = Restructured.of(graph, recipe, statistics, options);
         }
         restructured.put(recipe.structure(), known);
         return known;

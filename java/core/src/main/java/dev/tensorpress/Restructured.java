@@ -4,6 +4,7 @@ import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.archive.Unpacker;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.OnnxModel;
@@ -19,13 +20,15 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
+import java.util.Set;
+import java.util.stream.Collectors;
 
 /**
  * A model after the changes of a recipe's structure: a file in a temporary folder, until this is closed. Those that take indices and follow each other
  * are one, in which the first that selects a group takes it. Others go over what the ones before have left.
  */
 final class Restructured implements AutoCloseable {
+    private final List<String> excludes;
     private final Compressor.Options options;
     /** Singular values of its weights, which have the names of the original's. */
     private final Spectra spectra = new Spectra();
@@ -36,7 +39,8 @@ final class Restructured implements AutoCloseable {
     private Statistics statistics;
     private boolean byInputs;
 
-    private Restructured(OnnxModel original, Statistics statistics, Compressor.Options options) throws IOException {
+    private Restructured(OnnxModel original, List<String> excludes, Statistics statistics, Compressor.Options options) throws IOException {
+        this.excludes = excludes;
         this.options = options;
         this.statistics = statistics;
         folder = Files.createTempDirectory("tensorpress-");
@@ -47,8 +51,9 @@ final class Restructured implements AutoCloseable {
      * @param original stays open
      * @param statistics of it; null if there are none
      */
-    static Restructured of(OnnxModel original, List<Recipe.Change> structure, Statistics statistics, Compressor.Options options) throws IOException {
-        Restructured all = new Restructured(original, statistics, options);
+    static Restructured of(OnnxModel original, Recipe recipe, Statistics statistics, Compressor.Options options) throws IOException {
+        Restructured all = new Restructured(original, recipe.excludes(), statistics, options);
+        List<Recipe.Change> structure = recipe.structure();
         try {
             for (int from = 0; from < structure.size();) {
                 int to = from + 1;
@@ -114,6 +119,7 @@ final class Restructured implements AutoCloseable {
     }
 
     private void slim(EditableModel editable, List<Recipe.Change> changes, Executor executor, Arena arena) throws IOException {
+        Set<String> excluded = model.weights().stream().filter(w -> Selector.anyMatches(excludes, w)).map(Weight::name).collect(Collectors.toSet());
         List<StructuredPruning.Options> how = new ArrayList<>();
         for (Recipe.Change change : changes) {
             SlimMethod method = (SlimMethod) change.method();
@@ -121,7 +127,7 @@ final class Restructured implements AutoCloseable {
                 throw new UnsupportedRequestException("step " + change.name() + " goes by what products are multiplied with: it needs statistics, which"
                         + " calibrate makes of texts, images or other inputs of the model");
             }
-            how.add(method.options(change.kinds(), change.names(), statistics != null));
+            how.add(method.options(change.kinds(), change.names(), statistics != null).excluding(excluded));
         }
         InputStatistics inputs = how.stream().anyMatch(StructuredPruning.Options::asksForInputs) ? inputs() : null;
         byInputs |= inputs != null;

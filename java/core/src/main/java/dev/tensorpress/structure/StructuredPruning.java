@@ -125,17 +125,30 @@ public final class StructuredPruning {
      *     it has features
      * @param update whether products that read what is left make up for the rest, by least squares, and biases that are added to their results
      * @param damping of the mean of the Gram matrix's diagonal, above 0
+     * @param excluded constants that stay as they are: groups with one of them stay whole
      */
-    public record Options(Set<Group.Kind> kinds, List<String> names, Target target, int multiple, Score score, boolean update, double damping) {
+    public record Options(Set<Group.Kind> kinds, List<String> names, Target target, int multiple, Score score, boolean update, double damping,
+            Set<String> excluded) {
         public Options {
             kinds = Set.copyOf(kinds);
             names = List.copyOf(names);
+            excluded = Set.copyOf(excluded);
             if (multiple < 1) {
                 throw new IllegalArgumentException("multiple must be at least 1, but is " + multiple);
             }
             if (!(damping > 0 && damping <= 1)) {
                 throw new IllegalArgumentException("damping must be above 0 and at most 1, but is " + damping);
             }
+        }
+
+        /** Of all constants. */
+        public Options(Set<Group.Kind> kinds, List<String> names, Target target, int multiple, Score score, boolean update, double damping) {
+            this(kinds, names, target, multiple, score, update, damping, Set.of());
+        }
+
+        /** The same without these constants. */
+        public Options excluding(Set<String> constants) {
+            return new Options(kinds, names, target, multiple, score, update, damping, constants);
         }
 
         /** Whether statistics of inputs are needed. */
@@ -145,7 +158,7 @@ public final class StructuredPruning {
 
         /** The same with another target. */
         public Options with(Target target) {
-            return new Options(kinds, names, target, multiple, score, update, damping);
+            return new Options(kinds, names, target, multiple, score, update, damping, excluded);
         }
 
         /** Whether kind and name are asked for. */
@@ -359,7 +372,8 @@ public final class StructuredPruning {
             }
             Candidate c = new Candidate(g, o.get());
             String note = g.obstacle().orElse(!g.exact() ? "other statistics: a mean, a variance or a product of values is computed over them"
-                    : c.least == g.size() && !c.stays() ? "no smaller multiple of " + c.multiple : "");
+                    : excluded(g, o.get()).map(constant -> "'" + constant + "' is excluded")
+                            .orElse(c.least == g.size() && !c.stays() ? "no smaller multiple of " + c.multiple : ""));
             Optional<Member> shared = note.isEmpty() ? shared(g, shorter) : Optional.empty();
             if (shared.isPresent()) {
                 note = "axis " + shared.get().axis() + " of '" + shared.get().constant() + "' has lost a part already";
@@ -408,6 +422,10 @@ public final class StructuredPruning {
         Set<String> summed = g.members().stream().filter(m -> m.part() == Part.SUMMED).map(Member::constant).collect(Collectors.toSet());
         return found.linker().slots().stream().filter(s -> s.part() == Part.MADE && summed.contains(s.constant())).map(s -> s.set().find())
                 .collect(Collectors.toSet());
+    }
+
+    private static Optional<String> excluded(Group g, Options options) {
+        return g.members().stream().map(Member::constant).filter(options.excluded::contains).findFirst();
     }
 
     /** An axis of which something would be taken twice, once by another group: what is asked for is a part of it. */
@@ -587,7 +605,7 @@ public final class StructuredPruning {
         if (!c.options.update || !input.hasSum()) {
             return null;
         }
-        return inputs.bias(of).flatMap(b -> found.shapes().constant(b.name())).filter(t -> Numbers.real(t) && t.shape().elements() == outputs).orElse(null);
+        return inputs.bias(of).filter(b -> !c.options.excluded.contains(b.name())).flatMap(b -> found.shapes().constant(b.name())).filter(t -> Numbers.real(t) && t.shape().elements() == outputs).orElse(null);
     }
 
     private double[] magnitudes(Group g) {

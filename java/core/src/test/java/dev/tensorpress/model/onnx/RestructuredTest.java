@@ -38,6 +38,7 @@ import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -239,6 +240,45 @@ final class RestructuredTest {
             assertEquals(ROWS * OUT, Ort.run(out, x, ROWS, IN)[0].length);
             try (OnnxModel written = OnnxModel.open(out, false)) {
                 assertEquals(List.of("MatMul", "Add", "Relu", "MatMul"), written.graph().orElseThrow().operators().stream().map(Graph.Operator::type).toList());
+            }
+        }
+    }
+
+    /** By name or by the node that reads it; the rest of the recipe goes on. */
+    @Test
+    void groupsWithAnExcludedConstantStayWhole() throws Exception {
+        Path model = dense("dense.onnx", false);
+        for (String glob : List.of("w", "bias", "MatMul_y")) {
+            try (Compressor c = Compressor.open(model); Arena arena = Arena.ofShared(); Statistics s = statistics((OnnxModel) c.model(), arena, all())) {
+                c.use(s);
+                Plan plan = c.plan(Recipe.named("prune-neurons").exclude(glob));
+                StructuredPruning.Pruned group = plan.structure().getFirst().groups().stream().filter(g -> g.name().equals("MatMul_h")).findFirst().orElseThrow();
+                assertEquals(List.of(HIDDEN, "'" + (glob.equals("MatMul_y") ? "v" : glob) + "' is excluded"), List.of(group.kept(), group.note()));
+                Path out = folder.resolve(glob + ".onnx");
+                c.compress(plan, out);
+                assertArrayEquals(Ort.run(model, x, ROWS, IN)[0], Ort.run(out, x, ROWS, IN)[0]);
+            }
+        }
+    }
+
+    /** A bias that makes up for the mean of neurons that go is no member of their group. */
+    @Test
+    void excludedBiasesTakeNoMean() throws Exception {
+        TestModel m = new TestModel();
+        m.graph.node("MatMul", "h", "x", "w").node("Add", "b", "h", "bias").node("Relu", "r", "b").node("MatMul", "z", "r", "v").node("Add", "y", "z", "last");
+        m.graph.init("w", DType.F32, TestModel.random(1, IN * HIDDEN), IN, HIDDEN).init("bias", DType.F32, TestModel.random(2, HIDDEN), HIDDEN)
+                .init("v", DType.F32, TestModel.random(3, HIDDEN * OUT), HIDDEN, OUT).init("last", DType.F32, TestModel.random(4, OUT), OUT);
+        m.graph.input("x", FLOATS, ROWS, IN).output("y", FLOATS, ROWS, OUT);
+        Path model = m.write(folder, "last.onnx");
+        float[] before = TestModel.random(4, OUT);
+        for (boolean excluded : new boolean[] {false, true}) {
+            try (Compressor c = Compressor.open(model); Arena arena = Arena.ofShared(); Statistics s = statistics((OnnxModel) c.model(), arena, all())) {
+                c.use(s);
+                Recipe recipe = Recipe.named("prune-neurons");
+                Plan plan = c.plan(excluded ? recipe.exclude("last") : recipe);
+                assertTrue(plan.entries().stream().anyMatch(e -> e.weight().name().equals("bias") && e.weight().tensor().shape().dim(0) == 48));
+                Weight last = plan.entries().stream().map(Plan.Entry::weight).filter(w -> w.name().equals("last")).findFirst().orElseThrow();
+                assertEquals(excluded, Arrays.equals(before, last.tensor().data().toArray(JAVA_FLOAT_UNALIGNED)));
             }
         }
     }
