@@ -199,7 +199,7 @@ final class RecipeYaml {
         }
         Map<String, Node> select = keys.containsKey("select") ? mapping(keys.get("select"), "select", "kind", "name") : Map.of();
         Set<Group.Kind> kinds = new LinkedHashSet<>();
-        for (String id : texts(select.get("kind"), "kind")) {
+        for (String id : some(select.get("kind"), "kind")) {
             int at = KINDS.indexOf(id);
             if (at < 0) {
                 throw wrong(select.get("kind"), "there is no kind '" + id + "'" + UnknownNameException.hint(id, KINDS));
@@ -209,7 +209,7 @@ final class RecipeYaml {
         if (kinds.isEmpty() && method instanceof SlimMethod) {
             kinds.addAll(Recipe.Change.DEFAULT_KINDS);
         }
-        return new Recipe.Change(name, kinds, texts(select.get("name"), "name"), method(method, keys.get(kind)));
+        return new Recipe.Change(name, kinds, some(select.get("name"), "name"), method(method, keys.get(kind)));
     }
 
     private StructureMethod method(StructureMethod start, Node node) {
@@ -236,11 +236,11 @@ final class RecipeYaml {
         }
         Map<String, Node> keys = mapping(node, "select", "role", "name", "min-size");
         Set<Role> roles = new LinkedHashSet<>();
-        for (String role : texts(keys.get("role"), "role")) {
+        for (String role : some(keys.get("role"), "role")) {
             roles.add(role(keys.get("role"), role));
         }
         long smallest = keys.containsKey("min-size") ? size(keys.get("min-size")) : minSize;
-        return new Selector(roles, texts(keys.get("name"), "name"), smallest);
+        return new Selector(roles, some(keys.get("name"), "name"), smallest);
     }
 
     private Role role(Node node, String id) {
@@ -332,6 +332,15 @@ final class RecipeYaml {
         List<String> all = new ArrayList<>();
         for (Node item : sequence.getValue()) {
             all.add(text(item, key));
+        }
+        return all;
+    }
+
+    /** An empty list would select all. */
+    private List<String> some(Node node, String key) {
+        List<String> all = texts(node, key);
+        if (node != null && all.isEmpty()) {
+            throw wrong(node, "'" + key + "' must be one, or a list of at least one");
         }
         return all;
     }
