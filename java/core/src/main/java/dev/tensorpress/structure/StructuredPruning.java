@@ -283,7 +283,8 @@ public final class StructuredPruning {
      * @param inputs of these weights; null if {@link Options#asksForInputs} denies it
      * @param options the first ones that select a group take it; those that count the whole model count what those before have left
      * @param arena for new constants, which has to live as long as the model is used
-     * @throws UnsupportedRequestException if one of the options selects no group, or what shall be left cannot be reached; nothing is changed then
+     * @throws UnsupportedRequestException if one of the options selects no group, what shall be left cannot be reached, or a weight of a group that
+     *     loses indices holds NaN or infinity; nothing is changed then
      * @throws IllegalStateException if a Gram matrix is not definite in spite of the damping
      */
     public static Result prune(EditableModel model, Collection<Weight> weights, InputStatistics inputs, List<Options> options, Executor executor,
@@ -308,7 +309,7 @@ public final class StructuredPruning {
      *
      * @param options of which the targets do not count
      * @return of groups that can lose indices, in the order of the graph
-     * @throws UnsupportedRequestException if one of the options selects no group
+     * @throws UnsupportedRequestException if one of the options selects no group, or a weight of a group that can lose indices holds NaN or infinity
      * @throws IllegalStateException as {@link #prune}
      */
     public static List<Curve> curves(EditableModel model, Collection<Weight> weights, InputStatistics inputs, List<Options> options, Executor executor) {
@@ -387,6 +388,9 @@ public final class StructuredPruning {
                 } catch (UnsupportedRequestException e) {
                     note = e.getMessage();
                 }
+                if (note.isEmpty()) {
+                    checkFinite(g);
+                }
             }
             notes.put(g, note);
         }
@@ -422,6 +426,18 @@ public final class StructuredPruning {
         Set<String> summed = g.members().stream().filter(m -> m.part() == Part.SUMMED).map(Member::constant).collect(Collectors.toSet());
         return found.linker().slots().stream().filter(s -> s.part() == Part.MADE && summed.contains(s.constant())).map(s -> s.set().find())
                 .collect(Collectors.toSet());
+    }
+
+    /** NaN would be the largest of scores, or make all of them NaN. */
+    private void checkFinite(Group g) {
+        for (Member m : g.members()) {
+            EditableTensor t = found.shapes().constant(m.constant()).orElseThrow();
+            long at = m.part() == Part.ALONG || !Numbers.real(t) ? -1 : Numbers.firstNonFinite(t.tensor());
+            if (at >= 0) {
+                throw new UnsupportedRequestException("weight " + m.constant() + " holds " + Numbers.get(t.tensor(), at) + " at element " + at
+                        + ": which " + g.kind().id() + " of '" + g.name() + "' are needed least cannot be told");
+            }
+        }
     }
 
     private static Optional<String> excluded(Group g, Options options) {

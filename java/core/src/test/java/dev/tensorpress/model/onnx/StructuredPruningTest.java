@@ -28,6 +28,8 @@ import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -41,6 +43,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 final class StructuredPruningTest {
     private static final int FLOATS = 1;
+    private static final int DOUBLES = 11;
     private static final int SAMPLES = 200;
     private static final int IN = 12;
     private static final int HIDDEN = 32;
@@ -482,6 +485,54 @@ final class StructuredPruningTest {
         byte[] one = Files.readAllBytes(folder.resolve("out.onnx"));
         prune(model, 0.6, 1, Score.RECONSTRUCTION, true, 3);
         assertArrayEquals(one, Files.readAllBytes(folder.resolve("out.onnx")));
+    }
+
+    /** Of all types, in what makes neurons and in what reads them; what is not touched may hold it. */
+    @Test
+    void weightsThatAreNotFiniteAreNamed() throws Exception {
+        for (DType type : List.of(DType.F64, DType.F32, DType.F16, DType.BF16)) {
+            refuses(type, "w", 70_001, Float.NaN, "weight w holds NaN at element 70001: which neurons of 'MatMul_h' are needed least cannot be told");
+            refuses(type, "v", 3, Float.NEGATIVE_INFINITY, "weight v holds -Infinity at element 3: which neurons");
+        }
+        refuses(DType.F32, "last", 0, Float.NaN, null);
+    }
+
+    /** @param message null if it goes on */
+    private void refuses(DType type, String constant, int at, float value, String message) throws Exception {
+        TestModel m = new TestModel();
+        m.graph.node("MatMul", "h", "x", "w").node("Relu", "r", "h").node("MatMul", "z", "r", "v").node("Add", "y", "z", "last");
+        m.graph.input("x", FLOATS, 1, 400).output("y", FLOATS, 1, 8);
+        for (Map.Entry<String, long[]> c : Map.of("w", new long[] {400, 256}, "v", new long[] {256, 8}, "last", new long[] {8}).entrySet()) {
+            float[] values = TestModel.random(5, Math.toIntExact(Shape.of(c.getValue()).elements()));
+            if (c.getKey().equals(constant)) {
+                values[at] = value;
+            }
+            if (type == DType.F64) {
+                Proto tensor = new Proto();
+                Arrays.stream(c.getValue()).forEach(dim -> tensor.integer(1, dim));
+                ByteBuffer data = ByteBuffer.allocate(8 * values.length).order(ByteOrder.LITTLE_ENDIAN);
+                for (float one : values) {
+                    data.putDouble(one);
+                }
+                m.graph.init(tensor.integer(2, DOUBLES).string(8, c.getKey()).bytes(9, data.array()));
+            } else {
+                m.graph.init(c.getKey(), type, values, c.getValue());
+            }
+        }
+        try (OnnxModel opened = OnnxModel.open(m.write(folder, "nan.onnx"), false); Executor executor = Executor.cpu(1); Arena arena = Arena.ofShared()) {
+            EditableModel e = EditableModel.of(opened, arena);
+            List<Options> few = List.of(options(Kind.NEURONS, new Amount(0.05), 1, Score.MAGNITUDE, false, 1e-3));
+            if (message == null) {
+                assertTrue(StructuredPruning.prune(e, opened.weights(), null, few, executor, arena).groups().stream()
+                        .anyMatch(p -> p.name().equals("MatMul_h") && p.kept() == 243));
+                return;
+            }
+            String found = assertThrows(UnsupportedRequestException.class, () -> StructuredPruning.prune(e, opened.weights(), null, few, executor, arena))
+                    .getMessage();
+            assertTrue(found.startsWith(message), found);
+            found = assertThrows(UnsupportedRequestException.class, () -> StructuredPruning.curves(e, opened.weights(), null, few, executor)).getMessage();
+            assertTrue(found.startsWith(message), found);
+        }
     }
 
     @Test
