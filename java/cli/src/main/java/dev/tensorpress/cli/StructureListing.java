@@ -13,8 +13,8 @@ final class StructureListing {
     static String of(Plan plan) {
         StringBuilder text = new StringBuilder();
         for (Plan.Restructuring change : plan.structure()) {
-            text.append(Text.printable(change.step())).append(":\n").append(change.groups().isEmpty() ? cleaned(change.cleaned()) : groups(change.groups()))
-                    .append('\n');
+            text.append(Text.printable(change.step())).append(":\n").append(!change.groups().isEmpty() ? groups(change.groups())
+                    : !change.cleaned().isEmpty() ? cleaned(change.cleaned()) : "note: all groups that it selects are selected by steps before it\n").append('\n');
         }
         return text.toString();
     }
