@@ -78,6 +78,9 @@ final class SlimCommand implements Command {
         if (sampled && !runs) {
             throw arguments.wrong("--texts, --images, --inputs and --random go with --bytes, --multiply-adds, --latency or --sequential");
         }
+        if (arguments.flag(SEQUENTIAL) && arguments.value("random") != null) {
+            throw arguments.wrong("--sequential goes with --texts, --images or --inputs: what products read of --random is like nothing that they will read");
+        }
         SampleOptions given = runs ? SampleOptions.of(arguments, null) : null;
         long start = System.nanoTime();
         Path file = arguments.path("statistics");

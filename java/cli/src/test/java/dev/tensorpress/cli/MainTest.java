@@ -298,7 +298,7 @@ class MainTest {
     }
 
     /** A file .npy of an input. */
-    private static byte[] zeros() {
+    static byte[] zeros() {
         String header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 128)}";
         byte[] array = new byte[10 + header.length() + 4 * SmallModel.N];
         System.arraycopy(("\u0093NUMPY\1\0" + (char) header.length() + "\0" + header).getBytes(StandardCharsets.ISO_8859_1), 0,

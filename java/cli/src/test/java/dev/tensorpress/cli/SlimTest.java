@@ -10,11 +10,14 @@ import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.OnnxModel;
 import java.io.IOException;
 import java.lang.foreign.Arena;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.stream.Stream;
 import java.util.Map;
+import java.util.Random;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -89,6 +92,14 @@ class SlimTest {
     }
 
     @Test
+    void stepsThatAreLeftNothingSaySo() throws IOException {
+        Path recipe = Files.writeString(folder.resolve("r.yaml"), "structure: [{name: some, slim: {}}, {name: others, slim: {amount: 0.5}}]\n");
+        Result r = run("plan", model, "--recipe", recipe);
+        assertEquals(0, r.code(), r.err());
+        assertTrue(r.out().contains("others:\nnote: all groups that it selects are selected by steps before it\n") && !r.out().contains("CONSTANTS"), r.out());
+    }
+
+    @Test
     void searchesTakeNeuronsOutAsWell() throws IOException {
         Result r = run("search", model, "-o", out, "--bytes", "10%", "--structure", "neurons", "--random", 8, "--shape", "x=50x128");
         assertEquals(0, r.code(), r.err());
@@ -118,7 +129,20 @@ class SlimTest {
 
     @Test
     void runsTheModel() throws IOException {
+        Path inputs = Files.createDirectory(folder.resolve("inputs"));
+        Random random = new Random(3);
+        for (int i = 0; i < 4; i++) {
+            byte[] array = MainTest.zeros();
+            ByteBuffer values = ByteBuffer.wrap(array).order(ByteOrder.LITTLE_ENDIAN);
+            for (int at = array.length - 4 * SmallModel.N; at < array.length; at += 4) {
+                values.putFloat(at, (float) random.nextGaussian());
+            }
+            Files.write(inputs.resolve(i + ".npy"), array);
+        }
         Result r = run("slim", model, "-o", out, "--amount", "0.5", "--sequential", "--random", 4);
+        assertEquals(Main.USAGE, r.code());
+        assertTrue(r.err().contains("--sequential goes with --texts, --images or --inputs") && Files.notExists(out), r.err());
+        r = run("slim", model, "-o", out, "--amount", "0.5", "--sequential", "--inputs", inputs);
         assertEquals(0, r.code(), r.err());
         assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +64 +[0-9.]+ % *")), r.out());
         r = run("slim", model, "-o", out, "--force", "--latency", "0.9", "--random", 4);
@@ -131,7 +155,7 @@ class SlimTest {
         r = run("slim", model, "-o", out, "--force", "--multiply-adds", "0.5", "--random", 4);
         assertTrue(r.out().lines().anyMatch(line -> line.matches("/dense +neurons +128 +64 *")), r.out() + r.err());
         try (Stream<Path> files = Files.list(folder)) {
-            assertEquals(3, files.count());
+            assertEquals(4, files.count());
         }
     }
 
