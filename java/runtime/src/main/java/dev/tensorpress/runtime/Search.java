@@ -181,9 +181,11 @@ public final class Search {
      * @param kept how many indices are left, by level
      * @param curve what its own products lose, by level
      * @param left by unit, the part that is left of it, by level
+     * @param saved bytes of constants that are no units, by level
      * @param losses what the model loses, by level
      */
-    private record Slimmed(Group.Kind kind, String name, int size, int[] kept, double[] curve, Map<Integer, double[]> left, double[] losses) {}
+    private record Slimmed(Group.Kind kind, String name, int size, int[] kept, double[] curve, Map<Integer, double[]> left, double[] saved,
+            double[] losses) {}
 
     private record Candidate(String name, Method product, Method table, Method conv) {}
 
@@ -336,7 +338,7 @@ public final class Search {
             if (at.length > 1 && g.name().indexOf('*') < 0 && g.name().indexOf('?') < 0) {
                 int[] left = Arrays.stream(at).map(i -> c.kept()[i]).toArray();
                 groups.add(new Slimmed(g.kind(), g.name(), g.size(), left, Arrays.stream(at).mapToDouble(i -> c.loss()[i]).toArray(), left(g, left),
-                        new double[left.length]));
+                        saved(g, left), new double[left.length]));
             }
         }
         if (groups.isEmpty()) {
@@ -370,6 +372,23 @@ public final class Search {
         return parts;
     }
 
+    /** Bytes of constants that are no units, by how many indices of the group are left: they stay in their type. */
+    private double[] saved(Group g, int[] kept) {
+        double each = 0;
+        for (Weight w : compressor.model().weights()) {
+            if (units.contains(w)) {
+                continue;
+            }
+            for (Group.Member m : g.members()) {
+                if (m.constant().equals(w.name())) {
+                    each += (double) w.tensor().bytes() * m.perIndex() / w.tensor().shape().dim(m.axis());
+                }
+            }
+        }
+        double one = each;
+        return Arrays.stream(kept).mapToDouble(k -> one * (g.size() - k)).toArray();
+    }
+
     private boolean outOfTime() {
         return deadline != Long.MAX_VALUE && System.nanoTime() - deadline > 0;
     }
@@ -381,16 +400,7 @@ public final class Search {
                     + (leftOut.isEmpty() ? "" : " whose name is not that of others as well"));
         }
         sizes();
-        int[] smallest = all(0);
-        for (int i = 0; i < units.size(); i++) {
-            for (int c = 0; c < candidates.size(); c++) {
-                smallest[i] = bytes[i][c] < bytes[i][smallest[i]] ? c : smallest[i];
-            }
-        }
-        for (int g = 0; g < groups.size(); g++) {
-            smallest[units.size() + g] = groups.get(g).kept.length - 1;
-        }
-        leastBytes = planned(recipe(smallest));
+        leastBytes = planned(recipe(smallest()));
         uniform();
         if (goal.fastest) {
             times();
@@ -476,6 +486,19 @@ public final class Search {
         int[] choice = new int[units.size() + groups.size()];
         Arrays.fill(choice, 0, units.size(), candidate);
         return choice;
+    }
+
+    private int[] smallest() {
+        int[] smallest = all(0);
+        for (int i = 0; i < units.size(); i++) {
+            for (int c = 0; c < candidates.size(); c++) {
+                smallest[i] = bytes[i][c] < bytes[i][smallest[i]] ? c : smallest[i];
+            }
+        }
+        for (int g = 0; g < groups.size(); g++) {
+            smallest[units.size() + g] = groups.get(g).kept.length - 1;
+        }
+        return smallest;
     }
 
     /** What is left of a unit. */
@@ -634,10 +657,17 @@ public final class Search {
                 high = middle;
             }
         }
-        int[] choice = cheapest(high, others, slim);
-        // What is left over goes where it helps most.
+        return filled(cheapest(high, others, slim), budget, others, false);
+    }
+
+    /**
+     * What is left over goes where it helps most.
+     *
+     * @param slim whether to groups as well
+     */
+    private int[] filled(int[] choice, double budget, double others, boolean slim) {
         while (true) {
-            double left = budget - sum(choice);
+            double left = budget - size(choice, slim);
             int unit = -1;
             int to = -1;
             double best = 0;
@@ -649,6 +679,21 @@ public final class Search {
                         best = gain;
                         unit = i;
                         to = c;
+                    }
+                }
+            }
+            for (int g = 0; slim && g < groups.size(); g++) {
+                int at = units.size() + g;
+                double[] lost = groups.get(g).losses;
+                for (int level = 0; level < choice[at]; level++) {
+                    int[] next = choice.clone();
+                    next[at] = level;
+                    double more = size(next, true) - size(choice, true);
+                    double gain = (lost[choice[at]] - lost[level]) / Math.max(1, more);
+                    if (more <= left && gain > best) {
+                        best = gain;
+                        unit = at;
+                        to = level;
                     }
                 }
             }
@@ -699,6 +744,15 @@ public final class Search {
         return losses[unit][candidate] * (isProduct(unit) ? 1 : others) + price * costs[unit][candidate] * 1e-6 * left(unit, choice);
     }
 
+    /** @param slim whether less what groups save beside units */
+    private double size(int[] choice, boolean slim) {
+        double size = sum(choice);
+        for (int g = 0; slim && g < groups.size(); g++) {
+            size -= groups.get(g).saved[choice[units.size() + g]];
+        }
+        return size;
+    }
+
     private double sum(int[] choice) {
         double sum = 0;
         for (int i = 0; i < units.size(); i++) {
@@ -714,7 +768,7 @@ public final class Search {
         for (int attempt = 0; attempt < 20; attempt++) {
             int[] choice = allocate(budget - rest, others, slim);
             if (choice == null) {
-                return null;
+                break;
             }
             Recipe recipe = recipe(choice);
             long over = planned(recipe) - budget;
@@ -726,10 +780,27 @@ public final class Search {
         return null;
     }
 
+    /** From the smallest choice on, which fits: prices know nothing of what groups save beside units, such as the products of heads in a small model. */
+    private Recipe grown(long budget, double others) {
+        double rest = leastBytes - size(smallest(), true);
+        for (int attempt = 0; attempt < 20; attempt++) {
+            Recipe recipe = recipe(filled(smallest(), budget - rest, others, true));
+            long over = planned(recipe) - budget;
+            if (over <= 0) {
+                return recipe;
+            }
+            rest += over;
+        }
+        return recipe(smallest());
+    }
+
     private void inBytes(long budget, boolean slim) throws IOException {
         // Losses of tables, of convolutions and of products are of different kinds, and the sum of both is a guess: other weights of them are tried.
         for (double others : new double[] {1, 0.5, 2, 0.25, 4}) {
             Recipe recipe = within(budget, others, slim);
+            if (recipe == null && slim && leastBytes <= budget) {
+                recipe = grown(budget, others);
+            }
             if (recipe != null && !outOfTime()) {
                 measure(recipe, "a mixture", false);
             }

@@ -218,6 +218,23 @@ class SearchTest {
                 .getMessage().contains("heads"));
     }
 
+    /** Most bytes are of products too small for codes, which lose neurons all the same, and no more than they have to. */
+    @Test
+    void groupsOfSmallProductsFit() throws IOException {
+        int hidden = 56;
+        Path model = model().node("MatMul", "x a -> h").node("Relu", "h -> r").node("MatMul", "r b -> k").node("MatMul", "k d -> i").node("Relu", "i -> s")
+                .node("MatMul", "s e -> l").node("MatMul", "l c -> y").weight("a", values(N * hidden, 1), N, hidden).weight("b", values(hidden * N, 2), hidden, N)
+                .weight("d", values(N * hidden, 4), N, hidden).weight("e", values(hidden * N, 5), hidden, N).weight("c", values(N * N, 3), N, N)
+                .write(folder.resolve("m.onnx"));
+        for (double part : new double[] {0.7, 0.35}) {
+            long budget = (long) (part * Files.size(model));
+            Search.Result found = search(model, new Search.Goal(budget, -1, false, Set.of(Group.Kind.NEURONS)));
+            assertTrue(found.met() && found.chosen().bytes() <= budget && found.chosen().bytes() > 0.8 * budget, found.toString());
+            // All groups alike lose more.
+            assertTrue(part < 0.5 || found.chosen().cosine() > 0.95, found.toString());
+        }
+    }
+
     /** A product of whose inputs nothing is known is rounded without them. */
     @Test
     void productsWithoutStatistics() throws IOException {
