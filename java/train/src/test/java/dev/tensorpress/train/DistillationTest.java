@@ -130,7 +130,6 @@ class DistillationTest {
             Result result = train(teacher, student, file, outputs(Kind.MSE), QUICK.epochs(40));
             assertTrue(result.after() < 0.35 * result.before(), result.toString());
             assertTrue(result.epochs().getLast().heldOut().isPresent());
-            assertEquals(0, Arrays.mismatch(new float[] {0}, new float[] {1}));
             assertEquals(-1, Arrays.mismatch(before, teacher.parameter("A")));
         }
     }
