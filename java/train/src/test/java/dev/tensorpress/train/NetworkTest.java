@@ -26,6 +26,7 @@ import java.io.InputStream;
 import java.lang.foreign.Arena;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
+import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -34,12 +35,15 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
-/** all-MiniLM-L6-v2 as a network. */
+/** all-MiniLM-L6-v2 and models that read lines as networks. */
 class NetworkTest {
     private static final List<String> INPUTS = List.of("input_ids", "attention_mask", "token_type_ids");
     private static final Shape SHAPE = new Shape(2, 9);
@@ -118,6 +122,37 @@ class NetworkTest {
             Path again = folder.resolve("again.onnx");
             editable.write(Destination.of(again));
             assertArrayEquals(expected, runtime(again, output));
+        }
+    }
+
+    /** Convolutions, depthwise ones too, attention, and probabilities of 6,625 characters. The largest value is below 1: differences are as parts of that. */
+    @ParameterizedTest
+    @ValueSource(strings = {"ch_PP-OCRv3_rec_infer.onnx", "ch_PP-OCRv4_rec_infer.onnx"})
+    void aRecogniserComputesWhatTheRuntimeDoes(String name) throws Exception {
+        Path recogniser = folder.resolve(name);
+        try (InputStream in = NetworkTest.class.getResourceAsStream("/models/" + name)) {
+            Files.copy(in, recogniser);
+        }
+        // Two lines of strokes, as high as the model reads them.
+        Shape shape = new Shape(2, 3, 48, 200);
+        float[] image = new float[(int) shape.size()];
+        Random random = new Random(5);
+        for (int i = 0; i < image.length; i++) {
+            image[i] = (float) Math.tanh(3 * Math.sin(i % 200 * 0.35 + i / 200 % 48 * 0.2 + i / 28_800) + 0.3 * random.nextGaussian());
+        }
+        float[] expected;
+        OrtEnvironment environment = OrtEnvironment.getEnvironment();
+        try (OrtSession session = environment.createSession(recogniser.toString(), new OrtSession.SessionOptions());
+                OnnxTensor x = OnnxTensor.createTensor(environment, FloatBuffer.wrap(image), shape.getShape()); OrtSession.Result result = session.run(Map.of("x", x))) {
+            expected = ((OnnxTensor) result.get(0)).getFloatBuffer().array().clone();
+        }
+        try (OnnxModel opened = OnnxModel.open(recogniser, false); Arena own = Arena.ofShared(); Network network = Network.of(EditableModel.of(opened, own));
+                NDManager scope = network.scope()) {
+            String output = EditableModel.of(opened, own).graph().outputs().keySet().iterator().next();
+            float[] got = network.run(scope, Map.of("x", scope.create(image, shape)), List.of(output)).get(output).toFloatArray();
+            float most = largest(expected, new float[expected.length]);
+            assertTrue(most > 0.5, "nothing is read with certainty: " + most);
+            assertTrue(largest(expected, got) <= 1e-5 * most, "differs by " + largest(expected, got) + " of " + most);
         }
     }
 
