@@ -50,7 +50,9 @@ final class DistillCommand implements Command {
                 .option(CLIP.name(), "NORM", CLIP.meaning() + "; " + CLIP.fallback() + " if left out")
                 .option(HELD_OUT.name(), "PART", HELD_OUT.meaning() + "; " + HELD_OUT.fallback() + " if left out")
                 .option("patience", "N", "epochs in a row that may be no better on what is held out")
-                .option("seed", "N", "of the order of samples; 1 if left out")
+                .option("augment", "KEY=N,...", "changes images before each step: shift=0.1, of width and height, scale=0.1, rotate=10, in degrees, each way at most;"
+                        + " noise=0.05, its standard deviation")
+                .option("seed", "N", "of the order of samples and of what changes images; 1 if left out")
                 .option("checkpoint", "FILE", "written after each epoch; training goes on from it if it is there")
                 .option("threads", "N", "of kernels and of PyTorch; all processors if left out")
                 .option("report", "FILE", "writes losses: as a page to look at if FILE ends with .html, else as JSON")

@@ -16,6 +16,7 @@ import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.runtime.SampleReader;
 import dev.tensorpress.runtime.Samples;
+import dev.tensorpress.train.Augmentation;
 import dev.tensorpress.train.Distillation;
 import dev.tensorpress.train.Network;
 import dev.tensorpress.train.Objective;
@@ -195,7 +196,7 @@ final class DistillWork {
                 .schedule(new Schedule(shape, EditedGraph.real(arguments, DistillCommand.RATE), EditedGraph.real(arguments, DistillCommand.WARMUP)))
                 .decay(EditedGraph.real(arguments, DistillCommand.DECAY)).clip(EditedGraph.real(arguments, DistillCommand.CLIP)).seed(arguments.number("seed", 0, 1)).heldOut(EditedGraph.real(arguments, DistillCommand.HELD_OUT))
                 .patience(arguments.number("patience", 1, Integer.MAX_VALUE)).time(arguments.duration("time").orElse(null))
-                .checkpoint(checkpoint(arguments.path("checkpoint"), step));
+                .augmentation(augmentation(arguments)).checkpoint(checkpoint(arguments.path("checkpoint"), step));
         if (optimizer.equals("sgd")) {
             return options.sgd(EditedGraph.real(arguments, DistillCommand.MOMENTUM));
         }
@@ -203,6 +204,23 @@ final class DistillWork {
             throw arguments.wrong("--momentum goes with --optimizer sgd");
         }
         return options;
+    }
+
+    private static Augmentation augmentation(Arguments arguments) {
+        Augmentation augmentation = Augmentation.NONE;
+        if (arguments.value("augment") != null) {
+            for (String set : arguments.value("augment").split(",", -1)) {
+                int equals = set.indexOf('=');
+                try {
+                    augmentation = augmentation.with(set.substring(0, Math.max(0, equals)), Double.parseDouble(set.substring(equals + 1)));
+                } catch (NumberFormatException e) {
+                    throw arguments.wrong("--augment takes KEY=N, with commas between them, but got '" + set + "'");
+                } catch (IllegalArgumentException e) {
+                    throw arguments.wrong("--augment " + set + ": " + e.getMessage());
+                }
+            }
+        }
+        return augmentation;
     }
 
     private static Path checkpoint(Path file, int step) {

@@ -175,7 +175,8 @@ class DistillTest {
         Path labels = Files.writeString(folder.resolve("labels.txt"), "0\n1\n");
         for (List<Object> wrong : List.<List<Object>>of(List.of("--loss", "other"), List.of("--loss", "mse*0"), List.of("--loss", "cross-entropy"),
                 List.of("--set", "block=32"), List.of("--momentum", "0.5"), List.of("--rate", "0"), List.of("--time", "soon"), List.of("--train", "nothing"),
-                List.of("--optimizer", "adam"), List.of("--labels", labels), List.of("--recipe", "nothing"), List.of("--schedule", "linear"))) {
+                List.of("--optimizer", "adam"), List.of("--labels", labels), List.of("--recipe", "nothing"), List.of("--schedule", "linear"),
+                List.of("--augment", "shift"), List.of("--augment", "shift=2"), List.of("--augment", "scale=0.1,shear=1"), List.of("--augment", "noise=x"))) {
             Object[] args = new Object[8 + wrong.size()];
             System.arraycopy(new Object[] {"distill", model, "-o", out, "--random", 4, "--shape", "x=1x128"}, 0, args, 0, 8);
             System.arraycopy(wrong.toArray(), 0, args, 8, wrong.size());
@@ -198,6 +199,11 @@ class DistillTest {
         Result r = run("distill", model, "-o", out, "--random", 4, "--shape", "x=1x128", "--labels", labels, "--loss", "cross-entropy");
         assertEquals(Main.UNSUPPORTED, r.code());
         assertTrue(r.err().contains("there are 2 labels for 4 samples"), r.err());
+        r = run("distill", model, "-o", out, "--random", 4, "--shape", "x=1x128", "--augment", "shear=1");
+        assertTrue(r.err().contains("augmentation has no 'shear', but shift, scale, rotate and noise"), r.err());
+        r = run("distill", model, "-o", out, "--random", 4, "--shape", "x=1x128", "--augment", "shift=0.1,noise=0.1");
+        assertEquals(Main.UNSUPPORTED, r.code());
+        assertTrue(r.err().contains("these are x of F32 1x128"), r.err());
         r = run("distill", model, "-o", out, "--random", 4, "--shape", "x=1x128", "--loss", "mse:nothing");
         assertTrue(r.code() != 0 && r.err().contains("no value 'nothing'"), r.err());
     }

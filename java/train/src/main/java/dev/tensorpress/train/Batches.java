@@ -21,6 +21,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
+import java.util.stream.Collectors;
 
 /**
  * Samples, some at a time, stacked along their first axis. Texts are padded to the longest of a batch, where an input {@value #MASK} says what is padding;
@@ -39,6 +40,7 @@ final class Batches {
     private final List<Sample> samples = new ArrayList<>();
     private final boolean masked;
     private final int[] labels;
+    private final Augmentation augmentation;
 
     private record Sample(int number, String shapes, long length) {}
 
@@ -46,19 +48,25 @@ final class Batches {
      * @param from first sample; {@code to} is behind the last
      * @param size of a batch at most
      * @param labels of all samples of the reader; null if there are none
+     * @param augmentation of images, in epochs from 1 on
      * @param digest takes what the samples are
-     * @throws UnsupportedRequestException if one holds NaN or infinity
+     * @throws UnsupportedRequestException if one holds NaN or infinity, or none of its inputs is an image that could be augmented
      */
-    Batches(SampleReader reader, int from, int to, int size, long seed, int[] labels, Digest digest) throws IOException {
+    Batches(SampleReader reader, int from, int to, int size, long seed, int[] labels, Augmentation augmentation, Digest digest) throws IOException {
         this.reader = reader;
         this.size = size;
         this.seed = seed;
         this.labels = labels;
+        this.augmentation = augmentation;
         boolean all = true;
         for (int i = from; i < to; i++) {
             try (Arena arena = Arena.ofConfined()) {
                 Map<String, Tensor> one = reader.read(i, arena);
                 all &= one.containsKey(MASK);
+                if (!augmentation.equals(Augmentation.NONE) && one.values().stream().noneMatch(Augmentation::isImage)) {
+                    throw new UnsupportedRequestException("augmentation is for images, inputs of F32 with four axes, but these are "
+                            + one.entrySet().stream().map(e -> e.getKey() + " of " + e.getValue().dtype() + " " + e.getValue().shape()).collect(Collectors.joining(", ")));
+                }
                 StringBuilder shapes = new StringBuilder();
                 int number = i;
                 new TreeMap<>(one).forEach((name, t) -> {
@@ -114,12 +122,20 @@ final class Batches {
         }
     }
 
-    /** Inputs by name. */
-    Map<String, NDArray> inputs(int[] batch, NDManager scope) throws IOException {
+    /**
+     * Inputs by name.
+     *
+     * @param epoch of the draw by which images are augmented; 0 for images as they are
+     */
+    Map<String, NDArray> inputs(int[] batch, int epoch, NDManager scope) throws IOException {
         try (Arena arena = Arena.ofConfined()) {
             List<Map<String, Tensor>> all = new ArrayList<>();
             for (int number : batch) {
-                all.add(reader.read(number, arena));
+                Map<String, Tensor> one = reader.read(number, arena);
+                if (epoch > 0 && !augmentation.equals(Augmentation.NONE)) {
+                    one.values().stream().filter(Augmentation::isImage).forEach(t -> augmentation.apply(t, seed, epoch, number));
+                }
+                all.add(one);
             }
             Map<String, NDArray> inputs = new LinkedHashMap<>();
             for (String name : all.getFirst().keySet()) {

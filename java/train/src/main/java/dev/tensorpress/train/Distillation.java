@@ -42,12 +42,13 @@ public final class Distillation implements AutoCloseable {
      * @param heldOut part of the samples that are not trained on, from 0 on and below 1; the last ones
      * @param patience epochs in a row that may be no better on what is held out, before training ends
      * @param time after which training ends, if not before; the schedule follows the clock then, and bits depend on it; null for none
+     * @param augmentation of images that are trained on
      * @param checkpoint file that is written after each epoch, and gone on from if it is there; null for none
      */
     public record Options(int batch, int epochs, Schedule schedule, boolean sgd, double momentum, double decay, double clip, long seed, double heldOut,
-            int patience, Duration time, Path checkpoint) {
+            int patience, Duration time, Augmentation augmentation, Path checkpoint) {
         public static final Options DEFAULT = new Options(16, 10, new Schedule(Schedule.Shape.COSINE, 5e-5, 0.1), false, 0.9, 0.01, 1, 1, 0.1,
-                Integer.MAX_VALUE, null, null);
+                Integer.MAX_VALUE, null, Augmentation.NONE, null);
 
         public Options {
             if (batch < 1 || epochs < 1 || patience < 1) {
@@ -65,47 +66,51 @@ public final class Distillation implements AutoCloseable {
         }
 
         public Options batch(int batch) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
 
         public Options epochs(int epochs) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
 
         public Options schedule(Schedule schedule) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
 
         public Options sgd(double momentum) {
-            return new Options(batch, epochs, schedule, true, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, true, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
 
         public Options decay(double decay) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
 
         public Options clip(double clip) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
 
         public Options seed(long seed) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
 
         public Options heldOut(double heldOut) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
 
         public Options patience(int patience) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
 
         public Options time(Duration time) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
+        }
+
+        public Options augmentation(Augmentation augmentation) {
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
 
         public Options checkpoint(Path checkpoint) {
-            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, checkpoint);
+            return new Options(batch, epochs, schedule, sgd, momentum, decay, clip, seed, heldOut, patience, time, augmentation, checkpoint);
         }
     }
 
@@ -181,7 +186,7 @@ public final class Distillation implements AutoCloseable {
      * @param reader of inputs that both take; closed with this
      * @param labels class of each sample; null if there are none
      * @param parameters names of those that are trained
-     * @throws UnsupportedRequestException if something does not fit: inputs, values, labels; the message says what
+     * @throws UnsupportedRequestException if something does not fit: inputs, values, labels, augmentation of what is no image; the message says what
      * @throws IOException if a sample cannot be read
      */
     public static Distillation of(Network teacher, Network student, SampleReader reader, int[] labels, Set<String> parameters, Objective objective,
@@ -201,8 +206,8 @@ public final class Distillation implements AutoCloseable {
             teacher.checkFinite();
             teacher.describe(digest);
         }
-        Batches training = new Batches(reader, 0, end, options.batch, options.seed, labels, digest).checked();
-        Batches heldOut = end == n ? null : new Batches(reader, end, n, options.batch, options.seed, labels, digest);
+        Batches training = new Batches(reader, 0, end, options.batch, options.seed, labels, options.augmentation, digest).checked();
+        Batches heldOut = end == n ? null : new Batches(reader, end, n, options.batch, options.seed, labels, options.augmentation, digest);
         Distillation d = new Distillation(teacher, student, reader, training, heldOut, objective, options, digest);
         try {
             parameters.forEach(name -> d.parameters.put(name, student.parameter(name)));
@@ -217,7 +222,7 @@ public final class Distillation implements AutoCloseable {
     /** Where widths differ, a matrix that is learned with the rest turns the student's into the teacher's. */
     private void project() throws IOException {
         try (NDManager scope = student.scope()) {
-            Map<String, NDArray> inputs = training.inputs(training.epoch(0).getFirst(), scope);
+            Map<String, NDArray> inputs = training.inputs(training.epoch(0).getFirst(), 0, scope);
             Map<String, NDArray> got = student.run(scope, inputs, objective.ofStudent());
             Map<String, NDArray> wanted = teacher == null ? Map.of() : teacher.run(scope, inputs, objective.ofTeacher());
             Random random = new Random(options.seed);
@@ -326,7 +331,7 @@ public final class Distillation implements AutoCloseable {
                     }
                     long step = (epoch - 1) * perEpoch + b + 1;
                     double part = Math.max((step - 1.0) / steps, spent / limit);
-                    double loss = step(batches.get(b), step, options.schedule.at(part), trained);
+                    double loss = step(batches.get(b), epoch, step, options.schedule.at(part), trained);
                     if (!Double.isFinite(loss)) {
                         throw new DivergedException("the loss is " + loss + " in step " + step + " of " + steps + ", epoch " + epoch
                                 + ": a lower learning rate may help");
@@ -376,12 +381,12 @@ public final class Distillation implements AutoCloseable {
                 Double.toString(spent)));
     }
 
-    private double step(int[] batch, long number, double rate, Map<String, NDArray> trained) throws IOException {
+    private double step(int[] batch, int epoch, long number, double rate, Map<String, NDArray> trained) throws IOException {
         try (NDManager scope = student.scope()) {
             trained.values().forEach(p -> p.setRequiresGradient(true));
             double loss;
             try (GradientCollector collector = Engines.engine().newGradientCollector()) {
-                NDArray value = loss(training, batch, scope);
+                NDArray value = loss(training, batch, epoch, scope);
                 loss = number(value);
                 if (!Double.isFinite(loss)) {
                     return loss;
@@ -404,8 +409,8 @@ public final class Distillation implements AutoCloseable {
         }
     }
 
-    private NDArray loss(Batches of, int[] batch, NDManager scope) throws IOException {
-        Map<String, NDArray> inputs = of.inputs(batch, scope);
+    private NDArray loss(Batches of, int[] batch, int epoch, NDManager scope) throws IOException {
+        Map<String, NDArray> inputs = of.inputs(batch, epoch, scope);
         Map<String, NDArray> wanted = teacher == null ? Map.of() : teacher.run(scope, inputs, objective.ofTeacher());
         Map<String, NDArray> got = student.run(scope, inputs, simulated(scope), objective.ofStudent());
         return objective.of(got, wanted, of.mask(inputs), of.labels(batch, scope), views(projections, scope));
@@ -445,7 +450,7 @@ public final class Distillation implements AutoCloseable {
         double sum = 0;
         for (int[] batch : of.epoch(0)) {
             try (NDManager scope = student.scope()) {
-                sum += number(loss(of, batch, scope)) * batch.length;
+                sum += number(loss(of, batch, 0, scope)) * batch.length;
             }
         }
         return sum / of.samples();

@@ -50,8 +50,13 @@ class DistillationTest {
 
     /** tanh(x A + a) B + b, of random numbers. */
     private Path model(String name, int hidden, long seed) throws IOException {
+        return model(name, hidden, seed, 16);
+    }
+
+    /** @param dims of a sample, 16 numbers */
+    private Path model(String name, int hidden, long seed, int... dims) throws IOException {
         Path empty = Files.write(folder.resolve("empty.onnx"),
-                Protobuf.model(Protobuf.field(11, Protobuf.value("x", 16)), Protobuf.field(12, Protobuf.value("y", 8))));
+                Protobuf.model(Protobuf.field(11, Protobuf.value("x", dims)), Protobuf.field(12, Protobuf.value("y", 8))));
         try (OnnxModel model = OnnxModel.open(empty, false); Arena arena = Arena.ofConfined()) {
             EditableModel editable = EditableModel.of(model, arena);
             Random random = new Random(seed);
@@ -61,7 +66,8 @@ class DistillationTest {
             all.put("B", normal(random, 0.4f, hidden, 8));
             all.put("b", normal(random, 0.1f, 8));
             List<EditableNode> nodes = editable.graph().nodes();
-            nodes.add(new EditableNode("MatMul", "", "first", List.of("x", "A"), List.of("p")));
+            nodes.add(new EditableNode("Flatten", "", "", List.of("x"), List.of("flat")));
+            nodes.add(new EditableNode("MatMul", "", "first", List.of("flat", "A"), List.of("p")));
             nodes.add(new EditableNode("Add", "", "", List.of("p", "a"), List.of("q")));
             nodes.add(new EditableNode("Tanh", "", "", List.of("q"), List.of("h")));
             nodes.add(new EditableNode("MatMul", "", "second", List.of("h", "B"), List.of("r")));
@@ -107,8 +113,12 @@ class DistillationTest {
     }
 
     private static SampleReader samples(Path model, int count) throws IOException {
+        return samples(model, count, Shape.of(1, 16));
+    }
+
+    private static SampleReader samples(Path model, int count, Shape shape) throws IOException {
         try (OnnxModel open = OnnxModel.open(model, false)) {
-            return SampleReader.open(model, Samples.random(open, count, 5, Map.of("x", Shape.of(1, 16))));
+            return SampleReader.open(model, Samples.random(open, count, 5, Map.of("x", shape)));
         }
     }
 
@@ -253,6 +263,74 @@ class DistillationTest {
                     QUICK.sgd(0).clip(0).schedule(new Schedule(Schedule.Shape.CONSTANT, 1e30, 0))));
             assertTrue(e.getMessage().contains("a lower learning rate may help"), e.getMessage());
             assertEquals(-1, Arrays.mismatch(before, student.parameter("A")));
+        }
+    }
+
+    private Result trainOnImages(Opened teacher, Opened student, Path file, Options options) throws IOException {
+        try (Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80, Shape.of(1, 1, 4, 4)), null,
+                student.network.parameters(), outputs(Kind.MSE), options)) {
+            return d.run(_ -> { });
+        }
+    }
+
+    @Test
+    void imagesAreAugmentedInTrainingAlone() throws IOException {
+        Path file = model("teacher.onnx", 32, 1, 1, 4, 4);
+        Augmentation augmentation = new Augmentation(0.3, 0.2, 30, 2);
+        Options still = QUICK.epochs(2).schedule(new Schedule(Schedule.Shape.CONSTANT, 1e-30, 0));
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2, 1, 4, 4)); Opened same = new Opened(file)) {
+            for (double heldOut : new double[] {0, 0.25}) {
+                Result plain = trainOnImages(teacher, student, file, still.heldOut(heldOut));
+                Result augmented = trainOnImages(teacher, student, file, still.heldOut(heldOut).augmentation(augmentation));
+                assertEquals(plain.before(), augmented.before());
+                for (int epoch = 0; epoch < 2; epoch++) {
+                    assertEquals(plain.epochs().get(epoch).heldOut(), augmented.epochs().get(epoch).heldOut());
+                    assertTrue(Math.abs(plain.epochs().get(epoch).loss() - augmented.epochs().get(epoch).loss()) > 1e-3, augmented.toString());
+                }
+                assertTrue(Math.abs(augmented.epochs().get(0).loss() - augmented.epochs().get(1).loss()) > 1e-4, augmented.toString());
+            }
+            // The teacher sees what the student sees.
+            assertEquals(0, trainOnImages(teacher, same, file, still.augmentation(augmentation)).epochs().getFirst().loss(), 1e-9);
+        }
+        Path flat = model("flat.onnx", 32, 1);
+        try (Opened teacher = new Opened(flat); Opened student = new Opened(flat)) {
+            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
+                    () -> train(teacher, student, flat, outputs(Kind.MSE), QUICK.augmentation(augmentation)));
+            assertTrue(e.getMessage().contains("these are x of F32 1x16"), e.getMessage());
+        }
+    }
+
+    /** Killed after an epoch, it ends with the same bits; with another augmentation it does not go on. */
+    @Test
+    void augmentedTrainingGoesOnBitForBit() throws IOException {
+        Path file = model("teacher.onnx", 32, 1, 1, 4, 4);
+        Path checkpoint = folder.resolve("checkpoint.safetensors");
+        Options options = QUICK.epochs(4).augmentation(new Augmentation(0.3, 0.2, 30, 0.1));
+        List<float[]> ends = new ArrayList<>();
+        for (boolean interrupted : new boolean[] {false, true}) {
+            Options now = interrupted ? options.checkpoint(checkpoint) : options;
+            if (interrupted) {
+                try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2, 1, 4, 4));
+                        Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80, Shape.of(1, 1, 4, 4)), null,
+                                student.network.parameters(), outputs(Kind.MSE), now)) {
+                    assertThrows(IllegalStateException.class, () -> d.run(p -> {
+                        if (p.epoch() == 3) {
+                            throw new IllegalStateException("killed");
+                        }
+                    }));
+                }
+            }
+            try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2, 1, 4, 4))) {
+                trainOnImages(teacher, student, file, now);
+                ends.add(student.parameter("A"));
+            }
+        }
+        assertEquals(-1, Arrays.mismatch(ends.get(0), ends.get(1)));
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2, 1, 4, 4))) {
+            assertThrows(UnsupportedRequestException.class, () -> trainOnImages(teacher, student, file,
+                    options.augmentation(new Augmentation(0.3, 0.2, 30, 0.2)).checkpoint(checkpoint)));
+            trainOnImages(teacher, student, file, options.augmentation(Augmentation.NONE));
+            assertTrue(Arrays.mismatch(ends.get(0), student.parameter("A")) >= 0);
         }
     }
 

@@ -40,9 +40,12 @@ final class Protobuf {
         return concat(field(1, 8), field(8, field(2, 17)), field(7, concat(field(2, "g"), concat(graph))));
     }
 
-    /** A value of f32 [n, width]. */
-    static byte[] value(String name, int width) {
-        byte[] shape = concat(field(1, field(2, "n")), field(1, field(1, width)));
+    /** A value of f32 [n, dims]. */
+    static byte[] value(String name, int... dims) {
+        byte[] shape = field(1, field(2, "n"));
+        for (int d : dims) {
+            shape = concat(shape, field(1, field(1, d)));
+        }
         return concat(field(1, name), field(2, field(1, concat(field(1, 1), field(2, shape)))));
     }
 
