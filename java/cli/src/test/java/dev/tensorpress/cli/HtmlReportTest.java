@@ -9,10 +9,14 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.tensorpress.cli.MainTest.Result;
+import dev.tensorpress.demo.Demo;
+import dev.tensorpress.demo.Findings;
 import dev.tensorpress.runtime.Comparison;
 import java.awt.image.BufferedImage;
 import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.PrintStream;
 import java.net.URLEncoder;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -242,6 +246,20 @@ class HtmlReportTest {
         browser.click("th:last-child button");
         assertEquals("descending", shown("document.querySelector('th:last-child').getAttribute('aria-sort')"));
         assertEquals(names[2], shown("[...document.querySelectorAll('td:first-child')].at(-1).textContent"));
+    }
+
+    @Test
+    void demosShowTablesAndPlots() throws Exception {
+        ByteArrayOutputStream printed = new ByteArrayOutputStream();
+        PrintStream out = new PrintStream(printed, true, StandardCharsets.UTF_8);
+        Findings found = ClassicDemo.run("digits", folder, new Demo.Effort(500, 1), 2, new Console(out, out));
+        assertEquals(DemoCommand.CLASSICS, Demo.ALL.stream().map(Demo::name).toList());
+        show(folder.resolve("digits.html"), "");
+        Findings.Table table = found.tables().getFirst();
+        assertEquals((double) table.rows().size(), shown("document.querySelectorAll('tbody tr').length"));
+        assertEquals(table.rows().get(2).get(4), shown("document.querySelectorAll('tbody tr')[2].children[4].textContent"));
+        assertEquals((double) found.plots().getFirst().series().stream().mapToInt(s -> s.points().size()).sum(), shown("document.querySelectorAll('svg circle').length"));
+        assertTrue(printed.toString(StandardCharsets.UTF_8).contains(table.rows().get(2).get(4)), printed.toString(StandardCharsets.UTF_8));
     }
 
     @Test

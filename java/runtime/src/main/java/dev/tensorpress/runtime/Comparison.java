@@ -15,7 +15,7 @@ import java.util.List;
  * @param runtime version of ONNX Runtime
  * @param threads inside an operator
  * @param items number of inputs
- * @param inputs {@code texts}, {@code files} or {@code random}
+ * @param inputs {@code texts}, {@code images}, {@code files}, {@code arrays} or {@code random}
  * @param shapes of random inputs, else empty
  * @param outputs what was compared
  * @param neighbours mean part of the ten nearest other texts (of the nearer half, where there are fewer than 21 texts)

@@ -206,9 +206,7 @@ public final class Evaluation {
         if (inputs.isEmpty()) {
             throw new IllegalArgumentException("no inputs to evaluate on");
         }
-        long before = bytes(reference, options);
-        long after = bytes(candidate, options);
-        return outputs(reference, before, candidate, after, new FileSource(inputs), "files", options);
+        return samples(reference, candidate, new FileSource(inputs), options);
     }
 
     /**
@@ -220,9 +218,21 @@ public final class Evaluation {
      * @throws IOException if a file cannot be read
      */
     public static Comparison images(Path reference, Path candidate, Path folder, Images images, Options options) throws IOException {
+        return samples(reference, candidate, Samples.images(folder, images), options);
+    }
+
+    /**
+     * Compares every output of floating-point type on any samples.
+     *
+     * @throws InputException if they do not fit the inputs of a model, or the labels do not fit the outputs
+     * @throws UnsupportedRequestException if ONNX Runtime refuses a model or input
+     * @throws dev.tensorpress.model.MalformedModelException if a file is not a model
+     * @throws IOException if a file cannot be read
+     */
+    public static Comparison samples(Path reference, Path candidate, Samples samples, Options options) throws IOException {
         long before = bytes(reference, options);
         long after = bytes(candidate, options);
-        return outputs(reference, before, candidate, after, Samples.images(folder, images), "images", options);
+        return outputs(reference, before, candidate, after, samples, samples.source(), options);
     }
 
     private static Comparison outputs(Path reference, long before, Path candidate, long after, Samples source, String inputs,

@@ -1,20 +1,14 @@
 package dev.tensorpress.runtime;
 
-import ai.onnxruntime.OnnxJavaType;
 import ai.onnxruntime.OnnxTensor;
-import ai.onnxruntime.OrtException;
 import ai.onnxruntime.TensorInfo;
-import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.TensorFile;
 import dev.tensorpress.model.safetensors.Safetensors;
-import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
-import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -100,19 +94,9 @@ final class FileSource extends Samples {
         Path file = inputs.get(i).getFirst();
         Map<String, Tensor> arrays = arrays(session, inputs.get(i));
         for (Map.Entry<String, Tensor> array : arrays.entrySet()) {
-            check(session, file, array.getKey(), array.getValue());
+            ArraySource.check(session, file.toString(), array.getKey(), array.getValue());
         }
-        Map<String, OnnxTensor> feed = new LinkedHashMap<>();
-        for (Map.Entry<String, Tensor> array : arrays.entrySet()) {
-            Tensor tensor = array.getValue();
-            try {
-                feed.put(array.getKey(), OnnxTensor.createTensor(Session.environment(),
-                        tensor.data().asByteBuffer().order(ByteOrder.nativeOrder()), tensor.shape().dims(), type(tensor.dtype())));
-            } catch (OrtException e) {
-                throw new IllegalStateException(e);
-            }
-        }
-        return feed;
+        return ArraySource.feed(arrays);
     }
 
     /** By the names of the model's inputs. Tensors of ONNX's tests have these, or else are in the order of the inputs. */
@@ -159,41 +143,5 @@ final class FileSource extends Samples {
         MemorySegment data = Arena.ofAuto().allocate(e.length(), Long.BYTES);
         file.read(e, data);
         return new Tensor(e.dtype(), e.shape(), data);
-    }
-
-    private static void check(Session session, Path file, String input, Tensor array) {
-        if (type(array.dtype()) == OnnxJavaType.UNKNOWN) {
-            throw new UnsupportedRequestException(file + ": " + input + " is an array of type " + array.dtype()
-                    + ", which inputs of models are not");
-        }
-        OnnxJavaType declared = session.inputs().get(input).type;
-        if (declared != type(array.dtype())) {
-            throw new InputException("the input " + input + " of " + session.model() + " is of type " + declared + ", but "
-                    + type(array.dtype()) + " in " + file);
-        }
-        session.check(input, array.shape());
-        if (array.dtype() == DType.BOOL) {
-            for (byte b : array.data().toArray(ValueLayout.JAVA_BYTE)) {
-                if (b != 0 && b != 1) {
-                    throw new MalformedModelException(file, -1, "expected 0 or 1 as booleans of " + input + ", found " + b);
-                }
-            }
-        }
-    }
-
-    private static OnnxJavaType type(DType type) {
-        return switch (type) {
-            case F64 -> OnnxJavaType.DOUBLE;
-            case F32 -> OnnxJavaType.FLOAT;
-            case F16 -> OnnxJavaType.FLOAT16;
-            case BF16 -> OnnxJavaType.BFLOAT16;
-            case I64 -> OnnxJavaType.INT64;
-            case I32 -> OnnxJavaType.INT32;
-            case I16 -> OnnxJavaType.INT16;
-            case I8 -> OnnxJavaType.INT8;
-            case U8 -> OnnxJavaType.UINT8;
-            case BOOL -> OnnxJavaType.BOOL;
-            default -> OnnxJavaType.UNKNOWN;
-        };
     }
 }

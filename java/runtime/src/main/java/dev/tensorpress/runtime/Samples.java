@@ -3,6 +3,7 @@ package dev.tensorpress.runtime;
 import ai.onnxruntime.OnnxTensor;
 import dev.tensorpress.model.Model;
 import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
@@ -46,6 +47,16 @@ public abstract class Samples {
      */
     public static Samples images(Path folder, Images images) throws IOException {
         return new ImageSource(folder, images);
+    }
+
+    /**
+     * Arrays in memory.
+     *
+     * @param arrays by the names of inputs; along the first axis of each are the samples, which keep that axis, with length 1
+     * @throws IllegalArgumentException if there is no sample, or not as many in each array; arrays that do not fit a model are found when that is run
+     */
+    public static Samples arrays(Map<String, Tensor> arrays) {
+        return new ArraySource(arrays);
     }
 
     /**

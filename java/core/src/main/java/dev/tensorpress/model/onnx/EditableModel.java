@@ -55,6 +55,17 @@ public final class EditableModel {
         return new EditableModel(model, new Reader(model, arena).graph(model.parsed().graph, null), kept.toBytes());
     }
 
+    /**
+     * A model without nodes, to be filled. Of version 8 of the format, which runtimes since ONNX Runtime 1.10 load.
+     *
+     * @param opset version of the standard operators
+     */
+    public static EditableModel create(long opset) {
+        byte[] kept = new Proto().integer(1, 8).string(2, "tensorpress").toBytes();
+        Proto all = new Proto().fields(kept).message(8, new Proto().string(1, "").integer(2, opset)).message(7, new Proto().string(2, "graph"));
+        return new EditableModel(OnnxModel.empty(all.toBytes()), new EditableGraph(null, "graph", new byte[0]), kept);
+    }
+
     private static byte[] field(Wire w) {
         return w.bytes(w.fieldStart, Math.toIntExact(w.end() - w.fieldStart));
     }

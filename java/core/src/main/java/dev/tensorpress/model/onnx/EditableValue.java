@@ -23,6 +23,23 @@ public record EditableValue(String name, Optional<DType> type, Optional<List<Axi
      */
     public record Axis(long size, String symbol) {}
 
+    /** A tensor of known type and number of axes. */
+    public static EditableValue of(String name, DType type, List<Axis> axes) {
+        Proto shape = new Proto();
+        for (Axis a : axes) {
+            Proto dim = new Proto();
+            if (a.size >= 0) {
+                dim.integer(1, a.size);
+            } else if (!a.symbol.isEmpty()) {
+                dim.string(2, a.symbol);
+            }
+            shape.message(1, dim);
+        }
+        Proto tensor = new Proto().integer(1, EditableTensor.code(type)).message(2, shape);
+        byte[] encoded = new Proto().string(1, name).message(2, new Proto().message(1, tensor)).toBytes();
+        return new EditableValue(name, Optional.of(type), Optional.of(List.copyOf(axes)), encoded);
+    }
+
     static EditableValue read(byte[] encoded) {
         Wire w = new Wire(Path.of("ValueInfoProto"), MemorySegment.ofArray(encoded));
         String name = "";

@@ -62,13 +62,13 @@ public final class OnnxModel implements Model {
     private Arena copies;
     private MemorySegment copy;
 
-    private OnnxModel(Path path, boolean allowLinks, Arena arena, FileChannel channel, InputFiles inputs) throws IOException {
+    /** @param channel null for a model that was never in a file */
+    private OnnxModel(Path path, boolean allowLinks, Arena arena, FileChannel channel, MemorySegment file, InputFiles inputs) throws IOException {
         this.path = path;
         this.inputs = inputs;
         this.arena = arena;
         this.channel = channel;
-        this.size = channel.size();
-        MemorySegment file = channel.map(FileChannel.MapMode.READ_ONLY, 0, size, arena);
+        this.size = file.byteSize();
         this.wire = new Wire(path, file);
         this.parsed = new Parser(wire);
         this.files = new DataFiles(path, allowLinks, arena, inputs);
@@ -115,7 +115,7 @@ public final class OnnxModel implements Model {
             InputFiles inputs = new InputFiles();
             inputs.add(path);
             channel = FileChannel.open(path, StandardOpenOption.READ);
-            return new OnnxModel(path, allowLinks, arena, channel, inputs);
+            return new OnnxModel(path, allowLinks, arena, channel, channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena), inputs);
         } catch (IOException | RuntimeException | Error e) {
             if (channel != null) {
                 channel.close();
@@ -128,6 +128,16 @@ public final class OnnxModel implements Model {
                 throw new IOException(path + " became shorter while it was read", e);
             }
             throw e;
+        }
+    }
+
+    /** A model without nodes, in memory alone. */
+    static OnnxModel empty(byte[] encoded) {
+        Path none = Path.of("model.onnx");
+        try {
+            return new OnnxModel(none, false, Arena.ofAuto(), null, MemorySegment.ofArray(encoded), new InputFiles());
+        } catch (IOException e) {
+            throw new IllegalStateException(e); // there is no file
         }
     }
 
@@ -163,7 +173,9 @@ public final class OnnxModel implements Model {
     @Override
     public List<Path> files() {
         List<Path> all = new ArrayList<>();
-        all.add(path);
+        if (channel != null) {
+            all.add(path);
+        }
         for (DataFile f : files.all()) {
             all.add(f.path());
         }

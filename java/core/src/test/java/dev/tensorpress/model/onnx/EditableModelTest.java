@@ -196,4 +196,25 @@ final class EditableModelTest {
             assertEquals(List.of("x", "v"), opened.parsed().graph.inputs.stream().map(OnnxGraph.Described::name).toList());
         }
     }
+
+    @Test
+    void aModelCanBeMadeOfNothing() throws Exception {
+        EditableModel made = EditableModel.create(17);
+        EditableGraph g = made.graph();
+        List<EditableValue.Axis> axes = List.of(new EditableValue.Axis(-1, "batch"), new EditableValue.Axis(2, ""));
+        g.inputs().put("x", EditableValue.of("x", DType.F32, axes));
+        g.outputs().put("y", EditableValue.of("y", DType.F32, List.of(new EditableValue.Axis(-1, ""), new EditableValue.Axis(2, ""))));
+        g.initializers().put("b", EditableTensor.of(1f, -1f));
+        g.nodes().add(new EditableNode("Add", "", "", List.of("x", "b"), List.of("y")));
+        assertEquals(Set.of(out()), made.write(Destination.of(out())));
+        assertEquals(made.bytes(), Files.size(out()));
+        try (Arena arena = Arena.ofConfined(); OnnxModel opened = OnnxModel.open(out(), false)) {
+            EditableModel read = EditableModel.of(opened, arena);
+            assertEquals(17, read.opsets().get(""));
+            assertEquals(axes, read.graph().inputs().get("x").axes().orElseThrow());
+            assertEquals(DType.F32, read.graph().inputs().get("x").type().orElseThrow());
+            assertEquals(-1, read.graph().outputs().get("y").axes().orElseThrow().getFirst().size());
+        }
+        assertEquals(6, Ort.run(out(), 1, 1).length); // a batch of 3
+    }
 }

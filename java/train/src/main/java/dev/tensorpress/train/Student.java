@@ -1,4 +1,4 @@
-package dev.tensorpress.cli;
+package dev.tensorpress.train;
 
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
@@ -18,7 +18,7 @@ import java.util.Map;
  * A model that is trained: what a recipe makes of its graph, and what it prunes, is done before, and what else it makes of weights is simulated while they are
  * trained.
  */
-final class Student implements AutoCloseable {
+public final class Student implements AutoCloseable {
     private final List<AutoCloseable> open = new ArrayList<>();
     private OnnxModel model;
     private boolean pruned;
@@ -27,14 +27,19 @@ final class Student implements AutoCloseable {
     private Student() {}
 
     /**
+     * Opens a model.
+     *
      * @param recipe null for none
-     * @param zeros file for what is pruned, if anything is
+     * @param statistics of the model's inputs, for recipes that take neurons or heads out; null for none
+     * @param zeros file for what is pruned, if anything is; has to stay as long as the student is open
      * @throws UnsupportedRequestException if the recipe changes nothing
+     * @throws dev.tensorpress.model.MalformedModelException if a file is not what it should be
+     * @throws IOException if a file cannot be read or written
      */
-    static Student open(Arguments arguments, Path file, Recipe recipe, Path zeros) throws IOException {
+    public static Student open(Path file, Recipe recipe, Compressor.Options options, Path statistics, Path zeros) throws IOException {
         Student student = new Student();
         try {
-            student.load(arguments, file, recipe, zeros);
+            student.load(file, recipe, options, statistics, zeros);
             return student;
         } catch (IOException | RuntimeException | Error e) {
             student.close();
@@ -42,15 +47,15 @@ final class Student implements AutoCloseable {
         }
     }
 
-    private void load(Arguments arguments, Path file, Recipe recipe, Path zeros) throws IOException {
-        boolean links = arguments.flag("allow-links");
+    private void load(Path file, Recipe recipe, Compressor.Options options, Path statistics, Path zeros) throws IOException {
+        boolean links = options.allowLinks();
         if (recipe == null) {
             model = keep(OnnxModel.open(file, links));
             return;
         }
-        Compressor compressor = keep(Compressor.open(file, Compressor.Options.DEFAULT.threads(arguments.threads()).allowLinks(links)));
-        if (arguments.value("statistics") != null && !recipe.structure().isEmpty()) {
-            compressor.use(keep(Statistics.load(arguments.path("statistics"), compressor.model())));
+        Compressor compressor = keep(Compressor.open(file, options));
+        if (statistics != null && !recipe.structure().isEmpty()) {
+            compressor.use(keep(Statistics.load(statistics, compressor.model())));
         }
         List<Recipe.Step> pruning = recipe.steps().stream().filter(s -> s.method() instanceof PruneMethod).toList();
         if (!pruning.isEmpty()) {
@@ -62,7 +67,7 @@ final class Student implements AutoCloseable {
                 model = keep(OnnxModel.open(zeros, links));
                 return;
             }
-            load(arguments, zeros, new Recipe(recipe.name(), recipe.target(), List.of(), rest, recipe.excludes(), recipe.options()), null);
+            load(zeros, new Recipe(recipe.name(), recipe.target(), List.of(), rest, recipe.excludes(), recipe.options()), options, null, null);
             return;
         }
         Plan plan = compressor.plan(recipe);
@@ -79,17 +84,18 @@ final class Student implements AutoCloseable {
         return opened;
     }
 
-    OnnxModel model() {
+    /** As it is trained. */
+    public OnnxModel model() {
         return model;
     }
 
     /** Whether it has zeros that have to stay. */
-    boolean pruned() {
+    public boolean pruned() {
         return pruned;
     }
 
     /** What its weights become; null if they stay as they are. */
-    Simulation simulation() {
+    public Simulation simulation() {
         return simulation;
     }
 

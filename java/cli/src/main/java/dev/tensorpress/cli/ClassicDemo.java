@@ -1,0 +1,39 @@
+package dev.tensorpress.cli;
+
+import dev.tensorpress.demo.Demo;
+import dev.tensorpress.demo.Findings;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+
+/** Runs one of the classic experiments, and shows what it found. */
+final class ClassicDemo {
+    private ClassicDemo() {}
+
+    static void run(String name, Path folder, Arguments arguments, Console console) throws IOException {
+        run(name, folder, Demo.Effort.FULL, arguments.threads(), console);
+    }
+
+    static Findings run(String name, Path folder, Demo.Effort effort, int threads, Console console) throws IOException {
+        Demo demo = Demo.ALL.stream().filter(d -> d.name().equals(name)).findFirst().orElseThrow();
+        Files.createDirectories(folder);
+        long start = System.nanoTime();
+        console.out().println(demo.summary());
+        console.out().flush();
+        Findings found = demo.run(new Demo.Work(folder, effort, threads,
+                (what, done, total, note) -> console.progress(what, Math.toIntExact(done), Math.toIntExact(total), note)));
+        console.clearProgress();
+        for (Findings.Table t : found.tables()) {
+            console.out().println();
+            Table table = new Table(t.columns().toArray(String[]::new));
+            t.rows().forEach(row -> table.row(row.toArray(String[]::new)));
+            console.out().print(table);
+        }
+        Path page = folder.resolve(name + ".html");
+        new HtmlReport("Demo", demo.summary()).data("demo", most -> found.toJson()).write(page);
+        console.out().println();
+        console.out().println(found.lead());
+        console.out().println(page + ", in " + Text.time(System.nanoTime() - start));
+        return found;
+    }
+}

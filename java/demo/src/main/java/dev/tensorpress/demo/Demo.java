@@ -1,0 +1,61 @@
+package dev.tensorpress.demo;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.List;
+
+/** An experiment that ends with tables and plots. */
+public interface Demo {
+    /** All there are, in the order in which they are told of. */
+    List<Demo> ALL = List.of(new DigitsDemo(), new MlpDemo());
+
+    /** As on the command line. */
+    String name();
+
+    /** In one line: what it shows. */
+    String summary();
+
+    /**
+     * Runs it.
+     *
+     * @throws IOException if a file cannot be written
+     */
+    Findings run(Work work) throws IOException;
+
+    /**
+     * What it works with.
+     *
+     * @param folder for models, which may be there from a run before, and are replaced
+     * @param effort how much of everything
+     * @param threads of kernels and of PyTorch; 0 for as many as there are processors
+     */
+    record Work(Path folder, Effort effort, int threads, Progress progress) {
+        /** A file of the folder. */
+        Path file(String name) {
+            return folder.resolve(name);
+        }
+    }
+
+    /**
+     * How much of everything.
+     *
+     * @param digits of the data, from 100 to 10,000; the last fifth is what accuracies are measured on
+     * @param epochs how often training sees its data, as a part of what {@link #FULL} does
+     */
+    record Effort(int digits, double epochs) {
+        /** What figures in the documentation are of. */
+        public static final Effort FULL = new Effort(10_000, 1);
+
+        /** Of a number that is meant for {@link #FULL}, at least 1. */
+        int epochs(int full) {
+            return (int) Math.max(1, Math.round(full * epochs));
+        }
+    }
+
+    /** Told how it goes on. */
+    @FunctionalInterface
+    interface Progress {
+        /** {@code done} of {@code total} steps; {@code note} may be empty. */
+        void at(String what, long done, long total, String note);
+    }
+}
