@@ -6,11 +6,10 @@ import ai.djl.ndarray.types.DataType;
 import ai.djl.ndarray.types.Shape;
 import ai.djl.training.GradientCollector;
 import dev.tensorpress.Simulation;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.runtime.SampleReader;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -163,6 +162,9 @@ public final class Distillation implements AutoCloseable {
     private final Map<String, NDArray> best = new LinkedHashMap<>();
     private final Map<String, NDArray> projections = new LinkedHashMap<>();
     private final Map<String, NDArray> masks = new LinkedHashMap<>();
+    /** What becomes of parameters when they are written. */
+    private final Map<String, NDArray> written = new LinkedHashMap<>();
+    private final Executor executor = Executor.cpu(Engines.threads());
     private Simulation simulation;
     private Optimizer optimizer;
 
@@ -269,6 +271,13 @@ public final class Distillation implements AutoCloseable {
     public Distillation through(Simulation simulation) {
         this.simulation = simulation;
         digest.add(simulation.recipe().yaml()).add(simulation.weights().stream().sorted().toList().toString());
+        for (String name : simulation.weights()) {
+            if (student.parameters().contains(name)) {
+                NDArray p = student.parameter(name);
+                written.put(name, own.zeros(p.getShape()));
+                simulation.decode(name, Tensors.memory(p), Tensors.memory(written.get(name)));
+            }
+        }
         return this;
     }
 
@@ -289,7 +298,8 @@ public final class Distillation implements AutoCloseable {
     public Result run(Consumer<Progress> progress) throws IOException {
         Map<String, NDArray> trained = new LinkedHashMap<>(parameters);
         projections.forEach((name, p) -> trained.put("projection." + name, p));
-        optimizer = new Optimizer(options.sgd ? Optimizer.Kind.SGD : Optimizer.Kind.ADAMW, options.decay, options.momentum, trained, own);
+        optimizer = new Optimizer(options.sgd ? Optimizer.Kind.SGD : Optimizer.Kind.ADAMW, options.decay, options.momentum, trained, own,
+                executor);
         parameters.forEach((name, p) -> {
             NDArray copy = p.duplicate();
             copy.attach(own);
@@ -383,7 +393,11 @@ public final class Distillation implements AutoCloseable {
 
     private double step(int[] batch, int epoch, long number, double rate, Map<String, NDArray> trained) throws IOException {
         try (NDManager scope = student.scope()) {
-            trained.values().forEach(p -> p.setRequiresGradient(true));
+            simulate();
+            // Gradients of what is written are those of the parameter.
+            Map<String, NDArray> leaves = new LinkedHashMap<>(trained);
+            leaves.replaceAll((name, p) -> written.getOrDefault(name, p));
+            leaves.values().forEach(p -> p.setRequiresGradient(true));
             double loss;
             try (GradientCollector collector = Engines.engine().newGradientCollector()) {
                 NDArray value = loss(training, batch, epoch, scope);
@@ -394,7 +408,7 @@ public final class Distillation implements AutoCloseable {
                 collector.backward(value);
             }
             Map<String, NDArray> gradients = new LinkedHashMap<>();
-            for (Map.Entry<String, NDArray> e : trained.entrySet()) {
+            for (Map.Entry<String, NDArray> e : leaves.entrySet()) {
                 NDArray g = e.getValue().getGradient();
                 if (g != null) {
                     g.attach(scope);
@@ -402,7 +416,7 @@ public final class Distillation implements AutoCloseable {
                 }
                 e.getValue().setRequiresGradient(false);
             }
-            optimizer.step(gradients, number, rate, options.clip, scope);
+            optimizer.step(gradients, number, rate, options.clip);
             gradients.values().forEach(g -> g.muli(0));
             masks.forEach((name, mask) -> parameters.get(name).muli(mask).addi(0)); // -0 + 0 is 0
             return loss;
@@ -412,7 +426,7 @@ public final class Distillation implements AutoCloseable {
     private NDArray loss(Batches of, int[] batch, int epoch, NDManager scope) throws IOException {
         Map<String, NDArray> inputs = of.inputs(batch, epoch, scope);
         Map<String, NDArray> wanted = teacher == null ? Map.of() : teacher.run(scope, inputs, objective.ofTeacher());
-        Map<String, NDArray> got = student.run(scope, inputs, simulated(scope), objective.ofStudent());
+        Map<String, NDArray> got = student.run(scope, inputs, views(written, scope), objective.ofStudent());
         return objective.of(got, wanted, of.mask(inputs), of.labels(batch, scope), views(projections, scope));
     }
 
@@ -421,33 +435,20 @@ public final class Distillation implements AutoCloseable {
         return scalar.toType(DataType.FLOAT64, false).getDouble();
     }
 
-    private Map<String, NDArray> simulated(NDManager scope) {
-        if (simulation == null) {
-            return Map.of();
-        }
-        Map<String, NDArray> all = new LinkedHashMap<>();
-        for (String name : simulation.weights()) {
-            if (!student.parameters().contains(name)) {
-                continue;
+    /** What is written of parameters that have been trained since. */
+    private void simulate() {
+        written.forEach((name, array) -> {
+            if (parameters.containsKey(name)) {
+                simulation.decode(name, Tensors.memory(student.parameter(name)), Tensors.memory(array));
             }
-            NDArray p = Optimizer.view(student.parameter(name), scope);
-            float[] elements = p.toFloatArray();
-            try (Arena arena = Arena.ofShared()) {
-                MemorySegment in = arena.allocate(4L * elements.length, 64).copyFrom(MemorySegment.ofArray(elements));
-                MemorySegment out = arena.allocate(in.byteSize(), 64);
-                simulation.decode(name, in, out);
-                MemorySegment.ofArray(elements).copyFrom(out);
-            }
-            NDArray written = scope.create(elements, p.getShape());
-            all.put(name, p.add(written.sub(p).stopGradient()));
-        }
-        return all;
+        });
     }
 
     /** On what is held out, or on all. */
     private double evaluate() throws IOException {
         Batches of = heldOut == null ? training : heldOut;
         double sum = 0;
+        simulate();
         for (int[] batch : of.epoch(0)) {
             try (NDManager scope = student.scope()) {
                 sum += number(loss(of, batch, 0, scope)) * batch.length;
@@ -459,6 +460,7 @@ public final class Distillation implements AutoCloseable {
     @Override
     public void close() {
         own.close();
+        executor.close();
         reader.close();
     }
 }

@@ -8,6 +8,7 @@ import dev.tensorpress.runtime.Djl;
 /** PyTorch, once it is there. */
 final class Engines {
     private static final String NAME = "PyTorch";
+    private static final String THREADS = "ai.djl.pytorch.num_threads";
 
     private Engines() {}
 
@@ -24,8 +25,13 @@ final class Engines {
 
     static void threads(int threads) {
         if (threads > 0) {
-            System.setProperty("ai.djl.pytorch.num_threads", Integer.toString(threads));
+            System.setProperty(THREADS, Integer.toString(threads));
         }
+    }
+
+    /** 0 for as many as there are processors. */
+    static int threads() {
+        return Integer.getInteger(THREADS, 0);
     }
 
     static Engine engine() {

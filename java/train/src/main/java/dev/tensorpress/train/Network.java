@@ -195,7 +195,8 @@ public final class Network implements AutoCloseable {
             }
             for (int i = 0; i < Math.min(made.length, n.outputs().size()); i++) {
                 if (made[i] != null) {
-                    if (!Arrays.asList(operands).contains(made[i])) {
+                    NDArray one = made[i]; // compared by identity: equals looks at all elements
+                    if (Arrays.stream(operands).noneMatch(operand -> operand == one)) {
                         made[i].attach(scope);
                     }
                     values.put(n.outputs().get(i), made[i]);

@@ -74,6 +74,11 @@ final class Tensors {
         return manager.create(copy, shape, as);
     }
 
+    /** Its elements where PyTorch has them, as long as it lives; of an array whose elements are apart, a copy. */
+    static MemorySegment memory(NDArray array) {
+        return MemorySegment.ofBuffer(array.toByteBuffer(true));
+    }
+
     /** The type of an array of numbers with a point. */
     static DType type(NDArray a) {
         return a.getDataType() == DataType.FLOAT64 ? DType.F64 : DType.F32;
