@@ -30,7 +30,7 @@ final class ClassicDemo {
             console.out().print(table);
         }
         Path page = folder.resolve(name + ".html");
-        new HtmlReport("Demo", demo.summary()).data("demo", most -> found.toJson()).write(page);
+        new HtmlReport("tensorpress demo " + name, Character.toUpperCase(demo.summary().charAt(0)) + demo.summary().substring(1)).data("demo", most -> found.toJson()).write(page);
         console.out().println();
         console.out().println(found.lead());
         console.out().println(page + ", in " + Text.time(System.nanoTime() - start));

@@ -47,14 +47,16 @@ final class DemoTest {
     void mlp() throws Exception {
         Findings f = run(new MlpDemo(), SMALL);
         Table t = f.tables().getFirst();
-        for (int row : new int[] {0, 1, 2, 4, 5}) {
-            assertTrue(number(t, row, ">Accuracy") > 80, t.toString());
+        for (int row : new int[] {0, 1, 2, 4, 5, 6, 8, 17}) {
+            assertTrue(number(t, row, ">Accuracy") > 75, t.toString());
         }
         // Half of the neurons take half of the bytes, and int8 a quarter of that, with scales.
         assertEquals(50, number(t, 4, ">Of the teacher"), 0.5);
-        assertTrue(number(t, 5, ">Of the teacher") < 16, t.toString());
+        assertTrue(number(t, 17, ">Of the teacher") < 16, t.toString());
         // What was pruned is trained again.
-        assertTrue(number(t, 4, ">Accuracy") > number(t, 3, ">Accuracy"), t.toString());
+        for (int row = 3; row < 17; row += 4) {
+            assertTrue(number(t, row + 1, ">Accuracy") > number(t, row, ">Accuracy"), t.toString());
+        }
     }
 
     @Test
