@@ -225,6 +225,10 @@ public final class Distillation implements AutoCloseable {
     private void project() throws IOException {
         try (NDManager scope = student.scope()) {
             Map<String, NDArray> inputs = training.inputs(training.epoch(0).getFirst(), 0, scope);
+            student.checkInputs(inputs, "student");
+            if (teacher != null) {
+                teacher.checkInputs(inputs, "teacher");
+            }
             Map<String, NDArray> got = student.run(scope, inputs, objective.ofStudent());
             Map<String, NDArray> wanted = teacher == null ? Map.of() : teacher.run(scope, inputs, objective.ofTeacher());
             Random random = new Random(options.seed);

@@ -3,12 +3,14 @@ package dev.tensorpress.train;
 import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDManager;
 import ai.djl.ndarray.types.DataType;
+import ai.djl.ndarray.types.Shape;
 import dev.tensorpress.model.UnknownNameException;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.EditableGraph;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.EditableTensor;
+import dev.tensorpress.model.onnx.EditableValue;
 import java.lang.foreign.Arena;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -134,6 +136,30 @@ public final class Network implements AutoCloseable {
                 }
             }
         }
+    }
+
+    /**
+     * That samples fit what the graph declares, before anything is computed.
+     *
+     * @param who has the graph, in words
+     * @throws UnsupportedRequestException if an input is of another shape, batches aside; the message names it
+     */
+    void checkInputs(Map<String, NDArray> inputs, String who) {
+        model.graph().inputs().forEach((name, declared) -> {
+            List<EditableValue.Axis> axes = declared.axes().orElse(null);
+            if (axes == null || !inputs.containsKey(name)) {
+                return; // what is missing may not be needed
+            }
+            Shape shape = inputs.get(name).getShape();
+            boolean fits = axes.size() == shape.dimension();
+            for (int i = 1; fits && i < axes.size(); i++) {
+                fits = axes.get(i).size() < 0 || axes.get(i).size() == shape.get(i);
+            }
+            if (!fits) {
+                throw new UnsupportedRequestException("the " + who + "'s input '" + name + "' is " + axes.stream().map(a -> a.size() >= 0 ? Long.toString(a.size())
+                        : a.symbol().isEmpty() ? "?" : a.symbol()).toList() + ", but samples are " + shape);
+            }
+        });
     }
 
     /** Names of parameters. */

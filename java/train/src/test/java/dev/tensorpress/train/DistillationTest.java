@@ -174,6 +174,15 @@ class DistillationTest {
     }
 
     @Test
+    void studentsOfOtherInputsAreRefused() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 32, 2, 1, 4, 4))) {
+            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> train(teacher, student, file, outputs(Kind.MSE), QUICK));
+            assertTrue(e.getMessage().matches("the student's input 'x' is \\[.*, 1, 4, 4\\], but samples are \\(8, 16\\)"), e.getMessage());
+        }
+    }
+
+    @Test
     void labelsAreLearned() throws IOException {
         Path file = model("student.onnx", 32, 2);
         int[] labels = new int[80];
