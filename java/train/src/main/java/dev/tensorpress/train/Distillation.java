@@ -251,12 +251,12 @@ public final class Distillation implements AutoCloseable {
         }
     }
 
-    /** Parameters keep the zeros that they have, as pruning has left them. */
+    /** Parameters of two axes or more, and tables, keep the zeros that they have, as pruning has left them. */
     public Distillation holdZeros() {
         digest.add("zeros are held");
         for (String name : parameters.keySet()) {
             NDArray p = parameters.get(name);
-            if (p.getShape().dimension() > 1) {
+            if (p.getShape().dimension() > 1 || student.isTable(name)) {
                 try (NDManager scope = student.scope()) {
                     NDArray mask = Optimizer.view(p, scope).neq(0).toType(p.getDataType(), true);
                     mask.attach(own);

@@ -180,6 +180,11 @@ public final class Network implements AutoCloseable {
         return constants.get(name);
     }
 
+    /** Whether elements of a parameter are looked up, as those of a codebook are. */
+    boolean isTable(String name) {
+        return model.graph().nodes().stream().anyMatch(n -> n.type().equals("Gather") && n.input(0).equals(name));
+    }
+
     /** Memory for inputs and results of one or some runs; to be closed. */
     public NDManager scope() {
         return manager.newSubManager();

@@ -1,6 +1,7 @@
 package dev.tensorpress.train;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -373,6 +374,33 @@ class DistillationTest {
             for (int i = 0; i < now.length; i++) {
                 assertEquals(i % 3 == 0, now[i] == 0, "element " + i);
             }
+        }
+    }
+
+    /** A pruned weight has a code for its zeros, which mean zero after training as well. */
+    @Test
+    void zerosOfTablesStay() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        Path recipe = Files.writeString(folder.resolve("r.yaml"), "{name: r, steps: [{name: p, select: {role: [linear, head], min-size: 0}, prune: {sparsity: 0.5}},"
+                + " {name: c, select: {role: [linear, head], min-size: 0}, codebook: {bits: 5}}]}");
+        Path small = folder.resolve("small.onnx");
+        try (Compressor compressor = Compressor.open(file)) {
+            compressor.compress(compressor.plan(Recipe.read(recipe)), small);
+        }
+        try (Opened teacher = new Opened(file); Opened student = new Opened(small); NDManager scope = student.network.scope()) {
+            float[] before = student.network.run(scope, Map.of(), List.of("A")).get("A").toFloatArray();
+            try (Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, student.network.parameters(), outputs(Kind.MSE), QUICK)) {
+                Result result = d.holdZeros().run(_ -> { });
+                assertTrue(result.after() < result.before(), result.toString());
+            }
+            float[] after = student.network.run(scope, Map.of(), List.of("A")).get("A").toFloatArray();
+            int zeros = 0;
+            for (int i = 0; i < after.length; i++) {
+                assertEquals(before[i] == 0, after[i] == 0, "element " + i);
+                zeros += after[i] == 0 ? 1 : 0;
+            }
+            assertEquals(after.length / 2, zeros);
+            assertNotEquals(Arrays.toString(before), Arrays.toString(after));
         }
     }
 
