@@ -31,7 +31,7 @@ public final class Main {
     static final int INTERNAL = 70;
 
     static final List<String> COMMANDS = List.of("inspect", "plan", "compress", "merge", "clean", "slim", "profile", "pack", "expand", "verify", "sign", "recipe", "calibrate",
-            "search", "evaluate", "distill", "keygen", "doctor", "demo");
+            "search", "evaluate", "distill", "autoencoder", "encode", "decode", "keygen", "doctor", "demo");
     private static final long PATIENCE_MILLIS = 5000;
     /** Whether the process was told to end: then libraries that want to be told of its end, or were, fail. */
     private static volatile boolean ending;
@@ -182,6 +182,9 @@ public final class Main {
             case "search" -> new SearchCommand();
             case "evaluate" -> new EvaluateCommand();
             case "distill" -> new DistillCommand();
+            case "autoencoder" -> new AutoencoderCommand();
+            case "encode" -> new EncodeCommand();
+            case "decode" -> new DecodeCommand();
             case "keygen" -> new KeygenCommand();
             case "doctor" -> new DoctorCommand();
             case "demo" -> new DemoCommand();
@@ -192,7 +195,7 @@ public final class Main {
     private static String overview() {
         StringBuilder text = new StringBuilder("Compresses trained models.\n\nUsage: tensorpress COMMAND ...\n\n");
         for (String name : COMMANDS) {
-            text.append("  ").append(Text.left(name, 11)).append(command(name).syntax().summary()).append('\n');
+            text.append("  ").append(Text.left(name, 13)).append(command(name).syntax().summary()).append('\n');
         }
         return text.append("""
 

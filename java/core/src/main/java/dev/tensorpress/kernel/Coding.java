@@ -162,17 +162,59 @@ public final class Coding {
         int width = (int) type.bytes(1);
         long symbols = in.byteSize() / width;
         Native.result("frequencies", frequencies, DType.U16, 1, alphabet, alphabet, null);
+        Native.apart("out", out, "frequencies", frequencies);
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment counts = arena.allocate(JAVA_INT, alphabet);
+            Native.check("tp_coding_histogram", Kernels.tp_coding_histogram(width, symbols, in, counts));
+            return encodeRans(type, in, frequencies(type, counts, 0, frequencies), frequencies, out);
+        }
+    }
+
+    /**
+     * Frequencies that code symbols with these counts in few bits: at least 1 where the count is, 0 elsewhere.
+     *
+     * @param type u8, or u16 below 4096
+     * @param counts i32 [256] or [4096], at least 0, that sum to less than 2^28; at least two are not 0
+     * @param logTotal frequencies sum to 2^this, 11 to 15; 0 for what suits best
+     * @param frequencies u16 [256] or [4096], out
+     * @return what they sum to, as power of two
+     * @throws KernelException for counts that are not as said
+     */
+    public static int frequencies(DType type, MemorySegment counts, int logTotal, MemorySegment frequencies) {
+        int alphabet = alphabet(type);
+        Native.operand("counts", counts, DType.I32, 1, alphabet, alphabet, null);
+        Native.result("frequencies", frequencies, DType.U16, 1, alphabet, alphabet, null);
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment k = arena.allocate(JAVA_INT);
+            MemorySegment bits = arena.allocate(JAVA_LONG);
+            Native.check("tp_coding_frequencies", Kernels.tp_coding_frequencies(alphabet, counts, logTotal, frequencies, k, bits));
+            return k.get(JAVA_INT, 0);
+        }
+    }
+
+    /**
+     * Codes symbols by rANS, with given frequencies, which whoever decodes them has to have.
+     *
+     * @param type u8, or u16 below 4096
+     * @param in whole symbols
+     * @param logTotal frequencies sum to 2^this, 11 to 15
+     * @param frequencies u16 [256] or [4096], each less than that
+     * @param out at least {@link #ransBound} bytes
+     * @return where they are: at 0 of {@code in} and of {@code out}
+     * @throws KernelException for symbols without a frequency, or frequencies that are not as said
+     */
+    public static Rans encodeRans(DType type, MemorySegment in, int logTotal, MemorySegment frequencies, MemorySegment out) {
+        int alphabet = alphabet(type);
+        Native.input("in", in, 0, null);
+        int width = (int) type.bytes(1);
+        long symbols = in.byteSize() / width;
+        Native.operand("frequencies", frequencies, DType.U16, 1, alphabet, alphabet, null);
         Native.output("out", out, ransBound(type, symbols), null);
         Native.apart("out", out, "in", in);
         Native.apart("out", out, "frequencies", frequencies);
         try (Arena arena = Arena.ofConfined()) {
-            MemorySegment counts = arena.allocate(JAVA_INT, alphabet);
             MemorySegment scratch = arena.allocate(Kernels.TP_CODING_SCRATCH(), 64);
-            MemorySegment k = arena.allocate(JAVA_INT);
             MemorySegment bytes = arena.allocate(JAVA_LONG);
-            Native.check("tp_coding_histogram", Kernels.tp_coding_histogram(width, symbols, in, counts));
-            Native.check("tp_coding_frequencies", Kernels.tp_coding_frequencies(alphabet, counts, 0, frequencies, k, bytes));
-            int logTotal = k.get(JAVA_INT, 0);
             Native.call("tp_rans_encode", null, 1, Native.Cost.of(symbols * width, symbols * width), () ->
                     Kernels.tp_rans_encode(width, symbols, in, logTotal, frequencies, out, out.byteSize(), bytes, scratch));
             return new Rans(symbols, 0, bytes.get(JAVA_LONG, 0), 0, logTotal);

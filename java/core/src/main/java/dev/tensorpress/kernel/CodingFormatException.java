@@ -4,7 +4,7 @@ package dev.tensorpress.kernel;
 public final class CodingFormatException extends RuntimeException {
     private static final long serialVersionUID = 1;
 
-    CodingFormatException(String message) {
+    public CodingFormatException(String message) {
         super(message);
     }
 }

@@ -4,11 +4,8 @@ import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.TensorInfo;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.TensorFile;
-import dev.tensorpress.model.safetensors.Safetensors;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -106,11 +103,7 @@ final class FileSource extends Samples {
         boolean archive = first.toString().endsWith(".npz") || first.toString().endsWith(SAFETENSORS);
         List<TensorFile> found = new ArrayList<>();
         if (first.toString().endsWith(SAFETENSORS)) {
-            try (Safetensors file = Safetensors.open(first)) {
-                for (Safetensors.Entry e : file.tensors().values()) {
-                    found.add(new TensorFile(e.name(), read(file, e)));
-                }
-            }
+            ArrayFile.safetensors(first).forEach((name, array) -> found.add(new TensorFile(name, array)));
         } else if (archive) {
             Npy.archive(first).forEach((name, array) -> found.add(new TensorFile(name, array)));
         } else if (first.toString().endsWith(".npy")) {
@@ -134,14 +127,5 @@ final class FileSource extends Samples {
             i++;
         }
         return arrays;
-    }
-
-    private static Tensor read(Safetensors file, Safetensors.Entry e) throws IOException {
-        if (e.length() > Integer.MAX_VALUE - 8) {
-            throw new UnsupportedRequestException(file.path() + ": " + e.name() + " is an array of 2 GiB or more; at most that is read");
-        }
-        MemorySegment data = Arena.ofAuto().allocate(e.length(), Long.BYTES);
-        file.read(e, data);
-        return new Tensor(e.dtype(), e.shape(), data);
     }
 }

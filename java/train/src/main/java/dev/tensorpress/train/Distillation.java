@@ -4,7 +4,6 @@ import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDManager;
 import ai.djl.ndarray.types.DataType;
 import ai.djl.ndarray.types.Shape;
-import ai.djl.training.GradientCollector;
 import dev.tensorpress.Simulation;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -401,27 +400,10 @@ public final class Distillation implements AutoCloseable {
             // Gradients of what is written are those of the parameter.
             Map<String, NDArray> leaves = new LinkedHashMap<>(trained);
             leaves.replaceAll((name, p) -> written.getOrDefault(name, p));
-            leaves.values().forEach(p -> p.setRequiresGradient(true));
-            double loss;
-            try (GradientCollector collector = Engines.engine().newGradientCollector()) {
-                NDArray value = loss(training, batch, epoch, scope);
-                loss = number(value);
-                if (!Double.isFinite(loss)) {
-                    return loss;
-                }
-                collector.backward(value);
+            double loss = optimizer.step(() -> loss(training, batch, epoch, scope), leaves, number, rate, options.clip, scope);
+            if (!Double.isFinite(loss)) {
+                return loss;
             }
-            Map<String, NDArray> gradients = new LinkedHashMap<>();
-            for (Map.Entry<String, NDArray> e : leaves.entrySet()) {
-                NDArray g = e.getValue().getGradient();
-                if (g != null) {
-                    g.attach(scope);
-                    gradients.put(e.getKey(), g);
-                }
-                e.getValue().setRequiresGradient(false);
-            }
-            optimizer.step(gradients, number, rate, options.clip);
-            gradients.values().forEach(g -> g.muli(0));
             masks.forEach((name, mask) -> parameters.get(name).muli(mask).addi(0)); // -0 + 0 is 0
             return loss;
         }
@@ -435,7 +417,7 @@ public final class Distillation implements AutoCloseable {
     }
 
     /** Numbers of Java are f64, and so is what is made of them and a scalar. */
-    private static double number(NDArray scalar) {
+    static double number(NDArray scalar) {
         return scalar.toType(DataType.FLOAT64, false).getDouble();
     }
 

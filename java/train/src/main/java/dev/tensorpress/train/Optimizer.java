@@ -3,7 +3,9 @@ package dev.tensorpress.train;
 import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDManager;
 import ai.djl.ndarray.types.DataType;
+import ai.djl.training.GradientCollector;
 import dev.tensorpress.kernel.Executor;
+import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
@@ -56,6 +58,43 @@ final class Optimizer {
 
     Map<String, NDArray> state() {
         return state;
+    }
+
+    /** What is to become smaller, a scalar. */
+    @FunctionalInterface
+    interface Loss {
+        NDArray get() throws IOException;
+    }
+
+    /**
+     * One step against the gradients of a loss, unless that is no number.
+     *
+     * @param leaves by parameter, whose gradients are taken for those of the parameter: itself, or what is in its place
+     * @return the loss
+     */
+    double step(Loss loss, Map<String, NDArray> leaves, long number, double rate, double clip, NDManager scope) throws IOException {
+        leaves.values().forEach(p -> p.setRequiresGradient(true));
+        double found;
+        try (GradientCollector collector = Engines.engine().newGradientCollector()) {
+            NDArray value = loss.get();
+            found = Distillation.number(value);
+            if (!Double.isFinite(found)) {
+                return found;
+            }
+            collector.backward(value);
+        }
+        Map<String, NDArray> gradients = new LinkedHashMap<>();
+        leaves.forEach((name, p) -> {
+            NDArray g = p.getGradient();
+            if (g != null) {
+                g.attach(scope);
+                gradients.put(name, g);
+            }
+            p.setRequiresGradient(false);
+        });
+        step(gradients, number, rate, clip);
+        gradients.values().forEach(g -> g.muli(0));
+        return found;
     }
 
     /**
