@@ -2,6 +2,7 @@ package dev.tensorpress.cli;
 
 import dev.tensorpress.demo.Demo;
 import dev.tensorpress.demo.Findings;
+import dev.tensorpress.train.Network;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -11,6 +12,7 @@ final class ClassicDemo {
     private ClassicDemo() {}
 
     static void run(String name, Path folder, Arguments arguments, Console console) throws IOException {
+        Network.threads(arguments.threads());
         run(name, folder, Demo.Effort.FULL, arguments.threads(), console);
     }
 

@@ -70,10 +70,15 @@ final class Layers {
 
     /** A convolution of images [channels, height, width] by square kernels, with as much padding on each side. */
     Layers conv(String name, int filters, int kernel, int padding) {
+        return conv(name, filters, kernel, padding, 1);
+    }
+
+    /** {@link #conv(String, int, int, int)} at each {@code stride}th place. */
+    Layers conv(String name, int filters, int kernel, int padding, int stride) {
         String w = weight(name, dims[0] * kernel * kernel, filters, dims[0], kernel, kernel);
         String b = constant(name + ".bias", new float[filters], filters);
-        node("Conv", w, b).setAll("kernel_shape", kernel, kernel).setAll("pads", padding, padding, padding, padding);
-        dims = new long[] {filters, dims[1] + 2L * padding - kernel + 1, dims[2] + 2L * padding - kernel + 1};
+        node("Conv", w, b).setAll("kernel_shape", kernel, kernel).setAll("pads", padding, padding, padding, padding).setAll("strides", stride, stride);
+        dims = new long[] {filters, (dims[1] + 2L * padding - kernel) / stride + 1, (dims[2] + 2L * padding - kernel) / stride + 1};
         return this;
     }
 
@@ -102,6 +107,15 @@ final class Layers {
         String b = constant(name + ".bias", new float[units], units);
         node("Gemm", w, b).set("transB", 1);
         dims = new long[] {units};
+        return this;
+    }
+
+    /** Takes those weights and biases of a model that have the names and shapes of ones here. It has to be open until this is written. */
+    Layers adopt(EditableModel other) {
+        model.graph().initializers().replaceAll((name, t) -> {
+            EditableTensor found = other.graph().initializers().get(name);
+            return found != null && found.shape().equals(t.shape()) ? found : t;
+        });
         return this;
     }
 

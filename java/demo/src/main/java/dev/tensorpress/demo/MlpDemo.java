@@ -1,6 +1,5 @@
 package dev.tensorpress.demo;
 
-import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.demo.Findings.Plot;
 import dev.tensorpress.demo.Findings.Point;
@@ -58,14 +57,14 @@ final class MlpDemo implements Demo {
             train(work, shape, teacher, blank, seen, training, taught);
             distilled.add(add(work, shape + " distilled", teacher, taught, test, rows));
             Path cut = work.file("mlp-" + width + "-pruned.onnx");
-            compress(work, teacher, Recipe.named("prune-neurons").set("amount", Double.toString(1 - width / (double) WIDE)), cut);
+            Training.compress(work, teacher, Recipe.named("prune-neurons").set("amount", Double.toString(1 - width / (double) WIDE)), cut);
             add(work, shape + " pruned", teacher, cut, test, rows);
             Path tuned = work.file("mlp-" + width + "-pruned-distilled.onnx");
             train(work, shape, teacher, cut, seen, training, tuned);
             pruned.add(add(work, shape + " pruned, then distilled", teacher, tuned, test, rows));
         }
         Path coded = work.file("mlp-64-int8.onnx");
-        compress(work, work.file("mlp-64-pruned-distilled.onnx"), Recipe.named("int8"), coded);
+        Training.compress(work, work.file("mlp-64-pruned-distilled.onnx"), Recipe.named("int8"), coded);
         add(work, "784-64-10 pruned, distilled, and in int8", teacher, coded, test, rows);
         return new Findings("Trained on " + Training.count(training.size()) + " digits of 28 x 28 pixels, measured on " + Training.count(test.size())
                 + " others; latency is the median of single digits on one thread.",
@@ -77,12 +76,6 @@ final class MlpDemo implements Demo {
     private static void train(Work work, String shape, Path teacher, Path from, Samples seen, Digits training, Path out) throws IOException {
         Training.train(work, (teacher == null ? "training " : "distilling ") + shape, teacher, from, null, false, seen, training.labels(),
                 teacher == null ? Training.LABELS : Training.TEACHER, Training.options(work, EPOCHS, RATE), out);
-    }
-
-    private static void compress(Work work, Path model, Recipe recipe, Path out) throws IOException {
-        try (Compressor compressor = Compressor.open(model, Compressor.Options.DEFAULT.threads(work.threads()).overwrite(true))) {
-            compressor.compress(compressor.plan(recipe), out);
-        }
     }
 
     private static Layers model(long seed, int hidden) {

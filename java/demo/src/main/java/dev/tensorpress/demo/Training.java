@@ -1,9 +1,15 @@
 package dev.tensorpress.demo;
 
+import ai.djl.ndarray.NDArray;
+import ai.djl.ndarray.NDManager;
+import dev.tensorpress.Archives;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.demo.Demo.Work;
 import dev.tensorpress.model.Destination;
+import dev.tensorpress.model.archive.Archive;
+import dev.tensorpress.model.archive.Packer;
+import dev.tensorpress.model.archive.Unpacker;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.runtime.Comparison;
@@ -22,6 +28,7 @@ import java.lang.foreign.Arena;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 
 /** Trains and measures classifiers of digits. */
 final class Training {
@@ -30,6 +37,9 @@ final class Training {
     /** What a teacher takes for likely, and labels. */
     static final Objective TEACHER = new Objective(List.of(Term.of(Kind.KL, Layers.OUTPUT).temperature(4).weight(0.7),
             Term.of(Kind.CROSS_ENTROPY, Layers.OUTPUT).weight(0.3)));
+
+    /** For archives. */
+    private static final long MEMORY = 64 << 20;
 
     private Training() {}
 
@@ -76,6 +86,44 @@ final class Training {
     static Comparison measure(Work work, Path reference, Path candidate, Samples samples, Digits digits) throws IOException {
         return Evaluation.samples(reference, candidate, samples, Evaluation.Options.DEFAULT.threads(1).tasks(digits.tasks()).progress(
                 (model, done, total) -> work.progress().at("running " + model.getFileName(), done, total, "")));
+    }
+
+    /** Compresses a model by a recipe. */
+    static void compress(Work work, Path model, Recipe recipe, Path out) throws IOException {
+        try (Compressor compressor = Compressor.open(model, Compressor.Options.DEFAULT.threads(work.threads()).overwrite(true))) {
+            compressor.compress(compressor.plan(recipe), out);
+        }
+    }
+
+    /** Makes an archive of a model, and tells its bytes. */
+    static long pack(Work work, Path model, Path archive) throws IOException {
+        return Packer.pack(Archives.find(model, false).contents(), null, new Packer.Settings(null, null, null, work.threads(), MEMORY, null), archive, true).bytes();
+    }
+
+    /** Makes of an archive the model that it was made of. */
+    static void expand(Work work, Path archive, Path model) throws IOException {
+        try (Archive a = Archive.open(archive)) {
+            Unpacker.expand(a, model, new Unpacker.Settings(true, false, work.threads(), MEMORY, null));
+        }
+    }
+
+    /** Part of digits that a classifier tells, in ONNX Runtime. */
+    static double accuracy(Path model, Samples samples, Digits digits) throws IOException {
+        return Evaluation.samples(model, model, samples, Evaluation.Options.DEFAULT.threads(1).tasks(digits.tasks())).tasks().getFirst().candidate();
+    }
+
+    /** The part of the elements of weights, as the model computes them, that is not 0. */
+    static double kept(Path file, List<String> weights) throws IOException {
+        try (OnnxModel model = OnnxModel.open(file, false); Arena arena = Arena.ofShared(); Network network = Network.of(EditableModel.of(model, arena));
+                NDManager scope = network.scope()) {
+            long kept = 0;
+            long all = 0;
+            for (NDArray weight : network.run(scope, Map.of(), weights).values()) {
+                kept += weight.countNonzero().getLong();
+                all += weight.size();
+            }
+            return (double) kept / all;
+        }
     }
 
     /** In percent, with two digits. */

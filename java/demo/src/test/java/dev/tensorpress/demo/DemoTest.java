@@ -1,13 +1,25 @@
 package dev.tensorpress.demo;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import ai.djl.ndarray.NDManager;
+import ai.djl.ndarray.types.Shape;
+import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OrtEnvironment;
+import ai.onnxruntime.OrtSession;
 import dev.tensorpress.demo.Findings.Table;
+import dev.tensorpress.model.onnx.EditableModel;
+import dev.tensorpress.model.onnx.OnnxModel;
+import dev.tensorpress.train.Network;
+import java.lang.foreign.Arena;
+import java.nio.FloatBuffer;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -56,6 +68,77 @@ final class DemoTest {
         // What was pruned is trained again.
         for (int row = 3; row < 17; row += 4) {
             assertTrue(number(t, row + 1, ">Accuracy") > number(t, row, ">Accuracy"), t.toString());
+        }
+    }
+
+    @Test
+    void cnn() throws Exception {
+        Findings f = run(new CnnDemo(), new Demo.Effort(1000, 1));
+        Table models = f.tables().getFirst();
+        for (int row = 0; row < models.rows().size(); row++) {
+            assertTrue(number(models, row, ">Accuracy") > 60, models.toString());
+        }
+        assertTrue(number(models, 0, ">Accuracy") > 85, models.toString());
+        // What takes bytes takes them: connected layers most of them, and all together nine tenths.
+        List<String> parts = models.rows().stream().map(List::getFirst).toList();
+        long last = Math.round(number(models, parts.size() - 1, ">Bytes of archive"));
+        assertTrue(last < 0.1 * number(models, 0, ">Bytes of archive"), models.toString());
+        assertTrue(number(models, parts.lastIndexOf("connected"), ">Bytes of archive") < 0.3 * number(models, 0, ">Bytes of archive"), models.toString());
+        Table images = f.tables().get(1);
+        List<String> kinds = images.rows().stream().map(List::getFirst).toList();
+        for (String kind : List.of("DCT", "Haar", "CDF 9/7")) {
+            int first = kinds.indexOf(kind);
+            int end = kinds.lastIndexOf(kind);
+            // Larger steps take fewer bytes, and lose more; the smallest loses next to nothing, in a third of the bytes of pixels.
+            for (int row = first; row < end; row++) {
+                assertTrue(number(images, row, ">Bytes per image") > number(images, row + 1, ">Bytes per image"), images.toString());
+                assertTrue(number(images, row, ">PSNR") > number(images, row + 1, ">PSNR"), images.toString());
+            }
+            assertTrue(number(images, first, ">Accuracy") > number(models, 0, ">Accuracy") - 2, images.toString());
+            assertTrue(number(images, first, ">Bytes per image") < Digits.PIXELS / 3.0, images.toString());
+            assertTrue(number(images, end, ">Accuracy") < number(images, first, ">Accuracy"), images.toString());
+        }
+        Table frequencies = f.tables().get(2);
+        assertTrue(number(frequencies, 3, ">Accuracy") > 75 && number(frequencies, 3, ">Accuracy") > number(frequencies, 0, ">Accuracy"), frequencies.toString());
+        assertTrue(number(frequencies, 3, ">Bytes per image") < 100, frequencies.toString());
+    }
+
+    @Test
+    void lenet() throws Exception {
+        Table t = run(new LeNetDemo(), SMALL).tables().getFirst();
+        assertEquals(8, t.rows().size(), t.toString());
+        for (int row = 0; row < 8; row++) {
+            assertTrue(number(t, row, ">Accuracy") > 75, t.toString());
+        }
+        for (int first : new int[] {0, 4}) {
+            assertEquals(100, number(t, first, ">Weights kept"), 0.01);
+            assertTrue(number(t, first + 1, ">Weights kept") < 8.5, t.toString());
+            // Codes, and training of tables, make no more of what was pruned.
+            assertEquals(t.rows().get(first + 1).get(2), t.rows().get(first + 2).get(2));
+            assertEquals(t.rows().get(first + 1).get(2), t.rows().get(first + 3).get(2));
+            assertTrue(number(t, first + 3, ">Times smaller") >= 35, t.toString());
+        }
+    }
+
+    /** Outputs of a network are those that ONNX Runtime computes. */
+    @Test
+    void lenetIsComputedAsTheRuntimeDoes() throws Exception {
+        Path file = folder.resolve("lenet.onnx");
+        LeNetDemo.NETS.get(1).layers(3).write(file);
+        Digits digits = Digits.test(SMALL);
+        int n = 20;
+        float[] pixels = Arrays.copyOf(digits.pixels(), n * Digits.PIXELS);
+        OrtEnvironment environment = OrtEnvironment.getEnvironment();
+        try (OrtSession session = environment.createSession(file.toString(), new OrtSession.SessionOptions());
+                OnnxTensor x = OnnxTensor.createTensor(environment, FloatBuffer.wrap(pixels), new long[] {n, 1, Digits.SIDE, Digits.SIDE});
+                OrtSession.Result result = session.run(Map.of(Layers.INPUT, x)); OnnxModel model = OnnxModel.open(file, false); Arena arena = Arena.ofShared();
+                Network network = Network.of(EditableModel.of(model, arena)); NDManager scope = network.scope()) {
+            float[] expected = ((OnnxTensor) result.get(Layers.OUTPUT).orElseThrow()).getFloatBuffer().array();
+            float[] got = network.run(scope, Map.of(Layers.INPUT, scope.create(pixels, new Shape(n, 1, Digits.SIDE, Digits.SIDE))), List.of(Layers.OUTPUT))
+                    .get(Layers.OUTPUT).toFloatArray();
+            assertEquals(n * Digits.CLASSES, got.length);
+            assertArrayEquals(expected, got, 1e-5f);
+            assertTrue(Math.abs(got[0] - got[Digits.CLASSES]) > 1e-3, "outputs depend on digits");
         }
     }
 
