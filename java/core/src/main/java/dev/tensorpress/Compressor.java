@@ -1,5 +1,6 @@
 package dev.tensorpress;
 
+import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.io.InputFiles;
 import dev.tensorpress.kernel.Device;
 import dev.tensorpress.kernel.Executor;
@@ -346,7 +347,26 @@ public final class Compressor implements AutoCloseable {
      * @throws IOException if writing fails, or the statistics that the plan goes by have changed; an older output is then as it was
      */
     public Report compress(Plan plan, Path out) throws IOException {
-        return compress(plan, out, null);
+        return compress(plan, out, null, Map.of());
+    }
+
+    /**
+     * {@link #compress(Plan, Path)} with codes that are there already, such as those that training has chosen. The report measures them as others.
+     *
+     * @param codes by name of the weight, in the form that the plan has; of weights that are left out, the plan's methods make them
+     * @throws IllegalArgumentException also if the plan makes no such codes of a weight
+     */
+    public Report compress(Plan plan, Path out, Map<String, Encoding.Quantized> codes) throws IOException {
+        Map<String, Plan.Entry> entries = new LinkedHashMap<>();
+        plan.entries().forEach(e -> entries.put(e.weight().name(), e));
+        codes.forEach((name, given) -> {
+            Plan.Entry e = entries.get(name);
+            if (e == null || !given.form().equals(e.form().made().quantized()) || !given.shape().equals(e.weight().tensor().shape())) {
+                throw new IllegalArgumentException("'" + name + "' was given " + given.form().describe() + " of " + given.shape() + ", but the plan has "
+                        + (e == null ? "no such weight" : e.form().describe() + " of " + e.weight().tensor().shape()));
+            }
+        });
+        return compress(plan, out, null, codes);
     }
 
     /**
@@ -355,10 +375,14 @@ public final class Compressor implements AutoCloseable {
      * @param kept is given that of each weight that is written decoded, but for what an interrupted run has left of it; null if nobody wants it
      */
     public Report compress(Plan plan, Path out, KeptEncodings kept) throws IOException {
+        return compress(plan, out, kept, Map.of());
+    }
+
+    private Report compress(Plan plan, Path out, KeptEncodings kept, Map<String, Encoding.Quantized> codes) throws IOException {
         enter();
         try {
             checkOwn(plan);
-            return readable(plan.statistics().orElse(null), () -> written(plan, out, kept));
+            return readable(plan.statistics().orElse(null), () -> written(plan, out, kept, codes));
         } finally {
             used.unlock();
         }
@@ -397,7 +421,7 @@ public final class Compressor implements AutoCloseable {
                         + " does not have, or no longer: make one by it, and compress before others are made"));
     }
 
-    private Report written(Plan plan, Path out, KeptEncodings kept) throws IOException {
+    private Report written(Plan plan, Path out, KeptEncodings kept, Map<String, Encoding.Quantized> codes) throws IOException {
         long start = System.nanoTime();
         checkOutput(plan, out);
         Map<String, String> provenance = new LinkedHashMap<>();
@@ -419,7 +443,7 @@ public final class Compressor implements AutoCloseable {
         List<Report.Entry> entries;
         Set<Path> files;
         Phases phases = new Phases();
-        try (Encoder encoder = new Encoder(plan, options, spectra, phases, kept)) {
+        try (Encoder encoder = new Encoder(plan, options, spectra, phases, kept, codes)) {
             files = plan.target().write(plan.lowerings(), encoder, new Destination(out, options.overwrite, options.resume,
                     options.memory, provenance, phases));
             entries = encoder.entries();

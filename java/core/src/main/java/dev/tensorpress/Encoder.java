@@ -40,6 +40,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
     private final Executor executor;
     private final Workspace workspace;
     private final KeptEncodings kept;
+    private final Map<String, Encoding.Quantized> given;
     /** The weight at hand, how many of its rows are encoded, and what is to be reported of these; null if nothing is. */
     private Weight current;
     private long done;
@@ -52,9 +53,13 @@ final class Encoder implements Target.Encoder, AutoCloseable {
     /** Of this weight; null unless Flight Recorder runs: loading the event's class is what start-up would notice. */
     private WeightEvent event;
 
-    /** @param kept is given what weights are decoded from; null if nobody wants it */
-    Encoder(Plan plan, Compressor.Options options, Spectra spectra, Phases phases, KeptEncodings kept) {
+    /**
+     * @param kept is given what weights are decoded from; null if nobody wants it
+     * @param given by name of the weight, codes that are there already
+     */
+    Encoder(Plan plan, Compressor.Options options, Spectra spectra, Phases phases, KeptEncodings kept, Map<String, Encoding.Quantized> given) {
         this.kept = kept;
+        this.given = given;
         this.phases = phases;
         for (Plan.Entry e : plan.entries()) {
             if (e.compressed()) {
@@ -77,7 +82,7 @@ final class Encoder implements Target.Encoder, AutoCloseable {
 
     @Override
     public boolean byRows(Weight weight, Form form) {
-        return planned.get(weight).byRows();
+        return planned.get(weight).byRows() && !given.containsKey(weight.name());
     }
 
     private record Kept(Encoding encoding, Arena arena) {}
@@ -120,7 +125,13 @@ final class Encoder implements Target.Encoder, AutoCloseable {
         try {
             for (int i = 0; i < entry.steps().size(); i++) {
                 Prepared prepared = entry.steps().get(i).prepared();
-                encoding = prepared.apply(part, encoding, entry.forms().get(i).made(), workspace);
+                Form made = entry.forms().get(i).made();
+                Encoding.Quantized codes = made.quantized() == null ? null : given.get(weight.name());
+                if (codes != null) {
+                    encoding = made.sparse() == null ? codes : new Encoding.Sparse(made.sparse(), codes);
+                    continue;
+                }
+                encoding = prepared.apply(part, encoding, made, workspace);
                 if (prepared.changes().containsKey(weight)) {
                     // Whatever follows goes by what it is now, and so does what is measured.
                     part = weight.over(((Encoding.Dense) encoding).tensor());

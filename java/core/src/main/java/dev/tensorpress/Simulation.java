@@ -9,9 +9,12 @@ import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 
 /**
@@ -31,7 +34,7 @@ public final class Simulation implements AutoCloseable {
                 entries.put(e.weight().name(), e);
             }
         }
-        encoder = new Encoder(plan, options.distributions(false).progress(null), spectra, new Phases(), null);
+        encoder = new Encoder(plan, options.distributions(false).progress(null), spectra, new Phases(), null, Map.of());
         executor = Executor.on(options.device(), options.threads());
     }
 
@@ -45,6 +48,11 @@ public final class Simulation implements AutoCloseable {
         return Set.copyOf(entries.keySet());
     }
 
+    /** Whether a weight that the plan compresses becomes integer codes with a scale for each group: whether {@link #codes} has any. */
+    public boolean integers(String name) {
+        return entries.get(name).form().made().quantized() != null;
+    }
+
     /**
      * What a weight is when it has been written and read.
      *
@@ -54,14 +62,46 @@ public final class Simulation implements AutoCloseable {
      * @throws IllegalArgumentException if the plan does not compress such a weight
      */
     public void decode(String name, MemorySegment elements, MemorySegment out) {
+        encoding(name, elements).decode(out, executor);
+    }
+
+    /**
+     * The codes that a weight gets, in memory of the arena; empty if it becomes something else than codes with a scale for each group.
+     *
+     * @param elements f32, in the shape of the weight
+     * @throws dev.tensorpress.method.NonFiniteWeightException if they hold NaN or infinity
+     * @throws IllegalArgumentException if the plan does not compress such a weight
+     */
+    public Optional<Encoding.Quantized> codes(String name, MemorySegment elements, Arena arena) {
+        Encoding values = encoding(name, elements).values();
+        Encoding made = values.form().dense() ? ((Encoding.Dense) values).of().orElse(values) : values;
+        return made.form().quantized() == null ? Optional.empty() : Optional.of(((Encoding.Quantized) made).copy(arena));
+    }
+
+    /**
+     * Other codes of the same form, with the same zero points: what {@link Compressor#compress(Plan, Path, Map)} can be given.
+     *
+     * @param units what each element is in units of its scale: whole numbers
+     * @param scales positive and finite, in the order of those that the codes have; rounded to their type
+     */
+    public Encoding.Quantized codes(Encoding.Quantized like, float[] units, float[] scales, Arena arena) {
+        return Encoding.Quantized.of(like.form(), like.shape(), units, scales, like.zeros(), arena, executor);
+    }
+
+    /** What codes stand for, f32 in the shape of the weight. */
+    public void decode(Encoding.Quantized codes, MemorySegment out) {
+        codes.decode(out, executor);
+    }
+
+    /** Until the next one is made. */
+    private Encoding encoding(String name, MemorySegment elements) {
         Plan.Entry entry = entries.get(name);
         if (entry == null) {
             throw new IllegalArgumentException("the plan does not compress a weight '" + name + "'");
         }
         Weight weight = entry.weight();
         try {
-            Encoding made = encoder.encode(weight, entry.form(), new Tensor(DType.F32, weight.tensor().shape(), elements), 0);
-            made.decode(out, executor);
+            return encoder.encode(weight, entry.form(), new Tensor(DType.F32, weight.tensor().shape(), elements), 0);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }

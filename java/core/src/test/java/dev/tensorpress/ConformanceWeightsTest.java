@@ -218,7 +218,7 @@ final class ConformanceWeightsTest {
             throws Exception {
         Path out = folder.resolve("out.onnx");
         try (Arena arena = Arena.ofShared(); Executor executor = Executor.cpu(1);
-                Encoder encoder = new Encoder(plan, options, new Spectra(), new Phases(), null)) {
+                Encoder encoder = new Encoder(plan, options, new Spectra(), new Phases(), null, Map.of())) {
             Map<Weight, MemorySegment> decoded = new IdentityHashMap<>();
             plan.target().write(plan.lowerings(), (weight, form, rows, first) -> {
                 Encoding e = encoder.encode(weight, form, rows, first);

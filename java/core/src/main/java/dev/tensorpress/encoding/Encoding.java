@@ -156,6 +156,37 @@ public sealed interface Encoding {
             }
         }
 
+        /**
+         * Codes that are known, as the form stores them.
+         *
+         * @param units what each element is in units of its scale, row-major: whole numbers, within the codes of the form once the zero point is added
+         * @param scales in the order of an encoding's; rounded to the form's type
+         * @param zeros as in an encoding, which they are part of; null if symmetric
+         * @param arena for codes and scales
+         * @throws IllegalArgumentException if a scale is not positive and finite, once it is rounded
+         */
+        public static Quantized of(Form.Quantized form, Shape shape, float[] units, float[] scales, Tensor zeros, Arena arena, Executor executor) {
+            MemorySegment stored = arena.allocate(form.scaleType().bytes(scales.length), 64);
+            MemorySegment codes = arena.allocate(form.codeBytes(shape), 64);
+            try (Arena own = executor.arena()) {
+                MemorySegment wide = own.allocate(DType.F32.bytes(scales.length), 64).copyFrom(MemorySegment.ofArray(scales));
+                Quantize.convert(DType.F32, wide, scales.length, form.scaleType(), stored);
+                Quantize.convert(form.scaleType(), stored, scales.length, DType.F32, wide);
+                float[] rounded = wide.toArray(ValueLayout.JAVA_FLOAT);
+                for (int i = 0; i < rounded.length; i++) {
+                    if (!(rounded[i] > 0 && rounded[i] < Float.POSITIVE_INFINITY)) {
+                        throw new IllegalArgumentException("scale " + i + " is " + scales[i] + ", as " + form.scaleType() + " " + rounded[i]);
+                    }
+                    rounded[i] = 1;
+                }
+                MemorySegment in = own.allocate(DType.F32.bytes(units.length), 64).copyFrom(MemorySegment.ofArray(units));
+                Quantize.quantize(form.spec(DType.F32, shape).range(Quantize.Range.GIVEN), in, codes, wide.copyFrom(MemorySegment.ofArray(rounded)),
+                        zeros == null ? MemorySegment.NULL : zeros.data(), executor);
+            }
+            return new Quantized(form, shape, new Tensor(form.type(), form.codes(shape), codes),
+                    new Tensor(form.scaleType(), Shape.of(scales.length), stored), zeros);
+        }
+
         @Override
         public void decode(MemorySegment out, Executor executor) {
             try (Arena arena = executor.arena()) {
