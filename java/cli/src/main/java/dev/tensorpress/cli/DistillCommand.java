@@ -17,6 +17,7 @@ final class DistillCommand implements Command {
     static final Option ATTENTION = new Option("attention", new Option.Real(0, false, 1e6, true), "", "weight of what Softmax makes in both models");
     // Words of enumerations, whose module other commands do without.
     static final List<String> LOSSES = List.of("mse", "cosine", "pooled-cosine", "kl", "cross-entropy");
+    static final List<String> ROUNDINGS = List.of("nearest", "learned");
     static final List<String> SCHEDULES = List.of("constant", "cosine", "step");
 
     @Override
@@ -35,6 +36,10 @@ final class DistillCommand implements Command {
                 .option(HIDDEN.name(), "W", "mse too, times W, of all that products read in both models, by the same names and widths")
                 .option(ATTENTION.name(), "W", "mse too, times W, of all that Softmax makes in both, in order")
                 .option(TEMPERATURE.name(), "T", TEMPERATURE.meaning() + "; " + TEMPERATURE.fallback() + " if left out")
+                .flag("layerwise", "trains one block after the other to make what the teacher's makes, in the memory of one")
+                .option("rounding", "R", "with --layerwise: " + Option.any(ROUNDINGS) + ", which way elements go where they become integer codes; nearest if left out")
+                .flag("learn-scales", "with --layerwise: trains scales of integer codes")
+                .option("steps", "N", "with --layerwise: of each block; 200 if left out")
                 .option("train", "GLOB", "trains parameters of this name alone (may be repeated)")
                 .option("freeze", "GLOB", "leaves parameters of this name as they are (may be repeated)")
                 .flag("hold-zeros", "leaves the zeros of matrices, as pruning has made them")

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.internal.Glob;
 import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.method.Method;
@@ -53,7 +54,13 @@ final class DistillWork {
         boolean force = arguments.flag("force");
         SampleOptions given = SampleOptions.of(arguments, null);
         Recipe recipe = recipe(arguments);
-        options(arguments, 1);
+        boolean layerwise = arguments.flag("layerwise");
+        if (layerwise) {
+            Layerwise.check(arguments, recipe);
+        } else {
+            Layerwise.checkAbsent(arguments);
+            options(arguments, 1);
+        }
         List<Integer> labels = TaskOptions.labels(arguments);
         long start = System.nanoTime();
         try (OnnxModel teacherModel = EditedGraph.open(arguments, "distill")) {
@@ -78,6 +85,10 @@ final class DistillWork {
             Network.threads(arguments.threads());
             Path folder = DurableFile.temporaryFolder(out.toAbsolutePath().getParent(), out.getFileName().toString());
             try {
+                if (layerwise) {
+                    Layerwise.run(arguments, console, teacherModel, from, recipe, samples, folder, out, report, start);
+                    return;
+                }
                 Distillation.Result result = null;
                 int steps = recipe == null ? 1 : recipe.scheduled();
                 // Each step of a schedule prunes what the one before has trained, and trains what is left.
@@ -91,9 +102,7 @@ final class DistillWork {
                     print(console, result);
                     from = trained;
                 }
-                long bytes = written(from, recipe, out, arguments);
-                console.out().println(out + ": " + Text.count(teacherModel.bytes()) + " -> " + Text.count(bytes) + " bytes, in "
-                        + Text.time(System.nanoTime() - start));
+                written(from, recipe, Map.of(), out, arguments, console, teacherModel, start);
                 if (report != null) {
                     write(report, result, out, arguments);
                 }
@@ -119,7 +128,7 @@ final class DistillWork {
             Objective objective = objective(arguments, texts, teacherModel, teacher, student.model(), editable, !labels.isEmpty());
             try (Network teachers = objective.hasTeacher() ? Network.of(teacher) : null; Network network = Network.of(editable);
                     Distillation distillation = SampleOptions.run(() -> Distillation.of(teachers, network, SampleReader.open(teacherModel.path(), samples),
-                            labels.isEmpty() ? null : labels.stream().mapToInt(i -> i).toArray(), parameters(arguments, network), objective, options))) {
+                            labels.isEmpty() ? null : labels.stream().mapToInt(i -> i).toArray(), parameters(arguments, network.parameters()), objective, options))) {
                 if (arguments.flag("hold-zeros") || student.pruned()) {
                     distillation.holdZeros();
                 }
@@ -171,17 +180,25 @@ final class DistillWork {
         }
     }
 
-    /** The trained student, by what the recipe does to weights if it does anything. */
-    private static long written(Path trained, Recipe recipe, Path out, Arguments arguments) throws IOException {
+    /**
+     * Writes the trained student, by what the recipe does to weights if it does anything.
+     *
+     * @param codes of weights that have them already
+     */
+    static void written(Path trained, Recipe recipe, Map<String, Encoding.Quantized> codes, Path out, Arguments arguments, Console console, OnnxModel teacher,
+            long start) throws IOException {
         boolean force = arguments.flag("force");
+        long bytes;
         if (recipe == null || recipe.steps().isEmpty()) {
             try (OnnxModel model = OnnxModel.open(trained, false); Arena arena = Arena.ofShared()) {
-                return bytes(EditableModel.of(model, arena).write(force ? Destination.replacing(out) : Destination.of(out)));
+                bytes = bytes(EditableModel.of(model, arena).write(force ? Destination.replacing(out) : Destination.of(out)));
+            }
+        } else {
+            try (Compressor compressor = Compressor.open(trained, Compressor.Options.DEFAULT.threads(arguments.threads()).overwrite(force))) {
+                bytes = compressor.compress(compressor.plan(recipe.withoutStructure()), out, codes).bytesAfter();
             }
         }
-        try (Compressor compressor = Compressor.open(trained, Compressor.Options.DEFAULT.threads(arguments.threads()).overwrite(force))) {
-            return compressor.compress(compressor.plan(recipe.withoutStructure()), out).bytesAfter();
-        }
+        console.out().println(out + ": " + Text.count(teacher.bytes()) + " -> " + Text.count(bytes) + " bytes, in " + Text.time(System.nanoTime() - start));
     }
 
     /** @param step of a schedule, each of which has a checkpoint of its own */
@@ -300,13 +317,14 @@ final class DistillWork {
         return model.graph().nodes().stream().filter(n -> n.is("Softmax")).map(EditableNode::outputs).map(List::getFirst).toList();
     }
 
-    private static Set<String> parameters(Arguments arguments, Network network) {
+    /** @param parameters of the student */
+    static Set<String> parameters(Arguments arguments, Set<String> parameters) {
         List<String> only = arguments.values("train");
         List<String> not = arguments.values("freeze");
-        Set<String> chosen = network.parameters().stream().filter(p -> only.isEmpty() || only.stream().anyMatch(glob -> Glob.matches(glob, p)))
+        Set<String> chosen = parameters.stream().filter(p -> only.isEmpty() || only.stream().anyMatch(glob -> Glob.matches(glob, p)))
                 .filter(p -> not.stream().noneMatch(glob -> Glob.matches(glob, p))).collect(Collectors.toCollection(LinkedHashSet::new));
         if (chosen.isEmpty()) {
-            throw network.parameters().isEmpty() ? new UnsupportedRequestException("the student has no parameter: no constant of floating-point type with more"
+            throw parameters.isEmpty() ? new UnsupportedRequestException("the student has no parameter: no constant of floating-point type with more"
                     + " than one element") : arguments.wrong("no parameter fits --train and --freeze");
         }
         return chosen;

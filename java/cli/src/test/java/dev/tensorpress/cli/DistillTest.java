@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.cli.MainTest.Result;
 import dev.tensorpress.train.Objective;
+import dev.tensorpress.train.Reconstruction;
 import dev.tensorpress.train.Schedule;
 import java.io.IOException;
 import java.io.InputStream;
@@ -14,6 +15,7 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
@@ -156,8 +158,81 @@ class DistillTest {
         return Double.parseDouble(m.group(1));
     }
 
+    /** Which way codes go is learned, and so are scales; what is pruned is trained, and stays zero. */
+    @Test
+    void trainsBlockByBlock() throws IOException {
+        Path inputs = inputs();
+        Path plain = folder.resolve("plain.onnx");
+        Path recipe = Files.writeString(folder.resolve("r.yaml"),
+                "{name: r, steps: [{name: l, select: {role: [linear, head]}, quantize: {bits: 4, block: 32, activations: float}}]}");
+        assertEquals(0, run("compress", model, "-o", plain, "--recipe", recipe).code());
+        Path report = folder.resolve("report.html");
+        for (List<Object> how : List.<List<Object>>of(List.of("--rounding", "learned"), List.of("--learn-scales", "--rate", "3e-3"))) {
+            Result r = layerwise(inputs, concat(List.of("--recipe", recipe, "--steps", 80, "--report", report, "--batch", 4), how));
+            assertEquals(0, r.code(), r.err());
+            assertTrue(error(out, inputs) < 0.8 * error(plain, inputs), error(out, inputs) + " " + error(plain, inputs));
+            assertEquals(Files.size(plain), Files.size(out), 4096);
+        }
+        String page = Files.readString(report);
+        assertTrue(page.contains("id=\"training\"") && page.contains("\"blocks\""), page);
+        assertEquals(0, run("compress", model, "-o", plain, "--force", "--recipe", "prune50", "--set", "min-size=1").code());
+        Path checkpoint = folder.resolve("c.safetensors");
+        Result r = layerwise(inputs, List.of("--student", plain, "--hold-zeros", "--steps", 80, "--rate", "3e-3", "--batch", 4, "--checkpoint", checkpoint));
+        assertEquals(0, r.code(), r.err());
+        assertTrue(error(out, inputs) < 0.7 * error(plain, inputs), error(out, inputs) + " " + error(plain, inputs));
+        assertEquals(zeros(Files.readAllBytes(plain)), zeros(Files.readAllBytes(out)), 64);
+        assertTrue(Files.exists(folder.resolve("c.safetensors.1")));
+        // The same by a recipe, which prunes and rounds.
+        Path both = Files.writeString(folder.resolve("both.yaml"), "{name: b, steps: [{name: p, select: {role: [linear, head]}, prune: {sparsity: 0.5}},"
+                + " {name: l, select: {role: [linear, head]}, quantize: {bits: 4, block: 32, activations: float}}]}");
+        assertEquals(0, run("compress", model, "-o", plain, "--force", "--recipe", both).code());
+        r = layerwise(inputs, List.of("--recipe", both, "--rounding", "learned", "--steps", 80, "--batch", 4));
+        assertEquals(0, r.code(), r.err());
+        assertTrue(error(out, inputs) < error(plain, inputs), error(out, inputs) + " " + error(plain, inputs));
+        assertEquals(Files.size(plain), Files.size(out), 4096);
+    }
+
+    private static List<Object> concat(List<Object> first, List<Object> second) {
+        List<Object> all = new ArrayList<>(first);
+        all.addAll(second);
+        return all;
+    }
+
+    private Result layerwise(Path inputs, List<Object> more) {
+        return run(concat(List.of("distill", model, "-o", out, "--force", "--inputs", inputs, "--layerwise"), more).toArray());
+    }
+
+    @Test
+    void whatMeansNothingBesideLayerwiseIsRefused() throws IOException {
+        Path inputs = inputs();
+        Path schedule = Files.writeString(folder.resolve("s.yaml"), "{name: s, steps: [{name: l, select: {role: [linear, head]}, prune: {schedule: [0.4, 0.7]}}]}");
+        for (List<Object> wrong : List.<List<Object>>of(List.of("--loss", "kl"), List.of("--epochs", 3), List.of("--patience", 1), List.of("--clip", 1),
+                List.of("--decay", 0), List.of("--warmup", 0), List.of("--schedule", "step"), List.of("--optimizer", "sgd"), List.of("--time", "5m"),
+                List.of("--hidden", 1), List.of("--attention", 1), List.of("--temperature", 2), List.of("--labels", schedule), List.of("--augment", "noise=0.1"))) {
+            Result r = layerwise(inputs, concat(List.of("--recipe", "int4"), wrong));
+            assertEquals(Main.USAGE, r.code(), wrong + " " + r.err());
+            assertTrue(r.err().contains(wrong.getFirst() + " does not go with --layerwise"), r.err());
+        }
+        for (Object[] wrong : new Object[][] {{"needs --recipe or --student"}, {"has a schedule", "--recipe", schedule}, {"there are nearest, learned", "--recipe", "int4",
+                "--rounding", "up"}, {"go with --recipe", "--student", model, "--learn-scales"}, {"--steps", "--recipe", "int4", "--steps", 0}}) {
+            Result r = layerwise(inputs, Arrays.asList(wrong).subList(1, wrong.length));
+            assertEquals(Main.USAGE, r.code(), r.err());
+            assertTrue(r.err().contains((String) wrong[0]), r.err());
+        }
+        for (Object[] wrong : new Object[][] {{"--rounding", "learned"}, {"--learn-scales"}, {"--steps", 3}}) {
+            Result r = run(concat(List.of("distill", model, "-o", out, "--inputs", inputs, "--recipe", "int4"), Arrays.asList(wrong)).toArray());
+            assertEquals(Main.USAGE, r.code(), r.err());
+            assertTrue(r.err().contains("go with --layerwise"), r.err());
+        }
+        Result r = layerwise(inputs, List.of("--recipe", "prune50", "--set", "min-size=1", "--rounding", "learned"));
+        assertEquals(Main.UNSUPPORTED, r.code(), r.err());
+        assertTrue(r.err().contains("no weight that is trained gets integer codes"), r.err());
+        assertFalse(Files.exists(out));
+    }
+
     @Test
     void wordsAreThoseOfTheLibrary() {
+        assertEquals(EditedGraph.words(Reconstruction.Rounding.values()), DistillCommand.ROUNDINGS);
         assertEquals(EditedGraph.words(Objective.Kind.values()), DistillCommand.LOSSES);
         assertEquals(EditedGraph.words(Schedule.Shape.values()), DistillCommand.SCHEDULES);
     }

@@ -142,7 +142,7 @@ public final class Distillation implements AutoCloseable {
     public static final class DivergedException extends UnsupportedRequestException {
         private static final long serialVersionUID = 1;
 
-        private DivergedException(String message) {
+        DivergedException(String message) {
             super(message);
         }
     }

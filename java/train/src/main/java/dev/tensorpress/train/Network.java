@@ -11,6 +11,7 @@ import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.EditableTensor;
 import dev.tensorpress.model.onnx.EditableValue;
+import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -38,6 +39,8 @@ import java.util.Set;
  */
 public final class Network implements AutoCloseable {
     private final EditableModel model;
+    /** Of the graph, those that are computed, without constants. */
+    private final List<EditableNode> nodes;
     private final NDManager manager;
     private final Map<String, NDArray> constants = new LinkedHashMap<>();
     private final Set<String> parameters = new LinkedHashSet<>();
@@ -45,8 +48,9 @@ public final class Network implements AutoCloseable {
     private final Map<String, EditableNode> producers = new HashMap<>();
     private final long opset;
 
-    private Network(EditableModel model, NDManager manager) {
+    private Network(EditableModel model, List<EditableNode> nodes, NDManager manager) {
         this.model = model;
+        this.nodes = nodes;
         this.manager = manager;
         this.opset = model.opsets().getOrDefault("", 1L);
     }
@@ -60,6 +64,38 @@ public final class Network implements AutoCloseable {
      * @throws IllegalStateException if PyTorch cannot be loaded; the message says what is missing
      */
     public static Network of(EditableModel model) {
+        check(model);
+        return of(model, model.graph().nodes().stream().filter(n -> n.constant().isEmpty()).toList(), constants(model).keySet());
+    }
+
+    /**
+     * The part of a model that makes some values of others: with the constants that this takes, and no others.
+     *
+     * @param known names of the values that {@link #run} will be given, apart from constants
+     * @param wanted names of those that it may be asked for
+     */
+    static Network between(EditableModel model, Set<String> known, Collection<String> wanted) {
+        check(model);
+        List<EditableNode> nodes = needed(model.graph().nodes(), known, wanted);
+        Set<String> read = new LinkedHashSet<>(wanted);
+        nodes.forEach(n -> read.addAll(n.inputs()));
+        read.removeAll(known);
+        return of(model, nodes, read);
+    }
+
+    private static Network of(EditableModel model, List<EditableNode> nodes, Set<String> read) {
+        Network network = new Network(model, nodes, Engines.manager());
+        try {
+            network.load(read);
+        } catch (RuntimeException | Error e) {
+            network.close();
+            throw e;
+        }
+        return network;
+    }
+
+    /** @throws UnsupportedRequestException if the model has nodes that cannot be trained */
+    private static void check(EditableModel model) {
         List<String> unknown = new ArrayList<>();
         for (EditableNode n : model.graph().nodes()) {
             if (n.constant().isEmpty() && Operators.of(n) == null) {
@@ -71,14 +107,34 @@ public final class Network implements AutoCloseable {
             throw new UnsupportedRequestException("these nodes cannot be trained: " + String.join(", ", unknown.subList(0, Math.min(5, unknown.size())))
                     + (more > 0 ? ", and " + more + " more" : ""));
         }
-        Network network = new Network(model, Engines.manager());
-        try {
-            network.load();
-        } catch (RuntimeException | Error e) {
-            network.close();
-            throw e;
+    }
+
+    /** By name, initializers first. */
+    static Map<String, EditableTensor> constants(EditableModel model) {
+        Map<String, EditableTensor> constants = new LinkedHashMap<>(model.graph().initializers());
+        model.graph().nodes().forEach(n -> n.constant().ifPresent(t -> constants.put(n.outputs().getFirst(), t)));
+        return constants;
+    }
+
+    /** What {@link #parameters()} are of the whole model. */
+    static Set<String> parameters(EditableModel model) {
+        Set<String> fixed = new HashSet<>();
+        for (EditableNode n : model.graph().nodes()) {
+            for (int i = 0; i < n.inputs().size(); i++) {
+                if (!Operators.trains(n, i)) {
+                    fixed.add(n.input(i));
+                }
+            }
         }
-        return network;
+        Set<String> parameters = new LinkedHashSet<>();
+        constants(model).forEach((name, t) -> {
+            DType type = t.type().orElse(null);
+            boolean floats = type == DType.F32 || type == DType.F64 || type == DType.F16 || type == DType.BF16;
+            if (floats && t.shape().elements() > 1 && !fixed.contains(name)) {
+                parameters.add(name);
+            }
+        });
+        return parameters;
     }
 
     /**
@@ -90,37 +146,37 @@ public final class Network implements AutoCloseable {
         Engines.threads(threads);
     }
 
-    private void load() {
-        EditableGraph graph = model.graph();
-        graph.initializers().forEach((name, t) -> constants.put(name, Tensors.array(manager, name, t)));
-        Set<String> fixed = new HashSet<>();
-        for (EditableNode n : graph.nodes()) {
-            if (n.constant().isPresent()) {
-                String name = n.outputs().getFirst();
-                constants.put(name, Tensors.array(manager, name, n.constant().get()));
-            }
-            n.outputs().forEach(name -> producers.put(name, n));
-            for (int i = 0; i < n.inputs().size(); i++) {
-                if (!Operators.trains(n, i)) {
-                    fixed.add(n.input(i));
+    private void load(Set<String> read) {
+        Set<String> all = parameters(model);
+        constants(model).forEach((name, t) -> {
+            if (read.contains(name)) {
+                constants.put(name, Tensors.array(manager, name, t));
+                if (all.contains(name)) {
+                    parameters.add(name);
                 }
             }
-        }
-        constants.forEach((name, a) -> {
-            if (a.getDataType().isFloating() && a.size() > 1 && !fixed.contains(name)) {
-                parameters.add(name);
-            }
         });
+        model.graph().nodes().forEach(n -> n.outputs().forEach(name -> producers.put(name, n)));
     }
 
-    /** What the model is: nodes and constants, as they are in the model. */
-    void describe(Digest digest) {
+    /** Bytes of the constants that it holds. */
+    long bytes() {
+        return constants.values().stream().mapToLong(a -> a.size() * a.getDataType().getNumOfBytes()).sum();
+    }
+
+    /** What a model is: nodes and constants. */
+    static void describe(EditableModel model, Digest digest) {
         EditableGraph graph = model.graph();
         for (EditableNode n : graph.nodes()) {
             digest.add(n.domain() + ":" + n.type() + n.inputs() + n.outputs());
             n.constant().ifPresent(t -> digest.add(n.outputs().getFirst(), t.tensor()));
         }
         graph.initializers().forEach((name, t) -> digest.add(name, t.tensor()));
+    }
+
+    /** What the model is, as it is in the editable one. */
+    void describe(Digest digest) {
+        describe(model, digest);
     }
 
     /** @throws UnsupportedRequestException if a parameter holds NaN or infinity; it is named */
@@ -212,7 +268,7 @@ public final class Network implements AutoCloseable {
     public Map<String, NDArray> run(NDManager scope, Map<String, NDArray> inputs, Map<String, NDArray> instead, Collection<String> wanted) {
         Map<String, NDArray> values = new HashMap<>(inputs);
         values.putAll(instead);
-        for (EditableNode n : needed(values.keySet(), wanted)) {
+        for (EditableNode n : needed(nodes, values.keySet(), wanted)) {
             NDArray[] operands = n.inputs().stream().map(name -> name.isEmpty() ? null : value(scope, values, name)).toArray(NDArray[]::new);
             NDArray[] made;
             try {
@@ -263,11 +319,11 @@ public final class Network implements AutoCloseable {
         return found;
     }
 
-    /** In the order of the graph. */
-    private List<EditableNode> needed(Set<String> known, Collection<String> wanted) {
+    /** Those of some nodes that make values of others, in the order of the graph. */
+    static List<EditableNode> needed(List<EditableNode> nodes, Set<String> known, Collection<String> wanted) {
         Set<String> open = new HashSet<>(wanted);
         List<EditableNode> reversed = new ArrayList<>();
-        for (EditableNode n : model.graph().nodes().reversed()) {
+        for (EditableNode n : nodes.reversed()) {
             if (n.constant().isEmpty() && n.outputs().stream().anyMatch(name -> open.contains(name) && !known.contains(name))) {
                 reversed.add(n);
                 open.addAll(n.inputs());
