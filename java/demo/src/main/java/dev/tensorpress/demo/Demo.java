@@ -7,7 +7,7 @@ import java.util.List;
 /** An experiment that ends with tables and plots. */
 public interface Demo {
     /** All there are, in the order in which they are told of. */
-    List<Demo> ALL = List.of(new DigitsDemo(), new MlpDemo(), new CnnDemo(), new LeNetDemo());
+    List<Demo> ALL = List.of(new DigitsDemo(), new MlpDemo(), new CnnDemo(), new LeNetDemo(), new AutoencoderDemo());
 
     /** As on the command line. */
     String name();

@@ -143,6 +143,21 @@ final class DemoTest {
     }
 
     @Test
+    void autoencoder() throws Exception {
+        Findings f = run(new AutoencoderDemo(), new Demo.Effort(2000, 0.4));
+        Table t = f.tables().getFirst();
+        for (int row = 0; row < 9; row += 3) {
+            double bytes = number(t, row, ">Bytes");
+            assertTrue(number(t, row + 1, ">Bytes") <= bytes && number(t, row + 2, ">Bytes") <= bytes, t.toString());
+            assertTrue(number(t, row + 1, ">Bytes") > 0.9 * bytes, t.toString());
+            assertTrue(number(t, row, ">Squared error") < 0.85 * number(t, row + 1, ">Squared error"), t.toString());
+            assertTrue(number(t, row, ">Squared error") < 0.75 * number(t, row + 2, ">Squared error"), t.toString());
+            // As anything is nearer than paper alone.
+            assertTrue(number(t, row + 2, ">Squared error") < 5000, t.toString());
+        }
+    }
+
+    @Test
     void digitsAreTakenApart() {
         Digits training = Digits.training(SMALL);
         Digits test = Digits.test(SMALL);

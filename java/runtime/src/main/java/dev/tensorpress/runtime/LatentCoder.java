@@ -135,10 +135,6 @@ public final class LatentCoder {
             return new Sequence(columns, lowest, weights);
         }
 
-        static Sequence of(List<Table> tables, Sequence a, Sequence b) {
-            return of(tables, IntStream.concat(Arrays.stream(a.columns), Arrays.stream(b.columns)).toArray());
-        }
-
         int values() {
             return weights.length - 1;
         }
@@ -148,23 +144,6 @@ public final class LatentCoder {
             return at >= 0 && at < values() ? (int) at : values();
         }
 
-        /** Bits of what the columns hold. */
-        double bits(int[] codes, int width) {
-            double[] each = new double[weights.length];
-            double total = Math.log(Arrays.stream(weights).sum());
-            for (int i = 0; i < each.length; i++) {
-                each[i] = weights[i] == 0 ? 64 : (total - Math.log(weights[i])) / Math.log(2);
-            }
-            each[values()] += 32;
-            double bits = 0;
-            for (int c : columns) {
-                for (int at = c; at < codes.length; at += width) {
-                    bits += each[symbol(codes[at])];
-                }
-            }
-            return bits;
-        }
-
         MemorySegment frequencies(Arena arena) {
             MemorySegment all = arena.allocate(ValueLayout.JAVA_SHORT, ALPHABET);
             int[] found = normalized(weights);
@@ -172,6 +151,58 @@ public final class LatentCoder {
                 all.setAtIndex(ValueLayout.JAVA_SHORT, i, (short) found[i]);
             }
             return all;
+        }
+    }
+
+    /**
+     * A sequence with how often which of its symbols is there.
+     *
+     * @param bits that these take
+     */
+    private record Counted(Sequence sequence, double[] counts, double bits) {
+        private static Counted of(Sequence s, double[] counts) {
+            double total = Math.log(Arrays.stream(s.weights).sum());
+            double bits = 32 * counts[s.values()];
+            for (int i = 0; i < counts.length; i++) {
+                bits += counts[i] == 0 ? 0 : counts[i] * (total - Math.log(s.weights[i])) / Math.log(2);
+            }
+            return new Counted(s, counts, bits);
+        }
+
+        static Counted of(List<Table> tables, int column, int[] codes) {
+            Sequence s = Sequence.of(tables, column);
+            double[] counts = new double[s.weights.length];
+            for (int at = column; at < codes.length; at += tables.size()) {
+                counts[s.symbol(codes[at])]++;
+            }
+            return of(s, counts);
+        }
+
+        /** Both in one; null if that has too many symbols. What has a symbol only now counts as if it had none still. */
+        static Counted of(Counted a, Counted b) {
+            int lowest = Math.min(a.sequence.lowest, b.sequence.lowest);
+            long end = Math.max((long) a.sequence.lowest + a.sequence.values(), (long) b.sequence.lowest + b.sequence.values());
+            if (end - lowest > MOST_VALUES) {
+                return null;
+            }
+            double[] weights = new double[(int) (end - lowest) + 1];
+            double[] counts = new double[weights.length];
+            for (Counted one : new Counted[] {a, b}) {
+                int values = one.sequence.values();
+                for (int i = 0; i <= values; i++) {
+                    int to = i == values ? weights.length - 1 : one.sequence.lowest - lowest + i;
+                    weights[to] += one.sequence.weights[i];
+                    counts[to] += one.counts[i];
+                }
+            }
+            int[] columns = IntStream.concat(Arrays.stream(a.sequence.columns), Arrays.stream(b.sequence.columns)).sorted().toArray();
+            return of(new Sequence(columns, lowest, weights), counts);
+        }
+
+        /** Bits that are saved where both become one. */
+        static double gain(Counted a, Counted b) {
+            Counted both = of(a, b);
+            return both == null ? Double.NEGATIVE_INFINITY : a.bits + b.bits + 8 * EXTRA - both.bits;
         }
     }
 
@@ -187,11 +218,7 @@ public final class LatentCoder {
 
     /** Bits that the tables ask for, one sequence each, without what sequences take besides. */
     public double bits(int[] codes) {
-        double bits = 0;
-        for (int c = 0; c < tables.size(); c++) {
-            bits += Sequence.of(tables, c).bits(codes, tables.size());
-        }
-        return bits;
+        return IntStream.range(0, tables.size()).mapToDouble(c -> Counted.of(tables, c, codes).bits).sum();
     }
 
     /** @param codes a matrix [rows, columns] */
@@ -237,40 +264,29 @@ public final class LatentCoder {
 
     /** Columns by how much their tables leave open, neighbours put together as long as that makes it shorter. */
     private List<Sequence> sequences(int[] codes) {
-        List<Sequence> all = new ArrayList<>();
-        IntStream.range(0, tables.size()).boxed().sorted(Comparator.comparingDouble(c -> entropy(tables.get(c)))).forEach(c -> all.add(Sequence.of(tables, c)));
-        List<Double> bits = new ArrayList<>(all.stream().map(s -> s.bits(codes, tables.size())).toList());
+        List<Counted> all = new ArrayList<>(IntStream.range(0, tables.size()).boxed().sorted(Comparator.comparingDouble(c -> entropy(tables.get(c))))
+                .map(c -> Counted.of(tables, c, codes)).toList());
         List<Double> gains = new ArrayList<>();
         for (int i = 0; i + 1 < all.size(); i++) {
-            gains.add(gain(all, bits, i, codes));
+            gains.add(Counted.gain(all.get(i), all.get(i + 1)));
         }
         while (all.size() > 1) {
             int best = IntStream.range(0, gains.size()).boxed().max(Comparator.comparingDouble(gains::get)).get();
             if (gains.get(best) <= 0 && all.size() <= MOST_SEQUENCES) {
                 break;
             }
-            Sequence both = Sequence.of(tables, all.get(best), all.get(best + 1));
+            Counted both = Counted.of(all.get(best), all.get(best + 1));
             if (both == null) {
                 throw new UnsupportedRequestException("more than " + MOST_SEQUENCES + " columns have values too far apart to share a sequence: a larger step may help");
             }
             all.set(best, both);
-            bits.set(best, both.bits(codes, tables.size()));
             all.remove(best + 1);
-            bits.remove(best + 1);
             gains.remove(best);
             for (int i = Math.max(0, best - 1); i <= best && i < gains.size(); i++) {
-                gains.set(i, gain(all, bits, i, codes));
+                gains.set(i, Counted.gain(all.get(i), all.get(i + 1)));
             }
         }
-        for (Sequence s : all) {
-            Arrays.sort(s.columns);
-        }
-        return all;
-    }
-
-    private double gain(List<Sequence> all, List<Double> bits, int i, int[] codes) {
-        Sequence both = Sequence.of(tables, all.get(i), all.get(i + 1));
-        return both == null ? Double.NEGATIVE_INFINITY : bits.get(i) + bits.get(i + 1) + 8 * EXTRA - both.bits(codes, tables.size());
+        return all.stream().map(Counted::sequence).toList();
     }
 
     private static double entropy(Table t) {
