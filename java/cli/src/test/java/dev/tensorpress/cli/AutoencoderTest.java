@@ -109,6 +109,9 @@ class AutoencoderTest {
         told("expected a file that a codec has made", Main.MALFORMED, "decode", data, "-o", out, "--codec", codec);
         told("is no codec: it has no file encoder.onnx", Main.IO, "decode", coded, "-o", out, "--codec", folder);
         told("is no codec", Main.IO, "decode", coded, "-o", out, "--codec", data);
+        // A codec may have to be signed by somebody.
+        assertEquals(0, run("keygen", "--sign", "-o", folder.resolve("s.pem")).code());
+        told("is not signed", Main.MALFORMED, "decode", coded, "-o", out, "--codec", codec, "--signed-by", folder.resolve("s.pub.pem"));
         told("is read, or written, by this command", Main.USAGE, "decode", coded, "-o", codec, "--codec", codec, "--force");
         assertFalse(Files.exists(out));
     }

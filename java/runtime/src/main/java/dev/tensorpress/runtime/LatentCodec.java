@@ -56,6 +56,8 @@ public final class LatentCodec implements AutoCloseable {
     private static final int HEADER = MAGIC.length + 4 + DIGEST + 4;
     private static final int CHECKSUM = 4;
     private static final int TOGETHER = 256;
+    /** Of a sample. */
+    private static final int MOST_ELEMENTS = 1 << 28;
 
     private final Path folder;
     private final DType type;
@@ -91,6 +93,9 @@ public final class LatentCodec implements AutoCloseable {
                 sample = Shape.of(Arrays.stream(dims.split("x")).mapToLong(Long::parseLong).toArray());
             } catch (ArithmeticException e) {
                 throw prior.bad(-1, "expected the shape of a sample, found " + dims);
+            }
+            if (sample.elements() > MOST_ELEMENTS) {
+                throw prior.bad(-1, "a sample of " + dims + "; at most " + MOST_ELEMENTS + " elements are accepted");
             }
             int[] lowest = integers(prior, "lowest");
             int[] values = integers(prior, "values");

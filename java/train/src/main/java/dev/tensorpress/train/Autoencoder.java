@@ -220,7 +220,7 @@ public final class Autoencoder implements AutoCloseable {
             throw e;
         }
         for (String name : LAYERS) {
-            // One number alone is no parameter.
+            // Without training there are no layers, and one number alone is no parameter.
             if (encoder.parameters().contains(name)) {
                 trained.put("encoder." + name, encoder.parameter(name));
             }
@@ -262,9 +262,13 @@ public final class Autoencoder implements AutoCloseable {
         return EditableValue.of(name, DType.F32, List.of(new EditableValue.Axis(-1, "samples"), new EditableValue.Axis(width, "")));
     }
 
-    /** out = in matrix + third(relu(second(relu(first(in))))), the third of which is 0 to begin with. */
+    /** out = in matrix + third(relu(second(relu(first(in))))), the third of which is 0 to begin with; without training the matrix alone. */
     private void layers(EditableModel model, String in, int from, float[] matrix, int to, String out, Random random) {
         put(model, "matrix", matrix, from, to);
+        if (options.epochs == 0) {
+            node(model, "MatMul", out, in, "matrix");
+            return;
+        }
         node(model, "MatMul", "linear", in, "matrix");
         String last = in;
         int wide = from;
