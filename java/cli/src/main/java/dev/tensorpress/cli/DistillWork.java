@@ -86,7 +86,7 @@ final class DistillWork {
             Path folder = DurableFile.temporaryFolder(out.toAbsolutePath().getParent(), out.getFileName().toString());
             try {
                 if (layerwise) {
-                    Layerwise.run(arguments, console, teacherModel, from, recipe, samples, folder, out, report, start);
+                    Layerwise.run(arguments, console, teacherModel, from, recipe, samples, folder, out, report, read, start);
                     return;
                 }
                 Distillation.Result result = null;

@@ -62,8 +62,9 @@ final class Layerwise {
                 .heldOut(EditedGraph.real(arguments, DistillCommand.HELD_OUT)).checkpoint(arguments.path("checkpoint"));
     }
 
+    /** @param others files that are read or written */
     static void run(Arguments arguments, Console console, OnnxModel teacherModel, Path from, Recipe recipe, Samples samples, Path folder, Path out, Path report,
-            long start) throws IOException {
+            List<Path> others, long start) throws IOException {
         Path trained = folder.resolve("trained.onnx");
         try (Arena arena = Arena.ofShared()) {
             List<Fitted> blocks;
@@ -75,6 +76,9 @@ final class Layerwise {
                 Reconstruction.Options options = options(arguments).holdZeros(arguments.flag("hold-zeros") || student.pruned());
                 try (Reconstruction all = SampleOptions.run(() -> Reconstruction.of(teacher, editable, SampleReader.open(teacherModel.path(), samples),
                         DistillWork.parameters(arguments, Reconstruction.parameters(editable)), student.simulation(), options, folder, arena))) {
+                    for (int block = 1; options.checkpoint() != null && block <= all.blocks(); block++) {
+                        OutputFile.checkModel(arguments, "--checkpoint", Reconstruction.checkpoint(options.checkpoint(), block), true, others);
+                    }
                     blocks = SampleOptions.run(() -> all.run(p -> console.progress("training", (p.block() - 1) * p.steps() + p.step(), p.blocks() * p.steps(),
                             "block " + p.block() + " of " + p.blocks() + ", loss " + Text.digits(p.loss()) + ", " + Text.time((long) (1e9 * p.secondsLeft()))
                                     + " left")));

@@ -227,6 +227,9 @@ class DistillTest {
         Result r = layerwise(inputs, List.of("--recipe", "prune50", "--set", "min-size=1", "--rounding", "learned"));
         assertEquals(Main.UNSUPPORTED, r.code(), r.err());
         assertTrue(r.err().contains("no weight that is trained gets integer codes"), r.err());
+        r = layerwise(inputs, List.of("--recipe", "int4", "--set", "min-size=1", "--report", folder.resolve("c.1"), "--checkpoint", folder.resolve("c")));
+        assertEquals(Main.USAGE, r.code(), r.err());
+        assertTrue(r.err().contains("c.1"), r.err());
         assertFalse(Files.exists(out));
     }
 

@@ -242,18 +242,27 @@ public final class Reconstruction implements AutoCloseable {
                     teachers.checkFinite();
                     Map<String, NDArray> inputs = inputs(0, scope, at == 0 ? null : file, at - 2);
                     teachers.checkInputs(inputs, "teacher");
-                    file.add(teachers.run(scope, inputs, block.to()));
+                    file.add(checkFloats(teachers.run(scope, inputs, block.to())));
                 }
                 try (Network own = part(student, block); NDManager scope = own.scope()) {
                     own.checkFinite();
                     Map<String, NDArray> inputs = inputs(0, scope, at == 0 ? null : file, at - 1);
                     own.checkInputs(inputs, "student");
-                    file.add(own.run(scope, inputs, block.to()));
+                    file.add(checkFloats(own.run(scope, inputs, block.to())));
                     objective(block).of(file.read(at + 1, scope), file.read(at, scope), training.mask(inputs), null, Map.of());
                 }
                 at += 2;
             }
         }
+    }
+
+    private static Map<String, NDArray> checkFloats(Map<String, NDArray> values) {
+        values.forEach((name, a) -> {
+            if (!a.getDataType().isFloating()) {
+                throw new UnsupportedRequestException("'" + name + "' holds whole numbers: no block can be trained to make them");
+            }
+        });
+        return values;
     }
 
     private Network part(EditableModel model, Block block) {
@@ -277,6 +286,16 @@ public final class Reconstruction implements AutoCloseable {
             inputs.putAll(from.read(at, scope));
         }
         return inputs;
+    }
+
+    /** How many blocks there are. */
+    public int blocks() {
+        return blocks.size();
+    }
+
+    /** The checkpoint of a block, from 1 on. */
+    public static Path checkpoint(Path file, int block) {
+        return file.resolveSibling(file.getFileName() + "." + block);
     }
 
     /** The codes that were learned, by name of the weight; what they are not known of is to be compressed as ever. */
@@ -492,7 +511,7 @@ public final class Reconstruction implements AutoCloseable {
             learned.values().forEach(of -> of.learned().forEach((name, a) -> (name.endsWith(LearnedCodes.ROUNDING) ? fast : slow).put(name, a)));
             Map<String, NDArray> all = new LinkedHashMap<>(slow);
             all.putAll(fast);
-            Path file = options.checkpoint == null ? null : options.checkpoint.resolveSibling(options.checkpoint.getFileName() + "." + number);
+            Path file = options.checkpoint == null ? null : checkpoint(options.checkpoint, number);
             if (file != null && Files.exists(file)) {
                 Checkpoint.read(file, digest.text(), all);
                 return;

@@ -20,7 +20,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** Values of batches, in a temporary file that closing this removes. One thread at a time. */
+/** Values of batches, in a temporary file that has no name, so that nothing is left of it. One thread at a time. */
 final class ValueFile implements AutoCloseable {
     private record Entry(String name, DType type, Shape shape, long at) {}
 
@@ -32,7 +32,7 @@ final class ValueFile implements AutoCloseable {
     /** @param folder that the file will be in */
     ValueFile(Path folder) throws IOException {
         file = Files.createTempFile(folder, "values-", null);
-        channel = FileChannel.open(file, StandardOpenOption.READ, StandardOpenOption.WRITE);
+        channel = FileChannel.open(file, StandardOpenOption.READ, StandardOpenOption.WRITE, StandardOpenOption.DELETE_ON_CLOSE); // on Linux at once
     }
 
     /** Adds those of the next batch, which are of floats. */
@@ -75,6 +75,5 @@ final class ValueFile implements AutoCloseable {
     @Override
     public void close() throws IOException {
         channel.close();
-        Files.deleteIfExists(file);
     }
 }
