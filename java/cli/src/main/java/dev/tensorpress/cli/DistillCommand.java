@@ -48,7 +48,7 @@ final class DistillCommand implements Command {
                 .option("batch", "N", "samples of a step; 16 if left out")
                 .option("optimizer", "O", "adamw or sgd; adamw if left out")
                 .option("schedule", "S", "of the rate, " + Option.any(SCHEDULES) + "; cosine if left out")
-                .option(RATE.name(), "R", RATE.meaning() + "; " + RATE.fallback() + " if left out")
+                .option(RATE.name(), "R", RATE.meaning() + "; " + RATE.fallback() + " if left out, 5e-4 with --layerwise")
                 .option(WARMUP.name(), "PART", WARMUP.meaning() + "; " + WARMUP.fallback() + " if left out")
                 .option(MOMENTUM.name(), "M", MOMENTUM.meaning() + "; " + MOMENTUM.fallback() + " if left out")
                 .option(DECAY.name(), "D", DECAY.meaning() + "; " + DECAY.fallback() + " if left out")

@@ -58,7 +58,8 @@ final class Layerwise {
         Rounding rounding = arguments.value("rounding") == null ? none.rounding()
                 : EditedGraph.constant(arguments.value("rounding"), Rounding.values(), "rounding");
         return none.steps(arguments.number("steps", 1, none.steps())).batch(arguments.number("batch", 1, none.batch())).rounding(rounding)
-                .scales(arguments.flag("learn-scales")).rate(EditedGraph.real(arguments, DistillCommand.RATE)).seed(arguments.number("seed", 0, 1))
+                .scales(arguments.flag("learn-scales"))
+                .rate(arguments.value("rate") == null ? none.rate() : EditedGraph.real(arguments, DistillCommand.RATE)).seed(arguments.number("seed", 0, 1))
                 .heldOut(EditedGraph.real(arguments, DistillCommand.HELD_OUT)).checkpoint(arguments.path("checkpoint"));
     }
 

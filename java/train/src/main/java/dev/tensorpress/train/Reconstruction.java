@@ -58,7 +58,7 @@ public final class Reconstruction implements AutoCloseable {
      * @param checkpoint file that is written after each block, with the number of the block behind its name, and gone on from if it is there; null for none
      */
     public record Options(int steps, int batch, Rounding rounding, boolean scales, boolean holdZeros, double rate, long seed, double heldOut, Path checkpoint) {
-        public static final Options DEFAULT = new Options(200, 16, Rounding.NEAREST, false, false, 1e-4, 1, 0.1, null);
+        public static final Options DEFAULT = new Options(200, 16, Rounding.NEAREST, false, false, 5e-4, 1, 0.1, null);
 
         public Options {
             if (steps < 1 || batch < 1) {
