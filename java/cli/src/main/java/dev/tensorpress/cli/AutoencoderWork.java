@@ -5,7 +5,6 @@ import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.archive.Packer;
 import dev.tensorpress.model.archive.Unpacker;
-import dev.tensorpress.runtime.ArrayFile;
 import dev.tensorpress.train.Autoencoder;
 import dev.tensorpress.train.Network;
 import java.io.IOException;
@@ -36,9 +35,9 @@ final class AutoencoderWork {
         Network.threads(arguments.threads());
         Path folder = DurableFile.temporaryFolder(out.toAbsolutePath().getParent(), out.getFileName().toString());
         try {
-            Autoencoder.Result result = SampleOptions.run(() -> {
-                console.progress("training", 0, options.epochs(), "principal components");
-                try (Autoencoder autoencoder = new Autoencoder(ArrayFile.read(data), options)) {
+            console.progress("training", 0, options.epochs(), "principal components");
+            Autoencoder.Result result = EncodeCommand.withData(data, array -> {
+                try (Autoencoder autoencoder = new Autoencoder(array, options)) {
                     return autoencoder.run(folder, p -> console.progress("training", Math.toIntExact(p.step()), Math.toIntExact(p.steps()), "epoch "
                             + p.epoch() + ", loss " + Text.digits(p.loss()) + ", " + Text.time((long) (1e9 * p.secondsLeft())) + " left"));
                 }

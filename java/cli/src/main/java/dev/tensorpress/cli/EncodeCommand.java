@@ -1,7 +1,9 @@
 package dev.tensorpress.cli;
 
 import dev.tensorpress.runtime.ArrayFile;
+import dev.tensorpress.runtime.InputException;
 import dev.tensorpress.runtime.LatentCodec;
+import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -22,6 +24,24 @@ final class EncodeCommand implements Command {
                 .flag("force", "replaces OUT if it exists");
     }
 
+    /** Work on the array of a file. */
+    @FunctionalInterface
+    interface Work<T> {
+        T on(Tensor data) throws IOException;
+    }
+
+    /** What does not fit is the fault of the file, which is named. */
+    static <T> T withData(Path file, Work<T> work) throws IOException {
+        Tensor data = SampleOptions.run(() -> ArrayFile.read(file));
+        return SampleOptions.run(() -> {
+            try {
+                return work.on(data);
+            } catch (InputException e) {
+                throw new UsageException(file + ": " + e.getMessage(), e);
+            }
+        });
+    }
+
     /** Opens the codec, after looking at the output. */
     static LatentCodec open(Arguments arguments) throws IOException {
         Path codec = arguments.path("codec");
@@ -38,7 +58,7 @@ final class EncodeCommand implements Command {
         try (LatentCodec codec = open(arguments)) {
             Path data = arguments.path(0);
             Path out = arguments.path("output");
-            LatentCodec.Coded coded = SampleOptions.run(() -> codec.encode(ArrayFile.read(data), out, arguments.flag("force")));
+            LatentCodec.Coded coded = withData(data, array -> codec.encode(array, out, arguments.flag("force")));
             console.out().println(out + ": " + Text.count(Files.size(data)) + " -> " + Text.count(coded.bytes()) + " bytes, "
                     + Text.plural(Math.toIntExact(coded.samples()), "sample") + ", squared error " + Text.digits(coded.squaredError()) + ", in "
                     + Text.time(System.nanoTime() - start));

@@ -99,11 +99,15 @@ class AutoencoderTest {
         told("missing -o", Main.USAGE, "autoencoder", data);
         told("is no file .npy, .npz or .safetensors", Main.USAGE, "autoencoder", text, "-o", out);
         told("no such file", Main.IO, "autoencoder", folder.resolve("none.npy"), "-o", out);
+        ArrayFile.write(new Tensor(DType.F32, Shape.of(3, 2), MemorySegment.ofArray(new float[] {1, 2, 3, Float.NaN, 5, 6})), folder.resolve("nan.npy"), false);
+        told("nan.npy: element 1 of sample 1 is NaN", Main.USAGE, "autoencoder", folder.resolve("nan.npy"), "-o", out);
+        ArrayFile.write(new Tensor(DType.F32, Shape.of(6), MemorySegment.ofArray(new float[6])), folder.resolve("one.npy"), false);
+        told("one.npy: expected an array of two or more samples along its first axis, found 6", Main.USAGE, "autoencoder", folder.resolve("one.npy"), "-o", out);
         told("--step", Main.USAGE, "autoencoder", data, "-o", out, "--step", "0");
         told("--rate", Main.USAGE, "autoencoder", data, "-o", out, "--rate", "x");
         told("missing --codec", Main.USAGE, "encode", data, "-o", out);
         told("missing -o", Main.USAGE, "decode", coded, "--codec", codec);
-        told("but the codec is for samples of F32 12", Main.USAGE, "encode", wide, "-o", out, "--codec", codec);
+        told("wide.npy: the data are F32 20x13, but the codec is for samples of F32 12", Main.USAGE, "encode", wide, "-o", out, "--codec", codec);
         told("was made by another codec than", Main.UNSUPPORTED, "decode", coded, "-o", out, "--codec", second);
         told("checksum", Main.MALFORMED, "decode", short1, "-o", out, "--codec", codec);
         told("expected a file that a codec has made", Main.MALFORMED, "decode", data, "-o", out, "--codec", codec);

@@ -4,11 +4,11 @@ package dev.tensorpress.runtime;
 public final class InputException extends IllegalArgumentException {
     private static final long serialVersionUID = 1;
 
-    InputException(String message) {
+    public InputException(String message) {
         super(message);
     }
 
-    InputException(String message, Throwable cause) {
+    public InputException(String message, Throwable cause) {
         super(message, cause);
     }
 }

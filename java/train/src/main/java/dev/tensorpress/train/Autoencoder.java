@@ -13,6 +13,7 @@ import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.EditableTensor;
 import dev.tensorpress.model.onnx.EditableValue;
+import dev.tensorpress.runtime.InputException;
 import dev.tensorpress.runtime.LatentCodec;
 import dev.tensorpress.runtime.LatentCoder.Table;
 import dev.tensorpress.tensor.DType;
@@ -169,15 +170,14 @@ public final class Autoencoder implements AutoCloseable {
      * Finds the principal components.
      *
      * @param data [samples, ...], F32 or U8, at least two samples
-     * @throws dev.tensorpress.runtime.InputException if the data are of another type, or hold NaN or infinity
-     * @throws UnsupportedRequestException if they are fewer, or all the same
+     * @throws InputException if the data are not that, hold NaN or infinity, or are all the same
      * @throws IllegalStateException if PyTorch cannot be loaded
      */
     public Autoencoder(Tensor data, Options options) {
         this.options = options;
         type = data.dtype();
         if (data.shape().rank() < 2 || data.shape().dim(0) < 2 || data.shape().elements() == 0) {
-            throw new UnsupportedRequestException("data are arrays of two or more samples, but this one is " + data.shape());
+            throw new InputException("expected an array of two or more samples along its first axis, found " + data.shape());
         }
         this.data = LatentCodec.floats(data);
         samples = Math.toIntExact(data.shape().dim(0));
@@ -190,7 +190,7 @@ public final class Autoencoder implements AutoCloseable {
             try (Pca pca = Pca.of(view, training, features, executor)) {
                 double deviation = Math.sqrt(pca.totalVariance() / features);
                 if (!(deviation > 0)) {
-                    throw new UnsupportedRequestException("all samples are the same: there is nothing to learn");
+                    throw new InputException("all samples are the same: there is nothing to learn");
                 }
                 step = options.step == 0 ? deviation : options.step;
                 lambda = 6 / (Math.log(2) * step * step);

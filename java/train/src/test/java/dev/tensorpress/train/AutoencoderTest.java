@@ -178,13 +178,13 @@ class AutoencoderTest {
     @Test
     void whatCannotBeLearnedIsRefused() throws IOException {
         float[] values = new float[20];
-        UnsupportedRequestException same = assertThrows(UnsupportedRequestException.class, () -> new Autoencoder(f32(values, 10, 2), QUICK));
+        InputException same = assertThrows(InputException.class, () -> new Autoencoder(f32(values, 10, 2), QUICK));
         assertTrue(same.getMessage().contains("all samples are the same"), same.getMessage());
         values[7] = Float.NaN;
         InputException nan = assertThrows(InputException.class, () -> new Autoencoder(f32(values, 10, 2), QUICK));
         assertTrue(nan.getMessage().contains("element 1 of sample 3 is NaN"), nan.getMessage());
-        assertThrows(UnsupportedRequestException.class, () -> new Autoencoder(f32(new float[20], 20), QUICK));
-        assertThrows(UnsupportedRequestException.class, () -> new Autoencoder(f32(new float[20], 1, 20), QUICK));
+        assertThrows(InputException.class, () -> new Autoencoder(f32(new float[20], 20), QUICK));
+        assertThrows(InputException.class, () -> new Autoencoder(f32(new float[20], 1, 20), QUICK));
         UnsupportedRequestException diverged = assertThrows(UnsupportedRequestException.class, () -> codec("far", surface(200, 1), QUICK.rate(1e30)));
         assertTrue(diverged.getMessage().startsWith("the loss is"), diverged.getMessage());
         assertFalse(Files.exists(folder.resolve("far").resolve(LatentCodec.PRIOR)));
