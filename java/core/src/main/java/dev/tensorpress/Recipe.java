@@ -316,6 +316,11 @@ public record Recipe(String name, String target, List<Change> structure, List<St
         return new Recipe(name, target, structure, all, excludes, options);
     }
 
+    /** This recipe with codes that are rounded to the nearest, where they are chosen by statistics: of the same form, for weights that change. */
+    public Recipe nearest() {
+        return new Recipe(name, target, structure, steps.stream().map(s -> new Step(s.name, s.selector, s.method.nearest())).toList(), excludes, options);
+    }
+
     /** This recipe without what changes the graph. */
     public Recipe withoutStructure() {
         return new Recipe(name, target, List.of(), steps, excludes, options);

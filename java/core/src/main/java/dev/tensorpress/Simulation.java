@@ -25,6 +25,9 @@ public final class Simulation implements AutoCloseable {
     private final Recipe recipe;
     private final Encoder encoder;
     private final Executor executor;
+    /** In memory of the arena. */
+    private final Map<String, Encoding.Quantized> held = new LinkedHashMap<>();
+    private final Arena arena;
     private final Map<String, Plan.Entry> entries = new LinkedHashMap<>();
 
     Simulation(Plan plan, Compressor.Options options, Spectra spectra) {
@@ -36,6 +39,7 @@ public final class Simulation implements AutoCloseable {
         }
         encoder = new Encoder(plan, options.distributions(false).progress(null), spectra, new Phases(), null, Map.of());
         executor = Executor.on(options.device(), options.threads());
+        arena = executor.arena();
     }
 
     /** That of the plan. */
@@ -62,7 +66,32 @@ public final class Simulation implements AutoCloseable {
      * @throws IllegalArgumentException if the plan does not compress such a weight
      */
     public void decode(String name, MemorySegment elements, MemorySegment out) {
-        encoding(name, elements).decode(out, executor);
+        Encoding.Quantized codes = held.get(name);
+        if (codes == null) {
+            encoding(name, elements).decode(out, executor);
+            return;
+        }
+        codes.round(elements, executor);
+        codes.decode(out, executor);
+    }
+
+    /**
+     * Has a weight keep scales and zero points: those of these codes, to which its elements are rounded from now on. What is written has to be {@link #codes} then,
+     * since methods would choose others.
+     *
+     * @throws IllegalArgumentException if the plan does not make such codes of it
+     */
+    public void hold(String name, Encoding.Quantized codes) {
+        Plan.Entry entry = entries.get(name);
+        if (entry == null || !codes.form().equals(entry.form().made().quantized())) {
+            throw new IllegalArgumentException("the plan does not make such codes of a weight '" + name + "'");
+        }
+        held.put(name, codes.copy(arena));
+    }
+
+    /** Names of the weights that keep scales and zero points. */
+    public Set<String> held() {
+        return Set.copyOf(held.keySet());
     }
 
     /**
@@ -73,6 +102,11 @@ public final class Simulation implements AutoCloseable {
      * @throws IllegalArgumentException if the plan does not compress such a weight
      */
     public Optional<Encoding.Quantized> codes(String name, MemorySegment elements, Arena arena) {
+        Encoding.Quantized same = held.get(name);
+        if (same != null) {
+            same.round(elements, executor);
+            return Optional.of(same.copy(arena));
+        }
         Encoding values = encoding(name, elements).values();
         Encoding made = values.form().dense() ? ((Encoding.Dense) values).of().orElse(values) : values;
         return made.form().quantized() == null ? Optional.empty() : Optional.of(((Encoding.Quantized) made).copy(arena));
@@ -110,6 +144,7 @@ public final class Simulation implements AutoCloseable {
     @Override
     public void close() {
         encoder.close();
+        arena.close();
         executor.close();
     }
 }

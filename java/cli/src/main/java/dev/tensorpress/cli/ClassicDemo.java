@@ -6,23 +6,35 @@ import dev.tensorpress.train.Network;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 
 /** Runs one of the classic experiments, and shows what it found. */
 final class ClassicDemo {
     private ClassicDemo() {}
 
-    static void run(String name, Path folder, Arguments arguments, Console console) throws IOException {
+    static void run(String name, Path folder, DemoFiles files, Arguments arguments, Console console) throws IOException {
         Network.threads(arguments.threads());
-        run(name, folder, Demo.Effort.FULL, arguments.threads(), console);
+        run(name, folder, files, Demo.Effort.FULL, arguments.threads(), console);
     }
 
-    static Findings run(String name, Path folder, Demo.Effort effort, int threads, Console console) throws IOException {
+    static Findings run(String name, Path folder, DemoFiles files, Demo.Effort effort, int threads, Console console) throws IOException {
         Demo demo = Demo.ALL.stream().filter(d -> d.name().equals(name)).findFirst().orElseThrow();
         Files.createDirectories(folder);
+        Demo.Sources sources = new Demo.Sources() {
+            @Override
+            public Path file(String file) throws IOException {
+                return files.file(file);
+            }
+
+            @Override
+            public List<String> sentences() throws IOException {
+                return DemoCommand.sentences();
+            }
+        };
         long start = System.nanoTime();
         console.out().println(demo.summary());
         console.out().flush();
-        Findings found = demo.run(new Demo.Work(folder, effort, threads,
+        Findings found = demo.run(new Demo.Work(folder, effort, threads, sources,
                 (what, done, total, note) -> console.progress(what, Math.toIntExact(done), Math.toIntExact(total), note)));
         console.clearProgress();
         for (Findings.Table t : found.tables()) {

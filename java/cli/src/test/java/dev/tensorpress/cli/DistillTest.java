@@ -2,6 +2,7 @@ package dev.tensorpress.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.cli.MainTest.Result;
@@ -148,6 +149,45 @@ class DistillTest {
         try (Stream<Path> all = Files.list(folder)) {
             assertTrue(all.noneMatch(file -> file.getFileName().toString().contains("tensorpress-")));
         }
+    }
+
+    /** Codes of gptq are what training begins with, and what nearest ones then make of changed weights is written. */
+    @Test
+    void beginsWithCodesChosenByStatistics() throws IOException {
+        Path inputs = inputs();
+        Path statistics = folder.resolve("statistics");
+        assertEquals(0, run("calibrate", model, "-o", statistics, "--inputs", inputs).code());
+        String codes = "{bits: 4, block: 32, symmetric: false}";
+        Path nearest = Files.writeString(folder.resolve("nearest.yaml"), "{name: n, steps: [{name: l, select: {role: [linear, head]}, quantize: " + codes + "}]}");
+        Path chosen = Files.writeString(folder.resolve("chosen.yaml"), "{name: c, steps: [{name: l, select: {role: [linear, head]}, gptq: " + codes + "}]}");
+        Path compressed = folder.resolve("compressed.onnx");
+        assertEquals(0, run("compress", model, "-o", compressed, "--recipe", chosen, "--statistics", statistics).code());
+        // Nothing changes: the same codes are written.
+        Object[] begin = {"distill", model, "-o", out, "--force", "--inputs", inputs, "--batch", 1, "--epochs", 1, "--decay", 0, "--held-out", 0};
+        Result r = run(with(begin, "--recipe", chosen, "--statistics", statistics, "--rate", "1e-12"));
+        assertEquals(0, r.code(), r.err());
+        assertEquals(error(compressed, inputs), error(out, inputs), 1e-9);
+        double before = losses(r)[0];
+        r = run(with(begin, "--recipe", nearest, "--rate", "1e-12"));
+        double plain = losses(r)[0];
+        assertTrue(before < 0.5 * plain, r.out());
+        // Codes change, and what is written has not lost what statistics have gained.
+        r = run(with(begin, "--recipe", chosen, "--statistics", statistics, "--rate", "3e-3"));
+        assertEquals(0, r.code(), r.err());
+        assertNotEquals(error(compressed, inputs), error(out, inputs));
+        assertTrue(error(out, inputs) < 0.9 * Math.sqrt(plain), error(out, inputs) + " " + Math.sqrt(plain));
+        r = run("distill", model, "-o", out, "--recipe", chosen, "--inputs", inputs, "--force");
+        assertEquals(Main.USAGE, r.code());
+        assertTrue(r.err().contains("needs --statistics"), r.err());
+        Path both = Files.writeString(folder.resolve("both.yaml"),
+                "{name: b, steps: [{name: p, select: {role: linear}, prune: {sparsity: 0.5}}, {name: l, select: {role: linear}, gptq: " + codes + "}]}");
+        r = run("distill", model, "-o", out, "--recipe", both, "--statistics", statistics, "--inputs", inputs, "--force");
+        assertEquals(Main.UNSUPPORTED, r.code());
+        assertTrue(r.err().contains("quantize instead of gptq"), r.err());
+    }
+
+    private static Object[] with(Object[] all, Object... more) {
+        return Stream.concat(Stream.of(all), Stream.of(more)).toArray();
     }
 
     private double error(Path candidate, Path inputs) throws IOException {

@@ -252,7 +252,7 @@ class HtmlReportTest {
     void demosShowTablesAndPlots() throws Exception {
         ByteArrayOutputStream printed = new ByteArrayOutputStream();
         PrintStream out = new PrintStream(printed, true, StandardCharsets.UTF_8);
-        Findings found = ClassicDemo.run("digits", folder, new Demo.Effort(500, 1), 2, new Console(out, out));
+        Findings found = ClassicDemo.run("digits", folder, new DemoFiles(null, new Console(out, out)), new Demo.Effort(500, 1), 2, new Console(out, out));
         assertEquals(DemoCommand.CLASSICS, Demo.ALL.stream().map(Demo::name).toList());
         show(folder.resolve("digits.html"), "");
         Findings.Table table = found.tables().getFirst();

@@ -157,6 +157,18 @@ public sealed interface Encoding {
         }
 
         /**
+         * Makes the codes those of other elements, with scales and zero points as they are: each the nearest.
+         *
+         * @param elements f32, row-major
+         */
+        public void round(MemorySegment elements, Executor executor) {
+            try (Arena own = executor.arena()) {
+                Quantize.quantize(form.spec(DType.F32, shape).range(Quantize.Range.GIVEN), elements, codes.data(), scalesAsF32(own),
+                        zeros == null ? MemorySegment.NULL : zeros.data(), executor);
+            }
+        }
+
+        /**
          * Codes that are known, as the form stores them.
          *
          * @param units what each element is in units of its scale, row-major: whole numbers, within the codes of the form once the zero point is added

@@ -106,6 +106,11 @@ public record GptqMethod(QuantizeMethod codes, double damping, boolean order, in
     }
 
     @Override
+    public Method nearest() {
+        return codes;
+    }
+
+    @Override
     public boolean makesCodes() {
         return true;
     }

@@ -32,6 +32,11 @@ public interface Method {
         return this;
     }
 
+    /** What makes the same forms, with codes rounded to the nearest: for weights that change, of which statistics that choose codes tell nothing. */
+    default Method nearest() {
+        return this;
+    }
+
     /** What has to be in the evidence. */
     default Set<Requirement> requires() {
         return Set.of();

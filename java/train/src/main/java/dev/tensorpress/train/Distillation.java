@@ -1,14 +1,17 @@
 package dev.tensorpress.train;
 
 import ai.djl.ndarray.NDArray;
+import ai.djl.ndarray.NDArrays;
 import ai.djl.ndarray.NDManager;
 import ai.djl.ndarray.types.DataType;
 import ai.djl.ndarray.types.Shape;
 import dev.tensorpress.Simulation;
+import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.runtime.SampleReader;
 import java.io.IOException;
+import java.lang.foreign.Arena;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -272,7 +275,20 @@ public final class Distillation implements AutoCloseable {
      * @param simulation of the student's model; to be closed by the caller, after this
      */
     public Distillation through(Simulation simulation) {
+        return through(simulation, null);
+    }
+
+    /**
+     * {@link #through(Simulation)} from what a plan that goes by statistics makes of the student's weights. Their scales and zero points stay: {@link #codes} are
+     * what is written.
+     *
+     * @param start of the same model and of plans for the same codes; null for none
+     */
+    public Distillation through(Simulation simulation, Simulation start) {
         this.simulation = simulation;
+        if (start != null) {
+            begin(start);
+        }
         digest.add(simulation.recipe().yaml()).add(simulation.weights().stream().sorted().toList().toString());
         for (String name : simulation.weights()) {
             if (student.parameters().contains(name)) {
@@ -282,6 +298,43 @@ public final class Distillation implements AutoCloseable {
             }
         }
         return this;
+    }
+
+    private void begin(Simulation start) {
+        digest.add("from").add(start.recipe().yaml()).add(start.weights().stream().sorted().toList().toString());
+        try (NDManager scope = student.scope(); Arena arena = Arena.ofShared()) {
+            for (String name : start.weights().stream().filter(student.parameters()::contains).sorted().toList()) {
+                NDArray p = student.parameter(name);
+                NDArray made = scope.zeros(p.getShape());
+                Optional<Encoding.Quantized> codes = simulation.weights().contains(name) ? start.codes(name, Tensors.memory(p), arena) : Optional.empty();
+                if (codes.isEmpty()) {
+                    start.decode(name, Tensors.memory(p), Tensors.memory(made));
+                    made.copyTo(p);
+                    continue;
+                }
+                // Elements whose nearest code was chosen stay where they are, near to another code or not; others begin in the middle of theirs.
+                start.decode(codes.get(), Tensors.memory(made));
+                simulation.hold(name, codes.get());
+                NDArray nearest = scope.zeros(p.getShape());
+                simulation.decode(name, Tensors.memory(p), Tensors.memory(nearest));
+                NDArrays.where(nearest.eq(made), Optimizer.view(p, scope), made).copyTo(p);
+            }
+        }
+    }
+
+    /**
+     * Codes of the student's parameters as they are, by name: of those that keep scales and zero points, what {@link dev.tensorpress.Compressor#compress(
+     * dev.tensorpress.Plan, Path, Map)} has to be given.
+     *
+     * @param arena for the codes
+     */
+    public Map<String, Encoding.Quantized> codes(Arena arena) {
+        Map<String, Encoding.Quantized> codes = new LinkedHashMap<>();
+        if (simulation != null) {
+            simulation.held().stream().sorted().forEach(name ->
+                    codes.put(name, simulation.codes(name, Tensors.memory(student.parameter(name)), arena).orElseThrow()));
+        }
+        return codes;
     }
 
     private static Map<String, NDArray> views(Map<String, NDArray> arrays, NDManager scope) {

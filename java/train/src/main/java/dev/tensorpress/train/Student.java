@@ -4,6 +4,7 @@ import dev.tensorpress.Compressor;
 import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Simulation;
+import dev.tensorpress.method.Method.Requirement;
 import dev.tensorpress.method.PruneMethod;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.OnnxModel;
@@ -22,6 +23,7 @@ public final class Student implements AutoCloseable {
     private final List<AutoCloseable> open = new ArrayList<>();
     private OnnxModel model;
     private boolean pruned;
+    private Simulation start;
     private Simulation simulation;
 
     private Student() {}
@@ -30,9 +32,9 @@ public final class Student implements AutoCloseable {
      * Opens a model.
      *
      * @param recipe null for none
-     * @param statistics of the model's inputs, for recipes that take neurons or heads out; null for none
+     * @param statistics of the model's inputs, for recipes that take neurons or heads out, or choose codes by them; null for none
      * @param zeros file for what is pruned, if anything is; has to stay as long as the student is open
-     * @throws UnsupportedRequestException if the recipe changes nothing
+     * @throws UnsupportedRequestException if the recipe changes nothing, or asks for statistics while weights change
      * @throws dev.tensorpress.model.MalformedModelException if a file is not what it should be
      * @throws IOException if a file cannot be read or written
      */
@@ -54,11 +56,19 @@ public final class Student implements AutoCloseable {
             return;
         }
         Compressor compressor = keep(Compressor.open(file, options));
-        if (statistics != null && !recipe.structure().isEmpty()) {
+        boolean chooses = recipe.withoutStructure().requires(Requirement.STATISTICS);
+        if (recipe.nearest().withoutStructure().requires(Requirement.STATISTICS)) {
+            throw new UnsupportedRequestException("recipe " + recipe.name() + " goes by statistics of inputs, which change while a model is trained; of such methods gptq alone"
+                    + " is trained");
+        }
+        if (statistics != null && (chooses || !recipe.structure().isEmpty())) {
             compressor.use(keep(Statistics.load(statistics, compressor.model())));
         }
         List<Recipe.Step> pruning = recipe.steps().stream().filter(s -> s.method() instanceof PruneMethod).toList();
         if (!pruning.isEmpty()) {
+            if (chooses) {
+                throw new UnsupportedRequestException("recipe " + recipe.name() + " prunes weights, and chooses codes by statistics of before: quantize instead of gptq trains both");
+            }
             compressor.compress(compressor.plan(new Recipe(recipe.name(), "", recipe.structure(), pruning, recipe.excludes(),
                     Map.of("sparse-initializers", "false"))), zeros);
             pruned = true;
@@ -70,7 +80,10 @@ public final class Student implements AutoCloseable {
             load(zeros, new Recipe(recipe.name(), recipe.target(), List.of(), rest, recipe.excludes(), recipe.options()), options, null, null);
             return;
         }
-        Plan plan = compressor.plan(recipe);
+        if (chooses) {
+            start = keep(compressor.simulate(compressor.plan(recipe)));
+        }
+        Plan plan = compressor.plan(recipe.nearest());
         if (plan.compressed() > 0) {
             simulation = keep(compressor.simulate(plan));
         } else if (recipe.structure().isEmpty()) {
@@ -94,7 +107,12 @@ public final class Student implements AutoCloseable {
         return pruned;
     }
 
-    /** What its weights become; null if they stay as they are. */
+    /** What its weights begin with, if that is chosen by statistics; null if they begin as they are. */
+    public Simulation start() {
+        return start;
+    }
+
+    /** What its weights become, by the recipe's {@link Recipe#nearest}; null if they stay as they are. */
     public Simulation simulation() {
         return simulation;
     }

@@ -1,6 +1,8 @@
 package dev.tensorpress.train;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -8,8 +10,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDManager;
 import dev.tensorpress.Compressor;
+import dev.tensorpress.Plan;
 import dev.tensorpress.Recipe;
 import dev.tensorpress.Simulation;
+import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.MalformedModelException;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -30,10 +34,12 @@ import dev.tensorpress.train.Objective.Term;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -435,6 +441,52 @@ class DistillationTest {
                 assertEquals(after, d.through(simulation).run(_ -> { }).before(), 1e-6);
             }
             simulation.close();
+        }
+    }
+
+    /** Ranges that another plan has chosen stay, and what is written has the codes that training has seen; methods would choose other ranges. */
+    @Test
+    void rangesThatAreHeldAreWritten() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        Recipe wide = Recipe.named("int4").set("min-size", "1").set("linear.block", "16").set("linear.clip", "none").target("onnx");
+        Recipe narrow = wide.set("linear.clip", "20:0.5");
+        Path trained = folder.resolve("trained.onnx");
+        Path written = folder.resolve("written.onnx");
+        double after;
+        try (Opened teacher = new Opened(file); Opened student = new Opened(file); Compressor compressor = Compressor.open(file);
+                Simulation start = compressor.simulate(compressor.plan(narrow)); Simulation simulation = compressor.simulate(compressor.plan(wide));
+                Arena arena = Arena.ofShared()) {
+            Map<String, Encoding.Quantized> codes;
+            Map<String, byte[]> scales = new HashMap<>();
+            for (String name : List.of("A", "B")) {
+                MemorySegment elements = arena.allocateFrom(ValueLayout.JAVA_FLOAT, student.parameter(name));
+                scales.put(name, start.codes(name, elements, arena).orElseThrow().scales().data().toArray(ValueLayout.JAVA_BYTE));
+            }
+            try (Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, student.network.parameters(),
+                    outputs(Kind.MSE), QUICK.heldOut(0.5).epochs(30).schedule(new Schedule(Schedule.Shape.COSINE, 3e-3, 0)))) {
+                Result result = d.through(simulation, start).run(_ -> { });
+                after = result.after();
+                assertTrue(after < 0.8 * result.before(), result.toString());
+                codes = d.codes(arena);
+            }
+            assertEquals(Set.of("A", "B"), codes.keySet());
+            codes.forEach((name, q) -> assertArrayEquals(scales.get(name), q.scales().data().toArray(ValueLayout.JAVA_BYTE)));
+            student.network.store(student.arena);
+            student.editable.write(Destination.of(trained));
+            try (Compressor last = Compressor.open(trained)) {
+                Plan plan = last.plan(wide);
+                last.compress(plan, written, codes);
+                Path other = folder.resolve("other.onnx");
+                assertThrows(IllegalArgumentException.class, () -> last.compress(plan, other, Map.of("A", codes.get("B"))));
+                assertThrows(IllegalArgumentException.class, () -> last.compress(plan, other, Map.of("none", codes.get("B"))));
+                assertFalse(Files.exists(other));
+            }
+            assertThrows(IllegalArgumentException.class, () -> simulation.hold("none", codes.get("B")));
+        }
+        try (Opened teacher = new Opened(file); Opened student = new Opened(written);
+                Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, student.network.parameters(),
+                        outputs(Kind.MSE), QUICK.heldOut(0.5).epochs(1))) {
+            assertEquals(after, d.run(_ -> { }).before(), 1e-6);
         }
     }
 
