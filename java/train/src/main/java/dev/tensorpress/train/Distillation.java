@@ -118,7 +118,7 @@ public final class Distillation implements AutoCloseable {
     /**
      * Where training is.
      *
-     * @param step from 1 on, of {@code steps}
+     * @param step from 1 on, of {@code steps}, which are as many as are expected where time ends training
      * @param loss of the step's batch
      * @param secondsLeft as far as it can be told
      */
@@ -407,7 +407,8 @@ public final class Distillation implements AutoCloseable {
                     done++;
                     double now = (System.nanoTime() - start) / 1e9;
                     spent = begun + now;
-                    progress.accept(new Progress(epoch, step, steps, loss, Math.min(now / done * (steps - step), limit - spent)));
+                    long all = Math.clamp(Math.round(step / spent * limit), step, steps);
+                    progress.accept(new Progress(epoch, step, all, loss, Math.min(now / done * (steps - step), limit - spent)));
                 }
                 double mean = sum / Math.max(1, seen);
                 double now = heldOut == null ? mean : evaluate();

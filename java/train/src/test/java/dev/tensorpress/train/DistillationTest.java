@@ -37,6 +37,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -441,6 +442,22 @@ class DistillationTest {
                 assertEquals(after, d.through(simulation).run(_ -> { }).before(), 1e-6);
             }
             simulation.close();
+        }
+    }
+
+    /** With a limit of time, progress tells how many steps are expected, not how many there could be. */
+    @Test
+    void timeEndsTraining() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 16, 2))) {
+            List<Distillation.Progress> told = new ArrayList<>();
+            try (Distillation d = Distillation.of(teacher.network, student.network, samples(file, 80), null, student.network.parameters(), outputs(Kind.MSE),
+                    QUICK.epochs(1_000_000).time(Duration.ofMillis(700)))) {
+                d.run(told::add);
+            }
+            Distillation.Progress last = told.getLast();
+            assertTrue(last.step() < 1_000_000 && last.steps() < 1.5 * last.step(), last.toString());
+            assertTrue(told.stream().allMatch(p -> p.step() <= p.steps()));
         }
     }
 
