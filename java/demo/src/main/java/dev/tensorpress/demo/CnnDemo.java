@@ -40,10 +40,11 @@ final class CnnDemo implements Demo {
     private static final int UNITS = 64;
     private static final List<String> CONVOLUTIONS = List.of("conv1.weight", "conv2.weight");
     private static final List<String> CONNECTED = List.of("fc1.weight", "fc2.weight");
-    /** Of both axes together, and the step of their codes, which have to be bytes. */
     private static final int[] FREQUENCIES = {4, 6, 8, 12};
-    private static final double COARSE = 64;
-    private static final double[] STEPS = {16, 32, 64, 96, 128, 192, 256, 384};
+    /** Of their codes, which have to be bytes. */
+    static final double COARSE = 64;
+    /** Of codes of images, which have to be bytes as well. */
+    static final double[] STEPS = {32, 48, 64, 96, 128, 192, 256, 384};
 
     /** Between convolutions. */
     private enum Pooling {
@@ -194,7 +195,8 @@ final class CnnDemo implements Demo {
     private static Path share(Rows rows, Path from, List<String> weights, double sparsity, int bits, String name) throws IOException {
         Selector selector = new Selector(Set.of(), weights, 0);
         Recipe.Step prune = new Recipe.Step("prune", selector, PruneMethod.sparsity(sparsity));
-        Path pruned = rows.tune("pruning", from, new Recipe("prune", "", List.of(prune), List.of(), Map.of()), false, name + "-pruned.onnx");
+        Path pruned = rows.tune("pruning", from, new Recipe("prune", "", List.of(prune), List.of(), Map.of()), false, 2 * TUNING, RATE,
+                name + "-pruned.onnx");
         Path codes = rows.work.file(name + "-codes.onnx");
         Training.compress(rows.work, pruned, new Recipe("codebook", "", List.of(prune, new Recipe.Step("codebook", selector, CodebookMethod.of(bits))), List.of(),
                 Map.of()), codes);

@@ -51,7 +51,7 @@ final class Picture {
      * Codes images, and decodes them.
      *
      * @param pixels [n, side, side], from 0 to 1
-     * @param step in 255ths; at least 16, so that codes are bytes
+     * @param step in 255ths; at least 32, so that codes are bytes
      */
     static Coded code(Kind kind, float[] pixels, int side, double step, Executor executor) {
         int size = side * side;

@@ -11,6 +11,7 @@ import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtSession;
 import dev.tensorpress.demo.Findings.Table;
+import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.train.Network;
@@ -23,6 +24,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -125,6 +127,37 @@ final class DemoTest {
         Table frequencies = f.tables().get(2);
         assertTrue(number(frequencies, 3, ">Accuracy") > 75 && number(frequencies, 3, ">Accuracy") > number(frequencies, 0, ">Accuracy"), frequencies.toString());
         assertTrue(number(frequencies, 3, ">Bytes per image") < 100, frequencies.toString());
+    }
+
+    /** Codes of the smallest steps are bytes, whatever the images: all ink, a chessboard, edges, noise. */
+    @Test
+    void anyImageHasCodes() {
+        int side = Digits.SIDE;
+        int n = 40;
+        float[] pixels = new float[n * Digits.PIXELS];
+        Random random = new Random(1);
+        for (int i = 0; i < pixels.length; i++) {
+            int y = i % Digits.PIXELS / side;
+            int x = i % side;
+            pixels[i] = switch (i / Digits.PIXELS) {
+                case 0 -> 1;
+                case 1 -> (x + y) % 2;
+                case 2 -> x / 8 % 2;
+                case 3 -> x < side / 2 && y < side / 2 ? 1 : 0;
+                default -> i / Digits.PIXELS < n / 2 ? random.nextInt(2) : random.nextFloat();
+            };
+        }
+        try (Executor executor = Executor.cpu(1)) {
+            for (Picture.Kind kind : Picture.Kind.values()) {
+                Picture.Coded coded = Picture.code(kind, pixels, side, CnnDemo.STEPS[0], executor);
+                assertTrue(coded.psnr() > 28 && coded.bytes() < pixels.length, kind + " " + coded.psnr() + " dB, " + coded.bytes());
+            }
+            // The lowest coefficient is the sum of all pixels, as a part of their side.
+            Picture.Coded lowest = Picture.lowest(pixels, side, 4, CnnDemo.COARSE, executor);
+            assertEquals(n * 10, lowest.pixels().length);
+            assertEquals(side, lowest.pixels()[0], CnnDemo.COARSE / 255 / 2);
+            assertEquals(0, lowest.pixels()[1]);
+        }
     }
 
     @Test
