@@ -155,7 +155,6 @@ public final class Reconstruction implements AutoCloseable {
     private final int trainedOn;
     private final List<Block> blocks;
     private final Digest digest;
-    private final Executor executor = Executor.cpu(Engines.threads());
     private final Map<String, Encoding.Quantized> codes = new LinkedHashMap<>();
 
     private Reconstruction(EditableModel teacher, EditableModel student, SampleReader reader, Set<String> trained, Simulation simulation, Options options,
@@ -316,7 +315,7 @@ public final class Reconstruction implements AutoCloseable {
         long start = System.nanoTime();
         ValueFile wanted = null;
         ValueFile made = null;
-        try {
+        try (Executor executor = Executor.cpu(Engines.threads())) {
             for (int i = 0; i < blocks.size(); i++) {
                 ValueFile nextWanted = new ValueFile(folder);
                 try (ValueFile before = wanted; Network network = part(teacher, blocks.get(i))) {
@@ -326,7 +325,7 @@ public final class Reconstruction implements AutoCloseable {
                 ValueFile nextMade = new ValueFile(folder);
                 try (ValueFile before = made) {
                     made = nextMade;
-                    all.add(new Fitting(i + 1, start, before, nextWanted, progress).run(nextMade));
+                    all.add(new Fitting(i + 1, start, before, nextWanted, executor, progress).run(nextMade));
                 }
             }
             return List.copyOf(all);
@@ -350,7 +349,6 @@ public final class Reconstruction implements AutoCloseable {
 
     @Override
     public void close() {
-        executor.close();
         reader.close();
     }
 
@@ -367,6 +365,7 @@ public final class Reconstruction implements AutoCloseable {
         private final long start;
         private final ValueFile from;
         private final ValueFile wanted;
+        private final Executor executor;
         private final Consumer<Progress> progress;
         private Network network;
         private NDManager own;
@@ -378,12 +377,13 @@ public final class Reconstruction implements AutoCloseable {
         /** Those whose elements are trained, and written as something else: gradients pass straight through. */
         private final Set<String> straight = new LinkedHashSet<>();
 
-        Fitting(int number, long start, ValueFile from, ValueFile wanted, Consumer<Progress> progress) {
+        Fitting(int number, long start, ValueFile from, ValueFile wanted, Executor executor, Consumer<Progress> progress) {
             this.number = number;
             this.block = blocks.get(number - 1);
             this.start = start;
             this.from = from;
             this.wanted = wanted;
+            this.executor = executor;
             this.progress = progress;
         }
 
