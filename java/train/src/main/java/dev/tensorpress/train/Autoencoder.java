@@ -127,7 +127,7 @@ public final class Autoencoder implements AutoCloseable {
     /**
      * Where training is.
      *
-     * @param step from 1 on, of {@code steps}
+     * @param step from 1 on, of {@code steps}, which are as many as are expected where time ends training
      * @param loss of the step's batch, by element
      * @param secondsLeft as far as it can be told
      */
@@ -458,7 +458,8 @@ public final class Autoencoder implements AutoCloseable {
                     throw new UnsupportedRequestException("the loss is " + loss + " in step " + number + " of " + steps + ": a lower learning rate may help");
                 }
                 spent = (System.nanoTime() - start) / 1e9;
-                progress.accept(new Progress(epoch, number, steps, loss, Math.min(spent / number * (steps - number), limit - spent)));
+                long all = Math.clamp(Math.round(number / spent * limit), number, steps);
+                progress.accept(new Progress(epoch, number, all, loss, Math.min(spent / number * (steps - number), limit - spent)));
             }
             Measured now = measure(from, samples);
             if (loss(now) < loss(least)) {
