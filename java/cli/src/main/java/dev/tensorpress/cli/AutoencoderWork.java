@@ -38,7 +38,7 @@ final class AutoencoderWork {
             console.progress("training", 0, options.epochs(), "principal components");
             Autoencoder.Result result = EncodeCommand.withData(data, array -> {
                 try (Autoencoder autoencoder = new Autoencoder(array, options)) {
-                    return autoencoder.run(folder, p -> console.progress("training", Math.toIntExact(p.step()), Math.toIntExact(p.steps()), "epoch "
+                    return autoencoder.run(folder, p -> console.progress("training", p.step(), p.steps(), "epoch "
                             + p.epoch() + ", loss " + Text.digits(p.loss()) + ", " + Text.time((long) (1e9 * p.secondsLeft())) + " left"));
                 }
             });

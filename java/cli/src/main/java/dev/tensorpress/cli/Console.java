@@ -69,7 +69,7 @@ final class Console {
     }
 
     /** {@code done} of {@code total} things are done; {@code what} names the one at hand. */
-    synchronized void progress(String doing, int done, int total, String what) {
+    synchronized void progress(String doing, long done, long total, String what) {
         if (due()) {
             show(doing + " " + done + "/" + total + (what.isEmpty() ? "" : " " + what));
         }

@@ -138,8 +138,8 @@ final class DistillWork {
                 if (student.simulation() != null) {
                     distillation.through(student.simulation(), student.start());
                 }
-                Distillation.Result result = SampleOptions.run(() -> distillation.run(p -> console.progress("training", Math.toIntExact(p.step()),
-                        Math.toIntExact(p.steps()), "epoch " + p.epoch() + ", loss " + Text.digits(p.loss()) + ", " + Text.time((long) (1e9 * p.secondsLeft()))
+                Distillation.Result result = SampleOptions.run(() -> distillation.run(p -> console.progress("training", p.step(),
+                        p.steps(), "epoch " + p.epoch() + ", loss " + Text.digits(p.loss()) + ", " + Text.time((long) (1e9 * p.secondsLeft()))
                                 + " left")));
                 console.clearProgress();
                 network.store(arena);

@@ -6,11 +6,16 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tensorpress.cli.MainTest.Result;
+import dev.tensorpress.runtime.ArrayFile;
+import dev.tensorpress.tensor.DType;
+import dev.tensorpress.tensor.Shape;
+import dev.tensorpress.tensor.Tensor;
 import dev.tensorpress.train.Objective;
 import dev.tensorpress.train.Reconstruction;
 import dev.tensorpress.train.Schedule;
 import java.io.IOException;
 import java.io.InputStream;
+import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -286,6 +291,21 @@ class DistillTest {
         try (InputStream in = DistillCommand.class.getResourceAsStream("DistillCommand.class")) {
             assertFalse(new String(in.readAllBytes(), StandardCharsets.ISO_8859_1).contains("dev/tensorpress/train"));
         }
+    }
+
+    @Test
+    void trainsByTheClockHoweverManyStepsThereAre() {
+        Result r = run("distill", model, "-o", out, "--random", 4, "--shape", "x=1x128", "--batch", 1, "--epochs", Integer.MAX_VALUE, "--time", "1s");
+        assertEquals(0, r.code(), r.err());
+    }
+
+    @Test
+    void emptySamplesAreNamed() throws IOException {
+        Path empty = folder.resolve("empty.npy");
+        ArrayFile.write(new Tensor(DType.F32, Shape.of(0, 128), MemorySegment.ofArray(new float[0])), empty, false);
+        Result r = run("distill", model, "-o", out, "--inputs", empty);
+        assertEquals(Main.UNSUPPORTED, r.code(), r.err());
+        assertTrue(r.err().contains("sample 1 is empty"), r.err());
     }
 
     @Test

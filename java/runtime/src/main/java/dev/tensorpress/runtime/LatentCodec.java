@@ -49,8 +49,8 @@ public final class LatentCodec implements AutoCloseable {
     public static final String PRIOR = "prior.safetensors";
 
     private static final String FORMAT = "tensorpress-prior-1";
-    /** Magnitude of a number, at most; larger ones become this. */
-    private static final int LARGEST = 1 << 24;
+    /** Magnitude of a number, at most: f32 holds all whole numbers up to it. */
+    public static final int LARGEST = 1 << 24;
     private static final byte[] MAGIC = {(byte) 0x89, 'T', 'P', 'L', '\r', '\n', 0x1a, '\n'};
     private static final int DIGEST = 16;
     private static final int HEADER = MAGIC.length + 4 + DIGEST + 4;
@@ -223,7 +223,7 @@ public final class LatentCodec implements AutoCloseable {
      *
      * @param data [samples, ...], of type and shape of the codec's samples
      * @return [samples, latents]
-     * @throws InputException if they do not fit, or hold NaN or infinity
+     * @throws InputException if they do not fit, hold NaN or infinity, or are so far from what was learned that a number is above {@link #LARGEST}
      */
     public int[] latents(Tensor data) {
         long[] dims = data.shape().dims();
@@ -238,7 +238,11 @@ public final class LatentCodec implements AutoCloseable {
             if (Float.isNaN(found[i])) {
                 throw new UnsupportedRequestException("the encoder makes NaN of sample " + i / latents());
             }
-            codes[i] = Math.clamp(Math.round(found[i]), -LARGEST, LARGEST);
+            if (Math.abs(found[i]) > LARGEST) {
+                throw new InputException("sample " + i / latents() + " is too far from what the codec has learned: it becomes " + found[i]
+                        + ", but at most " + LARGEST + " is coded (the first one is 0)");
+            }
+            codes[i] = Math.round(found[i]);
         }
         return codes;
     }
@@ -381,7 +385,7 @@ public final class LatentCodec implements AutoCloseable {
         byte[] made = new byte[DIGEST];
         in.get(made);
         if (!Arrays.equals(made, digest)) {
-            throw new UnsupportedRequestException(file + " was made by another codec than " + folder);
+            throw new UnsupportedRequestException(file + " was made by another codec");
         }
         int rows = in.getInt();
         if (rows < 0 || rows > Integer.MAX_VALUE / 4 / Math.max(sample.elements(), latents())) {

@@ -51,6 +51,12 @@ public final class Autoencoder implements AutoCloseable {
     /** As how many samples the mixture counts in tables. */
     private static final double WEIGHT = 16;
     private static final double LEAST_PROBABILITY = 1e-9;
+    /** Deviations whose squares, of all numbers of a batch, f32 still adds up, and one through them. */
+    private static final double FARTHEST = 1e10;
+    /** Steps in deviations: with far smaller ones every component is rounded to 0 already. */
+    private static final double COARSEST = 1e5;
+    /** Numbers of a matrix. Several like it are kept while it is trained. */
+    private static final long LARGEST_LAYER = 1 << 26;
     private static final long OPSET = 17;
     private static final List<String> LAYERS = List.of("matrix", "first", "first.bias", "second", "second.bias", "third", "third.bias");
 
@@ -170,7 +176,9 @@ public final class Autoencoder implements AutoCloseable {
      * Finds the principal components.
      *
      * @param data [samples, ...], F32 or U8, at least two samples
-     * @throws InputException if the data are not that, hold NaN or infinity, or are all the same
+     * @throws InputException if the data are not that, hold NaN or infinity, or are all the same, if f32 does not hold their squares, if the step is far too
+     *     small or large for them, or if less than two samples are not held out
+     * @throws UnsupportedRequestException if a layer would have more than 2^26 numbers
      * @throws IllegalStateException if PyTorch cannot be loaded
      */
     public Autoencoder(Tensor data, Options options) {
@@ -184,6 +192,9 @@ public final class Autoencoder implements AutoCloseable {
         features = this.data.length / samples;
         sample = dev.tensorpress.tensor.Shape.of(Arrays.copyOfRange(data.shape().dims(), 1, data.shape().rank()));
         training = Math.max(1, samples - (int) Math.round(samples * options.heldOut));
+        if (training < 2) {
+            throw new InputException("of " + samples + " samples, only " + training + " is left to learn from, beside what is held out");
+        }
         try (Arena work = Arena.ofShared()) {
             MemorySegment x = work.allocate(4L * training * features, 64).copyFrom(MemorySegment.ofArray(this.data).asSlice(0, 4L * training * features));
             View view = new View(DType.F32, x, features);
@@ -192,13 +203,29 @@ public final class Autoencoder implements AutoCloseable {
                 if (!(deviation > 0)) {
                     throw new InputException("all samples are the same: there is nothing to learn");
                 }
+                if (!(deviation > 1 / FARTHEST && deviation < FARTHEST)) {
+                    throw new InputException("numbers deviate by " + (float) deviation + " from their means, which is beyond " + 1 / FARTHEST + " to " + FARTHEST
+                            + ": they have to be in another unit");
+                }
                 step = options.step == 0 ? deviation : options.step;
+                if (step > COARSEST * deviation) {
+                    throw new InputException("a step of " + (float) step + " is too large for numbers that deviate by " + (float) deviation + " from their means");
+                }
                 lambda = 6 / (Math.log(2) * step * step);
                 double[] deviations = Arrays.stream(pca.variance()).map(v -> Math.sqrt(v) / step).toArray();
                 int worth = (int) Arrays.stream(deviations).filter(d -> d > LEAST_DEVIATION).count();
                 latents = Math.min(deviations.length, options.latents == 0 ? Math.max(1, worth) : options.latents);
                 MemorySegment scores = work.allocate(8L * training * pca.rank(), 64);
+                if ((long) Math.max(features, options.width) * Math.max(latents, options.width) > LARGEST_LAYER) {
+                    throw new UnsupportedRequestException("a layer of " + Math.max(features, options.width) + " times " + Math.max(latents, options.width)
+                            + " numbers is too large to be trained");
+                }
                 pca.transform(view, training, scores, executor);
+                double largest = Arrays.stream(scores.toArray(ValueLayout.JAVA_DOUBLE)).map(Math::abs).max().orElseThrow();
+                if (largest / step > LatentCodec.LARGEST) {
+                    throw new InputException("a step of " + (float) step + " is too small: components of up to " + (float) largest + " would become numbers above "
+                            + LatentCodec.LARGEST + ", the largest that is coded");
+                }
                 Random random = new Random(options.seed);
                 encoderModel = encoder(pca, deviation, random);
                 decoderModel = decoder(pca, deviation, shrinkage(scores.toArray(ValueLayout.JAVA_DOUBLE), (int) pca.rank()), random);
@@ -459,7 +486,7 @@ public final class Autoencoder implements AutoCloseable {
                 }
                 spent = (System.nanoTime() - start) / 1e9;
                 long all = Math.clamp(Math.round(number / spent * limit), number, steps);
-                progress.accept(new Progress(epoch, number, all, loss, Math.min(spent / number * (steps - number), limit - spent)));
+                progress.accept(new Progress(epoch, number, all, loss, Math.min(spent / number * (steps - number), Math.max(0, limit - spent))));
             }
             Measured now = measure(from, samples);
             if (loss(now) < loss(least)) {

@@ -50,7 +50,7 @@ final class Batches {
      * @param labels of all samples of the reader; null if there are none
      * @param augmentation of images, in epochs from 1 on
      * @param digest takes what the samples are
-     * @throws UnsupportedRequestException if one holds NaN or infinity, or none of its inputs is an image that could be augmented
+     * @throws UnsupportedRequestException if one is empty, or holds NaN or infinity, or none of its inputs is an image that could be augmented
      */
     Batches(SampleReader reader, int from, int to, int size, long seed, int[] labels, Augmentation augmentation, Digest digest) throws IOException {
         this.reader = reader;
@@ -63,6 +63,9 @@ final class Batches {
             try (Arena arena = Arena.ofConfined()) {
                 Map<String, Tensor> one = reader.read(i, arena);
                 all &= one.containsKey(MASK);
+                if (one.values().stream().allMatch(t -> t.shape().elements() == 0)) {
+                    throw new UnsupportedRequestException("sample " + (i + 1) + " is empty");
+                }
                 if (!augmentation.equals(Augmentation.NONE) && one.values().stream().noneMatch(Augmentation::isImage)) {
                     throw new UnsupportedRequestException("augmentation is for images, inputs of F32 with four axes, but these are "
                             + one.entrySet().stream().map(e -> e.getKey() + " of " + e.getValue().dtype() + " " + e.getValue().shape()).collect(Collectors.joining(", ")));

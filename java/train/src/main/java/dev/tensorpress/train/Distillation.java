@@ -408,7 +408,7 @@ public final class Distillation implements AutoCloseable {
                     double now = (System.nanoTime() - start) / 1e9;
                     spent = begun + now;
                     long all = Math.clamp(Math.round(step / spent * limit), step, steps);
-                    progress.accept(new Progress(epoch, step, all, loss, Math.min(now / done * (steps - step), limit - spent)));
+                    progress.accept(new Progress(epoch, step, all, loss, Math.min(now / done * (steps - step), Math.max(0, limit - spent))));
                 }
                 double mean = sum / Math.max(1, seen);
                 double now = heldOut == null ? mean : evaluate();

@@ -21,6 +21,7 @@ import dev.tensorpress.train.Autoencoder.Result;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
@@ -185,9 +186,26 @@ class AutoencoderTest {
         assertTrue(nan.getMessage().contains("element 1 of sample 3 is NaN"), nan.getMessage());
         assertThrows(InputException.class, () -> new Autoencoder(f32(new float[20], 20), QUICK));
         assertThrows(InputException.class, () -> new Autoencoder(f32(new float[20], 1, 20), QUICK));
+        Tensor data = surface(200, 1);
+        refused("only 1 is left to learn from", InputException.class, data, QUICK.heldOut(0.999));
+        refused("would become numbers above 16777216", InputException.class, data, QUICK.step(1e-8));
+        refused("is too large for numbers that deviate by", InputException.class, data, QUICK.step(1e6));
+        refused("is too large to be trained", UnsupportedRequestException.class, data, QUICK.width(Integer.MAX_VALUE));
+        for (float unit : new float[] {1e-30f, 1e30f}) {
+            float[] other = data.data().toArray(ValueLayout.JAVA_FLOAT);
+            for (int i = 0; i < other.length; i++) {
+                other[i] *= unit;
+            }
+            refused("in another unit", InputException.class, f32(other, 200, WIDTH), QUICK);
+        }
         UnsupportedRequestException diverged = assertThrows(UnsupportedRequestException.class, () -> codec("far", surface(200, 1), QUICK.rate(1e30)));
         assertTrue(diverged.getMessage().startsWith("the loss is"), diverged.getMessage());
         assertFalse(Files.exists(folder.resolve("far").resolve(LatentCodec.PRIOR)));
+    }
+
+    private static void refused(String why, Class<? extends RuntimeException> as, Tensor data, Options options) {
+        RuntimeException e = assertThrows(as, () -> new Autoencoder(data, options));
+        assertTrue(e.getMessage().contains(why), e.getMessage());
     }
 
     @Test
@@ -231,6 +249,10 @@ class AutoencoderTest {
                 InputException e = assertThrows(InputException.class, () -> open.encode(wrong, changed, true));
                 assertTrue(e.getMessage().contains("but the codec is for samples of F32 24"), e.getMessage());
             }
+            float[] far = new float[48];
+            far[30] = 1e12f;
+            InputException e = assertThrows(InputException.class, () -> open.encode(f32(far, 2, 24), changed, true));
+            assertTrue(e.getMessage().startsWith("sample 1 is too far from what the codec has learned"), e.getMessage());
         }
         Path other = codec("other", data, QUICK.epochs(0).step(2));
         try (LatentCodec open = LatentCodec.open(other, 1)) {
