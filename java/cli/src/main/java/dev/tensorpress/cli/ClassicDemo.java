@@ -19,6 +19,9 @@ final class ClassicDemo {
 
     static Findings run(String name, Path folder, DemoFiles files, Demo.Effort effort, int threads, Console console) throws IOException {
         Demo demo = Demo.ALL.stream().filter(d -> d.name().equals(name)).findFirst().orElseThrow();
+        if (Files.exists(folder) && !Files.isDirectory(folder)) {
+            throw new UsageException("a demo writes to a folder, and " + folder + " is none");
+        }
         Files.createDirectories(folder);
         Demo.Sources sources = new Demo.Sources() {
             @Override

@@ -223,7 +223,7 @@ public final class Distillation implements AutoCloseable {
         }
     }
 
-    /** Where widths differ, a matrix that is learned with the rest turns the student's into the teacher's. */
+    /** Where widths of hidden values differ, a matrix that is learned with the rest turns the student's into the teacher's. */
     private void project() throws IOException {
         try (NDManager scope = student.scope()) {
             Map<String, NDArray> inputs = training.inputs(training.epoch(0).getFirst(), 0, scope);
@@ -242,6 +242,10 @@ public final class Distillation implements AutoCloseable {
                 Shape of = wanted.get(t.teacher()).getShape();
                 int last = s.dimension() - 1;
                 if (last > 0 && last == of.dimension() - 1 && s.slice(0, last).equals(of.slice(0, last)) && s.get(last) != of.get(last)) {
+                    if (student.isOutput(t.student()) && teacher.isOutput(t.teacher())) {
+                        throw new UnsupportedRequestException("the output '" + t.student() + "' of the student is " + s + ", that of the teacher " + of
+                                + ": outputs that are compared have one width");
+                    }
                     float[] p = new float[Math.toIntExact(s.get(last) * of.get(last))];
                     for (int i = 0; i < p.length; i++) {
                         p[i] = (float) (random.nextGaussian() / Math.sqrt(s.get(last)));

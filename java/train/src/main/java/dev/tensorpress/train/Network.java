@@ -218,6 +218,10 @@ public final class Network implements AutoCloseable {
         });
     }
 
+    boolean isOutput(String value) {
+        return model.graph().outputs().containsKey(value);
+    }
+
     /** Names of parameters. */
     public Set<String> parameters() {
         return Collections.unmodifiableSet(parameters);

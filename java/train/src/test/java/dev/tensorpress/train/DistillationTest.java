@@ -63,16 +63,20 @@ class DistillationTest {
 
     /** @param dims of a sample, 16 numbers */
     private Path model(String name, int hidden, long seed, int... dims) throws IOException {
+        return model(name, hidden, seed, 8, dims);
+    }
+
+    private Path model(String name, int hidden, long seed, int outputs, int[] dims) throws IOException {
         Path empty = Files.write(folder.resolve("empty.onnx"),
-                Protobuf.model(Protobuf.field(11, Protobuf.value("x", dims)), Protobuf.field(12, Protobuf.value("y", 8))));
+                Protobuf.model(Protobuf.field(11, Protobuf.value("x", dims)), Protobuf.field(12, Protobuf.value("y", outputs))));
         try (OnnxModel model = OnnxModel.open(empty, false); Arena arena = Arena.ofConfined()) {
             EditableModel editable = EditableModel.of(model, arena);
             Random random = new Random(seed);
             Map<String, EditableTensor> all = editable.graph().initializers();
             all.put("A", normal(random, 0.4f, 16, hidden));
             all.put("a", normal(random, 0.1f, hidden));
-            all.put("B", normal(random, 0.4f, hidden, 8));
-            all.put("b", normal(random, 0.1f, 8));
+            all.put("B", normal(random, 0.4f, hidden, outputs));
+            all.put("b", normal(random, 0.1f, outputs));
             List<EditableNode> nodes = editable.graph().nodes();
             nodes.add(new EditableNode("Flatten", "", "", List.of("x"), List.of("flat")));
             nodes.add(new EditableNode("MatMul", "", "first", List.of("flat", "A"), List.of("p")));
@@ -187,6 +191,17 @@ class DistillationTest {
         try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 32, 2, 1, 4, 4))) {
             UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> train(teacher, student, file, outputs(Kind.MSE), QUICK));
             assertTrue(e.getMessage().matches("the student's input 'x' is \\[.*, 1, 4, 4\\], but samples are \\(8, 16\\)"), e.getMessage());
+        }
+    }
+
+    @Test
+    void outputsOfAnotherWidthAreRefused() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 32, 2, 5, new int[] {16}))) {
+            for (Kind kind : List.of(Kind.MSE, Kind.COSINE, Kind.KL)) {
+                UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> train(teacher, student, file, outputs(kind), QUICK));
+                assertTrue(e.getMessage().contains("'y' of the student is (8, 5)") && e.getMessage().contains("(8, 8)"), e.getMessage());
+            }
         }
     }
 
