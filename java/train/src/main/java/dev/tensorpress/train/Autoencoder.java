@@ -37,10 +37,10 @@ import java.util.function.Consumer;
  * Trains {@link LatentCodec}s: variational autoencoders whose latents have the uniform posterior that rounding makes of them (Ballé et al. 2017). In training
  * uniform noise of width 1 is in the place of rounding, a mixture of three logistics for each latent is the prior, and what is made small is
  *
- * <pre>bits of the latents under the prior + lambda (squared error of the sample), lambda = 6 / (ln(2) step<sup>2</sup>)</pre>
+ * <pre>bits of the latents under the prior + lambda (squared error of the sample), lambda = 6 / (ln(2) step^2)</pre>
  *
- * <p>Encoder and decoder are sums of a matrix and of a perceptron with two hidden layers, which of bytes is clipped to 0 to 255. They start as principal components in multiples of the step, which is
- * best for Gaussians at high rates: there an error of step<sup>2</sup> / 12 in each component costs as much as the bits that it saves. Without an epoch they stay
+ * <p>Encoder and decoder are sums of a matrix and of a perceptron with two hidden layers; of bytes the decoder's is clipped to 0 to 255. They start as principal
+ * components in multiples of the step, which is best for Gaussians at high rates: there an error of step<sup>2</sup> / 12 in each component costs as much as the bits that it saves. Without an epoch they stay
  * that. The prior's tables are made of the mixtures and of the latents of all samples.
  */
 public final class Autoencoder implements AutoCloseable {
