@@ -132,12 +132,10 @@ final class DistillWork {
             try (Network teachers = objective.hasTeacher() ? Network.of(teacher) : null; Network network = Network.of(editable);
                     Distillation distillation = SampleOptions.run(() -> Distillation.of(teachers, network, SampleReader.open(teacherModel.path(), samples),
                             labels.isEmpty() ? null : labels.stream().mapToInt(i -> i).toArray(), parameters(arguments, network.parameters()), objective, options))) {
-                if (arguments.flag("hold-zeros") || student.pruned()) {
+                if (arguments.flag("hold-zeros")) {
                     distillation.holdZeros();
                 }
-                if (student.simulation() != null) {
-                    distillation.through(student.simulation(), student.start());
-                }
+                distillation.by(student);
                 Distillation.Result result = SampleOptions.run(() -> distillation.run(p -> console.progress("training", p.step(),
                         p.steps(), "epoch " + p.epoch() + ", loss " + Text.digits(p.loss()) + ", " + Text.time((long) (1e9 * p.secondsLeft()))
                                 + " left")));
@@ -372,11 +370,15 @@ final class DistillWork {
             json.writeEndArray();
             json.writeEndObject();
         }
-        String text = writer.toString();
+        report(file, writer.toString(), out, arguments);
+    }
+
+    /** @param training as {@code docs/report.md} has it */
+    static void report(Path file, String training, Path out, Arguments arguments) throws IOException {
         if (!HtmlReport.named(file)) {
-            OutputFile.writeJson(file, text);
+            OutputFile.writeJson(file, training);
             return;
         }
-        new HtmlReport("Trained", out.getFileName().toString()).data("training", most -> text).text("Command", arguments.commandLine()).write(file);
+        new HtmlReport("Trained", out.getFileName().toString()).data("training", most -> training).text("Command", arguments.commandLine()).write(file);
     }
 }

@@ -128,11 +128,6 @@ final class Layerwise {
             json.writeEndArray();
             json.writeEndObject();
         }
-        String text = writer.toString();
-        if (!HtmlReport.named(file)) {
-            OutputFile.writeJson(file, text);
-            return;
-        }
-        new HtmlReport("Trained", out.getFileName().toString()).data("training", most -> text).text("Command", arguments.commandLine()).write(file);
+        DistillWork.report(file, writer.toString(), out, arguments);
     }
 }

@@ -139,7 +139,7 @@ final class EmbeddingsDemo implements Demo {
             Objective objective = new Objective(List.of(Term.of(Kind.POOLED_COSINE, output), Term.of(Kind.MSE, output)));
             try (Network teaching = Network.of(EditableModel.of(teacherModel, arena)); Network network = Network.of(editable);
                     Distillation distillation = Distillation.of(teaching, network, SampleReader.open(original, samples), null, network.parameters(), objective, options)) {
-                distillation.through(student.simulation(), student.start());
+                distillation.by(student);
                 double[] sum = {0, 0};
                 distillation.run(p -> {
                     work.progress().at("distilling", p.step(), p.steps(), String.format(Locale.ROOT, "loss %.4f, %.0f s left", p.loss(), p.secondsLeft()));

@@ -61,12 +61,10 @@ final class Training {
             try (Network teaching = teacher == null ? null : Network.of(EditableModel.of(teacherModel, arena)); Network network = Network.of(editable);
                     Distillation distillation = Distillation.of(teaching, network, SampleReader.open(student.model().path(), samples), labels,
                             network.parameters(), objective, options)) {
-                if (zeros || student.pruned()) {
+                if (zeros) {
                     distillation.holdZeros();
                 }
-                if (student.simulation() != null) {
-                    distillation.through(student.simulation());
-                }
+                distillation.by(student);
                 Distillation.Result result = distillation.run(p -> work.progress().at(what, p.step(), p.steps(),
                         String.format(Locale.ROOT, "epoch %d, loss %.4f", p.epoch(), p.loss())));
                 network.store(arena);

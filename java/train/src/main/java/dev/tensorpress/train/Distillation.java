@@ -341,6 +341,14 @@ public final class Distillation implements AutoCloseable {
         return codes;
     }
 
+    /** What the student's recipe says: zeros that it has pruned stay, and the student computes with what its weights become. */
+    public Distillation by(Student opened) {
+        if (opened.pruned() && masks.isEmpty()) {
+            holdZeros();
+        }
+        return opened.simulation() == null ? this : through(opened.simulation(), opened.start());
+    }
+
     private static Map<String, NDArray> views(Map<String, NDArray> arrays, NDManager scope) {
         Map<String, NDArray> views = new LinkedHashMap<>();
         arrays.forEach((name, a) -> views.put(name, Optimizer.view(a, scope)));
