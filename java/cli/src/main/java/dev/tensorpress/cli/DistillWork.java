@@ -9,11 +9,8 @@ import dev.tensorpress.internal.Glob;
 import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.method.Method;
 import dev.tensorpress.model.Destination;
-import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.UnsupportedRequestException;
-import dev.tensorpress.model.Weight;
 import dev.tensorpress.model.onnx.EditableModel;
-import dev.tensorpress.model.onnx.EditableNode;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.runtime.SampleReader;
 import dev.tensorpress.runtime.Samples;
@@ -289,41 +286,16 @@ final class DistillWork {
             throw arguments.wrong("--labels goes with --loss cross-entropy");
         }
         if (arguments.value(DistillCommand.HIDDEN.name()) != null) {
-            Map<String, Long> both = new LinkedHashMap<>(read(teacherModel));
-            both.entrySet().retainAll(read(studentModel).entrySet());
-            if (both.isEmpty()) {
+            List<Term> hidden = Objective.hidden(teacherModel, studentModel, EditedGraph.real(arguments, DistillCommand.HIDDEN));
+            if (hidden.isEmpty()) {
                 throw new UnsupportedRequestException("products of the student read no value that has name and width of one in the teacher; --loss mse:VALUE=OF names them");
             }
-            both.keySet().forEach(value -> terms.add(Term.of(Kind.MSE, value).weight(EditedGraph.real(arguments, DistillCommand.HIDDEN) / both.size())));
+            terms.addAll(hidden);
         }
         if (arguments.value(DistillCommand.ATTENTION.name()) != null) {
-            List<String> of = softmax(teacher);
-            List<String> value = softmax(student);
-            if (of.isEmpty() || of.size() != value.size()) {
-                throw new UnsupportedRequestException("the teacher has " + Text.plural(of.size(), "Softmax") + ", the student " + value.size()
-                        + "; --loss mse:VALUE=OF names those that belong together");
-            }
-            for (int i = 0; i < of.size(); i++) {
-                terms.add(new Term(Kind.MSE, value.get(i), of.get(i), EditedGraph.real(arguments, DistillCommand.ATTENTION) / of.size(), 1));
-            }
+            terms.addAll(Objective.attention(teacher, student, EditedGraph.real(arguments, DistillCommand.ATTENTION)));
         }
         return new Objective(terms);
-    }
-
-    /** Values that products read, apart from inputs of the model, with how many numbers they sum. */
-    private static Map<String, Long> read(OnnxModel model) throws IOException {
-        Map<String, Long> widths = new LinkedHashMap<>();
-        for (Graph.Feed f : model.graph().orElseThrow().feeds()) {
-            if (f.value().producer().isPresent() && f.value().path().isEmpty()) {
-                Weight weight = f.products().getFirst().weight();
-                widths.put(f.value().name(), weight.tensor().shape().dim(weight.inputAxis()));
-            }
-        }
-        return widths;
-    }
-
-    private static List<String> softmax(EditableModel model) {
-        return model.graph().nodes().stream().filter(n -> n.is("Softmax")).map(EditableNode::outputs).map(List::getFirst).toList();
     }
 
     /** @param parameters of the student */

@@ -31,6 +31,9 @@ import java.util.function.Consumer;
  * kept. The same options, samples and threads give the same bits, also when training is interrupted and goes on from its checkpoint.
  */
 public final class Distillation implements AutoCloseable {
+    /** Above what rounding makes of no loss at all. */
+    private static final double NOTHING = 1e-6;
+
     /**
      * How.
      *
@@ -360,6 +363,7 @@ public final class Distillation implements AutoCloseable {
      *
      * @param progress told after each step
      * @throws DivergedException if a loss is no number
+     * @throws UnsupportedRequestException if no parameter has a gradient
      * @throws ClosedByInterruptException if the thread is interrupted; the checkpoint, if there is one, is that of the last epoch
      * @throws IOException if samples cannot be read, or the checkpoint not written
      */
@@ -413,6 +417,9 @@ public final class Distillation implements AutoCloseable {
                     if (!Double.isFinite(loss)) {
                         throw new DivergedException("the loss is " + loss + " in step " + step + " of " + steps + ", epoch " + epoch
                                 + ": a lower learning rate may help");
+                    }
+                    if (done == 0 && loss > NOTHING && optimizer.norm() == 0) {
+                        throw new UnsupportedRequestException("the loss is " + loss + ", and no parameter that is trained can change it: all gradients are 0");
                     }
                     sum += loss * batches.get(b).length;
                     seen += batches.get(b).length;

@@ -2,7 +2,14 @@ package dev.tensorpress.train;
 
 import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.types.DataType;
+import dev.tensorpress.model.Graph;
 import dev.tensorpress.model.UnsupportedRequestException;
+import dev.tensorpress.model.Weight;
+import dev.tensorpress.model.onnx.EditableModel;
+import dev.tensorpress.model.onnx.OnnxModel;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -64,6 +71,54 @@ public record Objective(List<Term> terms) {
         if (terms.isEmpty()) {
             throw new IllegalArgumentException("nothing says what is to be learned");
         }
+    }
+
+    /**
+     * Hidden states: {@link Kind#MSE} of all values inside that products read in both models, by the same names and widths, as a model and what {@code slim} makes of it
+     * have them. Empty if there are none.
+     *
+     * @param weight of all together
+     * @throws IOException if constants of a model cannot be read
+     */
+    public static List<Term> hidden(OnnxModel teacher, OnnxModel student, double weight) throws IOException {
+        Map<String, Long> both = read(teacher);
+        both.entrySet().retainAll(read(student).entrySet());
+        return both.keySet().stream().map(value -> Term.of(Kind.MSE, value).weight(weight / both.size())).toList();
+    }
+
+    /** Values that products read, apart from inputs of the model, with how many numbers they sum. */
+    private static Map<String, Long> read(OnnxModel model) throws IOException {
+        Map<String, Long> widths = new LinkedHashMap<>();
+        for (Graph.Feed f : model.graph().orElseThrow().feeds()) {
+            if (f.value().producer().isPresent() && f.value().path().isEmpty()) {
+                Weight weight = f.products().getFirst().weight();
+                widths.put(f.value().name(), weight.tensor().shape().dim(weight.inputAxis()));
+            }
+        }
+        return widths;
+    }
+
+    /**
+     * Attention: {@link Kind#MSE} of what each Softmax makes, in their order.
+     *
+     * @param weight of all together
+     * @throws UnsupportedRequestException if the models have none, or not as many
+     */
+    public static List<Term> attention(EditableModel teacher, EditableModel student, double weight) {
+        List<String> of = softmax(teacher);
+        List<String> value = softmax(student);
+        if (of.isEmpty() || of.size() != value.size()) {
+            throw new UnsupportedRequestException("the teacher has " + of.size() + " of Softmax, the student " + value.size() + ": terms by name say which belong together");
+        }
+        List<Term> terms = new ArrayList<>();
+        for (int i = 0; i < of.size(); i++) {
+            terms.add(new Term(Kind.MSE, value.get(i), of.get(i), weight / of.size(), 1));
+        }
+        return terms;
+    }
+
+    private static List<String> softmax(EditableModel model) {
+        return model.graph().nodes().stream().filter(n -> n.is("Softmax")).map(n -> n.outputs().getFirst()).toList();
     }
 
     /** Whether a teacher has a part in it. */

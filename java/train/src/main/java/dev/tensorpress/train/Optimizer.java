@@ -36,6 +36,7 @@ final class Optimizer {
     private final Executor executor;
     /** First and second moments by parameter, named for checkpoints; of SGD only the first. */
     private final Map<String, NDArray> state = new LinkedHashMap<>();
+    private double norm;
 
     /**
      * @param parameters by name, which are changed in place
@@ -58,6 +59,11 @@ final class Optimizer {
 
     Map<String, NDArray> state() {
         return state;
+    }
+
+    /** Of all gradients of the last loss together. */
+    double norm() {
+        return norm;
     }
 
     /** What is to become smaller, a scalar. */
@@ -92,7 +98,7 @@ final class Optimizer {
             }
             p.setRequiresGradient(false);
         });
-        step(gradients, number, rate, clip);
+        norm = step(gradients, number, rate, clip);
         gradients.values().forEach(g -> g.muli(0));
         return found;
     }

@@ -134,6 +134,27 @@ class DistillationTest {
         }
     }
 
+    /** A step function has no slope, and would leave the student as it is without a word. */
+    @Test
+    void studentsWithoutGradientsAreRefused() throws Exception {
+        Path teacher = model("teacher.onnx", 8, 1);
+        Path student = model("student.onnx", 8, 2);
+        Path flat = folder.resolve("flat.onnx");
+        try (OnnxModel model = OnnxModel.open(student, false); Arena arena = Arena.ofConfined()) {
+            EditableModel editable = EditableModel.of(model, arena);
+            List<EditableNode> nodes = editable.graph().nodes();
+            EditableNode last = nodes.removeLast();
+            nodes.add(new EditableNode("Add", "", "", last.inputs(), List.of("s")));
+            nodes.add(new EditableNode("Floor", "", "", List.of("s"), List.of("y")));
+            editable.write(Destination.replacing(flat));
+        }
+        try (Opened from = new Opened(teacher); Opened to = new Opened(flat);
+                Distillation d = Distillation.of(from.network, to.network, samples(teacher, 20), null, to.network.parameters(), outputs(Kind.MSE), Options.DEFAULT)) {
+            String message = assertThrows(UnsupportedRequestException.class, () -> d.run(p -> {})).getMessage();
+            assertTrue(message.contains("all gradients are 0"), message);
+        }
+    }
+
     private static Objective outputs(Kind kind) {
         return new Objective(List.of(Term.of(kind, "y")));
     }
