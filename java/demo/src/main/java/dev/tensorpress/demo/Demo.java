@@ -58,8 +58,7 @@ public interface Demo {
         /**
          * A file, fetched if it is not there.
          *
-         * @param name {@code all-minilm-l6-v2.onnx} or {@code all-minilm-l6-v2-tokenizer.json}; or {@code data.noun}, {@code data.verb}, {@code data.adj} or
-         *     {@code data.adv} of WordNet 3.1
+         * @param name {@code all-minilm-l6-v2.onnx} or {@code all-minilm-l6-v2-tokenizer.json}
          * @throws IOException if it cannot be fetched
          */
         Path file(String name) throws IOException;

@@ -24,6 +24,7 @@ import dev.tensorpress.train.Network;
 import dev.tensorpress.train.Objective;
 import dev.tensorpress.train.Objective.Kind;
 import dev.tensorpress.train.Objective.Term;
+import dev.tensorpress.train.Reconstruction;
 import dev.tensorpress.train.Schedule;
 import dev.tensorpress.train.Student;
 import java.io.IOException;
@@ -36,14 +37,12 @@ import java.util.List;
 import java.util.Locale;
 
 /**
- * all-MiniLM-L6-v2 without a quarter of the neurons of its feed-forward layers and with 4 bits for each weight, trained to make the embeddings that it made
- * before: on texts of WordNet, through what its weights are once they are written.
+ * all-MiniLM-L6-v2 without a quarter of the neurons of its feed-forward layers and with 4 bits for each weight, trained to make the embeddings and hidden states
+ * that it made before: on sentences of speeches, through what its weights are once they are written.
  */
 final class EmbeddingsDemo implements Demo {
     /** Sentences that statistics are of; the others measure, and are seen by nothing else. */
     private static final int CALIBRATION = 256;
-    /** To each sentence of these that is trained on. */
-    private static final int GLOSSES = 3;
     private static final Duration TIME = Duration.ofMinutes(20);
     private static final double RATE = 1e-4;
     private static final double HELD_OUT = 0.01;
@@ -79,14 +78,8 @@ final class EmbeddingsDemo implements Demo {
         List<String> sentences = work.sources().sentences();
         double part = work.effort().digits() / (double) Effort.FULL.digits();
         int known = (int) Math.max(64, CALIBRATION * part);
-        List<String> glosses = Glosses.texts(work);
-        List<String> texts = new ArrayList<>();
-        for (int i = 0; i < Math.round(glosses.size() * part); i++) {
-            texts.add(glosses.get(i));
-            if (i % GLOSSES == 0) {
-                texts.add(sentences.get(i / GLOSSES % known));
-            }
-        }
+        List<String> speeches = Speeches.sentences();
+        List<String> texts = speeches.subList(0, (int) Math.round(speeches.size() * part));
         Recipe recipe = Recipe.read(Files.writeString(work.file("embeddings.yaml"), RECIPE));
         Compressor.Options options = Compressor.Options.DEFAULT.threads(work.threads()).overwrite(true);
 
@@ -111,7 +104,7 @@ final class EmbeddingsDemo implements Demo {
         rows.add(row(work, "and in 4 bits", original, coded, others, tokenizer));
         rows.add(row(work, "and distilled", original, distilled, others, tokenizer));
         return new Findings("Cosines are of embeddings, of model and original, of " + others.size() + " sentences that nothing else has seen; statistics are of " + known
-                + " others, and training is on glosses of WordNet 3.1, and these.",
+                + " others, and training is on " + Training.count(texts.size()) + " more.",
                 List.of(new Table("Embeddings", List.of("Model", ">Bytes", ">Of the original", ">Cosine", ">5 % below", ">Least", ">Nearest texts the same"), rows)),
                 List.of(new Plot("Loss", "step", false, "loss of a batch, mean of 20", List.of(new Series("training", losses)))));
     }
@@ -136,9 +129,11 @@ final class EmbeddingsDemo implements Demo {
                 Arena arena = Arena.ofShared()) {
             EditableModel editable = EditableModel.of(student.model(), arena);
             String output = editable.graph().outputs().keySet().iterator().next();
-            Objective objective = new Objective(List.of(Term.of(Kind.POOLED_COSINE, output), Term.of(Kind.MSE, output)));
+            List<Term> terms = new ArrayList<>(List.of(Term.of(Kind.POOLED_COSINE, output), Term.of(Kind.MSE, output)));
+            terms.addAll(Objective.hidden(teacherModel, student.model(), 1));
+            Objective objective = new Objective(terms);
             try (Network teaching = Network.of(EditableModel.of(teacherModel, arena)); Network network = Network.of(editable);
-                    Distillation distillation = Distillation.of(teaching, network, SampleReader.open(original, samples), null, network.parameters(), objective, options)) {
+                    Distillation distillation = Distillation.of(teaching, network, SampleReader.open(original, samples), null, Reconstruction.parameters(editable), objective, options)) {
                 distillation.by(student);
                 double[] sum = {0, 0};
                 distillation.run(p -> {

@@ -45,18 +45,18 @@ final class DemoTest {
         public Path file(String name) throws IOException {
             Path file = folder.resolve(name);
             if (!Files.exists(file)) {
-                String from = name.startsWith("data.") ? "/net/sf/extjwnl/data/wordnet/wn31/" + name : "/" + name;
-                try (InputStream in = DemoTest.class.getResourceAsStream(from)) {
+                try (InputStream in = DemoTest.class.getResourceAsStream("/" + name)) {
                     Files.copy(in, file);
                 }
             }
             return file;
         }
 
-        /** Glosses as well: the sentences come with the command line. */
+        /** The sentences that demos have come with the command line. These are of the same kind, and too far behind for so little training. */
         @Override
-        public List<String> sentences() throws IOException {
-            return Glosses.read(file("data.adv")).stream().filter(g -> g.length() > 60).limit(512).toList();
+        public List<String> sentences() {
+            List<String> all = Speeches.sentences();
+            return all.subList(all.size() - 512, all.size());
         }
     }
 
@@ -216,8 +216,8 @@ final class DemoTest {
 
     @Test
     void embeddings() throws Exception {
-        // 780 texts, 48 steps, and 16 sentences that measure.
-        Findings f = run(new EmbeddingsDemo(), new Demo.Effort(100, 0.01));
+        // 800 texts, 50 steps, and 16 sentences that measure.
+        Findings f = run(new EmbeddingsDemo(), new Demo.Effort(400, 0.01));
         Table t = f.tables().getFirst();
         double slim = number(t, 1, ">Cosine");
         double coded = number(t, 2, ">Cosine");
@@ -226,15 +226,19 @@ final class DemoTest {
         assertEquals(14.99, number(t, 2, ">Of the original"), 0.1);
         assertEquals(number(t, 2, ">Bytes"), number(t, 3, ">Bytes"), 1000);
         // So few steps give a part of it back; what was not learned, or written as it was not learned, gives nothing.
-        assertTrue(1 - distilled < 0.97 * (1 - coded), t.toString());
+        assertTrue(1 - distilled < 0.95 * (1 - coded), t.toString());
     }
 
+    /** Each once, and long enough to be sentences. */
     @Test
-    void filesWithoutGlossesAreRefused() throws Exception {
-        Path file = Files.writeString(folder.resolve("data.noun"), "  1 licence | \n00001740 03 n 01 entity 0 000 | what is; \"a thing\"  \n");
-        assertEquals(List.of("what is; \"a thing\""), Glosses.read(file));
-        Files.writeString(file, "00001740 03 n 01 entity 0 000\n");
-        assertTrue(assertThrows(IOException.class, () -> Glosses.read(file)).getMessage().contains("without a gloss, '00001740"));
+    void speechesAreSentences() {
+        List<String> all = Speeches.sentences();
+        assertEquals(20_000, all.size());
+        assertEquals(20_000, all.stream().distinct().count());
+        for (String s : all) {
+            int words = s.split("\\s+").length;
+            assertTrue(words >= 3 && words <= 60 && s.equals(s.strip()), s);
+        }
     }
 
     @Test
