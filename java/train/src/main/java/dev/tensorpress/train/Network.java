@@ -164,12 +164,17 @@ public final class Network implements AutoCloseable {
         return constants.values().stream().mapToLong(a -> a.size() * a.getDataType().getNumOfBytes()).sum();
     }
 
-    /** What a model is: nodes and constants. */
+    /** What a model is: nodes, with what their attributes say, and constants. */
     static void describe(EditableModel model, Digest digest) {
         EditableGraph graph = model.graph();
+        digest.add(model.opsets().toString());
         for (EditableNode n : graph.nodes()) {
             digest.add(n.domain() + ":" + n.type() + n.inputs() + n.outputs());
-            n.constant().ifPresent(t -> digest.add(n.outputs().getFirst(), t.tensor()));
+            for (String a : n.attributes()) {
+                digest.add(a + " " + n.integer(a, 0) + " " + n.real(a, 0) + " " + n.text(a, "") + " " + n.integers(a).map(Arrays::toString)
+                        + n.reals(a).map(Arrays::toString) + n.texts(a));
+                n.tensor(a).filter(t -> t.type().isPresent()).ifPresent(t -> digest.add(a, t.tensor()));
+            }
         }
         graph.initializers().forEach((name, t) -> digest.add(name, t.tensor()));
     }

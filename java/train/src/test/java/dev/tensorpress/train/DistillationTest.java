@@ -299,6 +299,11 @@ class DistillationTest {
                 assertTrue(e.getMessage().contains("checkpoint of another model"), e.getMessage());
             }
         }
+        // Of the same nodes, one of which says something else.
+        try (Opened teacher = new Opened(file); Opened student = new Opened(model("student.onnx", 24, 2))) {
+            student.editable.graph().nodes().getFirst().set("axis", 1);
+            assertThrows(UnsupportedRequestException.class, () -> train(teacher, student, file, outputs(Kind.MSE), QUICK.epochs(5).checkpoint(checkpoint)));
+        }
         byte[] damaged = Files.readAllBytes(checkpoint);
         damaged[damaged.length - 9] ^= 1;
         Files.write(checkpoint, damaged);
