@@ -17,6 +17,7 @@ import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
 import dev.tensorpress.tensor.Tensor;
 import java.io.IOException;
+import java.io.InputStream;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -56,6 +57,7 @@ public final class LatentCodec implements AutoCloseable {
     private static final int HEADER = MAGIC.length + 4 + DIGEST + 4;
     private static final int CHECKSUM = 4;
     private static final int TOGETHER = 256;
+    private static final int PIECE = 1 << 20;
     /** Of a sample. */
     private static final int MOST_ELEMENTS = 1 << 28;
 
@@ -119,9 +121,13 @@ public final class LatentCodec implements AutoCloseable {
         coder = new LatentCoder(tables);
         try (Arena arena = Arena.ofConfined()) {
             Sha256 sha = new Sha256(arena);
+            MemorySegment piece = arena.allocate(PIECE);
             for (String name : List.of(DECODER, PRIOR)) {
-                byte[] bytes = Files.readAllBytes(folder.resolve(name));
-                sha.update(arena.allocate(Math.max(1, bytes.length)).asSlice(0, bytes.length).copyFrom(MemorySegment.ofArray(bytes)));
+                try (InputStream in = Files.newInputStream(folder.resolve(name))) {
+                    for (byte[] some; (some = in.readNBytes(PIECE)).length > 0; ) {
+                        sha.update(piece.asSlice(0, some.length).copyFrom(MemorySegment.ofArray(some)));
+                    }
+                }
             }
             digest = Arrays.copyOf(sha.digest(), DIGEST);
         }
@@ -363,16 +369,17 @@ public final class LatentCodec implements AutoCloseable {
      */
     public Tensor decode(Path file) throws IOException {
         InputFiles.named(file);
-        ByteBuffer in = ByteBuffer.wrap(Files.readAllBytes(file)).order(ByteOrder.LITTLE_ENDIAN);
-        byte[] start = new byte[Math.min(MAGIC.length, in.remaining())];
-        in.get(start);
-        if (!Arrays.equals(start, MAGIC)) {
-            throw new MalformedModelException(file, 0, "expected a file that a codec has made");
+        // What a codec has not made may be larger than memory.
+        try (InputStream start = Files.newInputStream(file)) {
+            if (!Arrays.equals(start.readNBytes(MAGIC.length), MAGIC)) {
+                throw new MalformedModelException(file, 0, "expected a file that a codec has made");
+            }
         }
+        ByteBuffer in = ByteBuffer.wrap(Files.readAllBytes(file)).order(ByteOrder.LITTLE_ENDIAN);
         if (in.limit() < HEADER + CHECKSUM) {
             throw new MalformedModelException(file, in.limit(), "ends too early");
         }
-        int version = in.getInt();
+        int version = in.position(MAGIC.length).getInt();
         if (version != 1) {
             throw new MalformedModelException(file, MAGIC.length, "expected version 1, found " + Integer.toUnsignedString(version));
         }

@@ -19,6 +19,7 @@ import dev.tensorpress.tensor.Tensor;
 import dev.tensorpress.train.Autoencoder.Options;
 import dev.tensorpress.train.Autoencoder.Result;
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -245,6 +246,11 @@ class AutoencoderTest {
                 Files.write(changed, one);
                 assertThrows(MalformedModelException.class, () -> open.decode(changed), "byte " + at);
             }
+            try (RandomAccessFile large = new RandomAccessFile(changed.toFile(), "rw")) {
+                large.setLength(0);
+                large.setLength(3L << 30); // of zeros, which take no room
+            }
+            assertThrows(MalformedModelException.class, () -> open.decode(changed));
             for (Tensor wrong : List.of(f32(new float[46], 2, 23), f32(new float[48], 2, 4, 6), images(3, 1))) {
                 InputException e = assertThrows(InputException.class, () -> open.encode(wrong, changed, true));
                 assertTrue(e.getMessage().contains("but the codec is for samples of F32 24"), e.getMessage());
@@ -285,6 +291,13 @@ class AutoencoderTest {
         }
         Files.write(prior, bytes);
         LatentCodec.open(codec, 1).close();
+        Path decoder = codec.resolve(LatentCodec.DECODER);
+        byte[] whole = Files.readAllBytes(decoder);
+        try (RandomAccessFile large = new RandomAccessFile(decoder.toFile(), "rw")) {
+            large.setLength(3L << 30);
+        }
+        assertThrows(MalformedModelException.class, () -> LatentCodec.open(codec, 1).close());
+        Files.write(decoder, whole);
         Files.delete(codec.resolve(LatentCodec.ENCODER));
         assertThrows(NoSuchFileException.class, () -> LatentCodec.open(codec, 1));
         assertArrayEquals(bytes, Files.readAllBytes(prior));
