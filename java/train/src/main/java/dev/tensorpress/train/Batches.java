@@ -84,11 +84,14 @@ final class Batches {
     }
 
     private static void checkFinite(String name, Tensor t, int number) {
-        if (t.dtype() != DType.F32) {
-            return;
-        }
-        for (float x : t.data().toArray(ValueLayout.JAVA_FLOAT_UNALIGNED)) {
-            if (!Float.isFinite(x)) {
+        boolean floats = t.dtype() == DType.F32 || t.dtype() == DType.F64 || t.dtype() == DType.F16;
+        for (long i = 0; floats && i < t.shape().elements(); i++) {
+            double x = switch (t.dtype()) {
+                case F64 -> t.data().get(ValueLayout.JAVA_DOUBLE_UNALIGNED, 8 * i);
+                case F16 -> Float.float16ToFloat(t.data().get(ValueLayout.JAVA_SHORT_UNALIGNED, 2 * i));
+                default -> t.data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4 * i);
+            };
+            if (!Double.isFinite(x)) {
                 throw new UnsupportedRequestException("input " + name + " of sample " + (number + 1) + " holds " + x);
             }
         }

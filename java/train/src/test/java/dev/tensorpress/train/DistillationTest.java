@@ -402,6 +402,19 @@ class DistillationTest {
             UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> train(teacher, student, file, outputs(Kind.MSE), QUICK));
             assertTrue(e.getMessage().contains("element 7 of 'A' is NaN"), e.getMessage());
         }
+        // Of samples, too, which may be of f16.
+        Path half = Files.write(folder.resolve("half.onnx"), Protobuf.model(Protobuf.field(11, Protobuf.value(10, "x", 4)), Protobuf.field(12, Protobuf.value(10, "y", 4))));
+        try (OnnxModel model = OnnxModel.open(half, false); Arena arena = Arena.ofConfined()) {
+            EditableModel editable = EditableModel.of(model, arena);
+            editable.graph().nodes().add(new EditableNode("Identity", "", "", List.of("x"), List.of("y")));
+            editable.write(Destination.replacing(folder.resolve("identity.onnx")));
+        }
+        Tensor infinite = new Tensor(DType.F16, Shape.of(2, 4), MemorySegment.ofArray(new short[] {0, 0, 0, 0, 0, 0x7c00, 0, 0}));
+        try (SampleReader reader = SampleReader.open(folder.resolve("identity.onnx"), Samples.arrays(Map.of("x", infinite)))) {
+            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class,
+                    () -> new Batches(reader, 0, 2, 1, 1, null, Augmentation.NONE, new Digest()));
+            assertTrue(e.getMessage().contains("input x of sample 2 holds Infinity"), e.getMessage());
+        }
     }
 
     @Test

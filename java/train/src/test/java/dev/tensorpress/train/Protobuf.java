@@ -42,11 +42,16 @@ final class Protobuf {
 
     /** A value of f32 [n, dims]. */
     static byte[] value(String name, int... dims) {
+        return value(1, name, dims);
+    }
+
+    /** Of another type than f32. */
+    static byte[] value(int type, String name, int... dims) {
         byte[] shape = field(1, field(2, "n"));
         for (int d : dims) {
             shape = concat(shape, field(1, field(1, d)));
         }
-        return concat(field(1, name), field(2, field(1, concat(field(1, 1), field(2, shape)))));
+        return concat(field(1, name), field(2, field(1, concat(field(1, type), field(2, shape)))));
     }
 
     private static void varint(ByteArrayOutputStream out, int value) {
