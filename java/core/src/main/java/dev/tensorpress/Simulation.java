@@ -57,6 +57,11 @@ public final class Simulation implements AutoCloseable {
         return entries.get(name).form().made().quantized() != null;
     }
 
+    /** Whether scales of a weight that the plan compresses are powers of two. */
+    public boolean powersOfTwo(String name) {
+        return entries.get(name).powersOfTwo();
+    }
+
     /**
      * What a weight is when it has been written and read.
      *

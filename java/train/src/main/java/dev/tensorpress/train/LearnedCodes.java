@@ -7,6 +7,7 @@ import ai.djl.ndarray.types.Shape;
 import dev.tensorpress.Simulation;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.encoding.Form;
+import dev.tensorpress.tensor.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.ValueLayout;
 import java.util.LinkedHashMap;
@@ -153,8 +154,11 @@ final class LearnedCodes {
             float[] all = start.scalesAsF32(arena).toArray(ValueLayout.JAVA_FLOAT);
             if (factors != null) {
                 float[] by = view(factors, scope).clip(1 / MOST, MOST).toFloatArray();
+                // Their type may hold none that is so large, or so small.
+                float least = form.scaleType() == DType.F16 ? 0x1p-24f : form.scaleType() == DType.BF16 ? 0x1p-133f : Float.MIN_VALUE;
+                float most = form.scaleType() == DType.F16 ? 65504 : form.scaleType() == DType.BF16 ? 0x1.fep127f : Float.MAX_VALUE;
                 for (int i = 0; i < all.length; i++) {
-                    all[i] *= by[i];
+                    all[i] = Math.clamp(all[i] * by[i], least, most);
                 }
             }
             return simulation.codes(start, units, all, arena);

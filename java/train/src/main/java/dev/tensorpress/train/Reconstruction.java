@@ -6,6 +6,7 @@ import ai.djl.training.GradientCollector;
 import dev.tensorpress.Simulation;
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.method.SmoothMethod;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.EditableModel;
 import dev.tensorpress.model.onnx.EditableNode;
@@ -233,6 +234,15 @@ public final class Reconstruction implements AutoCloseable {
         boolean codes = options.rounding == Rounding.LEARNED || options.scales;
         if (codes && (simulation == null || trained.stream().noneMatch(name -> simulation.weights().contains(name) && simulation.integers(name)))) {
             throw new UnsupportedRequestException("no weight that is trained gets integer codes, of which rounding or scales could be learned");
+        }
+        if (simulation != null && simulation.recipe().steps().stream().anyMatch(s -> s.method() instanceof SmoothMethod)) {
+            throw new UnsupportedRequestException("recipe " + simulation.recipe().name() + " smooths weights: what it divides in one block it multiplies in the next,"
+                    + " so that no block makes what the teacher's does");
+        }
+        for (String name : options.scales ? trained : Set.<String>of()) {
+            if (simulation.weights().contains(name) && simulation.integers(name) && simulation.powersOfTwo(name)) {
+                throw new UnsupportedRequestException("scales of '" + name + "' are powers of two by the recipe, which they would not be once they are learned");
+            }
         }
         try (ValueFile file = new ValueFile(folder)) {
             int at = 0;

@@ -18,6 +18,7 @@ import dev.tensorpress.Recipe;
 import dev.tensorpress.Report;
 import dev.tensorpress.Simulation;
 import dev.tensorpress.encoding.Encoding;
+import dev.tensorpress.encoding.Form;
 import dev.tensorpress.kernel.Executor;
 import dev.tensorpress.model.Destination;
 import dev.tensorpress.model.UnsupportedRequestException;
@@ -524,6 +525,35 @@ class ReconstructionTest {
         assertTrue(e.getMessage().contains("'y' holds whole numbers"), e.getMessage());
         try (Student student = new Student(file, model("student.onnx", false, 2), false, null, QUICK.rate(1e30))) {
             assertTrue(assertThrows(Distillation.DivergedException.class, student::run).getMessage().contains("the loss of block "));
+        }
+    }
+
+    /** Scales that are powers of two would be none once they are learned, and what is smoothed is no block's own. */
+    @Test
+    void recipesThatBlocksCannotKeepToAreRefused() throws Exception {
+        Path file = model("teacher.onnx", false, 1);
+        Recipe fixed = recipe("quantize: {bits: 8, per: channel, scale: power-of-two}");
+        UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> new Student(file, file, false, fixed, QUICK.scales(true)));
+        assertTrue(e.getMessage().contains("scales of 'A' are powers of two"), e.getMessage());
+        new Student(file, file, false, fixed, QUICK.rounding(Rounding.LEARNED)).close();
+        Recipe smooth = recipe("smooth: {by: equalization}");
+        e = assertThrows(UnsupportedRequestException.class, () -> new Student(file, file, false, smooth, QUICK));
+        assertTrue(e.getMessage().contains("recipe r smooths weights"), e.getMessage());
+    }
+
+    /** However far they are moved, f16 holds them. */
+    @Test
+    void scalesStayInTheirType() throws Exception {
+        Path file = model("teacher.onnx", false, 1);
+        Form.Quantized form = new Form.Quantized(4, -1, 0, true, Form.Activations.FLOAT, DType.U4, DType.F16, false, false);
+        try (Compressor compressor = Compressor.open(file); Simulation simulation = compressor.simulate(compressor.plan(bits(this, 4, true, false)));
+                NDManager own = Engines.manager(); Arena arena = Arena.ofShared(); Executor executor = Executor.cpu(1)) {
+            for (float scale : new float[] {30_000, 0x1p-24f}) {
+                Encoding.Quantized start = Encoding.Quantized.of(form, Shape.of(2, 16), new float[32], new float[] {scale}, null, arena, executor);
+                LearnedCodes learned = new LearnedCodes("w", own.zeros(new ai.djl.ndarray.types.Shape(2, 16)), start, false, true, false, own);
+                learned.learned().get("w.factors").set(new float[] {scale > 1 ? 4 : 0.25f});
+                assertEquals(scale > 1 ? 65_504 : 0x1p-24f, learned.codes(simulation, arena).scalesAsF32(arena).get(ValueLayout.JAVA_FLOAT, 0));
+            }
         }
     }
 
