@@ -99,6 +99,9 @@ final class DistillWork {
                     print(console, last.result);
                     from = trained;
                 }
+                for (String name : last.left) {
+                    recipe = recipe.exclude(name);
+                }
                 written(from, recipe, last.codes, out, arguments, console, teacherModel, start);
                 if (report != null) {
                     write(report, last.result, out, arguments);
@@ -114,8 +117,11 @@ final class DistillWork {
         }
     }
 
-    /** @param codes of weights that keep scales and zero points */
-    private record Trained(Distillation.Result result, Map<String, Encoding.Quantized> codes) {}
+    /**
+     * @param codes of weights that keep scales and zero points
+     * @param left names of weights that stay as they are
+     */
+    private record Trained(Distillation.Result result, Map<String, Encoding.Quantized> codes, Set<String> left) {}
 
     private static Trained train(Arguments arguments, Console console, OnnxModel teacherModel, Path from, Recipe recipe, Samples samples, boolean texts,
             List<Integer> labels, int step, Path folder, Path trained, Arena kept) throws IOException {
@@ -139,7 +145,7 @@ final class DistillWork {
                 console.clearProgress();
                 network.store(arena);
                 editable.write(Destination.of(trained));
-                return new Trained(result, distillation.codes(kept));
+                return new Trained(result, distillation.codes(kept), student.left());
             }
         }
     }

@@ -189,6 +189,32 @@ class DistillTest {
         r = run("distill", model, "-o", out, "--recipe", both, "--statistics", statistics, "--inputs", inputs, "--force");
         assertEquals(Main.UNSUPPORTED, r.code());
         assertTrue(r.err().contains("quantize instead of gptq"), r.err());
+        Path smooth = Files.writeString(folder.resolve("smooth.yaml"), "{name: s, steps: [{name: e, select: {role: [linear, head]}, smooth: {by: equalization}},"
+                + " {name: l, select: {role: [linear, head]}, gptq: " + codes + "}]}");
+        r = run("distill", model, "-o", out, "--recipe", smooth, "--statistics", statistics, "--inputs", inputs, "--force");
+        assertEquals(Main.UNSUPPORTED, r.code());
+        assertTrue(r.err().contains("recipe s smooths weights"), r.err());
+    }
+
+    /** What gptq leaves stays, such as a weight that two steps select; and what is pruned gets the codes that are written. */
+    @Test
+    void trainingSeesWhatTheRecipeMakes() throws IOException {
+        Path inputs = inputs();
+        Path statistics = folder.resolve("statistics");
+        assertEquals(0, run("calibrate", model, "-o", statistics, "--inputs", inputs).code());
+        String all = "select: {role: [linear, head]}";
+        Path twice = Files.writeString(folder.resolve("twice.yaml"), "{name: t, steps: [{name: g, " + all + ", gptq: {bits: 4, block: 32}},"
+                + " {name: q, " + all + ", quantize: {bits: 4, block: 32}}, {name: b, select: {role: bias, min-size: 1}, quantize: {bits: 8, per: tensor}}]}");
+        Path deep = Files.writeString(folder.resolve("deep.yaml"), "{name: d, steps: [{name: p, " + all + ", prune: {sparsity: 0.5}}, {name: c, " + all + ", codebook: {bits: 2}}]}");
+        Path compressed = folder.resolve("compressed.onnx");
+        for (Path recipe : List.of(twice, deep)) {
+            assertEquals(0, run("compress", model, "-o", compressed, "--force", "--recipe", recipe, "--statistics", statistics).code());
+            Result r = run("distill", model, "-o", out, "--force", "--inputs", inputs, "--epochs", 1, "--decay", 0, "--held-out", 0, "--rate", "1e-12", "--recipe", recipe,
+                    "--statistics", statistics);
+            assertEquals(0, r.code(), r.err());
+            assertEquals(error(compressed, inputs), error(out, inputs), 1e-6);
+            assertEquals(Math.pow(error(compressed, inputs), 2), losses(r)[0], 0.02 * losses(r)[0]);
+        }
     }
 
     private static Object[] with(Object[] all, Object... more) {

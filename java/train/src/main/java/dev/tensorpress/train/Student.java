@@ -6,14 +6,17 @@ import dev.tensorpress.Recipe;
 import dev.tensorpress.Simulation;
 import dev.tensorpress.method.Method.Requirement;
 import dev.tensorpress.method.PruneMethod;
+import dev.tensorpress.method.SmoothMethod;
 import dev.tensorpress.model.UnsupportedRequestException;
 import dev.tensorpress.model.onnx.OnnxModel;
 import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * A model that is trained: what a recipe makes of its graph, and what it prunes, is done before, and what else it makes of weights is simulated while they are
@@ -23,6 +26,7 @@ public final class Student implements AutoCloseable {
     private final List<AutoCloseable> open = new ArrayList<>();
     private OnnxModel model;
     private boolean pruned;
+    private final Set<String> left = new LinkedHashSet<>();
     private Simulation start;
     private Simulation simulation;
 
@@ -65,25 +69,40 @@ public final class Student implements AutoCloseable {
             compressor.use(keep(Statistics.load(statistics, compressor.model())));
         }
         List<Recipe.Step> pruning = recipe.steps().stream().filter(s -> s.method() instanceof PruneMethod).toList();
-        if (!pruning.isEmpty()) {
+        if (!pruning.isEmpty() && !pruned) {
             if (chooses) {
                 throw new UnsupportedRequestException("recipe " + recipe.name() + " prunes weights, and chooses codes by statistics of before: quantize instead of gptq trains both");
             }
             compressor.compress(compressor.plan(new Recipe(recipe.name(), "", recipe.structure(), pruning, recipe.excludes(),
                     Map.of("sparse-initializers", "false"))), zeros);
             pruned = true;
-            List<Recipe.Step> rest = recipe.steps().stream().filter(s -> !(s.method() instanceof PruneMethod)).toList();
-            if (rest.isEmpty()) {
+            if (recipe.steps().size() == pruning.size()) {
                 model = keep(OnnxModel.open(zeros, links));
                 return;
             }
-            load(zeros, new Recipe(recipe.name(), recipe.target(), List.of(), rest, recipe.excludes(), recipe.options()), options, null, null);
+            // By all steps, as it is written: what is pruned can get other codes, such as one for zeros alone.
+            load(zeros, recipe.withoutStructure(), options, null, null);
             return;
         }
         if (chooses) {
-            start = keep(compressor.simulate(compressor.plan(recipe)));
+            if (recipe.steps().stream().anyMatch(s -> s.method() instanceof SmoothMethod)) {
+                // Its codes are those of other elements than the ones that are trained.
+                throw new UnsupportedRequestException("recipe " + recipe.name() + " smooths weights, and chooses codes of what comes of that: quantize instead of gptq trains both");
+            }
+            Plan chosen = compressor.plan(recipe);
+            start = keep(compressor.simulate(chosen));
+            chosen.entries().stream().filter(e -> !e.compressed()).forEach(e -> left.add(e.weight().name()));
         }
         Plan plan = compressor.plan(recipe.nearest());
+        // What gptq leaves as it is, such as what is read in different ways, would get codes by the nearest.
+        left.retainAll(plan.entries().stream().filter(Plan.Entry::compressed).map(e -> e.weight().name()).toList());
+        if (!left.isEmpty()) {
+            Recipe nearest = recipe.nearest();
+            for (String name : left) {
+                nearest = nearest.exclude(name);
+            }
+            plan = compressor.plan(nearest);
+        }
         if (plan.compressed() > 0) {
             simulation = keep(compressor.simulate(plan));
         } else if (recipe.structure().isEmpty()) {
@@ -110,6 +129,11 @@ public final class Student implements AutoCloseable {
     /** What its weights begin with, if that is chosen by statistics; null if they begin as they are. */
     public Simulation start() {
         return start;
+    }
+
+    /** Names of weights that the recipe leaves as they are, and {@link Recipe#nearest} would not: it has to exclude them when the student is written. */
+    public Set<String> left() {
+        return Set.copyOf(left);
     }
 
     /** What its weights become, by the recipe's {@link Recipe#nearest}; null if they stay as they are. */
