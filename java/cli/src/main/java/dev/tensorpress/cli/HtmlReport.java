@@ -3,7 +3,6 @@ package dev.tensorpress.cli;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
@@ -68,7 +67,7 @@ final class HtmlReport {
         for (most = 1 << 12; page.length > MOST_BYTES && most > 0; most /= 2) {
             page = page(most);
         }
-        Files.write(file, page);
+        OutputFile.write(file, page);
     }
 
     private byte[] page(int most) throws IOException {

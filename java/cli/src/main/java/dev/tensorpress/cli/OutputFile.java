@@ -1,8 +1,12 @@
 package dev.tensorpress.cli;
 
+import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.io.DurableFolder;
 import dev.tensorpress.io.InputFiles;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.ClosedChannelException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
@@ -96,6 +100,24 @@ final class OutputFile {
     }
 
     static void writeJson(Path file, String json) throws IOException {
-        Files.writeString(file, json + "\n");
+        write(file, (json + "\n").getBytes(StandardCharsets.UTF_8));
+    }
+
+    /** Writes a report, whole or not at all unless it goes to a pipe or a device, or by way of a link. */
+    static void write(Path file, byte[] bytes) throws IOException {
+        if (Files.isSymbolicLink(file) || Files.exists(file) && !Files.isRegularFile(file)) {
+            Files.write(file, bytes);
+            return;
+        }
+        try (DurableFile out = new DurableFile(file.toAbsolutePath().getParent(), file.getFileName().toString())) {
+            for (ByteBuffer left = ByteBuffer.wrap(bytes); left.hasRemaining(); ) {
+                out.channel().write(left);
+            }
+            out.commit(file, true);
+        } catch (ClosedChannelException e) {
+            throw e; // of an interruption, too
+        } catch (IOException e) {
+            throw DurableFile.explain(e, file);
+        }
     }
 }

@@ -2,6 +2,7 @@ package dev.tensorpress.train;
 
 import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDManager;
+import dev.tensorpress.io.DurableFile;
 import dev.tensorpress.model.onnx.EditableTensor;
 import dev.tensorpress.tensor.DType;
 import dev.tensorpress.tensor.Shape;
@@ -11,6 +12,7 @@ import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
+import java.nio.channels.ClosedChannelException;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -46,6 +48,10 @@ final class ValueFile implements AutoCloseable {
                 while (bytes.hasRemaining()) {
                     written += channel.write(bytes, written);
                 }
+            } catch (ClosedChannelException x) {
+                throw x; // of an interruption, too
+            } catch (IOException x) {
+                throw DurableFile.explain(x, file);
             }
         }
         batches.add(entries);
