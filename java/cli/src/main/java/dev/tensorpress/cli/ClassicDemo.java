@@ -4,6 +4,7 @@ import dev.tensorpress.demo.Demo;
 import dev.tensorpress.demo.Findings;
 import dev.tensorpress.train.Network;
 import java.io.IOException;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -19,10 +20,18 @@ final class ClassicDemo {
 
     static Findings run(String name, Path folder, DemoFiles files, Demo.Effort effort, int threads, Console console) throws IOException {
         Demo demo = Demo.ALL.stream().filter(d -> d.name().equals(name)).findFirst().orElseThrow();
-        if (Files.exists(folder) && !Files.isDirectory(folder)) {
+        if ((Files.exists(folder) || Files.isSymbolicLink(folder)) && !Files.isDirectory(folder)) {
             throw new UsageException("a demo writes to a folder, and " + folder + " is none");
         }
         Files.createDirectories(folder);
+        // Before the work, which takes minutes.
+        Path page = folder.resolve(name + ".html");
+        if (Files.isDirectory(page)) {
+            throw new UsageException("a demo writes the page " + page + ", and that is a folder");
+        }
+        if (!Files.isWritable(folder)) {
+            throw new AccessDeniedException(folder.toString(), null, "no permission to write in " + folder);
+        }
         Demo.Sources sources = new Demo.Sources() {
             @Override
             public Path file(String file) throws IOException {
@@ -46,7 +55,6 @@ final class ClassicDemo {
             t.rows().forEach(row -> table.row(row.toArray(String[]::new)));
             console.out().print(table);
         }
-        Path page = folder.resolve(name + ".html");
         new HtmlReport("tensorpress demo " + name, Character.toUpperCase(demo.summary().charAt(0)) + demo.summary().substring(1)).data("demo", most -> found.toJson()).write(page);
         console.out().println();
         console.out().println(found.lead());

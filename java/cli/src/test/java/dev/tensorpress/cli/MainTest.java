@@ -70,6 +70,19 @@ class MainTest {
         out = folder.resolve("out.onnx");
     }
 
+    /** Which is looked at before minutes of work. */
+    @Test
+    void demosWriteToAFolder() throws IOException {
+        Path page = Files.createDirectories(folder.resolve("demo/digits.html"));
+        Path link = Files.createSymbolicLink(folder.resolve("link"), folder.resolve("nothing"));
+        Result r = run("demo", "digits", "-o", page.getParent());
+        assertEquals(Main.USAGE, r.code());
+        assertTrue(r.err().contains("digits.html, and that is a folder"), r.err());
+        r = run("demo", "digits", "-o", link);
+        assertEquals(Main.USAGE, r.code());
+        assertTrue(r.err().contains("link is none"), r.err());
+    }
+
     /** Nor does one stand for a model, which is read more than once: it is neither missing nor waited for. */
     @Test
     void pipesAreNoModels() throws Exception {
