@@ -2,6 +2,7 @@ package dev.tensorpress;
 
 import dev.tensorpress.encoding.Encoding;
 import dev.tensorpress.kernel.Executor;
+import dev.tensorpress.kernel.Quantize;
 import dev.tensorpress.method.Spectra;
 import dev.tensorpress.model.Phases;
 import dev.tensorpress.model.Weight;
@@ -28,6 +29,8 @@ public final class Simulation implements AutoCloseable {
     /** In memory of the arena. */
     private final Map<String, Encoding.Quantized> held = new LinkedHashMap<>();
     private final Arena arena;
+    /** Elements of what is no f32. */
+    private MemorySegment narrowed = MemorySegment.NULL;
     private final Map<String, Plan.Entry> entries = new LinkedHashMap<>();
 
     Simulation(Plan plan, Compressor.Options options, Spectra spectra) {
@@ -139,8 +142,19 @@ public final class Simulation implements AutoCloseable {
             throw new IllegalArgumentException("the plan does not compress a weight '" + name + "'");
         }
         Weight weight = entry.weight();
+        DType type = weight.tensor().dtype();
+        long n = weight.tensor().shape().elements();
+        MemorySegment own = elements;
+        if (type != DType.F32) {
+            // As they are written, which is what forms are of.
+            if (narrowed.byteSize() < type.bytes(n)) {
+                narrowed = arena.allocate(type.bytes(n), 64);
+            }
+            own = narrowed.asSlice(0, type.bytes(n));
+            Quantize.convert(DType.F32, elements, n, type, own, executor);
+        }
         try {
-            return encoder.encode(weight, entry.form(), new Tensor(DType.F32, weight.tensor().shape(), elements), 0);
+            return encoder.encode(weight, entry.form(), new Tensor(type, weight.tensor().shape(), own), 0);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }

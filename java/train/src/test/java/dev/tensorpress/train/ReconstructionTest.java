@@ -541,6 +541,37 @@ class ReconstructionTest {
         assertTrue(e.getMessage().contains("recipe r smooths weights"), e.getMessage());
     }
 
+    /** Whatever is made of them. */
+    @Test
+    void weightsOfF16AreTrained() throws Exception {
+        Path file = model("teacher.onnx", false, 1);
+        Path half = folder.resolve("half.onnx");
+        try (OnnxModel model = OnnxModel.open(file, false); Arena arena = Arena.ofConfined()) {
+            EditableModel editable = EditableModel.of(model, arena);
+            float[] b = editable.graph().initializers().get("B").tensor().data().toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
+            short[] bits = new short[b.length];
+            for (int i = 0; i < b.length; i++) {
+                bits[i] = Float.floatToFloat16(b[i]);
+            }
+            editable.graph().initializers().put("B", EditableTensor.of(new Tensor(DType.F16, Shape.of(32, 32), MemorySegment.ofArray(bits))));
+            editable.graph().nodes().addFirst(new EditableNode("Cast", "", "", List.of("B"), List.of("wide")).set("to", 1));
+            editable.graph().nodes().stream().filter(n -> n.is("MatMul") && n.input(1).equals("B")).forEach(n -> n.inputs().set(1, "wide"));
+            editable.write(Destination.of(half));
+        }
+        String select = ", select: {role: [linear, head], min-size: 0}, ";
+        for (String first : List.of("prune: {sparsity: 0.5}", "factorize: {rank: 4}")) {
+            Recipe recipe = Recipe.read(Files.writeString(folder.resolve("two.yaml"), "{name: r, steps: [{name: s" + select + first + "}, {name: q" + select
+                    + "quantize: {bits: 4, block: 16, activations: float}}]}"));
+            Path out = folder.resolve("out.onnx");
+            Files.deleteIfExists(out);
+            try (Student student = new Student(half, half, false, recipe, QUICK.steps(20))) {
+                assertTrue(student.run().stream().anyMatch(Fitted::trained), first);
+                student.write(out);
+                outputs(out, false);
+            }
+        }
+    }
+
     /** However far they are moved, f16 holds them. */
     @Test
     void scalesStayInTheirType() throws Exception {
