@@ -379,6 +379,9 @@ public final class Distillation implements AutoCloseable {
         });
         List<Epoch> epochs = new ArrayList<>();
         double before = evaluate();
+        if (!Double.isFinite(before)) {
+            throw new DivergedException("the loss is " + before + " before training: student" + (teacher == null ? "" : " or teacher") + " makes no numbers of these samples");
+        }
         double least = before;
         int kept = 0;
         int first = 1;

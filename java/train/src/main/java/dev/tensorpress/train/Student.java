@@ -106,7 +106,7 @@ public final class Student implements AutoCloseable {
         if (plan.compressed() > 0) {
             simulation = keep(compressor.simulate(plan));
         } else if (recipe.structure().isEmpty()) {
-            throw new UnsupportedRequestException("recipe " + recipe.name() + " changes no weight of " + file);
+            throw new UnsupportedRequestException("recipe " + recipe.name() + " changes no weight" + (pruned ? " once it has pruned" : " of " + file));
         }
         model = keep(OnnxModel.open(compressor.model(plan).path(), links));
     }

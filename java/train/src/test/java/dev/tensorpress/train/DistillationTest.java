@@ -312,6 +312,22 @@ class DistillationTest {
         }
     }
 
+    /** Which no learning rate has made. */
+    @Test
+    void teachersThatMakeNoNumbersAreRefusedBeforeTraining() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        Path large = folder.resolve("large.onnx");
+        try (OnnxModel model = OnnxModel.open(file, false); Arena arena = Arena.ofConfined()) {
+            EditableModel editable = EditableModel.of(model, arena);
+            editable.graph().initializers().put("B", normal(new Random(1), 1e30f, 32, 8));
+            editable.write(Destination.replacing(large));
+        }
+        try (Opened teacher = new Opened(large); Opened student = new Opened(model("student.onnx", 24, 2))) {
+            DivergedException e = assertThrows(DivergedException.class, () -> train(teacher, student, large, outputs(Kind.MSE), QUICK));
+            assertTrue(e.getMessage().contains("before training: student or teacher"), e.getMessage());
+        }
+    }
+
     @Test
     void aLossThatIsNoNumberEndsTrainingWithTheBestParameters() throws IOException {
         Path file = model("teacher.onnx", 32, 1);
