@@ -99,10 +99,7 @@ final class DistillWork {
                     print(console, last.result);
                     from = trained;
                 }
-                for (String name : last.left) {
-                    recipe = recipe.exclude(name);
-                }
-                written(from, recipe, last.codes, out, arguments, console, teacherModel, start);
+                written(from, last.recipe, last.codes, out, arguments, console, teacherModel, start);
                 if (report != null) {
                     write(report, last.result, out, arguments);
                 }
@@ -119,9 +116,9 @@ final class DistillWork {
 
     /**
      * @param codes of weights that keep scales and zero points
-     * @param left names of weights that stay as they are
+     * @param recipe by which it is written; null for none
      */
-    private record Trained(Distillation.Result result, Map<String, Encoding.Quantized> codes, Set<String> left) {}
+    private record Trained(Distillation.Result result, Map<String, Encoding.Quantized> codes, Recipe recipe) {}
 
     private static Trained train(Arguments arguments, Console console, OnnxModel teacherModel, Path from, Recipe recipe, Samples samples, boolean texts,
             List<Integer> labels, int step, Path folder, Path trained, Arena kept) throws IOException {
@@ -145,7 +142,7 @@ final class DistillWork {
                 console.clearProgress();
                 network.store(arena);
                 editable.write(Destination.of(trained));
-                return new Trained(result, distillation.codes(kept), student.left());
+                return new Trained(result, distillation.codes(kept), student.recipe());
             }
         }
     }
@@ -193,8 +190,9 @@ final class DistillWork {
     }
 
     /**
-     * Writes the trained student, by what the recipe does to weights if it does anything.
+     * Writes the trained student, by what a recipe does to weights if it does anything.
      *
+     * @param recipe of the {@link Student}; null for none
      * @param codes of weights that have them already
      */
     static void written(Path trained, Recipe recipe, Map<String, Encoding.Quantized> codes, Path out, Arguments arguments, Console console, OnnxModel teacher,
@@ -207,7 +205,7 @@ final class DistillWork {
             }
         } else {
             try (Compressor compressor = Compressor.open(trained, Compressor.Options.DEFAULT.threads(arguments.threads()).overwrite(force))) {
-                bytes = compressor.compress(compressor.plan(recipe.withoutStructure().nearest()), out, codes).bytesAfter();
+                bytes = compressor.compress(compressor.plan(recipe), out, codes).bytesAfter();
             }
         }
         console.out().println(out + ": " + Text.count(teacher.bytes()) + " -> " + Text.count(bytes) + " bytes, in " + Text.time(System.nanoTime() - start));

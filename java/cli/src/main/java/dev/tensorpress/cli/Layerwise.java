@@ -90,7 +90,7 @@ final class Layerwise {
                     console.clearProgress();
                     print(console, blocks);
                     editable.write(Destination.of(trained));
-                    DistillWork.written(trained, recipe, all.codes(), out, arguments, console, teacherModel, start);
+                    DistillWork.written(trained, student.recipe(), all.codes(), out, arguments, console, teacherModel, start);
                 }
             }
             if (report != null) {

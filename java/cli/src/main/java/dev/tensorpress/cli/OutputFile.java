@@ -5,7 +5,6 @@ import dev.tensorpress.io.DurableFolder;
 import dev.tensorpress.io.InputFiles;
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.nio.channels.ClosedChannelException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
@@ -110,14 +109,8 @@ final class OutputFile {
             return;
         }
         try (DurableFile out = new DurableFile(file.toAbsolutePath().getParent(), file.getFileName().toString())) {
-            for (ByteBuffer left = ByteBuffer.wrap(bytes); left.hasRemaining(); ) {
-                out.channel().write(left);
-            }
+            out.write(ByteBuffer.wrap(bytes));
             out.commit(file, true);
-        } catch (ClosedChannelException e) {
-            throw e; // of an interruption, too
-        } catch (IOException e) {
-            throw DurableFile.explain(e, file);
         }
     }
 }

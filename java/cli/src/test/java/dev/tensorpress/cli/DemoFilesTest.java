@@ -5,14 +5,25 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tensorpress.demo.Demo;
+import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
+import java.util.Collections;
+import java.util.HashSet;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Locale;
+import java.util.Set;
+import java.util.regex.MatchResult;
+import java.util.regex.Pattern;
+import java.util.stream.IntStream;
+import java.util.zip.GZIPInputStream;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipOutputStream;
 import org.junit.jupiter.api.Test;
@@ -38,6 +49,26 @@ class DemoFilesTest {
         Path model = folder.resolve(DemoFiles.MODEL);
         DemoFiles.unpack(jar, model, folder.resolve(DemoFiles.TOKENIZER));
         assertEquals(90_984_153, Files.size(model));
+    }
+
+    /** Sentences that measure have no eight words in a row in common with those that demos train on. */
+    @Test
+    void nothingThatMeasuresIsTrainedOn() throws IOException {
+        Set<String> runs = new HashSet<>();
+        for (String sentence : DemoCommand.sentences()) {
+            runs.addAll(runs(sentence));
+        }
+        assertTrue(runs.size() > 5000, runs.size() + " runs of words");
+        try (BufferedReader speeches = new BufferedReader(new InputStreamReader(
+                new GZIPInputStream(Demo.class.getResourceAsStream("speeches.gz")), StandardCharsets.UTF_8))) {
+            speeches.lines().forEach(s -> assertTrue(Collections.disjoint(runs, runs(s)), s));
+        }
+    }
+
+    /** Each eight words in a row, and all words of what has fewer. */
+    private static List<String> runs(String sentence) {
+        List<String> words = Pattern.compile("[a-z0-9]+").matcher(sentence.toLowerCase(Locale.ROOT)).results().map(MatchResult::group).toList();
+        return IntStream.rangeClosed(0, Math.max(0, words.size() - 8)).mapToObj(i -> String.join(" ", words.subList(i, Math.min(words.size(), i + 8)))).toList();
     }
 
     @Test

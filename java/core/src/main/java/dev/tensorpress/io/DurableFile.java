@@ -2,6 +2,8 @@ package dev.tensorpress.io;
 
 import dev.tensorpress.model.Phases;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.ClosedChannelException;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.AccessDeniedException;
@@ -43,6 +45,7 @@ public final class DurableFile implements AutoCloseable {
     /** Those of all files that are being written. */
     private static final Set<Path> TEMPORARY = ConcurrentHashMap.newKeySet();
 
+    private final Path named;
     private Path temporary;
     private final FileChannel channel;
     private final Phases phases;
@@ -63,6 +66,7 @@ public final class DurableFile implements AutoCloseable {
      */
     public DurableFile(Path folder, String name, Phases phases) throws IOException {
         this.phases = phases;
+        this.named = folder.resolve(name);
         FileChannel opened = null;
         while (opened == null) {
             Path p = folder.resolve(temporaryName(name));
@@ -74,7 +78,7 @@ public final class DurableFile implements AutoCloseable {
             } catch (FileAlreadyExistsException e) {
                 // Another process drew the same number.
             } catch (IOException | ReadOnlyFileSystemException e) {
-                throw explain(e, folder.resolve(name));
+                throw explain(e, named);
             }
         }
         channel = opened;
@@ -121,6 +125,23 @@ public final class DurableFile implements AutoCloseable {
     /** Where to write; what was written can be read back. */
     public FileChannel channel() {
         return channel;
+    }
+
+    /**
+     * Writes what remains of a buffer, behind what was written so far.
+     *
+     * @throws IOException that says in words what kept it from being written
+     */
+    public void write(ByteBuffer bytes) throws IOException {
+        try {
+            while (bytes.hasRemaining()) {
+                channel.write(bytes);
+            }
+        } catch (ClosedChannelException e) {
+            throw e; // of an interruption, too
+        } catch (IOException e) {
+            throw explain(e, named);
+        }
     }
 
     /** What the file is called until then. */

@@ -150,7 +150,7 @@ final class EmbeddingsDemo implements Demo {
                 Path floats = work.file("embeddings-trained.onnx");
                 editable.write(Destination.replacing(floats));
                 try (Compressor compressor = Compressor.open(floats, compression)) {
-                    compressor.compress(compressor.plan(recipe.withoutStructure().nearest()), out, distillation.codes(arena));
+                    compressor.compress(compressor.plan(student.recipe()), out, distillation.codes(arena));
                 }
             }
         }

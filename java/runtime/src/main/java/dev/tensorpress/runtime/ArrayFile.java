@@ -88,18 +88,12 @@ public final class ArrayFile {
         ByteBuffer start = ByteBuffer.allocate(10 + header.length()).put(new byte[] {(byte) 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0})
                 .put((byte) header.length()).put((byte) (header.length() >> 8)).put(header.getBytes(StandardCharsets.US_ASCII)).flip();
         try (DurableFile out = new DurableFile(file.toAbsolutePath().getParent(), file.getFileName().toString())) {
-            write(out, start);
+            out.write(start);
             for (long at = 0; at < array.data().byteSize(); at += STEP) {
                 // Segments on the heap are no buffers.
-                write(out, ByteBuffer.wrap(array.data().asSlice(at, Math.min(STEP, array.data().byteSize() - at)).toArray(ValueLayout.JAVA_BYTE)));
+                out.write(ByteBuffer.wrap(array.data().asSlice(at, Math.min(STEP, array.data().byteSize() - at)).toArray(ValueLayout.JAVA_BYTE)));
             }
             out.commit(file, replace);
-        }
-    }
-
-    static void write(DurableFile to, ByteBuffer bytes) throws IOException {
-        while (bytes.hasRemaining()) {
-            to.channel().write(bytes);
         }
     }
 

@@ -355,7 +355,7 @@ public final class LatentCodec implements AutoCloseable {
             squares += ((double) before[i] - after[i]) * ((double) before[i] - after[i]);
         }
         try (DurableFile to = new DurableFile(file.toAbsolutePath().getParent(), file.getFileName().toString())) {
-            ArrayFile.write(to, out);
+            to.write(out);
             to.commit(file, replace);
         }
         return new Coded(data.shape().dim(0), bytes, squares / Math.max(1, before.length));

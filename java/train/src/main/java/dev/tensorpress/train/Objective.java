@@ -108,7 +108,7 @@ public record Objective(List<Term> terms) {
         List<String> of = softmax(teacher);
         List<String> value = softmax(student);
         if (of.isEmpty() || of.size() != value.size()) {
-            throw new UnsupportedRequestException("the teacher has " + of.size() + " of Softmax, the student " + value.size() + ": terms by name say which belong together");
+            throw new UnsupportedRequestException("nodes of Softmax: " + of.size() + " in the teacher, " + value.size() + " in the student; terms that name values say which belong together");
         }
         List<Term> terms = new ArrayList<>();
         for (int i = 0; i < of.size(); i++) {

@@ -13,10 +13,10 @@ import dev.tensorpress.statistics.Statistics;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.Collectors;
 
 /**
  * A model that is trained: what a recipe makes of its graph, and what it prunes, is done before, and what else it makes of weights is simulated while they are
@@ -26,7 +26,7 @@ public final class Student implements AutoCloseable {
     private final List<AutoCloseable> open = new ArrayList<>();
     private OnnxModel model;
     private boolean pruned;
-    private final Set<String> left = new LinkedHashSet<>();
+    private Recipe written;
     private Simulation start;
     private Simulation simulation;
 
@@ -77,6 +77,7 @@ public final class Student implements AutoCloseable {
                     Map.of("sparse-initializers", "false"))), zeros);
             pruned = true;
             if (recipe.steps().size() == pruning.size()) {
+                written = recipe.withoutStructure();
                 model = keep(OnnxModel.open(zeros, links));
                 return;
             }
@@ -84,6 +85,7 @@ public final class Student implements AutoCloseable {
             load(zeros, recipe.withoutStructure(), options, null, null);
             return;
         }
+        Recipe nearest = recipe.nearest();
         if (chooses) {
             if (recipe.steps().stream().anyMatch(s -> s.method() instanceof SmoothMethod)) {
                 // Its codes are those of other elements than the ones that are trained.
@@ -91,18 +93,16 @@ public final class Student implements AutoCloseable {
             }
             Plan chosen = compressor.plan(recipe);
             start = keep(compressor.simulate(chosen));
-            chosen.entries().stream().filter(e -> !e.compressed()).forEach(e -> left.add(e.weight().name()));
-        }
-        Plan plan = compressor.plan(recipe.nearest());
-        // What gptq leaves as it is, such as what is read in different ways, would get codes by the nearest.
-        left.retainAll(plan.entries().stream().filter(Plan.Entry::compressed).map(e -> e.weight().name()).toList());
-        if (!left.isEmpty()) {
-            Recipe nearest = recipe.nearest();
-            for (String name : left) {
-                nearest = nearest.exclude(name);
+            // What gptq leaves as it is, such as what is read in different ways, would get codes by the nearest.
+            Set<String> coded = compressor.plan(nearest).entries().stream().filter(Plan.Entry::compressed).map(e -> e.weight().name()).collect(Collectors.toSet());
+            for (Plan.Entry e : chosen.entries()) {
+                if (!e.compressed() && coded.contains(e.weight().name())) {
+                    nearest = nearest.exclude(e.weight().name());
+                }
             }
-            plan = compressor.plan(nearest);
         }
+        written = nearest.withoutStructure();
+        Plan plan = compressor.plan(nearest);
         if (plan.compressed() > 0) {
             simulation = keep(compressor.simulate(plan));
         } else if (recipe.structure().isEmpty()) {
@@ -131,9 +131,9 @@ public final class Student implements AutoCloseable {
         return start;
     }
 
-    /** Names of weights that the recipe leaves as they are, and {@link Recipe#nearest} would not: it has to exclude them when the student is written. */
-    public Set<String> left() {
-        return Set.copyOf(left);
+    /** By which it is written once it is trained: the {@link Recipe#nearest}, without weights that the recipe leaves as they are; null if there is none. */
+    public Recipe recipe() {
+        return written;
     }
 
     /** What its weights become, by the recipe's {@link Recipe#nearest}; null if they stay as they are. */

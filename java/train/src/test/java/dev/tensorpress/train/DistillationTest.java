@@ -134,6 +134,22 @@ class DistillationTest {
         }
     }
 
+    /** By names and widths, and by order. */
+    @Test
+    void termsOfWhatIsInside() throws IOException {
+        Path file = model("teacher.onnx", 32, 1);
+        try (Opened teacher = new Opened(file); Opened same = new Opened(model("same.onnx", 32, 2)); Opened narrow = new Opened(model("narrow.onnx", 24, 2))) {
+            assertEquals(List.of(Term.of(Kind.MSE, "flat").weight(1.5), Term.of(Kind.MSE, "h").weight(1.5)), Objective.hidden(teacher.model, same.model, 3));
+            assertEquals(List.of(Term.of(Kind.MSE, "flat").weight(3)), Objective.hidden(teacher.model, narrow.model, 3));
+            UnsupportedRequestException e = assertThrows(UnsupportedRequestException.class, () -> Objective.attention(teacher.editable, same.editable, 1));
+            assertTrue(e.getMessage().contains("0 in the teacher, 0 in the student"), e.getMessage());
+            teacher.editable.graph().nodes().add(new EditableNode("Softmax", "", "", List.of("h"), List.of("s")));
+            same.editable.graph().nodes().add(new EditableNode("Softmax", "", "", List.of("h"), List.of("t")));
+            assertEquals(List.of(new Term(Kind.MSE, "t", "s", 2, 1)), Objective.attention(teacher.editable, same.editable, 2));
+            assertThrows(UnsupportedRequestException.class, () -> Objective.attention(teacher.editable, narrow.editable, 1));
+        }
+    }
+
     /** A step function has no slope, and would leave the student as it is without a word. */
     @Test
     void studentsWithoutGradientsAreRefused() throws Exception {
